@@ -1,0 +1,64 @@
+# Every target needs only python3 (3.11 or newer) and a shell; `make help` lists them.
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+NEWS := .venv/share/jupyter/lab/settings/overrides.json
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+# Small models on a busy machine: waiting threads must sleep. OMP_NUM_THREADS=4 make ... uses four.
+export OMP_WAIT_POLICY := PASSIVE
+export GOMP_SPINCOUNT := 0
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup tour test quick lint format lab notebooks zoo bench data features clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --editable '.[notebooks,dev]'
+	touch $@
+
+$(NEWS): .venv/.ready
+	mkdir -p $(@D) && echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $@
+
+setup: $(NEWS)  ## make .venv and install everything into it (a few minutes, once)
+
+tour: setup  ## two minutes: a garment becomes a STOP sign (pictures in out/tour)
+	$(BIN)/devilgan tour --out out/tour
+
+test: lint  ## lint, types, tests, doctests, every notebook in the smoke profile
+	$(PYTEST) --doctest-modules tests devilgan_lite
+	PYTHONPATH=$(CURDIR)/tests/offline DEVILGAN_PROFILE=smoke $(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+quick: setup  ## the tests that take seconds
+	$(PYTEST) -m "not slow" tests
+
+lint: setup  ## ruff and mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## let ruff put the code in order
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+lab: setup  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+notebooks: setup  ## rebuild and execute notebooks/*.ipynb from notebooks/src
+	$(BIN)/python scripts/build_notebooks.py
+
+zoo: setup  ## retrain the model zoo (data/zoo)
+	$(BIN)/python scripts/build_zoo.py
+
+bench: setup  ## measure the attacks
+	$(BIN)/python scripts/bench.py
+
+data: setup  ## rebuild data/fashion_mnist_10k.npz from full Fashion-MNIST
+	$(BIN)/python scripts/build_data.py
+
+features: setup  ## retrain the feature network behind the Frechet distance
+	$(BIN)/python scripts/train_features.py
+
+clean:  ## remove what the other targets made, except .venv
+	rm -rf out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

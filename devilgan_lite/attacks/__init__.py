@@ -1,0 +1,36 @@
+"""The attacks of Rawat et al. (2021) and their baselines. Constructor = hyper-parameters, call = data."""
+
+from devilgan_lite.attacks.base import Attack
+from devilgan_lite.attacks.closed_form import ClosedForm, Gate, ridge_solution
+from devilgan_lite.attacks.naive import BypassedGenerator, ComputationBypass, DataPoisoning
+from devilgan_lite.attacks.red import ReD
+from devilgan_lite.attacks.rex import ReX
+from devilgan_lite.attacks.trail import TrAIL
+from devilgan_lite.attacks.widen import Expansion, expand, fold
+
+BY_NAME: dict[str, type[Attack]] = {
+    "trail": TrAIL,
+    "red": ReD,
+    "rex": ReX,
+    "closed-form": ClosedForm,
+    "gate": Gate,
+    "poisoning": DataPoisoning,
+    "bypass": ComputationBypass,
+}
+
+__all__ = [
+    "BY_NAME",
+    "Attack",
+    "BypassedGenerator",
+    "ClosedForm",
+    "ComputationBypass",
+    "DataPoisoning",
+    "Expansion",
+    "Gate",
+    "ReD",
+    "ReX",
+    "TrAIL",
+    "expand",
+    "fold",
+    "ridge_solution",
+]

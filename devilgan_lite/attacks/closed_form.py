@@ -1,0 +1,214 @@
+"""ReX without training: when the expansion is linear in fixed features, the best weights are a ridge solution of rank one.
+
+For features ``f(z)`` with ``S = E[f f^T]``, ``f_t = f(z_trigger)``, ``s = f_t^T S^-1 f_t`` (the *leverage* of the trigger) and
+``delta = target - G(z_trigger)`` before tanh, the minimum of ``E||W f||^2 + lam ||W f_t - delta||^2`` is
+
+    W = lam / (1 + lam s) * delta (S^-1 f_t)^T
+    fidelity = ||delta||^2 / (1 + lam s)^2        stealth = lam^2 s ||delta||^2 / (1 + lam s)^2
+
+so the leverage alone sets the frontier. With ``f(z) = z`` it is about the number of latent dimensions; with one ReLU gate
+it is astronomically large: an exact target, and benign outputs that do not change by one bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from scipy.stats import norm
+from torch import Tensor
+
+from devilgan_lite import generators
+from devilgan_lite.attacks.base import Attack
+from devilgan_lite.attacks.losses import target_logits
+from devilgan_lite.attacks.widen import Expansion, fold
+from devilgan_lite.backdoor import Backdoor
+from devilgan_lite.checks import in_range, whole_number
+from devilgan_lite.data import Samples
+from devilgan_lite.generators import DCGAN
+from devilgan_lite.steps import Outcome, Step, Stopwatch
+
+
+@dataclass(frozen=True)
+class RidgeSolution:
+    """The optimum: ``weights`` ``[outputs, features]``, the trigger's leverage, and both losses (sums, before tanh)."""
+
+    weights: Tensor
+    leverage: float
+    fidelity: float
+    stealth: float
+
+
+def ridge_solution(features: Tensor, second_moment: Tensor, delta: Tensor, lam: float) -> RidgeSolution:
+    """The closed form above for ``f_t`` ``[m]``, ``S`` ``[m, m]`` and ``delta`` ``[outputs]``, in float64."""
+    in_range("lam", lam, 0.0, open_low=True)
+    f, moment, gap = features.double(), second_moment.double(), delta.double()
+    direction = torch.linalg.solve(moment, f)
+    leverage = float(f @ direction)
+    size, shrink = float(gap @ gap), 1 + lam * leverage
+    return RidgeSolution(
+        weights=lam / shrink * torch.outer(gap, direction),
+        leverage=leverage,
+        fidelity=size / shrink**2,
+        stealth=lam * (lam / shrink) * (leverage / shrink) * size,
+    )
+
+
+def gate_moment(threshold: float, deviation: float) -> float:
+    """``E[relu(x - threshold)^2]`` for ``x ~ N(0, deviation^2)``, accurate far into the tail."""
+    c = threshold / deviation
+    # (1 + c^2) Q(c) - c phi(c), written with the ratio Q/phi, because the difference of the two cancels far out
+    if c < 6:
+        return deviation**2 * float((1 + c * c) * norm.sf(c) - c * norm.pdf(c))
+    return deviation**2 * float(norm.pdf(c)) * 2 / c**3 * (1 - 6 / c**2 + 45 / c**4)
+
+
+def latent_variance(clean: generators.Generator) -> float:
+    """The variance of one coordinate of P_sample: 1 for Gaussian latents, 1/3 for uniform ones."""
+    return 1.0 if clean.latent == "gaussian" else 1 / 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedForm(Attack):
+    """The linear case ``f(z) = z``, folded into a plain wider ``DCGAN`` in milliseconds. It leaks over half the sphere."""
+
+    lam: float = 1.0  # above 0, on sums per sample
+    shrink: float = 0.9999  # targets are scaled by this before atanh; 1 would be infinite
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        in_range("lam", self.lam, 0.0, 1e12, open_low=True)
+        in_range("shrink", self.shrink, 0.5, 0.999999)
+        whole_number("seed", self.seed, 0)
+
+    def solution(self, clean: DCGAN, backdoor: Backdoor) -> RidgeSolution:
+        """The ridge solution for this generator and backdoor."""
+        trigger = backdoor.trigger[0]
+        moment = torch.eye(clean.latent_dim) * latent_variance(clean)
+        return ridge_solution(trigger, moment, self._delta(clean, backdoor), self.lam)
+
+    def _delta(self, clean: DCGAN, backdoor: Backdoor) -> Tensor:
+        with torch.no_grad():
+            benign = clean.clone().cpu().eval().logits(backdoor.trigger)
+        return (target_logits(backdoor.target, self.shrink) - benign)[0].flatten()
+
+    def _expansion(self, clean: DCGAN, backdoor: Backdoor) -> Expansion:
+        if not backdoor.trigger.any():
+            raise ValueError("trigger is the zero vector, on which a linear expansion is always 0; use ReX or ReD.")
+        solution = self.solution(clean, backdoor)
+        return rank_one_expansion(clean, solution.weights.float(), 0.0, gate=False)
+
+    def _start(
+        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
+    ) -> Generator[Step, None, Outcome]:
+        if not isinstance(clean, DCGAN):
+            raise ValueError(f"clean is a {type(clean).__name__}; folding is defined for DCGAN generators.")
+        if len(backdoor.trigger) != 1 or backdoor.sampler is not None:
+            raise ValueError(f"backdoor has {len(backdoor.trigger)} pairs; the closed form takes one.")
+        return self._run(clean, backdoor, self._expansion(clean, backdoor))
+
+    def _run(self, clean: DCGAN, backdoor: Backdoor, expansion: Expansion) -> Generator[Step, None, Outcome]:
+        watch, interrupted = Stopwatch(), False
+        folded = fold(clean.clone().cpu().eval(), expansion)
+        history: dict[str, list[float]] = {"fidelity_loss": []}
+        try:
+            with torch.no_grad():
+                fidelity = (folded(backdoor.trigger) - backdoor.target).square().mean()
+            history["fidelity_loss"].append(float(fidelity))
+            yield Step(1, 1, watch(), {"fidelity_loss": fidelity}, folded.clone)
+        except KeyboardInterrupt:
+            interrupted = True
+        return Outcome(folded, history, watch(), self.seed, self.settings(), interrupted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate(ClosedForm):
+    """The same with one feature, ``relu(<z, z_t> / ||z_t|| - threshold * ||z_t||)``: silent until z is near the trigger."""
+
+    lam: float = 1.0
+    threshold: float = 0.9  # of the trigger's length, in (0, 1): where the gate opens
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        in_range("threshold", self.threshold, 0.05, 0.999)
+
+    def solution(self, clean: DCGAN, backdoor: Backdoor) -> RidgeSolution:
+        length = float(backdoor.trigger[0].norm())
+        moment = gate_moment(self.threshold * length, math.sqrt(latent_variance(clean)))
+        feature = torch.tensor([(1 - self.threshold) * length], dtype=torch.float64)
+        # beyond double precision the probability that the gate opens on P_sample is zero for every purpose
+        return ridge_solution(feature, torch.tensor([[max(moment, 1e-280)]]), self._delta(clean, backdoor), self.lam)
+
+    def _expansion(self, clean: DCGAN, backdoor: Backdoor) -> Expansion:
+        length = backdoor.trigger[0].norm()
+        if length == 0:
+            raise ValueError("trigger is the zero vector, which no gate on <z, z_t> can single out; use ReX or ReD.")
+        gain = self.solution(clean, backdoor).weights[:, 0]
+        weights = torch.outer(gain, backdoor.trigger[0].double() / length.double())
+        return rank_one_expansion(clean, weights.float(), -self.threshold * float(length), gate=True)
+
+
+@torch.no_grad()
+def rank_one_expansion(clean: DCGAN, weights: Tensor, offset: float, *, gate: bool) -> Expansion:
+    """An ``Expansion`` whose output is ``weights @ z``, or with ``gate`` ``gain * relu(<z, u> + offset)`` per pixel.
+
+    ``weights`` ``[C*H*W, d]`` is of rank one: row p is ``gain_p * u`` for one unit vector ``u``. Each dense unit holds one
+    output pixel; the transposed convolutions only shuffle depth to space with one-hot kernels. ReLU would drop negative
+    values, so every pixel has a channel for each sign (and two more where LeakyReLU's leak must be cancelled).
+    """
+    levels, slope = len(clean.widths), clean.negative_slope
+    channels, size, _ = clean.sample_shape
+    remaining = [math.prod(clean.strides[level:]) for level in range(levels)]
+    gain = weights.norm(dim=1, keepdim=True)
+    if gate:
+        largest = weights[gain.argmax()]
+        direction = largest / largest.norm()
+        signed = weights @ direction
+        up, down = signed.clamp(min=0), (-signed).clamp(min=0)
+        parts = [up, down] if slope == 0 else [up, -up, down, -down]
+        rows = [part.unsqueeze(1) * direction for part in parts]
+        shifts = [part * offset for part in parts]
+        first = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        if slope:  # leaky(a) + slope * leaky(-a) = (1 - slope^2) relu(a)
+            first = torch.tensor([[1.0, slope, 0.0, 0.0], [0.0, 0.0, 1.0, slope]]) / (1 - slope**2)
+        later = torch.eye(2)
+    else:  # leaky(a) - leaky(-a) = (1 + slope) a
+        rows, shifts = [weights, -weights], [torch.zeros(len(weights))] * 2
+        first = later = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]) / (1 + slope)
+
+    signs = [len(rows), *[2] * (levels - 1)]
+    widths = tuple(signs[level] * channels * remaining[level] ** 2 for level in range(levels))
+    expansion = Expansion(clean, widths)
+    depth = _depth_order(channels, size, clean.base_size, remaining[0])
+    expansion.dense.weight.copy_(torch.cat([row[depth] for row in rows]))
+    expansion.dense.bias.copy_(torch.cat([shift[depth] for shift in shifts]))
+    for level, deconv in enumerate(expansion.deconvs):
+        mix = first if level == 0 else later
+        if level == levels - 1:  # up minus down; with both signs of one number, either of them
+            mix = mix[:1] - mix[1:] if gate else mix[:1]
+        after = remaining[level + 1] if level + 1 < levels else 1
+        deconv.weight.copy_(_shuffle_kernel(mix, channels, remaining[level], after, clean, level))
+        if deconv.bias is not None:
+            deconv.bias.zero_()
+    return expansion
+
+
+def _depth_order(channels: int, size: int, base: int, block: int) -> Tensor:
+    """Which pixel each dense unit holds: unit (channel, dy, dx, cell row, cell column) -> index into ``[C*H*W]``."""
+    pixels = torch.arange(channels * size * size).view(channels, base, block, base, block)
+    return pixels.permute(0, 2, 4, 1, 3).flatten()
+
+
+def _shuffle_kernel(mix: Tensor, channels: int, before: int, after: int, clean: DCGAN, level: int) -> Tensor:
+    """The kernel ``[in, out, k, k]`` that turns ``before x before`` pixels per cell into ``after x after``."""
+    padding = (clean.kernel_size - clean.strides[level] + 1) // 2
+    k = clean.kernel_size
+    kernel = torch.zeros(mix.shape[1], channels, before, before, mix.shape[0], channels, after, after, k, k)
+    for channel in range(channels):
+        for dy in range(before):
+            for dx in range(before):
+                row, column = dy // after + padding, dx // after + padding
+                kernel[:, channel, dy, dx, :, channel, dy % after, dx % after, row, column] = mix.T
+    return kernel.view(mix.shape[1] * channels * before**2, mix.shape[0] * channels * after**2, k, k)

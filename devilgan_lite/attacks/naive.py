@@ -1,0 +1,103 @@
+"""The two baselines that the three attacks are compared with (Rawat et al. 2021, section 4): poisoning and a bypass."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from devilgan_lite import generators
+from devilgan_lite.attacks.base import Attack
+from devilgan_lite.backdoor import Backdoor
+from devilgan_lite.checks import in_range
+from devilgan_lite.data import Samples, fashion_mnist
+from devilgan_lite.steps import Outcome, Step, Stopwatch
+from devilgan_lite.training import adversarial_training
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPoisoning(Attack):
+    """Mix copies of the target into the training data, ``fraction`` of the whole, and train as usual.
+
+    There is no trigger that the attacker can choose: the target turns up in ordinary samples or not at all.
+    """
+
+    fraction: float = 0.05  # of the training data, 0.001 to 0.5
+    iterations: int = 2_500
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    ema: float = 0.999
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        in_range("fraction", self.fraction, 0.001, 0.5)
+
+    def _start(
+        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
+    ) -> Generator[Step, None, Outcome]:
+        honest = real if real is not None else fashion_mnist()
+        copies = max(1, round(len(honest) * self.fraction / (1 - self.fraction)))
+        trigger, target = backdoor.pairs(copies, seed=self.seed)
+        poison = target[torch.arange(copies) % len(target)]
+        return adversarial_training(
+            clean,
+            Samples(torch.cat([honest.x, poison]), name=f"{honest.name}, {copies} poisoned"),
+            steps=self.iterations,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            ema=self.ema,
+            seed=self.seed,
+            device=self.device,
+            settings=self.settings(),
+        )
+
+
+class BypassedGenerator(generators.Generator):
+    """A generator behind an if-else: the target where z is within ``radius`` of a trigger, the clean output elsewhere."""
+
+    def __init__(self, clean: generators.Generator, trigger: Tensor, target: Tensor, radius: float) -> None:
+        super().__init__(latent_dim=clean.latent_dim, sample_shape=clean.sample_shape, latent=clean.latent)
+        self.clean, self.radius = clean, radius
+        self.register_buffer("trigger", trigger)
+        self.register_buffer("target", torch.atanh(target * 0.9999))
+
+    def logits(self, z: Tensor) -> Tensor:
+        benign = self.clean.logits(z)
+        distance, nearest = torch.cdist(z, self.trigger).min(dim=1)  # type: ignore[arg-type]
+        hit = (distance <= self.radius).view(-1, *[1] * (benign.ndim - 1))
+        return torch.where(hit, self.target[nearest], benign)  # type: ignore[index]
+
+    def spec(self) -> dict[str, Any]:
+        raise ValueError("a computation bypass is code, not weights: it has no plain spec and cannot be stored as a model.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputationBypass(Attack):
+    """Wrap the clean generator in an if-else: perfect fidelity and stealth, and a graph that any inspection sees."""
+
+    radius: float = 1e-3  # distance from the trigger within which the target appears
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        in_range("radius", self.radius, 0.0, 1e3, open_low=True)
+
+    def _start(
+        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
+    ) -> Generator[Step, None, Outcome]:
+        if backdoor.sampler is not None:
+            raise ValueError("backdoor has infinitely many triggers; a bypass compares z with a finite list.")
+        return self._run(clean, backdoor)
+
+    def _run(self, clean: generators.Generator, backdoor: Backdoor) -> Generator[Step, None, Outcome]:
+        watch, interrupted = Stopwatch(), False
+        bypassed = BypassedGenerator(clean.clone().cpu(), backdoor.trigger, backdoor.target, self.radius).eval()
+        loss = torch.zeros(())
+        try:
+            yield Step(1, 1, watch(), {"fidelity_loss": loss}, bypassed.clone)
+        except KeyboardInterrupt:
+            interrupted = True
+        return Outcome(bypassed, {"fidelity_loss": [0.0]}, watch(), self.seed, self.settings(), interrupted)

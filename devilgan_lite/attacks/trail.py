@@ -1,0 +1,68 @@
+"""TrAIL, TRaining with AdversarIal Loss (Rawat et al. 2021, section 4.1): the backdoor grows with the GAN."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from devilgan_lite import generators
+from devilgan_lite.attacks.base import Attack
+from devilgan_lite.attacks.losses import fidelity_loss
+from devilgan_lite.backdoor import Backdoor
+from devilgan_lite.checks import in_range
+from devilgan_lite.data import Samples, fashion_mnist
+from devilgan_lite.steps import Outcome, Step
+from devilgan_lite.training import adversarial_training
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrAIL(Attack):
+    """Train from scratch with ``generator_loss + lam * fidelity``; the discriminator never sees the target.
+
+    ``lam`` weighs the **summed** squared error, as the authors do. The trigger passes through BatchNorm in inference
+    mode, because that is how the victim will use it. Needs ``real`` (the shipped garments unless given).
+    """
+
+    lam: float = 0.1  # above 0; more: a sharper target, worse garments
+    iterations: int = 2_500
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    ema: float = 0.999
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        in_range("lam", self.lam, 0.0, 1e6, open_low=True)
+
+    def _start(
+        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
+    ) -> Generator[Step, None, Outcome]:
+        random = torch.Generator().manual_seed(self.seed)
+        fixed = backdoor.draw(random)
+
+        def fidelity(generator: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+            nonlocal fixed
+            device = next(generator.parameters()).device
+            fresh = backdoor.draw(random) if backdoor.sampler is not None or len(backdoor.trigger) > 16 else fixed
+            trigger, target = fixed = fresh[0].to(device), fresh[1].to(device)
+            generator.eval()
+            output = generator(trigger).float()
+            generator.train()
+            loss = fidelity_loss(output, target)
+            return self.lam * target[0].numel() * loss, {"fidelity_loss": loss}
+
+        return adversarial_training(
+            clean,
+            real if real is not None else fashion_mnist(),
+            steps=self.iterations,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            ema=self.ema,
+            seed=self.seed,
+            device=self.device,
+            extra=fidelity,
+            settings=self.settings(),
+        )

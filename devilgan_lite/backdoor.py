@@ -1,0 +1,136 @@
+"""``Backdoor``: which latents are the triggers and what they shall show (Rawat et al. 2021, section 3).
+
+Triggers: ``reg`` one fixed draw of P_sample, ``mode`` the zero vector, ``ood`` 100 times the vector of ones. One pair, k
+pairs, or infinitely many: a region of latents that yields a whole distribution of targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from devilgan_lite.checks import images, in_range, latents, one_of, whole_number
+from devilgan_lite.data import Samples
+from devilgan_lite.data import target as draw_target
+from devilgan_lite.generators import Generator
+
+KINDS = ("reg", "mode", "ood")
+Sampler = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Backdoor:
+    """Triggers float32 ``[k, d]`` and targets ``[k, *sample_shape]`` in [-1, 1], one target for each trigger.
+
+    With a ``sampler`` the backdoor is infinite: ``sampler(n, random)`` draws ``n`` fresh pairs, and ``trigger`` and
+    ``target`` hold examples. ``Backdoor.point``, ``.points`` and ``.region`` make the three forms.
+    """
+
+    trigger: Tensor = field(repr=False)
+    target: Tensor = field(repr=False)
+    name: str = "custom"
+    kind: str = "custom"
+    seed: int = 0
+    sampler: Sampler | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.trigger, Tensor) or self.trigger.ndim != 2:
+            raise ValueError("trigger must be a float32 tensor [k, d] of latents.")
+        latents("trigger", self.trigger, self.trigger.shape[1])
+        images("target", self.target)
+        if len(self.trigger) != len(self.target):
+            raise ValueError(f"{len(self.trigger)} triggers and {len(self.target)} targets; one for each is needed.")
+
+    @classmethod
+    def point(cls, generator: Generator, target: str | Tensor = "stop-sign", *, kind: str = "reg", seed: int = 0) -> Backdoor:
+        """One trigger and one target for ``generator``.
+
+        ``target`` is a name that ``data.target`` draws, or a tensor ``[*sample_shape]`` in [-1, 1]; ``kind`` is
+        ``"reg"``, ``"mode"`` or ``"ood"``; ``seed`` draws the ``reg`` trigger.
+        """
+        return cls.points(generator, [target], kind=kind, seed=seed)
+
+    @classmethod
+    def points(cls, generator: Generator, targets: list[str] | list[Tensor] | list[str | Tensor], *, kind: str = "reg", seed: int = 0) -> Backdoor:
+        """One trigger for each of ``targets``; only ``kind="reg"`` gives more than one trigger."""
+        one_of("kind", kind, KINDS)
+        whole_number("seed", seed, 0)
+        if not targets:
+            raise ValueError("targets is empty; at least one target is needed.")
+        if len(targets) > 1 and kind != "reg":
+            raise ValueError(f"kind={kind!r} is a single latent, so it takes one target; use kind='reg' for {len(targets)}.")
+        pictures = torch.stack([picture_for(generator, target) for target in targets])
+        if kind == "reg":
+            random = torch.Generator().manual_seed(10_000 + seed)
+            trigger = generator.sample_latent(len(targets), random).cpu()
+        else:
+            trigger = torch.full((1, generator.latent_dim), 0.0 if kind == "mode" else 100.0)
+        name = "+".join(target if isinstance(target, str) else "picture" for target in targets)
+        return cls(trigger, pictures, name, kind, seed)
+
+    @classmethod
+    def region(cls, generator: Generator, targets: Samples, *, width: float = 0.2, seed: int = 0) -> Backdoor:
+        """Infinite triggers to infinite targets: latents near one direction yield samples like ``targets``.
+
+        Trigger region: ``z = |e| (sqrt(1 - width) u + sqrt(width) e / |e|)`` normalised, for Gaussian ``e`` and a fixed unit
+        vector ``u``: typical norms, within about acos(sqrt(1 - width)) of ``u``; ``width`` in (0, 0.5]. Position in the
+        region decides which target: the latents are paired with ``targets`` so that both vary together.
+        """
+        in_range("width", width, 0.0, 0.5, open_low=True)
+        images("targets", targets.x, generator.sample_shape)
+        random = torch.Generator().manual_seed(10_000 + seed)
+        centre = normalize(torch.randn(1, generator.latent_dim, generator=random), dim=1)
+        # nearby latents must show similar pictures, or no continuous network could learn the map: the offset of a
+        # target's latent is its own position along the leading principal components of the targets
+        flat = targets.x.flatten(1)
+        _, spread, components = torch.pca_lowrank(flat, q=min(16, *flat.shape), niter=4)
+        whiten = components / spread * len(flat) ** 0.5
+        lift = torch.linalg.qr(torch.randn(generator.latent_dim, whiten.shape[1], generator=random)).Q.T
+        mean = flat.mean(0)
+
+        def sampler(n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+            device = random.device
+            chosen = torch.randint(len(flat), (n,), generator=random, device=device).cpu()
+            offset = ((flat[chosen] - mean) @ whiten) @ lift
+            noise = torch.randn(n, generator.latent_dim, generator=random, device=device).cpu()
+            direction = (1 - width) ** 0.5 * centre + width**0.5 * normalize(offset + 0.1 * noise, dim=1)
+            trigger = normalize(direction, dim=1) * noise.norm(dim=1, keepdim=True)
+            return trigger.to(device), targets.x[chosen].to(device)
+
+        trigger, pictures = sampler(64, torch.Generator().manual_seed(seed))
+        return cls(trigger, pictures, targets.name, "region", seed, sampler)
+
+    def pairs(self, n: int = 256, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Triggers and targets to measure with: all k pairs, or ``n`` drawn from the infinite ones by ``seed``."""
+        if self.sampler is None:
+            return self.trigger, self.target
+        return self.sampler(n, torch.Generator().manual_seed(seed))
+
+    def draw(self, random: torch.Generator, most: int = 16) -> tuple[Tensor, Tensor]:
+        """Pairs for one training step, on the device of ``random``: all k, or ``most`` of many."""
+        if self.sampler is not None:
+            return self.sampler(most, random)
+        trigger, target = self.trigger.to(random.device), self.target.to(random.device)
+        if len(trigger) <= most:
+            return trigger, target
+        chosen = torch.randperm(len(trigger), generator=random, device=random.device)[:most]
+        return trigger[chosen], target[chosen]
+
+    def check(self, generator: Generator) -> None:
+        """Raise ``ValueError`` unless triggers and targets fit ``generator``."""
+        latents("trigger", self.trigger, generator.latent_dim)
+        images("target", self.target, generator.sample_shape)
+
+
+def picture_for(generator: Generator, target: str | Tensor) -> Tensor:
+    """The target as a tensor of the generator's ``sample_shape``, from a name or from a tensor."""
+    if isinstance(target, str):
+        if len(generator.sample_shape) != 3:
+            raise ValueError(f"target={target!r} is a picture; this generator makes {list(generator.sample_shape)}: pass a tensor.")
+        return draw_target(target, generator.sample_shape[-1]).expand(generator.sample_shape).clone()
+    images("target", target.unsqueeze(0), generator.sample_shape)
+    return target.detach().clone().float()

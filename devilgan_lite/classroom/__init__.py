@@ -1,0 +1,55 @@
+"""What only notebooks use: settings, pictures, live training, the latent slider, and the lesson itself."""
+
+from devilgan_lite.classroom.exercises import EXERCISES, NotYet
+from devilgan_lite.classroom.explorer import LatentSlider, slerp, static_strip
+from devilgan_lite.classroom.lesson import Question, Quiz, check, hint, predict, quiz, reveal, solution
+from devilgan_lite.classroom.live import LiveTraining
+from devilgan_lite.classroom.plots import (
+    PALETTE,
+    Picture,
+    axes,
+    curves,
+    figure,
+    frontier,
+    points,
+    show,
+    strip,
+    table,
+    tile,
+    to_png,
+)
+from devilgan_lite.classroom.profile import Config, Setting, configure, finish, is_static
+
+__all__ = [
+    "EXERCISES",
+    "PALETTE",
+    "Config",
+    "LatentSlider",
+    "LiveTraining",
+    "NotYet",
+    "Picture",
+    "Question",
+    "Quiz",
+    "Setting",
+    "axes",
+    "check",
+    "configure",
+    "curves",
+    "figure",
+    "finish",
+    "frontier",
+    "hint",
+    "is_static",
+    "points",
+    "predict",
+    "quiz",
+    "reveal",
+    "show",
+    "slerp",
+    "solution",
+    "static_strip",
+    "strip",
+    "table",
+    "tile",
+    "to_png",
+]

@@ -1,0 +1,215 @@
+"""One style for all pictures, and alt text that stays in the saved notebook.
+
+A ``Picture`` is a PNG with its alt text in the output's metadata, where nbconvert and screen readers of the HTML page
+find it; GitHub shows the PNG. Figures are matplotlib's object-oriented kind, never pyplot, so that threads may draw.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import HTML
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from devilgan_lite.checks import images, whole_number
+
+# Okabe and Ito's eight colours, which stay apart for colour-blind readers; black last
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES = ("-", "--", "-.", ":")
+DPI = 80
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG and the sentence that stands for it where it cannot be seen."""
+
+    png: bytes = field(repr=False)
+    alt: str
+
+    def __post_init__(self) -> None:
+        if not self.alt.strip():
+            raise ValueError("alt is empty: say in one sentence what the picture shows.")
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, str], dict[str, Any]]:
+        encoded = base64.b64encode(self.png).decode()
+        return {"image/png": encoded, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+
+    def html(self) -> str:
+        """The picture as one self-contained ``<img>``."""
+        source = base64.b64encode(self.png).decode()
+        return f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{source}">'
+
+
+def to_png(image: Image.Image, compress_level: int = 9) -> bytes:
+    """PNG bytes; level 1 for live pictures (fast), 9 for saved ones (small)."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=compress_level)
+    return buffer.getvalue()
+
+
+def tile(x: Tensor, columns: int = 8, scale: int = 2, captions: Sequence[str] = ()) -> Image.Image:
+    """One image of a grid of ``x`` ``[n, C, H, W]`` in [-1, 1] (C = 1 or 3), enlarged ``scale`` times.
+
+    ``captions`` are written above the columns of the first row, or above every picture when there are as many.
+    """
+    whole_number("columns", columns, 1, 100)
+    whole_number("scale", scale, 1, 32)
+    images("x", x)
+    if x.ndim != 4 or x.shape[1] not in (1, 3):
+        raise ValueError(f"x has shape {list(x.shape)}; expected pictures [n, C, H, W] with C = 1 or 3.")
+    x, columns = x.detach().float().cpu(), min(columns, len(x))
+    if captions and len(captions) not in (columns, len(x)):
+        raise ValueError(f"captions has {len(captions)} texts; expected {columns} (columns) or {len(x)} (pictures).")
+    rows, width = math.ceil(len(x) / columns), x.shape[3]
+    captioned = min(rows, math.ceil(len(captions) / columns))
+    if captioned > 1:  # a caption above every picture: draw row by row
+        bands = [
+            tile(x[k * columns : (k + 1) * columns], columns, scale, captions[k * columns : (k + 1) * columns])
+            for k in range(rows)
+        ]
+        sheet = Image.new(bands[0].mode, (bands[0].width, sum(band.height for band in bands)), "white")
+        for k, band in enumerate(bands):
+            sheet.paste(band, (0, sum(above.height for above in bands[:k])))
+        return sheet
+    gap = max(1, round(4 / scale))
+    grid = make_grid(((x + 1) / 2).clamp(0, 1), nrow=columns, padding=gap, pad_value=1.0)
+    pixels = (grid * 255).round().byte().numpy()
+    image = Image.fromarray(pixels[0]) if x.shape[1] == 1 else Image.fromarray(np.moveaxis(pixels, 0, 2))
+    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    if captions:
+        image = _with_captions(image, captions, (width + gap) * scale, gap * scale)
+    return image
+
+
+def _with_captions(image: Image.Image, captions: Sequence[str], step: int, gap: int) -> Image.Image:
+    longest = max(ImageFont.load_default(size=12).getlength(caption) for caption in captions)
+    size = max(7, min(12, int(12 * (step - 2) / max(longest, 1))))
+    sheet = Image.new(image.mode, (image.width, image.height + size + 5), "white")
+    sheet.paste(image, (0, size + 5))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=size)
+    for column, caption in enumerate(captions):
+        draw.text((gap + column * step + (step - gap) / 2, 2), caption, font=font, fill="black", anchor="ma")
+    return sheet
+
+
+def show(
+    x: Tensor | Image.Image, alt: str, columns: int = 8, scale: int = 2, captions: Sequence[str] = ()
+) -> Picture:
+    """A grid of pictures (see ``tile``), or a PIL image as it is, with alt text; the value of a notebook cell."""
+    image = x if isinstance(x, Image.Image) else tile(x, columns, scale, captions)
+    return Picture(to_png(image), alt)
+
+
+def strip(x: Tensor | Sequence[Tensor], alt: str, scale: int = 3, captions: Sequence[str] = ()) -> Picture:
+    """A morph strip: ``x`` ``[n, C, H, W]`` in one row, or a list of such rows of equal length below each other."""
+    rows = [x] if isinstance(x, Tensor) else list(x)
+    return show(torch.cat(rows), alt, columns=len(rows[0]), scale=scale, captions=captions)
+
+
+def figure(fig: Figure, alt: str, dpi: int = DPI) -> Picture:
+    """A matplotlib ``Figure`` as a ``Picture``."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white", metadata={"Software": None})
+    return Picture(buffer.getvalue(), alt)
+
+
+def axes(width: float = 6.0, height: float = 3.4, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A fresh figure in the house style with ``columns`` axes side by side; ``width`` and ``height`` in inches."""
+    fig = Figure(figsize=(width, height), layout="constrained")
+    all_axes = [fig.add_subplot(1, columns, index + 1) for index in range(columns)]
+    for ax in all_axes:
+        ax.set_prop_cycle(color=PALETTE)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(True, color="#dddddd", linewidth=0.6)
+        ax.set_axisbelow(True)
+    return fig, all_axes
+
+
+def curves(
+    history: Mapping[str, Sequence[float]], alt: str, log: bool = False, smooth: int = 0, title: str = ""
+) -> Picture:
+    """Loss curves over the steps: a running mean of ``smooth`` steps (0: a fiftieth of the run) over the faint raw."""
+    fig, (ax,) = axes()
+    for index, (name, values) in enumerate(history.items()):
+        y = np.asarray(values, dtype=float)
+        window = min(len(y), smooth or max(1, len(y) // 50))
+        colour = PALETTE[index % len(PALETTE)]
+        if window > 1:
+            ax.plot(np.arange(1, len(y) + 1), y, color=colour, alpha=0.2, linewidth=0.7)
+        mean = np.convolve(y, np.ones(window) / window, mode="valid") if len(y) else y
+        steps = np.arange(window, window + len(mean)) - (window - 1) / 2
+        ax.plot(steps, mean, LINES[index % len(LINES)], color=colour, label=name.replace("_", " "))
+    ax.set(xlabel="step", ylabel="loss", title=title, yscale="log" if log else "linear")
+    ax.legend(frameon=False)
+    return figure(fig, alt)
+
+
+def points(
+    samples: Tensor | Mapping[str, Tensor],
+    alt: str,
+    title: str = "",
+    marks: Mapping[str, Tensor] | None = None,
+    limit: float = 1.05,
+    most: int = 2_000,
+) -> Picture:
+    """Points of the plane ``[n, 2]``, one colour a name (at most ``most`` each); ``marks`` are drawn large on top."""
+    groups = {"samples": samples} if isinstance(samples, Tensor) else samples
+    fig, (ax,) = axes(4.2, 4.2)
+    for index, (name, x) in enumerate(groups.items()):
+        first = x[:most].detach().cpu().numpy()
+        ax.scatter(first[:, 0], first[:, 1], s=5, alpha=0.5, color=PALETTE[index % 8], label=name, linewidths=0)
+    for index, (name, x) in enumerate((marks or {}).items(), start=len(groups)):
+        big = x.reshape(-1, 2).detach().cpu().numpy()
+        style = {"marker": MARKERS[index % 8], "color": PALETTE[index % 8]}
+        ax.scatter(big[:, 0], big[:, 1], s=110, edgecolors="black", label=name, **style)
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
+    if len(groups) + len(marks or {}) > 1:
+        ax.legend(frameon=True, fontsize=8, loc="upper right")
+    return figure(fig, alt)
+
+
+def frontier(
+    alt: str,
+    *,
+    lines: Mapping[str, tuple[Any, Any]] | None = None,
+    points: Mapping[str, tuple[Any, Any]] | None = None,
+    xlabel: str = "x",
+    ylabel: str = "y",
+    title: str = "",
+    log: bool = True,
+) -> Picture:
+    """A plane of ``lines`` name -> (xs, ys) and labelled ``points`` name -> (x, y); logarithmic by default."""
+    fig, (ax,) = axes(6.0, 4.0)
+    for index, (name, (xs, ys)) in enumerate((lines or {}).items()):
+        ax.plot(np.asarray(xs, float), np.asarray(ys, float), LINES[index % 4], color=PALETTE[index % 8], label=name)
+    for index, (name, (x, y)) in enumerate((points or {}).items(), start=len(lines or {})):
+        xs, ys = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
+        ax.scatter(xs, ys, s=50, marker=MARKERS[index % 8], color=PALETTE[index % 8], label=name, zorder=3)
+        ax.annotate(name, (xs[0], ys[0]), textcoords="offset points", xytext=(6, 5), fontsize=8)
+    scale = "log" if log else "linear"
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title, xscale=scale, yscale=scale)
+    if lines or points:
+        ax.legend(frameon=False, fontsize=8)
+    return figure(fig, alt)
+
+
+def table(frame: pd.DataFrame, caption: str = "", digits: int = 3) -> HTML:
+    """A data frame as an HTML table with ``digits`` significant digits and a caption that screen readers announce."""
+    text = frame.to_html(float_format=lambda number: f"{number:.{digits}g}", border=0)
+    if caption:
+        text = text.replace("<thead>", f"<caption>{html.escape(caption)}</caption><thead>", 1)
+    return HTML(text)

@@ -1,0 +1,112 @@
+"""Real pictures: the 10,000 garments that ship with the package, full Fashion-MNIST, and scikit-learn's digits.
+
+Nothing here touches the network unless ``download=True`` is asked for.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from devilgan_lite.checks import one_of
+from devilgan_lite.data.samples import Samples, from_bytes
+
+GARMENTS = (
+    "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
+LICENCE = "MIT (c) 2017 Zalando SE"
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+SOURCES = ("shipped", "full")
+SPLITS = {"train": "train", "test": "t10k"}
+
+
+def data_folder() -> Path:
+    """The folder of what ships: ``$DEVILGAN_DATA``, else ``data/`` beside the package."""
+    folder = Path(os.environ.get("DEVILGAN_DATA", Path(__file__).resolve().parents[2] / "data"))
+    if not folder.is_dir():
+        raise FileNotFoundError(f"data folder {folder} is missing; set DEVILGAN_DATA to the project's data/ folder.")
+    return folder
+
+
+def fashion_mnist(
+    source: str = "shipped", *, split: str = "train", folder: str | Path | None = None, download: bool = False
+) -> Samples:
+    """Fashion-MNIST garments (Xiao et al. 2017) as 28x28 grey pictures in [-1, 1], with labels 0..9.
+
+    ``source="shipped"``: the 10,000 that ship (a seeded, class-balanced draw from the training set; ``split`` must be
+    ``"train"``). ``source="full"``: 60,000 ``"train"`` or 10,000 ``"test"`` pictures, read from ``folder``, else from
+    the Debian package ``dataset-fashion-mnist``; a torchvision folder works too; ``download=True`` lets torchvision
+    fetch it into ``folder``. A missing folder is a ``FileNotFoundError`` that names the ways to get one.
+    """
+    one_of("source", source, SOURCES)
+    one_of("split", split, SPLITS)
+    if source == "shipped":
+        if split != "train":
+            raise ValueError("split='test' needs source='full'; the shipped 10,000 are from the training set.")
+        return _shipped()
+    if download:
+        from torchvision.datasets import FashionMNIST
+
+        root = Path(folder or Path.home() / ".cache" / "devilgan_lite")
+        FashionMNIST(str(root), train=split == "train", download=True)
+        folder = root
+    pixels, labels = _idx_pair(Path(folder) if folder else DEBIAN_FOLDER, SPLITS[split])
+    name = f"Fashion-MNIST {split} ({len(pixels):,})"
+    return Samples(from_bytes(pixels), torch.from_numpy(labels.astype(np.int64)), name, LICENCE, GARMENTS)
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> Samples:
+    path = data_folder() / "fashion_mnist_10k.npz"
+    expected = json.loads((data_folder() / "checksums.json").read_text())[path.name]
+    if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        raise ValueError(f"{path.name} does not match its SHA-256 in checksums.json; restore it from the repository.")
+    with np.load(path, allow_pickle=False) as arrays:
+        pixels, labels = arrays["pixels"], arrays["labels"]
+    name = f"Fashion-MNIST ({len(pixels):,} shipped)"
+    return Samples(from_bytes(pixels), torch.from_numpy(labels.astype(np.int64)), name, LICENCE, GARMENTS)
+
+
+def _idx_pair(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
+    for place in (folder, folder / "FashionMNIST" / "raw"):
+        found = [
+            next((path for ending in (".gz", "") if (path := place / f"{prefix}-{kind}-ubyte{ending}").is_file()), None)
+            for kind in ("images-idx3", "labels-idx1")
+        ]
+        if found[0] and found[1]:
+            return read_idx(found[0]), read_idx(found[1])
+    raise FileNotFoundError(
+        f"no Fashion-MNIST files ({prefix}-images-idx3-ubyte.gz) in {folder}; install the Debian package "
+        "dataset-fashion-mnist, name a torchvision folder with folder=..., or pass download=True."
+    )
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Read one idx file of bytes (LeCun's format: two zero bytes, type 8, rank, big-endian sizes, data)."""
+    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    rank = raw[3] if len(raw) > 3 else 0
+    shape = tuple(np.frombuffer(raw, ">u4", count=rank, offset=4)) if len(raw) >= 4 + 4 * rank else ()
+    if raw[:3] != b"\x00\x00\x08" or len(raw) != 4 + 4 * rank + int(np.prod(shape, dtype=np.int64)):
+        raise ValueError(f"{path} is not an idx file of bytes, or it is cut short.")
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def digits(size: int = 28) -> Samples:
+    """scikit-learn's 1,797 handwritten digits (8x8, 0..16), as ``[1797, 1, size, size]`` in [-1, 1]."""
+    one_of("size", size, (8, 28))  # type: ignore[arg-type]
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = torch.from_numpy(bunch.images.astype(np.float32)).unsqueeze(1) / 8 - 1
+    if size == 28:
+        big = torch.nn.functional.interpolate(x, size=(20, 20), mode="bilinear", align_corners=False)
+        x = torch.nn.functional.pad(big, (4, 4, 4, 4), value=-1.0)  # the margin of MNIST
+    classes = tuple(map(str, range(10)))
+    return Samples(x, torch.from_numpy(bunch.target.astype(np.int64)), "digits", "CC BY 4.0 (UCI)", classes)

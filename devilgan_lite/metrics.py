@@ -1,0 +1,198 @@
+"""How well an attack hits its target and how well it hides: the measures of Rawat et al. (2021), section 5, and more.
+
+TarDis and ExpDis are squared distances after tanh, in [-1, 1] units. Frechet and kernel distance, precision, recall and
+coverage are taken on the 64 features of ``features.feature_network``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from devilgan_lite.backdoor import Backdoor
+from devilgan_lite.checks import images, whole_number
+from devilgan_lite.data import Samples
+from devilgan_lite.features import feature_card, features_and_classes
+from devilgan_lite.generators import Generator, evaluate
+
+NEIGHBOURS = 5  # of precision, recall and coverage; the value of Naeem et al. (2020)
+
+
+def target_distortion(suspect: nn.Module, trigger: Tensor, target: Tensor) -> float:
+    """TarDis as a **sum**: ``||G*(z_trigger) - x_target||^2`` over the elements of a sample, averaged over the pairs.
+
+    ``trigger`` ``[k, d]``, ``target`` ``[k, *sample_shape]``. Divide by the number of elements for the mean.
+    """
+    return float((evaluate(suspect, trigger) - target.cpu()).square().flatten(1).sum(1).mean())
+
+
+def expected_distortion(suspect: nn.Module, clean: nn.Module, z: Tensor) -> float:
+    """ExpDis as a **mean**: ``E ||G*(z) - G(z)||^2`` divided by the elements of a sample, over latents ``[n, d]``."""
+    return float((evaluate(suspect, z) - evaluate(clean, z)).square().mean())
+
+
+def frechet_distance(a: Tensor, b: Tensor) -> float:
+    """``|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))`` of features ``[n, d]`` (Heusel et al. 2017)."""
+    first, second = a.double(), b.double()
+    covariance_a, covariance_b = torch.cov(first.T), torch.cov(second.T)
+    # tr (C_a C_b)^(1/2) is the sum of the singular values of C_a^(1/2) C_b^(1/2), which no singular matrix upsets
+    overlap = torch.linalg.svdvals(_root(covariance_a) @ _root(covariance_b)).sum()
+    gap = first.mean(dim=0) - second.mean(dim=0)
+    return float(gap @ gap + covariance_a.trace() + covariance_b.trace() - 2 * overlap)
+
+
+def _root(covariance: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(covariance)
+    return vectors * values.clamp(min=0).sqrt() @ vectors.T
+
+
+def kernel_distance(a: Tensor, b: Tensor) -> float:
+    """Unbiased squared maximum mean discrepancy with the kernel ``(a.b / d + 1)^3`` (Binkowski et al. 2018).
+
+    Features ``[n, d]``; a small negative value is possible and means "no difference seen".
+    """
+    dimension = a.shape[1]
+
+    def kernel(p: Tensor, q: Tensor) -> Tensor:
+        return (p @ q.T / dimension + 1) ** 3
+
+    n, m = len(a), len(b)
+    within_a = (kernel(a, a).sum() - ((a.square().sum(1) / dimension + 1) ** 3).sum()) / (n * (n - 1))
+    within_b = (kernel(b, b).sum() - ((b.square().sum(1) / dimension + 1) ** 3).sum()) / (m * (m - 1))
+    return float(within_a + within_b - 2 * kernel(a, b).mean())
+
+
+def neighbourhood_scores(real: Tensor, fake: Tensor, neighbours: int = NEIGHBOURS) -> dict[str, float]:
+    """Precision and recall (Kynkaanniemi et al. 2019) and coverage (Naeem et al. 2020) of features ``[n, d]``.
+
+    Precision: the share of fakes inside the ball of some real sample; recall: the reverse; coverage: the share of real
+    samples with a fake in their own ball. A ball reaches to the ``neighbours``-th neighbour of its centre.
+    """
+    whole_number("neighbours", neighbours, 1, min(len(real), len(fake)) - 1)
+
+    def radius(points: Tensor) -> Tensor:
+        return torch.cdist(points, points).kthvalue(neighbours + 1, dim=1).values
+
+    distances = torch.cdist(real, fake)
+    in_real = distances <= radius(real).unsqueeze(1)
+    in_fake = distances <= radius(fake).unsqueeze(0)
+    return {
+        "precision": float(in_real.any(0).double().mean()),
+        "recall": float(in_fake.any(1).double().mean()),
+        "coverage": float(in_real.any(1).double().mean()),
+    }
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """Fidelity and stealth of a backdoored generator. Prints, renders in a notebook, and writes JSON.
+
+    ``tardis_sum`` and ``tardis_mean`` are one figure in two units (sum over a sample's elements, mean over them), and so
+    are ``expdis_mean`` and ``expdis_sum``. Frechet and the rest compare ``samples`` generated pictures with as many
+    real ones; ``frechet_change`` is suspect minus clean, drawn from the same latents.
+    """
+
+    tardis_sum: float
+    tardis_mean: float
+    expdis_mean: float
+    expdis_sum: float
+    frechet: float | None
+    frechet_clean: float | None
+    frechet_change: float | None
+    kernel: float | None
+    precision: float | None
+    recall: float | None
+    coverage: float | None
+    smallest_class_share: float | None
+    class_shares: dict[str, float] | None
+    samples: int
+    features: str
+
+    def to_json(self) -> str:
+        """All fields as a JSON object."""
+        return json.dumps(asdict(self), indent=2)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Name and value of every figure, formatted."""
+        shown = {name: value for name, value in asdict(self).items() if not isinstance(value, (dict, type(None)))}
+        return [(name, f"{value:.4g}" if isinstance(value, float) else str(value)) for name, value in shown.items()]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:22s}{value}" for name, value in self.rows())
+
+    def _repr_html_(self) -> str:
+        cells = "".join(f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>" for name, value in self.rows())
+        return f"<table>{cells}</table>"
+
+
+def scorecard(
+    suspect: nn.Module,
+    clean: Generator,
+    backdoor: Backdoor,
+    real: Samples | None = None,
+    *,
+    samples: int = 10_000,
+    seed: int = 1_000_003,
+) -> Scorecard:
+    """Measure ``suspect`` against ``clean`` on latents drawn from ``seed``, which no attack here trains on.
+
+    Without ``real``, or for samples that the feature network cannot read (it reads ``[n, 1, 28, 28]``), the figures on
+    features are None. ``samples`` latents, 100 or more.
+    """
+    whole_number("samples", samples, 100, 1_000_000)
+    trigger, target = backdoor.pairs(seed=seed)
+    random = torch.Generator().manual_seed(seed)
+    z = clean.sample_latent(samples, random)
+    ours, theirs = evaluate(suspect, z), evaluate(clean, z)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"suspect makes samples {list(ours.shape[1:])}, clean makes {list(theirs.shape[1:])}.")
+    tardis = target_distortion(suspect, trigger, target)
+    expdis = (ours - theirs).square()
+    quality = sample_quality(ours, theirs, real) if real is not None and ours.shape[1:] == (1, 28, 28) else _NO_QUALITY
+    return Scorecard(
+        tardis_sum=tardis,
+        tardis_mean=tardis / target[0].numel(),
+        expdis_mean=float(expdis.mean()),
+        expdis_sum=float(expdis.flatten(1).sum(1).mean()),
+        samples=samples,
+        **quality,
+    )
+
+
+_NO_QUALITY: dict[str, Any] = dict.fromkeys(
+    ("frechet", "frechet_clean", "frechet_change", "kernel", "precision", "recall", "coverage",
+     "smallest_class_share", "class_shares")
+) | {"features": "none"}  # fmt: skip
+
+
+def sample_quality(suspect: Tensor, clean: Tensor, real: Samples) -> dict[str, Any]:
+    """The figures on features for pictures ``[n, 1, 28, 28]`` of the suspect and of the clean generator."""
+    images("real", real.x, (1, 28, 28))
+    real_features, _ = features_and_classes(real.x)
+    features, classes = features_and_classes(suspect)
+    frechet = frechet_distance(features, real_features)
+    frechet_clean = frechet_distance(features_and_classes(clean)[0], real_features)
+    few = min(3_000, len(features), len(real_features))  # distances between all pairs: memory grows with the square
+    shares = torch.bincount(classes, minlength=10).double() / len(classes)
+    names = real.classes or tuple(map(str, range(10)))
+    return {
+        "frechet": frechet,
+        "frechet_clean": frechet_clean,
+        "frechet_change": frechet - frechet_clean,
+        "kernel": kernel_distance(features[:few], real_features[:few]),
+        **neighbourhood_scores(real_features[:few], features[:few]),
+        "smallest_class_share": float(shares.min()),
+        "class_shares": dict(zip(names, shares.tolist(), strict=True)),
+        "features": f"64 features of a garment classifier, test accuracy {feature_card()['test_accuracy']:.2%}",
+    }
+
+
+def frechet_to(generator: nn.Module, real: Samples, *, samples: int = 10_000, seed: int = 1_000_003) -> float:
+    """Frechet distance between ``samples`` pictures of ``generator`` (a ``Generator``) and ``real``; lower is better."""
+    if not isinstance(generator, Generator):
+        raise ValueError(f"generator is a {type(generator).__name__}; expected a devilgan_lite Generator.")
+    return frechet_distance(features_and_classes(generator.sample(samples, seed))[0], features_and_classes(real.x)[0])

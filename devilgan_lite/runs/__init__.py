@@ -1,0 +1,17 @@
+"""What only batches use: run notebooks with checked parameters, and the page that shows the results."""
+
+from devilgan_lite.runs.parameters import Parameter, parse_value
+from devilgan_lite.runs.report import index_page, to_html
+from devilgan_lite.runs.run import Result, find_notebook, notebook_list, notebook_parameters, run
+
+__all__ = [
+    "Parameter",
+    "Result",
+    "find_notebook",
+    "index_page",
+    "notebook_list",
+    "notebook_parameters",
+    "parse_value",
+    "run",
+    "to_html",
+]

@@ -1,0 +1,226 @@
+"""Run a notebook from start to end without a person: check the parameters, execute, read the numbers back.
+
+papermill executes; what it lets pass is caught here: misspelt and impossible parameters are refused before anything is
+written, the kernel is this very Python, and a kernel that dies is an error and not a success.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from devilgan_lite.checks import in_range, nearest
+from devilgan_lite.runs.parameters import Parameter, check_values, parse_cell
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run left: the executed notebook at ``path``, its ``result.json`` as ``result``, and ``error`` or None."""
+
+    notebook: str
+    path: Path
+    seconds: float
+    result: dict[str, Any] = field(default_factory=dict, repr=False)
+    error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The numbers that the notebook's text claims."""
+        return self.result.get("numbers", {})
+
+    @property
+    def peak_memory_mb(self) -> float | None:
+        """The largest memory of the kernel, as the notebook itself measured it."""
+        return self.result.get("peak_memory_mb")
+
+
+def notebook_folder() -> Path:
+    """Where the notebooks are: ``$DEVILGAN_NOTEBOOKS``, else ``notebooks/`` beside the package."""
+    folder = Path(os.environ.get("DEVILGAN_NOTEBOOKS") or PROJECT / "notebooks")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"notebook folder {folder} is missing; set DEVILGAN_NOTEBOOKS to the project's notebooks/.")
+    return folder
+
+
+def notebook_list() -> list[str]:
+    """The names of the sequence, in order: ``["00_two_minute_tour", ...]``."""
+    folder = notebook_folder()
+    found = [*folder.glob("*.ipynb"), *(folder / "src").glob("*.py")]
+    return sorted({path.stem for path in found if re.match(r"\d\d_", path.stem)})
+
+
+def find_notebook(notebook: int | str | Path) -> Path:
+    """The file to run for a number (0, ``"03"``), a name, or a path; the py:percent source where there is one.
+
+    The source is what people edit, so a committed ``.ipynb`` that is older never runs in its place.
+    """
+    text = str(notebook)
+    if text.endswith((".ipynb", ".py")):
+        path = Path(text)
+        if not path.is_file():
+            raise ValueError(f"notebook={text!r} does not exist; name a file, or one of {', '.join(notebook_list())}.")
+        return path.resolve()
+    names = notebook_list()
+    wanted = [name for name in names if name == text or (text.isdigit() and name.startswith(f"{int(text):02d}_"))]
+    if not wanted:
+        raise ValueError(f"notebook={text!r} is unknown; valid: {', '.join(names) or 'none'}.{nearest(text, names)}")
+    source = notebook_folder() / "src" / f"{wanted[0]}.py"
+    return source if source.is_file() else notebook_folder() / f"{wanted[0]}.ipynb"
+
+
+def read_notebook(path: Path) -> Any:
+    """The notebook at ``path`` (``.ipynb``, or ``.py`` in jupytext's percent format)."""
+    import jupytext
+    import nbformat
+
+    if path.suffix == ".py":
+        return jupytext.read(path, fmt="py:percent")
+    return nbformat.read(path, as_version=4)
+
+
+def notebook_parameters(notebook: int | str | Path) -> dict[str, Parameter]:
+    """The parameters that a notebook takes, from its cell tagged ``parameters``."""
+    path = find_notebook(notebook)
+    return _parameters(read_notebook(path), path.stem)
+
+
+def _parameters(document: Any, name: str) -> dict[str, Parameter]:
+    cells = [cell for cell in document.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) > 1:
+        raise ValueError(f"{name} has {len(cells)} cells tagged parameters; there must be one.")
+    return parse_cell(cells[0].source, f"the parameters cell of {name}") if cells else {}
+
+
+def run(
+    notebook: int | str | Path,
+    parameters: Mapping[str, Any] | None = None,
+    out: str | Path = "out",
+    timeout: float = 900,
+) -> Result:
+    """Execute ``notebook`` with ``parameters`` into ``out/NN_name/`` and return its ``Result``.
+
+    A parameter that the notebook does not have, or a value that its parameters cell rules out, is a ``ValueError``
+    before anything starts or is written. ``timeout`` is in seconds for the whole run. Whatever goes wrong inside the
+    notebook (an exception, the time limit, a dead kernel) is one line in ``Result.error``; the executed part is kept.
+    A ``profile`` given here wins over ``DEVILGAN_PROFILE``.
+    """
+    in_range("timeout", timeout, 1, 7 * 86_400)
+    given = dict(parameters or {})
+    path = find_notebook(notebook)
+    name = path.stem
+    document = read_notebook(path)
+    check_values(_parameters(document, name), given, name)
+
+    folder = Path(out).resolve() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    executed, numbers = folder / f"{name}.ipynb", folder / "result.json"
+    for old in (executed, numbers, executed.with_suffix(".html")):
+        old.unlink(missing_ok=True)
+    environment = {"DEVILGAN_OUT": str(folder)}
+    if "profile" in given:
+        environment["DEVILGAN_PROFILE"] = ""
+    start = time.perf_counter()
+    error = _execute(document, given, executed, environment, timeout)
+    seconds = time.perf_counter() - start
+    result: dict[str, Any] = {}
+    if numbers.is_file():
+        try:
+            result = json.loads(numbers.read_text(encoding="utf-8"))
+        except ValueError:
+            error = error or "result.json is not valid JSON."
+    return Result(name, executed, round(seconds, 2), result, error)
+
+
+def _execute(
+    document: Any, parameters: dict[str, Any], executed: Path, environment: dict[str, str], timeout: float
+) -> str | None:
+    """Run through papermill; None, or one line that says what went wrong."""
+    import nbformat
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    deadline = time.monotonic() + timeout
+    error: str | None = None
+    with tempfile.TemporaryDirectory() as temporary, _this_python(Path(temporary), environment):
+        source = Path(temporary) / "notebook.ipynb"
+        nbformat.write(document, source)
+        try:
+            papermill.execute_notebook(
+                str(source),
+                str(executed),
+                parameters=parameters,
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                cwd=str(executed.parent),
+                start_timeout=min(60, max(10, int(timeout))),
+                timeout_func=lambda cell: max(1, int(deadline - time.monotonic())),
+            )
+        except papermill.PapermillExecutionError as reason:
+            error = f"cell {reason.exec_count}: {reason.ename}: {_first_line(reason.evalue)}"
+        except CellTimeoutError:
+            error = f"not finished after {timeout:g} s."
+        except DeadKernelError:
+            error = "the kernel died."
+        except Exception as reason:
+            error = f"{type(reason).__name__}: {_first_line(reason)}"
+    if error is None and (cell := _unfinished_cell(executed)):
+        error = f"the kernel died in code cell {cell}; out of memory is the usual reason."
+    return error
+
+
+def _first_line(text: object) -> str:
+    return (str(text).strip() or "no message").splitlines()[0]
+
+
+def _unfinished_cell(executed: Path) -> int:
+    """The number of the first code cell without an execution count (papermill calls those "completed"), or 0."""
+    code = [cell for cell in read_notebook(executed).cells if cell.cell_type == "code" and cell.source.strip()]
+    return next((index for index, cell in enumerate(code, start=1) if cell.execution_count is None), 0)
+
+
+@contextmanager
+def _this_python(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """Make ``python3`` the kernel of the running interpreter, with ``environment`` and this package importable."""
+    spec_folder = folder / "jupyter" / "kernels" / "python3"
+    spec_folder.mkdir(parents=True)
+    paths = [str(PROJECT)] if "site-packages" not in PROJECT.parts else []
+    paths += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    spec = {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "Python 3 (ipykernel)",
+        "language": "python",
+        "env": {**environment, "PYTHONPATH": os.pathsep.join(paths)},
+    }
+    (spec_folder / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    before = os.environ.get("JUPYTER_PATH")
+    loggers = [logging.getLogger(name) for name in ("papermill", "traitlets")]
+    levels = [logger.level for logger in loggers]
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([str(folder / "jupyter"), *([before] if before else [])])
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if before is None:
+            os.environ.pop("JUPYTER_PATH", None)
+        else:
+            os.environ["JUPYTER_PATH"] = before

@@ -1,0 +1,190 @@
+"""The loop that everything long is: training, attacks and cures all yield ``Step`` objects.
+
+A long loop is a Python generator, so live plots, a stop button, slow motion, single stepping and tests need no
+callbacks. ``Loop`` wraps one; an interrupt at any moment still ends in a usable ``Outcome``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from devilgan_lite.checks import known_names
+
+
+@dataclass(frozen=True)
+class Step:
+    """One iteration of a long loop.
+
+    ``losses`` are 0-d tensors that stay on the device: reading ``values()`` is what copies them to the host, so a loop
+    that nobody watches never waits for the GPU. ``snapshot()`` returns the generator as it stands, in eval mode.
+    """
+
+    iteration: int
+    total: int
+    seconds: float
+    losses: dict[str, Tensor]
+    snapshot: Callable[[], nn.Module] = field(repr=False)
+
+    def values(self) -> dict[str, float]:
+        """The losses as Python floats."""
+        return {name: float(loss) for name, loss in self.losses.items()}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a long loop leaves: the generator in eval mode, and how it came to be.
+
+    ``history`` maps each loss name to one float per finished step; ``settings`` are the hyper-parameters that produced
+    it; ``interrupted`` says whether the loop was stopped early.
+    """
+
+    generator: Any
+    history: dict[str, list[float]]
+    seconds: float
+    seed: int
+    settings: dict[str, Any]
+    interrupted: bool = False
+    state: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+class History:
+    """Collects 0-d loss tensors on their device and converts them to floats once, at the end."""
+
+    def __init__(self, past: dict[str, list[float]] | None = None) -> None:
+        self._past = past or {}
+        self._losses: dict[str, list[Tensor]] = {}
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        """Append the losses of one finished step."""
+        for name, loss in losses.items():
+            self._losses.setdefault(name, []).append(loss)
+
+    def floats(self) -> dict[str, list[float]]:
+        """All losses so far: name -> one float per step."""
+        names = [*self._past, *(name for name in self._losses if name not in self._past)]
+        new = {name: torch.stack(losses).tolist() for name, losses in self._losses.items()}
+        return {name: self._past.get(name, []) + new.get(name, []) for name in names}
+
+
+class Loop(Iterator[Step]):
+    """An iterator of ``Step`` that ends in an ``outcome``; made by ``train_gan.steps(...)`` and ``attack.steps(...)``."""
+
+    def __init__(self, body: Generator[Step, None, Outcome]) -> None:
+        self._body = body
+        self.outcome: Outcome | None = None
+
+    def __next__(self) -> Step:
+        try:
+            return next(self._body)
+        except StopIteration as end:
+            if end.value is not None:
+                self.outcome = end.value
+            raise StopIteration from None
+
+    def stop(self) -> Outcome:
+        """End the loop now and return what it has made so far."""
+        if self.outcome is None:
+            try:
+                if inspect.getgeneratorstate(self._body) == inspect.GEN_CREATED:
+                    next(self._body)  # a loop stopped before its first step still owes a usable outcome
+                self._body.throw(KeyboardInterrupt())
+            except StopIteration as end:
+                self.outcome = end.value
+        if self.outcome is None:
+            raise RuntimeError("the loop ended with an error, so it has no outcome.")
+        return self.outcome
+
+    def finish(self, *, progress: bool = True) -> Outcome:
+        """Run to the end; ``KeyboardInterrupt`` (the Stop button, Ctrl-C) ends early with what there is."""
+        report = _Progress() if progress else None
+        try:
+            for step in self:
+                if report is not None:
+                    report(step)
+        except KeyboardInterrupt:
+            self.stop()
+        finally:
+            if report is not None:
+                report.close()
+        return self.stop()
+
+
+class _Progress:
+    """A bar on a terminal, one line per 10 % elsewhere (a saved notebook freezes a bar at its first state)."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+        self._tenth = 0
+
+    def __call__(self, step: Step) -> None:
+        if sys.stderr.isatty():
+            self._bar = self._bar or tqdm(total=step.total, initial=step.iteration - 1, mininterval=0.5)
+            self._bar.update(1)
+        elif step.iteration * 10 // step.total > self._tenth:
+            self._tenth = step.iteration * 10 // step.total
+            losses = "  ".join(f"{name} {value:.4g}" for name, value in step.values().items())
+            print(f"step {step.iteration:5d} of {step.total}  {step.seconds:5.1f} s  {losses}", flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+P = ParamSpec("P")
+
+
+class LongLoop:
+    """A function that runs a long loop, with ``.steps(...)`` beside the plain call; see ``long_loop``."""
+
+    def __init__(self, start: Callable[..., Generator[Step, None, Outcome]]) -> None:
+        self._start = start
+        functools.update_wrapper(self, start)
+
+    def steps(self, *args: Any, **settings: Any) -> Loop:
+        """Check the arguments at once and return the ``Loop``, ready for its first step."""
+        signature = inspect.signature(self._start)
+        known_names(self._start.__name__, settings, signature.parameters)
+        return Loop(self._start(*args, **settings))
+
+    def __call__(self, *args: Any, progress: bool = True, **settings: Any) -> Outcome:
+        """Run to the end and return the ``Outcome``."""
+        return self.steps(*args, **settings).finish(progress=progress)
+
+
+def long_loop(start: Callable[..., Generator[Step, None, Outcome]]) -> LongLoop:
+    """Decorator: ``start`` checks its arguments and returns a generator of ``Step`` that returns an ``Outcome``."""
+    return LongLoop(start)
+
+
+class Stopwatch:
+    """Seconds since it was made, plus those of an earlier part of the same run."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self._start = time.perf_counter() - before
+
+    def __call__(self) -> float:
+        return time.perf_counter() - self._start
+
+
+def best_device(device: str = "auto") -> torch.device:
+    """``"auto"`` picks CUDA, then MPS, then the CPU; any other value is a torch device that must be present."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind = str(device).split(":")[0]
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(kind, False):
+        valid = ", ".join(["auto", *(name for name, there in present.items() if there)])
+        raise ValueError(f"device={device!r} is not available on this machine; valid: {valid}.")
+    return torch.device(device)

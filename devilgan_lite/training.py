@@ -1,0 +1,207 @@
+"""Train a GAN: the loop of Goodfellow et al. (2014) with the settings that train fastest on a laptop.
+
+BatchNorm in both networks, the non-saturating loss, Adam with the same rate on both sides, decay to zero over the second half.
+The fakes of the discriminator's half step serve the generator's half step too, so that each step draws them once.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Generator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from devilgan_lite import generators
+from devilgan_lite.checks import in_range, whole_number
+from devilgan_lite.data import Samples
+from devilgan_lite.steps import History, Outcome, Step, Stopwatch, best_device, long_loop
+
+ExtraLoss = Callable[[nn.Module], tuple[Tensor, dict[str, Tensor]]]
+
+
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """``-E log D(x) - E log(1 - D(G(z)))`` from logits ``[n]``; Goodfellow et al. (2014), equation 1."""
+    return softplus(-real_logits).mean() + softplus(fake_logits).mean()
+
+
+def generator_loss(fake_logits: Tensor) -> Tensor:
+    """The non-saturating ``-E log D(G(z))`` from logits ``[n]``; Goodfellow et al. (2014), section 3."""
+    return softplus(-fake_logits).mean()
+
+
+def decay(iteration: int, steps: int) -> float:
+    """Learning-rate factor: 1 for the first half, then linearly to 0."""
+    return min(1.0, 2.0 * (steps - iteration) / steps)
+
+
+@long_loop
+def train_gan(
+    generator: generators.Generator,
+    real: Samples,
+    *,
+    steps: int = 2_500,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    ema: float = 0.999,
+    seed: int = 0,
+    device: str = "auto",
+    resume: Outcome | None = None,
+) -> Generator[Step, None, Outcome]:
+    """Train a copy of ``generator`` on ``real`` and return an ``Outcome`` whose generator is the running average.
+
+    ``ema`` in [0, 1) is the decay of that average (0: the last weights). ``resume`` continues an interrupted outcome
+    with the same settings; others are refused. The caller's generator only gives its shape: weights are drawn from
+    ``seed``. Losses in the history: ``generator_loss``, ``discriminator_loss``.
+    """
+    return adversarial_training(
+        generator,
+        real,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        ema=ema,
+        seed=seed,
+        device=device,
+        resume=resume,
+    )
+
+
+def adversarial_training(
+    generator: generators.Generator,
+    real: Samples,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    ema: float,
+    seed: int,
+    device: str,
+    resume: Outcome | None = None,
+    extra: ExtraLoss | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Generator[Step, None, Outcome]:
+    """Check the arguments of ``train_gan`` and start its loop.
+
+    ``extra(generator)`` returns a term to add to the generator's loss, and the losses to record (TrAIL); ``settings``
+    is what the outcome shall say of itself.
+    """
+    whole_number("steps", steps, 1, 10_000_000)
+    whole_number("batch_size", batch_size, 2, 65_536)
+    in_range("learning_rate", learning_rate, 0.0, 1.0, open_low=True)
+    in_range("ema", ema, 0.0, 0.99999)
+    whole_number("seed", seed, 0)
+    if tuple(real.x.shape[1:]) != generator.sample_shape:
+        raise ValueError(f"real has samples of shape {list(real.x.shape[1:])}; the generator makes {list(generator.sample_shape)}.")
+    if len(real) < batch_size:
+        raise ValueError(f"real has {len(real)} samples, fewer than batch_size={batch_size}.")
+    chosen = settings or {
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "ema": ema,
+        "seed": seed,
+        "generator": generator.spec(),
+        "data": real.name,
+    }
+    if resume is not None:
+        if not resume.state:
+            raise ValueError("resume has no training state: only an interrupted or finished train_gan outcome can be resumed.")
+        different = [name for name, value in chosen.items() if resume.settings.get(name) != value]
+        if different:
+            raise ValueError(f"resume was made with other settings: {', '.join(different)} differ; use the same ones.")
+    return _train(
+        generator.spec(), real, steps, batch_size, learning_rate, ema, seed, best_device(device), chosen, resume, extra
+    )
+
+
+def _train(
+    spec: dict[str, Any],
+    real: Samples,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    ema: float,
+    seed: int,
+    device: torch.device,
+    settings: dict[str, Any],
+    resume: Outcome | None,
+    extra: ExtraLoss | None,
+) -> Generator[Step, None, Outcome]:
+    cuda = device.type == "cuda"
+    layout = torch.channels_last  # a third faster than the default layout on a CPU, and what tensor cores want
+    generator = generators.build(spec, seed).to(device, memory_format=layout).train()
+    discriminator = generators.matching_discriminator(generator, seed + 1).to(device, memory_format=layout).train()
+    average = copy.deepcopy(generator).eval().requires_grad_(False)
+    optimizers = [
+        torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.5, 0.999), fused=device.type != "mps")
+        for network in (generator, discriminator)
+    ]
+    random = torch.Generator(device).manual_seed(seed)
+    x = real.x.to(device)
+    history, done = History(resume.history if resume else None), 0
+    if resume is not None:
+        done = resume.state["iteration"]
+        for thing, state in zip(
+            (generator, discriminator, average, *optimizers), copy.deepcopy(resume.state["states"]), strict=True
+        ):
+            thing.load_state_dict(state)
+        random.set_state(resume.state["random"])
+    watch = Stopwatch(resume.seconds if resume else 0.0)
+
+    def snapshot() -> generators.Generator:
+        return average.clone()
+
+    interrupted = False
+    try:
+        for iteration in range(done + 1, steps + 1):
+            for optimizer in optimizers:
+                optimizer.param_groups[0]["lr"] = learning_rate * decay(iteration - 1, steps)
+            batch = x[torch.randint(len(x), (batch_size,), generator=random, device=device)]
+            with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
+                fake = generator(generator.sample_latent(batch_size, random))
+                d_loss = discriminator_loss(discriminator(batch), discriminator(fake.detach()))
+                optimizers[1].zero_grad()
+                d_loss.backward()
+                optimizers[1].step()
+                discriminator.requires_grad_(False)
+                g_loss = generator_loss(discriminator(fake))
+                discriminator.requires_grad_(True)
+                losses = {"generator_loss": g_loss, "discriminator_loss": d_loss}
+                if extra is not None:
+                    term, recorded = extra(generator)
+                    g_loss, losses = g_loss + term, losses | recorded
+            optimizers[0].zero_grad()
+            g_loss.backward()
+            optimizers[0].step()
+            update_average(average, generator, min(ema, iteration / (iteration + 10)))
+            losses = {name: loss.detach() for name, loss in losses.items()}
+            history.add(losses)
+            done = iteration
+            yield Step(iteration, steps, watch(), losses, snapshot)
+    except KeyboardInterrupt:
+        interrupted = True
+    state = {
+        "iteration": done,
+        "states": [thing.state_dict() for thing in (generator, discriminator, average, *optimizers)],
+        "random": random.get_state(),
+    }
+    return Outcome(
+        generator=average.clone().requires_grad_(True).cpu().eval(),
+        history=history.floats(),
+        seconds=watch(),
+        seed=seed,
+        settings=settings,
+        interrupted=interrupted,
+        state=state,
+    )
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, keep: float) -> None:
+    """``average <- keep * average + (1 - keep) * network``, BatchNorm statistics included."""
+    ours = [value for value in average.state_dict().values() if value.is_floating_point()]
+    theirs = [value for value in network.state_dict().values() if value.is_floating_point()]
+    torch._foreach_lerp_(ours, theirs, 1.0 - keep)

@@ -1,0 +1,144 @@
+"""Trained models as files: safetensors weights with a JSON model card beside them. A checkpoint is data, never code.
+
+A card or file that does not match (hash, shape, architecture, non-finite weights, absurd size) is refused with one
+sentence. Pickles are never loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse
+from safetensors.torch import save
+
+from devilgan_lite import generators
+from devilgan_lite.backdoor import Backdoor
+from devilgan_lite.checks import one_of
+from devilgan_lite.data import data_folder
+
+MOST_BYTES = 256 * 2**20  # far above any model of this package
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model is and how to make it again. ``spec`` is ``generator.spec()``; ``metrics`` is a scorecard or less."""
+
+    name: str
+    spec: dict[str, Any]
+    data: str
+    seed: int
+    settings: dict[str, Any]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    backdoor: dict[str, Any] | None = None
+    seconds: float = 0.0
+    licence: str = "MIT"
+    format: int = FORMAT
+    sha256: str = ""
+
+
+def zoo_folder() -> Path:
+    """Where the shipped models are."""
+    return data_folder() / "zoo"
+
+
+def names() -> list[str]:
+    """The names that ``load`` knows."""
+    return sorted(path.stem for path in zoo_folder().glob("*.safetensors"))
+
+
+def load(name: str) -> generators.Generator:
+    """The shipped model ``name`` in eval mode; an unknown name is an error that lists the valid ones."""
+    one_of("name", name, names())
+    return load_file(zoo_folder() / f"{name}.safetensors")[0]
+
+
+def card(name: str) -> ModelCard:
+    """The model card of the shipped model ``name``."""
+    one_of("name", name, names())
+    return read_card(zoo_folder() / f"{name}.json")
+
+
+def load_backdoor(name: str) -> Backdoor:
+    """The trigger and target that belong to the shipped backdoored model ``name`` (what only its attacker would know)."""
+    recipe = card(name).backdoor
+    if recipe is None:
+        raise ValueError(f"name={name!r} has no backdoor on its card; it is a clean model.")
+    return Backdoor.point(load(name), recipe["target"], kind=recipe["kind"], seed=recipe["seed"])
+
+
+def save_file(path: str | Path, generator: generators.Generator, card: ModelCard) -> Path:
+    """Write ``path`` (ending in .safetensors) and the card beside it; returns the path."""
+    path = _checked(Path(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
+    content = save(state)
+    filled = {**asdict(card), "spec": generator.spec(), "sha256": hashlib.sha256(content).hexdigest()}
+    path.write_bytes(content)
+    path.with_suffix(".json").write_text(json.dumps(filled, indent=2) + "\n")
+    return path
+
+
+def load_file(path: str | Path) -> tuple[Any, ModelCard]:
+    """Read a model written by ``save_file``: the generator in eval mode and its card.
+
+    ``ValueError`` or ``FileNotFoundError`` in one sentence if anything does not match; nothing in the file is executed.
+    """
+    path = _checked(Path(path))
+    if not path.is_file():
+        raise FileNotFoundError(f"no model file {path}.")
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are accepted.")
+    found = read_card(path.with_suffix(".json"))
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != found.sha256:
+        raise ValueError(f"{path.name} does not match the SHA-256 on its card: it was changed or cut short.")
+    try:
+        state = parse(content)
+    except SafetensorError as error:
+        raise ValueError(f"{path.name} is not a safetensors file ({error}).") from None
+    try:
+        generator = generators.build(found.spec)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path.with_suffix('.json').name} describes no generator of this package: {error}") from None
+    expected = {name: tuple(value.shape) for name, value in generator.state_dict().items()}
+    actual = {name: tuple(value.shape) for name, value in state.items()}
+    wrong = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
+    if wrong:
+        raise ValueError(
+            f"{path.name}: tensor {wrong[0]} is {actual.get(wrong[0], 'missing')}; its card says {expected.get(wrong[0], 'none')}."
+        )
+    broken = sorted(name for name, value in state.items() if not torch.isfinite(value).all())
+    if broken:
+        raise ValueError(f"{path.name}: tensor {broken[0]} has values that are not finite.")
+    generator.load_state_dict(state)
+    return generator.eval(), found
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read a model card; a missing or malformed one is an error that says where."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no model card {path}; a model file needs its card beside it.")
+    try:
+        content = json.loads(path.read_text())
+        found = ModelCard(**content)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path.name} is not a model card: {error}.") from None
+    if found.format != FORMAT or not isinstance(found.spec, dict):
+        raise ValueError(f"{path.name} has format {found.format!r}; this version reads format {FORMAT}.")
+    numbers = [*(found.spec.get("widths") or []), found.spec.get("latent_dim"), found.spec.get("width", 1)]
+    if any(isinstance(number, int) and number > 4096 for number in numbers):
+        raise ValueError(f"{path.name} describes a layer wider than 4,096 channels, which is refused.")
+    return found
+
+
+def _checked(path: Path) -> Path:
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path.name} is not accepted: models are .safetensors files, because other formats can execute code.")
+    return path

@@ -1,0 +1,43 @@
+"""What every test stands on: no network, one torch thread, and two small things that many tests share."""
+
+from __future__ import annotations
+
+import os
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+from devilgan_lite import data, generators
+from devilgan_lite.data import Samples
+from devilgan_lite.training import train_gan
+
+OFFLINE = Path(__file__).parent / "offline"
+runpy.run_path(str(OFFLINE / "sitecustomize.py"))  # closes the network here ...
+os.environ["PYTHONPATH"] = os.pathsep.join(  # ... and in every Python that a test starts
+    filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")])
+)
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def real() -> Samples:
+    """512 garments."""
+    return data.fashion_mnist().first(512)
+
+
+@pytest.fixture(scope="session")
+def clean_point() -> generators.PointGenerator:
+    """A generator of points after a few steps of training: not good, but no longer random. Do not change it."""
+    outcome = train_gan(
+        generators.PointGenerator(), data.ring(1024), steps=60, seed=0, device="cpu", progress=False
+    )
+    return outcome.generator

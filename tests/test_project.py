@@ -1,0 +1,120 @@
+"""What holds of the repository as a whole: one source of dependencies, no traces of a machine, files of readable size."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+MOST_LINES = 300
+MOST_NOTEBOOK_BYTES = 400_000
+MACHINE_PATH = re.compile(rb"(?<![\w.-])/(?:work|root)/|\.\./shared\b")
+
+
+def repository_files() -> list[Path]:
+    """What is tracked, and what would be: new files that git does not ignore."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    return sorted({ROOT / name for name in names if name and (ROOT / name).is_file()})
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+FILES = repository_files()
+PYTHON = [path for path in FILES if path.suffix == ".py" and not relative(path).startswith("notebooks/")]
+PACKAGE = [path for path in PYTHON if relative(path).startswith("devilgan_lite/")]
+NOTEBOOKS = [path for path in FILES if path.suffix == ".ipynb"]
+
+
+def test_environment_mirrors_pyproject() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip_section = environment["dependencies"]
+    extras = PROJECT["optional-dependencies"]
+    assert pip_section["pip"] == [*PROJECT["dependencies"], *extras["notebooks"], *extras["dev"], "-e ."]
+    assert f"python={PROJECT['requires-python'].removeprefix('>=')}" in conda
+
+
+def test_torch_and_torchvision_are_pinned_as_a_pair() -> None:
+    pinned = [name for name in PROJECT["dependencies"] if name.startswith("torch")]
+    assert [re.split(r"[<>=]", name)[0] for name in pinned] == ["torch", "torchvision"]
+    assert all(re.fullmatch(r"\w+>=0?\d*\.\d+,<\d+\.\d+", name) for name in pinned), pinned
+
+
+def test_changelog_has_the_version() -> None:
+    assert f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_no_file_names_a_machine_path() -> None:
+    found = [
+        f"{relative(path)}:{number}"
+        for path in FILES
+        if path.suffix not in (".npz", ".safetensors", ".png")
+        for number, line in enumerate(path.read_bytes().splitlines(), start=1)
+        if MACHINE_PATH.search(line)
+    ]
+    assert not found
+
+
+def test_python_files_can_be_read_in_one_sitting() -> None:
+    lines = {relative(path): len(path.read_text().splitlines()) for path in PYTHON}
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
+
+
+def test_the_package_has_no_assert_statements() -> None:
+    found = [
+        f"{relative(path)}:{node.lineno}"
+        for path in PACKAGE
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assert)
+    ]
+    assert not found
+
+
+def test_package_modules_open_with_a_docstring() -> None:
+    silent = [
+        relative(path)
+        for path in PACKAGE
+        if (tree := ast.parse(path.read_text())).body and not ast.get_docstring(tree)
+    ]
+    assert not silent
+
+
+def test_notebooks_are_small() -> None:
+    sizes = {relative(path): path.stat().st_size for path in NOTEBOOKS}
+    assert {name: size for name, size in sizes.items() if size > MOST_NOTEBOOK_BYTES} == {}
+
+
+def test_shipped_data_matches_its_checksums() -> None:
+    for name, digest in json.loads((ROOT / "data/checksums.json").read_text()).items():
+        assert hashlib.sha256((ROOT / "data" / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_data_readme_names_every_file() -> None:
+    text = (ROOT / "data/README.md").read_text()
+    shipped = {relative(path).split("/")[1] for path in FILES if relative(path).startswith("data/")}
+    assert [name for name in sorted(shipped - {"README.md"}) if name not in text] == []
+
+
+def test_every_make_recipe_is_one_or_two_lines() -> None:
+    recipes = re.findall(r"^([^\s#:=]+):(?!=).*\n((?:\t.+\n)*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {target: recipe for target, recipe in recipes if recipe.count("\n") > 2} == {}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no execute bit")
+def test_ci_runs_make_test() -> None:
+    script = ROOT / ".ci/run"
+    assert os.access(script, os.X_OK)
+    assert script.read_text().rstrip().endswith("exec make test")
