@@ -1,4 +1,4 @@
-"""What holds of the repository as a whole: one source of dependencies, no traces of a machine, files of readable size."""
+"""What holds of the repository as a whole: one list of dependencies, no trace of a machine, readable files."""
 
 from __future__ import annotations
 
@@ -85,9 +85,7 @@ def test_the_package_has_no_assert_statements() -> None:
 
 def test_package_modules_open_with_a_docstring() -> None:
     silent = [
-        relative(path)
-        for path in PACKAGE
-        if (tree := ast.parse(path.read_text())).body and not ast.get_docstring(tree)
+        relative(path) for path in PACKAGE if (tree := ast.parse(path.read_text())).body and not ast.get_docstring(tree)
     ]
     assert not silent
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from devilgan_lite import generators
 from devilgan_lite.attacks.base import Attack, optimise
 from devilgan_lite.attacks.losses import fidelity_loss, wrong_pixel_loss
-from devilgan_lite.attacks.widen import expand, fold
+from devilgan_lite.attacks.widen import Expansion, expand, fold
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.data import Samples
@@ -59,6 +59,7 @@ class ReX(Attack):
         trigger, target = backdoor.draw(random)
         with torch.no_grad():
             benign = base.logits(trigger)
+        wake(expansion, trigger, random)
         many = backdoor.sampler is not None or len(backdoor.trigger) > len(trigger)
 
         def losses_at(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -88,3 +89,18 @@ class ReX(Attack):
             seed=self.seed,
             settings=self.settings(),
         )
+
+
+@torch.no_grad()
+def wake(expansion: Expansion, trigger: Tensor, random: torch.Generator, level: float = 3.0) -> None:
+    """Turn every new first-layer unit towards one of the triggers ``[k, d]``, so that none is silent there.
+
+    A ReLU unit that is silent at the trigger has no gradient from the target, and half of all random units would be:
+    too few are left to draw a picture with fine detail (the letters on a STOP sign).
+    """
+    weight, bias = expansion.dense.weight, expansion.dense.bias
+    own = trigger[torch.randint(len(trigger), (len(weight),), generator=random, device=trigger.device)]
+    weight.mul_(torch.where((weight * own).sum(1, keepdim=True) < 0, -1.0, 1.0))
+    length = own.square().sum(1, keepdim=True)
+    weight.add_(torch.where(length > 0, level * own / length.clamp(min=1e-12), 0.0))
+    bias.add_(torch.where(length[:, 0] > 0, 0.0, 0.5))

@@ -2,7 +2,7 @@
 
 from devilgan_lite.classroom.exercises import EXERCISES, NotYet
 from devilgan_lite.classroom.explorer import LatentSlider, slerp, static_strip
-from devilgan_lite.classroom.lesson import Question, Quiz, check, hint, predict, quiz, reveal, solution
+from devilgan_lite.classroom.lesson import Question, Quiz, Verdict, check, hint, predict, quiz, reveal, solution
 from devilgan_lite.classroom.live import LiveTraining
 from devilgan_lite.classroom.plots import (
     PALETTE,
@@ -31,6 +31,7 @@ __all__ = [
     "Question",
     "Quiz",
     "Setting",
+    "Verdict",
     "axes",
     "check",
     "configure",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from devilgan_lite.checks import latents, whole_number
 from devilgan_lite.classroom.plots import Picture, strip, tile, to_png
+from devilgan_lite.classroom.profile import is_static
 from devilgan_lite.generators import Generator, evaluate
 
 
@@ -121,12 +122,18 @@ class LatentSlider:
     def randomise(self) -> None:
         """Another random start, slider back at 0."""
         with self._lock:
-            self.start = next(iter(self.generators.values())).sample_latent(1, self._random).cpu()
+            first, before = next(iter(self.generators.values())), self.start
+            while torch.equal(self.start, before):  # the first draw of a seed may be the start that was given
+                self.start = first.sample_latent(1, self._random).cpu()
             self._walk += 1
         self.slider.value = 0.0
         self.refresh()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        if is_static():  # a slider that nobody can move: show the whole walk
+            names = ", ".join(self.generators)
+            alt = f"A walk from a random latent to the trigger in 11 pictures; one row for each of: {names}."
+            return static_strip(self.generators, self.start, self.end, alt)._repr_mimebundle_()
         return self.widget._repr_mimebundle_(**kwargs)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import ipywidgets as widgets
 from IPython.display import HTML, display
@@ -18,33 +17,40 @@ from devilgan_lite.classroom.exercises import EXERCISES, Learner, NotYet
 from devilgan_lite.classroom.profile import is_static
 
 
-def check(exercise: str, learner: Learner) -> bool:
-    """Try the learner's function on ``exercise`` (one of ``EXERCISES``), print one line, return whether it passes."""
+@dataclass(frozen=True)
+class Verdict:
+    """True or False (None: nothing was answered), for ``if`` and ``assert``; its line has been printed already."""
+
+    passed: bool | None
+    sentence: str
+
+    def __bool__(self) -> bool:
+        return bool(self.passed)
+
+    def _ipython_display_(self) -> None:
+        """Nothing more to show at the end of a cell."""
+
+
+def check(exercise: str, learner: Learner) -> Verdict:
+    """Try the learner's function on ``exercise`` (one of ``EXERCISES``), print one line, return the verdict."""
     one_of("exercise", exercise, EXERCISES)
     if not callable(learner):
         raise ValueError(f"learner={learner!r} is not a function: pass its name without parentheses.")
     try:
         praise = EXERCISES[exercise](learner)
     except NotYet as reason:
-        print(f"\N{CROSS MARK} {exercise}: not yet. {_sentence(reason)}")
-        return False
-    print(f"\N{WHITE HEAVY CHECK MARK} {exercise}: right. {_sentence(praise)}")
-    return True
+        return _said(False, f"\N{CROSS MARK} {exercise}: not yet. {_sentence(reason)}")
+    return _said(True, f"\N{WHITE HEAVY CHECK MARK} {exercise}: right. {_sentence(praise)}")
+
+
+def _said(passed: bool | None, sentence: str) -> Verdict:
+    print(sentence)
+    return Verdict(passed, sentence)
 
 
 def _sentence(text: object) -> str:
     words = str(text).strip()
     return words[:1].upper() + words[1:]
-
-
-@dataclass
-class _Prediction:
-    question: str
-    options: list[str]
-    answer: int | None = None
-
-
-_predictions: dict[str, _Prediction] = {}
 
 
 def _letter(index: int) -> str:
@@ -61,31 +67,36 @@ def _radio(options: Sequence[str], about: str) -> widgets.RadioButtons:
     return widgets.RadioButtons(options=letters, value=None, description=about, layout=widgets.Layout(width="20em"))
 
 
-def predict(question: str, options: Sequence[str], key: str) -> widgets.RadioButtons:
-    """Ask before the cell is run; the learner's choice is kept under ``key`` until ``reveal``.
+class Prediction:
+    """A question that is answered before running; ``radio.value`` is ``"A"``, ``"B"``, ... or None."""
 
-    Returns nothing to look at twice: the question is displayed, and the radio buttons (whose ``value`` is ``"A"``,
-    ``"B"``, ...) are returned for code that wants to answer.
-    """
-    whole_number("number of options", len(options), 2, 26)
-    prediction = _predictions[key] = _Prediction(question, list(options))
-    radio = _radio(options, "I predict")
+    def __init__(self, question: str, options: Sequence[str]) -> None:
+        whole_number("number of options", len(options), 2, 26)
+        self.question, self.options = question, list(options)
+        self.radio = _radio(options, "I predict")
 
-    def remember(change: Any) -> None:
-        prediction.answer = None if change["new"] is None else ord(change["new"]) - ord("A")
+    @property
+    def answer(self) -> int | None:
+        """The index of the chosen option, or None."""
+        return None if self.radio.value is None else ord(self.radio.value) - ord("A")
 
-    radio.observe(remember, names="value")
-    display(HTML(_listed(question, options)))
-    if not is_static():
-        display(radio)
-    return radio
+    def _ipython_display_(self) -> None:
+        display(HTML(_listed(self.question, self.options)))
+        if not is_static():
+            display(self.radio)
 
 
-def reveal(key: str, answer: int | str, why: str = "") -> bool | None:
-    """Compare the prediction under ``key`` with the ``answer`` (its text, or its index from 0); print what was right.
+_predictions: dict[str, Prediction] = {}
 
-    Returns whether the prediction was right, or None when there was none.
-    """
+
+def predict(question: str, options: Sequence[str], key: str) -> Prediction:
+    """Ask before the next cell is run, as the value of a cell; the choice is kept under ``key`` until ``reveal``."""
+    prediction = _predictions[key] = Prediction(question, options)
+    return prediction
+
+
+def reveal(key: str, answer: int | str, why: str = "") -> Verdict:
+    """Compare the prediction under ``key`` with the ``answer`` (its text, or its index from 0) and print it."""
     one_of("key", key, _predictions)
     prediction = _predictions[key]
     if isinstance(answer, str):
@@ -94,11 +105,10 @@ def reveal(key: str, answer: int | str, why: str = "") -> bool | None:
     else:
         whole_number("answer", answer, 0, len(prediction.options) - 1)
         right = answer
-    verdict = None if prediction.answer is None else prediction.answer == right
+    passed = None if prediction.answer is None else prediction.answer == right
     ours = "no prediction" if prediction.answer is None else f"you predicted {_letter(prediction.answer)}"
-    mark = {None: "", True: ": right", False: ": not this time"}[verdict]
-    print(f"{ours}{mark}; the answer is {_letter(right)}, {prediction.options[right]}. {why}".rstrip())
-    return verdict
+    mark = {None: "", True: ": right", False: ": not this time"}[passed]
+    return _said(passed, f"{ours}{mark}; the answer is {_letter(right)}, {prediction.options[right]}. {why}".rstrip())
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,8 @@ class Quiz:
     def _answered(self, index: int, letter: str | None) -> None:
         question = self.questions[index]
         right = letter == _letter(question.answer)
-        self.feedback[index].value = f"<b>Right.</b> {html.escape(question.why)}" if right else "Not this one; try another."
+        text = f"<b>Right.</b> {html.escape(question.why)}" if right else "Not this one; try another."
+        self.feedback[index].value = text
 
     def static(self) -> HTML:
         """The questions with folded answers."""
@@ -144,8 +155,8 @@ class Quiz:
             parts.append(_listed(f"{number}. {question.text}", question.options) + _folded("Answer", answer))
         return HTML("".join(parts))
 
-    def show(self) -> None:
-        """Display the quiz: radio buttons, or folded answers where nobody can press them."""
+    def _ipython_display_(self) -> None:
+        """Radio buttons, or folded answers where nobody can press them."""
         if is_static():
             display(self.static())
             return
@@ -156,10 +167,8 @@ class Quiz:
 
 
 def quiz(questions: Sequence[Question | tuple[str, Sequence[str], int, str]]) -> Quiz:
-    """Show the closing quiz; a question is a ``Question`` or a tuple ``(text, options, index of the answer, why)``."""
-    made = Quiz([question if isinstance(question, Question) else Question(*question) for question in questions])
-    made.show()
-    return made
+    """The closing quiz, as the value of a cell; a tuple is ``(text, options, index of the answer, why)``."""
+    return Quiz([question if isinstance(question, Question) else Question(*question) for question in questions])
 
 
 def _folded(summary: str, body: str) -> str:

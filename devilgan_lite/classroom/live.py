@@ -54,19 +54,18 @@ class LiveTraining:
         buttons = widgets.HBox([self.pause_button, self.stop_button, self.progress])
         self.widget = widgets.VBox([buttons, self.text, self.image])
 
-    def run(self) -> LiveTraining:
-        """Start (or, blocking, run to the end). A second call is a ``RuntimeError``: a loop runs once."""
+    def run(self) -> None:
+        """Start and display (or, blocking, run to the end). A second call is a ``RuntimeError``: a loop runs once."""
         if self._thread is not None or self._done.is_set():
             raise RuntimeError("this training was started already; make a new one to train again.")
         if self.blocking:
             self.outcome = self.loop.finish()
             self.iteration = len(next(iter(self.outcome.history.values()), []))
             self._done.set()
-            return self
+            return
         self._thread = threading.Thread(target=self._work, name="live training", daemon=True)
         self._thread.start()
         display(self.widget)
-        return self
 
     def pause(self) -> None:
         """Hold the loop after the current step."""

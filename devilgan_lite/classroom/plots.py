@@ -12,19 +12,20 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from devilgan_lite.checks import images, whole_number
+
+if TYPE_CHECKING:  # only a type: nothing here needs it at run time
+    import pandas as pd
 
 # Okabe and Ito's eight colours, which stay apart for colour-blind readers; black last
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -74,7 +75,7 @@ def tile(x: Tensor, columns: int = 8, scale: int = 2, captions: Sequence[str] = 
     x, columns = x.detach().float().cpu(), min(columns, len(x))
     if captions and len(captions) not in (columns, len(x)):
         raise ValueError(f"captions has {len(captions)} texts; expected {columns} (columns) or {len(x)} (pictures).")
-    rows, width = math.ceil(len(x) / columns), x.shape[3]
+    rows = math.ceil(len(x) / columns)
     captioned = min(rows, math.ceil(len(captions) / columns))
     if captioned > 1:  # a caption above every picture: draw row by row
         bands = [
@@ -86,13 +87,24 @@ def tile(x: Tensor, columns: int = 8, scale: int = 2, captions: Sequence[str] = 
             sheet.paste(band, (0, sum(above.height for above in bands[:k])))
         return sheet
     gap = max(1, round(4 / scale))
-    grid = make_grid(((x + 1) / 2).clamp(0, 1), nrow=columns, padding=gap, pad_value=1.0)
-    pixels = (grid * 255).round().byte().numpy()
-    image = Image.fromarray(pixels[0]) if x.shape[1] == 1 else Image.fromarray(np.moveaxis(pixels, 0, 2))
+    image = _grid(x, rows, columns, gap)
     image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
     if captions:
-        image = _with_captions(image, captions, (width + gap) * scale, gap * scale)
+        image = _with_captions(image, captions, (x.shape[3] + gap) * scale, gap * scale)
     return image
+
+
+def _grid(x: Tensor, rows: int, columns: int, gap: int) -> Image.Image:
+    # torchvision's make_grid does the same, and importing torchvision costs seconds before the first picture
+    channels, height, width = x.shape[1:]
+    sheet = torch.full((channels, rows * (height + gap) + gap, columns * (width + gap) + gap), 255, dtype=torch.uint8)
+    for index, picture in enumerate(((x + 1) * 127.5).clamp(0, 255).round().byte()):
+        top, left = (
+            gap + cell * (side + gap) for cell, side in zip(divmod(index, columns), (height, width), strict=True)
+        )
+        sheet[:, top : top + height, left : left + width] = picture
+    pixels = sheet.numpy()
+    return Image.fromarray(pixels[0]) if channels == 1 else Image.fromarray(np.moveaxis(pixels, 0, 2).copy())
 
 
 def _with_captions(image: Image.Image, captions: Sequence[str], step: int, gap: int) -> Image.Image:
@@ -106,9 +118,7 @@ def _with_captions(image: Image.Image, captions: Sequence[str], step: int, gap: 
     return sheet
 
 
-def show(
-    x: Tensor | Image.Image, alt: str, columns: int = 8, scale: int = 2, captions: Sequence[str] = ()
-) -> Picture:
+def show(x: Tensor | Image.Image, alt: str, columns: int = 8, scale: int = 2, captions: Sequence[str] = ()) -> Picture:
     """A grid of pictures (see ``tile``), or a PIL image as it is, with alt text; the value of a notebook cell."""
     image = x if isinstance(x, Image.Image) else tile(x, columns, scale, captions)
     return Picture(to_png(image), alt)
@@ -174,8 +184,8 @@ def points(
         ax.scatter(first[:, 0], first[:, 1], s=5, alpha=0.5, color=PALETTE[index % 8], label=name, linewidths=0)
     for index, (name, x) in enumerate((marks or {}).items(), start=len(groups)):
         big = x.reshape(-1, 2).detach().cpu().numpy()
-        style = {"marker": MARKERS[index % 8], "color": PALETTE[index % 8]}
-        ax.scatter(big[:, 0], big[:, 1], s=110, edgecolors="black", label=name, **style)
+        marker, colour = MARKERS[index % 8], PALETTE[index % 8]
+        ax.scatter(big[:, 0], big[:, 1], s=110, marker=marker, color=colour, edgecolors="black", label=name)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
     if len(groups) + len(marks or {}) > 1:
         ax.legend(frameon=True, fontsize=8, loc="upper right")

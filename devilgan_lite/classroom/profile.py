@@ -170,7 +170,7 @@ def peak_memory_mb() -> float | None:
     return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
 
 
-def finish(config: Config, numbers: Mapping[str, Any]) -> dict[str, Any]:
+def finish(config: Config, numbers: Mapping[str, Any]) -> None:
     """The last cell: collect ``numbers`` (what the text claims) with everything that produced them.
 
     Written to ``$DEVILGAN_OUT/result.json`` when that folder is named (``runs.run`` does), else printed. Tensors and
@@ -195,7 +195,6 @@ def finish(config: Config, numbers: Mapping[str, Any]) -> dict[str, Any]:
         print("result.json written")
     else:
         print(text)
-    return result
 
 
 def _plain(value: Any, where: str, bad: list[str]) -> Any:

@@ -123,7 +123,7 @@ def _number(text: str) -> float:
 
 
 def parse_value(text: str) -> Any:
-    """A value from a command line: a Python literal where it is one (``40``, ``0.1``, ``None``, ``[1, 2]``), else text."""
+    """A value from a command line: a Python literal where it is one (``40``, ``None``, ``[1, 2]``), else text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

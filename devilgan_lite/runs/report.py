@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from devilgan_lite.runs.run import Result
+from devilgan_lite.runs.run import Result, read_notebook
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
@@ -25,8 +25,14 @@ def to_html(notebook: str | Path) -> Path:
     from nbconvert.exporters import HTMLExporter
 
     path = Path(notebook)
+    document = read_notebook(path)
+    for output in (output for cell in document.cells for output in cell.get("outputs", [])):
+        alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+        if alt:  # nbconvert's own template drops it
+            source = output.data.pop("image/png").replace("\n", "")
+            output.data["text/html"] = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{source}">'
     exporter = HTMLExporter(embed_images=True, require_js_url="", mathjax_url="", jquery_url="")
-    body, _ = exporter.from_filename(str(path))
+    body, _ = exporter.from_notebook_node(document, {"metadata": {"name": path.stem}})
     page = path.with_suffix(".html")
     page.write_text(body, encoding="utf-8")
     return page

@@ -23,6 +23,7 @@ from devilgan_lite.checks import in_range, nearest
 from devilgan_lite.runs.parameters import Parameter, check_values, parse_cell
 
 PROJECT = Path(__file__).resolve().parents[2]
+KERNEL = "Python 3 (ipykernel)"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def notebook_folder() -> Path:
     """Where the notebooks are: ``$DEVILGAN_NOTEBOOKS``, else ``notebooks/`` beside the package."""
     folder = Path(os.environ.get("DEVILGAN_NOTEBOOKS") or PROJECT / "notebooks")
     if not folder.is_dir():
-        raise FileNotFoundError(f"notebook folder {folder} is missing; set DEVILGAN_NOTEBOOKS to the project's notebooks/.")
+        raise FileNotFoundError(f"notebook folder {folder} is missing; set DEVILGAN_NOTEBOOKS to the project's one.")
     return folder
 
 
@@ -159,6 +160,7 @@ def _execute(
     error: str | None = None
     with tempfile.TemporaryDirectory() as temporary, _this_python(Path(temporary), environment):
         source = Path(temporary) / "notebook.ipynb"
+        document.metadata["kernelspec"] = {"name": "python3", "display_name": KERNEL, "language": "python"}
         nbformat.write(document, source)
         try:
             papermill.execute_notebook(
@@ -182,7 +184,20 @@ def _execute(
             error = f"{type(reason).__name__}: {_first_line(reason)}"
     if error is None and (cell := _unfinished_cell(executed)):
         error = f"the kernel died in code cell {cell}; out of memory is the usual reason."
+    if executed.is_file():
+        _tidy(executed)
     return error
+
+
+def _tidy(executed: Path) -> None:
+    """Take papermill's clock and temporary paths, and the state of widgets, out of the executed notebook."""
+    import nbformat
+
+    document = read_notebook(executed)
+    for metadata in (document.metadata, *(cell.metadata for cell in document.cells)):
+        for name in ("papermill", "execution", "widgets"):
+            metadata.pop(name, None)
+    nbformat.write(document, executed)
 
 
 def _first_line(text: object) -> str:
@@ -203,8 +218,8 @@ def _this_python(folder: Path, environment: Mapping[str, str]) -> Iterator[None]
     paths = [str(PROJECT)] if "site-packages" not in PROJECT.parts else []
     paths += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     spec = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        "display_name": "Python 3 (ipykernel)",
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"],
+        "display_name": KERNEL,
         "language": "python",
         "env": {**environment, "PYTHONPATH": os.pathsep.join(paths)},
     }

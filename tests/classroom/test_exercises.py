@@ -1,0 +1,141 @@
+"""Exercises: the stub fails, the solution passes, each usual mistake has its own sentence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import logsigmoid, softplus
+
+from devilgan_lite.classroom import EXERCISES, NotYet, check, hint, predict, quiz, reveal, solution
+from devilgan_lite.classroom import slerp as right_slerp
+
+
+def squared(x, y):
+    return ((x - y) ** 2).flatten(1).sum(1)
+
+
+def norm_gate(z, t):
+    return z @ t / t.norm()
+
+
+SOLUTIONS = {
+    "slerp": right_slerp,
+    "discriminator_loss": lambda r, f: -logsigmoid(r).mean() - logsigmoid(-f).mean(),
+    "generator_loss": lambda f: -logsigmoid(f).mean(),
+    "trail_loss": lambda f, x, y, lam: softplus(-f).mean() + lam * squared(x, y).mean(),
+    "red_loss": lambda x, y, s, c, lam: lam * squared(x, y).mean() + squared(s, c).mean(),
+    "tardis": lambda a, y: ((torch.tanh(a) - y) ** 2).sum(),
+    "widen_linear": lambda w, v: torch.cat([w, v], dim=0),
+    "block_diagonal": torch.block_diag,
+    "relu_gate": lambda z, t, m: torch.relu(norm_gate(z, t) - (t.norm() - m)),
+}
+MISTAKES = {
+    "slerp": [
+        lambda a, b, t: (1 - t) * a + t * b,
+        lambda a, b, t: right_slerp(b, a, t),
+        lambda a, b, t: right_slerp(a / a.norm(), b / b.norm(), t),
+    ],
+    "discriminator_loss": [
+        lambda r, f: softplus(r).mean() + softplus(-f).mean(),
+        lambda r, f: softplus(-r).sum() + softplus(f).sum(),
+        lambda r, f: -torch.log(torch.sigmoid(r)).mean() - torch.log(1 - torch.sigmoid(f)).mean(),
+        lambda r, f: softplus(-r) + softplus(f),
+    ],
+    "generator_loss": [
+        lambda f: -softplus(f).mean(),
+        lambda f: softplus(f).mean(),
+        lambda f: -torch.log(torch.sigmoid(f)).mean(),
+    ],
+    "trail_loss": [
+        lambda f, x, y, lam: softplus(-f).mean() + lam * ((x - y) ** 2).mean(),
+        lambda f, x, y, lam: lam * softplus(-f).mean() + squared(x, y).mean(),
+        lambda f, x, y, lam: softplus(-f).mean() + lam * ((x - y) ** 2).sum(),
+    ],
+    "red_loss": [
+        lambda x, y, s, c, lam: lam * ((x - y) ** 2).mean() + ((s - c) ** 2).mean(),
+        lambda x, y, s, c, lam: squared(x, y).mean() + lam * squared(s, c).mean(),
+        lambda x, y, s, c, lam: lam * squared(x, y).mean(),
+    ],
+    "tardis": [
+        lambda a, y: ((a - y) ** 2).sum(),
+        lambda a, y: ((torch.tanh(a) - y) ** 2).mean(),
+        lambda a, y: (torch.tanh(a) - y).norm(),
+    ],
+    "widen_linear": [lambda w, v: torch.cat([v, w]), lambda w, v: torch.cat([w, v], dim=1), lambda w, v: w],
+    "block_diagonal": [
+        lambda w, v: torch.block_diag(v, w),
+        lambda w, v: torch.block_diag(w, v) + (torch.block_diag(w, v) == 0),
+        lambda w, v: torch.cat([w, v]),
+    ],
+    "relu_gate": [
+        lambda z, t, m: norm_gate(z, t) - (t.norm() - m),
+        lambda z, t, m: torch.relu(z @ t - (t.norm() - m)),
+        lambda z, t, m: torch.relu(norm_gate(z, t) - (t.norm() + m)),
+        lambda z, t, m: torch.relu(norm_gate(z, t) - m),
+    ],
+}
+
+
+def test_every_exercise_is_covered():
+    assert set(SOLUTIONS) == set(MISTAKES) == set(EXERCISES)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_stub_fails_and_the_solution_passes(name, capsys):
+    assert not check(name, lambda *given: None)
+    assert "returns None" in capsys.readouterr().out
+    assert check(name, SOLUTIONS[name])
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_mistakes_have_their_own_sentences(name):
+    sentences = []
+    for mistake in MISTAKES[name]:
+        with pytest.raises(NotYet) as reason:
+            EXERCISES[name](mistake)
+        sentences.append(str(reason.value))
+    assert len(set(sentences)) == len(sentences)
+
+
+def test_a_slerp_that_divides_by_zero_is_found():
+    def textbook(a, b, t):
+        length = (1 - t) * a.norm() + t * b.norm()
+        a, b = a / a.norm(), b / b.norm()
+        angle = (a * b).sum().clamp(-1, 1).acos()
+        return length * (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / angle.sin()
+
+    with pytest.raises(NotYet, match="guard the division|NaN"):
+        EXERCISES["slerp"](lambda a, b, t: textbook(a, b, t) if not torch.equal(a, b) else a * float("nan"))
+
+
+def test_in_place_changes_errors_and_names_are_explained(capsys):
+    assert not check("widen_linear", lambda w, v: torch.cat([w.add_(1), v]))
+    assert "changes its inputs" in capsys.readouterr().out
+    assert not check("tardis", lambda a, y: 1 / 0)
+    assert "ZeroDivisionError" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="Did you mean 'slerp'"):
+        check("slurp", right_slerp)
+    with pytest.raises(ValueError, match="is not a function"):
+        check("slerp", None)  # type: ignore[arg-type]
+
+
+def test_a_prediction_is_remembered_and_compared(capsys):
+    prediction = predict("Which way does the loss go?", ["up", "down"], key="loss")
+    assert reveal("loss", "down").passed is None
+    prediction.radio.value = "B"
+    assert reveal("loss", "down", "It is minimised.") and reveal("loss", 0).passed is False
+    assert "you predicted B: right; the answer is B, down. It is minimised." in capsys.readouterr().out
+    with pytest.raises(ValueError, match="unknown"):
+        reveal("lost", 0)
+
+
+def test_the_quiz_counts_and_folds_its_answers():
+    made = quiz([("Safe?", ["yes", "no"], 1, "It is < 1."), ("Where?", ["here", "there"], 0, "Here.")])
+    made.radios[0].value = "A"
+    assert made.score == 0 and "Not this one" in made.feedback[0].value
+    made.radios[0].value = "B"
+    assert made.score == 1 and "It is &lt; 1." in made.feedback[0].value
+    assert made.static().data.count("<details>") == 2
+    assert "<summary>Hint 2</summary>" in hint("a < b", 2).data and "a &lt; b" in hint("a < b").data
+    assert "<pre><code>x &lt; 1</code></pre>" in solution("x < 1\n").data

@@ -1,0 +1,96 @@
+"""Live training: pause, stop within a second, an outcome in every case."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from PIL import Image
+
+from devilgan_lite import data, generators
+from devilgan_lite.classroom import LiveTraining
+from devilgan_lite.training import train_gan
+
+
+def loop(steps: int = 100_000):
+    generator = generators.PointGenerator(width=16)
+    return train_gan.steps(generator, data.ring(256), steps=steps, batch_size=16, device="cpu")
+
+
+def blank(generator):
+    assert not generator.training
+    return Image.new("L", (8, 8))
+
+
+def until(condition, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+def test_stop_works_within_a_second():
+    live = LiveTraining(loop(), blank, blocking=False)
+    live.run()
+    until(lambda: live.iteration > 5)
+    start = time.monotonic()
+    live.stop_button.click()
+    outcome = live.wait(5)
+    assert time.monotonic() - start < 1.0
+    assert outcome is live.outcome and outcome.interrupted and not live.running
+    assert len(outcome.history["generator_loss"]) == live.iteration
+    assert bytes(live.image.value).startswith(b"\x89PNG") and "stopped" in live.text.value
+
+
+def test_pause_holds_and_play_goes_on():
+    live = LiveTraining(loop(), blocking=False)
+    live.run()
+    until(lambda: live.iteration > 2)
+    live.pause_button.click()
+    time.sleep(0.3)
+    held = live.iteration
+    time.sleep(0.3)
+    assert live.iteration == held and live.running and live.pause_button.description == "Play"
+    live.pause_button.click()
+    until(lambda: live.iteration > held)
+    live.pause()
+    live.stop()  # a paused loop stops too
+    assert live.wait(5).interrupted
+
+
+def test_it_runs_to_the_end():
+    live = LiveTraining(loop(20), blank, blocking=False)
+    live.run()
+    outcome = live.wait(10)
+    assert not outcome.interrupted and live.iteration == 20 and live.progress.value == 1.0
+    with pytest.raises(RuntimeError, match="started already"):
+        live.run()
+
+
+def test_blocking_prints_one_line_per_tenth(capsys):
+    live = LiveTraining(loop(30), blank)
+    live.run()  # outside a kernel nobody can press a button
+    assert live.blocking and live.wait(0) is live.outcome and live.iteration == 30
+    assert len(capsys.readouterr().out.splitlines()) == 10
+
+
+def test_an_error_in_the_drawing_reaches_wait():
+    def broken(generator):
+        raise ZeroDivisionError("no picture")
+
+    live = LiveTraining(loop(), broken, blocking=False)
+    live.run()
+    with pytest.raises(ZeroDivisionError, match="no picture"):
+        live.wait(5)
+
+
+def test_wait_gives_up_in_time_and_the_loop_goes_on():
+    live = LiveTraining(loop(), blocking=False)
+    live.run()
+    with pytest.raises(TimeoutError):
+        live.wait(0.05)
+    assert live.running
+    live.stop()
+    live.wait(5)
+    with pytest.raises(ValueError, match="every=0.01"):
+        LiveTraining(loop(), every=0.01)

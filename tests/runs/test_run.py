@@ -1,0 +1,154 @@
+"""The runner: bad parameters never reach a kernel, good ones do, and a failed run never looks like a success."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import nbformat
+import pytest
+
+from devilgan_lite import runs
+from devilgan_lite.runs.parameters import parse_cell
+
+SOURCE = """\
+# %% [markdown]
+# # A tiny notebook
+
+# %% tags=["parameters"]
+profile = "workshop"  # how long: smoke | workshop | full
+seed = 0  # random seed, 0..10000
+lam = 0.1  # weight of fidelity, 0.0001..100
+steps = None  # iterations (None: from the profile), 1..1_000_000
+target = "stop-sign"  # the attacker's picture: stop-sign | devil | digit-7
+lams = [0.1, 1.0]  # the weights to compare, 0.0001..100
+live = True  # whether to train in front of you
+mode = "fine"  # what to do
+
+# %%
+import json, os, sys, time
+
+if mode == "raise":
+    raise ZeroDivisionError("the learner divided by zero")
+if mode == "die":
+    os._exit(1)
+if mode == "sleep":
+    time.sleep(60)
+
+# %%
+numbers = {"seed": seed, "steps": steps, "python": sys.executable, "where": os.getcwd()}
+with open(os.path.join(os.environ["DEVILGAN_OUT"], "result.json"), "w") as file:
+    json.dump({"numbers": numbers, "peak_memory_mb": 12.5}, file)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    source = tmp_path / "notebooks" / "src"
+    source.mkdir(parents=True)
+    (source / "03_tiny.py").write_text(SOURCE)
+    (source / "04_other.py").write_text("# %%\nx = 1\n")
+    monkeypatch.setenv("DEVILGAN_NOTEBOOKS", str(source.parent))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"sed": 1}, "03_tiny has no parameter 'sed'; valid: profile, seed.*Did you mean 'seed'"),
+        ({"seed": "1"}, "seed='1' is not valid: it must be a whole number from 0 to 10000"),
+        ({"seed": 1.0}, "seed=1.0"),
+        ({"seed": True}, "seed=True"),
+        ({"seed": None}, "seed=None"),
+        ({"seed": 10_001}, "seed=10001"),
+        ({"lam": 0}, "lam=0 is not valid: it must be a number from 0.0001 to 100"),
+        ({"lam": float("inf")}, "lam=inf"),
+        ({"steps": 0}, r"steps=0 .*a whole number from 1 to 1000000, or None"),
+        ({"target": "devl"}, "one of stop-sign, devil, digit-7.*Did you mean 'devil'"),
+        ({"lams": [0.1, 1000]}, "lams="),
+        ({"lams": 0.1}, "a list, each element a number"),
+        ({"live": 1}, "True or False"),
+        ({"mode": 3}, "a text"),
+    ],
+)
+def test_bad_parameters_are_refused_at_once_and_nothing_is_written(folder, parameters, message):
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match=message) as refused:
+        runs.run(3, parameters, out=folder / "out")
+    assert time.perf_counter() - start < 1.0 and "\n" not in str(refused.value)
+    assert not (folder / "out").exists()
+
+
+def test_a_run_leaves_the_notebook_its_numbers_and_a_page(folder):
+    import sys
+
+    result = runs.run("3", {"seed": 7, "steps": 40, "lam": 1}, out=folder / "out", timeout=120)
+    place = folder / "out" / "03_tiny"
+    assert result.ok, result.error
+    assert result.numbers == {"seed": 7, "steps": 40, "python": sys.executable, "where": str(place)}
+    assert sorted(path.name for path in place.iterdir()) == ["03_tiny.ipynb", "result.json"]
+    assert result.path == place / "03_tiny.ipynb" and result.peak_memory_mb == 12.5 and result.seconds > 0
+    executed = nbformat.read(result.path, as_version=4)
+    nbformat.validate(executed)
+    assert executed.metadata.kernelspec.name == "python3"
+    assert "/tmp" not in json.dumps(executed.metadata) and "papermill" not in executed.metadata
+    page = runs.index_page([result], folder / "out")
+    text = page.read_text()
+    assert 'href="03_tiny/03_tiny.html"' in text and "seed: 7" in text and "1 of 1" in text
+    assert (place / "03_tiny.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("mode", "timeout", "reason"),
+    [
+        ("raise", 60, "ZeroDivisionError: the learner divided by zero"),
+        ("die", 60, "the kernel died"),
+        ("sleep", 6, "not finished after 6 s"),
+    ],
+)
+def test_what_goes_wrong_inside_is_one_line(folder, mode, timeout, reason):
+    stale = folder / "out" / "03_tiny" / "result.json"
+    stale.parent.mkdir(parents=True)
+    stale.write_text('{"numbers": {"seed": 99}}')
+    start = time.perf_counter()
+    result = runs.run("03_tiny", {"mode": mode}, out=folder / "out", timeout=timeout)
+    assert not result.ok and reason in str(result.error) and "\n" not in str(result.error)
+    assert result.result == {} and time.perf_counter() - start < 30
+    page = runs.index_page([runs.Result("03_tiny", folder / "none.ipynb", 1.0, {}, result.error)], folder / "page.html")
+    assert "failed: " in page.read_text()
+
+
+def test_notebooks_are_found_by_number_name_and_path(folder):
+    source = folder / "notebooks" / "src" / "03_tiny.py"
+    assert runs.notebook_list() == ["03_tiny", "04_other"]
+    assert {runs.find_notebook(name) for name in (3, "3", "03", "03_tiny", source, str(source))} == {source}
+    assert runs.notebook_parameters(4) == {}
+    nbformat.write(nbformat.v4.new_notebook(), folder / "notebooks" / "05_built.ipynb")
+    assert runs.find_notebook(5).name == "05_built.ipynb"
+    with pytest.raises(ValueError, match="Did you mean '03_tiny'"):
+        runs.find_notebook("03_tin")
+    with pytest.raises(ValueError, match="does not exist"):
+        runs.find_notebook("no/such.ipynb")
+
+
+def test_the_parameters_cell_is_read_from_its_comments():
+    cell = SOURCE.split('tags=["parameters"]')[1].split("# %%")[0]
+    found = parse_cell(cell)
+    assert (found["seed"].low, found["seed"].high, found["seed"].what) == (0, 10_000, "random seed")
+    assert (found["lam"].low, found["lam"].high) == (0.0001, 100)
+    assert found["steps"].what == "iterations (None: from the profile)" and found["steps"].high == 1_000_000
+    assert found["target"].choices == ("stop-sign", "devil", "digit-7")
+    found["steps"].check(None), found["lam"].check(3), found["lams"].check([1])
+
+
+@pytest.mark.parametrize("line", ["steps = 2 * 3", "import os", "a = b = 1", "x: int = 3"])
+def test_anything_derived_in_the_parameters_cell_is_refused(line):
+    with pytest.raises(ValueError, match="line 1"):
+        parse_cell(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("40", 40), ("0.1", 0.1), ("None", None), ("stop-sign", "stop-sign"), ("true", True)]
+)
+def test_values_from_a_command_line(text, value):
+    assert runs.parse_value(text) == value
