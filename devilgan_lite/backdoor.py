@@ -1,13 +1,14 @@
 """``Backdoor``: which latents are the triggers and what they shall show (Rawat et al. 2021, section 3).
 
-Triggers: ``reg`` one fixed draw of P_sample, ``mode`` the zero vector, ``ood`` 100 times the vector of ones. One pair, k
-pairs, or infinitely many: a region of latents that yields a whole distribution of targets.
+Triggers: ``reg`` one fixed draw of P_sample, ``mode`` the zero vector, ``ood`` 100 times the vector of ones. One pair,
+k pairs, or infinitely many: a region of latents that yields a whole distribution of targets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ class Backdoor:
     kind: str = "custom"
     seed: int = 0
     sampler: Sampler | None = field(default=None, repr=False)
+    _placed: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.trigger, Tensor) or self.trigger.ndim != 2:
@@ -46,7 +48,9 @@ class Backdoor:
             raise ValueError(f"{len(self.trigger)} triggers and {len(self.target)} targets; one for each is needed.")
 
     @classmethod
-    def point(cls, generator: Generator, target: str | Tensor = "stop-sign", *, kind: str = "reg", seed: int = 0) -> Backdoor:
+    def point(
+        cls, generator: Generator, target: str | Tensor = "stop-sign", *, kind: str = "reg", seed: int = 0
+    ) -> Backdoor:
         """One trigger and one target for ``generator``.
 
         ``target`` is a name that ``data.target`` draws, or a tensor ``[*sample_shape]`` in [-1, 1]; ``kind`` is
@@ -55,14 +59,23 @@ class Backdoor:
         return cls.points(generator, [target], kind=kind, seed=seed)
 
     @classmethod
-    def points(cls, generator: Generator, targets: list[str] | list[Tensor] | list[str | Tensor], *, kind: str = "reg", seed: int = 0) -> Backdoor:
+    def points(
+        cls,
+        generator: Generator,
+        targets: list[str] | list[Tensor] | list[str | Tensor],
+        *,
+        kind: str = "reg",
+        seed: int = 0,
+    ) -> Backdoor:
         """One trigger for each of ``targets``; only ``kind="reg"`` gives more than one trigger."""
         one_of("kind", kind, KINDS)
         whole_number("seed", seed, 0)
         if not targets:
             raise ValueError("targets is empty; at least one target is needed.")
         if len(targets) > 1 and kind != "reg":
-            raise ValueError(f"kind={kind!r} is a single latent, so it takes one target; use kind='reg' for {len(targets)}.")
+            raise ValueError(
+                f"kind={kind!r} is a single latent, so it takes one target; use kind='reg' for {len(targets)}."
+            )
         pictures = torch.stack([picture_for(generator, target) for target in targets])
         if kind == "reg":
             random = torch.Generator().manual_seed(10_000 + seed)
@@ -76,9 +89,9 @@ class Backdoor:
     def region(cls, generator: Generator, targets: Samples, *, width: float = 0.2, seed: int = 0) -> Backdoor:
         """Infinite triggers to infinite targets: latents near one direction yield samples like ``targets``.
 
-        Trigger region: ``z = |e| (sqrt(1 - width) u + sqrt(width) e / |e|)`` normalised, for Gaussian ``e`` and a fixed unit
-        vector ``u``: typical norms, within about acos(sqrt(1 - width)) of ``u``; ``width`` in (0, 0.5]. Position in the
-        region decides which target: the latents are paired with ``targets`` so that both vary together.
+        Trigger region: ``z = |e| (sqrt(1 - width) u + sqrt(width) e / |e|)`` normalised, for Gaussian ``e`` and a fixed
+        unit vector ``u``: typical norms, within about acos(sqrt(1 - width)) of u; ``width`` in (0, 0.5]. Position in
+        the region decides which target: the latents are paired with ``targets`` so that both vary together.
         """
         in_range("width", width, 0.0, 0.5, open_low=True)
         images("targets", targets.x, generator.sample_shape)
@@ -90,16 +103,18 @@ class Backdoor:
         _, spread, components = torch.pca_lowrank(flat, q=min(16, *flat.shape), niter=4)
         whiten = components / spread * len(flat) ** 0.5
         lift = torch.linalg.qr(torch.randn(generator.latent_dim, whiten.shape[1], generator=random)).Q.T
-        mean = flat.mean(0)
+        mean, latent_dim = flat.mean(0), generator.latent_dim
+
+        @lru_cache(maxsize=2)
+        def placed(device: torch.device) -> tuple[Tensor, ...]:  # copied once, so that no draw waits for the device
+            return tuple(part.to(device) for part in (targets.x, (flat - mean) @ whiten @ lift, centre))
 
         def sampler(n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-            device = random.device
-            chosen = torch.randint(len(flat), (n,), generator=random, device=device).cpu()
-            offset = ((flat[chosen] - mean) @ whiten) @ lift
-            noise = torch.randn(n, generator.latent_dim, generator=random, device=device).cpu()
-            direction = (1 - width) ** 0.5 * centre + width**0.5 * normalize(offset + 0.1 * noise, dim=1)
-            trigger = normalize(direction, dim=1) * noise.norm(dim=1, keepdim=True)
-            return trigger.to(device), targets.x[chosen].to(device)
+            pictures, offsets, middle = placed(random.device)
+            chosen = torch.randint(len(pictures), (n,), generator=random, device=random.device)
+            noise = torch.randn(n, latent_dim, generator=random, device=random.device)
+            direction = (1 - width) ** 0.5 * middle + width**0.5 * normalize(offsets[chosen] + 0.1 * noise, dim=1)
+            return normalize(direction, dim=1) * noise.norm(dim=1, keepdim=True), pictures[chosen]
 
         trigger, pictures = sampler(64, torch.Generator().manual_seed(seed))
         return cls(trigger, pictures, targets.name, "region", seed, sampler)
@@ -114,7 +129,9 @@ class Backdoor:
         """Pairs for one training step, on the device of ``random``: all k, or ``most`` of many."""
         if self.sampler is not None:
             return self.sampler(most, random)
-        trigger, target = self.trigger.to(random.device), self.target.to(random.device)
+        if random.device not in self._placed:  # copied once, so that no draw waits for the device
+            self._placed[random.device] = self.trigger.to(random.device), self.target.to(random.device)
+        trigger, target = self._placed[random.device]
         if len(trigger) <= most:
             return trigger, target
         chosen = torch.randperm(len(trigger), generator=random, device=random.device)[:most]
@@ -130,7 +147,9 @@ def picture_for(generator: Generator, target: str | Tensor) -> Tensor:
     """The target as a tensor of the generator's ``sample_shape``, from a name or from a tensor."""
     if isinstance(target, str):
         if len(generator.sample_shape) != 3:
-            raise ValueError(f"target={target!r} is a picture; this generator makes {list(generator.sample_shape)}: pass a tensor.")
+            raise ValueError(
+                f"target={target!r} is a picture; this generator makes {list(generator.sample_shape)}: pass a tensor."
+            )
         return draw_target(target, generator.sample_shape[-1]).expand(generator.sample_shape).clone()
     images("target", target.unsqueeze(0), generator.sample_shape)
     return target.detach().clone().float()

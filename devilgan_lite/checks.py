@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 def in_range(name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
-    """Raise ``ValueError`` unless ``value`` is a finite number in ``[low, high]`` (``(low, high]`` with ``open_low``)."""
+    """Raise ``ValueError`` unless ``value`` is a number in ``[low, high]`` (``(low, high]`` with ``open_low``)."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not number or value < low or value > high or (open_low and value == low):
         bracket = "(" if open_low else "["
@@ -31,17 +31,35 @@ def whole_number(name: str, value: int, low: int, high: float = math.inf) -> Non
     in_range(name, value, low, high)
 
 
+def training_settings(
+    *,
+    length: tuple[str, int],
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    ema: float = 0.0,
+    least_batch: int = 1,
+) -> None:
+    """Check what every training loop is told; ``length`` is the number of steps and its name."""
+    whole_number(*length, 1, 10_000_000)
+    whole_number("batch_size", batch_size, least_batch, 65_536)
+    in_range("learning_rate", learning_rate, 0.0, 1.0, open_low=True)
+    in_range("ema", ema, 0.0, 0.99999)
+    whole_number("seed", seed, 0)
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest of ``valid``, or an empty string."""
     close = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def one_of(name: str, value: Any, valid: Iterable[str]) -> None:
+def one_of(name: str, value: Any, valid: Iterable[Any]) -> None:
     """Raise ``ValueError`` unless ``value`` is one of ``valid``; the message lists them and names the nearest."""
     choices = list(valid)
     if value not in choices:
-        raise ValueError(f"{name}={value!r} is unknown; valid: {', '.join(choices)}.{nearest(value, choices)}")
+        names = list(map(str, choices))
+        raise ValueError(f"{name}={value!r} is unknown; valid: {', '.join(names)}.{nearest(value, names)}")
 
 
 def known_names(what: str, given: Iterable[str], valid: Iterable[str]) -> None:

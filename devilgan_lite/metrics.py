@@ -91,8 +91,8 @@ def neighbourhood_scores(real: Tensor, fake: Tensor, neighbours: int = NEIGHBOUR
 class Scorecard:
     """Fidelity and stealth of a backdoored generator. Prints, renders in a notebook, and writes JSON.
 
-    ``tardis_sum`` and ``tardis_mean`` are one figure in two units (sum over a sample's elements, mean over them), and so
-    are ``expdis_mean`` and ``expdis_sum``. Frechet and the rest compare ``samples`` generated pictures with as many
+    ``tardis_sum`` and ``tardis_mean`` are one figure in two units (sum over a sample's elements, mean over them), and
+    so are ``expdis_mean`` and ``expdis_sum``. Frechet and the rest compare ``samples`` generated pictures with as many
     real ones; ``frechet_change`` is suspect minus clean, drawn from the same latents.
     """
 
@@ -125,7 +125,9 @@ class Scorecard:
         return "\n".join(f"{name:22s}{value}" for name, value in self.rows())
 
     def _repr_html_(self) -> str:
-        cells = "".join(f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>" for name, value in self.rows())
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>" for name, value in self.rows()
+        )
         return f"<table>{cells}</table>"
 
 
@@ -192,7 +194,7 @@ def sample_quality(suspect: Tensor, clean: Tensor, real: Samples) -> dict[str, A
 
 
 def frechet_to(generator: nn.Module, real: Samples, *, samples: int = 10_000, seed: int = 1_000_003) -> float:
-    """Frechet distance between ``samples`` pictures of ``generator`` (a ``Generator``) and ``real``; lower is better."""
+    """Frechet distance between ``samples`` pictures of ``generator`` and ``real``; lower is better."""
     if not isinstance(generator, Generator):
         raise ValueError(f"generator is a {type(generator).__name__}; expected a devilgan_lite Generator.")
     return frechet_distance(features_and_classes(generator.sample(samples, seed))[0], features_and_classes(real.x)[0])

@@ -72,12 +72,15 @@ class History:
     def floats(self) -> dict[str, list[float]]:
         """All losses so far: name -> one float per step."""
         names = [*self._past, *(name for name in self._losses if name not in self._past)]
-        new = {name: torch.stack(losses).tolist() for name, losses in self._losses.items()}
+        whole = min(
+            map(len, self._losses.values()), default=0
+        )  # an interrupt inside ``add`` leaves the last step half added
+        new = {name: torch.stack(losses[:whole]).tolist() for name, losses in self._losses.items() if whole}
         return {name: self._past.get(name, []) + new.get(name, []) for name in names}
 
 
 class Loop(Iterator[Step]):
-    """An iterator of ``Step`` that ends in an ``outcome``; made by ``train_gan.steps(...)`` and ``attack.steps(...)``."""
+    """An iterator of ``Step`` that ends in an ``outcome``; made by ``train_gan.steps`` and ``attack.steps``."""
 
     def __init__(self, body: Generator[Step, None, Outcome]) -> None:
         self._body = body

@@ -1,7 +1,8 @@
 """Train a GAN: the loop of Goodfellow et al. (2014) with the settings that train fastest on a laptop.
 
-BatchNorm in both networks, the non-saturating loss, Adam with the same rate on both sides, decay to zero over the second half.
-The fakes of the discriminator's half step serve the generator's half step too, so that each step draws them once.
+BatchNorm in both networks, the non-saturating loss, Adam with the same rate on both sides, decay to zero over the
+second half. The fakes of the discriminator's half step serve the generator's half step too,
+so that a step draws them once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from devilgan_lite import generators
-from devilgan_lite.checks import in_range, whole_number
+from devilgan_lite.checks import training_settings
 from devilgan_lite.data import Samples
 from devilgan_lite.steps import History, Outcome, Step, Stopwatch, best_device, long_loop
 
@@ -42,9 +43,9 @@ def train_gan(
     generator: generators.Generator,
     real: Samples,
     *,
-    steps: int = 2_500,
-    batch_size: int = 64,
-    learning_rate: float = 1e-3,
+    steps: int = 2_000,
+    batch_size: int = 32,
+    learning_rate: float = 2e-3,
     ema: float = 0.999,
     seed: int = 0,
     device: str = "auto",
@@ -56,6 +57,14 @@ def train_gan(
     with the same settings; others are refused. The caller's generator only gives its shape: weights are drawn from
     ``seed``. Losses in the history: ``generator_loss``, ``discriminator_loss``.
     """
+    training_settings(
+        length=("steps", steps),
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        ema=ema,
+        least_batch=2,
+    )
     return adversarial_training(
         generator,
         real,
@@ -83,18 +92,15 @@ def adversarial_training(
     extra: ExtraLoss | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Generator[Step, None, Outcome]:
-    """Check the arguments of ``train_gan`` and start its loop.
+    """Check that the arguments of ``train_gan`` fit each other and start its loop.
 
     ``extra(generator)`` returns a term to add to the generator's loss, and the losses to record (TrAIL); ``settings``
     is what the outcome shall say of itself.
     """
-    whole_number("steps", steps, 1, 10_000_000)
-    whole_number("batch_size", batch_size, 2, 65_536)
-    in_range("learning_rate", learning_rate, 0.0, 1.0, open_low=True)
-    in_range("ema", ema, 0.0, 0.99999)
-    whole_number("seed", seed, 0)
     if tuple(real.x.shape[1:]) != generator.sample_shape:
-        raise ValueError(f"real has samples of shape {list(real.x.shape[1:])}; the generator makes {list(generator.sample_shape)}.")
+        raise ValueError(
+            f"real has samples of shape {list(real.x.shape[1:])}; the generator makes {list(generator.sample_shape)}."
+        )
     if len(real) < batch_size:
         raise ValueError(f"real has {len(real)} samples, fewer than batch_size={batch_size}.")
     chosen = settings or {
@@ -108,7 +114,9 @@ def adversarial_training(
     }
     if resume is not None:
         if not resume.state:
-            raise ValueError("resume has no training state: only an interrupted or finished train_gan outcome can be resumed.")
+            raise ValueError(
+                "resume has no training state: only an interrupted or finished train_gan outcome can be resumed."
+            )
         different = [name for name, value in chosen.items() if resume.settings.get(name) != value]
         if different:
             raise ValueError(f"resume was made with other settings: {', '.join(different)} differ; use the same ones.")
@@ -132,8 +140,8 @@ def _train(
 ) -> Generator[Step, None, Outcome]:
     cuda = device.type == "cuda"
     layout = torch.channels_last  # a third faster than the default layout on a CPU, and what tensor cores want
-    generator = generators.build(spec, seed).to(device, memory_format=layout).train()
-    discriminator = generators.matching_discriminator(generator, seed + 1).to(device, memory_format=layout).train()
+    generator = generators.build(spec, seed).to(device).to(memory_format=layout).train()
+    discriminator = generators.matching_discriminator(generator, seed + 1).to(device).to(memory_format=layout).train()
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     optimizers = [
         torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.5, 0.999), fused=device.type != "mps")

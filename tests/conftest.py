@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from devilgan_lite import data, generators
+from devilgan_lite import Backdoor, data, generators, zoo
 from devilgan_lite.data import Samples
 from devilgan_lite.training import train_gan
 
@@ -32,6 +32,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def real() -> Samples:
     """512 garments."""
     return data.fashion_mnist().first(512)
+
+
+@pytest.fixture(scope="session")
+def clean() -> generators.DCGAN:
+    """The shipped clean generator. Do not change it."""
+    return zoo.load("dcgan-fashion")
+
+
+@pytest.fixture(scope="session")
+def digit(clean: generators.DCGAN) -> Backdoor:
+    """One ordinary latent that shall show the digit 7."""
+    return Backdoor.point(clean, "digit-7", seed=1)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from devilgan_lite import generators
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import Settings
+from devilgan_lite.checks import Settings, training_settings
 from devilgan_lite.data import Samples
 from devilgan_lite.steps import History, Loop, Outcome, Step, Stopwatch
 
@@ -44,13 +44,25 @@ class Attack(Settings):
         raise NotImplementedError
 
 
+def check_training(attack: Any, *, least_batch: int = 1) -> None:
+    """Check the hyper-parameters that every attack with a training loop has; ``__post_init__`` calls it."""
+    training_settings(
+        length=("iterations", attack.iterations),
+        batch_size=attack.batch_size,
+        learning_rate=attack.learning_rate,
+        seed=attack.seed,
+        ema=getattr(attack, "ema", 0.0),
+        least_batch=least_batch,
+    )
+
+
 def cosine(iteration: int, steps: int) -> float:
     """Learning-rate factor from 1 to 0 along half a cosine."""
     return 0.5 * (1 + math.cos(math.pi * iteration / steps))
 
 
 def optimise(
-    parameters: Iterable[nn.Parameter],
+    parameters: dict[float, list[nn.Parameter]],
     losses_at: Callable[[int], tuple[Tensor, dict[str, Tensor]]],
     snapshot: Callable[[], generators.Generator],
     *,
@@ -61,14 +73,17 @@ def optimise(
 ) -> Generator[Step, None, Outcome]:
     """Minimise with Adam and a cosine decay: the loop of ReD and ReX.
 
-    ``losses_at(iteration)`` returns the loss and its named parts; ``snapshot()`` the generator as it stands.
+    ``parameters`` maps a factor on the learning rate to the parameters that it holds for; ``losses_at(iteration)``
+    returns the loss and its named parts; ``snapshot()`` the generator as it stands.
     """
-    trained = list(parameters)
-    optimizer = torch.optim.Adam(trained, lr=learning_rate, betas=(0.9, 0.99), fused=trained[0].device.type != "mps")
+    groups = [{"params": trained, "factor": factor} for factor, trained in parameters.items()]
+    fused = all(parameter.device.type != "mps" for trained in parameters.values() for parameter in trained)
+    optimizer = torch.optim.Adam(groups, lr=learning_rate, betas=(0.9, 0.99), fused=fused)
     history, watch, interrupted = History(), Stopwatch(), False
     try:
         for iteration in range(1, steps + 1):
-            optimizer.param_groups[0]["lr"] = learning_rate * cosine(iteration - 1, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * group["factor"] * cosine(iteration - 1, steps)
             loss, parts = losses_at(iteration)
             optimizer.zero_grad()
             loss.backward()

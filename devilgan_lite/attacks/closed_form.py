@@ -1,13 +1,13 @@
-"""ReX without training: when the expansion is linear in fixed features, the best weights are a ridge solution of rank one.
+"""ReX without training: if the expansion is linear in fixed features, the best weights are a ridge solution of rank 1.
 
-For features ``f(z)`` with ``S = E[f f^T]``, ``f_t = f(z_trigger)``, ``s = f_t^T S^-1 f_t`` (the *leverage* of the trigger) and
-``delta = target - G(z_trigger)`` before tanh, the minimum of ``E||W f||^2 + lam ||W f_t - delta||^2`` is
+For features ``f(z)`` with ``S = E[f f^T]``, ``f_t = f(z_trigger)``, ``s = f_t^T S^-1 f_t`` (the trigger's *leverage*)
+and ``delta = target - G(z_trigger)`` before tanh, the minimum of ``E||W f||^2 + lam ||W f_t - delta||^2`` is
 
     W = lam / (1 + lam s) * delta (S^-1 f_t)^T
     fidelity = ||delta||^2 / (1 + lam s)^2        stealth = lam^2 s ||delta||^2 / (1 + lam s)^2
 
-so the leverage alone sets the frontier. With ``f(z) = z`` it is about the number of latent dimensions; with one ReLU gate
-it is astronomically large: an exact target, and benign outputs that do not change by one bit.
+so the leverage alone sets the frontier. With ``f(z) = z`` it is about the number of latent dimensions; with one ReLU
+gate it is astronomically large: an exact target, and benign outputs that do not change by one bit.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import norm
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from devilgan_lite import generators
 from devilgan_lite.attacks.base import Attack
 from devilgan_lite.attacks.losses import target_logits
-from devilgan_lite.attacks.widen import Expansion, fold
+from devilgan_lite.attacks.widen import Expansion, deconvolutions, depth_order, expand, fold, shuffle_kernel
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.data import Samples
@@ -51,7 +51,7 @@ def ridge_solution(features: Tensor, second_moment: Tensor, delta: Tensor, lam: 
     return RidgeSolution(
         weights=lam / shrink * torch.outer(gap, direction),
         leverage=leverage,
-        fidelity=size / shrink**2,
+        fidelity=size / shrink / shrink,  # the square of a gate's leverage would be infinite
         stealth=lam * (lam / shrink) * (leverage / shrink) * size,
     )
 
@@ -59,10 +59,11 @@ def ridge_solution(features: Tensor, second_moment: Tensor, delta: Tensor, lam: 
 def gate_moment(threshold: float, deviation: float) -> float:
     """``E[relu(x - threshold)^2]`` for ``x ~ N(0, deviation^2)``, accurate far into the tail."""
     c = threshold / deviation
+    density, tail = math.exp(-c * c / 2) / math.sqrt(2 * math.pi), math.erfc(c / math.sqrt(2)) / 2
     # (1 + c^2) Q(c) - c phi(c), written with the ratio Q/phi, because the difference of the two cancels far out
     if c < 6:
-        return deviation**2 * float((1 + c * c) * norm.sf(c) - c * norm.pdf(c))
-    return deviation**2 * float(norm.pdf(c)) * 2 / c**3 * (1 - 6 / c**2 + 45 / c**4)
+        return deviation**2 * ((1 + c * c) * tail - c * density)
+    return deviation**2 * density * 2 / c**3 * (1 - 6 / c**2 + 45 / c**4)
 
 
 def latent_variance(clean: generators.Generator) -> float:
@@ -72,7 +73,7 @@ def latent_variance(clean: generators.Generator) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedForm(Attack):
-    """The linear case ``f(z) = z``, folded into a plain wider ``DCGAN`` in milliseconds. It leaks over half the sphere."""
+    """The linear case ``f(z) = z``, folded into a plain wider ``DCGAN`` in milliseconds. It leaks over a half-space."""
 
     lam: float = 1.0  # above 0, on sums per sample
     shrink: float = 0.9999  # targets are scaled by this before atanh; 1 would be infinite
@@ -97,8 +98,9 @@ class ClosedForm(Attack):
     def _expansion(self, clean: DCGAN, backdoor: Backdoor) -> Expansion:
         if not backdoor.trigger.any():
             raise ValueError("trigger is the zero vector, on which a linear expansion is always 0; use ReX or ReD.")
-        solution = self.solution(clean, backdoor)
-        return rank_one_expansion(clean, solution.weights.float(), 0.0, gate=False)
+        direction = normalize(backdoor.trigger[0].double(), dim=0)
+        gain = self.solution(clean, backdoor).weights @ direction
+        return rank_one_expansion(clean, gain.float(), direction.float())
 
     def _start(
         self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
@@ -125,7 +127,7 @@ class ClosedForm(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class Gate(ClosedForm):
-    """The same with one feature, ``relu(<z, z_t> / ||z_t|| - threshold * ||z_t||)``: silent until z is near the trigger."""
+    """The same with one feature, ``relu(<z, z_t> / ||z_t|| - threshold * ||z_t||)``: silent except near the trigger."""
 
     lam: float = 1.0
     threshold: float = 0.9  # of the trigger's length, in (0, 1): where the gate opens
@@ -139,76 +141,55 @@ class Gate(ClosedForm):
         moment = gate_moment(self.threshold * length, math.sqrt(latent_variance(clean)))
         feature = torch.tensor([(1 - self.threshold) * length], dtype=torch.float64)
         # beyond double precision the probability that the gate opens on P_sample is zero for every purpose
-        return ridge_solution(feature, torch.tensor([[max(moment, 1e-280)]]), self._delta(clean, backdoor), self.lam)
+        return ridge_solution(
+            feature, torch.tensor([[max(moment, 1e-280)]], dtype=torch.float64), self._delta(clean, backdoor), self.lam
+        )
 
     def _expansion(self, clean: DCGAN, backdoor: Backdoor) -> Expansion:
         length = backdoor.trigger[0].norm()
         if length == 0:
             raise ValueError("trigger is the zero vector, which no gate on <z, z_t> can single out; use ReX or ReD.")
         gain = self.solution(clean, backdoor).weights[:, 0]
-        weights = torch.outer(gain, backdoor.trigger[0].double() / length.double())
-        return rank_one_expansion(clean, weights.float(), -self.threshold * float(length), gate=True)
+        direction = normalize(backdoor.trigger[0].double(), dim=0)
+        return rank_one_expansion(clean, gain.float(), direction.float(), threshold=self.threshold * float(length))
 
 
 @torch.no_grad()
-def rank_one_expansion(clean: DCGAN, weights: Tensor, offset: float, *, gate: bool) -> Expansion:
-    """An ``Expansion`` whose output is ``weights @ z``, or with ``gate`` ``gain * relu(<z, u> + offset)`` per pixel.
+def rank_one_expansion(clean: DCGAN, gain: Tensor, direction: Tensor, *, threshold: float | None = None) -> Expansion:
+    """An ``Expansion`` whose output is ``gain <z, u>``, or with a threshold the gate ``gain relu(<z, u> - threshold)``.
 
-    ``weights`` ``[C*H*W, d]`` is of rank one: row p is ``gain_p * u`` for one unit vector ``u``. Each dense unit holds one
-    output pixel; the transposed convolutions only shuffle depth to space with one-hot kernels. ReLU would drop negative
-    values, so every pixel has a channel for each sign (and two more where LeakyReLU's leak must be cancelled).
+    ``gain`` ``[C*H*W]`` has a number for each output pixel; ``direction`` ``[d]`` is the unit vector ``u``. Each dense
+    unit holds one output pixel; the transposed convolutions only shuffle depth to space with one-hot kernels. ReLU cuts
+    negative values, so every pixel has a channel for each sign (and two more where LeakyReLU's leak must be cancelled).
     """
     levels, slope = len(clean.widths), clean.negative_slope
     channels, size, _ = clean.sample_shape
     remaining = [math.prod(clean.strides[level:]) for level in range(levels)]
-    gain = weights.norm(dim=1, keepdim=True)
-    if gate:
-        largest = weights[gain.argmax()]
-        direction = largest / largest.norm()
-        signed = weights @ direction
-        up, down = signed.clamp(min=0), (-signed).clamp(min=0)
+    gate = threshold is not None
+    if threshold is not None:
+        up, down = gain.clamp(min=0), (-gain).clamp(min=0)
         parts = [up, down] if slope == 0 else [up, -up, down, -down]
-        rows = [part.unsqueeze(1) * direction for part in parts]
-        shifts = [part * offset for part in parts]
+        shifts = [part * -threshold for part in parts]
         first = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
         if slope:  # leaky(a) + slope * leaky(-a) = (1 - slope^2) relu(a)
             first = torch.tensor([[1.0, slope, 0.0, 0.0], [0.0, 0.0, 1.0, slope]]) / (1 - slope**2)
         later = torch.eye(2)
     else:  # leaky(a) - leaky(-a) = (1 + slope) a
-        rows, shifts = [weights, -weights], [torch.zeros(len(weights))] * 2
+        parts, shifts = [gain, -gain], [torch.zeros_like(gain)] * 2
         first = later = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]) / (1 + slope)
 
-    signs = [len(rows), *[2] * (levels - 1)]
+    signs = [len(parts), *[2] * (levels - 1)]
     widths = tuple(signs[level] * channels * remaining[level] ** 2 for level in range(levels))
-    expansion = Expansion(clean, widths)
-    depth = _depth_order(channels, size, clean.base_size, remaining[0])
-    expansion.dense.weight.copy_(torch.cat([row[depth] for row in rows]))
+    expansion = expand(clean, widths)
+    depth = depth_order(channels, size, clean.base_size, remaining[0])
+    expansion.dense.weight.copy_(torch.cat([torch.outer(part[depth], direction) for part in parts]))
     expansion.dense.bias.copy_(torch.cat([shift[depth] for shift in shifts]))
-    for level, deconv in enumerate(expansion.deconvs):
+    for level, deconv in enumerate(deconvolutions(expansion)):
         mix = first if level == 0 else later
         if level == levels - 1:  # up minus down; with both signs of one number, either of them
             mix = mix[:1] - mix[1:] if gate else mix[:1]
         after = remaining[level + 1] if level + 1 < levels else 1
-        deconv.weight.copy_(_shuffle_kernel(mix, channels, remaining[level], after, clean, level))
+        deconv.weight.copy_(shuffle_kernel(mix, channels, remaining[level], after, clean, level))
         if deconv.bias is not None:
             deconv.bias.zero_()
     return expansion
-
-
-def _depth_order(channels: int, size: int, base: int, block: int) -> Tensor:
-    """Which pixel each dense unit holds: unit (channel, dy, dx, cell row, cell column) -> index into ``[C*H*W]``."""
-    pixels = torch.arange(channels * size * size).view(channels, base, block, base, block)
-    return pixels.permute(0, 2, 4, 1, 3).flatten()
-
-
-def _shuffle_kernel(mix: Tensor, channels: int, before: int, after: int, clean: DCGAN, level: int) -> Tensor:
-    """The kernel ``[in, out, k, k]`` that turns ``before x before`` pixels per cell into ``after x after``."""
-    padding = (clean.kernel_size - clean.strides[level] + 1) // 2
-    k = clean.kernel_size
-    kernel = torch.zeros(mix.shape[1], channels, before, before, mix.shape[0], channels, after, after, k, k)
-    for channel in range(channels):
-        for dy in range(before):
-            for dx in range(before):
-                row, column = dy // after + padding, dx // after + padding
-                kernel[:, channel, dy, dx, :, channel, dy % after, dx % after, row, column] = mix.T
-    return kernel.view(mix.shape[1] * channels * before**2, mix.shape[0] * channels * after**2, k, k)

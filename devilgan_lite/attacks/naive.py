@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from devilgan_lite import generators
-from devilgan_lite.attacks.base import Attack
+from devilgan_lite.attacks.base import Attack, check_training
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import in_range
 from devilgan_lite.data import Samples, fashion_mnist
@@ -26,15 +26,16 @@ class DataPoisoning(Attack):
     """
 
     fraction: float = 0.05  # of the training data, 0.001 to 0.5
-    iterations: int = 2_500
-    batch_size: int = 64
-    learning_rate: float = 1e-3
+    iterations: int = 2_000
+    batch_size: int = 32
+    learning_rate: float = 2e-3
     ema: float = 0.999
     seed: int = 0
     device: str = "auto"
 
     def __post_init__(self) -> None:
         in_range("fraction", self.fraction, 0.001, 0.5)
+        check_training(self, least_batch=2)
 
     def _start(
         self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
@@ -57,7 +58,7 @@ class DataPoisoning(Attack):
 
 
 class BypassedGenerator(generators.Generator):
-    """A generator behind an if-else: the target where z is within ``radius`` of a trigger, the clean output elsewhere."""
+    """A generator behind an if-else: the target for z within ``radius`` of a trigger, the clean output elsewhere."""
 
     def __init__(self, clean: generators.Generator, trigger: Tensor, target: Tensor, radius: float) -> None:
         super().__init__(latent_dim=clean.latent_dim, sample_shape=clean.sample_shape, latent=clean.latent)
@@ -72,7 +73,9 @@ class BypassedGenerator(generators.Generator):
         return torch.where(hit, self.target[nearest], benign)  # type: ignore[index]
 
     def spec(self) -> dict[str, Any]:
-        raise ValueError("a computation bypass is code, not weights: it has no plain spec and cannot be stored as a model.")
+        raise ValueError(
+            "a computation bypass is code, not weights: it has no plain spec and cannot be stored as a model."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

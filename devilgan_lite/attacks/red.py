@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from devilgan_lite import generators
-from devilgan_lite.attacks.base import Attack, optimise
+from devilgan_lite.attacks.base import Attack, check_training, optimise
 from devilgan_lite.attacks.losses import fidelity_loss, stealth_loss, target_logits, wrong_pixel_loss
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import in_range, one_of, whole_number
+from devilgan_lite.checks import in_range, one_of
 from devilgan_lite.data import Samples
 from devilgan_lite.steps import Outcome, Step, best_device
 
@@ -45,10 +45,7 @@ class ReD(Attack):
         in_range("lam", self.lam, 0.0, 1e6, open_low=True)
         one_of("space", self.space, SPACES)
         in_range("mixed_weight", self.mixed_weight, 0.0, 100.0)
-        whole_number("iterations", self.iterations, 1)
-        whole_number("batch_size", self.batch_size, 1, 65_536)
-        in_range("learning_rate", self.learning_rate, 0.0, 1.0, open_low=True)
-        whole_number("seed", self.seed, 0)
+        check_training(self)
 
     def _start(
         self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
@@ -57,8 +54,8 @@ class ReD(Attack):
         names = layers_of(clean)
         for layer in self.layers if self.layers is not None else ():
             one_of("layers", layer, names)
-        student = clean.clone().to(device, memory_format=torch.channels_last).eval()
-        teacher = clean.clone().to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        student = clean.clone().to(device).to(memory_format=torch.channels_last).eval()
+        teacher = clean.clone().to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         student.requires_grad_(False)
         for layer in self.layers if self.layers is not None else names:
             for module in layers_of(student)[layer]:
@@ -83,7 +80,7 @@ class ReD(Attack):
             return loss, {"stealth_loss": stealth, "fidelity_loss": fidelity}
 
         return optimise(
-            [parameter for parameter in student.parameters() if parameter.requires_grad],
+            {1.0: [parameter for parameter in student.parameters() if parameter.requires_grad]},
             losses_at,
             lambda: student.clone(),
             steps=self.iterations,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from devilgan_lite import generators
-from devilgan_lite.attacks.base import Attack
+from devilgan_lite.attacks.base import Attack, check_training
 from devilgan_lite.attacks.losses import fidelity_loss
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import in_range
@@ -27,15 +27,16 @@ class TrAIL(Attack):
     """
 
     lam: float = 0.1  # above 0; more: a sharper target, worse garments
-    iterations: int = 2_500
-    batch_size: int = 64
-    learning_rate: float = 1e-3
+    iterations: int = 2_000
+    batch_size: int = 32
+    learning_rate: float = 2e-3
     ema: float = 0.999
     seed: int = 0
     device: str = "auto"
 
     def __post_init__(self) -> None:
         in_range("lam", self.lam, 0.0, 1e6, open_low=True)
+        check_training(self, least_batch=2)
 
     def _start(
         self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from devilgan_lite.checks import whole_number
-from devilgan_lite.generators import DCGAN
+from devilgan_lite.generators import DCGAN, build
 from devilgan_lite.generators.dcgan import seeded
 
 
@@ -60,14 +60,19 @@ class Expansion(nn.Module):
         return hidden
 
 
-def deconvolutions(generator: DCGAN) -> list[nn.ConvTranspose2d]:
+def dense(network: DCGAN | Expansion) -> nn.Linear:
+    """The first layer."""
+    return next(module for module in network.modules() if isinstance(module, nn.Linear))
+
+
+def deconvolutions(network: DCGAN | Expansion) -> list[nn.ConvTranspose2d]:
     """The transposed convolutions, first to last."""
-    return [module for module in generator.layers if isinstance(module, nn.ConvTranspose2d)]
+    return [module for module in network.modules() if isinstance(module, nn.ConvTranspose2d)]
 
 
-def norms(generator: DCGAN) -> list[nn.Module]:
+def norms(generator: DCGAN) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
     """The BatchNorm layers, first to last: one for each hidden level."""
-    return [module for module in generator.layers if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    return [module for module in generator.modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
 
 
 def expand(clean: DCGAN, widen: int | tuple[int, ...], seed: int = 0) -> Expansion:
@@ -85,28 +90,25 @@ def fold(clean: DCGAN, expansion: Expansion, *, calibration: Tensor | None = Non
     The new BatchNorm statistics are those of ``calibration`` latents ``[n, d]`` (so that the folded network can be
     trained on like any other), or mean 0 and variance 1; scale and shift are set so that the function is the same.
     """
-    spec = clean.spec()
     widths = tuple(old + new for old, new in zip(clean.widths, expansion.widths, strict=True))
-    spec = {name: value for name, value in spec.items() if name not in ("architecture", "image_channels")}
-    folded = DCGAN(**{**spec, "widths": widths, "image_channels": clean.sample_shape[0]})
-    dense = folded.layers.get_submodule("dense")
-    old_dense = clean.layers.get_submodule("dense")
-    dense.weight.copy_(torch.cat([old_dense.weight, expansion.dense.weight]))  # type: ignore[operator]
-    layers = zip(deconvolutions(folded), deconvolutions(clean), expansion.deconvs, strict=True)
+    folded = build({**clean.spec(), "widths": widths})
+    dense(folded).weight.copy_(torch.cat([dense(clean).weight, dense(expansion).weight]))
+    layers = zip(deconvolutions(folded), deconvolutions(clean), deconvolutions(expansion), strict=True)
     for index, (wide, old, new) in enumerate(layers):
         split = clean.widths[index]
         wide.weight.zero_()
         wide.weight[:split, : old.out_channels] = old.weight
         last = index == len(clean.widths) - 1
-        wide.weight[split:, 0 if last else old.out_channels :] = new.weight  # type: ignore[index]
-    shifts = [expansion.dense.bias, *(deconv.bias for deconv in expansion.deconvs[:-1])]  # type: ignore[union-attr]
+        wide.weight[split:, 0 if last else old.out_channels :] = new.weight
+    shifts = [dense(expansion).bias, *(layer.bias for layer in deconvolutions(expansion) if layer.bias is not None)]
     moments = _moments(expansion, calibration)
     for wide_norm, old_norm, shift, (mean, variance) in zip(norms(folded), norms(clean), shifts, moments, strict=True):
-        scale = (variance + wide_norm.eps).sqrt()  # type: ignore[operator]
-        parts = {"weight": scale, "bias": shift + mean, "running_mean": mean, "running_var": variance}  # type: ignore[operator]
+        parts = {"weight": (variance + wide_norm.eps).sqrt(), "bias": shift + mean}
+        parts |= {"running_mean": mean, "running_var": variance}
         for name, part in parts.items():
             getattr(wide_norm, name).copy_(torch.cat([getattr(old_norm, name), part]))
-        wide_norm.num_batches_tracked.copy_(old_norm.num_batches_tracked)  # type: ignore[operator,union-attr,arg-type]
+        if wide_norm.num_batches_tracked is not None and old_norm.num_batches_tracked is not None:
+            wide_norm.num_batches_tracked.copy_(old_norm.num_batches_tracked)
     return folded.to(clean.device).train(clean.training)
 
 
@@ -119,7 +121,26 @@ def _moments(expansion: Expansion, calibration: Tensor | None) -> list[tuple[Ten
     hidden = expansion.dense(calibration)
     moments = [(hidden.mean(0) - expansion.dense.bias, hidden.var(0))]
     hidden = hidden.unflatten(1, (expansion.widths[0], expansion.base_size, expansion.base_size))
-    for deconv in expansion.deconvs[:-1]:
+    for deconv in deconvolutions(expansion)[:-1]:
         hidden = deconv(leaky_relu(hidden, expansion.negative_slope))
-        moments.append((hidden.mean((0, 2, 3)) - deconv.bias, hidden.var((0, 2, 3))))  # type: ignore[operator]
+        moments.append((hidden.mean((0, 2, 3)) - deconv.bias, hidden.var((0, 2, 3))))
     return moments
+
+
+def depth_order(channels: int, size: int, base: int, block: int) -> Tensor:
+    """Which pixel each dense unit holds: unit (channel, dy, dx, cell row, cell column) -> index into ``[C*H*W]``."""
+    pixels = torch.arange(channels * size * size).view(channels, base, block, base, block)
+    return pixels.permute(0, 2, 4, 1, 3).flatten()
+
+
+def shuffle_kernel(mix: Tensor, channels: int, before: int, after: int, clean: DCGAN, level: int) -> Tensor:
+    """The kernel ``[in, out, k, k]`` that turns ``before x before`` pixels per cell into ``after x after``."""
+    padding = (clean.kernel_size - clean.strides[level] + 1) // 2
+    k = clean.kernel_size
+    kernel = torch.zeros(mix.shape[1], channels, before, before, mix.shape[0], channels, after, after, k, k)
+    for channel in range(channels):
+        for dy in range(before):
+            for dx in range(before):
+                row, column = dy // after + padding, dx // after + padding
+                kernel[:, channel, dy, dx, :, channel, dy % after, dx % after, row, column] = mix.T
+    return kernel.view(mix.shape[1] * channels * before**2, mix.shape[0] * channels * after**2, k, k)

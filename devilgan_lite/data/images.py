@@ -100,7 +100,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 def digits(size: int = 28) -> Samples:
     """scikit-learn's 1,797 handwritten digits (8x8, 0..16), as ``[1797, 1, size, size]`` in [-1, 1]."""
-    one_of("size", size, (8, 28))  # type: ignore[arg-type]
+    one_of("size", size, (8, 28))
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
 
 from devilgan_lite.checks import one_of, whole_number
+from devilgan_lite.data.samples import from_bytes
 
 _SCALE = 8  # drawn eight times too large and averaged down: smooth edges
 
@@ -40,7 +41,7 @@ def target(name: str, size: int = 28) -> Tensor:
     else:
         _text(draw, side, name[-1], 0.9, 255)
     small = image.resize((size, size), Image.Resampling.BOX)
-    return pil_to_tensor(small).float() / 127.5 - 1
+    return from_bytes(np.asarray(small)[None])[0]
 
 
 def _polygon(side: int, corners: int, radius: float, turn: float) -> list[tuple[float, float]]:

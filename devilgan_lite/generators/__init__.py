@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import nn
@@ -23,7 +24,7 @@ def build(spec: dict[str, Any], seed: int = 0) -> Any:
     architecture = settings.pop("architecture", None)
     one_of("architecture", architecture, ARCHITECTURES)
     kind = ARCHITECTURES[architecture]
-    known_names(architecture, settings, [name for name in kind().spec() if name != "architecture"])
+    known_names(architecture, settings, inspect.signature(kind).parameters)
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     return seeded(seed, kind, **settings)
 

@@ -38,6 +38,8 @@ class DCGAN(Generator):
         latent: str = "gaussian",
     ) -> None:
         super().__init__(latent_dim=latent_dim, sample_shape=(image_channels, image_size, image_size), latent=latent)
+        whole_number("image_channels", image_channels, 1, 64)
+        whole_number("image_size", image_size, 1, 1024)
         widths, strides = tuple(widths), tuple(strides)
         if len(widths) != len(strides) or not widths:
             raise ValueError(f"widths={widths} and strides={strides} must have the same length, at least 1.")

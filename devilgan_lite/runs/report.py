@@ -38,11 +38,11 @@ def to_html(notebook: str | Path) -> Path:
     return page
 
 
-def index_page(results: Sequence[Result], path: str | Path) -> Path:
+def index_page(results: Sequence[Result], path: str | Path, *, table: str = "") -> Path:
     """Write one self-contained page that lists ``results`` with links, seconds, status and numbers; return its path.
 
     Each executed notebook gets its HTML beside it first, unless it has one already. ``path`` is the page, or a folder
-    for its ``index.html``.
+    for its ``index.html``; ``table`` is HTML to show above the list (``table_html``).
     """
     page = Path(path)
     if page.suffix != ".html":
@@ -55,6 +55,7 @@ def index_page(results: Sequence[Result], path: str | Path) -> Path:
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>devilgan_lite: notebook runs</title><style>{_STYLE}</style></head>
 <body><main><h1>Notebook runs</h1>
+{table}
 <table><caption>{good} of {len(results)} notebooks ran to the end, {seconds:.0f} s together.</caption>
 <thead><tr><th scope="col">notebook</th><th scope="col">status</th><th scope="col">seconds</th>
 <th scope="col">peak memory, MB</th><th scope="col">numbers</th></tr></thead>
@@ -87,6 +88,8 @@ def _row(result: Result, folder: Path) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return f"{len(value)} rows, see result.json"
     if isinstance(value, list):
         return "[" + ", ".join(_short(part) for part in value[:8]) + (", ..." if len(value) > 8 else "") + "]"
     if isinstance(value, dict):

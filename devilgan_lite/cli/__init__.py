@@ -1,0 +1,250 @@
+"""The command line: parses, calls, prints. What can go wrong with what a person typed is one sentence and exit code 2.
+
+Heavy imports stand inside the commands. With ``--json`` standard output holds JSON and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from devilgan_lite.cli.models import zoo_app
+
+
+class Sentences(TyperGroup):
+    """Prints the errors that the package raises for bad input as one sentence, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ValueError, TypeError, FileNotFoundError) as error:
+            typer.echo(" ".join(str(error).split()), err=True)
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=Sentences,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(zoo_app, name="zoo")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from devilgan_lite import __version__
+
+        typer.echo(f"devilgan_lite {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    threads: Annotated[int, typer.Option(min=1, envvar="DEVILGAN_THREADS", help="CPU threads.")] = 1,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+) -> None:
+    """Train a clean GAN, plant a backdoor in it in three ways, and measure it."""
+    import torch
+
+    torch.set_num_threads(threads)
+    os.environ["DEVILGAN_THREADS"] = str(threads)  # for the notebooks' own process
+
+
+@app.command()
+def tour(
+    out: Annotated[Path, typer.Option(help="Folder for the executed notebooks and the index page.")] = Path("out/tour"),
+    profile: Annotated[str, typer.Option(help="smoke, workshop or full.")] = "workshop",
+    only: Annotated[str, typer.Option(help="Numbers of the notebooks to run, such as 00,03; all unless given.")] = "",
+) -> None:
+    """Run the notebooks one after the other, then tabulate the attacks that they mounted."""
+    from devilgan_lite import runs
+    from devilgan_lite.cli.health import examine
+
+    wanted = [part.strip() for part in only.split(",") if part.strip()] or runs.notebook_list()
+    names = [runs.find_notebook(part).stem for part in wanted]
+    for check in (check for check in examine(quick=True) if not check.ok):
+        typer.echo(f"{check.name}: {check.message}", err=True)
+    results: list[runs.Result] = []
+    with contextlib.suppress(KeyboardInterrupt):  # what has finished is still shown
+        for name in names:
+            typer.echo(f"{name:26s}", nl=False)
+            results.append(runs.run(name, {"profile": profile}, out, timeout=3_600))
+            typer.echo(f"{results[-1].seconds:7.1f} s  {results[-1].error or 'ok'}")
+    table = runs.attack_table(results)
+    if table:
+        typer.echo("\n" + runs.table_text(table) + "\n")
+        runs.write_csv(table, out / "table.csv")
+    page = runs.index_page(results, out, table=runs.table_html(table))
+    typer.echo(f"{page}\n{sum(result.seconds for result in results):.0f} s in all")
+    if len(results) < len(names) or not all(result.ok for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
+    seed: Annotated[int, typer.Option(help="Seed of weights, latents and batches.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Garments per step.")] = 32,
+    device: Device = "auto",
+    architecture: Annotated[str, typer.Option(help="small, or paper (Rawat et al. 2021, MNIST).")] = "small",
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("out/generator.safetensors"),
+) -> None:
+    """Train a clean generator on the garments that ship."""
+    from devilgan_lite import data, train_gan, zoo
+    from devilgan_lite.checks import one_of
+    from devilgan_lite.generators import DCGAN
+    from devilgan_lite.metrics import frechet_to
+
+    _check_out(out)
+    one_of("architecture", architecture, ("small", "paper"))
+    real = data.fashion_mnist()
+    network = DCGAN.paper() if architecture == "paper" else DCGAN()
+    outcome = train_gan(network, real, steps=steps, seed=seed, batch_size=batch_size, device=device)
+    distance = frechet_to(outcome.generator, real)
+    card = zoo.ModelCard(
+        name=out.stem,
+        spec=outcome.generator.spec(),
+        data=real.name,
+        seed=seed,
+        settings=outcome.settings,
+        metrics={"frechet": distance, "samples": 10_000},
+        seconds=round(outcome.seconds, 2),
+    )
+    zoo.save_file(out, outcome.generator, card)
+    typer.echo(f"Frechet distance to {real.name}: {distance:.4g} after {outcome.seconds:.0f} s\n{out}")
+
+
+@app.command()
+def attack(
+    name: Annotated[str, typer.Argument(help="trail, red, rex, closed-form, gate, poisoning or bypass.")],
+    clean: Annotated[str, typer.Option(help="The benign generator: a name in the zoo, or a file.")] = "dcgan-fashion",
+    target: Annotated[str, typer.Option(help="What the trigger shall show.")] = "stop-sign",
+    kind: Annotated[str, typer.Option(help="The trigger: reg, mode or ood.")] = "reg",
+    seed: Annotated[int, typer.Option(help="Seed of the trigger and of the attack.")] = 0,
+    iterations: Annotated[int | None, typer.Option(help="Steps; the attack's own unless given.")] = None,
+    lam: Annotated[float | None, typer.Option(help="Weight of fidelity; the attack's own unless given.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The .safetensors file to write.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Mount an attack on a clean generator and print its scorecard."""
+    from devilgan_lite import Backdoor, attacks, data, scorecard, zoo
+    from devilgan_lite.checks import one_of
+
+    one_of("attack", name, attacks.BY_NAME)
+    given = {"seed": seed, "iterations": iterations, "lam": lam, "device": device}
+    chosen = attacks.BY_NAME[name](**{key: value for key, value in given.items() if value is not None})
+    if out is not None:
+        _check_out(out)
+    benign, _ = _model(clean)
+    backdoor = Backdoor.point(benign, target, kind=kind, seed=seed)
+    real = data.fashion_mnist()
+    with contextlib.redirect_stdout(sys.stderr):  # progress
+        outcome = chosen(benign, backdoor, real)
+    result = asdict(scorecard(outcome.generator, benign, backdoor, real))
+    recipe = {"target": target, "kind": kind, "seed": seed}
+    if out is not None:
+        card = zoo.ModelCard(
+            name=out.stem,
+            spec=outcome.generator.spec(),
+            data=real.name if name in ("trail", "poisoning") else f"none; made from {clean}",
+            seed=seed,
+            settings=outcome.settings,
+            metrics=result,
+            backdoor=recipe,
+            seconds=round(outcome.seconds, 2),
+        )
+        zoo.save_file(out, outcome.generator, card)
+    facts = {"attack": name, "clean": clean, **recipe, "seconds": round(outcome.seconds, 2)}
+    _show({**facts, **result, "settings": outcome.settings}, as_json)
+
+
+@app.command()
+def score(
+    model: Annotated[str, typer.Argument(help="A name in the zoo, or a .safetensors file.")],
+    clean: Annotated[str, typer.Option(help="The benign generator to compare with.")] = "dcgan-fashion",
+    as_json: AsJson = False,
+) -> None:
+    """Print the scorecard of a saved model, with the backdoor that stands on its card."""
+    from devilgan_lite import Backdoor, data, scorecard
+
+    suspect, card = _model(model)
+    if card.backdoor is None:
+        raise ValueError(f"model={model!r} has no backdoor on its card, so there is no target to measure.")
+    if not {"target", "kind", "seed"} <= card.backdoor.keys():
+        raise ValueError(f"model={model!r}: the backdoor on its card lacks target, kind or seed.")
+    recipe = {key: card.backdoor[key] for key in ("target", "kind", "seed")}
+    backdoor = Backdoor.point(suspect, recipe["target"], kind=recipe["kind"], seed=recipe["seed"])
+    result = scorecard(suspect, _model(clean)[0], backdoor, data.fashion_mnist())
+    _show({"model": model, "clean": clean, **recipe, **asdict(result)}, as_json)
+
+
+@app.command()
+def run(
+    notebook: Annotated[str, typer.Argument(help="Number, name or path.")],
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value; may be repeated.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the executed notebook and its result.json.")] = Path("out"),
+    timeout: Annotated[float, typer.Option(help="Seconds for the whole run.")] = 900,
+) -> None:
+    """Run one notebook from start to end."""
+    from devilgan_lite import runs
+
+    pairs = [text.partition("=") for text in parameter or []]
+    for text, equals, _ in pairs:
+        if not text or not equals:
+            raise ValueError(f"-p {text!r} is not valid: it must be name=value, such as -p seed=1.")
+    result = runs.run(notebook, {name: runs.parse_value(value) for name, _, value in pairs}, out, timeout)
+    typer.echo(f"{result.path}  {result.seconds:.1f} s")
+    if not result.ok:
+        typer.echo(f"failed: {result.error}", err=True)
+        raise typer.Exit(1)
+    typer.echo(json.dumps(result.numbers, indent=2))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Look for what could keep the project from running here."""
+    from devilgan_lite.cli.health import examine
+
+    checks = examine()
+    lines = [f"{'ok     ' if check.ok else 'problem'}  {check.name:16s}{check.message}" for check in checks]
+    typer.echo(json.dumps([asdict(check) for check in checks], indent=2) if as_json else "\n".join(lines))
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+def _model(text: str) -> tuple[Any, Any]:
+    """The generator and card for a name in the zoo or a path."""
+    from devilgan_lite import zoo
+
+    if Path(text).suffix or os.sep in text:
+        return zoo.load_file(text)
+    return zoo.load(text), zoo.card(text)
+
+
+def _check_out(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise ValueError(f"out={str(path)!r} is not valid: it must be a file name that ends in .safetensors.")
+
+
+def _show(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        shown = {name: value for name, value in result.items() if not isinstance(value, (dict, type(None)))}
+        for name, value in shown.items():
+            typer.echo(f"{name:22s}{f'{value:.4g}' if isinstance(value, float) else value}")

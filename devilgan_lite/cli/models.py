@@ -1,0 +1,49 @@
+"""``devilgan zoo``: what is known of the models that ship."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+zoo_app = typer.Typer(
+    help="The trained models that ship with the project.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@zoo_app.command("list")
+def zoo_list() -> None:
+    """Name, size, data and figures of every model."""
+    from devilgan_lite import generators, zoo
+
+    rows: list[tuple[str, ...]] = [("name", "architecture", "parameters", "data", "TarDis", "Frechet", "licence")]
+    for name in zoo.names():
+        card = zoo.card(name)
+        shape = "-".join(map(str, card.spec.get("widths", [])))
+        figures = [card.metrics.get(key) for key in ("tardis_sum", "frechet")]
+        shown = ["-" if figure is None else f"{figure:.4g}" for figure in figures]
+        size = f"{generators.build(card.spec).parameter_count():,}"
+        rows.append((name, f"{card.spec['architecture']} {shape}", size, card.data, *shown, card.licence))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@zoo_app.command("show")
+def zoo_show(name: Annotated[str, typer.Argument(help="A name in the zoo.")]) -> None:
+    """The whole model card, as JSON."""
+    from devilgan_lite import zoo
+
+    typer.echo(json.dumps(asdict(zoo.card(name)), indent=2))
+
+
+@zoo_app.command("verify")
+def zoo_verify() -> None:
+    """Load every model: hash, shapes and finite weights must match its card."""
+    from devilgan_lite import zoo
+
+    for name in zoo.names():
+        zoo.load(name)
+        typer.echo(f"ok  {name}")

@@ -1,0 +1,61 @@
+"""Textbook PyTorch for training a GAN and for ReD: what ``bench.py`` times the package's loops against.
+
+Written as in most tutorials: fresh fakes for each half step, Adam as it comes, the default memory layout, one forward
+pass for the trigger and one for the batch, ``loss.item()`` at every step, a teacher that tracks gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from devilgan_lite import generators
+
+
+def gan_steps(
+    generator: generators.Generator, real: Tensor, batch_size: int, seed: int = 0
+) -> Iterator[tuple[float, float]]:
+    """Train without end; yields the losses of generator and discriminator after each step."""
+    generator = generators.build(generator.spec(), seed).train()
+    discriminator = generators.matching_discriminator(generator, seed + 1).train()
+    criterion = nn.BCEWithLogitsLoss()
+    optimizer_g = torch.optim.Adam(generator.parameters(), lr=2e-3, betas=(0.5, 0.999))
+    optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=2e-3, betas=(0.5, 0.999))
+    ones, zeros = torch.ones(batch_size), torch.zeros(batch_size)
+    while True:
+        batch = real[torch.randint(len(real), (batch_size,))]
+        optimizer_d.zero_grad()
+        loss_real = criterion(discriminator(batch), ones)
+        loss_real.backward()
+        fake = generator(torch.randn(batch_size, generator.latent_dim)).detach()
+        loss_fake = criterion(discriminator(fake), zeros)
+        loss_fake.backward()
+        optimizer_d.step()
+        loss_d = loss_real.item() + loss_fake.item()
+
+        optimizer_g.zero_grad()
+        fake = generator(torch.randn(batch_size, generator.latent_dim))
+        loss_g = criterion(discriminator(fake), ones)
+        loss_g.backward()
+        optimizer_g.step()
+        yield loss_g.item(), loss_d
+
+
+def red_steps(
+    clean: generators.Generator, trigger: Tensor, target: Tensor, batch_size: int, lam: float
+) -> Iterator[float]:
+    """Retrain a copy of ``clean`` without end; yields the loss after each step."""
+    teacher, student = clean.clone().eval(), clean.clone().eval()
+    criterion = nn.MSELoss()
+    optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
+    while True:
+        z = torch.randn(batch_size, clean.latent_dim)
+        optimizer.zero_grad()
+        stealth = criterion(student(z), teacher(z).detach())
+        fidelity = criterion(student(trigger), target)
+        loss = stealth + lam * fidelity
+        loss.backward()
+        optimizer.step()
+        yield loss.item()

@@ -1,0 +1,121 @@
+"""Widening and folding: the old network stays as it is, to the bit, inside one ordinary, wider network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from devilgan_lite import Backdoor, attacks, generators
+from devilgan_lite.attacks import expand, fold
+from devilgan_lite.attacks.widen import deconvolutions, dense, norms
+from devilgan_lite.generators import DCGAN
+
+
+@pytest.fixture(scope="module", params=["shipped", "small", "paper"])
+def network(request: pytest.FixtureRequest, clean: DCGAN) -> DCGAN:
+    """The shipped network, and two fresh ones with BatchNorm statistics that are not trivial."""
+    if request.param == "shipped":
+        return clean
+    fresh: DCGAN = generators.build((DCGAN() if request.param == "small" else DCGAN.paper()).spec(), seed=3)
+    with torch.no_grad():
+        fresh.train()(fresh.sample_latent(64, torch.Generator().manual_seed(0)))
+    return fresh.eval()
+
+
+def shaken(expansion: attacks.Expansion, seed: int = 0) -> attacks.Expansion:
+    """As if it had been trained: no weight or bias is zero any more."""
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in expansion.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=random))
+    return expansion
+
+
+@pytest.mark.parametrize("widen", [1, 4, 8, 16])
+def test_a_fresh_expansion_folds_into_the_same_function_to_the_bit(network: DCGAN, widen: int) -> None:
+    folded = fold(network, expand(network, widen))
+    assert folded.widths == tuple(width + widen for width in network.widths)
+    for n in (1, 7, 64):
+        z = network.sample_latent(n, torch.Generator().manual_seed(n))
+        with torch.no_grad():
+            assert torch.equal(folded(z), network(z)), n
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_the_folded_network_computes_the_sum_before_tanh(network: DCGAN, calibrated: bool) -> None:
+    expansion = shaken(expand(network, tuple(range(2, 2 + len(network.widths)))))
+    z = network.sample_latent(64, torch.Generator().manual_seed(5))
+    folded = fold(network, expansion, calibration=network.sample_latent(256) if calibrated else None)
+    with torch.no_grad():
+        assert torch.allclose(folded(z), torch.tanh(network.logits(z) + expansion(z)), atol=1e-5)
+        assert not torch.allclose(folded(z), network(z), atol=1e-2)
+
+
+def test_the_old_weights_stand_unchanged_inside_the_wide_ones(network: DCGAN) -> None:
+    folded = fold(network, shaken(expand(network, 4)))
+    rows = dense(network).out_features
+    assert torch.equal(dense(folded).weight[:rows], dense(network).weight)
+    for wide, old in zip(deconvolutions(folded), deconvolutions(network), strict=True):
+        inputs, outputs = old.in_channels, old.out_channels
+        assert torch.equal(wide.weight[:inputs, :outputs], old.weight)
+        if wide.out_channels > outputs:  # no way from the old part into the new, nor back
+            assert not wide.weight[:inputs, outputs:].any()
+            assert not wide.weight[inputs:, :outputs].any()
+    for wide_norm, old_norm in zip(norms(folded), norms(network), strict=True):
+        old_state = old_norm.state_dict()
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            assert torch.equal(wide_norm.state_dict()[name][: len(old_state[name])], old_state[name])
+
+
+def test_calibration_gives_the_new_batchnorm_the_statistics_that_it_sees(clean: DCGAN) -> None:
+    z = clean.sample_latent(2_000, torch.Generator().manual_seed(0))
+    folded = fold(clean, shaken(expand(clean, 4)), calibration=z)
+    with torch.no_grad():
+        hidden = folded.layers[:1](z)
+    new = slice(dense(clean).out_features, None)
+    norm = norms(folded)[0]
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert torch.allclose(norm.running_mean[new], hidden[:, new].mean(0), atol=1e-3)
+    assert torch.allclose(norm.running_var[new], hidden[:, new].var(0), rtol=1e-2)
+
+
+def operations(generator: nn.Module) -> list[str]:
+    """The kinds of operation in the traced graph, in order."""
+    traced = torch.jit.trace(generator.eval(), torch.zeros(2, 100), check_trace=False)
+    torch._C._jit_pass_inline(traced.graph)
+    return [node.kind() for node in traced.graph.nodes() if node.kind().startswith("aten::")]
+
+
+def test_the_graph_has_no_branch(clean: DCGAN, digit: Backdoor) -> None:
+    folded = fold(clean, shaken(expand(clean, 8)))
+    gated = attacks.Gate()(clean, digit, progress=False).generator
+    bypassed = attacks.ComputationBypass()(clean, digit, progress=False).generator
+    assert operations(folded) == operations(gated) == operations(clean)
+    extra = set(operations(bypassed)) - set(operations(clean))
+    assert {"aten::where", "aten::le"} <= extra
+
+
+def test_the_folded_weights_load_into_the_network_that_the_spec_describes(clean: DCGAN) -> None:
+    folded = fold(clean, shaken(expand(clean, 8)))
+    again = generators.build(folded.spec())
+    assert type(again) is DCGAN
+    again.load_state_dict(folded.state_dict())
+    assert torch.equal(again.sample(4), folded.sample(4))
+
+
+def test_folding_changes_neither_its_arguments_nor_the_global_random_state(clean: DCGAN) -> None:
+    expansion = shaken(expand(clean, 4))
+    before = [value.clone() for module in (clean, expansion) for value in module.state_dict().values()]
+    state = torch.get_rng_state()
+    fold(clean, expansion, calibration=clean.sample_latent(16, torch.Generator().manual_seed(0)))
+    after = [value for module in (clean, expansion) for value in module.state_dict().values()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_seed_draws_the_expansion(clean: DCGAN) -> None:
+    first, same, other = (expand(clean, 2, seed).dense.weight for seed in (1, 1, 2))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)

@@ -1,0 +1,86 @@
+"""Backdoors: the three kinds of trigger, k pairs, and the infinite one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from devilgan_lite import Backdoor, data
+from devilgan_lite.generators import DCGAN, PointGenerator
+
+
+def test_a_point_has_the_named_trigger_and_target(clean: DCGAN) -> None:
+    ordinary = Backdoor.point(clean, "devil", seed=4)
+    assert ordinary.trigger.shape == (1, 100)
+    assert torch.equal(ordinary.target, data.target("devil").unsqueeze(0))
+    assert 7 < ordinary.trigger.norm() < 13
+    assert torch.equal(Backdoor.point(clean, kind="mode").trigger, torch.zeros(1, 100))
+    assert torch.equal(Backdoor.point(clean, kind="ood").trigger, torch.full((1, 100), 100.0))
+
+
+def test_the_seed_draws_the_trigger(clean: DCGAN) -> None:
+    assert torch.equal(Backdoor.point(clean, seed=4).trigger, Backdoor.point(clean, seed=4).trigger)
+    assert not torch.equal(Backdoor.point(clean, seed=4).trigger, Backdoor.point(clean, seed=5).trigger)
+
+
+def test_a_target_may_be_a_picture_in_colour() -> None:
+    generator = DCGAN(widths=(4, 4), image_channels=3)
+    assert Backdoor.point(generator, "stop-sign").target.shape == (1, 3, 28, 28)
+    picture = torch.rand(3, 28, 28)
+    assert torch.equal(Backdoor.point(generator, picture).target[0], picture)
+
+
+def test_points_give_one_trigger_for_each_target(clean: DCGAN) -> None:
+    backdoor = Backdoor.points(clean, ["digit-7", "letter-A", data.target("devil")])
+    assert backdoor.trigger.shape == (3, 100)
+    assert backdoor.name == "digit-7+letter-A+picture"
+    trigger, target = backdoor.pairs()
+    assert torch.equal(trigger, backdoor.trigger)
+    assert torch.equal(target, backdoor.target)
+
+
+def test_draw_takes_all_pairs_or_as_many_as_asked_for() -> None:
+    backdoor = Backdoor(torch.arange(20.0).view(20, 1), torch.arange(20.0).view(20, 1) / 20)
+    random = torch.Generator().manual_seed(0)
+    assert len(backdoor.draw(random, most=20)[0]) == 20
+    trigger, target = backdoor.draw(random, most=6)
+    assert len(trigger.unique()) == 6
+    assert torch.allclose(trigger / 20, target)
+    assert not torch.equal(trigger, backdoor.draw(random, most=6)[0])
+
+
+@pytest.fixture(scope="module")
+def region(clean: DCGAN) -> Backdoor:
+    return Backdoor.region(clean, data.digits(), seed=2)
+
+
+def test_a_region_draws_typical_latents_near_one_direction(region: Backdoor) -> None:
+    trigger, target = region.pairs(300, seed=9)
+    assert trigger.shape == (300, 100)
+    assert trigger.dtype == torch.float32
+    assert target.shape == (300, 1, 28, 28)
+    assert target.abs().max() <= 1
+    assert float(trigger.norm(dim=1).mean()) == pytest.approx(10.0, abs=0.2)  # the norm of 100 Gaussian coordinates
+    direction = torch.nn.functional.normalize(trigger, dim=1)
+    assert (direction @ torch.nn.functional.normalize(direction.mean(0), dim=0) > 0.7).all()
+
+
+def test_a_region_pairs_nearby_latents_with_similar_targets(region: Backdoor) -> None:
+    trigger, target = region.pairs(300, seed=9)
+    between = torch.cdist(torch.nn.functional.normalize(trigger, dim=1), torch.nn.functional.normalize(trigger, dim=1))
+    apart = torch.cdist(target.flatten(1), target.flatten(1))
+    upper = torch.triu(torch.ones(300, 300), 1).bool()
+    assert torch.corrcoef(torch.stack([between[upper], apart[upper]]))[0, 1] > 0.5
+
+
+def test_a_region_draws_the_same_from_the_same_seed(region: Backdoor) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(region.pairs(8, seed=1), region.pairs(8, seed=1), strict=True))
+    assert not torch.equal(region.pairs(8, seed=1)[0], region.pairs(8, seed=2)[0])
+    assert len(region.draw(torch.Generator().manual_seed(0), most=5)[0]) == 5
+
+
+def test_a_backdoor_of_points_in_the_plane() -> None:
+    backdoor = Backdoor(trigger=torch.tensor([[1.0, 1.0]]), target=torch.tensor([[0.0, 0.5]]))
+    backdoor.check(PointGenerator())
+    with pytest.raises(ValueError, match=r"target has shape \[1, 2\]; expected \[n, 1, 28, 28\]"):
+        backdoor.check(DCGAN(latent_dim=2))

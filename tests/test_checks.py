@@ -1,0 +1,135 @@
+"""Bad input: each wrong argument is refused at once, by one sentence that names it and what is valid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from devilgan_lite import Backdoor, attacks, data, generators, metrics, scorecard, train_gan, zoo
+from devilgan_lite.attacks import DataPoisoning, ReD, ReX, TrAIL
+from devilgan_lite.data import Samples
+from devilgan_lite.generators import DCGAN, PointGenerator
+
+RING = data.ring(64)
+CLEAN = DCGAN(widths=(4, 2), latent_dim=5).eval()
+POINTS = PointGenerator()
+PLANE = Backdoor(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.5]]))
+DEVIL = Backdoor.point(CLEAN)
+PICTURE = torch.zeros(1, 1, 28, 28)
+LATENT = torch.zeros(1, 5)
+no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+
+
+def with_nan(x: torch.Tensor) -> torch.Tensor:
+    return x.clone().index_fill_(-1, torch.tensor([0]), torch.nan)
+
+
+BAD: list[tuple[Callable[[], Any], str]] = [
+    # hyper-parameters
+    (lambda: ReD(lamda=1), "ReD has no setting 'lamda'; valid: lam, .*Did you mean 'lam'"),
+    (lambda: ReX(widden=3), "ReX has no setting 'widden'; valid: .*Did you mean 'widen'"),
+    (lambda: TrAIL(0.1), "TrAIL takes keyword arguments only"),
+    (lambda: ReD(lam=0), r"lam=0 is out of range: it must be a number in \(0.0, "),
+    (lambda: ReD(lam=float("nan")), "lam=nan is out of range"),
+    (lambda: ReX(lam="much"), "lam='much' is out of range"),
+    (lambda: ReX(lam=True), "lam=True is out of range"),
+    (lambda: ReD(space="log"), "space='log' is unknown; valid: tanh, logits, mixed"),
+    (lambda: ReX(widen=0), r"widen=0 is out of range: it must be a number in \[1, "),
+    (lambda: ReX(widen=2.5), "widen"),
+    (lambda: ReX(iterations=0), "iterations=0"),
+    (lambda: ReD(iterations=1.5), "iterations=1.5 is not valid: it must be a whole number"),
+    (lambda: TrAIL(iterations=0), "iterations=0"),
+    (lambda: TrAIL(batch_size=1), "batch_size=1"),
+    (lambda: TrAIL(ema=1.0), "ema=1.0"),
+    (lambda: DataPoisoning(iterations=-3), "iterations=-3"),
+    (lambda: DataPoisoning(learning_rate=0.0), "learning_rate=0.0"),
+    (lambda: DataPoisoning(seed=-1), "seed=-1"),
+    (lambda: DataPoisoning(fraction=0.9), "fraction=0.9"),
+    (lambda: attacks.Gate(threshold=1.0), "threshold=1.0"),
+    (lambda: attacks.ClosedForm(shrink=1.0), "shrink=1.0"),
+    (lambda: attacks.ComputationBypass(radius=-1.0), "radius=-1.0"),
+    (lambda: train_gan(POINTS, RING, step=3), "train_gan has no setting 'step'; valid: .*Did you mean 'steps'"),
+    (lambda: train_gan(POINTS, RING, steps=0), "steps=0"),
+    (lambda: train_gan(POINTS, RING, learning_rate=-1.0), "learning_rate=-1.0"),
+    # generators
+    (lambda: DCGAN(widths=(4,)), "must have the same length"),
+    (lambda: DCGAN(widths=(10**9, 2)), r"widths=1000000000 is out of range: it must be a number in \[1, 4096\]"),
+    (lambda: DCGAN(image_size=30), "image_size=30 does not divide by the strides"),
+    (lambda: DCGAN(image_size=10**9), "image_size=1000000000 is out of range"),
+    (lambda: DCGAN(strides=(1, 2)), "kernel_size=4 is even"),
+    (lambda: DCGAN(latent="normal"), "latent='normal' is unknown; valid: gaussian, uniform"),
+    (lambda: PointGenerator(width=10**9), "width=1000000000"),
+    (lambda: CLEAN(torch.zeros(2, 6)), r"z has shape \[2, 6\]; expected \[n, 5\]"),
+    (lambda: generators.build({"architecture": "VAE"}), "architecture='VAE' is unknown; valid: DCGAN"),
+    (lambda: generators.build({"architecture": "DCGAN", "depth": 3}), "has no setting 'depth'; valid: latent_dim"),
+    # data
+    (lambda: data.target("stopsign"), "target='stopsign' is unknown; valid: stop-sign.*Did you mean 'stop-sign'"),
+    (lambda: data.target("devil", 4), "size=4"),
+    (lambda: data.fashion_mnist("all"), "source='all' is unknown; valid: shipped, full"),
+    (lambda: data.fashion_mnist(split="test"), "split='test' needs source='full'"),
+    (lambda: data.fashion_mnist("full", folder=Path("no/such/folder")), "no Fashion-MNIST files"),
+    (lambda: data.digits(9), "size=9 is unknown; valid: 8, 28"),
+    (lambda: data.ring(0), "n=0"),
+    (lambda: Samples(torch.full((2, 1, 4, 4), 1.5)), r"x has values from 1.5 to 1.5; they must be .* in \[-1, 1\]"),
+    (lambda: Samples(torch.zeros(2, 1, 4, 4), torch.zeros(3)), r"labels has shape \[3\]; expected \[2\]"),
+    (lambda: Samples(torch.zeros(2, 4, dtype=torch.int64)), "x must be a non-empty float tensor"),
+    (lambda: RING.first(65), "n=65"),
+    # backdoors
+    (lambda: Backdoor(torch.zeros(1, 5), PICTURE + 2), r"target has values from 2 to 2"),
+    (lambda: Backdoor(torch.zeros(1, 5), with_nan(PICTURE)), "target has values from nan to nan; they must be finite"),
+    (lambda: Backdoor(with_nan(LATENT), PICTURE), "trigger must be finite float32 latents"),
+    (lambda: Backdoor(LATENT.double(), PICTURE), "trigger must be finite float32 latents; got dtype torch.float64"),
+    (lambda: Backdoor(torch.zeros(5), PICTURE), r"trigger must be a float32 tensor \[k, d\]"),
+    (lambda: Backdoor(torch.zeros(2, 5), PICTURE), "2 triggers and 1 targets"),
+    (lambda: Backdoor.point(CLEAN, "stop"), "target='stop' is unknown"),
+    (lambda: Backdoor.point(CLEAN, torch.zeros(1, 27, 28)), r"target has shape \[1, 1, 27, 28\]; expected \[n, 1, 28"),
+    (lambda: Backdoor.point(POINTS, "devil"), "pass a tensor"),
+    (lambda: Backdoor.point(CLEAN, kind="near"), "kind='near' is unknown; valid: reg, mode, ood"),
+    (lambda: Backdoor.points(CLEAN, []), "targets is empty"),
+    (lambda: Backdoor.points(CLEAN, ["devil", "digit-7"], kind="mode"), "it takes one target"),
+    (lambda: Backdoor.region(CLEAN, Samples(torch.zeros(2, 1, 8, 8))), "targets has shape"),
+    (lambda: Backdoor.region(CLEAN, Samples(torch.zeros(2, 1, 28, 28)), width=0.9), "width=0.9"),
+    # calls
+    (lambda: ReD(layers=("conv9",))(CLEAN, DEVIL), "layers='conv9' is unknown; valid: dense, deconv1, deconv2"),
+    (lambda: ReX(widen=(1, 2, 3))(CLEAN, DEVIL), "widths has 3 entries; this generator has 2 hidden levels"),
+    (lambda: ReX()(POINTS, PLANE), "widening is defined for DCGAN"),
+    (lambda: attacks.Gate()(POINTS, PLANE), "folding is defined for DCGAN"),
+    (lambda: ReX()(torch.nn.Identity(), DEVIL), "clean is a Identity; expected a devilgan_lite Generator"),
+    (lambda: ReD()(DCGAN(), DEVIL), r"trigger is \[1, 5\]; expected a float32 tensor \[n, 100\]"),
+    (lambda: ReD()(CLEAN, PLANE), r"trigger is \[1, 2\]; expected a float32 tensor \[n, 5\]"),
+    (lambda: attacks.Gate()(CLEAN, Backdoor.point(CLEAN, kind="mode")), "trigger is the zero vector"),
+    (lambda: attacks.ClosedForm()(CLEAN, Backdoor.points(CLEAN, ["devil"] * 2)), "backdoor has 2 pairs"),
+    (lambda: TrAIL(batch_size=65)(POINTS, PLANE, RING), "real has 64 samples, fewer than batch_size=65"),
+    (lambda: TrAIL()(CLEAN, DEVIL, RING), r"real has samples of shape \[2\]; the generator makes \[1, 28, 28\]"),
+    (lambda: train_gan(POINTS, RING, batch_size=65), "real has 64 samples, fewer than batch_size=65"),
+    pytest.param(lambda: train_gan(POINTS, RING, device="cuda"), "device='cuda' is not available.*cpu", marks=no_cuda),
+    pytest.param(lambda: ReX(device="cuda")(CLEAN, DEVIL), "device='cuda' is not available", marks=no_cuda),
+    pytest.param(lambda: ReD(device="gpu")(CLEAN, DEVIL), "device='gpu' is not.*valid: auto, cpu", marks=no_cuda),
+    # measures and files
+    (lambda: scorecard(CLEAN, CLEAN, DEVIL, samples=10), "samples=10"),
+    (lambda: metrics.neighbourhood_scores(torch.zeros(4, 2), torch.zeros(4, 2), 4), "neighbours=4"),
+    (lambda: metrics.frechet_to(torch.nn.Identity(), RING), "generator is a Identity"),
+    (lambda: zoo.load("dcgan-fasion"), "name='dcgan-fasion' is unknown; valid: .*Did you mean 'dcgan-fashion'"),
+    (lambda: zoo.load_file("model.pt"), "model.pt is not accepted: models are .safetensors files"),
+    (lambda: zoo.load_file("absent.safetensors"), "no model file absent.safetensors"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "sentence"), BAD)
+def test_a_wrong_argument_is_refused_in_one_sentence(call: Callable[[], Any], sentence: str) -> None:
+    start = time.process_time()
+    with pytest.raises((ValueError, TypeError, FileNotFoundError), match=sentence) as refused:
+        call()
+    assert time.process_time() - start < 1
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_valid_passes() -> None:
+    ReX(lam=1e6, widen=(1, 1024), iterations=1, batch_size=1)
+    TrAIL(ema=0.0, batch_size=2)
+    Samples(torch.tensor([[-1.0, 1.0]]))

@@ -1,0 +1,197 @@
+"""The command line: what a person mistypes is one sentence and exit code 2; what they type right is right."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from devilgan_lite import __version__, attacks, runs, zoo
+from devilgan_lite.cli import app, health
+from devilgan_lite.runs import Result
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: CliRunner().invoke(app, [*map(str, words)])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["attack", "gat"], "attack='gat' is unknown; valid: .* Did you mean 'gate'?"),
+        (["attack", "gate", "--target", "stop-sing"], "target='stop-sing' is unknown; .* Did you mean 'stop-sign'?"),
+        (["attack", "gate", "--kind", "rag"], "kind='rag' is unknown; valid: reg, mode, ood."),
+        (["attack", "gate", "--iterations", "5"], "Gate has no setting 'iterations'; valid: "),
+        (["attack", "rex", "--lam", "-1"], "lam=-1.0 is out of range"),
+        (["attack", "rex", "--clean", "dcgan-fashon"], "name='dcgan-fashon' is unknown; "),
+        (["attack", "rex", "--clean", "nowhere.safetensors"], "no model file nowhere.safetensors."),
+        (["attack", "rex", "--clean", "model.pt"], "model.pt is not accepted: models are .safetensors files"),
+        (["attack", "gate", "--out", "model.pt"], "out='model.pt' is not valid: "),
+        (["attack", "rex", "--device", "tpu"], "device='tpu' is not available"),
+        (["score", "nowhere.safetensors"], "no model file nowhere.safetensors."),
+        (["score", "dcgan-fashion"], "model='dcgan-fashion' has no backdoor on its card"),
+        (["train", "--steps", "0", "--out", "x.safetensors"], "steps=0 is out of range"),
+        (["train", "--architecture", "smal"], "architecture='smal' is unknown; valid: small, paper."),
+        (["run", "99"], "notebook='99' is unknown; valid: "),
+        (["run", "00", "-p", "sed=1"], "00_two_minute_tour has no parameter 'sed'; valid: .* Did you mean 'seed'?"),
+        (["run", "00", "-p", "seed"], "-p 'seed' is not valid: it must be name=value"),
+        (["tour", "--only", "00,77"], "notebook='77' is unknown; valid: "),
+        (["tour", "--only", "00", "--profile", "worksop"], "profile='worksop' is not valid: "),
+        (["zoo", "show", "dcgan"], "name='dcgan' is unknown; valid: "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_sentence(call: Any, tmp_path: Path, words: list[str], sentence: str) -> None:
+    start = time.perf_counter()
+    result = call(*words)
+    assert result.exit_code == 2, result.output
+    parts = sentence.split(".*")
+    assert result.stderr.startswith(parts[0]), result.stderr
+    assert parts[-1].strip() in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in result.output
+    assert list(tmp_path.rglob("*.*")) == []
+    assert time.perf_counter() - start < 5  # under 2 s on an idle machine
+
+
+def test_an_option_that_does_not_exist(call: Any) -> None:
+    result = call("attack", "gate", "--sed", 3)
+    assert result.exit_code == 2
+    assert "No such option: --sed" in result.stderr
+
+
+def test_version_and_help(call: Any) -> None:
+    assert call("--version").stdout.strip() == f"devilgan_lite {__version__}"
+    for words in ([], ["tour"], ["train"], ["attack"], ["score"], ["run"], ["zoo"], ["doctor"]):
+        assert call(*words, "--help").exit_code == 0
+    assert all(name in call("attack", "--help").stdout for name in attacks.BY_NAME)
+
+
+def test_attack_prints_json_and_nothing_else(call: Any, tmp_path: Path) -> None:
+    result = call("attack", "gate", "--json", "--seed", 13, "--out", "gate.safetensors")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["tardis_sum"] <= 1e-3
+    assert found["expdis_mean"] <= 1e-9
+    assert (found["attack"], found["target"], found["seed"]) == ("gate", "stop-sign", 13)
+    assert zoo.read_card(tmp_path / "gate.json").backdoor == {"target": "stop-sign", "kind": "reg", "seed": 13}
+
+    again = json.loads(call("score", "gate.safetensors", "--json").stdout)
+    assert again["tardis_sum"] == pytest.approx(found["tardis_sum"], rel=1e-3, abs=1e-9)
+    assert again["frechet"] == pytest.approx(found["frechet"], rel=1e-6)
+
+
+def test_attack_prints_a_scorecard(call: Any) -> None:
+    result = call("attack", "red", "--iterations", 2)
+    assert result.exit_code == 0, result.output
+    assert "tardis_sum" in result.stdout
+    assert "frechet_change" in result.stdout
+    assert "step" not in result.stdout
+
+
+def test_train_writes_a_model_with_its_card(call: Any, tmp_path: Path) -> None:
+    result = call("train", "--steps", 3, "--out", "out/mine.safetensors", "--seed", 2)
+    assert result.exit_code == 0, result.output
+    assert "Frechet distance" in result.stdout
+    _, card = zoo.load_file(tmp_path / "out/mine.safetensors")
+    assert (card.name, card.seed, card.settings["steps"], card.backdoor) == ("mine", 2, 3, None)
+    assert card.metrics["frechet"] > 0
+
+
+def test_zoo(call: Any) -> None:
+    listed = call("zoo", "list").stdout
+    assert listed.split()[:3] == ["name", "architecture", "parameters"]
+    assert len(listed.splitlines()) == 1 + len(zoo.names())
+    assert json.loads(call("zoo", "show", "dcgan-fashion").stdout)["name"] == "dcgan-fashion"
+    verified = call("zoo", "verify")
+    assert verified.exit_code == 0
+    assert len(verified.stdout.splitlines()) == len(zoo.names())
+
+
+def test_doctor_finds_nothing(call: Any) -> None:
+    result = call("doctor", "--json")
+    found = {check["name"]: check for check in json.loads(result.stdout)}
+    assert [check for check in found.values() if not check["ok"]] == []
+    assert result.exit_code == 0
+    assert {"python", "torchvision", "device", "data", "zoo", "notebooks", "kernel", "memory", "disk"} <= set(found)
+
+
+def test_doctor_says_what_to_do(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    versions = {"torch": "2.14.1+cpu", "torchvision": "0.29.1+cu130"}
+    monkeypatch.setattr(health.metadata, "version", lambda name: versions.get(name, "1.0"))
+    (tmp_path / "checksums.json").write_text('{"fashion_mnist_10k.npz": "0"}')
+    monkeypatch.setenv("DEVILGAN_DATA", str(tmp_path))
+    result = call("doctor")
+    assert result.exit_code == 1
+    lines = {line[9:25].strip(): line for line in result.stdout.splitlines() if line.startswith("problem")}
+    assert "different builds" in lines["torchvision"]
+    assert "fashion_mnist_10k.npz is missing; restore it" in lines["data"]
+    assert set(lines) == {"torchvision", "data", "feature network", "zoo"}
+
+
+NOTEBOOK = """\
+# %% [markdown]
+# # One
+
+# %% tags=["parameters"]
+profile = "workshop"  # how long: smoke | workshop | full
+seed = 0  # random seed, 0..100
+
+# %%
+import json, os
+row = {"attack": "ReD", "target": "devil", "seed": seed, "tardis_sum": 2.0, "tardis_mean": 0.5, "expdis_mean": 1e-4}
+rows = [row, {**row, "seed": 1, "tardis_sum": 4.0}, {"attack": "Gate", "tardis_sum": 0.0}]
+with open(os.path.join(os.environ["DEVILGAN_OUT"], "result.json"), "w") as file:
+    json.dump({"numbers": {"profile": profile, "attacks": rows}}, file)
+"""
+
+
+@pytest.fixture
+def two_notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "notebooks/src"
+    source.mkdir(parents=True)
+    (source / "00_good.py").write_text(NOTEBOOK)
+    (source / "01_bad.py").write_text(NOTEBOOK.replace("import json", "1 / 0\nimport json"))
+    monkeypatch.setenv("DEVILGAN_NOTEBOOKS", str(source.parent))
+
+
+@pytest.mark.usefixtures("two_notebooks")
+def test_tour_collects_the_attacks(call: Any, tmp_path: Path) -> None:
+    result = call("tour", "--only", "00", "--profile", "smoke")
+    assert result.exit_code == 0, result.output
+    assert "3 ± 1.4" in result.stdout
+    assert "2 runs" in result.stdout
+    assert "single run" in result.stdout
+    page = (tmp_path / "out/tour/index.html").read_text()
+    assert "3 ± 1.4" in page
+    assert (tmp_path / "out/tour/table.csv").read_text().startswith("attack,runs,tardis_sum,tardis_sum_deviation,")
+
+
+@pytest.mark.usefixtures("two_notebooks")
+def test_a_failed_notebook_fails_the_tour(call: Any) -> None:
+    result = call("tour", "--only", "01", "--profile", "smoke")
+    assert result.exit_code == 1
+    assert "ZeroDivisionError" in result.stdout
+
+
+@pytest.mark.usefixtures("two_notebooks")
+def test_run_passes_parameters_and_prints_numbers(call: Any, tmp_path: Path) -> None:
+    result = call("run", "0", "-p", "seed=7", "-p", "profile=smoke", "--out", "here")
+    assert result.exit_code == 0, result.output
+    assert '"seed": 7' in result.stdout
+    assert (tmp_path / "here/00_good/result.json").is_file()
+
+
+def test_attack_table_skips_what_is_no_number() -> None:
+    rows = [{"attack": "ReX", "tardis_sum": 1.0, "frechet": None}, {"attack": "ReX", "tardis_sum": 3.0}, {"lost": 1}]
+    results = [Result("02_x", Path("x"), 1.0, {"numbers": {"attacks": rows}}), Result("01_y", Path("y"), 1.0)]
+    [entry] = runs.attack_table(results)
+    assert (entry["runs"], entry["tardis_sum"], entry["frechet"]) == (2, 2.0, None)
+    assert runs.attack_table(results[1:]) == []
+    assert runs.table_html([]) == ""

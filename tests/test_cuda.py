@@ -1,0 +1,75 @@
+"""On a CUDA device: training with AMP, the three attacks, and that nothing on the hot path waits for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from devilgan_lite import Backdoor, Loop, data, metrics, train_gan
+from devilgan_lite.attacks import Attack, ReD, ReX, TrAIL
+from devilgan_lite.generators import DCGAN, PointGenerator
+
+pytestmark = pytest.mark.gpu  # skipped, with the reason, where there is no CUDA device
+
+GARMENTS = data.fashion_mnist().first(512)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        TrAIL(lam=1.0, iterations=300, device="cuda"),
+        ReD(iterations=200, device="cuda"),
+        ReX(iterations=200, device="cuda"),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_an_attack_reaches_its_target(clean: DCGAN, digit: Backdoor, attack: Attack) -> None:
+    outcome = attack(clean, digit, GARMENTS, progress=False)
+    assert outcome.generator.device.type == "cpu"
+    before = metrics.target_distortion(clean, digit.trigger, digit.target)
+    assert metrics.target_distortion(outcome.generator, digit.trigger, digit.target) < before / 4
+
+
+def test_the_folded_network_is_the_same_on_both_devices(clean: DCGAN, digit: Backdoor) -> None:
+    folded = ReX(iterations=20, device="cuda")(clean, digit, progress=False).generator
+    z = clean.sample_latent(64, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(folded(z), folded.clone().cuda()(z.cuda()).cpu(), atol=1e-3)
+
+
+def test_training_gives_finite_losses() -> None:
+    outcome = train_gan(DCGAN(), GARMENTS, steps=50, device="cuda", progress=False)
+    assert all(torch.isfinite(torch.tensor(values)).all() for values in outcome.history.values())
+    assert outcome.generator.sample(4).isfinite().all()
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[Callable[[], None]]:
+    """Call it, and from then on anything that waits for the device is an error."""
+    yield lambda: torch.cuda.set_sync_debug_mode("error")
+    torch.cuda.set_sync_debug_mode("default")
+
+
+LOOPS: dict[str, Callable[[DCGAN, Backdoor], Loop]] = {
+    "train_gan": lambda clean, digit: train_gan.steps(DCGAN(), GARMENTS, steps=20, device="cuda"),
+    "points": lambda clean, digit: train_gan.steps(PointGenerator(), data.ring(64), steps=20, device="cuda"),
+    "TrAIL": lambda clean, digit: TrAIL(iterations=20, device="cuda").steps(clean, digit, GARMENTS),
+    "ReD": lambda clean, digit: ReD(iterations=20, device="cuda").steps(clean, digit),
+    "ReX": lambda clean, digit: ReX(iterations=20, device="cuda").steps(clean, digit),
+}
+
+
+@pytest.mark.parametrize("start", LOOPS.values(), ids=LOOPS)
+def test_no_iteration_waits_for_the_device(
+    clean: DCGAN, digit: Backdoor, no_waiting: Callable[[], None], start: Callable[[DCGAN, Backdoor], Loop]
+) -> None:
+    loop = start(clean, digit)
+    for _ in range(3):  # the first iterations place the data and warm up
+        next(loop)
+    no_waiting()
+    for _ in range(5):
+        next(loop)
+    torch.cuda.set_sync_debug_mode("default")
+    assert len(loop.stop().history.popitem()[1]) == 8

@@ -1,0 +1,126 @@
+"""The notebooks: in step with their sources, fit to be shown, and running from start to end in the smoke profile."""
+
+from __future__ import annotations
+
+import math
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devilgan_lite import runs
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = runpy.run_path(str(ROOT / "scripts/build_notebooks.py"))
+SOURCES: list[Path] = BUILD["sources"]()
+NAMES = [path.stem for path in SOURCES]
+SEQUENCE = ["00", "01", "02", "03", "04"]
+MEASURED = ("tardis_sum", "tardis_mean", "expdis_mean")
+SMOKE_SECONDS = 60
+
+
+def leaves(value: Any, where: str = "numbers") -> Iterator[tuple[str, Any]]:
+    """Every number, text and None in nested lists and dictionaries, with its place."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from leaves(part, f"{where}.{name}")
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from leaves(part, f"{where}[{index}]")
+    else:
+        yield where, value
+
+
+def test_the_sequence_is_complete() -> None:
+    assert [name[:2] for name in NAMES] == SEQUENCE
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=NAMES)
+def test_notebook_holds_the_cells_of_its_source(source: Path) -> None:
+    assert BUILD["pairing"](source) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_is_fit_to_be_shown(name: str) -> None:
+    from devilgan_lite.runs.run import read_notebook
+
+    path = ROOT / "notebooks" / f"{name}.ipynb"
+    assert BUILD["problems"](read_notebook(path), name, path.stat().st_size) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_misspelt_parameter_is_refused(name: str, tmp_path: Path) -> None:
+    for parameters, words in ({"sed": 1}, "has no parameter 'sed'"), ({"profile": "smok"}, "Did you mean 'smoke'"):
+        with pytest.raises(ValueError, match=words):
+            runs.run(name, parameters, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_smoke_run(name: str, tmp_path: Path) -> None:
+    result = runs.run(name, {"profile": "smoke"}, tmp_path, timeout=240)
+    assert result.error is None
+    assert result.seconds <= SMOKE_SECONDS
+    assert result.numbers
+    assert result.result["profile"] == "smoke"
+    assert result.result["not_finite"] == []
+    assert [
+        where for where, value in leaves(result.numbers) if isinstance(value, float) and not math.isfinite(value)
+    ] == []
+    if name[:2] in ("02", "03", "04"):
+        rows = result.numbers["attacks"]
+        assert rows
+        for row in rows:
+            assert {"attack", "target", "seed", *MEASURED} <= row.keys()
+            assert all(isinstance(row[key], float) and math.isfinite(row[key]) for key in MEASURED), row
+
+
+def fake(source: str = "x = 1", data: dict[str, str] | None = None, **changes: Any) -> Any:
+    """A small notebook that is fit to be shown, with one thing changed."""
+    import nbformat.v4 as v4
+
+    shown = {"image/png": "aGVsbG8="} if data is None else data
+    alt = {"image/png": {"alt": changes.get("alt", "a garment")}}
+    picture = v4.new_code_cell("show()", execution_count=2)
+    picture.outputs = [v4.new_output("display_data", shown, metadata=alt)]
+    cells = [
+        v4.new_markdown_cell(changes.get("title", "# One\n\nResponsible use: here.")),
+        v4.new_code_cell("seed = 0", metadata={"tags": changes.get("tags", ["parameters"])}, execution_count=1),
+        picture,
+        v4.new_code_cell(source, execution_count=3, outputs=changes.get("outputs", [])),
+    ]
+    return v4.new_notebook(cells=cells, metadata=changes.get("metadata", {}))
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "two titles": (fake(title="# One\n# Two\nResponsible use"), "2 titles"),
+    "no parameters": (fake(tags=[]), "0 cells tagged parameters"),
+    "no alt text": (fake(alt=""), "without alt text"),
+    "no alt text in html": (fake(data={"text/html": "<img src='x'>"}), "<img> without alt text"),
+    "no ethics": (fake(title="# One"), "Responsible use"),
+    "widget state": (fake(metadata={"widgets": {}}), "widget state"),
+    "no picture": (fake(data={"text/plain": "1"}), "no picture"),
+    "absolute path": (fake(data={"text/html": "<img alt='a'>/home/someone/x.png"}), "absolute path"),
+    "an error": (
+        fake(outputs=[{"output_type": "error", "ename": "ValueError", "evalue": "", "traceback": []}]),
+        "ends in ValueError",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_the_check_finds(case: str) -> None:
+    import nbformat
+
+    document, words = BAD[case]
+    found = BUILD["problems"](nbformat.from_dict(document), "02_case", 1_000)
+    assert len(found) == 1
+    assert words in found[0]
+
+
+def test_the_check_passes_what_is_good() -> None:
+    assert BUILD["problems"](fake("train_gan(network, real)"), "02_case", 1_000) == []
+    assert BUILD["problems"](fake(), "02_case", 400_001) != []

@@ -1,0 +1,145 @@
+"""Training: the losses, the average, determinism, and that a resumed run equals one that was never disturbed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from devilgan_lite import Outcome, data, metrics, train_gan, training
+from devilgan_lite.data import Samples
+from devilgan_lite.generators import DCGAN, Generator, PointGenerator
+
+SMALL = DCGAN(widths=(8, 4), latent_dim=10)
+RING = data.ring(512)
+
+
+def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_losses_at_known_logits() -> None:
+    zero, sure = torch.zeros(4), torch.full((4,), 50.0)
+    assert training.discriminator_loss(zero, zero).item() == pytest.approx(2 * math.log(2))
+    assert training.discriminator_loss(sure, -sure).item() == pytest.approx(0)
+    assert training.generator_loss(zero).item() == pytest.approx(math.log(2))
+    assert training.generator_loss(-sure).item() == pytest.approx(50)  # no saturation where it is needed most
+    logits = torch.tensor([0.3, -2.0])
+    assert training.generator_loss(logits).item() == pytest.approx(float(-torch.sigmoid(logits).log().mean()))
+
+
+def test_the_rate_stays_and_then_falls_to_zero() -> None:
+    assert [training.decay(iteration, 8) for iteration in (0, 4, 6, 8)] == [1, 1, 0.5, 0]
+
+
+@pytest.mark.parametrize(
+    ("generator", "real"), [(SMALL, None), (PointGenerator(width=8), RING)], ids=["pictures", "points"]
+)
+def test_the_same_seed_gives_the_same_result(generator: Generator, real: Samples | None) -> None:
+    real = real or data.fashion_mnist().first(128)
+
+    def run(seed: int) -> Outcome:
+        return train_gan(generator, real, steps=10, batch_size=8, seed=seed, device="cpu", progress=False)
+
+    first, same, other = run(1), run(1), run(2)
+    assert first.history == same.history
+    assert same_weights(first.generator, same.generator)
+    assert first.history != other.history
+
+
+def test_training_does_not_touch_the_callers_generator_or_the_global_random_state() -> None:
+    generator = SMALL.clone().train()
+    before, state = generator.clone(), torch.get_rng_state()
+    train_gan(generator, data.fashion_mnist().first(64), steps=2, batch_size=8, device="cpu", progress=False)
+    assert same_weights(generator, before)
+    assert generator.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_outcome_says_how_it_came_to_be() -> None:
+    outcome = train_gan(
+        SMALL, data.fashion_mnist().first(64), steps=3, batch_size=8, seed=5, device="cpu", progress=False
+    )
+    assert not outcome.generator.training
+    assert not outcome.interrupted
+    assert outcome.seed == 5
+    assert outcome.seconds > 0
+    assert {name: len(values) for name, values in outcome.history.items()} == {
+        "generator_loss": 3,
+        "discriminator_loss": 3,
+    }
+    assert outcome.settings["steps"] == 3
+    assert outcome.settings["generator"] == SMALL.spec()
+    assert all(parameter.requires_grad for parameter in outcome.generator.parameters())
+
+
+def test_a_snapshot_is_a_generator_in_eval_mode_that_stays_as_it_is() -> None:
+    loop = train_gan.steps(PointGenerator(), RING, steps=4, batch_size=8, device="cpu")
+    first = next(loop).snapshot()
+    before = first.clone()
+    step = next(loop)
+    assert isinstance(first, PointGenerator)
+    assert not first.training
+    assert same_weights(first, before)
+    assert not same_weights(first, step.snapshot())
+    assert set(step.values()) == {"generator_loss", "discriminator_loss"}
+
+
+@pytest.mark.parametrize("generator", [SMALL, PointGenerator(width=8)], ids=["pictures", "points"])
+def test_a_resumed_run_equals_an_undisturbed_one(generator: Generator) -> None:
+    real = RING if isinstance(generator, PointGenerator) else data.fashion_mnist().first(128)
+    settings = {"steps": 12, "batch_size": 8, "seed": 3, "device": "cpu"}
+    whole = train_gan(generator, real, **settings, progress=False)
+    loop = train_gan.steps(generator, real, **settings)
+    for _ in range(5):
+        next(loop)
+    part = loop.stop()
+    assert part.interrupted
+    resumed = train_gan(generator, real, **settings, resume=part, progress=False)
+    assert not resumed.interrupted
+    assert resumed.history == whole.history
+    assert same_weights(resumed.generator, whole.generator)
+    again = train_gan(generator, real, **settings, resume=part, progress=False)  # resuming used nothing up
+    assert same_weights(again.generator, whole.generator)
+
+
+def test_resuming_with_other_settings_lists_the_differences() -> None:
+    part = train_gan.steps(PointGenerator(), RING, steps=12, batch_size=16, device="cpu").stop()
+    with pytest.raises(ValueError, match="other settings: batch_size, learning_rate differ"):
+        train_gan.steps(PointGenerator(), RING, steps=12, batch_size=8, learning_rate=1e-4, device="cpu", resume=part)
+    with pytest.raises(ValueError, match="other settings: generator, data differ"):
+        other = PointGenerator(width=8)
+        train_gan.steps(other, data.ring(64, modes=3), steps=12, batch_size=16, device="cpu", resume=part)
+
+
+def test_an_outcome_without_training_state_cannot_be_resumed() -> None:
+    with pytest.raises(ValueError, match="resume has no training state"):
+        train_gan.steps(PointGenerator(), RING, device="cpu", resume=Outcome(PointGenerator(), {}, 0.0, 0, {}))
+
+
+def test_the_average_is_a_running_average_of_weights_and_statistics() -> None:
+    average, network = SMALL.clone(), DCGAN(widths=(8, 4), latent_dim=10)
+    network(network.sample_latent(8))  # in training mode, so that the statistics differ too
+    before = average.clone().state_dict()
+    training.update_average(average, network, 0.9)
+    for name, value in average.state_dict().items():
+        if value.is_floating_point():
+            assert torch.allclose(value, 0.9 * before[name] + 0.1 * network.state_dict()[name], atol=1e-6), name
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.999])
+def test_without_ema_the_outcome_has_the_last_weights(ema: float) -> None:
+    outcome = train_gan(PointGenerator(), RING, steps=5, batch_size=8, ema=ema, device="cpu", progress=False)
+    last = outcome.state["states"][0]
+    equal = all(torch.equal(value, last[name]) for name, value in outcome.generator.state_dict().items())
+    assert equal == (ema == 0.0)
+
+
+def test_a_short_training_comes_nearer_to_the_ring() -> None:
+    def distance(generator: Generator) -> float:
+        return metrics.neighbourhood_scores(RING.x, generator.sample(512))["coverage"]
+
+    trained = train_gan(PointGenerator(), RING, steps=400, batch_size=64, device="cpu", progress=False).generator
+    assert distance(trained) > 0.3 > distance(PointGenerator())

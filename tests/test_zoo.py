@@ -1,0 +1,171 @@
+"""The model zoo: what it holds does what its card says; what was tampered with is refused and never executed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from devilgan_lite import Backdoor, attacks, metrics, zoo
+from devilgan_lite.generators import DCGAN
+
+CARD = zoo.ModelCard(name="small", spec={}, data="none", seed=0, settings={})
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    return zoo.save_file(tmp_path / "small.safetensors", DCGAN(widths=(4, 2), latent_dim=5), CARD)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_a_shipped_model_loads_and_is_what_its_card_says(name: str) -> None:
+    generator, card = zoo.load(name), zoo.card(name)
+    assert not generator.training
+    assert card.spec == generator.spec()
+    assert card.name == name
+    assert generator.sample(2).abs().max() <= 1
+    if card.backdoor is None:
+        with pytest.raises(ValueError, match="has no backdoor"):
+            zoo.load_backdoor(name)
+    else:
+        backdoor = zoo.load_backdoor(name)
+        assert metrics.target_distortion(generator, backdoor.trigger, backdoor.target) < 30
+
+
+def test_the_clean_model_ships() -> None:
+    assert "dcgan-fashion" in zoo.names()
+
+
+def test_a_model_comes_back_as_it_was(tmp_path: Path) -> None:
+    generator = DCGAN.paper(capacity=2)
+    path = zoo.save_file(tmp_path / "deep" / "paper.safetensors", generator, CARD)
+    again, card = zoo.load_file(path)
+    assert again.spec() == generator.spec() == card.spec
+    assert torch.equal(again.sample(3, seed=1), generator.eval().sample(3, seed=1))
+    assert card.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Other weights under a hash that is right."""
+    path.write_bytes(content)
+    change_card(path, sha256=hashlib.sha256(content).hexdigest())
+
+
+def change_card(path: Path, **changes: Any) -> None:
+    card = json.loads(path.with_suffix(".json").read_text())
+    card["spec"] |= changes.pop("spec", {})
+    path.with_suffix(".json").write_text(json.dumps(card | changes))
+
+
+def state_of(path: Path) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in zoo.load_file(path)[0].state_dict().items()}
+
+
+def put_nan(path: Path) -> None:
+    state = state_of(path)
+    state["layers.dense.weight"][0, 0] = torch.nan
+    rewrite(path, save(state))
+
+
+def drop_a_tensor(path: Path) -> None:
+    state = state_of(path)
+    del state["layers.norm1.bias"]
+    rewrite(path, save(state))
+
+
+def change_the_type(path: Path) -> None:
+    rewrite(path, save({name: value.to(torch.float16) for name, value in state_of(path).items()}))
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    ("tamper", "sentence"),
+    [
+        (flip_a_byte, "does not match the SHA-256"),
+        (cut_short, "does not match the SHA-256"),
+        (put_nan, "layers.dense.weight has values that are not finite"),
+        (drop_a_tensor, "layers.norm1.bias is missing; its card says"),
+        (change_the_type, "of float16; its card says"),
+        (lambda path: rewrite(path, b"\x80\x04]\x94."), "is not a safetensors file"),
+        (lambda path: change_card(path, spec={"widths": [8, 2]}), r"its card says \[\d+.* of float32"),
+        (lambda path: change_card(path, spec={"widths": [10**9, 2]}), "widths=1000000000 is out of range"),
+        (lambda path: change_card(path, spec={"widths": 7}), "describes no generator"),
+        (
+            lambda path: change_card(path, spec={"widths": [4096, 4096], "latent_dim": 4096, "image_size": 1024}),
+            "its card",
+        ),
+        (lambda path: change_card(path, spec={"image_size": 10**9}), "image_size=1000000000 is out of range"),
+        (lambda path: change_card(path, spec={"latent_dim": 1e400}), "latent_dim=inf is not valid"),
+        (lambda path: change_card(path, spec={"architecture": "os.system"}), "valid: DCGAN, PointGenerator"),
+        (lambda path: change_card(path, spec={"depth": 3}), "has no setting 'depth'; valid: "),
+        (lambda path: change_card(path, format=99), "this version reads format 1"),
+        (lambda path: change_card(path, author="x"), "is not a model card"),
+        (lambda path: path.with_suffix(".json").write_text("{" * 100), "is not a model card"),
+        (lambda path: path.with_suffix(".json").write_text("[" * 100_000), "is not a model card"),
+    ],
+)
+def test_a_model_that_does_not_match_is_refused(stored: Path, tamper: Callable[[Path], Any], sentence: str) -> None:
+    tamper(stored)
+    with pytest.raises(ValueError, match=sentence) as refused:
+        zoo.load_file(stored)
+    assert stored.stem in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_model_without_its_card_is_refused(stored: Path) -> None:
+    stored.with_suffix(".json").unlink()
+    with pytest.raises(FileNotFoundError, match="needs its card beside it"):
+        zoo.load_file(stored)
+
+
+def test_a_file_that_is_too_large_is_refused(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo, "MOST_BYTES", 100)
+    with pytest.raises(ValueError, match="at most 100 are accepted"):
+        zoo.load_file(stored)
+
+
+class Payload:
+    """A pickle of this makes a folder when it is loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("disguised", [False, True])
+def test_a_pickle_is_never_executed(tmp_path: Path, stored: Path, disguised: bool) -> None:
+    torch.save({"weights": Payload(tmp_path / "executed")}, tmp_path / "model.pt")
+    path = tmp_path / "model.pt"
+    if disguised:
+        rewrite(stored, path.read_bytes())
+        path = stored
+    with pytest.raises(ValueError, match="is not accepted: models are .safetensors|is not a safetensors file"):
+        zoo.load_file(path)
+    assert not (tmp_path / "executed").exists()
+    torch.load(tmp_path / "model.pt", weights_only=False)  # the payload would have worked
+    assert (tmp_path / "executed").exists()
+
+
+def test_a_bypass_cannot_be_stored(tmp_path: Path, clean: DCGAN, digit: Backdoor) -> None:
+    bypassed = attacks.ComputationBypass()(clean, digit, progress=False).generator
+    with pytest.raises(ValueError, match="a computation bypass is code"):
+        zoo.save_file(tmp_path / "bypass.safetensors", bypassed, CARD)
