@@ -16,7 +16,7 @@ from torch import Tensor
 from devilgan_lite import generators
 from devilgan_lite.attacks.base import Attack, check_training, optimise
 from devilgan_lite.attacks.losses import fidelity_loss, wrong_pixel_loss
-from devilgan_lite.attacks.widen import Expansion, deconvolutions, dense, expand, fold, shuffle_kernel
+from devilgan_lite.attacks.widen import Expansion, deconvolutions, expand, fold, shuffle_kernel
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.data import Samples
@@ -88,11 +88,12 @@ class ReX(Attack):
             return fold(base, expansion, calibration=calibration)
 
         # a trigger much longer than an ordinary latent (ood) would turn each step of a dense weight into a leap
-        rows = dense(expansion).weight
         factor = min(1.0, clean.latent_dim**0.5 / max(1e-12, float(trigger.norm(dim=1).max())))
-        others = [parameter for parameter in expansion.parameters() if parameter is not rows]
+        groups: dict[float, list[torch.nn.Parameter]] = {factor: [], 1.0: []}
+        for name, parameter in expansion.named_parameters():
+            groups[factor if name == "dense.weight" else 1.0].append(parameter)
         return optimise(
-            {factor: list(expansion.parameters())} if factor == 1.0 else {factor: [rows], 1.0: others},
+            groups,
             losses_at,
             snapshot,
             steps=self.iterations,
