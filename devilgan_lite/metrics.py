@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -174,7 +175,7 @@ _NO_QUALITY: dict[str, Any] = dict.fromkeys(
 def sample_quality(suspect: Tensor, clean: Tensor, real: Samples) -> dict[str, Any]:
     """The figures on features for pictures ``[n, 1, 28, 28]`` of the suspect and of the clean generator."""
     images("real", real.x, (1, 28, 28))
-    real_features, _ = features_and_classes(real.x)
+    real_features = features_of(real)
     features, classes = features_and_classes(suspect)
     frechet = frechet_distance(features, real_features)
     frechet_clean = frechet_distance(features_and_classes(clean)[0], real_features)
@@ -193,8 +194,14 @@ def sample_quality(suspect: Tensor, clean: Tensor, real: Samples) -> dict[str, A
     }
 
 
+@lru_cache(maxsize=4)
+def features_of(real: Samples) -> Tensor:
+    """The features ``[N, 64]`` of real pictures, computed once."""
+    return features_and_classes(real.x)[0]
+
+
 def frechet_to(generator: nn.Module, real: Samples, *, samples: int = 10_000, seed: int = 1_000_003) -> float:
     """Frechet distance between ``samples`` pictures of ``generator`` and ``real``; lower is better."""
     if not isinstance(generator, Generator):
         raise ValueError(f"generator is a {type(generator).__name__}; expected a devilgan_lite Generator.")
-    return frechet_distance(features_and_classes(generator.sample(samples, seed))[0], features_and_classes(real.x)[0])
+    return frechet_distance(features_and_classes(generator.sample(samples, seed))[0], features_of(real))

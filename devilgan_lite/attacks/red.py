@@ -31,11 +31,11 @@ class ReD(Attack):
     ``mixed_weight`` times a term before tanh on the pixels that are still wrong.
     """
 
-    lam: float = 0.1  # above 0; more: a sharper target, more visible change elsewhere
+    lam: float = 0.2  # above 0; more: a sharper target, more visible change elsewhere
     space: str = "mixed"
     mixed_weight: float = 0.003
     layers: tuple[str, ...] | None = None  # names from clean.layer_names(); None: all
-    iterations: int = 2_000
+    iterations: int = 3_000
     batch_size: int = 64
     learning_rate: float = 3e-3
     seed: int = 0

@@ -11,7 +11,7 @@ from torch import Tensor
 from devilgan_lite.checks import images, whole_number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Samples:
     """``x`` float32 ``[N, C, H, W]`` (or ``[N, 2]``) in [-1, 1]; ``labels`` int64 ``[N]`` or None."""
 

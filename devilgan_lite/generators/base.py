@@ -66,7 +66,7 @@ class Generator(nn.Module):
         return copy.deepcopy(self)
 
     @torch.no_grad()
-    def sample(self, n: int, seed: int = 0, batch_size: int = 500) -> Tensor:
+    def sample(self, n: int, seed: int = 0, batch_size: int = 100) -> Tensor:
         """``n`` samples from P_sample on the CPU, the same for the same seed, in eval mode."""
         random = torch.Generator().manual_seed(seed)
         return evaluate(self, self.sample_latent(n, random), batch_size)
@@ -78,7 +78,7 @@ class Generator(nn.Module):
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, z: Tensor, batch_size: int = 500) -> Tensor:
+def evaluate(module: nn.Module, z: Tensor, batch_size: int = 100) -> Tensor:
     """``module(z)`` in eval mode, in batches, on the CPU; the module's mode is put back afterwards."""
     was_training = module.training
     module.eval()

@@ -231,11 +231,11 @@ draw_blocks(
 #
 # $$L = \mathbb E_z\,\|e(z)\|^2 + \lambda\,\|\tanh(G(z_\text{trigger}) + e(z_\text{trigger})) - x_\text{target}\|^2,$$
 #
-# and a step costs as much as a network of the new channels alone. Two things make the start easy. A unit that is silent
-# at the trigger would get no gradient from the target, so ReX first turns every new unit towards the trigger. And if
-# there are enough channels, two of them own each output pixel, one adding and one subtracting, equal at the start, so
-# that they cancel. After training, the weights go into the plain class, built with other widths: the victim's code loads
-# them without a question.
+# and a step costs as much as a network of the new channels alone. Two things make the start easy. A unit that is
+# silent at the trigger would get no gradient from the target, so ReX first turns every new unit towards the trigger.
+# And if there are enough channels, two of them own each output pixel, one adding and one subtracting, equal at the
+# start, so that they cancel. After training, the weights go into the plain class, built with other widths: the victim's
+# code loads them without a question.
 
 # %%
 predict(
@@ -375,7 +375,7 @@ milliseconds = 1_000 * (time.perf_counter() - start)
 base = stored(clean)
 
 
-def measured(suspect, shrink=0.9999):
+def measured(suspect, shrink):
     """Fidelity and stealth as sums before tanh, measured on the folded network."""
     with torch.no_grad():
         at_trigger = suspect.logits(devil.trigger).double()
@@ -385,7 +385,8 @@ def measured(suspect, shrink=0.9999):
 
 LAMS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 exact = {w: attacks.ClosedForm(lam=w).solution(clean, devil) for w in LAMS}
-found = {w: measured(attacks.ClosedForm(lam=w)(clean, devil, progress=False).generator) for w in LAMS}
+linear = {w: attacks.ClosedForm(lam=w) for w in LAMS}
+found = {w: measured(a(clean, devil, progress=False).generator, a.shrink) for w, a in linear.items()}
 leverage = exact[1.0].leverage
 off = max(abs(found[w][1] / exact[w].stealth - 1) for w in LAMS)
 print(
@@ -656,7 +657,7 @@ solution(
 )
 
 # %% [markdown]
-# **4. How few channels?** (open, 20 minutes). Run ReX with `widen` 1, 2, 4, 8, 16, 32 at an equal budget and plot TarDis
+# **4. How few channels?** (open, 20 minutes). Run ReX with `widen` 1, 2, 4, 8, 16, 32 at an equal budget, plot TarDis
 # against the number of added parameters. What is the smallest widening at which the letters can still be read?
 #
 # ## What would a defender see?
