@@ -25,7 +25,7 @@ $(NEWS): .venv/.ready
 
 setup: $(NEWS)  ## make .venv and install everything into it (a few minutes, once)
 
-tour: setup  ## two minutes: a garment becomes a STOP sign (pictures in out/tour)
+tour: setup  ## the main job: all notebooks on real data, with the table of attacks (out/tour)
 	$(BIN)/devilgan tour --out out/tour
 
 test: lint  ## lint, types, tests, doctests, every notebook in the smoke profile

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,26 +71,27 @@ def tour(
     profile: Annotated[str, typer.Option(help="smoke, workshop or full.")] = "workshop",
     only: Annotated[str, typer.Option(help="Numbers of the notebooks to run, such as 00,03; all unless given.")] = "",
 ) -> None:
-    """Run the notebooks one after the other, then tabulate the attacks that they mounted."""
+    """Run the notebooks, two at a time where there are two cores, then tabulate the attacks that they mounted."""
     from devilgan_lite import runs
     from devilgan_lite.cli.health import examine
 
+    start = time.perf_counter()
     wanted = [part.strip() for part in only.split(",") if part.strip()] or runs.notebook_list()
     names = [runs.find_notebook(part).stem for part in wanted]
     for check in (check for check in examine(quick=True) if not check.ok):
         typer.echo(f"{check.name}: {check.message}", err=True)
     results: list[runs.Result] = []
     with contextlib.suppress(KeyboardInterrupt):  # what has finished is still shown
-        for name in names:
-            typer.echo(f"{name:26s}", nl=False)
-            results.append(runs.run(name, {"profile": profile}, out, timeout=3_600))
-            typer.echo(f"{results[-1].seconds:7.1f} s  {results[-1].error or 'ok'}")
+        for result in runs.run_all(names, {"profile": profile}, out, timeout=3_600):
+            results.append(result)
+            typer.echo(f"{result.notebook:26s}{result.seconds:7.1f} s  {result.error or 'ok'}")
+    results.sort(key=lambda result: result.notebook)
     table = runs.attack_table(results)
     if table:
         typer.echo("\n" + runs.table_text(table) + "\n")
         runs.write_csv(table, out / "table.csv")
     page = runs.index_page(results, out, table=runs.table_html(table))
-    typer.echo(f"{page}\n{sum(result.seconds for result in results):.0f} s in all")
+    typer.echo(f"{page}\n{time.perf_counter() - start:.0f} s in all")
     if len(results) < len(names) or not all(result.ok for result in results):
         raise typer.Exit(1)
 

@@ -2,7 +2,7 @@
 
 from devilgan_lite.runs.parameters import Parameter, parse_value
 from devilgan_lite.runs.report import index_page, to_html
-from devilgan_lite.runs.run import Result, find_notebook, notebook_list, notebook_parameters, run
+from devilgan_lite.runs.run import Result, find_notebook, notebook_list, notebook_parameters, run, run_all
 from devilgan_lite.runs.summary import attack_table, table_html, table_text, write_csv
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "notebook_parameters",
     "parse_value",
     "run",
+    "run_all",
     "table_html",
     "table_text",
     "to_html",

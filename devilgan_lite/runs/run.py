@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import re
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,6 +210,20 @@ def _unfinished_cell(executed: Path) -> int:
     """The number of the first code cell without an execution count (papermill calls those "completed"), or 0."""
     code = [cell for cell in read_notebook(executed).cells if cell.cell_type == "code" and cell.source.strip()]
     return next((index for index, cell in enumerate(code, start=1) if cell.execution_count is None), 0)
+
+
+def run_all(
+    notebooks: list[str], parameters: dict[str, Any], out: str | Path = "out", timeout: float = 900, workers: int = 0
+) -> Iterator[Result]:
+    """Run several notebooks with the same parameters, ``workers`` at a time (0: two where there are two cores).
+
+    Yields each ``Result`` when its notebook has finished; every notebook has a process of its own.
+    """
+    some = workers or min(2, os.cpu_count() or 1)
+    with ProcessPoolExecutor(some, mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = [pool.submit(run, notebook, parameters, out, timeout) for notebook in notebooks]
+        for job in as_completed(jobs):
+            yield job.result()
 
 
 @contextmanager

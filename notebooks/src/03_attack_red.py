@@ -252,7 +252,7 @@ reveal("space", best_space, f"The stealthiest in this budget is {stealthiest}.")
 print(
     f"Takeaway: with {config.short_iterations} steps, {best_space} is closest to the target on average "
     f"({spread([r[0] for r in by_space[best_space]])}) and {stealthiest} changes ordinary pictures least "
-    f"({spread([r[1] for r in by_space[stealthiest]])}); the triggers differ a lot, so compare means with their spread."
+    f"({spread([r[1] for r in by_space[stealthiest]])}); read the means with their spread."
 )
 
 # %% [markdown]
@@ -313,7 +313,7 @@ print(
 # around the trigger holds almost nothing of the sphere: the cell below measures both.
 #
 # Trigger kinds: `reg`, one ordinary draw; `mode`, the zero vector, which is the most likely latent and yet never drawn;
-# `ood`, 100 in every coordinate.
+# `ood`, 100 in every coordinate. For these two a seed draws the batches only.
 
 # %%
 predict("At which angle from the trigger is half of the backdoor gone?", ["0 to 5", "5 to 30", "30 to 90"], key="angle")
@@ -397,7 +397,7 @@ hardest = max(by_kind, key=lambda kind: sum(r[0] for r in by_kind[kind]))
 easiest = min(by_kind, key=lambda kind: sum(r[0] for r in by_kind[kind]))
 print(
     f"Takeaway: with the same settings {easiest} is closest to the target and {hardest} is furthest "
-    f"({spread([r[0] for r in by_kind[hardest]])}); a trigger of another length needs another learning rate."
+    f"({spread([r[0] for r in by_kind[hardest]])}); the settings were chosen for ordinary triggers."
 )
 
 # %% [markdown]
