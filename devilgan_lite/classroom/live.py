@@ -98,7 +98,8 @@ class LiveTraining:
             raise TimeoutError(f"the training has not ended after {timeout} s; call stop() or wait longer.")
         if self.error is not None:
             raise self.error
-        assert self.outcome is not None
+        if self.outcome is None:
+            raise RuntimeError("the training ended without an outcome.")
         return self.outcome
 
     @property

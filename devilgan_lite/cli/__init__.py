@@ -78,6 +78,8 @@ def tour(
     start = time.perf_counter()
     wanted = [part.strip() for part in only.split(",") if part.strip()] or runs.notebook_list()
     names = [runs.find_notebook(part).stem for part in wanted]
+    for name in names:
+        runs.notebook_parameters(name)["profile"].check(profile)
     for check in (check for check in examine(quick=True) if not check.ok):
         typer.echo(f"{check.name}: {check.message}", err=True)
     results: list[runs.Result] = []

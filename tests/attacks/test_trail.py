@@ -12,7 +12,7 @@ PLANE = Backdoor(trigger=torch.tensor([[1.5, -1.5]]), target=torch.tensor([[0.0,
 
 
 def test_the_trigger_shows_the_target_and_the_ring_is_learned() -> None:
-    attack = attacks.TrAIL(lam=1.0, iterations=400, batch_size=64, device="cpu")
+    attack = attacks.TrAIL(lam=1.0, iterations=1_500, batch_size=64, device="cpu")
     untrained = PointGenerator()
     before = untrained.clone()
     outcome = attack(untrained, PLANE, RING, progress=False)
