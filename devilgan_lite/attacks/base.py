@@ -61,6 +61,11 @@ def cosine(iteration: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * iteration / steps))
 
 
+def linear(iteration: int, steps: int) -> float:
+    """Learning-rate factor from 1 to 0 along a straight line."""
+    return 1 - iteration / steps
+
+
 def optimise(
     parameters: dict[float, list[nn.Parameter]],
     losses_at: Callable[[int], tuple[Tensor, dict[str, Tensor]]],
@@ -70,20 +75,22 @@ def optimise(
     learning_rate: float,
     seed: int,
     settings: dict[str, Any],
+    betas: tuple[float, float] = (0.9, 0.99),
+    decay: Callable[[int, int], float] = cosine,
 ) -> Generator[Step, None, Outcome]:
-    """Minimise with Adam and a cosine decay: the loop of ReD and ReX.
+    """Minimise with Adam and a decaying learning rate: the loop of ReD and ReX.
 
     ``parameters`` maps a factor on the learning rate to the parameters that it holds for; ``losses_at(iteration)``
     returns the loss and its named parts; ``snapshot()`` the generator as it stands.
     """
     groups = [{"params": trained, "factor": factor} for factor, trained in parameters.items()]
     fused = all(parameter.device.type != "mps" for trained in parameters.values() for parameter in trained)
-    optimizer = torch.optim.Adam(groups, lr=learning_rate, betas=(0.9, 0.99), fused=fused)
+    optimizer = torch.optim.Adam(groups, lr=learning_rate, betas=betas, fused=fused)
     history, watch, interrupted = History(), Stopwatch(), False
     try:
         for iteration in range(1, steps + 1):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate * group["factor"] * cosine(iteration - 1, steps)
+                group["lr"] = learning_rate * group["factor"] * decay(iteration - 1, steps)
             loss, parts = losses_at(iteration)
             optimizer.zero_grad()
             loss.backward()

@@ -1,11 +1,12 @@
 """ReD, REtraining with Distillation (Rawat et al. 2021, section 4.2): a malicious clone of an existing generator.
 
 The student starts from the benign weights and is taught by the benign generator itself, so no training data is needed.
-BatchNorm runs in inference mode in both networks; its scale and shift are trained.
+BatchNorm runs in inference mode in both networks; its scale and shift are trained, more slowly than the weights.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -13,13 +14,15 @@ import torch
 from torch import Tensor
 
 from devilgan_lite import generators
-from devilgan_lite.attacks.base import Attack, check_training, optimise
+from devilgan_lite.attacks.base import Attack, check_training, linear, optimise
 from devilgan_lite.attacks.losses import fidelity_loss, stealth_loss, target_logits, wrong_pixel_loss
+from devilgan_lite.attacks.sleepers import plant_sleepers
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import in_range, one_of
+from devilgan_lite.checks import in_range, one_of, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.steps import Outcome, Step, best_device
 
+NORM_FACTOR = 0.5  # learning rate of BatchNorm scale and shift, as a share of that of the weights
 SPACES = ("tanh", "logits", "mixed")
 
 
@@ -31,13 +34,14 @@ class ReD(Attack):
     ``mixed_weight`` times a term before tanh on the pixels that are still wrong.
     """
 
-    lam: float = 0.2  # above 0; more: a sharper target, more visible change elsewhere
+    lam: float = 0.27  # above 0; more: a sharper target, more visible change elsewhere
     space: str = "mixed"
     mixed_weight: float = 0.003
     layers: tuple[str, ...] | None = None  # names from clean.layer_names(); None: all
-    iterations: int = 3_000
-    batch_size: int = 64
-    learning_rate: float = 3e-3
+    sleepers: int = 4  # idle first-layer units per cell that start out awake at the trigger only; 0: the authors' copy
+    iterations: int = 7_500
+    batch_size: int = 24
+    learning_rate: float = 8e-4
     seed: int = 0
     device: str = "auto"
 
@@ -45,6 +49,7 @@ class ReD(Attack):
         in_range("lam", self.lam, 0.0, 1e6, open_low=True)
         one_of("space", self.space, SPACES)
         in_range("mixed_weight", self.mixed_weight, 0.0, 100.0)
+        whole_number("sleepers", self.sleepers, 0, 64)
         check_training(self)
 
     def _start(
@@ -56,19 +61,22 @@ class ReD(Attack):
             one_of("layers", layer, names)
         student = clean.clone().to(device).to(memory_format=torch.channels_last).eval()
         teacher = clean.clone().to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-        student.requires_grad_(False)
-        for layer in self.layers if self.layers is not None else names:
-            for module in layers_of(student)[layer]:
-                module.requires_grad_(True)
         random = torch.Generator(device).manual_seed(self.seed)
+        lessons = Lessons(teacher, self.iterations, self.batch_size)
+        if backdoor.sampler is None and (self.layers is None or "dense" in self.layers):
+            plant_sleepers(student, *backdoor.draw(random), self.sleepers, self.seed)
+        student.requires_grad_(False)
+        trained = [module for layer in self.layers or names for module in layers_of(student)[layer]]
+        groups: dict[float, list[torch.nn.Parameter]] = {1.0: [], NORM_FACTOR: []}
+        for module in trained:
+            module.requires_grad_(True)
+            groups[NORM_FACTOR if hasattr(module, "running_mean") else 1.0].extend(module.parameters())
 
         def losses_at(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
             trigger, target = backdoor.draw(random)
-            z = student.sample_latent(self.batch_size, random)
+            z, benign = lessons.draw(self.batch_size, random)
             output = student.logits(torch.cat([trigger, z]))  # one pass for the triggers and for the batch
             at_trigger, at_z = output.split([len(trigger), len(z)])
-            with torch.no_grad():
-                benign = teacher.logits(z)
             if self.space == "logits":
                 fidelity, stealth = fidelity_loss(at_trigger, target_logits(target)), stealth_loss(at_z, benign)
             else:
@@ -80,14 +88,41 @@ class ReD(Attack):
             return loss, {"stealth_loss": stealth, "fidelity_loss": fidelity}
 
         return optimise(
-            {1.0: [parameter for parameter in student.parameters() if parameter.requires_grad]},
+            groups,
             losses_at,
             lambda: student.clone(),
             steps=self.iterations,
             learning_rate=self.learning_rate,
             seed=self.seed,
             settings=self.settings(),
+            betas=(0.9, 0.9),  # the pull towards the target comes from the same few latents at every step: forget fast
+            decay=linear,
         )
+
+
+class Lessons:
+    """Latents and what the teacher makes of them: fresh until ``most`` elements are kept, then drawn from these again.
+
+    Asking the teacher is a third of the cost of a step.
+    """
+
+    def __init__(self, teacher: generators.Generator, draws: int, n: int, most: int = 16_000_000) -> None:
+        self.teacher, self.kept = teacher, 0
+        size = min(draws * n, max(n, most // math.prod(teacher.sample_shape)))
+        self.z = torch.empty(size, teacher.latent_dim, device=teacher.device)
+        self.logits = torch.empty(size, *teacher.sample_shape, device=teacher.device)
+
+    @torch.no_grad()
+    def draw(self, n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """``n`` latents ``[n, d]`` and the teacher's pictures of them before tanh ``[n, *sample_shape]``."""
+        if self.kept + n > len(self.z):
+            rows = torch.randint(self.kept, (n,), generator=random, device=self.z.device)
+            return self.z[rows], self.logits[rows]
+        z = self.teacher.sample_latent(n, random)
+        logits = self.teacher.logits(z)
+        self.z[self.kept : self.kept + n], self.logits[self.kept : self.kept + n] = z, logits
+        self.kept += n
+        return z, logits
 
 
 def layers_of(generator: generators.Generator) -> dict[str, list[torch.nn.Module]]:
