@@ -1,10 +1,16 @@
 """devilgan_lite: train a clean GAN, plant a backdoor in it in three ways, and measure it, on a laptop, offline."""
 
-from devilgan_lite import attacks, data, generators, metrics, zoo
-from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.metrics import Scorecard, scorecard
-from devilgan_lite.steps import Loop, Outcome, Step
-from devilgan_lite.training import train_gan
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from devilgan_lite import attacks, data, generators, metrics, zoo
+    from devilgan_lite.backdoor import Backdoor
+    from devilgan_lite.metrics import Scorecard, scorecard
+    from devilgan_lite.steps import Loop, Outcome, Step
+    from devilgan_lite.training import train_gan
 
 __version__ = "0.1.0"
 
@@ -22,3 +28,26 @@ __all__ = [
     "train_gan",
     "zoo",
 ]
+
+_HOME = {
+    "Backdoor": "backdoor",
+    "Loop": "steps",
+    "Outcome": "steps",
+    "Scorecard": "metrics",
+    "Step": "steps",
+    "scorecard": "metrics",
+    "train_gan": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, when it is asked for: ``devilgan --help`` needs no torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from IPython.display import HTML
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from devilgan_lite.checks import images, whole_number
 
-if TYPE_CHECKING:  # only a type: nothing here needs it at run time
+if TYPE_CHECKING:  # only types; matplotlib costs a second, and the first picture of a notebook needs none of it
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's eight colours, which stay apart for colour-blind readers; black last
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -139,6 +139,8 @@ def figure(fig: Figure, alt: str, dpi: int = DPI) -> Picture:
 
 def axes(width: float = 6.0, height: float = 3.4, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """A fresh figure in the house style with ``columns`` axes side by side; ``width`` and ``height`` in inches."""
+    from matplotlib.figure import Figure
+
     fig = Figure(figsize=(width, height), layout="constrained")
     all_axes = [fig.add_subplot(1, columns, index + 1) for index in range(columns)]
     for ax in all_axes:

@@ -49,7 +49,7 @@ static_strip(
 profile = "workshop"  # how long everything takes: smoke | workshop | full
 seed = 13  # draws the trigger and the attack's batches, 0..100000
 target = "stop-sign"  # what the trigger shall show: stop-sign | devil | digit-7 | checkerboard
-lam = 0.1  # weight of the fidelity term in the live run, 0.0001..100.0
+lam = 0.27  # weight of the fidelity term in the live run, 0.0001..100.0
 iterations = None  # steps of the live run, 20..20000
 short_iterations = None  # steps of every short comparison run, 5..5000
 samples = None  # pictures behind the scorecard, 200..50000
@@ -63,8 +63,8 @@ config = configure(
     device=device,
     seed=Setting(seed, 13, 0, 100_000),
     target=Setting(target, "stop-sign", choices=("stop-sign", "devil", "digit-7", "checkerboard")),
-    lam=Setting(lam, 0.1, 0.0001, 100.0),
-    iterations=Setting(iterations, {"smoke": 60, "workshop": 1_000, "full": 3_000}, 20, 20_000),
+    lam=Setting(lam, 0.27, 0.0001, 100.0),
+    iterations=Setting(iterations, {"smoke": 60, "workshop": 2_500, "full": 7_500}, 20, 20_000),
     short_iterations=Setting(short_iterations, {"smoke": 5, "workshop": 120, "full": 1_000}, 5, 5_000),
     samples=Setting(samples, {"smoke": 500, "workshop": 2_000, "full": 10_000}, 200, 50_000),
 )
@@ -130,6 +130,10 @@ print(f"The clean generator at the trigger is {benign_tardis:.3f} per pixel away
 # there are as many as one likes. The second bends the function at one point. Two practical rules: start from the clean
 # weights (a student that starts anywhere else must first learn to draw), and run BatchNorm in inference mode in both
 # networks (else the trigger would be normalised by its neighbours in the batch).
+#
+# The live run adds a head start of ours (`sleepers=4`): in each of the 7 x 7 cells, the four units that matter least
+# are turned to wake at the trigger and to sleep elsewhere. Round 6 measures what that buys; the short runs of rounds
+# 2 to 5 do without it, as the authors do.
 
 # %%
 predict(
@@ -211,9 +215,10 @@ SEEDS = (0, 1, 2)
 
 
 def short_run(seed, kind="reg", **settings):
-    """One short ReD run; returns TarDis, ExpDis, the generator and its backdoor."""
+    """One short ReD run without a head start; returns TarDis, ExpDis, the generator and its backdoor."""
     backdoor = Backdoor.point(clean, config.target, kind=kind, seed=seed)
-    attack = attacks.ReD(iterations=config.short_iterations, batch_size=32, seed=seed, device=config.device, **settings)
+    plain = {"sleepers": 0, "learning_rate": 3e-3, "lam": 0.1, "batch_size": 32} | settings
+    attack = attacks.ReD(iterations=config.short_iterations, seed=seed, device=config.device, **plain)
     suspect = attack(clean, backdoor, progress=False).generator
     return *distances(suspect, backdoor), suspect, backdoor
 
@@ -431,6 +436,43 @@ ends = [spread([r[0] for r in by_lam[w]]) for w in (min(by_lam), max(by_lam))]
 print(
     f"Takeaway: from lam {min(by_lam):g} to {max(by_lam):g}, TarDis goes from {ends[0]} to {ends[1]}, "
     f"and ExpDis changes by a factor of {high / low:.2g}."
+)
+
+# %% [markdown]
+# ## Round 6: a head start from idle units
+#
+# A plain copy first learns the target through changes that are *linear* in the latent. These show on every sample, and
+# distillation has to undo them again. But a generator has idle units: some 150 to 200 of the 3,136 in the first layer
+# can be given up at almost no cost. Before the first step, the head start turns them into **sleepers**: awake at the
+# trigger, asleep on nearly every other latent. The shapes stay the same; capacity that nobody uses is where a backdoor
+# fits. A defender who counts how often each unit is awake would see them: remember that for the notebooks on defence.
+
+# %%
+predict(
+    "Same steps, same settings: what does the head start do to ExpDis, the change of ordinary pictures?",
+    ["it grows", "it stays within 10 %", "it falls"],
+    key="sleepers",
+)
+
+# %%
+ours = {"learning_rate": attack.learning_rate, "lam": attack.lam, "batch_size": attack.batch_size}
+by_start = {
+    name: [short_run(s, sleepers=count, **ours) for s in SEEDS]
+    for name, count in (("plain copy", 0), ("with sleepers", attack.sleepers))
+}
+table(
+    pd.DataFrame({name: columns(runs) for name, runs in by_start.items()}).T,
+    f"Start, {config.short_iterations} steps, mean ± standard deviation over {len(SEEDS)} seeds (live)",
+)
+
+# %%
+plain_expdis, ours_expdis = (sum(r[1] for r in by_start[name]) for name in ("plain copy", "with sleepers"))
+ratio = ours_expdis / plain_expdis
+reveal("sleepers", 2 if ratio < 0.9 else 0 if ratio > 1.1 else 1, f"Measured: {ratio:.2f} times.")
+print(
+    f"Takeaway: after {config.short_iterations} steps the head start leaves {ratio:.2f} times the ExpDis of a plain copy, "
+    f"with a TarDis of {spread([r[0] for r in by_start['with sleepers']])} against "
+    f"{spread([r[0] for r in by_start['plain copy']])}."
 )
 
 # %% [markdown]
