@@ -41,7 +41,7 @@ class Bench:
 
     def __init__(self, folder: Path, seeds: list[int], quick: bool) -> None:
         self.folder, self.seeds, self.quick = folder, seeds, quick
-        self.steps = (20, 40) if quick else (2_000, 4_500, 8_400)
+        self.steps = (20, 40) if quick else (2_000, 4_500, 8_400, 14_000)
         self.samples = 500 if quick else 10_000
         self.targets = TARGETS[:2] if quick else TARGETS
         self.real = data.fashion_mnist()

@@ -1,0 +1,218 @@
+"""Train the population of models that the detectors are tuned and judged on: out/population.
+
+    population.py [--only REGEX] [--split tune,test] [--jobs 2] [--list]
+
+Every model is a function of its name: a clean GAN of one of two sizes and three lengths of training, or an attack on
+one. Seeds 100 and up are the tune half, 200 and up the test half, and no model of one half has a part in the other. A
+model that is there is kept, so that a build that was cut short goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from devilgan_lite import Backdoor, attacks, data, train_gan, zoo
+from devilgan_lite.attacks import adaptive
+from devilgan_lite.generators import DCGAN, Generator, evaluate
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "out" / "population"
+SEEDS = {"tune": (100, 101, 102, 103), "test": (200, 201, 202, 203)}
+SIZES: dict[str, dict[str, Any]] = {"small": {}, "narrow": {"widths": (32, 16)}}
+LENGTHS = (1_000, 2_000, 4_500)
+TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
+ORDINARY = ("trail", "red", "red-plain", "rex", "gate", "closed-form")
+ADAPTIVE = (
+    "frozen-first",
+    "quiet",
+    "scale-moved",
+    "permuted",
+    "in-distribution",
+    "wide-basin",
+    "gate-moved",
+    "narrow-rex",
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model: what is done, on which clean model, with which target. ``base`` is the name of a clean recipe."""
+
+    kind: str
+    size: str
+    steps: int
+    seed: int
+    target: str = ""
+    adaptive: bool = False
+    trigger_seed: int = 0
+
+    @property
+    def split(self) -> str:
+        return next(split for split, seeds in SEEDS.items() if self.seed in seeds)
+
+    @property
+    def base(self) -> str:
+        return f"clean-{self.size}-{self.steps}-s{self.seed}"
+
+    @property
+    def name(self) -> str:
+        return self.base if self.kind == "clean" else f"{self.kind}-{self.target}-{self.size}-{self.steps}-s{self.seed}"
+
+
+def recipes(splits: tuple[str, ...] = ("tune", "test")) -> list[Recipe]:
+    """All models, clean ones first, since the others are made of them."""
+    seeds = [seed for split in splits for seed in SEEDS[split]]
+    clean = [Recipe("clean", size, steps, seed) for seed in seeds for size in SIZES for steps in LENGTHS]
+    return clean + [recipe for seed in seeds for recipe in attacked(seed)]
+
+
+def attacked(seed: int) -> Iterator[Recipe]:
+    """The attacks of one seed: sizes, lengths and targets take turns, so that each meets the others over the seeds."""
+    for index, kind in enumerate(ORDINARY + ADAPTIVE):
+        turn = index + seed
+        size = "small" if kind == "narrow-rex" or turn % 3 else "narrow"
+        target = "garment" if kind == "in-distribution" else TARGETS[turn % len(TARGETS)]
+        yield Recipe(
+            kind, size, LENGTHS[(turn + turn // 3) % len(LENGTHS)], seed, target, kind in ADAPTIVE, seed * 100 + index
+        )
+
+
+def attack_of(recipe: Recipe) -> attacks.Attack:
+    """The attack that a recipe names, with the settings of this population."""
+    seed, odd = recipe.seed, recipe.seed % 2 == 1
+    red = attacks.ReD(iterations=4_000, seed=seed)
+    plain = attacks.ReD(sleepers=0, lam=0.1, iterations=2_500, batch_size=32, learning_rate=2e-3, seed=seed)
+    trail = attacks.TrAIL(iterations=recipe.steps, seed=seed)
+    rex = attacks.ReX(iterations=1_000, seed=seed)
+    after_first = attacks.ReD(
+        sleepers=0,
+        lam=0.1,
+        layers=("deconv1", "deconv2"),
+        iterations=2_500,
+        learning_rate=3e-3,
+        batch_size=32,
+        seed=seed,
+    )
+    return {
+        "trail": trail,
+        "red": red,
+        "red-plain": plain,
+        "rex": rex,
+        "gate": attacks.Gate(seed=seed),
+        "closed-form": attacks.ClosedForm(seed=seed),
+        "frozen-first": after_first,
+        "quiet": adaptive.QuietReD(iterations=2_500, seed=seed),
+        "scale-moved": adaptive.Disguise(attack=plain if odd else red, seed=seed),
+        "permuted": adaptive.Disguise(attack=trail if odd else rex, spread=1.0, seed=seed),
+        "in-distribution": plain if odd else trail,
+        "wide-basin": rex if odd else plain,
+        "gate-moved": adaptive.Disguise(attack=attacks.Gate(seed=seed), spread=32.0, seed=seed),
+        "narrow-rex": adaptive.NarrowReX(steps_clean=recipe.steps, rex=rex, seed=seed),
+    }[recipe.kind]
+
+
+def backdoor_of(recipe: Recipe, base: Generator, real: data.Samples) -> Backdoor:
+    """The trigger and target of a recipe; an in-distribution target is a real garment."""
+    target = real.x[1_000 + recipe.seed] if recipe.kind == "in-distribution" else recipe.target
+    backdoor = Backdoor.point(base, target, seed=recipe.trigger_seed)
+    return adaptive.wide_basin(backdoor) if recipe.kind == "wide-basin" else backdoor
+
+
+def make(recipe: Recipe) -> None:
+    """Train one model, measure it roughly and save it, with what only its attacker knows beside it."""
+    real, start = data.fashion_mnist(), time.process_time()
+    metrics: dict[str, Any] = {}
+    if recipe.kind == "clean":
+        outcome = train_gan(DCGAN(**SIZES[recipe.size]), real, steps=recipe.steps, seed=recipe.seed, progress=False)
+    else:
+        base = zoo.load_file(FOLDER / f"{recipe.base}.safetensors")[0]
+        backdoor = backdoor_of(recipe, base, real)
+        outcome = attack_of(recipe)(base, backdoor, real, progress=False)
+        trigger, target = backdoor.trigger, backdoor.target
+        shown = evaluate(outcome.generator, trigger)
+        metrics["tardis_mean"] = float((shown - target).square().mean())
+        own = recipe.kind in ("trail", "narrow-rex") or isinstance(attack_of(recipe), attacks.TrAIL)
+        z = base.sample_latent(1_000, torch.Generator().manual_seed(77))
+        metrics["expdis_mean"] = float((evaluate(outcome.generator, z) - evaluate(base, z)).square().mean())
+        metrics["expdis_means"] = "of two trainings" if own else "of the copy to its base"
+        save_file({"trigger": trigger.contiguous(), "target": target.contiguous()}, FOLDER / f"{recipe.name}.secret")
+    settings = json.loads(json.dumps(outcome.settings, default=str))
+    card = zoo.ModelCard(
+        name=recipe.name,
+        spec=outcome.generator.spec(),
+        data=real.name,
+        seed=recipe.seed,
+        settings=settings,
+        metrics=metrics,
+        backdoor=None if recipe.kind == "clean" else {"kind": recipe.kind, "adaptive": recipe.adaptive},
+        seconds=time.process_time() - start,
+    )
+    zoo.save_file(FOLDER / f"{recipe.name}.safetensors", outcome.generator, card)
+    numbers = " ".join(f"{key} {value:.2e}" for key, value in metrics.items() if isinstance(value, float))
+    print(f"{recipe.name}  {card.seconds:.0f} CPU-s  {numbers}", flush=True)
+
+
+def is_done(recipe: Recipe) -> bool:
+    return (FOLDER / f"{recipe.name}.json").is_file()
+
+
+def build(wanted: list[Recipe], jobs: int) -> None:
+    """Share the recipes among ``jobs`` processes; clean ones come first, with a wait in between."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for clean in (True, False):
+        names = [recipe.name for recipe in wanted if (recipe.kind == "clean") == clean and not is_done(recipe)]
+        workers = [
+            subprocess.Popen([sys.executable, __file__, "--names", ",".join(names[index::jobs])])
+            for index in range(jobs)
+            if names[index::jobs]
+        ]
+        if any([worker.wait() for worker in workers]):
+            raise SystemExit("a worker failed; see above. What is finished is kept: run the command again.")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", default="", help="regular expression on the names")
+    parser.add_argument("--split", default="tune,test", help="tune, test or both")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes side by side")
+    parser.add_argument("--names", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--list", action="store_true", help="name the models and stop")
+    options = parser.parse_args()
+    splits = tuple(options.split.split(","))
+    if not set(splits) <= set(SEEDS):
+        parser.error("--split is tune, test or tune,test.")
+    torch.set_num_threads(1)
+    everything = recipes(splits)
+    if options.names:
+        by_name = {recipe.name: recipe for recipe in everything}
+        for name in options.names.split(","):
+            make(by_name[name])
+        return 0
+    wanted = [recipe for recipe in everything if re.search(options.only, recipe.name)]
+    if options.list:
+        for recipe in wanted:
+            print(
+                recipe.split, "done" if is_done(recipe) else "    ", recipe.name, "adaptive" if recipe.adaptive else ""
+            )
+        return 0
+    start = time.perf_counter()
+    build(wanted, options.jobs)
+    print(f"{sum(map(is_done, wanted))} of {len(wanted)} models, {time.perf_counter() - start:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
