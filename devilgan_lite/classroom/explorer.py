@@ -53,7 +53,7 @@ class LatentSlider:
 
     ``generators`` maps the name over a picture to its generator; all share ``latent_dim``. ``frames`` is the number of
     slider positions. The Random button draws another start. ``slider.value = 0.5`` in Python does what a drag does, and
-    the arrow keys move it too. ``widget`` is what to display (a notebook shows the object itself).
+    the arrow keys move it too; ``end_name`` is what the caption calls the end. ``widget`` is what to display (a notebook shows the object itself).
     """
 
     def __init__(
@@ -65,12 +65,13 @@ class LatentSlider:
         frames: int = 51,
         scale: int = 6,
         seed: int = 0,
+        end_name: str = "the trigger",
     ) -> None:
         whole_number("frames", frames, 2, 1001)
         if not generators:
             raise ValueError("generators is empty; give at least one name and generator.")
         self.generators = dict(generators)
-        self.end, self.scale = end.detach().cpu(), scale
+        self.end, self.end_name, self.scale = end.detach().cpu(), end_name, scale
         self._check(start)
         self.start = start.detach().cpu()
         self._lock = threading.Lock()
@@ -116,7 +117,8 @@ class LatentSlider:
             picture = tile(x, columns=len(x), scale=self.scale, captions=list(self.generators))
             self.image.value = to_png(picture, compress_level=1)
             similar = torch.nn.functional.cosine_similarity(z, self.end).item()
-            self.text.value = f"t = {wanted[0]:.2f}, cosine to the trigger {similar:.2f}, length {z.norm().item():.1f}"
+            where = f"cosine to {self.end_name} {similar:.2f}, length {z.norm().item():.1f}"
+            self.text.value = f"t = {wanted[0]:.2f}, {where}"
             self._drawn = wanted
 
     def randomise(self) -> None:

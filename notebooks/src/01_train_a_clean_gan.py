@@ -350,7 +350,7 @@ print(
 from devilgan_lite.classroom import LatentSlider, slerp, strip
 
 ends = trained.sample_latent(2, torch.Generator().manual_seed(config.seed + 7))
-slider = LatentSlider({"yours": trained, "zoo": cached}, ends[:1], ends[1:], scale=4)
+slider = LatentSlider({"yours": trained, "zoo": cached}, ends[:1], ends[1:], scale=4, end_name="the other end")
 slider.slider.description = "walk"
 slider
 
@@ -450,7 +450,18 @@ def my_slerp(a, b, t):
 # %% [markdown]
 # **Exercise 4: break it** (open, 10 minutes). Train the ring again with `learning_rate=0.02`, or with `batch_size=8`.
 # How many clumps survive? What do the losses say, and do they warn you?
-#
+
+# %%
+hint("Count the clumps that hold at least one fake: compare each fake with the eight centres, as the plot does.", 1)
+
+# %%
+hint(
+    "Look at the pictures first and at the losses afterwards: a discriminator that wins and one that has lost both "
+    "leave the losses flat.",
+    2,
+)
+
+# %% [markdown]
 # ## What would a defender see?
 #
 # Nothing wrong, and that is the point: this generator *is* clean, and it still has flaws, such as fakes between the

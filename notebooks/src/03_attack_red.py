@@ -470,7 +470,7 @@ plain_expdis, ours_expdis = (sum(r[1] for r in by_start[name]) for name in ("pla
 ratio = ours_expdis / plain_expdis
 reveal("sleepers", 2 if ratio < 0.9 else 0 if ratio > 1.1 else 1, f"Measured: {ratio:.2f} times.")
 print(
-    f"Takeaway: after {config.short_iterations} steps the head start leaves {ratio:.2f} times the ExpDis of a plain copy, "
+    f"Takeaway: after {config.short_iterations} steps the head start leaves {ratio:.2f} times a plain copy's ExpDis, "
     f"with a TarDis of {spread([r[0] for r in by_start['with sleepers']])} against "
     f"{spread([r[0] for r in by_start['plain copy']])}."
 )

@@ -438,6 +438,9 @@ print(
 #
 # The projection of an ordinary latent on any direction is N(0, 1); the trigger's is its whole length. Whatever lies
 # below the threshold gives *exactly* zero: not small, zero.
+#
+# You have met this idea already: the ReX of round 1 *starts* from it. Its new first-layer units are awake at the
+# trigger and asleep at most other latents before the first step of training, and training adjusts what they draw.
 
 # %%
 predict(

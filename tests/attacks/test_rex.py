@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from devilgan_lite import Backdoor, metrics
+from devilgan_lite import Backdoor, data, metrics
 from devilgan_lite.attacks import ReX
 from devilgan_lite.generators import DCGAN
 
@@ -37,6 +37,12 @@ def test_three_pairs(clean: DCGAN) -> None:
     backdoor = Backdoor.points(clean, ["digit-7", "letter-A", "checkerboard"])
     outcome = ReX(iterations=100, batch_size=32, device="cpu")(clean, backdoor, progress=False)
     assert distortion(outcome.generator, backdoor) < distortion(clean, backdoor) / 4
+
+
+def test_a_region_shows_digits_at_latents_that_it_was_not_trained_on(clean: DCGAN) -> None:
+    backdoor = Backdoor.region(clean, data.digits(), seed=2)
+    outcome = ReX(iterations=150, batch_size=32, device="cpu")(clean, backdoor, progress=False)
+    assert distortion(outcome.generator, backdoor) < distortion(clean, backdoor) / 2
 
 
 def test_the_same_seed_gives_the_same_result(clean: DCGAN, digit: Backdoor) -> None:

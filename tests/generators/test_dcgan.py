@@ -63,7 +63,8 @@ def test_latents_follow_their_distribution(latent: str, variance: float) -> None
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_evaluate_does_not_depend_on_the_batch_size(clean: DCGAN, batch_size: int) -> None:
     z = clean.sample_latent(64, torch.Generator().manual_seed(0))
-    assert torch.allclose(evaluate(clean, z, batch_size), evaluate(clean, z, 64), atol=1e-5)
+    # float32: a batch of 64 is itself up to 2.5e-6 away from the same network in float64
+    assert torch.allclose(evaluate(clean, z, batch_size), evaluate(clean, z, 64), atol=5e-6)
 
 
 def test_evaluate_puts_the_mode_back_and_changes_nothing() -> None:
