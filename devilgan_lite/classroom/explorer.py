@@ -53,7 +53,8 @@ class LatentSlider:
 
     ``generators`` maps the name over a picture to its generator; all share ``latent_dim``. ``frames`` is the number of
     slider positions. The Random button draws another start. ``slider.value = 0.5`` in Python does what a drag does, and
-    the arrow keys move it too; ``end_name`` is what the caption calls the end. ``widget`` is what to display (a notebook shows the object itself).
+    the arrow keys move it too. ``end_name`` is what the caption calls the end; ``widget`` is what to display (a
+    notebook shows the object itself).
     """
 
     def __init__(

@@ -6,7 +6,6 @@ call, so neither our classes nor ``Sequential`` are needed, and parallel branche
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -144,10 +143,10 @@ class Watch(TorchFunctionMode):
 def sensitivities(
     module: nn.Module, z: Tensor, random: torch.Generator, *, at_random: bool
 ) -> tuple[Tensor, list[Tensor]]:
-    """Gradients of a random projection of the output: with respect to ``z``, and to the input of each linear operation.
+    """Gradients of a random projection of the output, with respect to ``z`` and to the input of each linear operation.
 
-    ``E[g g^T]`` over projections is ``J^T J``. With ``at_random``, every hidden unit is on or off by the toss of a coin,
-    whatever ``z`` says: what the weights could do, instead of what they do.
+    ``E[g g^T]`` over projections is ``J^T J``. With ``at_random``, a toss of a coin decides whether a hidden unit is
+    on, whatever ``z`` says: what the weights could do, instead of what they do.
     """
     z = z.clone().requires_grad_(True)
     with torch.enable_grad(), Watch(module, random if at_random else None) as watch:

@@ -1,0 +1,1 @@
+"""Find a backdoor that nobody told you about."""

@@ -1,0 +1,137 @@
+"""``Subject``: a module under suspicion, checked once, behind the few questions that every detector asks of it.
+
+Any ``nn.Module`` from latents ``[n, d]`` to pictures ``[n, C, H, W]`` will do; nothing of this package is expected.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from devilgan_lite.checks import one_of, whole_number
+from devilgan_lite.steps import best_device
+
+MOST_WEIGHTS = 100_000_000  # more do not fit the time that a scan promises
+LAWS = ("gaussian", "uniform")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A private copy of the module in eval mode, without gradients for its weights, and what is known about it.
+
+    ``law`` is P_sample (``"gaussian"`` N(0, I) or ``"uniform"`` on [-1, 1]); ``low`` and ``high`` are the range of its
+    pictures on ordinary latents, so that networks that end in a sigmoid can be compared with targets in [-1, 1].
+    """
+
+    module: nn.Module
+    latent_dim: int
+    shape: tuple[int, ...]
+    law: str = "gaussian"
+    unit_range: bool = False  # pictures in [0, 1] instead of [-1, 1]
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def radius(self) -> float:
+        """Root mean square length of an ordinary latent."""
+        return (self.latent_dim * (1.0 if self.law == "gaussian" else 1 / 3)) ** 0.5
+
+    def latents(self, n: int, seed: int = 0) -> Tensor:
+        """``n`` draws from P_sample ``[n, d]``, the same for the same seed."""
+        random = torch.Generator().manual_seed(seed)
+        if self.law == "gaussian":
+            return torch.randn(n, self.latent_dim, generator=random).to(self.device)
+        return (torch.rand(n, self.latent_dim, generator=random) * 2 - 1).to(self.device)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Pictures ``[n, *shape]`` in [-1, 1], with gradients where ``z`` asks for them."""
+        x = self.module(z)
+        return x * 2 - 1 if self.unit_range else x
+
+    @torch.no_grad()
+    def pictures(self, z: Tensor, batch_size: int = 100) -> Tensor:
+        """Pictures of many latents, in batches, without gradients."""
+        return torch.cat([self(part) for part in z.to(self.device).split(batch_size)])
+
+
+def subject_of(
+    module: nn.Module,
+    latent_dim: int | None = None,
+    *,
+    law: str | None = None,
+    device: str | torch.device = "cpu",
+) -> Subject:
+    """Check ``module`` and wrap it; everything that is wrong with it is one sentence in a ``ValueError``.
+
+    ``latent_dim`` and ``law`` are read from the module where it says them (``latent_dim``, ``latent``); otherwise the
+    size is found from its layers, and the law is taken to be Gaussian.
+    """
+    if isinstance(module, Subject):
+        return module
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"module is a {type(module).__name__}; expected a torch.nn.Module from [n, d] to pictures.")
+    weights = [(name, value) for name, value in module.state_dict().items() if isinstance(value, Tensor)]
+    count = sum(value.numel() for _, value in weights)
+    if count > MOST_WEIGHTS:
+        raise ValueError(f"module has {count:,} weights; at most {MOST_WEIGHTS:,} can be scanned in reasonable time.")
+    for name, value in weights:
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"module has weights that are not finite, in {name}; such a file is broken.")
+    law = law or getattr(module, "latent", "gaussian")
+    one_of("law", law, LAWS)
+    where = best_device(str(device)) if not isinstance(device, torch.device) else device
+    try:
+        copied = copy.deepcopy(module)
+    except Exception as error:  # a module may hold anything
+        raise ValueError(
+            f"module cannot be copied ({type(error).__name__}: {error}), so it cannot be scanned."
+        ) from None
+    copied = copied.to(where).float().eval().requires_grad_(False)
+    given = latent_dim if latent_dim is not None else getattr(module, "latent_dim", None)
+    sizes = [given] if given is not None else _likely_sizes(copied)
+    if given is not None:
+        whole_number("latent_dim", given, 1, 65_536)
+    complaint = "it has no linear or convolution layer"
+    for size in sizes:
+        try:
+            with torch.no_grad():
+                x = copied(torch.randn(3, size, device=where, generator=_random(where)))
+        except Exception as error:  # whatever a stranger's forward raises
+            complaint = f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else 'no message'}"
+            continue
+        return _wrapped(copied, size, x, law, where)
+    asked = f"latents [n, {given}]" if given is not None else f"latents of the sizes {sizes}" if sizes else "latents"
+    raise ValueError(f"module makes no pictures from {asked} ({complaint}); give latent_dim, the size of its latents.")
+
+
+def _random(device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(0)
+
+
+def _likely_sizes(module: nn.Module) -> list[int]:
+    """Latent sizes to try: what the first layers read."""
+    sizes: list[int] = []
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            sizes.append(layer.in_features)
+        elif isinstance(layer, (nn.ConvTranspose2d, nn.Conv2d)):
+            sizes.append(layer.in_channels)
+    return list(dict.fromkeys(sizes))[:4]
+
+
+def _wrapped(module: nn.Module, size: int, x: object, law: str, device: torch.device) -> Subject:
+    if not isinstance(x, Tensor) or x.ndim not in (2, 4) or len(x) != 3 or not x.is_floating_point():
+        shown = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"module makes {shown} of 3 latents; expected a float tensor [3, C, H, W] of pictures.")
+    if not torch.isfinite(x).all():
+        raise ValueError("module makes values that are not finite from ordinary latents.")
+    probe = Subject(module, size, tuple(x.shape[1:]), law, device=device)
+    many = probe.pictures(probe.latents(64))
+    low, high = float(many.min()), float(many.max())
+    if low < -1.01 or high > 1.01:
+        raise ValueError(
+            f"module makes values from {low:.3g} to {high:.3g}; pictures in [-1, 1] or [0, 1] are expected."
+        )
+    return Subject(module, size, tuple(x.shape[1:]), law, unit_range=low >= 0, device=device)
