@@ -79,7 +79,7 @@ def subject_of(
     for name, value in weights:
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(f"module has weights that are not finite, in {name}; such a file is broken.")
-    law = law or getattr(module, "latent", "gaussian")
+    law = str(law or getattr(module, "latent", "gaussian"))
     one_of("law", law, LAWS)
     where = best_device(str(device)) if not isinstance(device, torch.device) else device
     try:

@@ -131,13 +131,13 @@ class Watch(TorchFunctionMode):
         kwargs = {name: value for name, value in kwargs.items() if name != "inplace"}
         args = args[:2] if func is functional.leaky_relu else args[:1]
         result = func(*args, **kwargs)
+        if self.gates is not None:
+            on = torch.randint(0, 2, x.shape, generator=self.gates, device=x.device).to(x.dtype)
+            result = result.detach() + (on + slope * (1 - on)) * (x - x.detach())
         if self.keep:
             self.before.append(x)
             self.after.append(result)
-        if self.gates is None:
-            return result
-        on = torch.randint(0, 2, x.shape, generator=self.gates, device=x.device).to(x.dtype)
-        return result.detach() + (on + slope * (1 - on)) * (x - x.detach())
+        return result
 
 
 def sensitivities(

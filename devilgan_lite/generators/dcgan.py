@@ -134,6 +134,8 @@ class Discriminator(nn.Module):
 def initialise(module: nn.Module) -> None:
     """DCGAN's initialisation (Radford et al. 2016): weights N(0, 0.02^2), BatchNorm gain N(1, 0.02^2)."""
     for layer in module.modules():
+        if any(parameter.is_meta for parameter in layer.parameters(recurse=False)):
+            continue  # shapes only; and the first random number on this device makes torch import its compiler
         if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(layer.weight, 0.0, 0.02)
             if layer.bias is not None:
