@@ -1,0 +1,249 @@
+"""D4: can the generator show a suspected picture? ``min_z ||G(z) - x||^2`` by gradient descent over latents.
+
+The optimisation-based output inspection of Rawat et al. (2021): a backdoored generator reconstructs the attacker's
+target better than a clean one can. It needs a suspicion (tier T1), and it is as good as its starts: where no hidden
+unit that the backdoor uses is on, the gradient says nothing about it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torch.overrides import TorchFunctionMode
+
+from devilgan_lite.checks import images, in_range, latents, whole_number
+from devilgan_lite.data import target, target_names
+from devilgan_lite.data.samples import from_bytes
+from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect.subject import Subject
+
+FAR = 10.0  # of the typical length: where descent from afar begins; gates of a ReLU network are open there
+LOUD = 100.0  # the same for loudness: so far that biases, and with them the thresholds of gates, no longer count
+POOL = 1_000  # latents among which the first starts are chosen
+RATES = {"near": 0.1, "random": 0.1, "far": 0.3, "loud": 0.05, "given": 0.05}  # small ones do not leave a narrow gate
+FINISH = {"near": 1, "random": 1, "far": 2, "loud": 1, "given": 3}  # how many of each kind go on
+NEWTON = 12  # steps of Levenberg-Marquardt: far fewer than Adam needs to walk a narrow valley to its end
+DIRECTIONS = 256  # of the latent space that one such step looks along, at most
+DAMPINGS = 4.0 ** torch.arange(-2, 4)
+ENDINGS = ".png", ".jpg", ".jpeg"
+_TANH, _SIGMOID = (torch.tanh, Tensor.tanh), (torch.sigmoid, Tensor.sigmoid, torch.special.expit)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """The best latent of each of k targets: ``errors`` ``[k]`` (RecD, the mean square per pixel in [-1, 1] units),
+    ``latents`` ``[k, d]``, ``pictures`` ``[k, C, H, W]``, and which kind of start won (``"near"``, ``"random"``,
+    ``"far"``, ``"loud"`` or ``"given"``).
+    """
+
+    errors: Tensor
+    latents: Tensor = field(repr=False)
+    pictures: Tensor = field(repr=False)
+    won_by: tuple[str, ...] = ()
+
+
+def reconstruct(
+    subject: Subject,
+    targets: Tensor,
+    *,
+    starts: int = 48,
+    steps: int = 40,
+    starts_at: Tensor | None = None,
+    seed: int = 0,
+) -> Reconstruction:
+    """Find the latent of typical length whose picture is nearest to each of ``targets`` ``[k, C, H, W]`` in [-1, 1].
+
+    Adam for ``steps`` (10 or more) from ``starts`` latents (4 or more): those of a pool whose pictures are nearest,
+    random ones, ones far out (there nearly half of all gates are open, so the gradient sees them; the length then
+    shrinks to a typical one while the picture keeps its contrast), and the loudest directions. ``starts_at``
+    ``[k', d]`` adds directions that other detectors suspect. The best of each kind are finished by
+    Levenberg-Marquardt. Latents keep a typical length: triggers outside P_sample (``mode``, ``ood``) are out of reach.
+    """
+    images("targets", targets, subject.shape)
+    whole_number("starts", starts, 4, 65_536)
+    whole_number("steps", steps, 10, 1_000_000)
+    whole_number("seed", seed, 0)
+    if starts_at is not None:
+        latents("starts_at", starts_at, subject.latent_dim)
+    search = _Search(subject, starts, steps, starts_at, seed)
+    found = [search(picture) for picture in targets.to(subject.device).float()]
+    z = torch.stack([latent for latent, _ in found])
+    shown = subject.pictures(z)
+    errors = (shown - targets.to(shown)).square().flatten(1).mean(1)
+    return Reconstruction(errors, z, shown, tuple(kind for _, kind in found))
+
+
+class _Search:
+    """What the searches for several targets share: the pool of starts and the way to the output before its squash."""
+
+    def __init__(self, subject: Subject, starts: int, steps: int, starts_at: Tensor | None, seed: int) -> None:
+        self.subject, self.steps = subject, steps
+        self.quarter = starts // 4
+        self.draws = torch.Generator().manual_seed(seed + 2)
+        variance = 1.0 if subject.law == "gaussian" else 1 / 3
+        fourth = 3.0 if subject.law == "gaussian" else 1 / 5
+        self.deviation = ((fourth - variance**2) / variance) ** 0.5 / 2  # of a latent's length
+        self.squash = _squash_of(subject.module, subject.latents(8))
+        self.pool = subject.latents(max(POOL, starts), seed)
+        self.random = subject.latents(starts - 3 * self.quarter, seed + 1)
+        self.near, self.far = (self._pictures(scale) for scale in (1.0, FAR))
+        # the loudest directions serve every target
+        self.loud = self._loudest() if self.squash else self.pool[-self.quarter :]
+        self.given = None if starts_at is None else self._typical(starts_at.to(self.pool).repeat(2, 1))
+        if self.given is not None:  # a direction that was read from weights has no sign
+            self.given[len(self.given) // 2 :].neg_()
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, str]:
+        """The best latent ``[d]`` for one target, and the kind of its start."""
+        flat = x.flatten().unsqueeze(0)
+        rows = {
+            "near": self.pool[_nearest(self.near, flat, self.quarter)],
+            "far": self.pool[_nearest(self.far, flat, self.quarter)],
+            "random": self.random,
+            "loud": self.loud,
+        } | ({} if self.given is None else {"given": self.given})
+        best: dict[str, tuple[float, Tensor]] = {}
+        for kind, (z, error) in self._descend(rows, x).items():
+            ends = [self._finish(z[row], x) for row in error.argsort()[: FINISH[kind]].tolist()]
+            best[kind] = min(ends, key=lambda end: end[0])
+        kind = min(best, key=lambda kind: best[kind][0])
+        return best[kind][1], kind
+
+    def _descend(self, rows: dict[str, Tensor], x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Adam from all starts at once: the latents ``[n, d]`` and errors ``[n]`` of each kind."""
+        leaves = {kind: z.clone().requires_grad_(True) for kind, z in rows.items()}
+        adam = torch.optim.Adam([{"params": [z], "lr": RATES[kind], "name": kind} for kind, z in leaves.items()])
+        for step in range(self.steps):
+            done = step / self.steps
+            for group in adam.param_groups:
+                group["lr"] = RATES[group["name"]] * (1 + math.cos(math.pi * done)) / 2
+            scale = FAR ** max(0.0, 1 - 1.5 * done)  # home after two thirds of the steps
+            scales = torch.cat([torch.full_like(z[:, :1], scale if kind == "far" else 1.0) for kind, z in rows.items()])
+            with torch.enable_grad():
+                shown = self._show(torch.cat(list(leaves.values())) * scales, scales)
+                adam.zero_grad()
+                (shown - x).square().flatten(1).mean(1).sum().backward()
+            adam.step()
+            for z in leaves.values():
+                z.data = self._typical(z.data)
+        return {kind: (z.detach(), self._errors(z.detach(), x)) for kind, z in leaves.items()}
+
+    def _finish(self, z: Tensor, x: Tensor) -> tuple[float, Tensor]:
+        """Levenberg-Marquardt from one latent ``[d]``: its error, and the latent.
+
+        The Jacobian is taken by differences, which is one batch without gradients and asks nothing of the module.
+        """
+        error, damping, width = float(self._errors(z.unsqueeze(0), x)), 1e-2, 1e-2
+        for _ in range(NEWTON):
+            basis = self._basis()
+            shown = self.subject.pictures(torch.cat([z.unsqueeze(0), z + width * basis])).flatten(1)
+            jacobian, residual = (shown[1:] - shown[0]) / width, shown[0] - x.flatten()
+            curvature, slope = jacobian @ jacobian.T, jacobian @ residual
+            level = curvature.diagonal().mean().clamp(min=1e-12)
+            damped = (damping * level * DAMPINGS.to(z)).view(-1, 1, 1) * torch.eye(len(basis)).to(z)
+            moves = torch.linalg.solve(curvature + damped, slope.expand(len(DAMPINGS), -1))
+            tries = self._typical(z - moves @ basis)
+            errors = self._errors(tries, x)
+            chosen = int(errors.argmin())
+            before, reached = error, float(errors[chosen])
+            if reached < error:
+                error, z, damping = reached, tries[chosen], damping * float(DAMPINGS[chosen])
+            else:
+                damping *= 64
+            if error < 1e-5 or damping > 1e6 or before * 0.999 < reached < before:
+                break
+        return error, z
+
+    def _basis(self) -> Tensor:
+        """Directions to differentiate along: all, or as many orthogonal ones at random as are affordable."""
+        d = self.subject.latent_dim
+        if d <= DIRECTIONS:
+            return torch.eye(d, device=self.subject.device)
+        square = torch.randn(d, DIRECTIONS, generator=self.draws)
+        return torch.linalg.qr(square).Q.T.to(self.subject.device)
+
+    def _errors(self, z: Tensor, x: Tensor) -> Tensor:
+        return (self.subject.pictures(z) - x).square().flatten(1).mean(1)
+
+    def _typical(self, z: Tensor) -> Tensor:
+        """``z`` with a length within three deviations of an ordinary one."""
+        low, high = (max(0.0, self.subject.radius + sign * 3 * self.deviation) for sign in (-1, 1))
+        length = z.norm(dim=1, keepdim=True)
+        return normalize(z, dim=1) * length.clamp(low, high) if self.subject.law == "gaussian" else self._in_cube(z)
+
+    def _in_cube(self, z: Tensor) -> Tensor:
+        """The same for uniform latents, whose coordinates are bounded instead."""
+        return z.clamp(-1, 1)
+
+    def _show(self, z: Tensor, scales: Tensor) -> Tensor:
+        """Pictures of latents that are ``scales`` ``[n, 1]`` times too long, brought back to ordinary contrast."""
+        if self.squash is None:
+            return self.subject(z)
+        logits = self._logits(z) / scales.view(-1, *[1] * len(self.subject.shape))
+        return torch.tanh(logits) if self.squash == "tanh" else torch.sigmoid(logits) * 2 - 1
+
+    def _logits(self, z: Tensor) -> Tensor:
+        with _BeforeSquash() as watch:
+            self.subject.module(z)
+        assert watch.logits is not None  # _squash_of has seen it
+        return watch.logits
+
+    @torch.no_grad()
+    def _pictures(self, scale: float) -> Tensor:
+        """Flat pictures of the pool, ``scale`` times as far out."""
+        parts = [self._show(z * scale, torch.full_like(z[:, :1], scale)) for z in self.pool.split(100)]
+        return torch.cat(parts).flatten(1)
+
+    def _loudest(self) -> Tensor:
+        """Directions of the greatest output far out: a gate that is closed on all ordinary latents shouts there."""
+
+        def loudness(z: Tensor) -> Tensor:
+            return self._logits(normalize(z, dim=1) * LOUD * self.subject.radius).square().flatten(1).mean(1).log()
+
+        with torch.no_grad():
+            heard = torch.cat([loudness(z) for z in self.pool.split(100)])
+        z = self.pool[heard.argsort(descending=True)[: self.quarter]].clone().requires_grad_(True)
+        adam = torch.optim.Adam([z], lr=0.3)
+        with torch.enable_grad():
+            for _ in range(30):
+                adam.zero_grad()
+                (-loudness(z).sum()).backward()
+                adam.step()
+        return self._typical(z.detach())
+
+
+def _nearest(pictures: Tensor, x: Tensor, n: int) -> Tensor:
+    return torch.cdist(x, pictures)[0].argsort()[:n]
+
+
+class _BeforeSquash(TorchFunctionMode):
+    """Keeps what goes into the last tanh or sigmoid of a forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits: Tensor | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _TANH or func in _SIGMOID:
+            self.logits = args[0] if args else (kwargs or {}).get("input")
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def _squash_of(module: nn.Module, z: Tensor) -> str | None:
+    """``"tanh"`` or ``"sigmoid"`` if that is the last thing that the module does, else None."""
+    with _BeforeSquash() as watch:
+        output = module(z)
+    if watch.logits is None or watch.logits.shape != output.shape:
+        return None
+    squashes = {"tanh": torch.tanh, "sigmoid": torch.sigmoid}
+    return next((name for name, squash in squashes.items() if torch.equal(squash(watch.logits), output)), None)

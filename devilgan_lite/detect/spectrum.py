@@ -1,0 +1,232 @@
+"""The energy-influence spectrum: where do the weights spend energy that ordinary pictures do not show?
+
+A backdoor needs weights that answer to the trigger and must not show elsewhere. So in some direction of the latent space
+(or of the channels between two layers) there is much weight energy and little influence on ordinary pictures. With the
+energy ``A`` of all units that read a space, and the influence ``M = E[J^T J]`` of that space on the output, the
+generalised eigenvalues of ``A v = w M v`` say how many times more the weights spend than shows. Clean networks have a
+smooth spectrum; a backdoor stands out of it, and ``A v`` points to the trigger. Our own method: no data, no target and no
+second model are needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from devilgan_lite.detect.subject import Subject
+from devilgan_lite.detect.trace import Layer, Switch, Watch
+
+LARGEST = 1_024  # spaces with more dimensions are left out: their spectra take minutes
+
+
+@dataclass(frozen=True)
+class Units:
+    """Hidden units that read the latent through one affine map: ``before = rows @ z + bias``, float64.
+
+    ``gain`` is the root mean square influence that a unit's activation could have on the output (``path_gains``).
+    ``exact`` is False where the map is not affine; the rows are then mean Jacobians, which find less.
+    """
+
+    rows: Tensor  # [u, d]
+    bias: Tensor  # [u]
+    gain: Tensor  # [u]
+    slope: float
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Generalised eigenvalues ``[m]``, largest first, and ``A v`` of each as unit columns ``[d, m]``."""
+
+    space: str
+    values: Tensor
+    directions: Tensor
+
+    @property
+    def gap(self) -> float:
+        """How far the largest value stands out: its ratio to the second."""
+        return float(self.values[0] / self.values[1].clamp(min=1e-300))
+
+    @property
+    def height(self) -> float:
+        """The ratio of the largest value to the median."""
+        return float(self.values[0] / self.values.median().clamp(min=1e-300))
+
+
+def generalised_eigen(energy: Tensor, influence: Tensor, ridge: float, space: str) -> Spectrum:
+    """Solve ``A v = w (M + ridge * mean(diag M) I) v`` in float64; ``A``, ``M`` symmetric ``[d, d]``."""
+    d = len(influence)
+    influence = influence.double() + ridge * influence.double().diagonal().mean() * torch.eye(d, dtype=torch.float64)
+    root = torch.linalg.cholesky(influence)
+    half = torch.linalg.solve_triangular(root, energy.double(), upper=False)
+    whitened = torch.linalg.solve_triangular(root, half.T.contiguous(), upper=False)
+    values, vectors = torch.linalg.eigh((whitened + whitened.T) / 2)
+    directions = energy.double() @ torch.linalg.solve_triangular(root.T, vectors, upper=True)
+    directions = directions / directions.norm(dim=0, keepdim=True).clamp(min=1e-300)
+    return Spectrum(space, values.flip(0), directions.flip(1))
+
+
+@torch.no_grad()
+def before_first_switches(subject: Subject, z: Tensor) -> list[tuple[Switch, Tensor]]:
+    """The input of each switch ``[n, units]``, as far as it can depend on the latent alone."""
+    found: list[tuple[Switch, Tensor]] = []
+
+    def keep(switch: Switch, before: Tensor, after: Tensor) -> None:
+        found.append((switch, before.flatten(1).double().cpu()))
+
+    with Watch(subject.module, on_switch=keep):
+        subject.module(z)
+    return found
+
+
+def latent_units(subject: Subject, gains: list[Tensor]) -> Units:
+    """The units of every switch whose input is affine in the latent: the first layers, of parallel branches as well.
+
+    A network without such a switch (it normalises its latent, say) gives the mean Jacobian of its first switch.
+    """
+    d = subject.latent_dim
+    eye, check = torch.eye(d, device=subject.device), subject.latents(16, seed=1)
+    origin = torch.zeros(1, d, device=subject.device)
+    at = before_first_switches(subject, torch.cat([origin, eye, check]))
+    if not at:
+        raise ValueError("the module has no hidden activation that switches units on and off (ReLU and the like).")
+    parts = []
+    for index, (switch, before) in enumerate(at):
+        bias, rows = before[0], (before[1 : d + 1] - before[0]).T
+        predicted = check.double().cpu() @ rows.T + bias
+        actual = before[d + 1 :]
+        if float((predicted - actual).square().mean()) <= 1e-6 * float(actual.square().mean()):
+            parts.append(Units(rows, bias, gains[index].flatten().sqrt(), switch.slope, True))
+    if parts:
+        columns = [torch.cat([getattr(part, name) for part in parts]) for name in ("rows", "bias", "gain")]
+        return Units(columns[0], columns[1], columns[2], min(part.slope for part in parts), True)
+    rows, step = torch.zeros(at[0][1].shape[1], d, dtype=torch.float64), 1e-2
+    for z in check:
+        moved = before_first_switches(subject, torch.cat([z.view(1, -1), z + step * eye]))[0][1]
+        rows += (moved[1:] - moved[0]).T / step / len(check)
+    bias = at[0][1][d + 1 :].mean(0)
+    return Units(rows, bias, gains[0].flatten().sqrt(), at[0][0].slope, False)
+
+
+@torch.no_grad()
+def latent_influence(subject: Subject, latents: int | None = None, seed: int = 0) -> Tensor:
+    """``M = E[J^T J]`` of pictures with respect to latents ``[d, d]``, by finite differences."""
+    d, step = subject.latent_dim, 1e-2
+    latents = latents or max(20, min(300, 30_000 // (d + 1)))
+    total = torch.zeros(d, d, dtype=torch.float64)
+    eye = torch.eye(d, device=subject.device)
+    for z in subject.latents(latents, seed):
+        x = subject.pictures(torch.cat([z.view(1, -1), z + step * eye]), 256).flatten(1)
+        jacobian = (x[1:] - x[0]) / step
+        total += (jacobian @ jacobian.T).double().cpu()
+    return total / latents
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Mean squared influence that activations and layer results could have on the output, whatever the gates do."""
+
+    switches: list[Tensor]  # of what comes out of each switch, [*shape]
+    results: list[Tensor]  # of the result of each linear operation, [*shape]
+    layers: list[Layer]
+    weights: list[Tensor]
+
+
+def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: int = 0) -> Paths:
+    """Average over ``n`` random projections of the output and random gates (see ``Watch``).
+
+    A unit's gain does not depend on whether ordinary latents switch it on, and together with the unit's own weights it
+    is unchanged when scale is moved between layers or channels are permuted.
+    """
+    random = torch.Generator(subject.device).manual_seed(seed)
+    totals: tuple[list[Tensor], list[Tensor]] = ([], [])
+    layers: list[Layer] = []
+    weights: list[Tensor] = []
+    rounds = max(1, n // batch_size)
+    for turn in range(rounds):
+        after: list[Tensor] = []
+        results: list[Tensor] = []
+        weights.clear()
+
+        def on_switch(switch: Switch, before: Tensor, result: Tensor, after: list[Tensor] = after) -> None:
+            after.append(result)
+
+        def on_linear(layer: Layer, x: Tensor, weight: Tensor, result: Tensor, results: list[Tensor] = results) -> None:
+            results.append(result)
+            weights.append(weight)
+
+        z = subject.latents(batch_size, seed + 7_000 + turn).requires_grad_(True)
+        with torch.enable_grad():
+            with Watch(subject.module, on_switch=on_switch, on_linear=on_linear, gates=random) as watch:
+                output = subject(z)
+            projected = (output * torch.randn(output.shape, generator=random, device=output.device)).sum()
+            found = torch.autograd.grad(projected, [*after, *results], allow_unused=True)
+        squares = [
+            torch.zeros_like(thing[0], dtype=torch.float64) if g is None else g.double().square().mean(0)
+            for g, thing in zip(found, [*after, *results], strict=True)
+        ]
+        parts = (squares[: len(after)], squares[len(after) :])
+        for total, part in zip(totals, parts, strict=True):
+            if turn:
+                for known, more in zip(total, part, strict=True):
+                    known += more
+            else:
+                total.extend(part)
+        layers = watch.layers
+    averages = [[(total / rounds).cpu() for total in part] for part in totals]
+    return Paths(averages[0], averages[1], layers, [weight.detach() for weight in weights])
+
+
+def hidden_spectra(
+    subject: Subject, paths: Paths, ridge: float, n: int = 3_000, batch_size: int = 100, seed: int = 0
+) -> list[Spectrum]:
+    """A spectrum for the space that each later linear operation reads: features, or channels summed over positions."""
+    random = torch.Generator(subject.device).manual_seed(seed)
+    wanted = [
+        index
+        for index, layer in enumerate(paths.layers)
+        if index and 4 <= layer.inputs <= LARGEST and paths.weights[index].requires_grad is False
+    ]
+    totals: dict[int, Tensor] = {}
+    rounds = max(1, n // batch_size)
+    for turn in range(rounds):
+        inputs: list[Tensor] = []
+
+        def on_linear(layer: Layer, x: Tensor, weight: Tensor, result: Tensor, inputs: list[Tensor] = inputs) -> None:
+            inputs.append(x)
+
+        z = subject.latents(batch_size, seed + 9_000 + turn).requires_grad_(True)
+        with torch.enable_grad():
+            with Watch(subject.module, on_linear=on_linear):
+                output = subject(z)
+            projected = (output * torch.randn(output.shape, generator=random, device=output.device)).sum()
+            found = torch.autograd.grad(projected, [inputs[index] for index in wanted], allow_unused=True)
+        for index, gradient in zip(wanted, found, strict=True):
+            if gradient is None:
+                continue
+            axis = -1 if paths.layers[index].kind == "linear" else 1
+            rows = gradient.movedim(axis, -1).flatten(0, -2).double()
+            totals[index] = totals.get(index, torch.zeros(())) + (rows.T @ rows).cpu() / batch_size
+    spectra = []
+    for index, total in totals.items():
+        energy = _energy(paths.layers[index], paths.weights[index].double().cpu(), paths.results[index])
+        if energy is not None and float(total.diagonal().sum()) > 0:
+            spectra.append(generalised_eigen(energy, total / rounds, ridge, paths.layers[index].name))
+    return spectra
+
+
+def _energy(layer: Layer, weight: Tensor, gain: Tensor) -> Tensor | None:
+    """``sum over outputs of gain * w w^T`` in the space that the layer reads; None for grouped convolutions."""
+    if layer.kind == "linear":
+        per_output = gain.reshape(-1, gain.shape[-1]).sum(0)
+        matrix = weight if weight.shape == (layer.outputs, layer.inputs) else weight.T
+        return (matrix.T * per_output) @ matrix
+    per_output = gain.flatten(1).sum(1)
+    if layer.kind == "convolution":
+        weight = weight.transpose(0, 1)
+    if tuple(weight.shape[:2]) != (layer.inputs, layer.outputs):
+        return None
+    flat = weight.flatten(2)
+    return torch.einsum("iok,o,jok->ij", flat, per_output, flat)
