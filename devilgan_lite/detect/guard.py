@@ -22,7 +22,7 @@ from torch.nn.functional import mse_loss
 from torch.overrides import TorchFunctionMode
 
 from devilgan_lite.checks import in_range, one_of, whole_number
-from devilgan_lite.detect.subject import Subject, subject_of
+from devilgan_lite.detect.subject import subject_of
 from devilgan_lite.detect.trace import SWITCHES
 
 ACTIONS = ("flag", "refuse", "resample")
@@ -30,7 +30,7 @@ CHECKS = ("latents", "activations", "outputs")
 BATCH = 250  # of the fit
 COMPONENTS = 48  # principal components of the pictures that the student predicts
 PICTURES = 2_048  # from which these components are found
-HIDDEN, LESSON, STEPS = (192, 96), 128, 3_000  # the student's widths, batch and training steps
+HIDDEN, LESSON, STEPS = (256, 96), 128, 3_000  # the student's widths, batch and training steps
 TAIL = 0.01  # share of the scores from which the tail is extrapolated
 FLAT = 1e-3  # a unit with less of the usual spread than this counts as having this much: it is constant but for noise
 ROUNDS = 8  # of fresh draws, at most; a second round is rare already
@@ -55,8 +55,8 @@ class Guard:
     notes them in ``guard.flags`` (bool ``[n]``, of the last call) and ``guard.counts``; ``"refuse"`` raises a
     ``ValueError`` in place of the whole batch; ``"resample"`` puts pictures of fresh ordinary latents in their place.
 
-    The fit draws twice ``fitting`` latents with ``seed`` and takes about twenty times as long as a 1,000 pictures, and
-    some seconds for the student. ``false_positive_rate`` is the share of ordinary latents to flag, all checks together.
+    The fit makes twice ``fitting`` pictures of latents drawn with ``seed`` and trains the student for a few seconds.
+    ``false_positive_rate`` is the share of ordinary latents that all checks together shall flag.
     """
 
     def __init__(
@@ -73,13 +73,14 @@ class Guard:
         whole_number("fitting", fitting, 2_000, 10_000_000)
         whole_number("seed", seed, 0)
         in_range("false_positive_rate", false_positive_rate, 1e-6, 0.1)
-        self.subject = subject_of(module, latent_dim, device=_where(module))
+        weight = next(module.parameters(), None) if isinstance(module, nn.Module) else None
+        self.subject = subject_of(module, latent_dim, device="cpu" if weight is None else weight.device)
         self.latent_dim, self.action, self.false_positive_rate = self.subject.latent_dim, action, false_positive_rate
         self.flags = torch.zeros(0, dtype=torch.bool, device=self.subject.device)
         self._totals, self._seen = torch.zeros(1 + len(CHECKS), dtype=torch.int64, device=self.subject.device), 0
         self._drawn = torch.Generator().manual_seed(seed + 2)
         with torch.no_grad():
-            self._prepare(fitting, seed)
+            self._fit(self.subject.latents(fitting, seed), self.subject.latents(fitting, seed + 1), seed)
 
     def __call__(self, z: Tensor) -> Tensor:
         """Pictures ``[n, C, H, W]`` of latents float32 ``[n, d]``; values that are not finite are flagged like others.
@@ -105,7 +106,8 @@ class Guard:
     def check(self, z: Tensor) -> Inspection:
         """What the guard thinks of latents float32 ``[n, d]``, without counting or acting; ``ValueError`` as above."""
         pictures, shares = self._shares(z)
-        scores = {name: (shares * part).amax(1) for name, part in zip(CHECKS, self._members.T[1:], strict=True)}
+        parts = zip(CHECKS, self._members.T[1:], strict=True)
+        scores = {name: shares.masked_fill(part == 0, 0.0).amax(1) for name, part in parts}  # amax lets NaN through
         return Inspection(pictures, ~(shares <= 1).all(1), scores)
 
     @torch.no_grad()
@@ -132,22 +134,17 @@ class Guard:
                 break
         return pictures
 
-    # --- the scores -------------------------------------------------------------------------------------------------
-
     def _raw(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures, and scores ``[n, k]``: length, first switch, later ones, residual of the picture, surprise."""
         peaks: list[Tensor] = []
-        usual = True
 
         def look(index: int, x: Tensor) -> None:
-            nonlocal usual
-            if index >= len(self._units) or x.shape != (len(z), *self._units[index].shape):
-                usual = False
-                return
-            peaks.append(self._units[index].excess(x.flatten(1), first=index == 0))
+            if index < len(self._units) and x.shape == (len(z), *self._units[index].shape):
+                peaks.append(self._units[index].excess(x.flatten(1), first=index == 0))
 
-        pictures = _watched(self.subject.module, z, look)
-        if not usual or len(peaks) != len(self._units):  # a forward that takes another way for this batch
+        with _Listener(look) as listener:
+            pictures = self.subject.module(z)
+        if not len(peaks) == listener.index == len(self._units):  # a forward that takes another way for this batch
             peaks = [torch.full_like(z[:, 0], torch.inf) for _ in self._units]
         flat = pictures.flatten(1)
         centred = flat - 0.5 if self.subject.unit_range else flat
@@ -155,84 +152,66 @@ class Guard:
         flat = flat - self._mean
         place = flat @ self._basis
         residual = flat.square().sum(1) - place.square().sum(1)
-        error = (place - self._student(z)) @ self._whiten
-        scores = [self._length(z), *peaks, residual.masked_fill(outside, torch.inf), error.norm(dim=1)]
+        surprise = (place - self._student(z)).norm(dim=1)
+        scores = [self._length(z), *peaks, residual.masked_fill(outside, torch.inf), surprise]
         return pictures, torch.stack(scores, 1)
 
     def _length(self, z: Tensor) -> Tensor:
         unusual = (z.norm(dim=1) - self._ordinary_length).abs()
         return unusual if self.subject.law == "gaussian" else unusual.masked_fill((z.abs() > 1).any(1), torch.inf)
 
-    # --- the fit ----------------------------------------------------------------------------------------------------
-
-    def _prepare(self, fitting: int, seed: int) -> None:
-        subject = self.subject
-        z = subject.latents(fitting, seed)
-        self._reach = 0.501 if subject.unit_range else 1.001
+    def _fit(self, z: Tensor, fresh: Tensor, seed: int) -> None:
+        """Learn what is usual from latents ``z``, and set the limits from ``fresh`` ones."""
+        module = self.subject.module
+        self._reach = 0.501 if self.subject.unit_range else 1.001
         self._ordinary_length = z.norm(dim=1).mean()
-        sample = torch.cat([subject.module(part) for part in z[:PICTURES].split(BATCH)]).flatten(1)
+        sample = torch.cat([module(part) for part in z[:PICTURES].split(BATCH)]).flatten(1)
         self._mean = sample.mean(0)
         self._basis = principal_components(sample - self._mean, min(COMPONENTS, sample.shape[1]), seed)
-        measured: list[_Units] = []
+        self._units: list[_Units] = []
 
         def measure(index: int, x: Tensor) -> None:
-            if index == len(measured):
-                measured.append(_Units(tuple(x.shape[1:]), x.flatten(1).mean(0)))
-            measured[index].add(x.flatten(1))
+            if index == len(self._units):
+                self._units.append(_Units(x.shape[1:], x.flatten(1).mean(0)))
+            self._units[index].add(x)
 
         places = []
         for part in z.split(BATCH):
-            places.append((_watched(subject.module, part, measure).flatten(1) - self._mean) @ self._basis)
-        self._units = measured
-        for units in measured:
-            units.close()
-        place = torch.cat(places)
-        self._student = train_student(z, place, seed)
-        self._calibrate(subject.latents(fitting, seed + 1))
-
-    def _calibrate(self, z: Tensor) -> None:
-        """Limits from latents that the student has not seen."""
-        self._whiten = torch.eye(self._basis.shape[1], device=z.device)
-        errors, scores = [], []
-        for part in z.split(BATCH):
-            pictures, raw = self._raw(part)
-            place = (pictures.flatten(1) - self._mean) @ self._basis
-            errors.append(place - self._student(part))
-            scores.append(raw)
-        error, raw = torch.cat(errors), torch.cat(scores)
-        moment = error.T @ error / len(error)
-        moment += moment.diagonal().mean().clamp(min=1e-9) * 1e-4 * torch.eye(len(moment), device=z.device)
-        self._whiten = torch.linalg.inv(torch.linalg.cholesky(moment)).T.contiguous()
-        raw[:, -1] = (error @ self._whiten).norm(dim=1)
+            with _Listener(measure):
+                places.append((module(part).flatten(1) - self._mean) @ self._basis)
+        for units in self._units:
+            units.close(len(z))
+        self._student = train_student(z, torch.cat(places), seed)
+        raw = torch.cat([self._raw(part)[1] for part in fresh.split(BATCH)])
         count = raw.shape[1]
         limits = [extrapolated_quantile(column, self.false_positive_rate / count) for column in raw.unbind(1)]
         self._limits = torch.tensor(limits, device=z.device)
-        members = torch.zeros(count, 1 + len(CHECKS))  # column 0: any check
+        self._members = torch.zeros(count, 1 + len(CHECKS), device=z.device)  # column 0: any check
         for column, rows in enumerate((slice(count), slice(1), slice(1, count - 2), slice(count - 2, count))):
-            members[rows, column] = 1
-        self._members = members.to(z.device)
+            self._members[rows, column] = 1
 
 
-@dataclass
 class _Units:
     """Mean, spread and highest value of each unit before one switch, over ordinary latents."""
 
-    shape: tuple[int, ...]
-    pivot: Tensor  # near the mean, so that sums of squares keep their digits
-    count: int = 0
-
-    def __post_init__(self) -> None:
-        self.total, self.squares = torch.zeros_like(self.pivot), torch.zeros_like(self.pivot)
-        self.highest = torch.full_like(self.pivot, -torch.inf)
+    def __init__(self, shape: torch.Size, pivot: Tensor) -> None:
+        self.shape, self.count = shape, 0
+        self.pivot = pivot  # near the mean, so that sums of squares keep their digits
+        self.total, self.squares = torch.zeros_like(pivot), torch.zeros_like(pivot)
+        self.highest = torch.full_like(pivot, -torch.inf)
 
     def add(self, x: Tensor) -> None:
-        centred = x - self.pivot
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"module has hidden levels that change shape, {list(self.shape)} to {list(x.shape[1:])}.")
+        centred = x.flatten(1) - self.pivot
         self.count += len(x)
         self.total += centred.sum(0)
         self.squares += centred.square().sum(0)
         self.highest = torch.maximum(self.highest, centred.amax(0))
 
-    def close(self) -> None:
+    def close(self, count: int) -> None:
+        if self.count != count:
+            raise ValueError(f"module used a hidden level {self.count} times for {count} latents; a guard needs once.")
         mean = self.total / self.count
         spread = (self.squares / self.count - mean.square()).clamp(min=0).sqrt()
         spread = spread.clamp(min=float(spread.square().mean().sqrt()) * FLAT + 1e-12)
@@ -263,19 +242,6 @@ class _Listener(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _watched(module: nn.Module, z: Tensor, look: Callable[[int, Tensor], None]) -> Tensor:
-    with _Listener(look):
-        return module(z)
-
-
-def _where(module: object) -> torch.device:
-    """The device of the module's first weight."""
-    if isinstance(module, Subject):
-        return module.device
-    weight = next(iter(module.state_dict().values()), None) if isinstance(module, nn.Module) else None
-    return weight.device if isinstance(weight, Tensor) else torch.device("cpu")
-
-
 def principal_components(x: Tensor, count: int, seed: int, iterations: int = 8) -> Tensor:
     """The leading directions ``[d, count]`` of centred rows ``x`` ``[n, d]``, by subspace iteration."""
     start = torch.randn(x.shape[1], count, generator=torch.Generator().manual_seed(seed)).to(x.device)
@@ -293,9 +259,8 @@ def train_student(z: Tensor, wanted: Tensor, seed: int) -> nn.Module:
     layers: list[nn.Module] = []
     for inputs, outputs in zip(sizes, sizes[1:], strict=False):
         layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
-        with torch.no_grad():
-            layer.weight.copy_(torch.randn(outputs, inputs, generator=random) * (2 / inputs) ** 0.5)
-            layer.bias.zero_()
+        nn.init.normal_(layer.weight, 0.0, (2 / inputs) ** 0.5, generator=random)
+        nn.init.zeros_(layer.bias)
         layers += [layer, nn.ReLU()]
     student = nn.Sequential(*layers[:-1]).to(z.device)
     optimiser = torch.optim.Adam(student.parameters(), lr=2e-3)
@@ -309,10 +274,10 @@ def train_student(z: Tensor, wanted: Tensor, seed: int) -> nn.Module:
         loss.backward()
         optimiser.step()
         schedule.step()
-    with torch.no_grad():
-        layer.weight.mul_(scale)
-        layer.bias.mul_(scale)
-    return student.requires_grad_(False)
+    student.requires_grad_(False)
+    for parameter in layer.parameters():
+        parameter.mul_(scale)
+    return student
 
 
 def extrapolated_quantile(scores: Tensor, rate: float) -> float:
@@ -321,16 +286,11 @@ def extrapolated_quantile(scores: Tensor, rate: float) -> float:
     Excesses over a high quantile follow a generalised Pareto law (Pickands 1975), fitted here by its two moments.
     """
     ordered = scores.double().sort(descending=True).values
-    share = max(TAIL, rate)
-    start = ordered[min(len(ordered) - 1, max(1, int(share * len(ordered))))]
+    start = ordered[int(max(TAIL, rate) * len(ordered))]
     above = (ordered - start)[ordered > start]
     if len(above) < 2 or float(above.var()) == 0:
         return max(float(ordered[0]), 1e-6) * 1.001
     mean, ratio = float(above.mean()), float(above.mean() ** 2 / above.var())
-    shape = min(0.45, max(-0.5, (1 - ratio) / 2))  # moments say nothing about tails heavier than 0.5
-    scale = mean * (1 - shape)
-    factor = len(above) / len(ordered) / rate
-    if factor <= 1:
-        return float(start)
-    grown = torch.tensor(factor).log().item() if abs(shape) < 1e-6 else (factor**shape - 1) / shape
-    return max(float(start) + scale * grown, 1e-6)
+    shape = min(0.45, max(-0.5, (1 - ratio) / 2)) or 1e-9  # moments say nothing about tails heavier than 0.5
+    factor = max(1.0, len(above) / len(ordered) / rate)
+    return max(float(start) + mean * (1 - shape) * (factor**shape - 1) / shape, 1e-6)

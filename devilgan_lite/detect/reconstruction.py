@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -22,7 +23,6 @@ from torch.overrides import TorchFunctionMode
 
 from devilgan_lite.checks import images, in_range, latents, whole_number
 from devilgan_lite.data import target, target_names
-from devilgan_lite.data.samples import from_bytes
 from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.subject import Subject
 
@@ -82,6 +82,97 @@ def reconstruct(
     return Reconstruction(errors, z, shown, tuple(kind for _, kind in found))
 
 
+def inspect_targets(
+    subject: Subject,
+    targets: Tensor | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    seed: int = 0,
+    start_from: Tensor | None = None,
+    reference: Subject | None = None,
+    seconds: float = 30.0,
+) -> Finding:
+    """Try to reconstruct suspected pictures ``targets`` ``[k, C, H, W]`` in [-1, 1] (tier T1); default: the bank.
+
+    The score is the largest decimal logarithm of (expected RecD / RecD). Expected is what a clean ``reference`` of the
+    same output shape reaches, or, without one, what this generator itself reaches for the target's mirror image, which
+    is as unlikely a picture as the target unless somebody taught it. ``start_from`` ``[k', d]`` are latents that other
+    detectors suspect. After ``seconds`` no further target is begun; ``details["skipped"]`` counts them.
+    """
+    started = time.perf_counter()
+    in_range("seconds", seconds, 0.0, open_low=True)
+    if reference is not None and reference.shape != subject.shape:
+        raise ValueError(f"reference makes {list(reference.shape)}, the subject {list(subject.shape)}; must be equal.")
+    if targets is None:
+        if len(subject.shape) != 3 or subject.shape[1] != subject.shape[2] or not 8 <= subject.shape[1] <= 256:
+            message = f"the built-in bank has square pictures of 8 to 256 pixels; samples here are {subject.shape}"
+            return Finding("reconstruction", "T1", message, ran=False)
+        names = target_names()
+        targets = torch.stack([target(name, subject.shape[1]).expand(subject.shape) for name in names])
+    images("targets", targets, subject.shape)
+    names = list(names) if names is not None else [f"target {row}" for row in range(1, len(targets) + 1)]
+    if len(names) != len(targets):
+        raise ValueError(f"{len(names)} names and {len(targets)} targets; one for each is needed.")
+    rows: dict[str, dict[str, Any]] = {}
+    latent, shown = [], []
+    for name, x in zip(names, targets.unsqueeze(1).unbind(), strict=True):
+        if rows and time.perf_counter() - started > seconds:
+            break
+        found = reconstruct(subject, x, starts_at=start_from, seed=seed)
+        expected = reconstruct(reference or subject, x if reference else _mirrored(x), seed=seed)
+        error, usual = float(found.errors), float(expected.errors)
+        score = math.log10(max(usual, 1e-6) / max(error, 1e-6))
+        rows[name] = {"error": error, "expected": usual, "score": score, "won_by": found.won_by[0]}
+        latent.append(found.latents)
+        shown.append(torch.cat([x, found.pictures.cpu()]))
+    order = sorted(range(len(rows)), key=lambda row: -list(rows.values())[row]["score"])
+    best = list(rows)[order[0]]
+    than = "a clean generator shows it" if reference else "its mirror image"
+    message = (
+        f"best is {best!r}: RecD {rows[best]['error']:.2g}, {10 ** rows[best]['score']:.3g} times better than {than}"
+    )
+    return Finding(
+        "reconstruction",
+        "T1",
+        message,
+        score=rows[best]["score"],
+        pictures=torch.cat([shown[row] for row in order[:8]]),
+        directions=torch.cat([latent[row] for row in order]).cpu(),
+        details={"targets": rows, "skipped": len(targets) - len(rows)},
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _mirrored(x: Tensor) -> Tensor:
+    """A picture as odd as ``x`` and unlike it: mirrored, upside down or turned, or its negative if none differs."""
+    turned = [x.flip(-1), x.flip(-2)] + ([x.transpose(-1, -2)] if x.shape[-1] == x.shape[-2] else [])
+    return next((other for other in turned if float((other - x).square().mean()) > 0.04), -x)
+
+
+def pictures_in(folder: str | Path, shape: tuple[int, ...]) -> tuple[Tensor, list[str]]:
+    """The pictures (png, jpg) of ``folder`` as ``[k, *shape]`` in [-1, 1], resized to ``shape`` ``(1 or 3, H, W)``,
+    and the names of the files. ``ValueError`` if there are none or one cannot be read.
+    """
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise ValueError(f"samples of shape {list(shape)} are no grey or colour pictures; pass targets as a tensor.")
+    place = Path(folder)
+    if not place.is_dir():
+        raise ValueError(f"folder {str(folder)!r} is not a folder.")
+    files = sorted(path for path in place.iterdir() if path.suffix.lower() in ENDINGS)
+    if not files:
+        raise ValueError(f"folder {str(folder)!r} has no .png or .jpg pictures.")
+    found = []
+    for path in files:
+        try:
+            with Image.open(path) as image:
+                small = image.convert("L" if shape[0] == 1 else "RGB").resize((shape[2], shape[1]))
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{path.name} cannot be read as a picture ({type(error).__name__}).") from None
+        pixels = torch.from_numpy(np.asarray(small, dtype=np.float32).copy()) / 127.5 - 1
+        found.append(pixels.reshape(*pixels.shape[:2], -1).permute(2, 0, 1))
+    return torch.stack(found), [path.stem for path in files]
+
+
 class _Search:
     """What the searches for several targets share: the pool of starts and the way to the output before its squash."""
 
@@ -89,9 +180,6 @@ class _Search:
         self.subject, self.steps = subject, steps
         self.quarter = starts // 4
         self.draws = torch.Generator().manual_seed(seed + 2)
-        variance = 1.0 if subject.law == "gaussian" else 1 / 3
-        fourth = 3.0 if subject.law == "gaussian" else 1 / 5
-        self.deviation = ((fourth - variance**2) / variance) ** 0.5 / 2  # of a latent's length
         self.squash = _squash_of(subject.module, subject.latents(8))
         self.pool = subject.latents(max(POOL, starts), seed)
         self.random = subject.latents(starts - 3 * self.quarter, seed + 1)
@@ -111,12 +199,13 @@ class _Search:
             "random": self.random,
             "loud": self.loud,
         } | ({} if self.given is None else {"given": self.given})
-        best: dict[str, tuple[float, Tensor]] = {}
+        ends: list[tuple[float, Tensor, str]] = []
         for kind, (z, error) in self._descend(rows, x).items():
-            ends = [self._finish(z[row], x) for row in error.argsort()[: FINISH[kind]].tolist()]
-            best[kind] = min(ends, key=lambda end: end[0])
-        kind = min(best, key=lambda kind: best[kind][0])
-        return best[kind][1], kind
+            chosen = error.argsort()[: FINISH[kind]].tolist()
+            ends += [(*self._finish(z[row], x, NEWTON // 3), kind) for row in chosen]
+        ends = sorted(ends, key=lambda end: end[0])[:2]
+        _, z, kind = min(((*self._finish(z, x, NEWTON), kind) for _, z, kind in ends), key=lambda end: end[0])
+        return z, kind
 
     def _descend(self, rows: dict[str, Tensor], x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Adam from all starts at once: the latents ``[n, d]`` and errors ``[n]`` of each kind."""
@@ -137,13 +226,13 @@ class _Search:
                 z.data = self._typical(z.data)
         return {kind: (z.detach(), self._errors(z.detach(), x)) for kind, z in leaves.items()}
 
-    def _finish(self, z: Tensor, x: Tensor) -> tuple[float, Tensor]:
+    def _finish(self, z: Tensor, x: Tensor, steps: int) -> tuple[float, Tensor]:
         """Levenberg-Marquardt from one latent ``[d]``: its error, and the latent.
 
         The Jacobian is taken by differences, which is one batch without gradients and asks nothing of the module.
         """
         error, damping, width = float(self._errors(z.unsqueeze(0), x)), 1e-2, 1e-2
-        for _ in range(NEWTON):
+        for _ in range(steps):
             basis = self._basis()
             shown = self.subject.pictures(torch.cat([z.unsqueeze(0), z + width * basis])).flatten(1)
             jacobian, residual = (shown[1:] - shown[0]) / width, shown[0] - x.flatten()
@@ -175,14 +264,11 @@ class _Search:
         return (self.subject.pictures(z) - x).square().flatten(1).mean(1)
 
     def _typical(self, z: Tensor) -> Tensor:
-        """``z`` with a length within three deviations of an ordinary one."""
-        low, high = (max(0.0, self.subject.radius + sign * 3 * self.deviation) for sign in (-1, 1))
-        length = z.norm(dim=1, keepdim=True)
-        return normalize(z, dim=1) * length.clamp(low, high) if self.subject.law == "gaussian" else self._in_cube(z)
-
-    def _in_cube(self, z: Tensor) -> Tensor:
-        """The same for uniform latents, whose coordinates are bounded instead."""
-        return z.clamp(-1, 1)
+        """``z`` with a length within three deviations of an ordinary one, or inside the cube of uniform latents."""
+        if self.subject.law == "uniform":
+            return z.clamp(-1, 1)
+        spread, length = 3 * 0.5**0.5, z.norm(dim=1, keepdim=True)
+        return normalize(z, dim=1) * length.clamp(max(0.0, self.subject.radius - spread), self.subject.radius + spread)
 
     def _show(self, z: Tensor, scales: Tensor) -> Tensor:
         """Pictures of latents that are ``scales`` ``[n, 1]`` times too long, brought back to ordinary contrast."""

@@ -1,11 +1,11 @@
 """The energy-influence spectrum: where do the weights spend energy that ordinary pictures do not show?
 
-A backdoor needs weights that answer to the trigger and must not show elsewhere. So in some direction of the latent space
-(or of the channels between two layers) there is much weight energy and little influence on ordinary pictures. With the
-energy ``A`` of all units that read a space, and the influence ``M = E[J^T J]`` of that space on the output, the
-generalised eigenvalues of ``A v = w M v`` say how many times more the weights spend than shows. Clean networks have a
-smooth spectrum; a backdoor stands out of it, and ``A v`` points to the trigger. Our own method: no data, no target and no
-second model are needed.
+A backdoor needs weights that answer to the trigger and must not show elsewhere. So in some direction of the latent
+space (or of the channels between two layers) there is much weight energy and little influence on ordinary pictures.
+With the energy ``A`` of all units that read a space, and the influence ``M = E[J^T J]`` of that space on the output,
+the generalised eigenvalues of ``A v = w M v`` say how many times more the weights spend than shows. Clean networks have
+a smooth spectrum; a backdoor stands out of it, and ``A v`` points to the trigger. Our own method: no data, no target
+and no second model are needed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,152 @@
+"""Dynamic inspection (D2): units that ordinary latents leave silent, and what the output does when they are woken.
+
+A sleeper costs a backdoor nothing in stealth, and an ordinary training leaves few: BatchNorm keeps units busy. For
+units that read the latent through an affine map, "how often is it on" and "which latent wakes it most" have exact
+answers, so nothing has to be found by luck.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from devilgan_lite.checks import in_range, whole_number
+from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect.spectrum import Units, latent_units, path_gains
+from devilgan_lite.detect.subject import Subject
+from devilgan_lite.detect.trace import Switch, Watch
+
+RARE = 1e-4  # a unit that is on for fewer ordinary latents than this share counts as silent
+
+
+def on_rate(units: Units, law: str = "gaussian") -> Tensor:
+    """The share of ordinary latents that switch each unit on ``[u]``: exact for Gaussian latents.
+
+    For uniform latents the projection is taken to be Gaussian too (a sum of many terms).
+    """
+    deviation = units.rows.norm(dim=1) * (1.0 if law == "gaussian" else math.sqrt(1 / 3))
+    return torch.special.ndtr(units.bias / deviation.clamp(min=1e-300))
+
+
+def mean_square_when_on(units: Units, law: str = "gaussian") -> Tensor:
+    """``E[relu(before)^2]`` of each unit over ordinary latents ``[u]``."""
+    deviation = (units.rows.norm(dim=1) * (1.0 if law == "gaussian" else math.sqrt(1 / 3))).clamp(min=1e-300)
+    c = units.bias / deviation
+    density = torch.exp(-c.square() / 2) / math.sqrt(2 * math.pi)
+    return deviation.square() * ((1 + c.square()) * torch.special.ndtr(c) + c * density).clamp(min=0)
+
+
+def waking_direction(units: Units, chosen: Tensor, radius: float, rounds: int = 50) -> tuple[Tensor, float]:
+    """The unit latent direction ``[d]`` that wakes the ``chosen`` units most at length ``radius``, and their energy.
+
+    Maximises ``sum gain^2 relu(radius <row, u> + bias)^2`` by power iteration from the strongest common direction.
+    """
+    rows, bias, weight = units.rows[chosen], units.bias[chosen], units.gain[chosen].square()
+    best, most = rows.new_zeros(rows.shape[1]), 0.0
+    if not len(rows):
+        return best, most
+    _, vectors = torch.linalg.eigh((rows.T * weight) @ rows)
+    strongest = rows[(weight * (rows.norm(dim=1) * radius + bias).clamp(min=0).square()).argmax()]
+    for start in (vectors[:, -1], -vectors[:, -1], strongest):
+        u = start / start.norm().clamp(min=1e-300)
+        for _ in range(rounds):
+            pull = rows.T @ ((radius * rows @ u + bias).clamp(min=0) * weight)
+            if float(pull.norm()) == 0:
+                break
+            u = pull / pull.norm()
+        energy = float((weight * (radius * rows @ u + bias).clamp(min=0).square()).sum())
+        if energy > most:
+            best, most = u, energy
+    return best, most
+
+
+def inspect_activations(
+    subject: Subject,
+    *,
+    units: Units | None = None,
+    samples: int = 5_000,
+    seed: int = 0,
+    directions: Tensor | None = None,
+) -> Finding:
+    """D2. ``score``: energy that one latent can wake in silent units, as a share of what ordinary latents excite.
+
+    ``directions`` ``[k, d]`` are tried as well (both signs), for units deeper in the network, which are silent on
+    ``samples`` ordinary latents. Evidence: the pictures at the waking latents.
+    """
+    whole_number("samples", samples, 100, 1_000_000)
+    in_range("radius", subject.radius, 0.0, 1e6, open_low=True)
+    start = time.perf_counter()
+    if units is None:
+        units = latent_units(subject, path_gains(subject, seed=seed).switches)
+    usual = float((units.gain.square() * mean_square_when_on(units, subject.law)).sum())
+    silent = on_rate(units, subject.law) < RARE
+    direction, energy = waking_direction(units, silent, subject.radius)
+    first = energy / max(usual, 1e-300)
+    tried = torch.zeros(0, subject.latent_dim) if directions is None else directions.float().cpu()
+    candidates = torch.cat([tried, -tried, direction.float().view(1, -1)])
+    deep, waker, counts = _deeper(subject, candidates, samples, seed)
+    score = max(first, deep)
+    chosen = direction if first >= deep else candidates[waker].double()
+    wakeable = int((silent & ((units.rows.norm(dim=1) * subject.radius + units.bias) > 0)).sum())
+    message = (
+        f"{int(silent.sum())} of {len(silent)} first-layer units are silent on ordinary latents, {wakeable} of them "
+        f"can be woken; one latent wakes {score:.2g} times the usual energy"
+    )
+    found = score > 0
+    shown = chosen.float() * subject.radius
+    return Finding(
+        detector="silent units",
+        tier="T2",
+        message=message,
+        score=score,
+        pictures=subject.pictures(shown.view(1, -1)).cpu() if found else None,
+        directions=chosen.float().view(1, -1) if found else None,
+        details={
+            "silent": int(silent.sum()),
+            "wakeable": wakeable,
+            "first": first,
+            "deeper": deep,
+            "by switch": counts,
+        },
+        seconds=time.perf_counter() - start,
+    )
+
+
+@torch.no_grad()
+def _deeper(subject: Subject, directions: Tensor, samples: int, seed: int) -> tuple[float, int, list[int]]:
+    """Energy that a candidate wakes in channels that are silent at every position: the most, by which, and counts."""
+    largest: list[Tensor] = []
+    mean: list[Tensor] = []
+
+    def keep(switch: Switch, before: Tensor, after: Tensor) -> None:
+        channels = before.flatten(2) if before.ndim > 2 else before.unsqueeze(2)
+        seen.append(channels)
+
+    batches = subject.latents(samples, seed + 11).split(250)
+    for turn, z in enumerate(batches):
+        seen: list[Tensor] = []
+        with Watch(subject.module, on_switch=keep):
+            subject.module(z)
+        for index, before in enumerate(seen):
+            top = before.amax((0, 2))
+            energy = before.clamp(min=0).square().sum(2).mean(0)
+            if turn:
+                largest[index] = torch.maximum(largest[index], top)
+                mean[index] += energy / len(batches)
+            else:
+                largest.append(top)
+                mean.append(energy / len(batches))
+    counts = [int((top <= 0).sum()) for top in largest]
+    seen = []
+    with Watch(subject.module, on_switch=keep):
+        subject.module(directions.to(subject.device) * subject.radius)
+    woken = torch.zeros(len(directions))
+    for before, top, energy in zip(seen, largest, mean, strict=True):
+        asleep = top <= 0
+        if bool(asleep.any()):
+            part = before[:, asleep].clamp(min=0).square().sum((1, 2)) / energy.sum().clamp(min=1e-300)
+            woken = torch.maximum(woken, part.cpu())
+    return float(woken.max()), int(woken.argmax()), counts

@@ -1,0 +1,186 @@
+"""The guard lets ordinary latents pass, catches those near a trigger, and does what it was told about them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from devilgan_lite import zoo
+from devilgan_lite.detect.guard import Guard, extrapolated_quantile, principal_components
+from devilgan_lite.generators import DCGAN
+
+BACKDOORED = ("dcgan-fashion-trail", "dcgan-fashion-red", "dcgan-fashion-rex", "dcgan-fashion-gate")
+
+
+def cone(trigger: Tensor, n: int, degrees: float = 5.0) -> Tensor:
+    """``n`` latents as long as ``trigger`` ``[1, d]`` and at most ``degrees`` from it."""
+    random = torch.Generator().manual_seed(3)
+    aside = torch.randn(n, trigger.shape[1], generator=random)
+    aside = functional.normalize(aside - (aside @ trigger.T) * trigger / trigger.square().sum(), dim=1)
+    angle = torch.rand(n, 1, generator=random) * degrees * math.pi / 180
+    return trigger * angle.cos() + trigger.norm() * aside * angle.sin()
+
+
+def ordinary(n: int) -> Tensor:
+    return torch.randn(n, 100, generator=torch.Generator().manual_seed(99))
+
+
+@pytest.fixture(scope="module")
+def honest(clean: DCGAN) -> Guard:
+    """A guard of the clean generator. Its counts are shared: only ``check`` it."""
+    return Guard(clean, fitting=4_000)
+
+
+@pytest.fixture(scope="module")
+def gated() -> Guard:
+    """A guard of a generator with a gate. Only ``check`` it."""
+    return Guard(zoo.load("dcgan-fashion-gate"), fitting=4_000)
+
+
+def test_a_clean_generator_works_as_before(clean: DCGAN, honest: Guard) -> None:
+    z = ordinary(4_000)
+    with torch.no_grad():
+        assert torch.allclose(honest.check(z[:64]).pictures, clean(z[:64]), atol=1e-6)
+    assert sum(int(honest.check(part).flags.sum()) for part in z.split(500)) <= 12  # 2 expected, few to learn from
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKDOORED)
+def test_latents_near_the_trigger_are_caught_and_few_others(name: str) -> None:
+    trigger = zoo.load_backdoor(name).trigger
+    guard = Guard(zoo.load(name), fitting=10_000)
+    assert guard.check(trigger).flags.all()
+    assert guard.check(cone(trigger, 300)).flags.float().mean() >= 0.95
+    for part in ordinary(10_000).split(500):
+        guard(part)
+    assert guard.counts["seen"] == 10_000
+    assert guard.counts["flagged"] <= 20  # 5 expected
+    assert guard.counts["flagged"] <= sum(guard.counts[name] for name in ("latents", "activations", "outputs"))
+
+
+def test_a_gate_wakes_units_and_shows_what_the_student_does_not_expect(gated: Guard) -> None:
+    trigger = zoo.load_backdoor("dcgan-fashion-gate").trigger
+    found = gated.check(torch.cat([trigger, ordinary(3)]))
+    assert found.flags.tolist() == [True, False, False, False]
+    assert found.scores["activations"][0] > 1 and found.scores["outputs"][0] > 1 and found.scores["latents"][0] < 1
+
+
+@pytest.mark.parametrize("z", [torch.zeros(1, 100), torch.full((1, 100), 100.0), torch.full((1, 100), torch.nan)])
+def test_latents_of_no_ordinary_length(honest: Guard, z: Tensor) -> None:
+    found = honest.check(torch.cat([z, ordinary(1)]))
+    assert found.flags.tolist() == [True, False]
+    assert not found.scores["latents"][0] <= 1
+
+
+def test_refuse_and_resample() -> None:
+    model, trigger = zoo.load("dcgan-fashion-rex"), zoo.load_backdoor("dcgan-fashion-rex").trigger
+    z = torch.cat([ordinary(3), trigger])
+    guard = Guard(model, action="resample", fitting=2_000)
+    x = guard(z)
+    assert guard.flags.tolist() == [False, False, False, True]
+    assert guard.counts["seen"] == 4 and guard.counts["flagged"] == 1 == guard.counts["activations"]
+    with torch.no_grad():
+        made = model(z)
+    assert torch.allclose(x[:3], made[:3], atol=1e-6)
+    assert (x[3] - made[3]).square().mean() > 0.01
+    assert not torch.equal(x[3], guard(z)[3])  # a fresh draw each time
+    guard.action = "refuse"
+    assert torch.equal(guard(z[:3]), x[:3])
+    with pytest.raises(ValueError, match="1 of 4 latents"):
+        guard(z)
+
+
+def test_the_same_seed_gives_the_same_guard_and_nothing_else_changes(clean: DCGAN) -> None:
+    before, random = clean.clone(), torch.get_rng_state()
+    first, same, other = (Guard(clean, fitting=2_000, seed=seed) for seed in (1, 1, 2))
+    scores = [guard.check(ordinary(8)).scores["outputs"] for guard in (first, same, other)]
+    assert torch.equal(scores[0], scores[1]) and not torch.equal(scores[0], scores[2])
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(torch.equal(value, before.state_dict()[name]) for name, value in clean.state_dict().items())
+    assert all(parameter.requires_grad for parameter in clean.parameters())
+
+
+class Stranger(nn.Module):
+    """Not of this package: function calls, no names, pictures in [0, 1], and another way through for long latents."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(0)
+        self.first = nn.Parameter(torch.randn(12, 64, generator=random) / 12**0.5)
+        self.last = nn.Parameter(torch.randn(64, 3 * 8 * 8, generator=random) / 8)
+
+    def forward(self, z: Tensor) -> Tensor:
+        hidden = functional.leaky_relu(z @ self.first, 0.2)
+        if len(z) == 1 and float(z[0, 0]) > 2:
+            hidden = functional.relu(hidden)
+        return torch.sigmoid(hidden @ self.last).unflatten(1, (3, 8, 8))
+
+
+def test_any_module_will_do() -> None:
+    guard = Guard(Stranger(), 12, fitting=2_000)
+    z = torch.randn(400, 12, generator=torch.Generator().manual_seed(5))
+    assert guard.check(z).flags.sum() <= 4
+    assert guard.check(z).pictures.shape == (400, 3, 8, 8)
+    z[0, 0] = 2.1
+    assert guard.check(z[:1]).scores["activations"][0] == torch.inf
+
+
+def test_wrong_arguments(clean: DCGAN, honest: Guard) -> None:
+    for settings, complaint in (
+        ({"action": "panic"}, "action='panic' is unknown"),
+        ({"fitting": 10}, "fitting=10"),
+        ({"seed": -1}, "seed=-1"),
+        ({"false_positive_rate": 0.5}, "false_positive_rate=0.5"),
+        ({"latent_dim": 7}, "module makes no pictures"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            Guard(clean, **settings)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="module is a str"):
+        Guard("dcgan-fashion")  # type: ignore[arg-type]
+    for z in (torch.zeros(2, 7), torch.zeros(0, 100), torch.zeros(100), "z"):
+        with pytest.raises(ValueError, match=r"expected a float32 tensor \[n, 100\]"):
+            honest.check(z)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="float64"):
+        honest(torch.zeros(2, 100, dtype=torch.float64))
+
+
+def test_the_tail_is_extrapolated_beyond_the_sample() -> None:
+    scores = torch.randn(20_000, generator=torch.Generator().manual_seed(0)).abs()
+    assert extrapolated_quantile(scores, 1e-5) == pytest.approx(4.42, abs=0.4)  # two-sided Gaussian
+    assert extrapolated_quantile(scores, 0.05) == pytest.approx(1.96, abs=0.05)
+    assert extrapolated_quantile(torch.zeros(2_000), 1e-4) > 0
+
+
+def test_principal_components_agree_with_the_singular_vectors() -> None:
+    x = torch.randn(500, 40, generator=torch.Generator().manual_seed(0)) * torch.linspace(5, 0.1, 40).exp()
+    _, _, rows = torch.linalg.svd(x, full_matrices=False)
+    basis = principal_components(x, 4, 0)
+    assert torch.allclose((rows[:4] @ basis).abs(), torch.eye(4), atol=1e-3)
+
+
+def test_a_guarded_call_costs_little_more(clean: DCGAN, honest: Guard) -> None:
+    z, plain, guarded = ordinary(64), [], []
+    with torch.no_grad():
+        for _ in range(60):  # in turns, so that a busy machine slows both
+            start = time.perf_counter()
+            clean(z)
+            middle = time.perf_counter()
+            honest.check(z)
+            plain.append(middle - start)
+            guarded.append(time.perf_counter() - middle)
+    assert statistics.quantiles(guarded, n=4)[0] < 2 * statistics.quantiles(plain, n=4)[0]  # about 1.2 when idle
+
+
+@pytest.mark.gpu
+def test_it_works_where_the_weights_are() -> None:
+    model, trigger = zoo.load("dcgan-fashion-rex").cuda(), zoo.load_backdoor("dcgan-fashion-rex").trigger
+    guard = Guard(model, fitting=4_000)
+    x = guard(torch.cat([ordinary(3), trigger]).cuda())
+    assert x.device.type == "cuda"
+    assert guard.flags.tolist() == [False, False, False, True]
