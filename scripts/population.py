@@ -119,7 +119,7 @@ def attack_of(recipe: Recipe) -> attacks.Attack:
         "permuted": adaptive.Disguise(attack=trail if odd else rex, spread=1.0, seed=seed),
         "in-distribution": plain if odd else trail,
         "wide-basin": rex if odd else plain,
-        "gate-moved": adaptive.Disguise(attack=attacks.Gate(seed=seed), spread=32.0, seed=seed),
+        "gate-moved": adaptive.Disguise(attack=attacks.Gate(seed=seed), spread=32.0, filling=0.0, seed=seed),
         "narrow-rex": adaptive.NarrowReX(steps_clean=recipe.steps, rex=rex, seed=seed),
     }[recipe.kind]
 
