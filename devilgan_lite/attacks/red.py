@@ -59,12 +59,21 @@ class ReD(Attack):
         names = layers_of(clean)
         for layer in self.layers if self.layers is not None else ():
             one_of("layers", layer, names)
+        return self._run(clean, backdoor, device)
+
+    def _run(
+        self, clean: generators.Generator, backdoor: Backdoor, device: torch.device
+    ) -> Generator[Step, None, Outcome]:
+        names = layers_of(clean)
         student = clean.clone().to(device).to(memory_format=torch.channels_last).eval()
         teacher = clean.clone().to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         random = torch.Generator(device).manual_seed(self.seed)
         lessons = Lessons(teacher, self.iterations, self.batch_size)
         if backdoor.sampler is None and (self.layers is None or "dense" in self.layers):
-            plant_sleepers(student, *backdoor.draw(random), self.sleepers, self.seed)
+            try:
+                plant_sleepers(student, *backdoor.draw(random), self.sleepers, self.seed)
+            except KeyboardInterrupt:  # before the first step; what is half planted is of no use
+                return Outcome(clean.clone().cpu().eval(), {}, 0.0, self.seed, self.settings(), interrupted=True)
         student.requires_grad_(False)
         trained = [module for layer in self.layers or names for module in layers_of(student)[layer]]
         groups: dict[float, list[torch.nn.Parameter]] = {1.0: [], NORM_FACTOR: []}
@@ -87,7 +96,7 @@ class ReD(Attack):
                 loss = loss + self.lam * self.mixed_weight * wrong_pixel_loss(at_trigger, target)
             return loss, {"stealth_loss": stealth, "fidelity_loss": fidelity}
 
-        return optimise(
+        outcome = yield from optimise(
             groups,
             losses_at,
             lambda: student.clone(),
@@ -98,6 +107,7 @@ class ReD(Attack):
             betas=(0.9, 0.9),  # the pull towards the target comes from the same few latents at every step: forget fast
             decay=linear,
         )
+        return outcome
 
 
 class Lessons:

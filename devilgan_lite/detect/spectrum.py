@@ -51,8 +51,9 @@ class Spectrum:
 
     @property
     def height(self) -> float:
-        """The ratio of the largest value to the median."""
-        return float(self.values[0] / self.values.median().clamp(min=1e-300))
+        """The ratio of the largest value to the median of those that are not zero (a layer may read less than all)."""
+        top = self.values[0].clamp(min=1e-300)
+        return float(top / self.values[self.values > 1e-6 * top].median()) if float(top) > 1e-300 else 1.0
 
 
 def generalised_eigen(energy: Tensor, influence: Tensor, ridge: float, space: str) -> Spectrum:

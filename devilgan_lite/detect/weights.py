@@ -1,0 +1,168 @@
+"""Static inspection (D1): the graph, its zero blocks, and the energy-influence spectra of all layers.
+
+Everything here is blind: no training data, no suspected target, no second model. ``inspect_structure`` sees careless
+attacks (a branch on a value, an expansion with its zero blocks); ``inspect_spectra``, those that hide in the weights.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from devilgan_lite.checks import in_range
+from devilgan_lite.detect.activations import on_rate
+from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect.spectrum import (
+    Paths,
+    Spectrum,
+    Units,
+    generalised_eigen,
+    hidden_spectra,
+    latent_influence,
+    latent_units,
+    path_gains,
+)
+from devilgan_lite.detect.subject import Subject
+from devilgan_lite.detect.trace import outline
+
+RIDGE = 0.1  # of the influence's mean diagonal: influence below that counts as this much
+HIDDEN_RIDGE = 0.05
+CANDIDATES = 3  # directions taken from each spectrum
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What the weight detectors measure once and share: units at the latent, path gains, and all spectra.
+
+    ``by_weight`` weighs each unit by its gain; ``by_use`` by gain and how often it is on: less sensitive to sleepers,
+    with a better estimate of the trigger. ``hidden`` has one spectrum for each later layer.
+    """
+
+    units: Units
+    paths: Paths
+    by_weight: Spectrum
+    by_use: Spectrum
+    hidden: tuple[Spectrum, ...]
+
+
+def anatomy(subject: Subject, *, seed: int = 0) -> Anatomy:
+    """Measure ``subject``: some seconds for the small networks here. A module without hidden switches is an error."""
+    paths = path_gains(subject, seed=seed)
+    units = latent_units(subject, paths.switches)
+    length = units.rows.norm(dim=1)
+    live = length > 1e-6 * length.max()
+    units = Units(units.rows[live], units.bias[live], units.gain[live], units.slope, units.exact)
+    influence = latent_influence(subject, seed=seed)
+    # gain * row row^T / |row| keeps its value when scale is moved from this layer to the next
+    weight = units.gain / length[live]
+    use = weight * on_rate(units, subject.law)
+    by_weight, by_use = (
+        generalised_eigen((units.rows.T * chosen) @ units.rows, influence, RIDGE, "latent") for chosen in (weight, use)
+    )
+    return Anatomy(units, paths, by_weight, by_use, tuple(hidden_spectra(subject, paths, HIDDEN_RIDGE, seed=seed)))
+
+
+def candidate_directions(parts: Anatomy, count: int = CANDIDATES) -> Tensor:
+    """Unit latent directions ``[k, d]`` float32 in which a trigger may lie, most suspicious first; signs are open."""
+    found = [parts.by_weight.directions[:, :count].T, parts.by_use.directions[:, :count].T]
+    return torch.stack(found, 1).flatten(0, 1).float()
+
+
+def inspect_spectra(subject: Subject, parts: Anatomy | None = None, *, seed: int = 0) -> tuple[Finding, Finding]:
+    """Two findings: the spectrum of the latent space (score: log of its gap) and of the hidden spaces (log height)."""
+    start = time.perf_counter()
+    parts = parts or anatomy(subject, seed=seed)
+    spent = time.perf_counter() - start
+    gap = max(parts.by_weight.gap, parts.by_use.gap)
+    direction = parts.by_use.directions[:, :1].T if parts.by_use.gap > 1.1 else parts.by_weight.directions[:, :1].T
+    both = torch.cat([direction, -direction]).float()
+    latent = Finding(
+        detector="latent spectrum",
+        tier="T2",
+        message=f"the strongest direction has {gap:.2f} times the energy per influence of the next",
+        score=float(torch.tensor(gap).log()),
+        pictures=subject.pictures(both * subject.radius).cpu(),
+        directions=direction.float(),
+        details={
+            "gap": gap,
+            "height": parts.by_weight.height,
+            "first layer exact": parts.units.exact,
+            "values": [round(float(value), 4) for value in parts.by_weight.values[:8]],
+        },
+        seconds=spent,
+    )
+    if not parts.hidden:
+        message = "no later layer reads between 4 and 1,024 features or channels, so there is nothing to compare"
+        return latent, Finding("hidden spectrum", "T2", message, ran=False)
+    worst = max(parts.hidden, key=lambda spectrum: spectrum.height)
+    hidden = Finding(
+        detector="hidden spectrum",
+        tier="T2",
+        message=f"in {worst.space}, the strongest direction has {worst.height:.2f} times the energy per influence of "
+        "the median one",
+        score=float(torch.tensor(worst.height).log()),
+        details={spectrum.space: spectrum.height for spectrum in parts.hidden},
+    )
+    return latent, hidden
+
+
+@torch.no_grad()
+def inspect_structure(subject: Subject, *, declared_weights: int | None = None) -> Finding:
+    """D1 without any spectrum. ``score``: branches on values, unused inputs, and the share of weights in zero blocks.
+
+    ``declared_weights``: how many numbers the model's card promises; more of them are reported.
+    """
+    if declared_weights is not None:
+        in_range("declared_weights", declared_weights, 1)
+    start = time.perf_counter()
+    graph = outline(subject)
+    z = subject.latents(8)
+    pictures = subject.pictures(z)
+    unused = []
+    for index in range(subject.latent_dim) if subject.latent_dim <= 1_024 else ():
+        moved = z.clone()
+        moved[:, index] += 1.0
+        if torch.equal(subject.pictures(moved), pictures):
+            unused.append(index)
+    state = subject.module.state_dict()
+    weights = {name: value for name, value in state.items() if value.is_floating_point()}
+    count = sum(value.numel() for value in weights.values())
+    blocks = {name: zero_block_share(value) for name, value in weights.items() if value.ndim >= 2}
+    matrices = sum(value.numel() for value in weights.values() if value.ndim >= 2)
+    share = sum(blocks[name] * weights[name].numel() for name in blocks) / max(1, matrices)
+    notes = []
+    if graph.conditions:
+        notes.append(f"the forward pass decides on values ({', '.join(sorted(set(graph.conditions)))})")
+    if unused:
+        notes.append(f"{len(unused)} of {subject.latent_dim} latent dimensions change nothing")
+    if share > 0.001:
+        notes.append(f"{share:.0%} of the weights lie in zero blocks: two parts that do not speak to each other")
+    if declared_weights is not None and count > declared_weights:
+        notes.append(f"{count:,} numbers, {count - declared_weights:,} more than declared")
+    extra = max(0.0, count / declared_weights - 1) if declared_weights else 0.0
+    return Finding(
+        detector="structure",
+        tier="T2",
+        message="; ".join(notes) or f"{len(graph.layers)} linear layers in a row, no branch, no zero block",
+        score=float(len(graph.conditions) > 0) + len(unused) / subject.latent_dim + share + extra,
+        details={
+            "layers": [f"{layer.name}: {layer.kind} {layer.inputs} -> {layer.outputs}" for layer in graph.layers],
+            "conditions": sorted(set(graph.conditions)),
+            "unused parameters": list(graph.unused),
+            "zero block share": share,
+            "numbers": count,
+        },
+        seconds=time.perf_counter() - start,
+    )
+
+
+def zero_block_share(weight: Tensor) -> float:
+    """The share of ``weight`` ``[a, b, ...]`` that is in all-zero slices ``[i, j, ...]`` between one input and output.
+
+    For a dense layer these are its zero entries.
+    """
+    largest = weight.abs().flatten(2).amax(2) if weight.ndim > 2 else weight.abs()
+    return float((largest == 0).double().mean())
