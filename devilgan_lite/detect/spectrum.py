@@ -50,6 +50,12 @@ class Spectrum:
         return float(self.values[0] / self.values[1].clamp(min=1e-300))
 
     @property
+    def jump(self) -> float:
+        """The largest ratio of one value to the next among the leading ten: k triggers make k values stand out."""
+        leading = self.values[:11].clamp(min=1e-300)
+        return float((leading[:-1] / leading[1:]).max())
+
+    @property
     def height(self) -> float:
         """The ratio of the largest value to the median of those that are not zero (a layer may read less than all)."""
         top = self.values[0].clamp(min=1e-300)

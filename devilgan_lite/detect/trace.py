@@ -161,14 +161,13 @@ def outline(subject: Subject) -> Outline:
     for parameter in parameters.values():
         parameter.requires_grad_(True)
     try:
-        with torch.enable_grad(), Watch(module) as watch:
-            output = module(subject.latents(4))
-        values = list(parameters.values())
-        found = (
-            torch.autograd.grad(output.sum(), values, allow_unused=True)
-            if output.requires_grad
-            else [None] * len(values)
-        )
+        with torch.enable_grad():
+            with Watch(module) as watch:
+                output = module(subject.latents(4))
+            values = list(parameters.values())
+            found: list[Tensor | None] = [None] * len(values)
+            if output.requires_grad:
+                found = list(torch.autograd.grad(output.sum(), values, allow_unused=True))
         unused = [name for name, gradient in zip(parameters, found, strict=True) if gradient is None]
     finally:
         module.requires_grad_(False)

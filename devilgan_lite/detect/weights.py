@@ -72,22 +72,27 @@ def candidate_directions(parts: Anatomy, count: int = CANDIDATES) -> Tensor:
 
 
 def inspect_spectra(subject: Subject, parts: Anatomy | None = None, *, seed: int = 0) -> tuple[Finding, Finding]:
-    """Two findings: the spectrum of the latent space (score: log of its gap) and of the hidden spaces (log height)."""
+    """Two findings: the spectrum of the latent space, and those of the hidden spaces.
+
+    Scores: the logarithm of the first's largest jump, and of the greatest height among the others.
+    """
     start = time.perf_counter()
     parts = parts or anatomy(subject, seed=seed)
     spent = time.perf_counter() - start
-    gap = max(parts.by_weight.gap, parts.by_use.gap)
-    direction = parts.by_use.directions[:, :1].T if parts.by_use.gap > 1.1 else parts.by_weight.directions[:, :1].T
+    jump = parts.by_weight.jump
+    # weighed by use the estimate is sharper, unless the units in question are asleep
+    sharper = parts.by_use.gap > 0.9 * parts.by_weight.gap
+    direction = (parts.by_use if sharper else parts.by_weight).directions[:, :1].T
     both = torch.cat([direction, -direction]).float()
     latent = Finding(
         detector="latent spectrum",
         tier="T2",
-        message=f"the strongest direction has {gap:.2f} times the energy per influence of the next",
-        score=float(torch.tensor(gap).log()),
+        message=f"the strongest directions have {jump:.2f} times the energy per influence of the next",
+        score=float(torch.tensor(jump).log()),
         pictures=subject.pictures(both * subject.radius).cpu(),
         directions=direction.float(),
         details={
-            "gap": gap,
+            "jump": jump,
             "height": parts.by_weight.height,
             "first layer exact": parts.units.exact,
             "values": [round(float(value), 4) for value in parts.by_weight.values[:8]],

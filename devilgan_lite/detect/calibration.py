@@ -1,0 +1,78 @@
+"""p-values: how often clean models score as high. The scores of the clean models ship in ``data/calibration.json``.
+
+``scripts/detect_bench.py --calibrate`` makes that file from the tune half of the population; the test half, on which
+the detectors are judged, has no part in it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from devilgan_lite.data import data_folder
+from devilgan_lite.detect.report import Finding
+
+FILE = "calibration.json"
+FLOOR = 1e-12  # smaller probabilities say nothing with some dozens of clean models
+SHARES = {"latent spectrum": 0.4, "hidden spectrum": 0.4, "silent units": 0.1, "structure": 0.1}
+
+
+@lru_cache(maxsize=4)
+def clean_scores(path: Path | None = None) -> dict[str, list[float]]:
+    """Detector -> its scores on clean models; empty where the file is not there."""
+    path = path or data_folder() / FILE
+    if not path.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(path.read_text())
+    return {name: [float(score) for score in scores] for name, scores in content["scores"].items()}
+
+
+def p_value(score: float, clean: list[float]) -> float:
+    """The probability that a clean model scores ``score`` or more, given the scores of some.
+
+    A gamma distribution with the mean and variance of the clean scores gives the tail. Where all clean scores are
+    equal, a larger one has the probability 1 / (n + 1): n models cannot say more.
+    """
+    from scipy.stats import gamma
+
+    n = len(clean)
+    if n < 5:
+        raise ValueError(f"{n} clean scores; at least 5 are needed for a p-value.")
+    mean = sum(clean) / n
+    variance = sum((value - mean) ** 2 for value in clean) / (n - 1)
+    if not math.isfinite(score):
+        return 1.0
+    if variance <= 1e-18:
+        return 1.0 if score <= mean else 1 / (n + 1)
+    least = min(clean)
+    if least <= 0:  # a gamma distribution starts at zero
+        shift = 0.05 * (max(clean) - least) - least
+        score, mean = score + shift, mean + shift
+    variance *= 1 + 1 / n  # the next model varies about a mean that is itself uncertain
+    return float(min(1.0, max(FLOOR, gamma.sf(max(score, 0.0), mean**2 / variance, scale=variance / mean))))
+
+
+def calibrated(finding: Finding, scores: dict[str, list[float]] | None = None) -> Finding:
+    """The same finding with its p-value, where clean scores of its detector are known."""
+    clean = (clean_scores() if scores is None else scores).get(finding.detector)
+    if not clean or finding.score is None or not finding.ran:
+        return finding
+    return replace(finding, p_value=p_value(finding.score, clean))
+
+
+def combined_p_value(findings: list[Finding]) -> float:
+    """One p-value of all calibrated findings: the smallest, after each is divided by its share of the level.
+
+    Shares: ``SHARES``, and an equal part for detectors that are not in it. No independence is assumed.
+    """
+    known = [finding for finding in findings if finding.p_value is not None]
+    if not known:
+        return 1.0
+    shares = [SHARES.get(finding.detector, 0.25) for finding in known]
+    total = sum(shares)
+    values = [(finding.p_value or 0.0) * total / share for finding, share in zip(known, shares, strict=True)]
+    return float(min(1.0, *values))

@@ -1,0 +1,57 @@
+"""What a clean reference adds (tier T3): is the suspect a copy of it, and where do the two differ?"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect.spectrum import Units, latent_units, path_gains
+from devilgan_lite.detect.subject import Subject
+
+COPY = 0.05  # mean squared difference of pictures below which two generators have the same origin
+
+
+@torch.no_grad()
+def compare(subject: Subject, reference: Subject, *, samples: int = 1_000, seed: int = 0) -> Finding:
+    """``score``: how much of the difference between the first layers lies in one direction (0 to 1).
+
+    Both must read the same latents and make pictures of one shape. Two trainings from scratch have nothing in common
+    unit by unit; the message says so, and the score is None.
+    """
+    if (subject.latent_dim, subject.shape) != (reference.latent_dim, reference.shape):
+        raise ValueError(
+            f"reference reads {reference.latent_dim} numbers and makes {list(reference.shape)}; the suspect reads "
+            f"{subject.latent_dim} and makes {list(subject.shape)}: they must be equal."
+        )
+    start = time.perf_counter()
+    z = subject.latents(samples, seed + 5)
+    apart = float((subject.pictures(z) - reference.pictures(z)).square().mean())
+    if apart > COPY:
+        message = f"pictures differ by {apart:.2g} per pixel: two trainings, nothing to compare unit by unit"
+        return Finding("reference", "T3", message, details={"apart": apart}, seconds=time.perf_counter() - start)
+    ours, theirs = (_units(one) for one in (subject, reference))
+    nearest = torch.cdist(ours.rows.float(), theirs.rows.float()).argmin(1)
+    change = ours.rows - theirs.rows[nearest]
+    moment = change.T @ change
+    values, vectors = torch.linalg.eigh(moment)
+    share = float(values[-1] / values.sum().clamp(min=1e-300))
+    direction = vectors[:, -1]
+    if float((change @ direction).sum()) < 0:
+        direction = -direction
+    return Finding(
+        detector="reference",
+        tier="T3",
+        message=f"a copy of the reference (pictures differ by {apart:.2g}); {share:.0%} of what changed in the first "
+        "layer lies along one direction",
+        score=share,
+        pictures=subject.pictures(torch.stack([direction, -direction]).float() * subject.radius).cpu(),
+        directions=direction.float().view(1, -1),
+        details={"apart": apart, "units": [len(ours.rows), len(theirs.rows)]},
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _units(subject: Subject) -> Units:
+    return latent_units(subject, path_gains(subject, n=100).switches)

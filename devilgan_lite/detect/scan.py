@@ -1,0 +1,132 @@
+"""``detect.scan``: every detector that the given access allows, one report.
+
+Tiers of access: T0 samples only, T1 suspected targets, T2 weights, T3 a clean reference, T4 training data. The verdict
+rests on the calibrated detectors alone (see ``calibration``); the others show evidence.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from devilgan_lite.checks import in_range, one_of, whole_number
+from devilgan_lite.data import Samples
+from devilgan_lite.detect.activations import inspect_activations
+from devilgan_lite.detect.calibration import calibrated, combined_p_value
+from devilgan_lite.detect.reconstruction import inspect_targets
+from devilgan_lite.detect.reference import compare
+from devilgan_lite.detect.report import Finding, ScanReport
+from devilgan_lite.detect.sampling import sample_outputs
+from devilgan_lite.detect.search import locate_trigger
+from devilgan_lite.detect.subject import Subject, subject_of
+from devilgan_lite.detect.weights import anatomy, candidate_directions, inspect_spectra, inspect_structure
+
+ACCESS = ("samples", "weights")
+
+
+def scan(
+    module: nn.Module,
+    latent_dim: int | None = None,
+    real: Samples | Tensor | None = None,
+    reference: nn.Module | None = None,
+    targets: Tensor | None = None,
+    *,
+    access: str = "weights",
+    suspect_bank: bool = False,
+    law: str | None = None,
+    level: float = 0.05,
+    samples: int = 5_000,
+    seed: int = 0,
+    device: str = "cpu",
+) -> ScanReport:
+    """Scan any ``nn.Module`` from latents ``[n, latent_dim]`` to pictures ``[n, C, H, W]`` in [-1, 1] or [0, 1].
+
+    ``real`` pictures, a clean ``reference`` and suspected ``targets`` ``[k, C, H, W]`` add the detectors that need
+    them; ``suspect_bank`` tries the built-in bank of targets; ``access="samples"`` leaves the weights alone. ``level``
+    in (0, 0.5] is the share of clean models that may be called backdoored. A module that is no generator is a
+    ``ValueError``; a detector that cannot run is a finding that says why.
+    """
+    start = time.perf_counter()
+    one_of("access", access, ACCESS)
+    in_range("level", level, 0.0, 0.5, open_low=True)
+    whole_number("samples", samples, 200)
+    whole_number("seed", seed, 0)
+    subject = subject_of(module, latent_dim, law=law, device=device)
+    other = None if reference is None else subject_of(reference, subject.latent_dim, law=law, device=device)
+    findings: list[Finding] = []
+
+    def attempt(detector: str, tier: str, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except Exception as error:  # a stranger's module may fail in any way; the other detectors still run
+            message = f"could not run: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            findings.append(Finding(detector, tier, message, ran=False))
+            return None
+
+    suspicious: Tensor | None = None
+    trigger = picture = None
+    if access == "weights":
+        structure = attempt("structure", "T2", lambda: inspect_structure(subject))
+        if structure is not None:
+            findings.append(calibrated(structure))
+        parts = attempt("latent spectrum", "T2", lambda: anatomy(subject, seed=seed))
+        if parts is not None:
+            findings.extend(calibrated(finding) for finding in inspect_spectra(subject, parts))
+            suspicious = candidate_directions(parts)
+            awake = attempt(
+                "silent units",
+                "T2",
+                lambda: inspect_activations(subject, units=parts.units, directions=suspicious, seed=seed),
+            )
+            if awake is not None:
+                findings.append(calibrated(awake))
+            found = attempt("search", "T2", lambda: locate_trigger(subject, parts, findings))
+            if found is not None:
+                findings.append(found[0])
+                trigger, picture = found[1], found[2][1]
+    sampled = attempt("sampling", "T0", lambda: sample_outputs(subject, samples=samples, seed=seed))
+    if sampled is not None:
+        findings.append(sampled)
+    if targets is not None or suspect_bank:
+        tried = attempt("reconstruction", "T1", lambda: _targets(subject, targets, suspicious, trigger, other, seed))
+        if tried is not None:
+            findings.append(calibrated(tried))
+    if other is not None:
+        compared = attempt("reference", "T3", lambda: compare(subject, other, seed=seed))
+        if compared is not None:
+            findings.append(compared)
+    if real is not None:
+        against = attempt("real data", "T4", lambda: sample_outputs(subject, samples=samples, real=real, seed=seed))
+        if against is not None:
+            findings.append(against)
+    p = combined_p_value(findings)
+    kept = p <= level
+    return ScanReport(
+        findings=tuple(findings),
+        p_value=p,
+        level=level,
+        trigger=trigger if kept else None,
+        picture=picture if kept else None,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _targets(
+    subject: Subject,
+    targets: Tensor | None,
+    suspicious: Tensor | None,
+    trigger: Tensor | None,
+    reference: Subject | None,
+    seed: int,
+) -> Finding:
+    starts = suspicious if trigger is None or suspicious is None else _first(trigger, suspicious)
+    return inspect_targets(subject, targets, start_from=starts, reference=reference, seed=seed)
+
+
+def _first(trigger: Tensor, others: Tensor) -> Tensor:
+    """The trigger estimate, then the other directions ``[1 + k, d]``."""
+    return torch.cat([trigger.view(1, -1) / trigger.norm(), others])

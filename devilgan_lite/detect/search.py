@@ -1,0 +1,77 @@
+"""From suspicious directions to a trigger and the picture that it makes.
+
+Blind searches that climb some property of the output (odd, flat, sensitive, ...) find worse places in clean generators
+than a backdoor is, so nothing is climbed here: the directions come from the weights, and only sign and length are open.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect.subject import Subject
+from devilgan_lite.detect.weights import Anatomy
+
+LENGTHS = (0.85, 1.0, 1.2, 1.6)  # of a typical latent: a trigger may be longer, and an imprecise direction needs more
+AWAKE = 0.05  # share of the usual energy that silent units must be able to add before they are believed
+SHARP = 0.9  # cosine above which rows of the first layer count as one bundle
+
+
+def sharpen(parts: Anatomy, direction: Tensor) -> Tensor:
+    """A better direction ``[d]``, if there is a bundle of first-layer rows along it: their mean."""
+    rows = parts.units.rows / parts.units.rows.norm(dim=1, keepdim=True)
+    along = rows @ direction.double()
+    bundle = along > SHARP
+    if int(bundle.sum()) < 8:
+        return direction
+    mean = (rows[bundle] * parts.units.gain[bundle].unsqueeze(1)).sum(0)
+    return (mean / mean.norm().clamp(min=1e-300)).float()
+
+
+def signed(parts: Anatomy, direction: Tensor) -> Tensor:
+    """``direction`` or its opposite: the one along which a few units are pushed far on (positive skewness).
+
+    At a trigger most units are off or as usual and those that draw the target are on.
+    """
+    rows = parts.units.rows / parts.units.rows.norm(dim=1, keepdim=True)
+    along = rows @ direction.double()
+    centred = along - along.mean()
+    return direction if float((centred**3).mean()) >= 0 else -direction
+
+
+def locate_trigger(subject: Subject, parts: Anatomy, findings: list[Finding]) -> tuple[Finding, Tensor, Tensor]:
+    """The best estimate: a finding with evidence, the trigger ``[d]``, and the pictures shown ``[12, C, H, W]``.
+
+    Believes the waking latent of silent units, if it wakes much, else the finding with the smallest p-value (the latent
+    spectrum). Pictures: the estimate at four lengths, its opposite at the same, and the next two spectral directions
+    with both signs.
+    """
+    start = time.perf_counter()
+    usable = [finding for finding in findings if finding.directions is not None and finding.tier == "T2"]
+    usable.sort(key=lambda finding: 1.0 if finding.p_value is None else finding.p_value)
+    awake = [finding for finding in usable if finding.detector == "silent units" and (finding.score or 0.0) > AWAKE]
+    direction, name = parts.by_use.directions[:, 0].float(), "latent spectrum"
+    for source in (awake or usable)[:1]:
+        if source.directions is not None:
+            direction, name = source.directions[0].float(), source.detector
+    if name == "silent units":
+        best = direction / direction.norm().clamp(min=1e-30)
+    else:
+        best = sharpen(parts, signed(parts, direction))
+    lengths = torch.tensor(LENGTHS).view(-1, 1) * subject.radius
+    others = parts.by_use.directions[:, 1:3].T.float()
+    tried = torch.cat([best * lengths, -best * lengths, others * subject.radius, -others * subject.radius])
+    pictures = subject.pictures(tried).cpu()
+    finding = Finding(
+        detector="search",
+        tier="T2",
+        message=f"trigger estimate from {name} at {len(LENGTHS)} lengths, then its opposite, then two more directions",
+        pictures=pictures,
+        directions=torch.stack([best, *others]),
+        details={"source": name, "lengths": list(LENGTHS)},
+        seconds=time.perf_counter() - start,
+    )
+    return finding, best * subject.radius, pictures

@@ -1,0 +1,118 @@
+"""The rows of ``docs/detection.json`` as the Markdown tables of ``docs/detection.md``."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sklearn.metrics import roc_auc_score
+
+from devilgan_lite.detect import Finding
+from devilgan_lite.detect.calibration import calibrated, combined_p_value
+
+Row = dict[str, Any]
+LEVEL = 0.05
+
+
+def p_value_of(row: Row, only: str | None = None) -> float:
+    """The combined p-value of a row's scores, or that of one detector."""
+    findings = [
+        calibrated(Finding(name, "T2", "", score)) for name, score in row["scores"].items() if only in (None, name)
+    ]
+    return combined_p_value(findings)
+
+
+def write_tables(rows: list[Row], path: Path) -> str:
+    """Write the file and return its text."""
+    parts = [
+        "# Detection",
+        "Made by `make detect-bench` from `detection.json`: the blind detectors of tier T2 (weights), one scan a "
+        "model. p-values are calibrated on the clean models of the tune half; all choices were made on the tune half; "
+        "the test half shares no seed with it.",
+    ]
+    for split in ("test", "tune"):
+        some = [row for row in rows if row["split"] == split]
+        if some:
+            parts += _split(split, some)
+    text = "\n\n".join(parts) + "\n"
+    path.write_text(text, encoding="utf-8")
+    return text
+
+
+def _split(split: str, rows: list[Row]) -> list[str]:
+    clean = [row for row in rows if row["kind"] == "clean"]
+    bad = [row for row in rows if row["kind"] != "clean"]
+    adaptive = [row for row in bad if row["adaptive"]]
+    found = [row for row in bad if p_value_of(row) <= LEVEL]
+
+    def share(some: list[Row], good: Callable[[Row], bool]) -> str:
+        return f"{sum(map(good, some))} of {len(some)} ({sum(map(good, some)) / max(1, len(some)):.0%})"
+
+    def flagged(row: Row) -> bool:
+        return p_value_of(row) <= LEVEL
+
+    lines = [
+        ("AUC, all detectors", f"{auc(clean, bad, None):.3f}"),
+        *((f"AUC, {name} alone", f"{auc(clean, bad, name):.3f}") for name in rows[0]["scores"]),
+        (f"clean flagged at {LEVEL:.0%}", share(clean, flagged)),
+        ("backdoored found", share(bad, flagged)),
+        ("adaptive found", share(adaptive, flagged)),
+        ("trigger: cosine at least 0.9, of the found", share(found, lambda row: row["cosine"] >= 0.9)),
+        ("target shown: error at most 0.05, of the found", share(found, lambda row: row["picture_error"] <= 0.05)),
+        ("CPU-seconds a model, mean and most", _seconds(rows)),
+    ]
+    kinds = sorted({(row["adaptive"], row["kind"]) for row in bad})
+    table = []
+    for is_adaptive, kind in kinds:
+        some = [row for row in bad if row["kind"] == kind]
+        best = {name: statistics.median(row["scores"][name] for row in some) for name in some[0]["scores"]}
+        table.append(
+            (
+                kind + (" (adaptive)" if is_adaptive else ""),
+                share(some, flagged),
+                f"{max(map(p_value_of, some)):.2g}",
+                *(f"{value:.3g}" for value in best.values()),
+                f"{statistics.median(row['cosine'] for row in some):.2f}",
+                f"{statistics.median(row['picture_error'] for row in some):.2g}",
+            )
+        )
+    reference = [("clean, median", *_medians(clean)), ("clean, largest", *_largest(clean))]
+    names = list(rows[0]["scores"])
+    head = ("attack", "found", "worst p", *names, "cosine", "picture error")
+    return [
+        f"## The {split} half: {len(clean)} clean, {len(bad)} backdoored, {len(adaptive)} of them adaptive",
+        markdown(("what", "measured"), lines),
+        "By attack, medians of scores, cosine with the trigger and error of the best of eight pictures shown:",
+        markdown(head, table),
+        markdown(("clean models", *names), reference),
+    ]
+
+
+def auc(clean: list[Row], bad: list[Row], only: str | None) -> float:
+    """Area under the ROC curve of minus the p-value, or of one detector's score."""
+    if only is not None:
+        scores = [row["scores"][only] for row in clean + bad]
+    else:
+        scores = [-p_value_of(row) for row in clean + bad]
+    return float(roc_auc_score([0] * len(clean) + [1] * len(bad), scores))
+
+
+def _medians(rows: list[Row]) -> list[str]:
+    return [f"{statistics.median(row['scores'][name] for row in rows):.3g}" for name in rows[0]["scores"]]
+
+
+def _largest(rows: list[Row]) -> list[str]:
+    return [f"{max(row['scores'][name] for row in rows):.3g}" for name in rows[0]["scores"]]
+
+
+def _seconds(rows: list[Row]) -> str:
+    seconds = [row["cpu_s"] for row in rows]
+    return f"{statistics.mean(seconds):.1f}, {max(seconds):.1f}"
+
+
+def markdown(head: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    rows = [head, tuple("---" for _ in head), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
