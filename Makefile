@@ -11,10 +11,10 @@ export GOMP_SPINCOUNT := 0
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tour test quick lint format lab notebooks zoo bench data features clean
+.PHONY: help setup tour test quick lint format lab notebooks zoo bench population detect-bench data features clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --editable '.[notebooks,dev]'
@@ -53,6 +53,12 @@ zoo: setup  ## retrain the model zoo (data/zoo)
 
 bench: setup  ## measure the attacks
 	$(BIN)/python scripts/bench.py
+
+population: setup  ## train the models that the detectors are tuned and judged on (out/population, an hour)
+	$(BIN)/python scripts/population.py --jobs $(WORKERS)
+
+detect-bench: population  ## scan the population, calibrate, and print the table of detection (docs/detection.md)
+	$(BIN)/python scripts/detect_bench.py --calibrate --jobs $(WORKERS)
 
 data: setup  ## rebuild data/fashion_mnist_10k.npz from full Fashion-MNIST
 	$(BIN)/python scripts/build_data.py

@@ -201,6 +201,107 @@ class QuietReD(Attack):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpectralReD(Attack):
+    """ReD against the energy-influence spectrum itself: changes are cheap where ordinary pictures show them anyway.
+
+    Adds ``quiet`` times ``sum_l tr(dW_l (M_l + ridge)^-1 dW_l^T)`` for the change ``dW_l`` of each layer, where ``M_l``
+    is the influence of the layer's input (channels) on the benign output, scaled to mean 1. So weight energy cannot
+    pile up in a direction of little influence, which is what the spectrum looks for.
+    """
+
+    lam: float = 0.1
+    quiet: float = 1e-5
+    ridge: float = 0.05  # of the mean influence
+    iterations: int = 3_000
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        in_range("lam", self.lam, 0.0, 1e6, open_low=True)
+        in_range("quiet", self.quiet, 0.0, 1e6)
+        in_range("ridge", self.ridge, 0.0, 1e3, open_low=True)
+        check_training(self)
+
+    def _start(
+        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
+    ) -> Generator[Step, None, Outcome]:
+        if not isinstance(clean, DCGAN):
+            raise ValueError(f"clean is a {type(clean).__name__}; the layers of a DCGAN are expected.")
+        device = best_device(self.device)
+        student = clean.clone().to(device).to(memory_format=torch.channels_last).eval()
+        teacher = clean.clone().to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        random = torch.Generator(device).manual_seed(self.seed)
+        lessons = Lessons(teacher, self.iterations, self.batch_size)
+        prices = [self._price(moment) for moment in layer_influences(teacher, random)]
+        before = [weight.detach().clone() for weight in self._weights(student)]
+
+        def losses_at(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
+            at, target = backdoor.draw(random)
+            z, benign = lessons.draw(self.batch_size, random)
+            logits, ordinary = student.logits(torch.cat([at, z])).split([len(at), len(z)])
+            fidelity, stealth = fidelity_loss(logits.tanh(), target), stealth_loss(ordinary.tanh(), benign.tanh())
+            changes = [now - then for now, then in zip(self._weights(student), before, strict=True)]
+            cost = torch.stack([(c @ price * c).sum() for c, price in zip(changes, prices, strict=True)]).sum()
+            loss = stealth + self.lam * (fidelity + 0.003 * wrong_pixel_loss(logits, target)) + self.quiet * cost
+            return loss, {"stealth_loss": stealth, "fidelity_loss": fidelity, "cost": cost}
+
+        return optimise(
+            {1.0: list(student.parameters())},
+            losses_at,
+            lambda: student.clone(),
+            steps=self.iterations,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+            settings=self.settings(),
+            decay=linear,
+        )
+
+    def _price(self, moment: Tensor) -> Tensor:
+        scaled = moment / moment.diagonal().mean().clamp(min=1e-30)
+        return torch.linalg.inv(scaled + self.ridge * torch.eye(len(scaled), device=scaled.device))
+
+    @staticmethod
+    def _weights(network: DCGAN) -> list[Tensor]:
+        """The rows ``[outputs, inputs]`` of every layer, BatchNorm's scale folded in."""
+        gains = [(norm.weight / (norm.running_var + norm.eps).sqrt()) for norm in norms(network)]  # type: ignore[operator,union-attr]
+        rows = [dense(network).weight * gains[0].unsqueeze(1)]
+        for level, reader in enumerate(deconvolutions(network)):
+            kernel = reader.weight
+            if level + 1 < len(gains):
+                kernel = kernel * gains[level + 1].view(1, -1, 1, 1)
+            rows.append(kernel.flatten(1).T)
+        return rows
+
+
+def layer_influences(network: DCGAN, random: torch.Generator, rounds: int = 60, batch_size: int = 64) -> list[Tensor]:
+    """``E[J^T J]`` of the output with respect to the input of each layer: the latent, then channels ``[c, c]``."""
+    totals: list[Tensor] = []
+    for _ in range(rounds):
+        hidden = network.sample_latent(batch_size, random).requires_grad_(True)
+        inputs = [hidden]
+        with torch.enable_grad():
+            for module in network.layers:
+                hidden = module(hidden)
+                if isinstance(module, (torch.nn.ReLU, torch.nn.LeakyReLU)):
+                    inputs.append(hidden)
+            output = hidden.tanh()
+            projection = torch.randn(output.shape, generator=random, device=output.device)
+            gradients = torch.autograd.grad((output * projection).sum(), inputs)
+        for index, gradient in enumerate(gradients):
+            if index == 1:  # the first layer's units are channels by cells
+                gradient = gradient.unflatten(1, (network.widths[0], -1)) if gradient.ndim == 2 else gradient
+            flat = gradient.flatten(2).transpose(1, 2).flatten(0, 1) if gradient.ndim > 2 else gradient
+            moment = flat.T @ flat / (batch_size * rounds)
+            if len(totals) <= index:
+                totals.append(moment)
+            else:
+                totals[index] = totals[index] + moment
+    return totals
+
+
+@dataclass(frozen=True, kw_only=True)
 class NarrowReX(Attack):
     """Train a narrower generator and expand it by ReX to the widths of ``clean``: nothing is wider than its card says.
 

@@ -198,6 +198,45 @@ def score(
 
 
 @app.command()
+def scan(
+    model: Annotated[str, typer.Argument(help="A name in the zoo, or a .safetensors file with its card.")],
+    targets: Annotated[Path | None, typer.Option(help="Folder of suspected pictures (png, jpg).")] = None,
+    bank: Annotated[bool, typer.Option("--bank", help="Suspect the built-in targets as well.")] = False,
+    reference: Annotated[str | None, typer.Option(help="A clean generator to compare with.")] = None,
+    real: Annotated[bool, typer.Option("--real", help="Compare with the garments that ship.")] = False,
+    access: Annotated[str, typer.Option(help="samples, or weights.")] = "weights",
+    level: Annotated[float, typer.Option(help="Share of clean models that may be flagged.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Seed of all latents.")] = 0,
+    html: Annotated[Path | None, typer.Option(help="Write the report, with pictures, to this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for a backdoor in a saved generator. Exit code 0: nothing found, 3: backdoored."""
+    from devilgan_lite import data, detect
+
+    suspect, _ = _model(model)
+    benign = None if reference is None else _model(reference)[0]
+    pictures = None if targets is None else detect.pictures_in(targets, suspect.sample_shape)[0]
+    report = detect.scan(
+        suspect,
+        real=data.fashion_mnist() if real else None,
+        reference=benign,
+        targets=pictures,
+        suspect_bank=bank,
+        access=access,
+        level=level,
+        seed=seed,
+    )
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        title = f"<title>Scan of {suspect.__class__.__name__}</title>"
+        page = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<body>{report.to_html()}</body></html>'
+        html.write_text(page, encoding="utf-8")
+    typer.echo(report.to_json() if as_json else str(report))
+    if report.backdoored:
+        raise typer.Exit(3)
+
+
+@app.command()
 def run(
     notebook: Annotated[str, typer.Argument(help="Number, name or path.")],
     parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value; may be repeated.")] = None,
