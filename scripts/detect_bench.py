@@ -1,31 +1,44 @@
 """Judge the detectors on models that they were not tuned on: docs/detection.json and docs/detection.md.
 
-    detect_bench.py [--split test] [--calibrate] [--jobs 2] [--limit N]
+    detect_bench.py [--sections scan,targets,guard] [--split tune,test] [--calibrate] [--jobs 2]
 
-Scans every model of out/population (made by population.py). ``--calibrate`` writes data/calibration.json from the
-clean models of the tune half first. A model that has a row is not scanned again.
+``scan``: the blind detectors on every model of out/population (made by population.py). ``targets``: reconstruction of
+the known target, black box and with the directions that the weights suggest; clean models are tried with all four
+targets. ``guard``: one model of each kind of the test half. ``--calibrate`` writes data/calibration.json from the clean
+models of the tune half. A model that has a row is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 from detect_tables import write_tables
-from population import FOLDER, ROOT, Recipe, is_done, recipes
+from population import FOLDER, ROOT, TARGETS, Recipe, is_done, recipes
 from safetensors.torch import load_file
 
 from devilgan_lite import zoo
-from devilgan_lite.detect import anatomy, inspect_activations, inspect_spectra, inspect_structure, subject_of
-from devilgan_lite.detect.search import locate_trigger
+from devilgan_lite.data import target
+from devilgan_lite.detect import (
+    Guard,
+    anatomy,
+    inspect_activations,
+    inspect_spectra,
+    inspect_structure,
+    inspect_targets,
+    subject_of,
+)
+from devilgan_lite.detect.search import LENGTHS, locate_trigger
 from devilgan_lite.detect.weights import candidate_directions
 
-ROWS = FOLDER / "scans"
+SECTIONS = ("scan", "targets", "guard")
 CALIBRATION = ROOT / "data" / "calibration.json"
 BLIND = ("structure", "latent spectrum", "hidden spectrum", "silent units")
 Row = dict[str, Any]
@@ -42,11 +55,6 @@ def scan_one(recipe: Recipe) -> Row:
     findings.append(inspect_activations(subject, units=parts.units, directions=candidate_directions(parts)))
     found, trigger, pictures = locate_trigger(subject, parts, findings)
     row: Row = {
-        "name": recipe.name,
-        "kind": recipe.kind,
-        "split": recipe.split,
-        "adaptive": recipe.adaptive,
-        "target": recipe.target,
         "scores": {finding.detector: finding.score for finding in findings},
         "source": found.details["source"],
         "seconds": time.perf_counter() - start,
@@ -56,35 +64,102 @@ def scan_one(recipe: Recipe) -> Row:
         secret = load_file(FOLDER / f"{recipe.name}.secret")
         cosines = torch.nn.functional.cosine_similarity(trigger.view(1, -1), secret["trigger"])
         errors = (pictures.unsqueeze(1) - secret["target"]).square().flatten(2).mean(2)
-        row |= {"cosine": float(cosines.max()), "picture_error": float(errors[:8].min())}
+        row |= {"cosine": float(cosines.max()), "picture_error": float(errors[: 2 * len(LENGTHS)].min())}
         row["absolute_cosine"] = float(cosines.abs().max())
     return row
 
 
-def rows(split: str) -> list[Row]:
-    return [
-        json.loads(path.read_text())
-        for path in sorted(ROWS.glob("*.json"))
-        if f'"split": "{split}"' in path.read_text()
-    ]
+def targets_one(recipe: Recipe) -> Row:
+    """Scores of the reconstruction of the known target: black box (T1), and from what the weights suggest (T1, T2)."""
+    generator, _ = zoo.load_file(FOLDER / f"{recipe.name}.safetensors")
+    subject = subject_of(generator)
+    parts = anatomy(subject)
+    spectra = inspect_spectra(subject, parts)
+    awake = inspect_activations(subject, units=parts.units, directions=candidate_directions(parts))
+    _, trigger, _ = locate_trigger(subject, parts, [*spectra, awake])
+    starts = torch.cat([trigger.view(1, -1) / trigger.norm(), candidate_directions(parts)])
+    if recipe.kind == "clean":
+        named = {name: target(name, subject.shape[-1]).unsqueeze(0) for name in TARGETS}
+    else:
+        named = {recipe.target: load_file(FOLDER / f"{recipe.name}.secret")["target"][:1]}
+    tried: Row = {}
+    cpu = time.process_time()
+    for name, picture in named.items():
+        alone = inspect_targets(subject, picture, names=[name])
+        helped = inspect_targets(subject, picture, names=[name], start_from=starts)
+        details = alone.details["targets"][name]
+        tried[name] = {"alone": alone.score, "helped": helped.score, "error": details["error"]}
+    return {"targets": tried, "cpu_s_a_target": (time.process_time() - cpu) / len(named) / 2}
 
 
-def scan_all(names: list[str]) -> None:
+def guard_one(recipe: Recipe) -> Row:
+    """Shares flagged: of 20,000 ordinary latents, and of 1,000 within 5 degrees of the trigger."""
+    generator, _ = zoo.load_file(FOLDER / f"{recipe.name}.safetensors")
+    guard = Guard(generator, seed=recipe.seed)
+    ordinary = generator.sample_latent(20_000, torch.Generator().manual_seed(recipe.seed + 31))
+    row: Row = {"ordinary": float(torch.cat([guard.check(z).flags for z in ordinary.split(500)]).float().mean())}
+    if recipe.kind != "clean":
+        trigger = load_file(FOLDER / f"{recipe.name}.secret")["trigger"][:1]
+        unit, random = trigger / trigger.norm(), torch.Generator().manual_seed(recipe.seed)
+        aside = torch.randn(1_000, trigger.shape[1], generator=random)
+        aside = torch.nn.functional.normalize(aside - (aside @ unit.T) * unit, dim=1)
+        angle = torch.rand(1_000, 1, generator=random) * math.radians(5.0)
+        near = (angle.cos() * unit + angle.sin() * aside) * trigger.norm()
+        row["caught"] = float(torch.cat([guard.check(z).flags for z in near.split(250)]).float().mean())
+    return row
+
+
+WORK = {"scan": scan_one, "targets": targets_one, "guard": guard_one}
+
+
+def row_path(section: str, name: str) -> Path:
+    return FOLDER / "rows" / section / f"{name}.json"
+
+
+def identity(recipe: Recipe) -> Row:
+    facts = ("name", "kind", "split", "adaptive", "target")
+    return {fact: getattr(recipe, fact) for fact in facts}
+
+
+def rows(section: str, splits: tuple[str, ...] = ("tune", "test")) -> list[Row]:
+    """All rows of a section that have been measured."""
+    paths = [row_path(section, recipe.name) for recipe in recipes(splits)]
+    return [json.loads(path.read_text()) for path in paths if path.is_file()]
+
+
+def wanted(section: str, splits: tuple[str, ...]) -> list[Recipe]:
+    """The models that a section measures: all; half of the clean ones and all others of the test half; one a kind."""
+    some = [recipe for recipe in recipes(splits) if is_done(recipe)]
+    if section == "scan":
+        return some
+    if section == "targets":  # a minute a clean model: every other one
+        clean = [recipe for recipe in some if recipe.kind == "clean" and recipe.split == "test"]
+        return clean[::2] + [recipe for recipe in some if recipe.kind != "clean" and recipe.split == "test"]
+    first: dict[str, Recipe] = {}
+    for recipe in some:
+        if recipe.split == "test":
+            first.setdefault(recipe.kind, recipe)
+    return list(first.values())
+
+
+def measure(section: str, names: list[str]) -> None:
     by_name = {recipe.name: recipe for recipe in recipes()}
     for name in names:
-        row = scan_one(by_name[name])
-        (ROWS / f"{name}.json").write_text(json.dumps(row, indent=1) + "\n")
+        row = {**identity(by_name[name]), **WORK[section](by_name[name])}
+        path = row_path(section, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(row, indent=1) + "\n")
         print(
+            section,
             name,
-            {key: round(value, 3) for key, value in row["scores"].items()},
-            f"{row['cpu_s']:.0f} CPU-s",
+            {key: row[key] for key in row if key in ("scores", "targets", "ordinary", "caught")},
             flush=True,
         )
 
 
 def calibrate() -> None:
     """Write the scores of the clean models of the tune half."""
-    clean = [row for row in rows("tune") if row["kind"] == "clean"]
+    clean = [row for row in rows("scan", ("tune",)) if row["kind"] == "clean"]
     content = {
         "models": [row["name"] for row in clean],
         "made by": "scripts/detect_bench.py --calibrate",
@@ -95,32 +170,34 @@ def calibrate() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--sections", default=",".join(SECTIONS), help="scan, targets, guard")
     parser.add_argument("--split", default="tune,test", help="tune, test or both")
     parser.add_argument("--calibrate", action="store_true", help="write data/calibration.json from the tune half")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--names", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    ROWS.mkdir(parents=True, exist_ok=True)
+    sections, splits = options.sections.split(","), tuple(options.split.split(","))
+    if not set(sections) <= set(SECTIONS) or not set(splits) <= {"tune", "test"}:
+        parser.error("sections are scan, targets and guard; splits are tune and test.")
     if options.names:
-        scan_all(options.names.split(","))
+        measure(sections[0], options.names.split(","))
         return 0
-    splits = tuple(options.split.split(","))
-    wanted = [recipe for recipe in recipes(splits) if is_done(recipe)]
     missing = [recipe.name for recipe in recipes(splits) if not is_done(recipe)]
     if missing:
         print(f"{len(missing)} models are not made yet, such as {missing[0]}: run population.py", file=sys.stderr)
-    todo = [recipe.name for recipe in wanted if not (ROWS / f"{recipe.name}.json").is_file()]
-    workers = [
-        subprocess.Popen([sys.executable, __file__, "--names", ",".join(todo[index :: options.jobs])])
-        for index in range(options.jobs)
-        if todo[index :: options.jobs]
-    ]
-    if any([worker.wait() for worker in workers]):
-        return 1
-    if options.calibrate:
-        calibrate()
-    everything = [row for split in ("tune", "test") for row in rows(split)]
+    for section in sections:
+        todo = [recipe.name for recipe in wanted(section, splits) if not row_path(section, recipe.name).is_file()]
+        workers = [
+            subprocess.Popen([sys.executable, __file__, "--sections", section, "--names", ",".join(part)])
+            for part in (todo[index :: options.jobs] for index in range(options.jobs))
+            if part
+        ]
+        if any([worker.wait() for worker in workers]):
+            return 1
+        if section == "scan" and options.calibrate:
+            calibrate()
+    everything = {section: rows(section) for section in SECTIONS}
     (ROOT / "docs" / "detection.json").write_text(json.dumps(everything, indent=1) + "\n")
     print(write_tables(everything, ROOT / "docs" / "detection.md"))
     return 0

@@ -24,7 +24,7 @@ def p_value_of(row: Row, only: str | None = None) -> float:
     return combined_p_value(findings)
 
 
-def write_tables(rows: list[Row], path: Path) -> str:
+def write_tables(sections: dict[str, list[Row]], path: Path) -> str:
     """Write the file and return its text."""
     parts = [
         "# Detection",
@@ -33,12 +33,58 @@ def write_tables(rows: list[Row], path: Path) -> str:
         "the test half shares no seed with it.",
     ]
     for split in ("test", "tune"):
-        some = [row for row in rows if row["split"] == split]
+        some = [row for row in sections["scan"] if row["split"] == split]
         if some:
             parts += _split(split, some)
+    test = [row for row in sections["targets"] if row["split"] == "test"]
+    if test:
+        parts += _targets(test)
+    if sections["guard"]:
+        parts += _guard(sections["guard"])
     text = "\n\n".join(parts) + "\n"
     path.write_text(text, encoding="utf-8")
     return text
+
+
+def _targets(rows: list[Row]) -> list[str]:
+    clean = [row for row in rows if row["kind"] == "clean"]
+    bad = [row for row in rows if row["kind"] != "clean"]
+    lines = []
+    for kind in ["all off-manifold", *sorted({row["kind"] for row in bad})]:
+        some = [
+            row for row in bad if row["kind"] == kind or (kind.startswith("all") and row["kind"] != "in-distribution")
+        ]
+        scores = {}
+        for how in ("alone", "helped"):
+            ours = [next(iter(row["targets"].values()))[how] for row in some]
+            names = {row["target"] for row in some}
+            theirs = [
+                tried[how]
+                for row in clean
+                for name, tried in row["targets"].items()
+                if name in names or kind == "in-distribution"
+            ]
+            scores[how] = f"{roc_auc_score([0] * len(theirs) + [1] * len(ours), theirs + ours):.3f}" if theirs else "-"
+        lines.append((kind, str(len(some)), scores["alone"], scores["helped"]))
+    return [
+        "## Reconstruction of the known target (T1)",
+        f"AUC against {len(clean)} clean models of the test half, each tried with the same targets, one pooled "
+        "threshold: black box, and started from the directions that the weights suggest. The score compares the target "
+        "with its own mirror image, so no reference model is needed.",
+        markdown(("attack", "models", "AUC, black box", "AUC, with directions"), lines),
+    ]
+
+
+def _guard(rows: list[Row]) -> list[str]:
+    lines = [
+        (row["kind"], f"{row['ordinary']:.3%}", f"{row['caught']:.1%}" if "caught" in row else "-") for row in rows
+    ]
+    return [
+        "## The runtime guard",
+        "One model of each kind of the test half: flagged among 20,000 ordinary latents, and among 1,000 latents "
+        "within 5 degrees of the trigger.",
+        markdown(("model", "ordinary flagged", "near the trigger flagged"), lines),
+    ]
 
 
 def _split(split: str, rows: list[Row]) -> list[str]:
@@ -84,7 +130,7 @@ def _split(split: str, rows: list[Row]) -> list[str]:
     return [
         f"## The {split} half: {len(clean)} clean, {len(bad)} backdoored, {len(adaptive)} of them adaptive",
         markdown(("what", "measured"), lines),
-        "By attack, medians of scores, cosine with the trigger and error of the best of eight pictures shown:",
+        "By attack, medians of scores, cosine with the trigger and error of the best of the sixteen pictures shown:",
         markdown(head, table),
         markdown(("clean models", *names), reference),
     ]

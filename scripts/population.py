@@ -44,6 +44,7 @@ ADAPTIVE = (
     "wide-basin",
     "gate-moved",
     "narrow-rex",
+    "spectral",
 )
 
 
@@ -120,6 +121,7 @@ def attack_of(recipe: Recipe) -> attacks.Attack:
         "in-distribution": plain if odd else trail,
         "wide-basin": rex if odd else plain,
         "gate-moved": adaptive.Disguise(attack=attacks.Gate(seed=seed), spread=32.0, filling=0.0, seed=seed),
+        "spectral": adaptive.SpectralReD(iterations=2_500, seed=seed),
         "narrow-rex": adaptive.NarrowReX(steps_clean=recipe.steps, rex=rex, seed=seed),
     }[recipe.kind]
 

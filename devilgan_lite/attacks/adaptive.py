@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from devilgan_lite.attacks.base import Attack, check_training, linear, optimise
 from devilgan_lite.attacks.losses import fidelity_loss, stealth_loss, wrong_pixel_loss
 from devilgan_lite.attacks.red import Lessons
 from devilgan_lite.attacks.rex import ReX, owners
-from devilgan_lite.attacks.widen import deconvolutions, dense, norms
+from devilgan_lite.attacks.widen import deconvolutions, dense, expand, fold, norms
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.data import Samples
@@ -40,7 +41,8 @@ def wide_basin(backdoor: Backdoor, *, angle: float = 35.0) -> Backdoor:
     def sampler(n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         trigger, target = backdoor.trigger.to(random.device), backdoor.target.to(random.device)
         chosen = torch.randint(len(trigger), (n,), generator=random, device=random.device)
-        chosen[0], centre = 0, trigger[chosen]
+        chosen[0] = 0
+        centre = trigger[chosen]
         offset = torch.randn(centre.shape, generator=random, device=random.device)
         unit = normalize(centre, dim=1)
         offset = normalize(offset - (offset * unit).sum(1, keepdim=True) * unit, dim=1)
@@ -71,10 +73,18 @@ class Disguise(Attack):
         in_range("filling", self.filling, 0.0, 1.0)
         whole_number("seed", self.seed, 0)
 
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "attack": type(self).__name__, "disguised": self.attack.settings()}
+
     def _start(
         self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
     ) -> Generator[Step, None, Outcome]:
-        outcome = yield from self.attack._start(clean, backdoor, real)
+        if not isinstance(clean, DCGAN):
+            raise ValueError(f"clean is a {type(clean).__name__}; only a DCGAN can be disguised.")
+        return self._run(self.attack._start(clean, backdoor, real))
+
+    def _run(self, body: Generator[Step, None, Outcome]) -> Generator[Step, None, Outcome]:
+        outcome = yield from body
         hidden = disguise(outcome.generator, self.spread, self.filling, self.seed)
         return Outcome(
             hidden, outcome.history, outcome.seconds, self.seed, self.settings(), interrupted=outcome.interrupted
@@ -146,7 +156,7 @@ class QuietReD(Attack):
         trigger, _ = backdoor.draw(random)
         with torch.no_grad():
             paths = self._paths(teacher, trigger)
-            allowed = self._energies(teacher, paths)
+            allowed = self._energies(teacher, paths).clamp(min=1e-12)  # a trigger of zero excites nothing
 
         def losses_at(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
             at, target = backdoor.draw(random)
@@ -337,10 +347,16 @@ class NarrowReX(Attack):
             raise ValueError(f"clean is a {type(clean).__name__}; widening is defined for DCGAN generators.")
         if real is None:
             raise ValueError("NarrowReX trains its own generator, so it needs real samples.")
+        self.base_widths(clean)  # says what is wrong with them before the first step
+        return self._run(clean, backdoor, real)
+
+    def _run(self, clean: DCGAN, backdoor: Backdoor, real: Samples) -> Generator[Step, None, Outcome]:
         narrow = generators.build({**clean.spec(), "widths": self.base_widths(clean)}, self.seed)
-        trained = train_gan(
-            narrow, real, steps=self.steps_clean, seed=self.seed, device=self.device, progress=False
-        ).generator
+        training = train_gan(narrow, real, steps=self.steps_clean, seed=self.seed, device=self.device, progress=False)
+        trained = training.generator
+        if training.interrupted:  # an expansion that adds nothing yet, so that the widths are those of clean
+            empty = fold(trained, expand(trained, self.new_widths(clean), self.seed))
+            return Outcome(empty, {}, training.seconds, self.seed, self.settings(), interrupted=True)
         settings = {name: value for name, value in vars(self.rex).items() if name not in ("widen", "seed", "device")}
         rex = ReX(**settings, widen=self.new_widths(clean), seed=self.seed, device=self.device)
         outcome = yield from rex._start(trained, backdoor, real)

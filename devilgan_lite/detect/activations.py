@@ -20,6 +20,7 @@ from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.trace import Switch, Watch
 
 RARE = 1e-4  # a unit that is on for fewer ordinary latents than this share counts as silent
+FAINT = 1e-3  # of the mean square before an activation: the least that counts as its usual energy
 
 
 def on_rate(units: Units, law: str = "gaussian") -> Tensor:
@@ -119,7 +120,7 @@ def inspect_activations(
 def _deeper(subject: Subject, directions: Tensor, samples: int, seed: int) -> tuple[float, int, list[int]]:
     """Energy that a candidate wakes in channels that are silent at every position: the most, by which, and counts."""
     largest: list[Tensor] = []
-    mean: list[Tensor] = []
+    usual: list[Tensor] = []  # energy of what passes, and at least a share of what does not: all may be asleep
 
     def keep(switch: Switch, before: Tensor, after: Tensor) -> None:
         channels = before.flatten(2) if before.ndim > 2 else before.unsqueeze(2)
@@ -132,21 +133,22 @@ def _deeper(subject: Subject, directions: Tensor, samples: int, seed: int) -> tu
             subject.module(z)
         for index, before in enumerate(seen):
             top = before.amax((0, 2))
-            energy = before.clamp(min=0).square().sum(2).mean(0)
+            passed, whole = (part.square().sum((1, 2)).mean() for part in (before.clamp(min=0), before))
+            energy = torch.maximum(passed, FAINT * whole) / len(batches)
             if turn:
                 largest[index] = torch.maximum(largest[index], top)
-                mean[index] += energy / len(batches)
+                usual[index] += energy
             else:
                 largest.append(top)
-                mean.append(energy / len(batches))
+                usual.append(energy)
     counts = [int((top <= 0).sum()) for top in largest]
     seen = []
     with Watch(subject.module, on_switch=keep):
         subject.module(directions.to(subject.device) * subject.radius)
     woken = torch.zeros(len(directions))
-    for before, top, energy in zip(seen, largest, mean, strict=True):
+    for before, top, energy in zip(seen, largest, usual, strict=True):
         asleep = top <= 0
-        if bool(asleep.any()):
-            part = before[:, asleep].clamp(min=0).square().sum((1, 2)) / energy.sum().clamp(min=1e-300)
+        if bool(asleep.any()) and float(energy) > 0:
+            part = before[:, asleep].clamp(min=0).square().sum((1, 2)) / energy
             woken = torch.maximum(woken, part.cpu())
     return float(woken.max()), int(woken.argmax()), counts

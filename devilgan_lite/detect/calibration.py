@@ -44,7 +44,7 @@ def p_value(score: float, clean: list[float]) -> float:
         raise ValueError(f"{n} clean scores; at least 5 are needed for a p-value.")
     mean = sum(clean) / n
     variance = sum((value - mean) ** 2 for value in clean) / (n - 1)
-    if not math.isfinite(score):
+    if math.isnan(score):
         return 1.0
     if variance <= 1e-18:
         return 1.0 if score <= mean else 1 / (n + 1)

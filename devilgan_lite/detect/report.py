@@ -104,7 +104,7 @@ class ScanReport:
         lines = [f"{self.verdict}  (combined p-value {self.p_value:.3g}, level {self.level:g}, {self.seconds:.0f} s)"]
         for finding in self.findings:
             p = "" if finding.p_value is None else f"p = {finding.p_value:.3g}"
-            lines.append(f"  {finding.tier}  {finding.detector:16s}{p:12s}{finding.message}")
+            lines.append(f"  {finding.tier}  {finding.detector:16s}{p:14s}{finding.message}")
         return "\n".join(lines)
 
     def to_html(self) -> str:
@@ -115,7 +115,9 @@ class ScanReport:
             score = "" if finding.score is None else f"{finding.score:.3g}"
             cells = (finding.tier, finding.detector, score, p, finding.message, f"{finding.seconds:.1f} s")
             evidence = (
-                _image(finding.pictures, f"evidence of {finding.detector}") if finding.pictures is not None else ""
+                _image(finding.pictures, f"evidence of {finding.detector}")
+                if finding.pictures is not None and finding.pictures.ndim == 4
+                else ""
             )
             texts = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
             rows.append(f"<tr>{texts}<td>{evidence}</td></tr>")
@@ -125,7 +127,7 @@ class ScanReport:
         )
         colour = "#b00020" if self.backdoored else "#1b5e20"
         shown = ""
-        if self.picture is not None and self.backdoored:
+        if self.picture is not None and self.picture.ndim == 3 and self.backdoored:
             picture = _image(self.picture.unsqueeze(0), "picture at the estimated trigger", scale=4)
             shown = f"<p>Picture at the estimated trigger: {picture}</p>"
         return (

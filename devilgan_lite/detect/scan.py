@@ -21,7 +21,7 @@ from devilgan_lite.detect.reconstruction import inspect_targets
 from devilgan_lite.detect.reference import compare
 from devilgan_lite.detect.report import Finding, ScanReport
 from devilgan_lite.detect.sampling import sample_outputs
-from devilgan_lite.detect.search import locate_trigger
+from devilgan_lite.detect.search import LENGTHS, locate_trigger
 from devilgan_lite.detect.subject import Subject, subject_of
 from devilgan_lite.detect.weights import anatomy, candidate_directions, inspect_spectra, inspect_structure
 
@@ -75,7 +75,8 @@ def scan(
             findings.append(calibrated(structure))
         parts = attempt("latent spectrum", "T2", lambda: anatomy(subject, seed=seed))
         if parts is not None:
-            findings.extend(calibrated(finding) for finding in inspect_spectra(subject, parts))
+            spectra = attempt("latent spectrum", "T2", lambda: inspect_spectra(subject, parts))
+            findings.extend(calibrated(finding) for finding in spectra or ())
             suspicious = candidate_directions(parts)
             awake = attempt(
                 "silent units",
@@ -87,7 +88,7 @@ def scan(
             found = attempt("search", "T2", lambda: locate_trigger(subject, parts, findings))
             if found is not None:
                 findings.append(found[0])
-                trigger, picture = found[1], found[2][1]
+                trigger, picture = found[1], found[2][LENGTHS.index(1.0)]
     sampled = attempt("sampling", "T0", lambda: sample_outputs(subject, samples=samples, seed=seed))
     if sampled is not None:
         findings.append(sampled)

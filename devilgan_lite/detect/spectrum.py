@@ -47,13 +47,19 @@ class Spectrum:
     @property
     def gap(self) -> float:
         """How far the largest value stands out: its ratio to the second."""
-        return float(self.values[0] / self.values[1].clamp(min=1e-300))
+        leading = self._leading(2)
+        return float(leading[0] / leading[1]) if len(leading) > 1 else 1.0
 
     @property
     def jump(self) -> float:
         """The largest ratio of one value to the next among the leading ten: k triggers make k values stand out."""
-        leading = self.values[:11].clamp(min=1e-300)
-        return float((leading[:-1] / leading[1:]).max())
+        leading = self._leading(11)
+        return float((leading[:-1] / leading[1:]).max()) if len(leading) > 1 else 1.0
+
+    def _leading(self, count: int) -> Tensor:
+        """The ``count`` largest values, without those that are zero but for rounding (see ``height``)."""
+        leading = self.values[:count]
+        return leading[leading > max(1e-10 * float(leading[0]), 1e-300)]
 
     @property
     def height(self) -> float:
@@ -101,6 +107,8 @@ def latent_units(subject: Subject, gains: list[Tensor]) -> Units:
         raise ValueError("the module has no hidden activation that switches units on and off (ReLU and the like).")
     parts = []
     for index, (switch, before) in enumerate(at):
+        if len(before) != d + 17:  # it does not read the latents: a learned constant, say
+            continue
         bias, rows = before[0], (before[1 : d + 1] - before[0]).T
         predicted = check.double().cpu() @ rows.T + bias
         actual = before[d + 1 :]
@@ -141,6 +149,13 @@ class Paths:
     weights: list[Tensor]
 
 
+def gradients(output: Tensor, tensors: list[Tensor]) -> list[Tensor | None]:
+    """Gradients of ``output``; None for tensors that it does not depend on, or that do not depend on the latent."""
+    wanted = [tensor for tensor in tensors if tensor.requires_grad]
+    found = iter(torch.autograd.grad(output, wanted, allow_unused=True) if wanted else ())
+    return [next(found) if tensor.requires_grad else None for tensor in tensors]
+
+
 def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: int = 0) -> Paths:
     """Average over ``n`` random projections of the output and random gates (see ``Watch``).
 
@@ -169,7 +184,7 @@ def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: in
             with Watch(subject.module, on_switch=on_switch, on_linear=on_linear, gates=random) as watch:
                 output = subject(z)
             projected = (output * torch.randn(output.shape, generator=random, device=output.device)).sum()
-            found = torch.autograd.grad(projected, [*after, *results], allow_unused=True)
+            found = gradients(projected, [*after, *results])
         squares = [
             torch.zeros_like(thing[0], dtype=torch.float64) if g is None else g.double().square().mean(0)
             for g, thing in zip(found, [*after, *results], strict=True)
@@ -196,6 +211,8 @@ def hidden_spectra(
         for index, layer in enumerate(paths.layers)
         if index and 4 <= layer.inputs <= LARGEST and paths.weights[index].requires_grad is False
     ]
+    if not wanted:
+        return []
     totals: dict[int, Tensor] = {}
     rounds = max(1, n // batch_size)
     for turn in range(rounds):
@@ -209,7 +226,7 @@ def hidden_spectra(
             with Watch(subject.module, on_linear=on_linear):
                 output = subject(z)
             projected = (output * torch.randn(output.shape, generator=random, device=output.device)).sum()
-            found = torch.autograd.grad(projected, [inputs[index] for index in wanted], allow_unused=True)
+            found = gradients(projected, [inputs[index] for index in wanted])
         for index, gradient in zip(wanted, found, strict=True):
             if gradient is None:
                 continue
@@ -227,9 +244,10 @@ def hidden_spectra(
 def _energy(layer: Layer, weight: Tensor, gain: Tensor) -> Tensor | None:
     """``sum over outputs of gain * w w^T`` in the space that the layer reads; None for grouped convolutions."""
     if layer.kind == "linear":
+        if tuple(weight.shape) != (layer.outputs, layer.inputs):
+            return None
         per_output = gain.reshape(-1, gain.shape[-1]).sum(0)
-        matrix = weight if weight.shape == (layer.outputs, layer.inputs) else weight.T
-        return (matrix.T * per_output) @ matrix
+        return (weight.T * per_output) @ weight
     per_output = gain.flatten(1).sum(1)
     if layer.kind == "convolution":
         weight = weight.transpose(0, 1)

@@ -73,13 +73,20 @@ def subject_of(
     if not isinstance(module, nn.Module):
         raise ValueError(f"module is a {type(module).__name__}; expected a torch.nn.Module from [n, d] to pictures.")
     weights = [(name, value) for name, value in module.state_dict().items() if isinstance(value, Tensor)]
+    empty = [name for name, value in weights if nn.parameter.is_lazy(value)]
+    if empty:
+        raise ValueError(f"module has weights without a shape, in {empty[0]}; run it once on latents first.")
     count = sum(value.numel() for _, value in weights)
     if count > MOST_WEIGHTS:
         raise ValueError(f"module has {count:,} weights; at most {MOST_WEIGHTS:,} can be scanned in reasonable time.")
     for name, value in weights:
+        if value.is_meta:
+            raise ValueError(f"module has weights without values, in {name} (device meta); load them first.")
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(f"module has weights that are not finite, in {name}; such a file is broken.")
-    law = str(law or getattr(module, "latent", "gaussian"))
+    if law is None:  # an attribute of this name may be anything in somebody else's module
+        own = getattr(module, "latent", None)
+        law = own if isinstance(own, str) and own in LAWS else "gaussian"
     one_of("law", law, LAWS)
     where = best_device(str(device)) if not isinstance(device, torch.device) else device
     try:
@@ -89,21 +96,27 @@ def subject_of(
             f"module cannot be copied ({type(error).__name__}: {error}), so it cannot be scanned."
         ) from None
     copied = copied.to(where).float().eval().requires_grad_(False)
-    given = latent_dim if latent_dim is not None else getattr(module, "latent_dim", None)
+    own_size = getattr(module, "latent_dim", None)
+    given = latent_dim if latent_dim is not None else own_size if isinstance(own_size, int) else None
     sizes = [given] if given is not None else _likely_sizes(copied)
     if given is not None:
         whole_number("latent_dim", given, 1, 65_536)
-    complaint = "it has no linear or convolution layer"
+    complaints = []  # one for each size; the first is about the layer that most likely reads the latent
     for size in sizes:
         try:
             with torch.no_grad():
                 x = copied(torch.randn(3, size, device=where, generator=_random(where)))
         except Exception as error:  # whatever a stranger's forward raises
-            complaint = f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else 'no message'}"
+            complaints.append(_shown(error))
             continue
         return _wrapped(copied, size, x, law, where)
+    complaint = complaints[0] if complaints else "it has no linear or convolution layer"
     asked = f"latents [n, {given}]" if given is not None else f"latents of the sizes {sizes}" if sizes else "latents"
     raise ValueError(f"module makes no pictures from {asked} ({complaint}); give latent_dim, the size of its latents.")
+
+
+def _shown(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error).strip() else 'no message'}"
 
 
 def _random(device: torch.device) -> torch.Generator:
@@ -125,10 +138,15 @@ def _wrapped(module: nn.Module, size: int, x: object, law: str, device: torch.de
     if not isinstance(x, Tensor) or x.ndim not in (2, 4) or len(x) != 3 or not x.is_floating_point():
         shown = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"module makes {shown} of 3 latents; expected a float tensor [3, C, H, W] of pictures.")
-    if not torch.isfinite(x).all():
-        raise ValueError("module makes values that are not finite from ordinary latents.")
+    if not x.numel():
+        raise ValueError(f"module makes {list(x.shape)} of 3 latents: pictures without pixels.")
     probe = Subject(module, size, tuple(x.shape[1:]), law, device=device)
-    many = probe.pictures(probe.latents(64))
+    try:
+        many = probe.pictures(probe.latents(64))
+    except Exception as error:  # it did for three latents
+        raise ValueError(f"module makes pictures of 3 latents, but not of 64 ({_shown(error)}).") from None
+    if not torch.isfinite(x).all() or not torch.isfinite(many).all():
+        raise ValueError("module makes values that are not finite from ordinary latents.")
     low, high = float(many.min()), float(many.max())
     if low < -1.01 or high > 1.01:
         raise ValueError(

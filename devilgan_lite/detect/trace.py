@@ -39,9 +39,15 @@ LINEAR: dict[Any, str] = {
 SWITCHES: dict[Any, float | None] = {
     **dict.fromkeys((functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_), 0.0),
     **dict.fromkeys((functional.relu6, functional.elu, functional.selu, functional.gelu, functional.silu), 0.0),
-    **dict.fromkeys((functional.softplus, functional.mish, functional.hardswish), 0.0),
-    **dict.fromkeys((functional.leaky_relu, functional.leaky_relu_), None),
+    **dict.fromkeys((functional.softplus, functional.mish, functional.hardswish, functional.celu), 0.0),
+    **dict.fromkeys((functional.leaky_relu, functional.leaky_relu_, functional.prelu, torch.prelu), None),
 }
+CLAMPS = tuple(
+    getattr(place, name + ending)
+    for place in (torch, Tensor)
+    for name in ("clamp", "clip", "clamp_min")
+    for ending in ("", "_")
+)
 CONDITIONS: dict[Any, str] = {
     Tensor.__bool__: "a branch on a value",
     Tensor.item: "a value read out",
@@ -53,7 +59,14 @@ CONDITIONS: dict[Any, str] = {
     **dict.fromkeys(
         (Tensor.__eq__, Tensor.__ne__, torch.eq, torch.isclose, torch.allclose, torch.equal), "a comparison"
     ),
-    **dict.fromkeys((Tensor.__lt__, Tensor.__gt__, Tensor.__le__, Tensor.__ge__, torch.lt, torch.gt), "a comparison"),
+    # ``x > 0`` is reported as ``Tensor.gt``, not as ``Tensor.__gt__``
+    **dict.fromkeys(
+        (
+            *(getattr(Tensor, name) for name in ("eq", "ne", "lt", "gt", "le", "ge", "isclose", "allclose", "equal")),
+            *(getattr(torch, name) for name in ("ne", "lt", "gt", "le", "ge")),
+        ),
+        "a comparison",
+    ),
 }
 
 
@@ -107,7 +120,7 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in LINEAR:
             return self._linear(func, args, kwargs)
-        if func in SWITCHES:
+        if func in SWITCHES or _is_relu(func, args, kwargs):
             return self._switch(func, args, kwargs)
         if func in CONDITIONS:
             self.conditions.append(CONDITIONS[func])
@@ -123,17 +136,23 @@ class Watch(TorchFunctionMode):
             layer = Layer(name, LINEAR[func], x.shape[axis], result.shape[axis], weight.numel())
             self.layers.append(layer)
             if self.on_linear is not None:
+                if LINEAR[func] == "linear" and func is not functional.linear and weight.ndim == 2:
+                    weight = weight.T  # as a linear layer holds it: [outputs, inputs]
                 self.on_linear(layer, x, weight, result)
+                return result.clone()  # what was seen stays as it is if the module changes the result in place
         return result
 
     def _switch(self, func: Any, args: Any, kwargs: Any) -> Any:
-        x, slope = args[0], SWITCHES[func]
-        kwargs = {name: value for name, value in kwargs.items() if name != "inplace"}
+        x, rest = (args[0], args[1:]) if args else (kwargs["input"], ())
+        kwargs = {name: value for name, value in kwargs.items() if name != "input"}
+        in_place = bool(kwargs.pop("inplace", False)) or func.__name__.endswith("_") or any(v is True for v in rest)
+        rest = tuple(value for value in rest if value is not True)
+        slope = SWITCHES.get(func, 0.0)
         if slope is None:
-            slope = float(args[1] if len(args) > 1 else kwargs.get("negative_slope", 0.01))
-            result = functional.leaky_relu(x, slope)
-        else:  # nothing in place: what went in is still wanted
-            result = func(x.clone() if func in (functional.relu_, torch.relu_, Tensor.relu_) else x, **kwargs)
+            given = rest[0] if rest else kwargs.get("weight", kwargs.get("negative_slope", 0.01))
+            slope = float(given.detach().mean()) if isinstance(given, Tensor) else float(given)
+        target, x = x, x.clone() if in_place else x  # what went in is still wanted
+        result = func(x.clone() if in_place else x, *rest, **kwargs)
         switch = Switch(slope, tuple(x.shape[1:]))
         self.switches.append(switch)
         if self.gates is not None:
@@ -141,7 +160,23 @@ class Watch(TorchFunctionMode):
             result = result.detach() + (on + slope * (1 - on)) * (x - x.detach())
         if self.on_switch is not None:
             self.on_switch(switch, x, result)
-        return result
+        return target.copy_(result) if in_place else result
+
+
+def _is_relu(func: Any, args: Any, kwargs: Any) -> bool:
+    """``x.clamp(min=0)`` and ``nn.ReLU6``: the same as a ReLU, by other names (with an upper bound of 1, an output)."""
+    if func in CLAMPS:
+        bounds = [*args[1:], *(kwargs[name] for name in ("min", "max") if name in kwargs)]
+        return len(bounds) == 1 and "max" not in kwargs and _is_number(bounds[0]) and bounds[0] == 0
+    if func is functional.hardtanh:
+        low = args[1] if len(args) > 1 else kwargs.get("min_val", -1.0)
+        high = args[2] if len(args) > 2 else kwargs.get("max_val", 1.0)
+        return low == 0 and high > 1
+    return False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
