@@ -36,6 +36,10 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         (["attack", "rex", "--device", "tpu"], "device='tpu' is not available"),
         (["score", "nowhere.safetensors"], "no model file nowhere.safetensors."),
         (["score", "dcgan-fashion"], "model='dcgan-fashion' has no backdoor on its card"),
+        (["scan", "nowhere.safetensors"], "no model file nowhere.safetensors."),
+        (["scan", "model.pt"], "model.pt is not accepted: models are .safetensors files"),
+        (["scan", "dcgan-fashion", "--level", "2"], "level=2.0 is out of range"),
+        (["scan", "dcgan-fashion", "--access", "weight"], "access='weight' is unknown; valid: samples, weights."),
         (["train", "--steps", "0", "--out", "x.safetensors"], "steps=0 is out of range"),
         (["train", "--architecture", "smal"], "architecture='smal' is unknown; valid: small, paper."),
         (["run", "99"], "notebook='99' is unknown; valid: "),
@@ -68,9 +72,24 @@ def test_an_option_that_does_not_exist(call: Any) -> None:
 
 def test_version_and_help(call: Any) -> None:
     assert call("--version").stdout.strip() == f"devilgan_lite {__version__}"
-    for words in ([], ["tour"], ["train"], ["attack"], ["score"], ["run"], ["zoo"], ["doctor"]):
+    for words in ([], ["tour"], ["train"], ["attack"], ["score"], ["scan"], ["run"], ["zoo"], ["doctor"]):
         assert call(*words, "--help").exit_code == 0
     assert all(name in call("attack", "--help").stdout for name in attacks.BY_NAME)
+
+
+@pytest.mark.slow
+def test_scan_says_what_it_found_by_exit_code_json_and_html(call: Any, tmp_path: Path) -> None:
+    clean = call("scan", "dcgan-fashion", "--json")
+    assert clean.exit_code == 0, clean.output
+    assert json.loads(clean.stdout)["verdict"] == "clean"
+    bad = call("scan", "dcgan-fashion-gate", "--json", "--html", "report.html")
+    assert bad.exit_code == 3, bad.output
+    found = json.loads(bad.stdout)
+    assert found["backdoored"]
+    assert len(found["trigger"]) == 100
+    page = (tmp_path / "report.html").read_text()
+    assert "backdoored" in page
+    assert "<script" not in page and "http" not in page
 
 
 def test_attack_prints_json_and_nothing_else(call: Any, tmp_path: Path) -> None:

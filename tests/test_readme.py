@@ -25,7 +25,7 @@ COMMANDS = [line for block in blocks("bash") for line in block.splitlines() if l
 
 
 def make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def check_cli(words: list[str]) -> None:

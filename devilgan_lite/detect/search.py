@@ -53,17 +53,18 @@ def refine(parts: Anatomy, direction: Tensor, count: int = LEADING) -> Tensor:
         white = inside @ (vectors @ torch.diag(values.rsqrt()) @ vectors.T)
         pointer = root @ (basis.T @ direction.double())
         pointer = pointer / pointer.norm().clamp(min=1e-300)
-        if float(((white @ pointer) ** 3).mean()) < 0:
-            pointer = -pointer
+        sign = -1.0 if float(((white @ pointer) ** 3).mean()) < 0 else 1.0
+        pointer = sign * pointer
         for _ in range(30):
             pointer = white.T @ (white @ pointer).square()
             pointer = pointer / pointer.norm().clamp(min=1e-300)
         found = basis @ (root @ pointer)
-        total += found / found.norm().clamp(min=1e-300)
+        found = found / found.norm().clamp(min=1e-300)
+        if sign * float(found @ direction.double()) < NEAR:
+            return signed(parts, direction)  # the climb left the neighbourhood: with few rows, noise is skewed too
+        total += found
     length = float(total.norm())
-    kept = total / length if length > 1e-6 else direction.double()
-    # the climb may leave the neighbourhood; then the first estimate is the better one
-    return kept.float() if abs(float(kept @ direction.double())) > NEAR else signed(parts, direction)
+    return (total / length).float() if length > 1e-6 else signed(parts, direction)
 
 
 def signed(parts: Anatomy, direction: Tensor) -> Tensor:

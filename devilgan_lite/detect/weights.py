@@ -46,10 +46,12 @@ class Anatomy:
     by_weight: Spectrum
     by_use: Spectrum
     hidden: tuple[Spectrum, ...]
+    seconds: float = 0.0
 
 
 def anatomy(subject: Subject, *, seed: int = 0) -> Anatomy:
     """Measure ``subject``: some seconds for the small networks here. A module without hidden switches is an error."""
+    start = time.perf_counter()
     paths = path_gains(subject, seed=seed)
     units = latent_units(subject, paths.switches)
     length = units.rows.norm(dim=1)
@@ -62,7 +64,8 @@ def anatomy(subject: Subject, *, seed: int = 0) -> Anatomy:
     by_weight, by_use = (
         generalised_eigen((units.rows.T * chosen) @ units.rows, influence, RIDGE, "latent") for chosen in (weight, use)
     )
-    return Anatomy(units, paths, by_weight, by_use, tuple(hidden_spectra(subject, paths, HIDDEN_RIDGE, seed=seed)))
+    hidden = tuple(hidden_spectra(subject, paths, HIDDEN_RIDGE, seed=seed))
+    return Anatomy(units, paths, by_weight, by_use, hidden, time.perf_counter() - start)
 
 
 def candidate_directions(parts: Anatomy, count: int = CANDIDATES) -> Tensor:
@@ -76,9 +79,7 @@ def inspect_spectra(subject: Subject, parts: Anatomy | None = None, *, seed: int
 
     Scores: the logarithm of the first's largest jump, and of the greatest height among the others.
     """
-    start = time.perf_counter()
     parts = parts or anatomy(subject, seed=seed)
-    spent = time.perf_counter() - start
     jump = parts.by_weight.jump
     # weighed by use the estimate is sharper, unless the units in question are asleep
     sharper = parts.by_use.gap > 0.9 * parts.by_weight.gap
@@ -97,7 +98,7 @@ def inspect_spectra(subject: Subject, parts: Anatomy | None = None, *, seed: int
             "first layer exact": parts.units.exact,
             "values": [round(float(value), 4) for value in parts.by_weight.values[:8]],
         },
-        seconds=spent,
+        seconds=parts.seconds,
     )
     if not parts.hidden:
         message = "no later layer reads between 4 and 1,024 features or channels, so there is nothing to compare"

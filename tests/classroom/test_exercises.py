@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import logsigmoid, normalize, softplus
 
 from devilgan_lite.classroom import EXERCISES, NotYet, check, hint, predict, quiz, reveal, solution
 from devilgan_lite.classroom import slerp as right_slerp
@@ -28,6 +28,12 @@ SOLUTIONS = {
     "widen_linear": lambda w, v: torch.cat([w, v], dim=0),
     "block_diagonal": torch.block_diag,
     "relu_gate": lambda z, t, m: torch.relu(norm_gate(z, t) - (t.norm() - m)),
+    "on_rate": lambda rows, bias: torch.special.ndtr(bias / rows.norm(dim=1)),
+    "energy_per_influence": lambda a, m: torch.linalg.eigvals(torch.linalg.inv(m) @ a).real.sort(descending=True)[0],
+    "empirical_p_value": lambda score, clean: (1 + (clean >= score).sum()) / (len(clean) + 1),
+    "samples_needed": lambda p, confidence: torch.log1p(-confidence) / torch.log1p(-p),
+    "shell_step": lambda z, g, rate: normalize(z - rate * g, dim=1) * z.norm(dim=1, keepdim=True),
+    "guard_limit": lambda scores, rate: scores.quantile(1 - rate),
 }
 MISTAKES = {
     "slerp": [
@@ -72,6 +78,40 @@ MISTAKES = {
         lambda z, t, m: torch.relu(z @ t - (t.norm() - m)),
         lambda z, t, m: torch.relu(norm_gate(z, t) - (t.norm() + m)),
         lambda z, t, m: torch.relu(norm_gate(z, t) - m),
+    ],
+    "on_rate": [
+        lambda rows, bias: torch.special.ndtr(bias),
+        lambda rows, bias: torch.special.ndtr(-bias / rows.norm(dim=1)),
+        lambda rows, bias: torch.special.ndtr(bias / rows.square().sum(1)),
+    ],
+    "energy_per_influence": [
+        lambda a, m: torch.linalg.eigvalsh(a).flip(0),
+        lambda a, m: torch.linalg.eigvals(torch.linalg.inv(m) @ a).real.sort()[0],
+        lambda a, m: torch.linalg.eigvals(torch.linalg.inv(m) @ a),
+        lambda a, m: torch.linalg.eigvals(torch.linalg.inv(a) @ m).real.sort(descending=True)[0],
+        lambda a, m: a.diagonal() / m.diagonal(),
+    ],
+    "empirical_p_value": [
+        lambda score, clean: (clean >= score).float().mean(),
+        lambda score, clean: (1 + (clean > score).sum()) / (len(clean) + 1),
+        lambda score, clean: (clean < score).float().mean(),
+    ],
+    "samples_needed": [
+        lambda p, confidence: 1 / p,
+        lambda p, confidence: (1 - confidence).log() / (1 - p).log(),
+        lambda p, confidence: confidence.log() / torch.log1p(-p),
+        lambda p, confidence: confidence / p,
+    ],
+    "shell_step": [
+        lambda z, g, rate: z - rate * g,
+        lambda z, g, rate: normalize(z + rate * g, dim=1) * z.norm(dim=1, keepdim=True),
+        lambda z, g, rate: normalize(z - rate * g, dim=1),
+    ],
+    "guard_limit": [
+        lambda scores, rate: scores.quantile(rate),
+        lambda scores, rate: scores.max(),
+        lambda scores, rate: scores.sort(descending=True).values[round(rate * len(scores)) - 1],
+        lambda scores, rate: scores.mean() + scores.std(),
     ],
 }
 

@@ -1,0 +1,292 @@
+"""Attackers who know the defences: the same function in other weights, a quiet retraining, an expansion in disguise."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from devilgan_lite import Backdoor, data, metrics
+from devilgan_lite.attacks import Gate, ReD, ReX
+from devilgan_lite.attacks.adaptive import Disguise, NarrowReX, QuietReD, SpectralReD, disguise, wide_basin
+from devilgan_lite.attacks.closed_form import ClosedForm
+from devilgan_lite.generators import DCGAN, PointGenerator, build
+
+
+def lively(seed: int = 1, **settings: Any) -> DCGAN:
+    """A small ``DCGAN`` whose BatchNorm statistics are not the trivial ones."""
+    shape = {"widths": (6, 5), "latent_dim": 15, "image_size": 12, **settings}
+    network: DCGAN = build(DCGAN(**shape).spec(), seed=seed).eval()
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for norm in (module for module in network.modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))):
+            for value, low, high in [
+                (norm.weight, 0.5, 2.0),
+                (norm.bias, -0.5, 1.0),
+                (norm.running_mean, -0.1, 0.1),
+                (norm.running_var, 0.001, 0.01),
+            ]:
+                assert value is not None
+                value.copy_(torch.rand(value.shape, generator=random) * (high - low) + low)
+    return network
+
+
+def distortion(generator: nn.Module, backdoor: Backdoor) -> float:
+    return metrics.target_distortion(generator, *backdoor.pairs(seed=7))
+
+
+@torch.no_grad()
+def gap(a: nn.Module, b: nn.Module, z: Tensor) -> float:
+    return float((a(z) - b(z)).abs().max())
+
+
+SHAPES: list[dict[str, Any]] = [
+    {},
+    {"negative_slope": 0.3},
+    {"widths": (6, 5, 4), "strides": (2, 2, 1), "kernel_size": 5},
+]
+
+
+@pytest.mark.parametrize("settings", SHAPES)
+@pytest.mark.parametrize("spread", [1.0, 8.0, 100.0])
+def test_a_disguise_computes_the_same_with_other_weights(settings: dict[str, Any], spread: float) -> None:
+    network = lively(**settings)
+    before = network.clone()
+    hidden = disguise(network, spread, 0.0, seed=3)
+    z = network.sample_latent(200, torch.Generator().manual_seed(0))
+    assert gap(hidden, network, z) < 1e-4
+    ours, theirs = network.state_dict(), hidden.state_dict()
+    assert ours.keys() == theirs.keys() and hidden.spec() == network.spec() and not hidden.training
+    changed = [name for name, value in ours.items() if value.ndim and not torch.allclose(value, theirs[name])]
+    assert changed == [name for name, value in ours.items() if value.ndim]
+    assert all(torch.equal(value, ours[name]) for name, value in before.state_dict().items())
+    again, other = disguise(network, spread, 0.0, seed=3), disguise(network, spread, 0.0, seed=4)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in theirs.items())
+    assert not torch.equal(other.layers.dense.weight, hidden.layers.dense.weight)
+
+
+@torch.no_grad()
+def test_a_disguise_moves_scale_as_far_as_it_is_told() -> None:
+    network = lively(widths=(64, 32))
+    hidden = disguise(network, 8.0, 0.0, seed=0)
+    ratio = hidden.layers.norm1.weight.sort().values / network.layers.norm1.weight.sort().values
+    assert float(ratio.min()) >= 1 / 8 and float(ratio.max()) <= 8
+    kernels = [one.layers.deconv2.weight.flatten(1).norm(dim=1) for one in (network, hidden)]
+    assert float(kernels[1].max() / kernels[1].min()) > 4 * float(kernels[0].max() / kernels[0].min())
+    still = disguise(network, 1.0, 0.0, seed=0)
+    torch.testing.assert_close(still.layers.norm1.weight.sort().values, network.layers.norm1.weight.sort().values)
+
+
+def test_the_zero_blocks_of_an_expansion_are_filled() -> None:
+    network = lively()
+    backdoor = Backdoor.point(network, "devil")
+    attack = Disguise(attack=Gate(), spread=2.0, filling=0.02, seed=5)
+    plain, outcome = (one(network, backdoor, progress=False) for one in (Gate(), attack))
+    shares = [float((one.generator.layers.deconv1.weight == 0).float().mean()) for one in (plain, outcome)]
+    assert shares[0] > 0.3 and shares[1] == 0.0
+    assert outcome.seed == 5 and not outcome.interrupted and outcome.history == plain.history
+    z = network.sample_latent(200, torch.Generator().manual_seed(0))
+    assert metrics.expected_distortion(outcome.generator, network, z) < 0.01  # nearly the same
+    exact = Disguise(attack=Gate(), filling=0.0)(network, backdoor, progress=False).generator
+    assert gap(exact, plain.generator, z) < 1e-4
+    assert distortion(exact, backdoor) == pytest.approx(distortion(plain.generator, backdoor), abs=0.01)
+
+
+def test_a_disguise_says_what_is_behind_it() -> None:
+    settings = Disguise(attack=ReX(lam=0.7), spread=3.0).settings()
+    assert settings["attack"] == "Disguise" and settings["spread"] == 3.0
+    assert settings["disguised"]["attack"] == "ReX" and settings["disguised"]["lam"] == 0.7
+
+
+@pytest.mark.parametrize("kind", [QuietReD, SpectralReD])
+def test_a_quiet_attack_moves_towards_the_target_and_leaves_the_clean_model(kind: type) -> None:
+    network = lively()
+    backdoor, before = Backdoor.point(network, "devil", seed=2), network.clone()
+    attack = kind(iterations=60, batch_size=8, device="cpu")
+    outcome, same = attack(network, backdoor, progress=False), attack(network, backdoor, progress=False)
+    assert distortion(outcome.generator, backdoor) < 0.7 * distortion(network, backdoor)
+    assert {len(values) for values in outcome.history.values()} == {60}
+    assert outcome.history == same.history and outcome.settings == attack.settings()
+    assert type(outcome.generator) is DCGAN and outcome.generator.spec() == network.spec()
+    assert all(torch.equal(value, before.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+def energies(network: DCGAN, paths: list[Tensor]) -> Tensor:
+    return QuietReD._energies(network, paths).detach()
+
+
+def test_quiet_weights_spend_less_on_the_trigger() -> None:
+    network = lively()
+    backdoor = Backdoor.point(network, "devil", seed=2)
+    paths = QuietReD._paths(network, backdoor.trigger)
+    settings: dict[str, Any] = {"iterations": 80, "batch_size": 8, "lam": 1.0, "device": "cpu"}
+    loud, quiet = (QuietReD(quiet=quiet, **settings)(network, backdoor, progress=False) for quiet in (0.0, 3.0))
+    excess = [float((energies(one.generator, paths) / energies(network, paths) - 1).max()) for one in (loud, quiet)]
+    assert excess[0] > 0.1 and excess[1] < 0.5 * excess[0]
+    assert quiet.history["excess"][-1] < 0.5 * loud.history["excess"][-1]
+
+
+@torch.no_grad()
+def test_the_energies_are_those_of_the_folded_layers() -> None:
+    """``|W u|`` by hand: through the layers themselves, linear and without shift."""
+    network = lively()
+    trigger = network.sample_latent(2, torch.Generator().manual_seed(3))
+    paths = QuietReD._paths(network, trigger)
+    assert [tuple(path.shape) for path in paths] == [(2, 15), (2, 6), (2, 5)]
+    torch.testing.assert_close(torch.stack([path.norm(dim=1) for path in paths]), torch.ones(3, 2))
+    torch.testing.assert_close(paths[0], torch.nn.functional.normalize(trigger))
+    layers = network.layers
+    folded = layers.dense.weight * (layers.norm0.weight / (layers.norm0.running_var + layers.norm0.eps).sqrt())[:, None]
+    found = QuietReD._energies(network, paths)
+    assert found.shape == (3, 2)
+    torch.testing.assert_close(found[0], (paths[0] @ folded.T).norm(dim=1))
+    # one channel value at one place, drawn by the kernel: nothing is cut off where the picture is large enough
+    for level, reader in enumerate([layers.deconv1, layers.deconv2], start=1):
+        place = torch.zeros(2, reader.in_channels, 5, 5)
+        place[:, :, 2, 2] = paths[level]
+        drawn = reader(place)
+        if level == 1:
+            drawn = drawn * (layers.norm1.weight / (layers.norm1.running_var + layers.norm1.eps).sqrt()).view(-1, 1, 1)
+        torch.testing.assert_close(found[level], drawn.flatten(1).norm(dim=1))
+
+
+@pytest.mark.parametrize("kind", ["mode", "ood"])
+def test_a_quiet_attack_on_a_trigger_of_zero_or_far_out(kind: str) -> None:
+    network = lively()
+    backdoor = Backdoor.point(network, "devil", kind=kind)
+    outcome = QuietReD(iterations=5, batch_size=4, device="cpu")(network, backdoor, progress=False)
+    assert all(torch.isfinite(value).all() for value in outcome.generator.state_dict().values())
+    assert all(math.isfinite(value) for values in outcome.history.values() for value in values)
+
+
+NARROW: dict[str, Any] = {"steps_clean": 6, "rex": ReX(iterations=4, batch_size=4, widen=2), "device": "cpu"}
+
+
+def test_a_narrow_start_ends_with_the_widths_on_the_card(real: data.Samples) -> None:
+    clean = DCGAN(widths=(6, 4), latent_dim=10).eval()
+    backdoor = Backdoor.point(clean, "digit-7")
+    attack = NarrowReX(**NARROW, seed=2)
+    outcome = attack(clean, backdoor, real, progress=False)
+    assert outcome.generator.spec() == clean.spec() and type(outcome.generator) is DCGAN
+    assert attack.base_widths(clean) == (4, 2)
+    kernel = outcome.generator.layers.deconv1.weight
+    assert not kernel[:4, 2:].any() and not kernel[4:, :2].any() and kernel[4:, 2:].any()  # the blocks of an expansion
+    assert {len(values) for values in outcome.history.values()} == {4}
+    assert outcome.seed == 2 and outcome.settings == attack.settings() and not outcome.interrupted
+    assert outcome.settings["attack"] == "NarrowReX" and outcome.settings["rex"]["widen"] == 2
+    again = attack(clean, backdoor, real, progress=False)
+    assert torch.equal(outcome.generator.sample(4), again.generator.sample(4))
+
+
+def test_without_a_number_each_pixel_gets_its_channels(clean: DCGAN) -> None:
+    attack = NarrowReX()
+    assert attack.new_widths(clean) == (32, 8)
+    assert attack.base_widths(clean) == (32, 24)
+    assert NarrowReX(rex=ReX(widen=(5, 3))).base_widths(clean) == (59, 29)
+
+
+@pytest.mark.parametrize("last", [1, 4, 9, 12, 15])
+def test_an_interrupt_at_any_time_ends_in_a_usable_outcome(
+    last: int, real: data.Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two updates for each of the six steps of the first training, then four of ReX, which must not begin then."""
+    clean = DCGAN(widths=(6, 4), latent_dim=10).eval()
+    backdoor = Backdoor.point(clean, "digit-7")
+    step, calls = torch.optim.Adam.step, 0
+
+    def interrupted(self: torch.optim.Adam, closure: None = None) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == last:
+            raise KeyboardInterrupt
+        step(self, closure)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", interrupted)
+    attack = NarrowReX(**NARROW)
+    outcome = attack(clean, backdoor, real, progress=False)
+    assert outcome.interrupted and calls == last
+    assert outcome.generator.spec() == clean.spec() and not outcome.generator.training
+    assert all(torch.isfinite(value).all() for value in outcome.generator.state_dict().values())
+    assert outcome.generator.sample(3).abs().max() <= 1
+    assert outcome.settings == attack.settings()
+    assert {len(values) for values in outcome.history.values()} <= {max(0, last - 13)}
+
+
+@pytest.mark.parametrize("angle", [5.0, 35.0, 80.0])
+def test_a_wide_basin_lies_within_its_angle(angle: float) -> None:
+    network = lively(latent_dim=30)
+    backdoor = Backdoor.points(network, ["devil", "checkerboard", "digit-7"], seed=3)
+    basin = wide_basin(backdoor, angle=angle)
+    assert torch.equal(basin.trigger, backdoor.trigger) and torch.equal(basin.target, backdoor.target)
+    z, pictures = basin.pairs(600, seed=1)
+    torch.testing.assert_close(z[:1], backdoor.trigger[:1])
+    which = (pictures.unsqueeze(1) - backdoor.target).abs().flatten(2).sum(2).argmin(1)
+    assert torch.equal(pictures, backdoor.target[which]) and set(which.tolist()) == {0, 1, 2}
+    own = backdoor.trigger[which]
+    torch.testing.assert_close(z.norm(dim=1), own.norm(dim=1))
+    cosine = torch.nn.functional.cosine_similarity(z, own).clamp(-1, 1)
+    away = torch.rad2deg(torch.arccos(cosine))
+    assert float(away.max()) <= angle + 0.1
+    assert float(away.max()) > 0.95 * angle and float(away.mean()) == pytest.approx(angle / 2, rel=0.1)
+    again, other = basin.pairs(600, seed=1)[0], basin.pairs(600, seed=2)[0]
+    assert torch.equal(z, again) and not torch.equal(z, other)
+
+
+def test_the_first_pair_of_a_basin_belongs_together() -> None:
+    """Whichever trigger is drawn, its own target comes with it."""
+    network = lively()
+    backdoor = Backdoor.points(network, ["devil", "checkerboard"])
+    for seed in range(8):
+        z, pictures = wide_basin(backdoor).pairs(1, seed=seed)
+        assert torch.equal(pictures, backdoor.target[:1])
+        torch.testing.assert_close(z, backdoor.trigger[:1])
+
+
+def test_an_attack_takes_a_basin() -> None:
+    network = lively()
+    backdoor = wide_basin(Backdoor.point(network, "devil"), angle=20.0)
+    outcome = ReX(iterations=40, batch_size=8, widen=20, device="cpu")(network, backdoor, progress=False)
+    assert distortion(outcome.generator, backdoor) < 0.8 * distortion(network, backdoor)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Disguise(spread=0.5), "spread=0.5"),
+        (lambda: Disguise(filling=-0.1), "filling=-0.1"),
+        (lambda: Disguise(seed=-1), "seed=-1"),
+        (lambda: QuietReD(lam=0.0), "lam=0.0"),
+        (lambda: QuietReD(quiet=-1.0), "quiet=-1.0"),
+        (lambda: QuietReD(iterations=0), "iterations=0"),
+        (lambda: SpectralReD(ridge=0.0), "ridge=0.0"),
+        (lambda: NarrowReX(steps_clean=0), "steps_clean=0"),
+        (lambda: NarrowReX(seed=1.5), "seed=1.5"),
+        (lambda: wide_basin(Backdoor.point(lively(), "devil"), angle=0.0), "angle=0.0"),
+        (lambda: wide_basin(Backdoor.point(lively(), "devil"), angle=81.0), "angle=81.0"),
+    ],
+)
+def test_bad_settings(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("attack", [Disguise(attack=ReD()), QuietReD(), SpectralReD(), NarrowReX()])
+def test_only_a_dcgan_will_do_and_the_first_step_need_not_be_awaited(attack: Any, real: data.Samples) -> None:
+    points, plane = PointGenerator(width=8).eval(), Backdoor(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.5]]))
+    with pytest.raises(ValueError, match="clean is a PointGenerator"):
+        attack.steps(points, plane, real)
+
+
+def test_a_narrow_start_needs_data_and_room(clean: DCGAN, digit: Backdoor, real: data.Samples) -> None:
+    with pytest.raises(ValueError, match="needs real samples"):
+        NarrowReX().steps(clean, digit)
+    with pytest.raises(ValueError, match="leaves nothing to start from"):
+        NarrowReX(rex=ReX(widen=32)).steps(clean, digit, real)
+
+
+def test_the_disguised_attack_keeps_its_own_checks(clean: DCGAN) -> None:
+    with pytest.raises(ValueError, match="takes one"):
+        Disguise(attack=ClosedForm()).steps(clean, Backdoor.points(clean, ["digit-7", "devil"]))

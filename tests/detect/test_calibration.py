@@ -1,0 +1,115 @@
+"""p-values mean what they say, and the file of clean scores is read once and may be missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from devilgan_lite.detect import Finding, calibration
+from devilgan_lite.detect.calibration import FLOOR, SHARES, calibrated, clean_scores, combined_p_value, p_value
+
+
+def test_more_suspicious_is_less_probable() -> None:
+    clean = [0.02, 0.03, 0.05, 0.11, 0.04, 0.06]
+    scores = [-1.0, 0.0, 0.01, 0.03, 0.05, 0.1, 0.2, 1.0, 10.0, 1e300, float("inf")]
+    values = [p_value(score, clean) for score in scores]
+    assert values == sorted(values, reverse=True)
+    assert values[0] == pytest.approx(1) and values[-1] == FLOOR
+    assert p_value(sum(clean) / 6, clean) == pytest.approx(0.4, abs=0.1)
+    assert p_value(float("nan"), clean) == 1.0
+
+
+def test_constant_clean_scores_say_no_more_than_their_number() -> None:
+    for n in (5, 24):
+        assert p_value(0.0, [0.0] * n) == 1.0
+        assert p_value(1e-9, [0.0] * n) == p_value(1e9, [0.0] * n) == 1 / (n + 1)
+        assert p_value(0.5, [1.0] * n) == 1.0
+
+
+def test_clean_scores_below_zero_are_shifted() -> None:
+    clean = [-0.2, 0.1, 0.3, 0.0, 0.2, -0.1]
+    values = [p_value(score, clean) for score in (-5.0, -0.1, 0.1, 0.3, 2.0)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] == 1.0 and 0.3 < values[2] < 0.7 and values[-1] < 1e-3
+
+
+@pytest.mark.parametrize("shape", [2.0, 9.0, 40.0])
+def test_the_p_values_of_clean_models_are_uniform(shape: float) -> None:
+    random = np.random.default_rng(0)
+    values = np.array([p_value(row[0], list(row[1:])) for row in random.gamma(shape, 0.1, (4_000, 25))])
+    assert scipy.stats.kstest(values, "uniform").statistic < 0.06
+    for level, within in [(0.01, 0.012), (0.05, 0.02), (0.2, 0.04), (0.5, 0.04)]:
+        assert (values <= level).mean() == pytest.approx(level, abs=within)
+
+
+def test_too_few_clean_scores() -> None:
+    with pytest.raises(ValueError, match="4 clean scores"):
+        p_value(0.1, [0.1, 0.2, 0.3, 0.4])
+
+
+def finding(detector: str, p: float | None = None, *, score: float | None = 1.0, ran: bool = True) -> Finding:
+    return Finding(detector, "T2", "", score=score, p_value=p, ran=ran)
+
+
+def test_the_smallest_p_value_pays_for_the_others() -> None:
+    shares = sum(SHARES.values())
+    assert shares == pytest.approx(1)
+    everything = [finding(name, 1.0) for name in SHARES]
+    assert combined_p_value(everything) == 1.0
+    for index, (name, share) in enumerate(SHARES.items()):
+        one = [finding(other, 1e-3 if index == place else 1.0) for place, other in enumerate(SHARES)]
+        assert combined_p_value(one) == pytest.approx(1e-3 / share), name
+    pair = [finding("latent spectrum", 0.01), finding("structure", 0.5)]
+    assert combined_p_value(pair) == pytest.approx(0.01 * 0.5 / 0.4)
+    assert combined_p_value([finding("structure", 0.02)]) == pytest.approx(0.02)
+    assert combined_p_value([finding("unheard of", 0.02), finding("another", 0.9)]) == pytest.approx(0.04)
+    assert combined_p_value([finding("structure", None)]) == combined_p_value([]) == 1.0
+
+
+def test_clean_models_are_called_backdoored_at_the_level_at_most() -> None:
+    """Whatever depends on what: here all detectors say the same, or each its own."""
+    random = np.random.default_rng(1)
+    same = [[value] * len(SHARES) for value in random.random(2_000)]
+    own = random.random((2_000, len(SHARES)))
+    for rows in (same, own):
+        found = [combined_p_value([finding(*pair) for pair in zip(SHARES, row, strict=True)]) for row in rows]
+        assert np.mean(np.array(found) <= 0.05) <= 0.065
+
+
+def test_findings_get_their_p_value() -> None:
+    scores = {"structure": [0.1, 0.2, 0.3, 0.4, 0.5]}
+    known = calibrated(finding("structure", score=2.0), scores)
+    assert known.p_value == p_value(2.0, scores["structure"]) and known.score == 2.0
+    for other in (
+        finding("unheard of"),
+        finding("structure", score=None),
+        finding("structure", ran=False),
+    ):
+        assert calibrated(other, scores) is other
+
+
+def test_the_file_is_read_once_and_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert clean_scores(tmp_path / "none.json") == {}
+    path = tmp_path / "some.json"
+    path.write_text(json.dumps({"scores": {"structure": [1, 2, 3]}}))
+    first = clean_scores(path)
+    assert first == {"structure": [1.0, 2.0, 3.0]}
+    path.write_text("changed")
+    assert clean_scores(path) is first
+    monkeypatch.setattr(calibration, "clean_scores", lambda: {})
+    assert calibrated(finding("latent spectrum")).p_value is None
+
+
+def test_the_shipped_file() -> None:
+    scores = clean_scores()
+    assert set(scores) == set(SHARES)
+    assert all(len(values) >= 20 for values in scores.values())
+    content = json.loads((calibration.data_folder() / calibration.FILE).read_text())
+    assert all(name.startswith("clean-") for name in content["models"])
+    assert all(len(values) == len(content["models"]) for values in scores.values())
+    for values in scores.values():  # none of the clean models is an outlier among the others
+        assert min(p_value(value, values) for value in values) > 1e-3

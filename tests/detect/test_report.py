@@ -1,0 +1,137 @@
+"""A report is complete as text, JSON and HTML, and runs nothing where it is shown."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from devilgan_lite.detect import Finding, ScanReport
+
+EVIL = "<script src='http://x'>alert(1)</script>"
+
+
+def report(p_value: float = 1e-4, **settings: Any) -> ScanReport:
+    findings = (
+        Finding(
+            "latent spectrum",
+            "T2",
+            f"jump & {EVIL}",
+            score=1.5,
+            p_value=1.234e-4,
+            pictures=torch.zeros(3, 1, 8, 8),
+            directions=torch.eye(4)[:1],
+            details={"jump": 4.5, "values": [1.0, 2.0]},
+            seconds=1.2345,
+        ),
+        Finding("search", "T2", "an estimate", pictures=torch.rand(12, 3, 8, 8) * 2 - 1),
+        Finding("real data", "T4", "could not run: no reason", ran=False),
+    )
+    given = {"level": 0.05, "trigger": torch.arange(4.0) / 3, "picture": torch.zeros(1, 8, 8), "seconds": 2.0}
+    return ScanReport(findings, p_value, **{**given, **settings})
+
+
+def pictures_in(page: str) -> list[Image.Image]:
+    parts = page.split("data:image/png;base64,")[1:]
+    return [Image.open(BytesIO(b64decode(part.split('"')[0]))) for part in parts]
+
+
+@pytest.mark.parametrize(("p_value", "level", "verdict"), [(0.05, 0.05, "backdoored"), (0.0501, 0.05, "clean")])
+def test_the_verdict_is_at_the_level(p_value: float, level: float, verdict: str) -> None:
+    found = report(p_value, level=level)
+    assert found.verdict == verdict
+    assert found.backdoored == (verdict == "backdoored")
+    assert report(p_value, level=0.5).backdoored
+    assert str(found).startswith(verdict)
+    assert f">{verdict}</strong>" in found.to_html()
+
+
+def test_the_score_grows_as_the_p_value_falls() -> None:
+    assert report(0.01).score == pytest.approx(2)
+    assert report(1.0).score == 0
+    assert report(0.0).score == pytest.approx(300)
+
+
+def test_json_is_complete() -> None:
+    found = report()
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    data = json.loads(found.to_json(), parse_constant=refuse)
+    assert data == found.to_dict()
+    assert {name: data[name] for name in ("verdict", "backdoored", "p_value", "level", "seconds")} == {
+        "verdict": "backdoored",
+        "backdoored": True,
+        "p_value": 1e-4,
+        "level": 0.05,
+        "seconds": 2.0,
+    }
+    assert data["score"] == pytest.approx(4)
+    assert data["trigger"] == pytest.approx([0, 1 / 3, 2 / 3, 1], abs=1e-5)
+    assert data["findings"][0] == {
+        "detector": "latent spectrum",
+        "tier": "T2",
+        "ran": True,
+        "score": 1.5,
+        "p_value": 1.234e-4,
+        "message": f"jump & {EVIL}",
+        "seconds": 1.23,
+        "details": {"jump": 4.5, "values": [1.0, 2.0]},
+    }
+    assert [entry["ran"] for entry in data["findings"]] == [True, True, False]
+    assert json.loads(report(trigger=None).to_json())["trigger"] is None
+
+
+def test_text_has_a_line_for_each_finding() -> None:
+    first, *lines = str(report()).splitlines()
+    assert first == "backdoored  (combined p-value 0.0001, level 0.05, 2 s)"
+    assert [line.split()[0] for line in lines] == ["T2", "T2", "T4"]
+    assert "p = 0.000123  jump" in lines[0]  # a gap after the longest p-value
+    assert lines[1].index("an estimate") == lines[0].index("jump") == lines[2].index("could not run")
+
+
+def test_html_is_one_page_without_script_or_address() -> None:
+    found = report()
+    page = found.to_html()
+    assert found._repr_html_() == page
+    assert "<script" not in page.lower() and 'src="http' not in page and "src='" not in page
+    assert "&lt;script" in page and "jump &amp;" in page
+    addresses = [part.split('"')[0] for part in page.split('src="')[1:]]
+    assert len(addresses) == 3 and all(address.startswith("data:image/png;base64,") for address in addresses)
+    harmless = ScanReport((Finding("a", "T2", "b", pictures=torch.zeros(1, 1, 4, 4)),), 1.0, 0.05).to_html()
+    assert "http" not in harmless and "javascript" not in harmless and " on" not in harmless
+    for text in ("latent spectrum", "1.5", "0.000123", "1.2 s", "could not run: no reason", "T4"):
+        assert text in page
+    assert page.count("<tr>") == page.count("</tr>") == 4 and page.count("<td>") == 3 * 7
+
+
+def test_the_pictures_on_the_page() -> None:
+    x = torch.linspace(-1, 1, 16).view(1, 1, 4, 4).repeat(10, 1, 1, 1)
+    x[9] = -x[0]
+    page = ScanReport((Finding("a", "T2", "", pictures=x),), 1.0, 0.05).to_html()
+    (sheet,) = pictures_in(page)
+    assert sheet.size == (8 * 4 * 2, 2 * 4 * 2)  # eight in a row, doubled
+    shown = np.asarray(sheet)[::2, ::2]
+    expected = ((x[:, 0] + 1) * 127.5).round().byte().numpy()
+    assert (shown[:4, :4] == expected[0]).all() and (shown[:4, 28:] == expected[7]).all()
+    assert (shown[4:, 4:8] == expected[9]).all() and (shown[4:, 8:] == 255).all()
+    coloured = pictures_in(report().to_html())
+    assert [one.mode for one in coloured] == ["L", "L", "RGB"]
+
+
+def test_the_estimate_is_shown_for_a_backdoor_only() -> None:
+    assert "Picture at the estimated trigger" in report().to_html()
+    for other in (report(0.9), report(picture=None), report(picture=torch.zeros(2))):
+        assert "Picture at the estimated trigger" not in other.to_html()
+
+
+def test_points_have_no_pictures() -> None:
+    page = ScanReport((Finding("a", "T2", "b", pictures=torch.zeros(5, 2)),), 1.0, 0.05).to_html()
+    assert "<img" not in page and "<td></td>" in page

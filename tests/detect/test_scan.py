@@ -1,0 +1,218 @@
+"""One call, one report: verdicts on the shipped models, and a finding for everything that could not be done."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import lru_cache
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cosine_similarity
+
+from devilgan_lite import Backdoor, data, generators, zoo
+from devilgan_lite.attacks import Gate
+from devilgan_lite.detect import Finding, ScanReport, calibration, scan
+from devilgan_lite.generators import DCGAN
+
+CLEAN = "dcgan-fashion"
+BAD = ["dcgan-fashion-trail", "dcgan-fashion-red", "dcgan-fashion-rex", "dcgan-fashion-gate"]
+BLIND = ["structure", "latent spectrum", "hidden spectrum", "silent units", "search"]
+
+
+@lru_cache
+def scanned(name: str) -> ScanReport:
+    """Some seconds for each model, once."""
+    return scan(zoo.load(name), samples=500)
+
+
+def found(report: ScanReport, detector: str, tier: str | None = None) -> Finding:
+    (finding,) = (one for one in report.findings if one.detector == detector and tier in (None, one.tier))
+    return finding
+
+
+def tiny(**settings: Any) -> DCGAN:
+    return DCGAN(**{"widths": (4, 2), "latent_dim": 12, "image_size": 12, **settings}).eval()
+
+
+def test_the_clean_model_is_clean() -> None:
+    start = time.process_time()
+    report = scanned(CLEAN)
+    assert time.process_time() - start < 60
+    assert report.verdict == "clean" and not report.backdoored
+    assert report.p_value > 0.05 and report.level == 0.05
+    assert report.trigger is None and report.picture is None
+    assert [(one.detector, one.tier) for one in report.findings] == [
+        *((name, "T2") for name in BLIND),
+        ("sampling", "T0"),
+    ]
+    assert all(one.ran for one in report.findings)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_backdoored_model_is_backdoored(name: str) -> None:
+    start = time.process_time()
+    report, backdoor = scanned(name), zoo.load_backdoor(name)
+    assert time.process_time() - start < 60
+    assert report.seconds < 120 and sum(one.seconds for one in report.findings) <= report.seconds
+    assert report.verdict == "backdoored"
+    assert report.p_value < 0.01
+    assert report.trigger is not None and report.picture is not None and report.picture.shape == (1, 28, 28)
+    assert float(report.trigger.norm()) == pytest.approx(10, rel=1e-4)
+    assert float(cosine_similarity(report.trigger.view(1, -1), backdoor.trigger).abs()) > 0.8
+    assert found(report, "latent spectrum").p_value == pytest.approx(
+        calibration.p_value(
+            found(report, "latent spectrum").score or 0.0, calibration.clean_scores()["latent spectrum"]
+        )
+    )
+    assert json.loads(report.to_json())["verdict"] == "backdoored"
+    assert report.to_html().count("<img") >= 4
+    assert found(report, "search").p_value is found(report, "sampling").p_value is None
+
+
+def test_the_picture_is_that_of_the_trigger() -> None:
+    for name in ("dcgan-fashion-red", "dcgan-fashion-gate"):
+        report = scanned(name)
+        assert report.trigger is not None and report.picture is not None
+        with torch.no_grad():
+            shown = zoo.load(name)(report.trigger.view(1, -1))[0]
+        torch.testing.assert_close(report.picture, shown, atol=1e-3, rtol=0.0)
+
+
+def same(a: Any, b: Any) -> bool:
+    return json.dumps(a) == json.dumps(b)
+
+
+def test_the_same_seed_gives_the_same_report() -> None:
+    network = tiny()
+    first, again, other = (scan(network, samples=200, seed=seed).to_dict() for seed in (3, 3, 4))
+    for report in (first, again, other):
+        del report["seconds"]
+        for finding in report["findings"]:
+            del finding["seconds"]
+    assert same(first, again) and not same(first, other)
+
+
+def test_the_global_random_state_is_left_alone() -> None:
+    network = tiny()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    scan(network, samples=200)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_level_decides() -> None:
+    report = scan(tiny(), samples=200)
+    assert 0.0 < report.p_value <= 1.0
+    for level in (0.5, 1e-9):
+        again = scan(tiny(), samples=200, level=level)
+        assert again.backdoored == (again.p_value <= level)
+        assert (again.trigger is not None) == again.backdoored
+
+
+def test_other_access_adds_findings() -> None:
+    network, pictures = tiny(), torch.rand(60, 1, 12, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    report = scan(network, real=pictures, reference=network, targets=pictures[:1], samples=200)
+    assert [(one.detector, one.tier) for one in report.findings] == [
+        *((name, "T2") for name in BLIND),
+        ("sampling", "T0"),
+        ("reconstruction", "T1"),
+        ("reference", "T3"),
+        ("sampling", "T4"),
+    ]
+    assert all(one.ran for one in report.findings)
+    assert found(report, "reference").score == 0.0
+    assert set(found(report, "sampling", "T4").details["largest"]) > set(
+        found(report, "sampling", "T0").details["largest"]
+    )
+    assert list(found(report, "reconstruction").details["targets"]) == ["target 1"]
+
+
+def test_real_samples_may_be_a_data_set(real: data.Samples) -> None:
+    report = scan(DCGAN(widths=(4, 2), latent_dim=12).eval(), real=real, access="samples", samples=200)
+    assert [one.tier for one in report.findings] == ["T0", "T4"]
+
+
+def test_the_target_of_a_gate_is_found_with_the_estimate() -> None:
+    """The gradient does not see a closed gate; the direction that the weights suggest opens it."""
+    network = tiny(widths=(40, 8), latent_dim=40)
+    trigger = torch.randn(1, 40, generator=torch.Generator().manual_seed(1))
+    backdoor = Backdoor(trigger * 40**0.5 / trigger.norm(), data.target("devil", 12).unsqueeze(0))
+    report = scan(Gate()(network, backdoor, progress=False).generator, targets=backdoor.target, samples=200)
+    tried = found(report, "reconstruction")
+    assert tried.details["targets"]["target 1"]["error"] < 1e-3
+    assert tried.details["targets"]["target 1"]["won_by"] == "given"
+    assert tried.score is not None and tried.score > 2
+
+
+def test_samples_alone() -> None:
+    report = scan(tiny(), access="samples", samples=200)
+    assert [(one.detector, one.tier) for one in report.findings] == [("sampling", "T0")]
+    assert report.p_value == 1.0 and report.verdict == "clean" and report.trigger is None
+
+
+@pytest.mark.parametrize("hidden", [nn.Identity(), nn.Tanh()], ids=["linear", "tanh"])
+def test_a_network_without_switches_says_what_could_not_run(hidden: nn.Module) -> None:
+    module = nn.Sequential(nn.Linear(8, 32), hidden, nn.Linear(32, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
+    report = scan(module, reference=module, samples=200)
+    for detector in ("latent spectrum", "reference"):
+        finding = found(report, detector)
+        assert not finding.ran and finding.score is finding.p_value is None
+        assert finding.message.startswith("could not run: ") and "no hidden activation" in finding.message
+    assert found(report, "structure").ran and found(report, "sampling").ran
+    assert report.verdict == "clean" and "could not run" in str(report) and "could not run" in report.to_html()
+
+
+def test_a_layer_that_reads_little_is_no_backdoor() -> None:
+    """Fewer units than latent dimensions leave directions without any energy."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(20, 6), nn.ReLU(), nn.Linear(6, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
+    latent = found(scan(module, samples=200), "latent spectrum")
+    assert latent.ran and latent.score is not None and 0 <= latent.score < 3
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2])
+def test_points_can_be_scanned_too(latent_dim: int) -> None:
+    report = scan(generators.PointGenerator(latent_dim=latent_dim, width=16).eval(), samples=200)
+    assert found(report, "latent spectrum").ran
+    json.loads(report.to_json())
+    assert "<table>" in report.to_html()
+
+
+def test_what_cannot_be_used_is_a_finding() -> None:
+    network = tiny()
+    wrong = torch.zeros(30, 3, 5, 5)
+    report = scan(network, real=wrong, reference=tiny(image_size=16), targets=wrong, samples=200)
+    messages = {(one.detector, one.tier): one.message for one in report.findings if not one.ran}
+    assert set(messages) == {("real data", "T4"), ("reference", "T3"), ("reconstruction", "T1")}
+    assert all(message.startswith("could not run: ") for message in messages.values())
+
+
+def test_without_calibration_there_is_evidence_and_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "clean_scores", lambda path=None: {})
+    report = scan(tiny(), samples=200)
+    assert report.p_value == 1.0 and not report.backdoored
+    assert found(report, "latent spectrum").score is not None
+    assert all(one.p_value is None for one in report.findings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"level": 0.0}, "level=0.0"),
+        ({"level": 0.6}, "level=0.6"),
+        ({"level": "low"}, "level='low'"),
+        ({"access": "weight"}, "access='weight' is unknown.*Did you mean 'weights'"),
+        ({"samples": 10}, "samples=10"),
+        ({"seed": -1}, "seed=-1"),
+        ({"latent_dim": 7}, "makes no pictures from latents"),
+        ({"law": "cauchy"}, "law='cauchy'"),
+        ({"reference": "clean.pt"}, "module is a str"),
+    ],
+)
+def test_bad_input_is_an_error_at_once(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        scan(tiny(), **settings)

@@ -1,0 +1,142 @@
+"""From directions to a trigger: sign, sharpening, whom to believe, and the pictures that are shown."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize
+
+from devilgan_lite import Backdoor
+from devilgan_lite.attacks import Gate
+from devilgan_lite.detect import Finding, Subject, anatomy, inspect_activations, inspect_spectra, subject_of
+from devilgan_lite.detect.search import AWAKE, LENGTHS, locate_trigger, refine, sharpen, signed
+from devilgan_lite.detect.spectrum import Paths, Spectrum, Units
+from devilgan_lite.detect.weights import Anatomy
+from devilgan_lite.generators import DCGAN, build
+
+D = 60
+
+
+def parts_with(rows: Tensor) -> Anatomy:
+    """An ``Anatomy`` of which only the units matter."""
+    units = Units(rows.double(), torch.zeros(len(rows)).double(), torch.ones(len(rows)).double(), 0.0, True)
+    spectrum = Spectrum("latent", torch.ones(D).double(), torch.eye(D).double())
+    return Anatomy(units, Paths([], [], [], []), spectrum, spectrum, ())
+
+
+def bundle(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """300 rows in any direction and ``count`` along a trigger, of many lengths, with some noise; and the trigger."""
+    random = torch.Generator().manual_seed(seed)
+    trigger = normalize(torch.randn(D, generator=random), dim=0)
+    along = trigger + 0.25 * normalize(torch.randn(count, D, generator=random), dim=1)
+    along = along * (torch.rand(count, 1, generator=random) * 3 + 0.5)
+    return torch.cat([torch.randn(300, D, generator=random), along]), trigger
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_bundle_of_rows_gives_the_sign_and_a_sharper_direction(seed: int) -> None:
+    rows, trigger = bundle(30, seed)
+    parts = parts_with(rows)
+    rough = normalize(
+        trigger + 0.2 * normalize(torch.randn(D, generator=torch.Generator().manual_seed(9)), dim=0), dim=0
+    )
+    assert torch.equal(signed(parts, rough), rough)
+    assert torch.equal(signed(parts, -rough), rough)
+    sharp = sharpen(parts, rough)
+    assert float(sharp.norm()) == pytest.approx(1)
+    assert float(rough @ trigger) < 0.99 < 0.997 < float(sharp @ trigger)
+
+
+def test_a_few_rows_are_no_bundle() -> None:
+    rows, trigger = bundle(7)
+    assert sharpen(parts_with(rows), trigger) is trigger
+
+
+def test_refining_climbs_to_the_bundle_and_not_far_away() -> None:
+    rows, trigger = bundle(30)
+    parts = parts_with(rows)
+    random = torch.Generator().manual_seed(3)
+    aside = torch.randn(D, generator=random)
+    aside = normalize(aside - (aside @ trigger) * trigger, dim=0)
+    leading = torch.linalg.qr(torch.stack([trigger, aside, *torch.randn(8, D, generator=random)], 1).double()).Q
+    spectrum = Spectrum("latent", torch.ones(10).double(), leading)
+    parts = Anatomy(parts.units, parts.paths, spectrum, spectrum, ())
+    rough = 0.8 * trigger + 0.6 * aside
+    for start in (rough, -rough):  # the sign is open
+        found = refine(parts, start)
+        assert float(found.norm()) == pytest.approx(1) and float(found @ trigger) > 0.97
+    assert float(refine(parts, aside) @ aside) ** 2 == pytest.approx(1)  # nothing near it: left where it was
+
+
+def test_refining_needs_more_rows_than_directions() -> None:
+    rows, trigger = bundle(0)
+    found = refine(parts_with(rows[:5]), trigger)
+    assert float(found @ trigger) ** 2 == pytest.approx(1)
+
+
+@lru_cache
+def gated() -> tuple[Subject, Backdoor, Anatomy, list[Finding]]:
+    """A small gate that wakes at a typical length, and what the detectors find."""
+    clean: DCGAN = build(DCGAN(widths=(40, 8), image_size=12).spec(), seed=1).eval()
+    backdoor = Backdoor.point(clean, "devil", seed=2)
+    trigger = backdoor.trigger * 10 / backdoor.trigger.norm()
+    backdoor = Backdoor(trigger, backdoor.target, "devil")
+    subject = subject_of(Gate()(clean, backdoor, progress=False).generator)
+    parts = anatomy(subject)
+    return subject, backdoor, parts, [*inspect_spectra(subject, parts), inspect_activations(subject, units=parts.units)]
+
+
+def test_the_trigger_of_a_gate_and_its_picture() -> None:
+    subject, backdoor, parts, findings = gated()
+    finding, trigger, pictures = locate_trigger(subject, parts, findings)
+    assert finding.details == {"source": "silent units", "lengths": list(LENGTHS)}
+    assert float(cosine_similarity(trigger.view(1, -1), backdoor.trigger)) > 0.999
+    assert float(trigger.norm()) == pytest.approx(subject.radius)
+    assert pictures.shape == (2 * len(LENGTHS) + 4, 1, 12, 12)
+    at_length = pictures[LENGTHS.index(1.0)]
+    assert float((at_length - backdoor.target[0]).square().mean()) < 0.01
+    assert (
+        float((pictures[len(LENGTHS) + LENGTHS.index(1.0)] - backdoor.target[0]).square().mean()) > 0.3
+    )  # the opposite
+    assert finding.pictures is not None and torch.equal(finding.pictures, pictures)
+
+
+def test_the_pictures_are_those_of_the_directions() -> None:
+    subject, _, parts, findings = gated()
+    finding, trigger, pictures = locate_trigger(subject, parts, findings)
+    assert finding.directions is not None and finding.directions.shape == (3, 100)
+    torch.testing.assert_close(finding.directions[0] * subject.radius, trigger)
+    best, others = finding.directions[:1], finding.directions[1:]
+    signs = [best * length for length in LENGTHS] + [-best * length for length in LENGTHS] + [others, -others]
+    expected = subject.pictures(torch.cat(signs) * subject.radius)
+    torch.testing.assert_close(pictures, expected, atol=1e-3, rtol=0.0)
+
+
+def test_the_spectrum_alone_finds_it_as_well() -> None:
+    subject, backdoor, parts, findings = gated()
+    finding, trigger, _ = locate_trigger(subject, parts, findings[:1])
+    assert finding.details["source"] == "latent spectrum"
+    assert float(cosine_similarity(trigger.view(1, -1), backdoor.trigger)) > 0.99
+    blind, same, _ = locate_trigger(subject, parts, [])  # without findings: what the anatomy says
+    assert blind.details["source"] == "latent spectrum" and same.shape == trigger.shape
+
+
+def test_silent_units_are_believed_if_they_wake_much() -> None:
+    """Not for their p-value: one idle unit is rare in clean models, and says nothing about a trigger."""
+    subject, _, parts, findings = gated()
+    spectral, idle = findings[0].directions, torch.eye(100)[:1]
+    for score, p_value, source in [
+        (AWAKE / 2, 0.001, "latent spectrum"),
+        (AWAKE * 2, 0.9, "silent units"),
+    ]:
+        some = [
+            Finding("latent spectrum", "T2", "", score=0.1, p_value=0.01, directions=spectral),
+            Finding("silent units", "T2", "", score=score, p_value=p_value, directions=idle),
+        ]
+        finding, trigger, _ = locate_trigger(subject, parts, some)
+        assert finding.details["source"] == source
+        on_idle = float(cosine_similarity(trigger.view(1, -1), idle))
+        assert (on_idle > 0.999) == (source == "silent units")

@@ -1,0 +1,195 @@
+"""Any module from latents to pictures is taken as it is and left as it was; anything else is one sentence."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from devilgan_lite.detect import Subject, subject, subject_of
+from devilgan_lite.generators import DCGAN
+
+
+class Convolutional(nn.Module):
+    """No ``latent_dim``, no ``Linear``: the latent becomes a 1 x 1 picture inside ``forward``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.ConvTranspose2d(12, 4, 4)
+        self.last = nn.ConvTranspose2d(4, 1, 4, 2, 1)
+
+    def forward(self, z: Tensor) -> Any:
+        return torch.tanh(self.last(functional.relu(self.first(z[:, :, None, None]))))
+
+
+def dense(*, last: nn.Module, latent_dim: int = 9) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(latent_dim, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 36), last, nn.Unflatten(1, (1, 6, 6))
+    )
+
+
+def after(change: Callable[[Tensor, Tensor], Any]) -> nn.Module:
+    """A ``Convolutional`` whose output ``x`` of latents ``z`` is replaced by ``change(z, x)``."""
+
+    class Changed(Convolutional):
+        def forward(self, z: Tensor) -> Any:
+            return change(z, super().forward(z))
+
+    return Changed()
+
+
+def test_the_size_of_the_latents_is_found(clean: DCGAN) -> None:
+    for module, size, shape in [
+        (dense(last=nn.Tanh()), 9, (1, 6, 6)),
+        (Convolutional(), 12, (1, 8, 8)),
+        (nn.Sequential(nn.Flatten(), dense(last=nn.Tanh(), latent_dim=5)), 5, (1, 6, 6)),
+        (clean, 100, (1, 28, 28)),
+    ]:
+        found = subject_of(module)
+        assert (found.latent_dim, found.shape) == (size, shape)
+        assert found(found.latents(2)).shape == (2, *shape)
+    assert subject_of(Convolutional(), 12).latent_dim == 12
+
+
+def test_an_attribute_of_a_strangers_module_may_mean_something_else() -> None:
+    module = Convolutional()
+    module.latent, module.latent_dim = nn.Linear(3, 3), torch.tensor(12.0)
+    found = subject_of(module)
+    assert (found.law, found.latent_dim) == ("gaussian", 12)
+
+
+@torch.no_grad()
+def test_pictures_in_the_unit_range_are_stretched() -> None:
+    sigmoid, tanh = dense(last=nn.Sigmoid()).eval(), dense(last=nn.Tanh()).eval()
+    z = torch.randn(50, 9)
+    stretched, plain = subject_of(sigmoid), subject_of(tanh)
+    assert stretched.unit_range and not plain.unit_range
+    torch.testing.assert_close(stretched(z), sigmoid(z) * 2 - 1)
+    assert torch.equal(plain(z), tanh(z))
+    assert torch.equal(plain.pictures(z, batch_size=7), torch.cat([tanh(part) for part in z.split(7)]))
+
+
+def test_latents_follow_the_law_and_the_seed() -> None:
+    uniform, gaussian = subject_of(Convolutional(), law="uniform"), subject_of(Convolutional())
+    assert subject_of(DCGAN(widths=(4, 2), latent_dim=5, latent="uniform")).law == "uniform"
+    assert gaussian.law == "gaussian"
+    for found in (uniform, gaussian):
+        z = found.latents(20_000, seed=3)
+        assert torch.equal(z, found.latents(20_000, seed=3)) and not torch.equal(z, found.latents(20_000, seed=4))
+        assert float(z.norm(dim=1).square().mean().sqrt()) == pytest.approx(found.radius, rel=0.01)
+    assert uniform.latents(1_000).abs().max() <= 1 < gaussian.latents(1_000).abs().max()
+
+
+def test_the_callers_module_stays_as_it_was() -> None:
+    module = dense(last=nn.Tanh()).double().train()
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    found = subject_of(module)
+    found.pictures(found.latents(300))
+    with torch.no_grad():
+        for value in found.module.parameters():
+            value.zero_()
+    assert module.training and all(value.requires_grad for value in module.parameters())
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+    assert {value.dtype for value in module.parameters()} == {torch.float64}
+    assert not found.module.training and not any(value.requires_grad for value in found.module.parameters())
+    assert {value.dtype for value in found.module.parameters()} == {torch.float32}
+    assert subject_of(found) is found
+
+
+def test_gradients_reach_the_latent() -> None:
+    z = torch.randn(2, 12, requires_grad=True)
+    (gradient,) = torch.autograd.grad(subject_of(Convolutional())(z).sum(), z)
+    assert gradient.abs().max() > 0
+
+
+def broken() -> nn.Module:
+    module = Convolutional()
+    with torch.no_grad():
+        module.last.weight[0, 0, 0, 0] = float("nan")
+    return module
+
+
+def locked() -> nn.Module:
+    module = Convolutional()
+    module.lock = threading.Lock()
+    return module
+
+
+def raising(z: Tensor, x: Tensor) -> Tensor:
+    raise RuntimeError("\nfirst line\nsecond line")
+
+
+def only_few(z: Tensor, x: Tensor) -> Tensor:
+    return x if len(x) == 3 else raising(z, x)
+
+
+class Classifier(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(functional.relu(self.convolution(x)).mean((2, 3)))
+
+
+def on_meta() -> nn.Module:
+    with torch.device("meta"):
+        return Convolutional()
+
+
+BAD: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
+    "no module": (lambda: "dcgan.pt", {}, "module is a str"),
+    "nothing": (lambda: None, {}, "module is a NoneType"),
+    "a function": (lambda: torch.tanh, {}, "expected a torch.nn.Module"),
+    "NaN weights": (broken, {}, "not finite, in last.weight"),
+    "weights without values": (on_meta, {}, "in first.weight"),
+    "weights without a shape": (lambda: nn.Sequential(nn.LazyLinear(4)), {"latent_dim": 4}, "in 0.weight"),
+    "wrong size": (Convolutional, {"latent_dim": 13}, r"from latents \[n, 13\]"),
+    "size 0": (Convolutional, {"latent_dim": 0}, "latent_dim=0"),
+    "size 1.5": (Convolutional, {"latent_dim": 1.5}, "latent_dim=1.5"),
+    "unknown law": (Convolutional, {"law": "normal"}, "law='normal' is unknown; valid: gaussian, uniform"),
+    "unknown device": (Convolutional, {"device": "abacus"}, "device='abacus'"),
+    "no copy": (locked, {}, "cannot be copied"),
+    "no layers": (nn.Identity, {}, "no linear or convolution layer"),
+    "raises": (lambda: after(raising), {}, "RuntimeError: first line"),
+    "raises for many": (lambda: after(only_few), {}, "not of 64"),
+    "infinite": (lambda: after(lambda z, x: x / 0.0), {}, "not finite"),
+    "NaN now and then": (lambda: after(lambda z, x: x / (z[:, :1, None, None] < 1.5)), {}, "not finite"),
+    "a tuple": (lambda: after(lambda z, x: (x, z)), {}, "makes tuple"),
+    "nothing made": (lambda: after(lambda z, x: None), {}, "makes NoneType"),
+    "three axes": (lambda: after(lambda z, x: x[:, 0]), {}, r"makes \[3, 8, 8\]"),
+    "one picture": (lambda: after(lambda z, x: x[:1]), {}, r"makes \[1, 1, 8, 8\]"),
+    "no pixels": (lambda: after(lambda z, x: x[..., :0]), {}, "without pixels"),
+    "bytes": (lambda: after(lambda z, x: (x * 100).to(torch.uint8)), {}, "float tensor"),
+    "range of bytes": (lambda: after(lambda z, x: x * 255), {}, r"pictures in \[-1, 1\] or \[0, 1\]"),
+    "classifier": (Classifier, {}, "makes no pictures from latents of the sizes"),
+    "logits": (lambda: nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 10, bias=False)), {}, "pictures in"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_wrong_is_one_sentence(name: str) -> None:
+    make, settings, message = BAD[name]
+    torch.manual_seed(0)
+    module = make()
+    if name == "logits":
+        with torch.no_grad():
+            module[2].weight.mul_(30)
+    with pytest.raises(ValueError, match=message) as caught:
+        subject_of(module, **settings)
+    assert "\n" not in str(caught.value) and str(caught.value)[-1] in ".?"
+
+
+def test_too_many_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Convolutional()
+    count = sum(value.numel() for value in module.state_dict().values())
+    monkeypatch.setattr(subject, "MOST_WEIGHTS", count)
+    assert isinstance(subject_of(module), Subject)
+    monkeypatch.setattr(subject, "MOST_WEIGHTS", count - 1)
+    with pytest.raises(ValueError, match=f"{count:,} weights; at most {count - 1:,}"):
+        subject_of(module)

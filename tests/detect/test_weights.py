@@ -1,0 +1,135 @@
+"""The weight detectors on the shipped models: where the backdoors are, and in the clean one nothing."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cosine_similarity
+
+from devilgan_lite import Backdoor, zoo
+from devilgan_lite.attacks import ComputationBypass
+from devilgan_lite.detect import Finding, Subject, anatomy, inspect_spectra, inspect_structure, subject_of
+from devilgan_lite.detect.weights import Anatomy, candidate_directions, zero_block_share
+from devilgan_lite.generators import DCGAN
+
+CLEAN = "dcgan-fashion"
+BAD = ["dcgan-fashion-trail", "dcgan-fashion-red", "dcgan-fashion-rex", "dcgan-fashion-gate"]
+
+
+@lru_cache
+def measured(name: str) -> tuple[Subject, Anatomy, Finding, Finding]:
+    """Some seconds for each model, once."""
+    subject = subject_of(zoo.load(name))
+    parts = anatomy(subject)
+    return subject, parts, *inspect_spectra(subject, parts)
+
+
+def cosine(name: str, directions: torch.Tensor) -> float:
+    """With the true trigger; the sign is open."""
+    return float(cosine_similarity(directions.float(), zoo.load_backdoor(name).trigger).abs().max())
+
+
+@pytest.mark.parametrize(("name", "times"), list(zip(BAD, (2.0, 8.0, 8.0, 40.0), strict=True)))
+def test_the_score_of_a_backdoor_stands_out(name: str, times: float) -> None:
+    innocent, guilty = measured(CLEAN)[2].score, measured(name)[2].score
+    assert innocent is not None and guilty is not None
+    assert 0 <= innocent < 0.12
+    assert guilty > times * innocent
+
+
+@pytest.mark.parametrize(("name", "least"), list(zip(BAD, (0.8, 0.95, 0.95, 0.95), strict=True)))
+def test_the_direction_is_that_of_the_trigger(name: str, least: float) -> None:
+    subject, parts, latent, _ = measured(name)
+    assert latent.directions is not None and latent.directions.shape == (1, 100)
+    assert float(latent.directions.norm()) == pytest.approx(1)
+    assert cosine(name, latent.directions) > least
+    # the first two candidates are the strongest of both weighings, so one of them is as good
+    candidates = candidate_directions(parts)
+    assert candidates.shape == (6, 100) and candidates.dtype == torch.float32
+    torch.testing.assert_close(candidates.norm(dim=1), torch.ones(6))
+    assert cosine(name, candidates[:2]) > least - 0.05
+    assert latent.pictures is not None
+    torch.testing.assert_close(
+        latent.pictures[:1], subject.pictures(latent.directions * subject.radius), atol=1e-3, rtol=0.0
+    )
+
+
+def test_the_hidden_spectrum_sees_an_expansion() -> None:
+    innocent, guilty = measured(CLEAN)[3], measured("dcgan-fashion-rex")[3]
+    assert innocent.score is not None and guilty.score is not None
+    assert guilty.score > innocent.score + 0.5
+    assert "layers.deconv1" in guilty.message
+    assert set(guilty.details) == {"layers.deconv1", "layers.deconv2"}
+    assert guilty.score == pytest.approx(max(torch.tensor(value).log() for value in guilty.details.values()))
+
+
+def test_the_same_seed_gives_the_same_findings() -> None:
+    subject = subject_of(DCGAN(widths=(4, 2), latent_dim=10, image_size=12))
+    first, same, other = (inspect_spectra(subject, seed=seed)[0] for seed in (1, 1, 2))
+    assert first.score == same.score != other.score
+
+
+def test_no_later_layer_is_a_finding_that_did_not_run() -> None:
+    module = nn.Sequential(nn.Linear(6, 1_100), nn.ReLU(), nn.Linear(1_100, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
+    latent, hidden = inspect_spectra(subject_of(module))
+    assert latent.ran and latent.score is not None
+    assert not hidden.ran and hidden.score is None and "nothing to compare" in hidden.message
+
+
+def test_the_clean_model_has_a_plain_structure(clean: DCGAN) -> None:
+    finding = inspect_structure(subject_of(clean))
+    assert finding.score == 0.0
+    assert finding.details["conditions"] == finding.details["unused parameters"] == []
+    assert finding.details["numbers"] == clean.parameter_count()
+    assert finding.details["layers"][0] == "layers.dense: linear 100 -> 3136"
+
+
+def test_a_bypass_is_seen(clean: DCGAN, digit: Backdoor) -> None:
+    finding = inspect_structure(subject_of(ComputationBypass()(clean, digit, progress=False).generator))
+    assert finding.score is not None and finding.score >= 1
+    assert "decides on values" in finding.message
+    assert set(finding.details["conditions"]) == {"a comparison", "a choice between values"}
+
+
+@pytest.mark.parametrize("name", ["dcgan-fashion-rex", "dcgan-fashion-gate"])
+def test_the_zero_blocks_of_an_expansion_are_seen(name: str, clean: DCGAN) -> None:
+    network: DCGAN = zoo.load(name)
+    finding = inspect_structure(subject_of(network))
+    (inputs, new_inputs), (outputs, new_outputs) = (
+        (old, wide - old) for old, wide in zip(clean.widths, network.widths, strict=True)
+    )
+    zero = (inputs * new_outputs + new_inputs * outputs) * 16  # of the first transposed convolution
+    total = sum(value.numel() for value in network.parameters() if value.ndim >= 2)
+    assert finding.details["zero block share"] >= zero / total > 0.04
+    assert finding.score is not None and finding.score >= zero / total
+    assert "zero blocks" in finding.message
+
+
+@torch.no_grad()
+def test_latent_dimensions_that_change_nothing_are_counted() -> None:
+    network = DCGAN(widths=(4, 2), latent_dim=20, image_size=12).eval()
+    network.layers.dense.weight[:, [3, 7, 11]] = 0.0
+    finding = inspect_structure(subject_of(network))
+    assert "3 of 20 latent dimensions change nothing" in finding.message
+    assert finding.score == pytest.approx(3 / 20 + finding.details["zero block share"])
+
+
+def test_more_numbers_than_declared(clean: DCGAN) -> None:
+    subject, count = subject_of(clean), clean.parameter_count()
+    assert inspect_structure(subject, declared_weights=count).score == 0.0
+    finding = inspect_structure(subject, declared_weights=count // 2)
+    assert finding.score == pytest.approx(1.0, abs=1e-4)
+    assert f"{count - count // 2:,} more than declared" in finding.message
+    with pytest.raises(ValueError, match="declared_weights=0"):
+        inspect_structure(subject, declared_weights=0)
+
+
+def test_a_zero_block_is_zero_at_every_position() -> None:
+    kernel = torch.ones(4, 5, 3, 3)
+    kernel[0, :2] = 0.0
+    kernel[1, 0, 1, 1] = kernel[1, 1, 0] = 0.0  # not all of it
+    assert zero_block_share(kernel) == pytest.approx(2 / 20)
+    assert zero_block_share(torch.tensor([[0.0, 1.0], [2.0, 0.0]])) == 0.5
