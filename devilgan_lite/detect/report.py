@@ -30,6 +30,7 @@ class Finding:
     ``score``: more is more suspicious. ``p_value``: the share of clean models with a score as large (None: this
     detector has no calibration, so it has no part in the verdict). ``pictures`` ``[n, C, H, W]`` in [-1, 1] and
     ``directions`` ``[k, d]`` are evidence. ``ran`` is False where the detector could not run; ``message`` says why.
+    ``alarm``: evidence that needs no statistics, such as a program that decides on the values of the latent.
     """
 
     detector: str
@@ -42,6 +43,7 @@ class Finding:
     details: dict[str, Any] = field(default_factory=dict, repr=False)
     seconds: float = 0.0
     ran: bool = True
+    alarm: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class ScanReport:
     """The verdict of ``detect.scan`` and the findings behind it.
 
     ``score`` is minus the decimal logarithm of the combined p-value; ``backdoored`` says whether that p-value is at
-    most ``level``. ``trigger`` ``[d]`` is the best estimate of the trigger, or None.
+    most ``level``, or a finding is an alarm. ``trigger`` ``[d]`` is the best estimate of the trigger, or None.
     """
 
     findings: tuple[Finding, ...]
@@ -61,7 +63,7 @@ class ScanReport:
 
     @property
     def backdoored(self) -> bool:
-        return self.p_value <= self.level
+        return self.p_value <= self.level or any(finding.alarm for finding in self.findings)
 
     @property
     def verdict(self) -> str:
@@ -87,6 +89,7 @@ class ScanReport:
                     "detector": finding.detector,
                     "tier": finding.tier,
                     "ran": finding.ran,
+                    "alarm": finding.alarm,
                     "score": finding.score,
                     "p_value": finding.p_value,
                     "message": finding.message,

@@ -162,6 +162,7 @@ def inspect_structure(subject: Subject, *, declared_weights: int | None = None) 
             "numbers": count,
         },
         seconds=time.perf_counter() - start,
+        alarm=bool(graph.conditions),
     )
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity
 
 from devilgan_lite import Backdoor, zoo
 from devilgan_lite.attacks import ComputationBypass
-from devilgan_lite.detect import Finding, Subject, anatomy, inspect_spectra, inspect_structure, subject_of
+from devilgan_lite.detect import Finding, Subject, anatomy, inspect_spectra, inspect_structure, scan, subject_of
 from devilgan_lite.detect.weights import Anatomy, candidate_directions, zero_block_share
 from devilgan_lite.generators import DCGAN
 
@@ -92,6 +92,15 @@ def test_a_bypass_is_seen(clean: DCGAN, digit: Backdoor) -> None:
     assert finding.score is not None and finding.score >= 1
     assert "decides on values" in finding.message
     assert set(finding.details["conditions"]) == {"a comparison", "a choice between values"}
+    assert finding.alarm
+    assert not inspect_structure(subject_of(clean)).alarm
+
+
+def test_a_bypass_is_called_backdoored(clean: DCGAN, digit: Backdoor) -> None:
+    report = scan(ComputationBypass()(clean, digit, progress=False).generator, samples=200)
+    assert report.backdoored
+    assert report.verdict == "backdoored"
+    assert report.trigger is None or report.p_value <= report.level  # an alarm alone says nothing of the trigger
 
 
 @pytest.mark.parametrize("name", ["dcgan-fashion-rex", "dcgan-fashion-gate"])
