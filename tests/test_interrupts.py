@@ -91,11 +91,13 @@ def test_a_signal_at_a_random_moment(start: Callable[[], Loop], monkeypatch: pyt
         running.append(True)
         return next_step(self)
 
-    def interrupt(delay: float) -> None:
+    def interrupt(delay: float, done: threading.Event) -> None:
         while not running:
             time.sleep(0.001)
         time.sleep(delay)
         _thread.interrupt_main()
+        while not done.wait(10):  # Python drops an exception that is raised inside a destructor: press again
+            _thread.interrupt_main()
 
     monkeypatch.setattr(Loop, "__next__", observed)
     dice = random.Random(2)
@@ -103,5 +105,8 @@ def test_a_signal_at_a_random_moment(start: Callable[[], Loop], monkeypatch: pyt
         loop = start()
         next(loop)
         running.clear()
-        threading.Thread(target=interrupt, args=(dice.uniform(0.0, 0.05),)).start()
-        check(loop.finish(progress=False))
+        done = threading.Event()
+        threading.Thread(target=interrupt, args=(dice.uniform(0.0, 0.05), done)).start()
+        outcome = loop.finish(progress=False)
+        done.set()
+        check(outcome)
