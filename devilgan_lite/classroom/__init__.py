@@ -1,7 +1,8 @@
 """What only notebooks use: settings, pictures, live training, the latent slider, and the lesson itself."""
 
-from devilgan_lite.classroom.exercises import EXERCISES, NotYet
+from devilgan_lite.classroom.exercises import EXERCISES
 from devilgan_lite.classroom.explorer import LatentSlider, slerp, static_strip
+from devilgan_lite.classroom.judge import NotYet
 from devilgan_lite.classroom.lesson import Question, Quiz, Verdict, check, hint, predict, quiz, reveal, solution
 from devilgan_lite.classroom.live import LiveTraining
 from devilgan_lite.classroom.plots import (

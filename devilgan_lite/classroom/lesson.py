@@ -13,7 +13,8 @@ import ipywidgets as widgets
 from IPython.display import HTML, display
 
 from devilgan_lite.checks import one_of, whole_number
-from devilgan_lite.classroom.exercises import EXERCISES, Learner, NotYet
+from devilgan_lite.classroom.exercises import EXERCISES
+from devilgan_lite.classroom.judge import Learner, NotYet
 from devilgan_lite.classroom.profile import is_static
 
 

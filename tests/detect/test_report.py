@@ -79,6 +79,7 @@ def test_json_is_complete() -> None:
         "detector": "latent spectrum",
         "tier": "T2",
         "ran": True,
+        "alarm": False,
         "score": 1.5,
         "p_value": 1.234e-4,
         "message": f"jump & {EVIL}",

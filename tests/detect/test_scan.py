@@ -133,7 +133,7 @@ def test_other_access_adds_findings() -> None:
 
 def test_real_samples_may_be_a_data_set(real: data.Samples) -> None:
     report = scan(DCGAN(widths=(4, 2), latent_dim=12).eval(), real=real, access="samples", samples=200)
-    assert [one.tier for one in report.findings] == ["T0", "T4"]
+    assert [one.tier for one in report.findings] == ["T0", "T4", "T0"]  # the last says that nothing is calibrated
 
 
 def test_the_target_of_a_gate_is_found_with_the_estimate() -> None:
@@ -150,7 +150,7 @@ def test_the_target_of_a_gate_is_found_with_the_estimate() -> None:
 
 def test_samples_alone() -> None:
     report = scan(tiny(), access="samples", samples=200)
-    assert [(one.detector, one.tier) for one in report.findings] == [("sampling", "T0")]
+    assert [(one.detector, one.tier) for one in report.findings] == [("sampling", "T0"), ("calibration", "T0")]
     assert report.p_value == 1.0 and report.verdict == "clean" and report.trigger is None
 
 
