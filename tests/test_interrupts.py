@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import _thread
 import random
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -30,6 +31,14 @@ LOOPS: dict[str, Callable[[], Loop]] = {
     "ReX": lambda: ReX(iterations=LONG, batch_size=4, widen=2, device="cpu").steps(CLEAN, DEVIL),
 }
 each_loop = pytest.mark.parametrize("start", LOOPS.values(), ids=LOOPS)
+
+
+@pytest.fixture(autouse=True)
+def heed_interrupts() -> Iterator[None]:
+    """A shell starts background jobs with SIGINT ignored, and Python inherits that: ``make test &`` would hang here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def check(outcome: Outcome, finished: int | None = None) -> None:
