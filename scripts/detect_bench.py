@@ -16,6 +16,7 @@ import math
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,14 @@ import torch
 from detect_tables import write_tables
 from population import FOLDER, ROOT, TARGETS, Recipe, is_done, recipes
 from safetensors.torch import load_file
+from torch import Tensor
 
 from devilgan_lite import zoo
 from devilgan_lite.data import target
 from devilgan_lite.detect import (
+    Finding,
     Guard,
+    Subject,
     anatomy,
     inspect_activations,
     inspect_spectra,
@@ -35,7 +39,7 @@ from devilgan_lite.detect import (
     inspect_targets,
     subject_of,
 )
-from devilgan_lite.detect.search import LENGTHS, locate_trigger
+from devilgan_lite.detect.search import LENGTHS, locate_trigger, starting_points
 from devilgan_lite.detect.weights import candidate_directions
 
 SECTIONS = ("scan", "targets", "guard")
@@ -44,26 +48,44 @@ BLIND = ("structure", "latent spectrum", "hidden spectrum", "silent units")
 Row = dict[str, Any]
 
 
-def scan_one(recipe: Recipe) -> Row:
-    """The scores of the blind detectors on one model, and how near the estimate comes to what the attacker knows."""
-    generator, _ = zoo.load_file(FOLDER / f"{recipe.name}.safetensors")
-    start, cpu = time.perf_counter(), time.process_time()
-    subject = subject_of(generator)
+@dataclass(frozen=True)
+class Blind:
+    """What the blind detectors say of one model."""
+
+    subject: Subject
+    findings: list[Finding]
+    directions: Tensor
+    source: str
+    trigger: Tensor
+    pictures: Tensor
+
+
+def examine(recipe: Recipe) -> Blind:
+    """Run the blind detectors on one model."""
+    subject = subject_of(zoo.load_file(FOLDER / f"{recipe.name}.safetensors")[0])
     structure = inspect_structure(subject)
     parts = anatomy(subject)
-    findings = [structure, *inspect_spectra(subject, parts)]
-    findings.append(inspect_activations(subject, units=parts.units, directions=candidate_directions(parts)))
+    directions = candidate_directions(parts)
+    awake = inspect_activations(subject, units=parts.units, directions=directions)
+    findings = [structure, *inspect_spectra(subject, parts), awake]
     found, trigger, pictures = locate_trigger(subject, parts, findings)
+    return Blind(subject, findings, directions, found.details["source"], trigger, pictures)
+
+
+def scan_one(recipe: Recipe) -> Row:
+    """The scores of the blind detectors on one model, and how near the estimate comes to what the attacker knows."""
+    start, cpu = time.perf_counter(), time.process_time()
+    blind = examine(recipe)
     row: Row = {
-        "scores": {finding.detector: finding.score for finding in findings},
-        "source": found.details["source"],
+        "scores": {finding.detector: finding.score for finding in blind.findings},
+        "source": blind.source,
         "seconds": time.perf_counter() - start,
         "cpu_s": time.process_time() - cpu,
     }
     if recipe.kind != "clean":
         secret = load_file(FOLDER / f"{recipe.name}.secret")
-        cosines = torch.nn.functional.cosine_similarity(trigger.view(1, -1), secret["trigger"])
-        errors = (pictures.unsqueeze(1) - secret["target"]).square().flatten(2).mean(2)
+        cosines = torch.nn.functional.cosine_similarity(blind.trigger.view(1, -1), secret["trigger"])
+        errors = (blind.pictures.unsqueeze(1) - secret["target"]).square().flatten(2).mean(2)
         row |= {"cosine": float(cosines.max()), "picture_error": float(errors[: 2 * len(LENGTHS)].min())}
         row["absolute_cosine"] = float(cosines.abs().max())
     return row
@@ -71,13 +93,8 @@ def scan_one(recipe: Recipe) -> Row:
 
 def targets_one(recipe: Recipe) -> Row:
     """Scores of the reconstruction of the known target: black box (T1), and from what the weights suggest (T1, T2)."""
-    generator, _ = zoo.load_file(FOLDER / f"{recipe.name}.safetensors")
-    subject = subject_of(generator)
-    parts = anatomy(subject)
-    spectra = inspect_spectra(subject, parts)
-    awake = inspect_activations(subject, units=parts.units, directions=candidate_directions(parts))
-    _, trigger, _ = locate_trigger(subject, parts, [*spectra, awake])
-    starts = torch.cat([trigger.view(1, -1) / trigger.norm(), candidate_directions(parts)])
+    blind = examine(recipe)
+    subject, starts = blind.subject, starting_points(blind.trigger, blind.directions)
     if recipe.kind == "clean":
         named = {name: target(name, subject.shape[-1]).unsqueeze(0) for name in TARGETS}
     else:

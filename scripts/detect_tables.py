@@ -101,6 +101,7 @@ def _split(split: str, rows: list[Row]) -> list[str]:
 
     lines = [
         ("AUC, all detectors", f"{auc(clean, bad, None):.3f}"),
+        ("AUC without SpectralReD", f"{auc(clean, [row for row in bad if row['kind'] != 'spectral'], None):.3f}"),
         *((f"AUC, {name} alone", f"{auc(clean, bad, name):.3f}") for name in rows[0]["scores"]),
         (f"clean flagged at {LEVEL:.0%}", share(clean, flagged)),
         ("backdoored found", share(bad, flagged)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -65,8 +66,7 @@ class ReD(Attack):
         self, clean: generators.Generator, backdoor: Backdoor, device: torch.device
     ) -> Generator[Step, None, Outcome]:
         names = layers_of(clean)
-        student = clean.clone().to(device).to(memory_format=torch.channels_last).eval()
-        teacher = clean.clone().to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        student, teacher = student_and_teacher(clean, device)
         random = torch.Generator(device).manual_seed(self.seed)
         lessons = Lessons(teacher, self.iterations, self.batch_size)
         if backdoor.sampler is None and (self.layers is None or "dense" in self.layers):
@@ -108,6 +108,15 @@ class ReD(Attack):
             decay=linear,
         )
         return outcome
+
+
+G = TypeVar("G", bound=generators.Generator)
+
+
+def student_and_teacher(clean: G, device: torch.device) -> tuple[G, G]:
+    """Two copies in eval mode on ``device``: one to be trained, one that teaches."""
+    student, teacher = (clean.clone().to(device).to(memory_format=torch.channels_last).eval() for _ in range(2))
+    return student, teacher.requires_grad_(False)
 
 
 class Lessons:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from devilgan_lite.checks import in_range, one_of, whole_number
@@ -21,8 +20,8 @@ from devilgan_lite.detect.reconstruction import inspect_targets
 from devilgan_lite.detect.reference import compare
 from devilgan_lite.detect.report import Finding, ScanReport
 from devilgan_lite.detect.sampling import sample_outputs
-from devilgan_lite.detect.search import LENGTHS, locate_trigger
-from devilgan_lite.detect.subject import Subject, subject_of
+from devilgan_lite.detect.search import LENGTHS, locate_trigger, starting_points
+from devilgan_lite.detect.subject import subject_of
 from devilgan_lite.detect.weights import anatomy, candidate_directions, inspect_spectra, inspect_structure
 
 ACCESS = ("samples", "weights")
@@ -93,7 +92,12 @@ def scan(
     if sampled is not None:
         findings.append(sampled)
     if targets is not None or suspect_bank:
-        tried = attempt("reconstruction", "T1", lambda: _targets(subject, targets, suspicious, trigger, other, seed))
+        starts = suspicious if trigger is None or suspicious is None else starting_points(trigger, suspicious)
+        tried = attempt(
+            "reconstruction",
+            "T1",
+            lambda: inspect_targets(subject, targets, start_from=starts, reference=other, seed=seed),
+        )
         if tried is not None:
             findings.append(calibrated(tried))
     if other is not None:
@@ -117,20 +121,3 @@ def scan(
         picture=picture if kept else None,
         seconds=time.perf_counter() - start,
     )
-
-
-def _targets(
-    subject: Subject,
-    targets: Tensor | None,
-    suspicious: Tensor | None,
-    trigger: Tensor | None,
-    reference: Subject | None,
-    seed: int,
-) -> Finding:
-    starts = suspicious if trigger is None or suspicious is None else _first(trigger, suspicious)
-    return inspect_targets(subject, targets, start_from=starts, reference=reference, seed=seed)
-
-
-def _first(trigger: Tensor, others: Tensor) -> Tensor:
-    """The trigger estimate, then the other directions ``[1 + k, d]``."""
-    return torch.cat([trigger.view(1, -1) / trigger.norm(), others])

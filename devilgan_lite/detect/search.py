@@ -78,6 +78,11 @@ def signed(parts: Anatomy, direction: Tensor) -> Tensor:
     return direction if float((centred**3).mean()) >= 0 else -direction
 
 
+def starting_points(trigger: Tensor, directions: Tensor) -> Tensor:
+    """Unit directions ``[1 + k, d]`` for a reconstruction to begin at: the estimate first, then ``directions``."""
+    return torch.cat([trigger.view(1, -1) / trigger.norm(), directions])
+
+
 def locate_trigger(subject: Subject, parts: Anatomy, findings: list[Finding]) -> tuple[Finding, Tensor, Tensor]:
     """The best estimate: a finding with evidence, the trigger ``[d]``, and the pictures shown ``[20, C, H, W]``.
 

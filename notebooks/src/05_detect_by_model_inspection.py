@@ -686,8 +686,7 @@ if calibration and not SMOKE:
 
 # %%
 bench = data.data_folder().parent / "docs" / "detection.json"
-content = json.loads(bench.read_text()) if bench.is_file() else {}
-scans = content.get("scan", []) if isinstance(content, dict) else content
+scans = json.loads(bench.read_text())["scan"] if bench.is_file() else []
 population = {}
 for row in scans:
     if row["split"] == "test" and calibration:
@@ -703,8 +702,9 @@ else:
 # ## Round 5: one call
 #
 # `detect.scan` runs all this on any `nn.Module` from latents to pictures and returns a report: the verdict, each
-# detector's score, p-value and evidence, and the best estimate of the trigger. It also lists what runs without weights;
-# that is the subject of the next notebook. Try `suspect = "trail"` as well: called backdoored, without its picture.
+# detector's score, p-value and evidence, and the best estimate of the trigger, sharper than that of round 3 (it looks
+# for the direction along which the rows of the first layer are skewed). It also lists what runs without weights; that
+# is the subject of the next notebook. Try `suspect = "trail"` as well.
 
 # %%
 predict(
