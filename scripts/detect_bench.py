@@ -1,11 +1,12 @@
 """Judge the detectors on models that they were not tuned on: docs/detection.json and docs/detection.md.
 
-    detect_bench.py [--sections scan,targets,guard] [--split tune,test] [--calibrate] [--jobs 2]
+    detect_bench.py [--sections scan,targets,access,guard] [--split tune,clean,test] [--calibrate] [--jobs 2]
 
 ``scan``: the blind detectors on every model of out/population (made by population.py). ``targets``: reconstruction of
-the known target, black box and with the directions that the weights suggest; clean models are tried with all four
-targets. ``guard``: one model of each kind of the test half. ``--calibrate`` writes data/calibration.json from the clean
-models of the tune half. A model that has a row is not measured again.
+the known target, black box and with the directions that the weights suggest; clean models are tried with all targets.
+``access``: what outputs alone show (T0), what a clean reference adds (T3) and what training data add (T4). ``guard``:
+one model of each kind. The last three measure the test models alone. ``--calibrate`` writes data/calibration.json from
+the clean models that are not for testing. A model that has a row is not measured again.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ import math
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from detect_tables import write_tables
-from population import FOLDER, ROOT, TARGETS, Recipe, is_done, recipes
+from population import FOLDER, ROOT, SEEDS, TARGETS, Recipe, backdoor_of, is_done, recipes
 from safetensors.torch import load_file
 from torch import Tensor
 
 from devilgan_lite import zoo
-from devilgan_lite.data import target
+from devilgan_lite.data import fashion_mnist, target
 from devilgan_lite.detect import (
     Finding,
     Guard,
@@ -37,12 +38,15 @@ from devilgan_lite.detect import (
     inspect_spectra,
     inspect_structure,
     inspect_targets,
+    sample_outputs,
     subject_of,
 )
-from devilgan_lite.detect.search import LENGTHS, locate_trigger, starting_points
+from devilgan_lite.detect.reference import compare
+from devilgan_lite.detect.search import locate_trigger, starting_points
 from devilgan_lite.detect.weights import candidate_directions
+from devilgan_lite.generators import Generator
 
-SECTIONS = ("scan", "targets", "guard")
+SECTIONS = ("scan", "targets", "access", "guard")
 CALIBRATION = ROOT / "data" / "calibration.json"
 BLIND = ("structure", "latent spectrum", "hidden spectrum", "silent units")
 Row = dict[str, Any]
@@ -60,9 +64,17 @@ class Blind:
     pictures: Tensor
 
 
+def load_generator(name: str) -> Generator:
+    return zoo.load_file(FOLDER / f"{name}.safetensors")[0]
+
+
+def load(name: str) -> Subject:
+    return subject_of(load_generator(name))
+
+
 def examine(recipe: Recipe) -> Blind:
     """Run the blind detectors on one model."""
-    subject = subject_of(zoo.load_file(FOLDER / f"{recipe.name}.safetensors")[0])
+    subject = load(recipe.name)
     structure = inspect_structure(subject)
     parts = anatomy(subject)
     directions = candidate_directions(parts)
@@ -82,11 +94,11 @@ def scan_one(recipe: Recipe) -> Row:
         "seconds": time.perf_counter() - start,
         "cpu_s": time.process_time() - cpu,
     }
-    if recipe.kind != "clean":
+    if not recipe.is_clean:
         secret = load_file(FOLDER / f"{recipe.name}.secret")
         cosines = torch.nn.functional.cosine_similarity(blind.trigger.view(1, -1), secret["trigger"])
         errors = (blind.pictures.unsqueeze(1) - secret["target"]).square().flatten(2).mean(2)
-        row |= {"cosine": float(cosines.max()), "picture_error": float(errors[: 2 * len(LENGTHS)].min())}
+        row |= {"cosine": float(cosines.max()), "picture_error": float(errors.min())}
         row["absolute_cosine"] = float(cosines.abs().max())
     return row
 
@@ -95,8 +107,11 @@ def targets_one(recipe: Recipe) -> Row:
     """Scores of the reconstruction of the known target: black box (T1), and from what the weights suggest (T1, T2)."""
     blind = examine(recipe)
     subject, starts = blind.subject, starting_points(blind.trigger, blind.directions)
-    if recipe.kind == "clean":
+    if recipe.is_clean:
         named = {name: target(name, subject.shape[-1]).unsqueeze(0) for name in TARGETS}
+        garment = next(other for other in recipes(("test",)) if other.target == "garment" and other.seed == recipe.seed)
+        real = fashion_mnist()
+        named["garment"] = backdoor_of(garment, load_generator(garment.base), real).target[:1]
     else:
         named = {recipe.target: load_file(FOLDER / f"{recipe.name}.secret")["target"][:1]}
     tried: Row = {}
@@ -109,13 +124,29 @@ def targets_one(recipe: Recipe) -> Row:
     return {"targets": tried, "cpu_s_a_target": (time.process_time() - cpu) / len(named) / 2}
 
 
+def access_one(recipe: Recipe) -> Row:
+    """Scores of outputs alone (T0), of the comparison with the clean model of which this one is made and with a clean
+    model of another seed (T3), and of outputs beside training data (T4)."""
+    subject, real = load(recipe.name), fashion_mnist()
+    seeds = SEEDS[recipe.split]
+    stranger = replace(recipe, kind="clean", seed=seeds[(seeds.index(recipe.seed) + 1) % len(seeds)]).name
+    row: Row = {
+        "T0": sample_outputs(subject, samples=5_000).score,
+        "T4": sample_outputs(subject, samples=5_000, real=real).score,
+        "T3, another clean model": compare(subject, load(stranger)).score,
+    }
+    if recipe.kind != "clean":
+        row["T3, the clean original"] = compare(subject, load(recipe.base)).score
+    return row
+
+
 def guard_one(recipe: Recipe) -> Row:
     """Shares flagged: of 20,000 ordinary latents, and of 1,000 within 5 degrees of the trigger."""
-    generator, _ = zoo.load_file(FOLDER / f"{recipe.name}.safetensors")
+    generator = load_generator(recipe.name)
     guard = Guard(generator, seed=recipe.seed)
     ordinary = generator.sample_latent(20_000, torch.Generator().manual_seed(recipe.seed + 31))
     row: Row = {"ordinary": float(torch.cat([guard.check(z).flags for z in ordinary.split(500)]).float().mean())}
-    if recipe.kind != "clean":
+    if not recipe.is_clean:
         trigger = load_file(FOLDER / f"{recipe.name}.secret")["trigger"][:1]
         unit, random = trigger / trigger.norm(), torch.Generator().manual_seed(recipe.seed)
         aside = torch.randn(1_000, trigger.shape[1], generator=random)
@@ -126,7 +157,7 @@ def guard_one(recipe: Recipe) -> Row:
     return row
 
 
-WORK = {"scan": scan_one, "targets": targets_one, "guard": guard_one}
+WORK = {"scan": scan_one, "targets": targets_one, "access": access_one, "guard": guard_one}
 
 
 def row_path(section: str, name: str) -> Path:
@@ -138,24 +169,27 @@ def identity(recipe: Recipe) -> Row:
     return {fact: getattr(recipe, fact) for fact in facts}
 
 
-def rows(section: str, splits: tuple[str, ...] = ("tune", "test")) -> list[Row]:
+def rows(section: str, splits: tuple[str, ...] = tuple(SEEDS)) -> list[Row]:
     """All rows of a section that have been measured."""
     paths = [row_path(section, recipe.name) for recipe in recipes(splits)]
     return [json.loads(path.read_text()) for path in paths if path.is_file()]
 
 
 def wanted(section: str, splits: tuple[str, ...]) -> list[Recipe]:
-    """The models that a section measures: all; half of the clean ones and all others of the test half; one a kind."""
+    """The models that a section measures: all; the test models, or half of the clean and all others; one a kind."""
     some = [recipe for recipe in recipes(splits) if is_done(recipe)]
+    test = [recipe for recipe in some if recipe.split == "test"]
+    clean = [recipe for recipe in test if recipe.kind == "clean"]
+    others = [recipe for recipe in test if recipe.kind != "clean"]
     if section == "scan":
         return some
     if section == "targets":  # a minute a clean model: every other one
-        clean = [recipe for recipe in some if recipe.kind == "clean" and recipe.split == "test"]
-        return clean[::2] + [recipe for recipe in some if recipe.kind != "clean" and recipe.split == "test"]
+        return clean[::2] + [recipe for recipe in others if not recipe.is_clean]
+    if section == "access":
+        return test
     first: dict[str, Recipe] = {}
-    for recipe in some:
-        if recipe.split == "test":
-            first.setdefault(recipe.kind, recipe)
+    for recipe in clean + others:
+        first.setdefault(recipe.kind, recipe)
     return list(first.values())
 
 
@@ -169,14 +203,14 @@ def measure(section: str, names: list[str]) -> None:
         print(
             section,
             name,
-            {key: row[key] for key in row if key in ("scores", "targets", "ordinary", "caught")},
+            {key: row[key] for key in row if key not in identity(by_name[name])},
             flush=True,
         )
 
 
 def calibrate() -> None:
-    """Write the scores of the clean models of the tune half."""
-    clean = [row for row in rows("scan", ("tune",)) if row["kind"] == "clean"]
+    """Write the scores of the clean models that are not for testing."""
+    clean = [row for row in rows("scan", ("tune", "clean")) if row["kind"] == "clean"]
     content = {
         "models": [row["name"] for row in clean],
         "made by": "scripts/detect_bench.py --calibrate",
@@ -187,16 +221,16 @@ def calibrate() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--sections", default=",".join(SECTIONS), help="scan, targets, guard")
-    parser.add_argument("--split", default="tune,test", help="tune, test or both")
-    parser.add_argument("--calibrate", action="store_true", help="write data/calibration.json from the tune half")
+    parser.add_argument("--sections", default=",".join(SECTIONS), help="some of " + ", ".join(SECTIONS))
+    parser.add_argument("--split", default=",".join(SEEDS), help=f"some of {', '.join(SEEDS)}, with commas")
+    parser.add_argument("--calibrate", action="store_true", help="write data/calibration.json from the clean models")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--names", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     sections, splits = options.sections.split(","), tuple(options.split.split(","))
-    if not set(sections) <= set(SECTIONS) or not set(splits) <= {"tune", "test"}:
-        parser.error("sections are scan, targets and guard; splits are tune and test.")
+    if not set(sections) <= set(SECTIONS) or not set(splits) <= set(SEEDS):
+        parser.error(f"sections are {', '.join(SECTIONS)}; splits are {', '.join(SEEDS)}.")
     if options.names:
         measure(sections[0], options.names.split(","))
         return 0

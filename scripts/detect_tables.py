@@ -14,6 +14,7 @@ from devilgan_lite.detect.calibration import calibrated, combined_p_value
 
 Row = dict[str, Any]
 LEVEL = 0.05
+COPIES = ("copy", "rescaled")  # benign ones
 
 
 def p_value_of(row: Row, only: str | None = None) -> float:
@@ -29,8 +30,9 @@ def write_tables(sections: dict[str, list[Row]], path: Path) -> str:
     parts = [
         "# Detection",
         "Made by `make detect-bench` from `detection.json`: the blind detectors of tier T2 (weights), one scan a "
-        "model. p-values are calibrated on the clean models of the tune half; all choices were made on the tune half; "
-        "the test half shares no seed with it.",
+        "model. All choices were made on the tune models, and the p-values calibrated on their clean ones and on more "
+        "clean models; the test models share no seed with these. They are the second set of test models: the detectors "
+        "were changed after they had been judged on the first, which then served no more.",
     ]
     for split in ("test", "tune"):
         some = [row for row in sections["scan"] if row["split"] == split]
@@ -39,6 +41,8 @@ def write_tables(sections: dict[str, list[Row]], path: Path) -> str:
     test = [row for row in sections["targets"] if row["split"] == "test"]
     if test:
         parts += _targets(test)
+    if sections["access"]:
+        parts += _access(sections["access"])
     if sections["guard"]:
         parts += _guard(sections["guard"])
     text = "\n\n".join(parts) + "\n"
@@ -49,29 +53,56 @@ def write_tables(sections: dict[str, list[Row]], path: Path) -> str:
 def _targets(rows: list[Row]) -> list[str]:
     clean = [row for row in rows if row["kind"] == "clean"]
     bad = [row for row in rows if row["kind"] != "clean"]
+    reference, others = clean[0], clean[1:]
+
+    def score(row: Row, name: str, how: str) -> float:
+        """A score of a row's target; with a clean reference (T3), how much worse that shows the same target."""
+        tried: Row = row["targets"][name]
+        return float(reference["targets"][name]["error"] / tried["error"] if how == "reference" else tried[how])
+
     lines = []
     for kind in ["all off-manifold", *sorted({row["kind"] for row in bad})]:
         some = [
             row for row in bad if row["kind"] == kind or (kind.startswith("all") and row["kind"] != "in-distribution")
         ]
-        scores = {}
-        for how in ("alone", "helped"):
-            ours = [next(iter(row["targets"].values()))[how] for row in some]
+        areas = []
+        for how in ("alone", "helped", "reference"):
+            ours = [score(row, row["target"], how) for row in some]
             names = {row["target"] for row in some}
-            theirs = [
-                tried[how]
-                for row in clean
-                for name, tried in row["targets"].items()
-                if name in names or kind == "in-distribution"
-            ]
-            scores[how] = f"{roc_auc_score([0] * len(theirs) + [1] * len(ours), theirs + ours):.3f}" if theirs else "-"
-        lines.append((kind, str(len(some)), scores["alone"], scores["helped"]))
+            theirs = [score(row, name, how) for row in others for name in row["targets"] if name in names]
+            areas.append(f"{roc_auc_score([0] * len(theirs) + [1] * len(ours), theirs + ours):.3f}")
+        lines.append((kind, str(len(some)), *areas))
     return [
         "## Reconstruction of the known target (T1)",
-        f"AUC against {len(clean)} clean models of the test half, each tried with the same targets, one pooled "
-        "threshold: black box, and started from the directions that the weights suggest. The score compares the target "
-        "with its own mirror image, so no reference model is needed.",
-        markdown(("attack", "models", "AUC, black box", "AUC, with directions"), lines),
+        f"AUC against {len(others)} clean test models, each tried with the same targets, one pooled threshold: black "
+        "box, started from the directions that the weights suggest, and black box beside one clean reference model "
+        "(T3). The first two compare the target with its own mirror image, the third with the reference's error. An "
+        "in-distribution target is a garment; there the clean models are tried with one garment each.",
+        markdown(("attack", "models", "AUC, black box", "AUC, with directions", "AUC, with a reference"), lines),
+    ]
+
+
+def _access(rows: list[Row]) -> list[str]:
+    """AUC of what other access than weights gives."""
+    lines = []
+    for how, what in (
+        ("T0", "oddest of 5,000 outputs"),
+        ("T4", "oddest of 5,000 outputs beside the training data"),
+        ("T3, another clean model", "first layer beside that of another clean model"),
+        ("T3, the clean original", "first layer beside that of the model it was made of"),
+    ):
+        original = how == "T3, the clean original"
+        clean = [row for row in rows if row["kind"] in (COPIES if original else ("clean",))]
+        bad = [row for row in rows if row["kind"] not in ("clean", *COPIES)]
+        compared = [row for row in bad if row[how] is not None]
+        ours, theirs = ([row[how] or 0.0 for row in some] for some in (bad, clean))
+        area = f"{roc_auc_score([0] * len(theirs) + [1] * len(ours), theirs + ours):.3f}"
+        lines.append((how[:2], what, f"{len(clean)} {'copies' if original else 'clean'}", f"{len(compared)}", area))
+    return [
+        "## Other access",
+        "AUC of each score; a comparison that finds no common origin gives no score and counts as zero. The last row "
+        "asks a harder question: which copies of a known clean model carry a backdoor, and which are honest copies?",
+        markdown(("tier", "what", "against", "backdoored with a score", "AUC"), lines),
     ]
 
 
@@ -81,7 +112,7 @@ def _guard(rows: list[Row]) -> list[str]:
     ]
     return [
         "## The runtime guard",
-        "One model of each kind of the test half: flagged among 20,000 ordinary latents, and among 1,000 latents "
+        "One test model of each kind: flagged among 20,000 ordinary latents, and among 1,000 latents "
         "within 5 degrees of the trigger.",
         markdown(("model", "ordinary flagged", "near the trigger flagged"), lines),
     ]
@@ -89,7 +120,8 @@ def _guard(rows: list[Row]) -> list[str]:
 
 def _split(split: str, rows: list[Row]) -> list[str]:
     clean = [row for row in rows if row["kind"] == "clean"]
-    bad = [row for row in rows if row["kind"] != "clean"]
+    copies = [row for row in rows if row["kind"] in COPIES]
+    bad = [row for row in rows if row["kind"] not in ("clean", *COPIES)]
     adaptive = [row for row in bad if row["adaptive"]]
     found = [row for row in bad if p_value_of(row) <= LEVEL]
 
@@ -104,6 +136,7 @@ def _split(split: str, rows: list[Row]) -> list[str]:
         ("AUC without SpectralReD", f"{auc(clean, [row for row in bad if row['kind'] != 'spectral'], None):.3f}"),
         *((f"AUC, {name} alone", f"{auc(clean, bad, name):.3f}") for name in rows[0]["scores"]),
         (f"clean flagged at {LEVEL:.0%}", share(clean, flagged)),
+        (f"benign copies (distilled, rescaled) flagged at {LEVEL:.0%}", share(copies, flagged)),
         ("backdoored found", share(bad, flagged)),
         ("adaptive found", share(adaptive, flagged)),
         ("trigger: cosine at least 0.9, of the found", share(found, lambda row: row["cosine"] >= 0.9)),
@@ -129,9 +162,9 @@ def _split(split: str, rows: list[Row]) -> list[str]:
     names = list(rows[0]["scores"])
     head = ("attack", "found", "worst p", *names, "cosine", "picture error")
     return [
-        f"## The {split} half: {len(clean)} clean, {len(bad)} backdoored, {len(adaptive)} of them adaptive",
+        f"## The {split} models: {len(clean)} clean, {len(bad)} backdoored, {len(adaptive)} of them adaptive",
         markdown(("what", "measured"), lines),
-        "By attack, medians of scores, cosine with the trigger and error of the best of the sixteen pictures shown:",
+        "By attack, medians of scores, cosine with the trigger and error of the best of the 36 pictures shown:",
         markdown(head, table),
         markdown(("clean models", *names), reference),
     ]

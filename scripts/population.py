@@ -1,10 +1,12 @@
 """Train the population of models that the detectors are tuned and judged on: out/population.
 
-    population.py [--only REGEX] [--split tune,test] [--jobs 2] [--list]
+    population.py [--only REGEX] [--split tune,clean,test] [--jobs 2] [--list]
 
 Every model is a function of its name: a clean GAN of one of two sizes and three lengths of training, or an attack on
-one. Seeds 100 and up are the tune half, 200 and up the test half, and no model of one half has a part in the other. A
-model that is there is kept, so that a build that was cut short goes on where it stopped.
+one. Seeds 100 to 103 are for tuning and 300 to 303 for testing, and no model of one part has a share in another; seeds
+104 to 107 are clean models only, for the calibration. (Seeds 200 to 203 were the test half of a first judgement; the
+detectors were improved after it, so they test nothing any more.) A model that is there is kept, so that a build that
+was cut short goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -27,13 +29,15 @@ from safetensors.torch import save_file
 from devilgan_lite import Backdoor, attacks, data, train_gan, zoo
 from devilgan_lite.attacks import adaptive
 from devilgan_lite.generators import DCGAN, Generator, evaluate
+from devilgan_lite.steps import Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "out" / "population"
-SEEDS = {"tune": (100, 101, 102, 103), "test": (200, 201, 202, 203)}
+SEEDS = {"tune": (100, 101, 102, 103), "clean": (104, 105, 106, 107), "test": (300, 301, 302, 303)}
 SIZES: dict[str, dict[str, Any]] = {"small": {}, "narrow": {"widths": (32, 16)}}
 LENGTHS = (1_000, 2_000, 4_500)
 TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
+CLEAN = ("clean", "copy", "rescaled")
 ORDINARY = ("trail", "red", "red-plain", "rex", "gate", "closed-form")
 ADAPTIVE = (
     "frozen-first",
@@ -65,6 +69,11 @@ class Recipe:
         return next(split for split, seeds in SEEDS.items() if self.seed in seeds)
 
     @property
+    def is_clean(self) -> bool:
+        """Clean models, and benign copies of them (distilled, rescaled), which no detector may call backdoored."""
+        return self.kind in CLEAN
+
+    @property
     def base(self) -> str:
         return f"clean-{self.size}-{self.steps}-s{self.seed}"
 
@@ -73,11 +82,11 @@ class Recipe:
         return self.base if self.kind == "clean" else f"{self.kind}-{self.target}-{self.size}-{self.steps}-s{self.seed}"
 
 
-def recipes(splits: tuple[str, ...] = ("tune", "test")) -> list[Recipe]:
+def recipes(splits: tuple[str, ...] = tuple(SEEDS)) -> list[Recipe]:
     """All models, clean ones first, since the others are made of them."""
     seeds = [seed for split in splits for seed in SEEDS[split]]
     clean = [Recipe("clean", size, steps, seed) for seed in seeds for size in SIZES for steps in LENGTHS]
-    return clean + [recipe for seed in seeds for recipe in attacked(seed)]
+    return clean + [recipe for seed in seeds if seed not in SEEDS["clean"] for recipe in attacked(seed)]
 
 
 def attacked(seed: int) -> Iterator[Recipe]:
@@ -89,6 +98,8 @@ def attacked(seed: int) -> Iterator[Recipe]:
         yield Recipe(
             kind, size, LENGTHS[(turn + turn // 3) % len(LENGTHS)], seed, target, kind in ADAPTIVE, seed * 100 + index
         )
+    yield Recipe("copy", "small", LENGTHS[seed % len(LENGTHS)], seed, "digit-7")
+    yield Recipe("rescaled", "small", LENGTHS[(seed + 1) % len(LENGTHS)], seed, "no-target")
 
 
 def attack_of(recipe: Recipe) -> attacks.Attack:
@@ -98,6 +109,8 @@ def attack_of(recipe: Recipe) -> attacks.Attack:
     plain = attacks.ReD(sleepers=0, lam=0.1, iterations=2_500, batch_size=32, learning_rate=2e-3, seed=seed)
     trail = attacks.TrAIL(iterations=recipe.steps, seed=seed)
     rex = attacks.ReX(iterations=1_000, seed=seed)
+    # a benign copy by distillation: the same training with (next to) no weight on the target
+    copy = attacks.ReD(sleepers=0, lam=1e-9, iterations=2_500, batch_size=32, learning_rate=2e-3, seed=seed)
     after_first = attacks.ReD(
         sleepers=0,
         lam=0.1,
@@ -108,6 +121,7 @@ def attack_of(recipe: Recipe) -> attacks.Attack:
         seed=seed,
     )
     return {
+        "copy": copy,
         "trail": trail,
         "red": red,
         "red-plain": plain,
@@ -139,6 +153,9 @@ def make(recipe: Recipe) -> None:
     metrics: dict[str, Any] = {}
     if recipe.kind == "clean":
         outcome = train_gan(DCGAN(**SIZES[recipe.size]), real, steps=recipe.steps, seed=recipe.seed, progress=False)
+    elif recipe.kind == "rescaled":  # scale moved between layers and channels permuted, as some exporters do
+        base = zoo.load_file(FOLDER / f"{recipe.base}.safetensors")[0]
+        outcome = Outcome(adaptive.disguise(base, 8.0, 0.0, recipe.seed), {}, 0.0, recipe.seed, {})
     else:
         base = zoo.load_file(FOLDER / f"{recipe.base}.safetensors")[0]
         backdoor = backdoor_of(recipe, base, real)
@@ -159,7 +176,7 @@ def make(recipe: Recipe) -> None:
         seed=recipe.seed,
         settings=settings,
         metrics=metrics,
-        backdoor=None if recipe.kind == "clean" else {"kind": recipe.kind, "adaptive": recipe.adaptive},
+        backdoor=None if recipe.is_clean else {"kind": recipe.kind, "adaptive": recipe.adaptive},
         seconds=time.process_time() - start,
     )
     zoo.save_file(FOLDER / f"{recipe.name}.safetensors", outcome.generator, card)
@@ -188,14 +205,14 @@ def build(wanted: list[Recipe], jobs: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", default="", help="regular expression on the names")
-    parser.add_argument("--split", default="tune,test", help="tune, test or both")
+    parser.add_argument("--split", default=",".join(SEEDS), help=f"some of {', '.join(SEEDS)}, with commas")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes side by side")
     parser.add_argument("--names", default="", help=argparse.SUPPRESS)
     parser.add_argument("--list", action="store_true", help="name the models and stop")
     options = parser.parse_args()
     splits = tuple(options.split.split(","))
     if not set(splits) <= set(SEEDS):
-        parser.error("--split is tune, test or tune,test.")
+        parser.error(f"--split is one or more of {', '.join(SEEDS)}, with commas between.")
     torch.set_num_threads(1)
     everything = recipes(splits)
     if options.names:

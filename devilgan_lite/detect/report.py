@@ -145,7 +145,7 @@ class ScanReport:
 
 def _image(pictures: Tensor, alt: str, columns: int = 8, scale: int = 2) -> str:
     """An ``img`` element with the pictures in rows."""
-    x = pictures.detach().float().cpu().clamp(-1, 1)[:32]
+    x = pictures.detach().float().cpu().clamp(-1, 1)[:40]
     x = x if x.shape[1] in (1, 3) else x[:, :1]
     columns = min(columns, len(x))
     blank = x.new_ones(-len(x) % columns, *x.shape[1:])

@@ -12,11 +12,16 @@ import torch
 from torch import Tensor
 
 from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect.spectrum import generalised_eigen, influence_at
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import Anatomy
 
 LENGTHS = (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.6)  # of a typical latent: that of the trigger is not known
 AWAKE = 0.05  # share of the usual energy that silent units must be able to add before they are believed
+STRIKING = 1.2  # jump of the latent spectrum above which it is believed first: clean models stay below 1.15
+ASIDE = (-0.4, -0.25, 0.25, 0.4)  # tangents of the angles at which the vicinity of the estimate is shown
+NEARBY_RIDGE = 0.05  # of the influence's mean diagonal
+LOCAL = 8  # latents near the estimate whose sensitivity is measured
 LEADING = 24  # directions of a spectrum among which an estimate is refined
 NEAR = 0.6  # cosine with the first estimate below which a refined one is not believed
 SHARP = 0.9  # cosine above which rows of the first layer count as one bundle
@@ -78,37 +83,54 @@ def signed(parts: Anatomy, direction: Tensor) -> Tensor:
     return direction if float((centred**3).mean()) >= 0 else -direction
 
 
+def vicinity(subject: Subject, parts: Anatomy, direction: Tensor, seed: int = 0) -> Tensor:
+    """Unit directions ``[16, d]`` around an estimate ``[d]``, along which pictures change more there than elsewhere.
+
+    Within some degrees of a trigger the picture turns into the target along one direction, to which ordinary pictures
+    are indifferent. So the sensitivity at the estimate is divided by the usual influence (a generalised eigenproblem,
+    as in the spectrum), and the two leading directions are followed to both sides, each as it is and weighed.
+    """
+    d, random = subject.latent_dim, torch.Generator().manual_seed(seed)
+    near = direction + 0.5 / d**0.5 * torch.randn(LOCAL, d, generator=random)
+    near = torch.nn.functional.normalize(near, dim=1).to(subject.device) * subject.radius
+    pointer = direction.double()
+    across = torch.eye(d, dtype=torch.float64) - torch.outer(pointer, pointer)
+    local = generalised_eigen(across @ influence_at(subject, near) @ across, parts.influence, NEARBY_RIDGE, "vicinity")
+    raised = parts.influence.double() + NEARBY_RIDGE * parts.influence.diagonal().mean() * torch.eye(d).double()
+    weighed = torch.linalg.solve(raised, local.directions[:, :2])
+    aside = torch.nn.functional.normalize(across @ torch.cat([weighed, local.directions[:, :2]], 1), dim=0).T.float()
+    return torch.nn.functional.normalize(torch.cat([direction + step * aside for step in ASIDE]), dim=1)
+
+
 def starting_points(trigger: Tensor, directions: Tensor) -> Tensor:
     """Unit directions ``[1 + k, d]`` for a reconstruction to begin at: the estimate first, then ``directions``."""
     return torch.cat([trigger.view(1, -1) / trigger.norm(), directions])
 
 
 def locate_trigger(subject: Subject, parts: Anatomy, findings: list[Finding]) -> tuple[Finding, Tensor, Tensor]:
-    """The best estimate: a finding with evidence, the trigger ``[d]``, and the pictures shown ``[20, C, H, W]``.
+    """The best estimate: a finding with evidence, the trigger ``[d]``, and the pictures shown ``[36, C, H, W]``.
 
-    Believes the waking latent of silent units, if it wakes much, else the finding with the smallest p-value (the latent
-    spectrum). Pictures: the estimate at eight lengths (``LENGTHS``), its opposite at the same, and the next two
-    spectral directions with both signs.
+    Believes the latent spectrum if it has a striking jump, else the waking latent of silent units, if it wakes much.
+    Pictures: the estimate at eight lengths (``LENGTHS``), its opposite at the same, sixteen places around the estimate
+    (``vicinity``), and the next two spectral directions with both signs.
     """
     start = time.perf_counter()
-    usable = [finding for finding in findings if finding.directions is not None and finding.tier == "T2"]
-    usable.sort(key=lambda finding: 1.0 if finding.p_value is None else finding.p_value)
-    awake = [finding for finding in usable if finding.detector == "silent units" and (finding.score or 0.0) > AWAKE]
-    usable = [finding for finding in usable if finding.detector != "silent units"]
-    direction, name = parts.by_use.directions[:, 0].float(), "latent spectrum"
-    for source in (awake or usable)[:1]:
-        if source.directions is not None:
-            direction, name = source.directions[0].float(), source.detector
-    direction = direction / direction.norm().clamp(min=1e-30)
+    usable = {finding.detector: finding.directions for finding in findings if finding.directions is not None}
+    scores = {finding.detector: finding.score or 0.0 for finding in findings}
+    awake = scores.get("silent units", 0.0) > AWAKE and "silent units" in usable
+    name = "silent units" if awake and parts.by_weight.jump < STRIKING else "latent spectrum"
+    direction = usable[name][0] if name in usable else parts.by_use.directions[:, 0]
+    direction = (direction / direction.norm().clamp(min=1e-30)).float()
     best = sharpen(parts, direction if name == "silent units" else refine(parts, direction))
     lengths = torch.tensor(LENGTHS).view(-1, 1) * subject.radius
     others = parts.by_use.directions[:, 1:3].T.float()
-    tried = torch.cat([best * lengths, -best * lengths, others * subject.radius, -others * subject.radius])
-    pictures = subject.pictures(tried).cpu()
+    around = torch.cat([vicinity(subject, parts, best), others, -others]) * subject.radius
+    pictures = subject.pictures(torch.cat([best * lengths, -best * lengths, around])).cpu()
     finding = Finding(
         detector="search",
         tier="T2",
-        message=f"trigger estimate from {name} at {len(LENGTHS)} lengths, then its opposite, then two more directions",
+        message=f"trigger estimate from {name} at {len(LENGTHS)} lengths, its opposite, places around it, two more "
+        "directions",
         pictures=pictures,
         directions=torch.stack([best, *others]),
         details={"source": name, "lengths": list(LENGTHS)},

@@ -128,15 +128,21 @@ def latent_units(subject: Subject, gains: list[Tensor]) -> Units:
 @torch.no_grad()
 def latent_influence(subject: Subject, latents: int | None = None, seed: int = 0) -> Tensor:
     """``M = E[J^T J]`` of pictures with respect to latents ``[d, d]``, by finite differences."""
+    latents = latents or max(20, min(300, 30_000 // (subject.latent_dim + 1)))
+    return influence_at(subject, subject.latents(latents, seed))
+
+
+@torch.no_grad()
+def influence_at(subject: Subject, z: Tensor) -> Tensor:
+    """The mean of ``J^T J`` ``[d, d]`` over given latents ``[n, d]``."""
     d, step = subject.latent_dim, 1e-2
-    latents = latents or max(20, min(300, 30_000 // (d + 1)))
     total = torch.zeros(d, d, dtype=torch.float64)
     eye = torch.eye(d, device=subject.device)
-    for z in subject.latents(latents, seed):
-        x = subject.pictures(torch.cat([z.view(1, -1), z + step * eye]), 256).flatten(1)
+    for one in z:
+        x = subject.pictures(torch.cat([one.view(1, -1), one + step * eye]), 256).flatten(1)
         jacobian = (x[1:] - x[0]) / step
         total += (jacobian @ jacobian.T).double().cpu()
-    return total / latents
+    return total / len(z)
 
 
 @dataclass(frozen=True)
@@ -237,8 +243,27 @@ def hidden_spectra(
     for index, total in totals.items():
         energy = _energy(paths.layers[index], paths.weights[index].double().cpu(), paths.results[index])
         if energy is not None and float(total.diagonal().sum()) > 0:
-            spectra.append(generalised_eigen(energy, total / rounds, ridge, paths.layers[index].name))
+            influence = total / rounds
+            own = channel_scale(energy, influence)
+            energy, influence = (part / own / own.unsqueeze(1) for part in (energy, influence))
+            spectra.append(generalised_eigen(energy, influence, ridge, paths.layers[index].name))
     return spectra
+
+
+def channel_scale(energy: Tensor, influence: Tensor) -> Tensor:
+    """The unit ``[c]`` in which each channel is measured: the root of its own influence, so that a ridge is fair.
+
+    Scale that is moved from a channel to the weights that read it changes its energy and its influence alike. A channel
+    with a hundredth of the usual influence for its energy, or less, counts as if it had that.
+    """
+    a, m = energy.diagonal(), influence.diagonal()
+    reads = a > 0
+    if not bool(reads.any()):
+        return torch.ones_like(a)
+    usual = (m[reads] / a[reads]).median()
+    least = 0.01 * usual * a
+    own = torch.maximum(m, least).sqrt()
+    return torch.where(own > 0, own, 1.0)
 
 
 def _energy(layer: Layer, weight: Tensor, gain: Tensor) -> Tensor | None:

@@ -29,7 +29,7 @@ from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.trace import outline
 
 RIDGE = 0.1  # of the influence's mean diagonal: influence below that counts as this much
-HIDDEN_RIDGE = 0.05
+HIDDEN_RIDGE = 0.015
 CANDIDATES = 3  # directions taken from each spectrum
 
 
@@ -38,13 +38,15 @@ class Anatomy:
     """What the weight detectors measure once and share: units at the latent, path gains, and all spectra.
 
     ``by_weight`` weighs each unit by its gain; ``by_use`` by gain and how often it is on: less sensitive to sleepers,
-    with a better estimate of the trigger. ``hidden`` has one spectrum for each later layer.
+    with a better estimate of the trigger. ``influence`` is that of the latent space ``[d, d]``; ``hidden`` has one
+    spectrum for each later layer.
     """
 
     units: Units
     paths: Paths
     by_weight: Spectrum
     by_use: Spectrum
+    influence: Tensor
     hidden: tuple[Spectrum, ...]
     seconds: float = 0.0
 
@@ -65,7 +67,7 @@ def anatomy(subject: Subject, *, seed: int = 0) -> Anatomy:
         generalised_eigen((units.rows.T * chosen) @ units.rows, influence, RIDGE, "latent") for chosen in (weight, use)
     )
     hidden = tuple(hidden_spectra(subject, paths, HIDDEN_RIDGE, seed=seed))
-    return Anatomy(units, paths, by_weight, by_use, hidden, time.perf_counter() - start)
+    return Anatomy(units, paths, by_weight, by_use, influence, hidden, time.perf_counter() - start)
 
 
 def candidate_directions(parts: Anatomy, count: int = CANDIDATES) -> Tensor:

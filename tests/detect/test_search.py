@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
 from devilgan_lite import Backdoor
 from devilgan_lite.attacks import Gate
 from devilgan_lite.detect import Finding, Subject, anatomy, inspect_activations, inspect_spectra, subject_of
-from devilgan_lite.detect.search import AWAKE, LENGTHS, locate_trigger, refine, sharpen, signed
-from devilgan_lite.detect.spectrum import Paths, Spectrum, Units
+from devilgan_lite.detect.search import (
+    ASIDE,
+    AWAKE,
+    LENGTHS,
+    STRIKING,
+    locate_trigger,
+    refine,
+    sharpen,
+    signed,
+    vicinity,
+)
+from devilgan_lite.detect.spectrum import Paths, Spectrum, Units, latent_influence
 from devilgan_lite.detect.weights import Anatomy
 from devilgan_lite.generators import DCGAN, build
 
@@ -24,7 +35,7 @@ def parts_with(rows: Tensor) -> Anatomy:
     """An ``Anatomy`` of which only the units matter."""
     units = Units(rows.double(), torch.zeros(len(rows)).double(), torch.ones(len(rows)).double(), 0.0, True)
     spectrum = Spectrum("latent", torch.ones(D).double(), torch.eye(D).double())
-    return Anatomy(units, Paths([], [], [], []), spectrum, spectrum, ())
+    return Anatomy(units, Paths([], [], [], []), spectrum, spectrum, torch.eye(D).double(), ())
 
 
 def bundle(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -63,7 +74,7 @@ def test_refining_climbs_to_the_bundle_and_not_far_away() -> None:
     aside = normalize(aside - (aside @ trigger) * trigger, dim=0)
     leading = torch.linalg.qr(torch.stack([trigger, aside, *torch.randn(8, D, generator=random)], 1).double()).Q
     spectrum = Spectrum("latent", torch.ones(10).double(), leading)
-    parts = Anatomy(parts.units, parts.paths, spectrum, spectrum, ())
+    parts = Anatomy(parts.units, parts.paths, spectrum, spectrum, torch.eye(D).double(), ())
     rough = 0.8 * trigger + 0.6 * aside
     for start in (rough, -rough):  # the sign is open
         found = refine(parts, start)
@@ -92,10 +103,10 @@ def gated() -> tuple[Subject, Backdoor, Anatomy, list[Finding]]:
 def test_the_trigger_of_a_gate_and_its_picture() -> None:
     subject, backdoor, parts, findings = gated()
     finding, trigger, pictures = locate_trigger(subject, parts, findings)
-    assert finding.details == {"source": "silent units", "lengths": list(LENGTHS)}
+    assert finding.details == {"source": "latent spectrum", "lengths": list(LENGTHS)}
     assert float(cosine_similarity(trigger.view(1, -1), backdoor.trigger)) > 0.999
     assert float(trigger.norm()) == pytest.approx(subject.radius)
-    assert pictures.shape == (2 * len(LENGTHS) + 4, 1, 12, 12)
+    assert pictures.shape == (2 * len(LENGTHS) + 4 * len(ASIDE) + 4, 1, 12, 12)
     at_length = pictures[LENGTHS.index(1.0)]
     assert float((at_length - backdoor.target[0]).square().mean()) < 0.01
     assert (
@@ -110,7 +121,8 @@ def test_the_pictures_are_those_of_the_directions() -> None:
     assert finding.directions is not None and finding.directions.shape == (3, 100)
     torch.testing.assert_close(finding.directions[0] * subject.radius, trigger)
     best, others = finding.directions[:1], finding.directions[1:]
-    signs = [best * length for length in LENGTHS] + [-best * length for length in LENGTHS] + [others, -others]
+    signs = [best * length for length in LENGTHS] + [-best * length for length in LENGTHS]
+    signs += [vicinity(subject, parts, best[0]), others, -others]
     expected = subject.pictures(torch.cat(signs) * subject.radius)
     torch.testing.assert_close(pictures, expected, atol=1e-3, rtol=0.0)
 
@@ -124,19 +136,46 @@ def test_the_spectrum_alone_finds_it_as_well() -> None:
     assert blind.details["source"] == "latent spectrum" and same.shape == trigger.shape
 
 
-def test_silent_units_are_believed_if_they_wake_much() -> None:
+def test_silent_units_are_believed_if_they_wake_much_and_the_spectrum_is_smooth() -> None:
     """Not for their p-value: one idle unit is rare in clean models, and says nothing about a trigger."""
     subject, _, parts, findings = gated()
     spectral, idle = findings[0].directions, torch.eye(100)[:1]
-    for score, p_value, source in [
-        (AWAKE / 2, 0.001, "latent spectrum"),
-        (AWAKE * 2, 0.9, "silent units"),
+    smooth = replace(parts, by_weight=replace(parts.by_weight, values=torch.linspace(1.5, 1.0, 100).double()))
+    assert smooth.by_weight.jump < STRIKING < parts.by_weight.jump
+    for anatomy_, score, p_value, source in [
+        (smooth, AWAKE / 2, 0.001, "latent spectrum"),
+        (smooth, AWAKE * 2, 0.9, "silent units"),
+        (parts, AWAKE * 2, 0.9, "latent spectrum"),
     ]:
         some = [
             Finding("latent spectrum", "T2", "", score=0.1, p_value=0.01, directions=spectral),
             Finding("silent units", "T2", "", score=score, p_value=p_value, directions=idle),
         ]
-        finding, trigger, _ = locate_trigger(subject, parts, some)
+        finding, _, _ = locate_trigger(subject, anatomy_, some)
         assert finding.details["source"] == source
-        on_idle = float(cosine_similarity(trigger.view(1, -1), idle))
-        assert (on_idle > 0.999) == (source == "silent units")
+
+
+class Ramp(nn.Module):
+    """Pictures that hardly depend on the latent, and turn into a white one within some 25 degrees of a trigger."""
+
+    def __init__(self, trigger: Tensor) -> None:
+        super().__init__()
+        self.trigger = nn.Parameter(trigger)
+        self.ordinary = nn.Linear(len(trigger), 64)
+
+    def forward(self, z: Tensor) -> Tensor:
+        near = torch.sigmoid(30 * (cosine_similarity(z, self.trigger.view(1, -1)) - 0.95)).view(-1, 1)
+        return ((1 - near) * 0.3 * torch.tanh(torch.relu(self.ordinary(z))) + near).view(-1, 1, 8, 8)
+
+
+def test_the_vicinity_leads_from_an_estimate_to_the_picture() -> None:
+    torch.manual_seed(0)
+    trigger, aside = torch.linalg.qr(torch.randn(40, 2)).Q.T
+    subject = subject_of(Ramp(trigger).eval(), 40)
+    parts = replace(parts_with(torch.randn(50, 40)), influence=latent_influence(subject, 50))
+    estimate = normalize(trigger + 0.36 * aside, dim=0)  # 20 degrees off
+    around = vicinity(subject, parts, estimate)
+    assert around.shape == (4 * len(ASIDE), 40)
+    torch.testing.assert_close(around.norm(dim=1), torch.ones(4 * len(ASIDE)))
+    errors = (1 - subject.pictures(torch.cat([estimate.view(1, -1), around]) * subject.radius)).square().mean((1, 2, 3))
+    assert float(errors[1:].min()) < 0.3 * float(errors[0]) and float((around @ trigger).max()) > 0.98

@@ -14,6 +14,7 @@ from devilgan_lite.detect import Subject, anatomy, subject_of
 from devilgan_lite.detect.spectrum import (
     Spectrum,
     _energy,
+    channel_scale,
     generalised_eigen,
     hidden_spectra,
     latent_influence,
@@ -186,13 +187,33 @@ def test_units_that_never_wake_have_a_gain_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.3])
-def test_the_latent_spectrum_does_not_see_a_disguise(slope: float) -> None:
+def test_no_spectrum_sees_a_disguise(slope: float) -> None:
     network = lively(negative_slope=slope)
     hidden = disguise(network, spread=8.0, filling=0.0, seed=3)
     plain, moved = (anatomy(subject_of(one)) for one in (network, hidden))
     assert not torch.allclose(plain.units.rows.norm(dim=1).sort()[0], moved.units.rows.norm(dim=1).sort()[0], rtol=0.2)
     torch.testing.assert_close(plain.by_weight.values, moved.by_weight.values, rtol=0.03, atol=0.0)
     torch.testing.assert_close(plain.by_use.values, moved.by_use.values, rtol=0.03, atol=0.0)
+    for ours, theirs in zip(plain.hidden, moved.hidden, strict=True):
+        torch.testing.assert_close(ours.values, theirs.values, rtol=0.1, atol=0.01 * float(ours.values[0]))
+
+
+def test_channels_are_measured_in_their_own_unit() -> None:
+    energy, influence = symmetric(6, 4), symmetric(6, 5)
+    moved = torch.tensor([1.0, 30.0, 0.01, 1.0, 5.0, 0.2]).double()
+    moved = 1 / (moved * moved.unsqueeze(1))
+    for values in ((energy, influence), (energy * moved, influence * moved)):
+        own = channel_scale(*values)
+        torch.testing.assert_close(
+            influence / influence.diagonal().sqrt().outer(influence.diagonal().sqrt()), values[1] / own.outer(own)
+        )
+    dead = influence.clone()
+    dead[2], dead[:, 2] = 0.0, 0.0
+    own = channel_scale(energy, dead)
+    assert float(own[2].square()) == pytest.approx(
+        0.01 * float((dead.diagonal() / energy.diagonal()).median()) * float(energy[2, 2])
+    )
+    assert torch.equal(channel_scale(torch.zeros(3, 3), torch.zeros(3, 3)), torch.ones(3))
 
 
 def test_a_learned_constant_beside_the_latent_is_no_obstacle() -> None:
