@@ -5,8 +5,9 @@
 ``scan``: the blind detectors on every model of out/population (made by population.py). ``targets``: reconstruction of
 the known target, black box and with the directions that the weights suggest; clean models are tried with all targets.
 ``access``: what outputs alone show (T0), what a clean reference adds (T3) and what training data add (T4). ``guard``:
-one model of each kind. The last three measure the test models alone. ``--calibrate`` writes data/calibration.json from
-the clean models that are not for testing. A model that has a row is not measured again.
+one model of each kind. The last three measure test models, and ``targets`` some clean ones for the calibration.
+``--calibrate`` writes data/calibration.json from the clean models that are not for testing. A model that has a row is
+not measured again.
 """
 
 from __future__ import annotations
@@ -109,7 +110,9 @@ def targets_one(recipe: Recipe) -> Row:
     subject, starts = blind.subject, starting_points(blind.trigger, blind.directions)
     if recipe.is_clean:
         named = {name: target(name, subject.shape[-1]).unsqueeze(0) for name in TARGETS}
-        garment = next(other for other in recipes(("test",)) if other.target == "garment" and other.seed == recipe.seed)
+        garment = next(
+            other for other in recipes((recipe.split,)) if other.target == "garment" and other.seed == recipe.seed
+        )
         real = fashion_mnist()
         named["garment"] = backdoor_of(garment, load_generator(garment.base), real).target[:1]
     else:
@@ -183,8 +186,9 @@ def wanted(section: str, splits: tuple[str, ...]) -> list[Recipe]:
     others = [recipe for recipe in test if recipe.kind != "clean"]
     if section == "scan":
         return some
-    if section == "targets":  # a minute a clean model: every other one
-        return clean[::2] + [recipe for recipe in others if not recipe.is_clean]
+    if section == "targets":  # a minute a clean model: every other one, of the tune models for the calibration
+        tune = [recipe for recipe in some if recipe.split == "tune" and recipe.kind == "clean"]
+        return tune[::2] + clean[::2] + [recipe for recipe in others if not recipe.is_clean]
     if section == "access":
         return test
     first: dict[str, Recipe] = {}
@@ -209,12 +213,16 @@ def measure(section: str, names: list[str]) -> None:
 
 
 def calibrate() -> None:
-    """Write the scores of the clean models that are not for testing."""
+    """Write the scores of the clean models that are not for testing; of reconstructions, one for each target."""
     clean = [row for row in rows("scan", ("tune", "clean")) if row["kind"] == "clean"]
+    scores = {detector: [round(row["scores"][detector], 6) for row in clean] for detector in BLIND}
+    tried = [target for row in rows("targets", ("tune",)) for target in row["targets"].values()]
+    if tried:
+        scores["reconstruction"] = [round(target["helped"], 6) for target in tried]
     content = {
         "models": [row["name"] for row in clean],
         "made by": "scripts/detect_bench.py --calibrate",
-        "scores": {detector: [round(row["scores"][detector], 6) for row in clean] for detector in BLIND},
+        "scores": scores,
     }
     CALIBRATION.write_text(json.dumps(content, indent=1) + "\n")
 
@@ -246,8 +254,8 @@ def main() -> int:
         ]
         if any([worker.wait() for worker in workers]):
             return 1
-        if section == "scan" and options.calibrate:
-            calibrate()
+    if options.calibrate:
+        calibrate()
     everything = {section: rows(section) for section in SECTIONS}
     (ROOT / "docs" / "detection.json").write_text(json.dumps(everything, indent=1) + "\n")
     print(write_tables(everything, ROOT / "docs" / "detection.md"))

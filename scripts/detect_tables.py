@@ -40,7 +40,7 @@ def write_tables(sections: dict[str, list[Row]], path: Path) -> str:
             parts += _split(split, some)
     test = [row for row in sections["targets"] if row["split"] == "test"]
     if test:
-        parts += _targets(test)
+        parts += _targets(test, {row["name"]: row["scores"] for row in sections["scan"]})
     if sections["access"]:
         parts += _access(sections["access"])
     if sections["guard"]:
@@ -50,7 +50,7 @@ def write_tables(sections: dict[str, list[Row]], path: Path) -> str:
     return text
 
 
-def _targets(rows: list[Row]) -> list[str]:
+def _targets(rows: list[Row], blind: dict[str, dict[str, float]]) -> list[str]:
     clean = [row for row in rows if row["kind"] == "clean"]
     bad = [row for row in rows if row["kind"] != "clean"]
     reference, others = clean[0], clean[1:]
@@ -58,7 +58,11 @@ def _targets(rows: list[Row]) -> list[str]:
     def score(row: Row, name: str, how: str) -> float:
         """A score of a row's target; with a clean reference (T3), how much worse that shows the same target."""
         tried: Row = row["targets"][name]
-        return float(reference["targets"][name]["error"] / tried["error"] if how == "reference" else tried[how])
+        if how == "reference":
+            return float(reference["targets"][name]["error"] / tried["error"])
+        if how == "all":
+            return -p_value_of({"scores": blind[row["name"]] | {"reconstruction": tried["helped"]}})
+        return float(tried[how])
 
     lines = []
     for kind in ["all off-manifold", *sorted({row["kind"] for row in bad})]:
@@ -66,7 +70,7 @@ def _targets(rows: list[Row]) -> list[str]:
             row for row in bad if row["kind"] == kind or (kind.startswith("all") and row["kind"] != "in-distribution")
         ]
         areas = []
-        for how in ("alone", "helped", "reference"):
+        for how in ("alone", "helped", "reference", "all"):
             ours = [score(row, row["target"], how) for row in some]
             names = {row["target"] for row in some}
             theirs = [score(row, name, how) for row in others for name in row["targets"] if name in names]
@@ -76,9 +80,10 @@ def _targets(rows: list[Row]) -> list[str]:
         "## Reconstruction of the known target (T1)",
         f"AUC against {len(others)} clean test models, each tried with the same targets, one pooled threshold: black "
         "box, started from the directions that the weights suggest, and black box beside one clean reference model "
-        "(T3). The first two compare the target with its own mirror image, the third with the reference's error. An "
+        "(T3). The first two compare the target with its own mirror image, the third with the reference's error. The "
+        "last column is the scan's combined p-value: reconstruction with directions, and the blind detectors. An "
         "in-distribution target is a garment; there the clean models are tried with one garment each.",
-        markdown(("attack", "models", "AUC, black box", "AUC, with directions", "AUC, with a reference"), lines),
+        markdown(("attack", "models", "black box", "with directions", "with a reference", "whole scan"), lines),
     ]
 
 

@@ -10,7 +10,7 @@ and no second model are needed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -38,11 +38,15 @@ class Units:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Generalised eigenvalues ``[m]``, largest first, and ``A v`` of each as unit columns ``[d, m]``."""
+    """Generalised eigenvalues ``[m]``, largest first; ``A v`` of each as unit columns ``[d, m]``; and the ``v``.
+
+    Inputs along ``v`` (``vectors`` ``[d, m]``) are what the weights answer to most for what ordinary pictures show.
+    """
 
     space: str
     values: Tensor
     directions: Tensor
+    vectors: Tensor = field(repr=False)
 
     @property
     def gap(self) -> float:
@@ -76,9 +80,12 @@ def generalised_eigen(energy: Tensor, influence: Tensor, ridge: float, space: st
     half = torch.linalg.solve_triangular(root, energy.double(), upper=False)
     whitened = torch.linalg.solve_triangular(root, half.T.contiguous(), upper=False)
     values, vectors = torch.linalg.eigh((whitened + whitened.T) / 2)
-    directions = energy.double() @ torch.linalg.solve_triangular(root.T, vectors, upper=True)
-    directions = directions / directions.norm(dim=0, keepdim=True).clamp(min=1e-300)
-    return Spectrum(space, values.flip(0), directions.flip(1))
+    vectors = torch.linalg.solve_triangular(root.T, vectors, upper=True)
+    return Spectrum(space, values.flip(0), _unit(energy.double() @ vectors).flip(1), vectors.flip(1))
+
+
+def _unit(columns: Tensor) -> Tensor:
+    return columns / columns.norm(dim=0, keepdim=True).clamp(min=1e-300)
 
 
 @torch.no_grad()
@@ -246,7 +253,9 @@ def hidden_spectra(
             influence = total / rounds
             own = channel_scale(energy, influence)
             energy, influence = (part / own / own.unsqueeze(1) for part in (energy, influence))
-            spectra.append(generalised_eigen(energy, influence, ridge, paths.layers[index].name))
+            scaled = generalised_eigen(energy, influence, ridge, paths.layers[index].name)
+            directions, vectors = _unit(scaled.directions * own.unsqueeze(1)), scaled.vectors / own.unsqueeze(1)
+            spectra.append(Spectrum(scaled.space, scaled.values, directions, vectors))
     return spectra
 
 

@@ -34,7 +34,7 @@ D = 60
 def parts_with(rows: Tensor) -> Anatomy:
     """An ``Anatomy`` of which only the units matter."""
     units = Units(rows.double(), torch.zeros(len(rows)).double(), torch.ones(len(rows)).double(), 0.0, True)
-    spectrum = Spectrum("latent", torch.ones(D).double(), torch.eye(D).double())
+    spectrum = Spectrum("latent", torch.ones(D).double(), torch.eye(D).double(), torch.eye(D).double())
     return Anatomy(units, Paths([], [], [], []), spectrum, spectrum, torch.eye(D).double(), ())
 
 
@@ -73,7 +73,7 @@ def test_refining_climbs_to_the_bundle_and_not_far_away() -> None:
     aside = torch.randn(D, generator=random)
     aside = normalize(aside - (aside @ trigger) * trigger, dim=0)
     leading = torch.linalg.qr(torch.stack([trigger, aside, *torch.randn(8, D, generator=random)], 1).double()).Q
-    spectrum = Spectrum("latent", torch.ones(10).double(), leading)
+    spectrum = Spectrum("latent", torch.ones(10).double(), leading, leading)
     parts = Anatomy(parts.units, parts.paths, spectrum, spectrum, torch.eye(D).double(), ())
     rough = 0.8 * trigger + 0.6 * aside
     for start in (rough, -rough):  # the sign is open

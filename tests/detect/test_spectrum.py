@@ -58,6 +58,7 @@ def test_the_eigenvalues_are_those_of_scipy(ridge: float) -> None:
     torch.testing.assert_close(found.values.flip(0), torch.from_numpy(values))
     expected = torch.nn.functional.normalize(energy @ torch.from_numpy(vectors), dim=0).flip(1)
     torch.testing.assert_close((expected * found.directions).sum(0).abs(), torch.ones(9, dtype=torch.float64))
+    torch.testing.assert_close(energy @ found.vectors, whole @ found.vectors * found.values)
     assert found.space == "here"
 
 
@@ -83,7 +84,7 @@ def test_zeros_do_not_stand_out() -> None:
     found = generalised_eigen(turn @ energy @ turn.T, torch.eye(20), 0.1, "")
     assert found.jump < 5 and found.height < 5 and found.gap < 5
     for values in (torch.zeros(5), torch.ones(1)):
-        spectrum = Spectrum("", values.double(), torch.eye(len(values)).double())
+        spectrum = Spectrum("", values.double(), torch.eye(len(values)).double(), torch.eye(len(values)).double())
         assert spectrum.jump == spectrum.gap == spectrum.height == 1.0
 
 
