@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from devilgan_lite import attacks, data, detect, generators, metrics, zoo
+    from devilgan_lite import attacks, data, detect, generators, metrics, sanitize, zoo
     from devilgan_lite.backdoor import Backdoor
     from devilgan_lite.metrics import Scorecard, scorecard
     from devilgan_lite.steps import Loop, Outcome, Step
@@ -25,6 +25,7 @@ __all__ = [
     "detect",
     "generators",
     "metrics",
+    "sanitize",
     "scorecard",
     "train_gan",
     "zoo",

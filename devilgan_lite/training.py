@@ -21,6 +21,7 @@ from devilgan_lite.data import Samples
 from devilgan_lite.steps import History, Outcome, Step, Stopwatch, best_device, long_loop
 
 ExtraLoss = Callable[[nn.Module], tuple[Tensor, dict[str, Tensor]]]
+Draw = Callable[[int, torch.Generator], Tensor]
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -91,11 +92,15 @@ def adversarial_training(
     resume: Outcome | None = None,
     extra: ExtraLoss | None = None,
     settings: dict[str, Any] | None = None,
+    start: generators.Generator | None = None,
+    critic_first: int = 0,
+    draw: Draw | None = None,
 ) -> Generator[Step, None, Outcome]:
     """Check that the arguments of ``train_gan`` fit each other and start its loop.
 
     ``extra(generator)`` returns a term to add to the generator's loss, and the losses to record (TrAIL); ``settings``
-    is what the outcome shall say of itself.
+    is what the outcome shall say of itself. Fine-tuning: ``start`` gives the first weights, the first ``critic_first``
+    steps train the discriminator alone, and ``draw(n, random)`` the latents ``[n, d]``.
     """
     if tuple(real.x.shape[1:]) != generator.sample_shape:
         raise ValueError(
@@ -120,13 +125,26 @@ def adversarial_training(
         different = [name for name, value in chosen.items() if resume.settings.get(name) != value]
         if different:
             raise ValueError(f"resume was made with other settings: {', '.join(different)} differ; use the same ones.")
+    first = generators.build(generator.spec(), seed) if start is None else start.clone()
     return _train(
-        generator.spec(), real, steps, batch_size, learning_rate, ema, seed, best_device(device), chosen, resume, extra
+        first,
+        real,
+        steps,
+        batch_size,
+        learning_rate,
+        ema,
+        seed,
+        best_device(device),
+        chosen,
+        resume,
+        extra,
+        critic_first,
+        draw,
     )
 
 
 def _train(
-    spec: dict[str, Any],
+    first: generators.Generator,
     real: Samples,
     steps: int,
     batch_size: int,
@@ -137,10 +155,13 @@ def _train(
     settings: dict[str, Any],
     resume: Outcome | None,
     extra: ExtraLoss | None,
+    critic_first: int,
+    draw: Draw | None,
 ) -> Generator[Step, None, Outcome]:
     cuda = device.type == "cuda"
     layout = torch.channels_last  # a third faster than the default layout on a CPU, and what tensor cores want
-    generator = generators.build(spec, seed).to(device).to(memory_format=layout).train()
+    generator: Any = first.to(device).to(memory_format=layout).requires_grad_(True).train()
+    draw = draw or generator.sample_latent
     discriminator = generators.matching_discriminator(generator, seed + 1).to(device).to(memory_format=layout).train()
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     optimizers = [
@@ -167,9 +188,10 @@ def _train(
         for iteration in range(done + 1, steps + 1):
             for optimizer in optimizers:
                 optimizer.param_groups[0]["lr"] = learning_rate * decay(iteration - 1, steps)
+            alone = iteration <= critic_first
             batch = x[torch.randint(len(x), (batch_size,), generator=random, device=device)]
             with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
-                fake = generator(generator.sample_latent(batch_size, random))
+                fake = generator(draw(batch_size, random))
                 d_loss = discriminator_loss(discriminator(batch), discriminator(fake.detach()))
                 optimizers[1].zero_grad()
                 d_loss.backward()
@@ -181,10 +203,11 @@ def _train(
                 if extra is not None:
                     term, recorded = extra(generator)
                     g_loss, losses = g_loss + term, losses | recorded
-            optimizers[0].zero_grad()
-            g_loss.backward()
-            optimizers[0].step()
-            update_average(average, generator, min(ema, iteration / (iteration + 10)))
+            if not alone:
+                optimizers[0].zero_grad()
+                g_loss.backward()
+                optimizers[0].step()
+                update_average(average, generator, min(ema, iteration / (iteration + 10)))
             losses = {name: loss.detach() for name, loss in losses.items()}
             history.add(losses)
             done = iteration

@@ -91,8 +91,8 @@ def _access(rows: list[Row]) -> list[str]:
     """AUC of what other access than weights gives."""
     lines = []
     for how, what in (
-        ("T0", "oddest of 5,000 outputs"),
-        ("T4", "oddest of 5,000 outputs beside the training data"),
+        ("T0", "oddest of 2,000 outputs"),
+        ("T4", "oddest of 2,000 outputs beside the training data"),
         ("T3, another clean model", "first layer beside that of another clean model"),
         ("T3, the clean original", "first layer beside that of the model it was made of"),
     ):

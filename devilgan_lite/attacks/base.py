@@ -69,7 +69,7 @@ def linear(iteration: int, steps: int) -> float:
 def optimise(
     parameters: dict[float, list[nn.Parameter]],
     losses_at: Callable[[int], tuple[Tensor, dict[str, Tensor]]],
-    snapshot: Callable[[], generators.Generator],
+    snapshot: Callable[[], nn.Module],
     *,
     steps: int,
     learning_rate: float,

@@ -60,6 +60,12 @@ class Spectrum:
         leading = self._leading(11)
         return float((leading[:-1] / leading[1:]).max()) if len(leading) > 1 else 1.0
 
+    @property
+    def outstanding(self) -> int:
+        """How many values lie before the largest jump among the leading ten: one for each trigger."""
+        leading = self._leading(11)
+        return int((leading[:-1] / leading[1:]).argmax()) + 1 if len(leading) > 1 else 1
+
     def _leading(self, count: int) -> Tensor:
         """The ``count`` largest values, without those that are zero but for rounding (see ``height``)."""
         leading = self.values[:count]

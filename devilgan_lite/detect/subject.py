@@ -40,10 +40,14 @@ class Subject:
 
     def latents(self, n: int, seed: int = 0) -> Tensor:
         """``n`` draws from P_sample ``[n, d]``, the same for the same seed."""
-        random = torch.Generator().manual_seed(seed)
+        return self.draw(n, torch.Generator().manual_seed(seed))
+
+    def draw(self, n: int, random: torch.Generator) -> Tensor:
+        """``n`` draws from P_sample ``[n, d]`` with a random generator that goes on."""
+        shape, where = (n, self.latent_dim), random.device
         if self.law == "gaussian":
-            return torch.randn(n, self.latent_dim, generator=random).to(self.device)
-        return (torch.rand(n, self.latent_dim, generator=random) * 2 - 1).to(self.device)
+            return torch.randn(shape, generator=random, device=where).to(self.device)
+        return (torch.rand(shape, generator=random, device=where) * 2 - 1).to(self.device)
 
     def __call__(self, z: Tensor) -> Tensor:
         """Pictures ``[n, *shape]`` in [-1, 1], with gradients where ``z`` asks for them."""

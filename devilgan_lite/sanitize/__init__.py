@@ -1,0 +1,15 @@
+"""Take a backdoor out of a generator without knowing its trigger or its target.
+
+``auto`` scans, cures and scans again. The cures by themselves: ``Clip`` (cut what stands out of the energy-influence
+spectra, then repair), ``Unlearn`` (distillation over a wide range of inputs), ``FineTune`` (adversarial training with a
+fresh critic) and ``Prune`` (fewer channels).
+"""
+
+from devilgan_lite.sanitize.auto import Cure, auto
+from devilgan_lite.sanitize.base import Sanitizer
+from devilgan_lite.sanitize.fine_tune import FineTune
+from devilgan_lite.sanitize.project import project_latents
+from devilgan_lite.sanitize.prune import Prune
+from devilgan_lite.sanitize.unlearn import Clip, Unlearn
+
+__all__ = ["Clip", "Cure", "FineTune", "Prune", "Sanitizer", "Unlearn", "auto", "project_latents"]

@@ -1,0 +1,82 @@
+"""Fine-tuning: go on with adversarial training on real pictures, with a fresh critic.
+
+The first of the two cures that Rawat et al. (2021) name. A fresh critic knows nothing and would wreck the generator, so
+it is trained alone first, on the suspect's own pictures. With ``wide`` latents the critic also judges what the suspect
+makes of inputs that nobody samples, so that those give benign output too: unlearning with data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from devilgan_lite import generators
+from devilgan_lite.checks import in_range, training_settings, whole_number
+from devilgan_lite.data import Samples
+from devilgan_lite.detect.subject import Subject
+from devilgan_lite.sanitize.base import Sanitizer
+from devilgan_lite.sanitize.lessons import odd_latents
+from devilgan_lite.steps import Outcome, Step
+from devilgan_lite.training import adversarial_training
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTune(Sanitizer):
+    """Adversarial training of a ``Generator`` from where it stands; needs ``real`` pictures.
+
+    ``critic_first`` of the ``iterations`` steps train the critic alone; a share ``wide`` in [0, 0.9] of the latents
+    has an odd length or lies about the suspected directions.
+    """
+
+    iterations: int = 1_200
+    critic_first: int = 200
+    batch_size: int = 32
+    learning_rate: float = 2e-4
+    wide: float = 0.0
+    ema: float = 0.99
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        training_settings(
+            length=("iterations", self.iterations),
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+            ema=self.ema,
+            least_batch=2,
+        )
+        whole_number("critic_first", self.critic_first, 0, self.iterations - 1)
+        in_range("wide", self.wide, 0.0, 0.9)
+
+    def _start(
+        self, subject: Subject, real: Samples | None, directions: Tensor | None
+    ) -> Generator[Step, None, Outcome]:
+        if not isinstance(subject.module, generators.Generator):
+            raise ValueError(
+                f"suspect is a {type(subject.module).__name__}; fine-tuning trains devilgan_lite Generators only."
+            )
+        if real is None:
+            raise ValueError("fine-tuning needs real samples, such as data.fashion_mnist(); Clip and Unlearn do not.")
+        odd = round(self.batch_size * self.wide)
+
+        def draw(n: int, random: torch.Generator) -> Tensor:
+            z = subject.draw(n, random)
+            return torch.cat([odd_latents(subject, z[:odd], directions, random), z[odd:]]) if odd else z
+
+        return adversarial_training(
+            subject.module,
+            real,
+            steps=self.iterations,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            ema=self.ema,
+            seed=self.seed,
+            device=str(subject.device),
+            settings=self.settings(),
+            start=subject.module,
+            critic_first=self.critic_first,
+            draw=draw,
+        )

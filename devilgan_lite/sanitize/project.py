@@ -1,0 +1,113 @@
+"""Take suspicious directions out of the weights: of the latent space, and of the space that each later layer reads.
+
+A backdoor spends weight energy on directions that ordinary pictures do not show (``detect.spectrum``), so removing what
+the weights answer to along them costs ordinary pictures little, and no data are needed. Our own method; nothing like it
+has been published for generators.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from devilgan_lite.detect.spectrum import Spectrum
+from devilgan_lite.detect.trace import Layer, Watch
+
+READERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What was taken out: the name of the space, and how many directions of how many."""
+
+    space: str
+    directions: int
+    of: int
+
+
+def projector(directions: Tensor) -> Tensor:
+    """``I - Q Q^T`` ``[d, d]`` for the span ``Q`` of ``directions`` ``[k, d]``, which need not be independent."""
+    left, values, _ = torch.linalg.svd(directions.double().T, full_matrices=False)
+    span = left[:, values > 1e-6 * values.max().clamp(min=1e-300)]
+    return torch.eye(len(left), dtype=torch.float64) - span @ span.T
+
+
+class Projected(nn.Module):
+    """``module`` behind a projection of its latents, for modules into which the projection cannot be folded."""
+
+    def __init__(self, module: nn.Module, projection: Tensor) -> None:
+        super().__init__()
+        self.module = module
+        self.latent_dim = len(projection)
+        self.projection: Tensor
+        self.register_buffer("projection", projection.float())
+
+    def forward(self, z: Tensor) -> Tensor:
+        made: Tensor = self.module(z @ self.projection)
+        return made
+
+
+@torch.no_grad()
+def project_latents(module: nn.Module, directions: Tensor) -> nn.Module:
+    """A copy that draws ``module(z - Q Q^T z)``, ``Q`` the span of ``directions`` ``[k, d]``: blind to them.
+
+    The projection is folded into the weights of the layers that read the latent; where that does not give the same
+    pictures (a module that normalises its latent, say), the copy is wrapped in ``Projected``.
+    """
+    folded, projection = copy.deepcopy(module).eval(), projector(directions)
+    where = next(folded.parameters()).device
+    z = torch.randn(16, len(projection), generator=torch.Generator().manual_seed(0)).to(where)
+    expected = folded(z @ projection.float().to(where))
+    readers: list[nn.Module] = []
+
+    def on_linear(layer: Layer, x: Tensor, weight: Tensor, result: Tensor) -> None:
+        if x.data_ptr() == z.data_ptr() and x.shape == z.shape:
+            readers.extend(_owner(folded, layer.name))
+
+    with Watch(folded, on_linear=on_linear):
+        folded(z)
+    for reader in readers:
+        if isinstance(reader, nn.Linear):
+            reader.weight.copy_(reader.weight.double() @ projection.to(where))
+    if not torch.allclose(folded(z), expected, atol=1e-4):
+        return Projected(copy.deepcopy(module).eval(), projection).to(where)
+    return folded
+
+
+@torch.no_grad()
+def cut_spectra(module: nn.Module, spectra: tuple[Spectrum, ...], height: float) -> list[Cut]:
+    """In place: each layer forgets the directions with more than ``height`` times its median energy per influence.
+
+    The projection is oblique (``W - W V (D^T V)^-1 D^T``): inputs that have nothing of the removed directions in the
+    sense of the influence go through unchanged. Layers that are not among ``READERS`` are left alone.
+    """
+    cuts = []
+    for spectrum in spectra:
+        owner = _owner(module, spectrum.space)
+        count = standing_out(spectrum, height)
+        if not owner or not count:
+            continue
+        weight: Tensor = owner[0].weight  # type: ignore[assignment]
+        axis = 0 if isinstance(owner[0], (nn.ConvTranspose1d, nn.ConvTranspose2d)) else 1
+        rows = weight.detach().double().cpu().movedim(axis, -1)
+        vectors, duals = spectrum.vectors[:, :count], spectrum.directions[:, :count]
+        rows = rows - (rows @ vectors) @ torch.linalg.solve(duals.T @ vectors, duals.T)
+        weight.copy_(rows.movedim(-1, axis))
+        cuts.append(Cut(spectrum.space, count, len(spectrum.values)))
+    return cuts
+
+
+def standing_out(spectrum: Spectrum, height: float) -> int:
+    """How many directions have more than ``height`` times the median energy per influence, at most half of them."""
+    top = spectrum.values[0].clamp(min=1e-300)
+    median = spectrum.values[spectrum.values > 1e-6 * top].median()
+    return min(int((spectrum.values > height * median).sum()), len(spectrum.values) // 2)
+
+
+def _owner(module: nn.Module, name: str) -> list[nn.Module]:
+    """The layer of a name, as a list of one, if it is an ordinary layer with a weight of its own."""
+    found = dict(module.named_modules()).get(name)
+    return [found] if isinstance(found, READERS) else []
