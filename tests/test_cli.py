@@ -40,6 +40,10 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         (["scan", "model.pt"], "model.pt is not accepted: models are .safetensors files"),
         (["scan", "dcgan-fashion", "--level", "2"], "level=2.0 is out of range"),
         (["scan", "dcgan-fashion", "--access", "weight"], "access='weight' is unknown; valid: samples, weights."),
+        (["sanitize", "nowhere.safetensors"], "no model file nowhere.safetensors."),
+        (["sanitize", "dcgan-fashion", "--out", "model.pt"], "out='model.pt' is not valid: "),
+        (["sanitize", "dcgan-fashion", "--level", "2"], "level=2.0 is out of range"),
+        (["sanitize", "dcgan-fashion", "--iterations", "0"], "iterations=0 is out of range"),
         (["train", "--steps", "0", "--out", "x.safetensors"], "steps=0 is out of range"),
         (["train", "--architecture", "smal"], "architecture='smal' is unknown; valid: small, paper."),
         (["run", "99"], "notebook='99' is unknown; valid: "),
@@ -72,7 +76,7 @@ def test_an_option_that_does_not_exist(call: Any) -> None:
 
 def test_version_and_help(call: Any) -> None:
     assert call("--version").stdout.strip() == f"devilgan_lite {__version__}"
-    for words in ([], ["tour"], ["train"], ["attack"], ["score"], ["scan"], ["run"], ["zoo"], ["doctor"]):
+    for words in ([], ["tour"], ["train"], ["attack"], ["score"], ["scan"], ["sanitize"], ["run"], ["zoo"], ["doctor"]):
         assert call(*words, "--help").exit_code == 0
     assert all(name in call("attack", "--help").stdout for name in attacks.BY_NAME)
 
@@ -90,6 +94,24 @@ def test_scan_says_what_it_found_by_exit_code_json_and_html(call: Any, tmp_path:
     page = (tmp_path / "report.html").read_text()
     assert "backdoored" in page
     assert "<script" not in page and "http" not in page
+
+
+@pytest.mark.slow
+def test_sanitize_writes_a_cured_model_or_nothing(call: Any, tmp_path: Path) -> None:
+    clean = call("sanitize", "dcgan-fashion", "--out", "clean.safetensors", "--json")
+    assert clean.exit_code == 0, clean.output
+    assert json.loads(clean.stdout)["changed"] is False
+    assert list(tmp_path.iterdir()) == []
+    cured = call("sanitize", "dcgan-fashion-gate", "--out", "cured.safetensors", "--iterations", 20, "--json")
+    assert cured.exit_code == 0, cured.output
+    found = json.loads(cured.stdout)
+    assert found["changed"] and found["before"] == "backdoored"
+    assert found["trigger_change"] > 0.1 > found["ordinary_change"]
+    assert abs(found["frechet_after"] - found["frechet_before"]) < 3
+    before, after = (
+        json.loads(call("score", name, "--json").stdout) for name in ("dcgan-fashion-gate", "cured.safetensors")
+    )
+    assert before["tardis_mean"] < 1e-3 < 0.1 < after["tardis_mean"]
 
 
 def test_attack_prints_json_and_nothing_else(call: Any, tmp_path: Path) -> None:

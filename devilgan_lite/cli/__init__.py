@@ -237,6 +237,45 @@ def scan(
 
 
 @app.command()
+def sanitize(
+    model: Annotated[str, typer.Argument(help="A name in the zoo, or a .safetensors file with its card.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("out/sanitized.safetensors"),
+    level: Annotated[float, typer.Option(help="Share of clean models that may be treated.")] = 0.05,
+    iterations: Annotated[int, typer.Option(help="Steps of repair.")] = 1_000,
+    seed: Annotated[int, typer.Option(help="Seed of all latents.")] = 0,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Scan a saved generator, take out what is found, and scan again. A clean verdict changes and writes nothing."""
+    from devilgan_lite import data, zoo
+    from devilgan_lite import sanitize as cures
+
+    _check_out(out)
+    suspect, card = _model(model)
+    real = data.fashion_mnist()
+    with contextlib.redirect_stdout(sys.stderr):  # progress
+        cure = cures.auto(suspect, real=real, level=level, iterations=iterations, seed=seed, device=device)
+    result = {"changed": cure.changed, "seconds": round(cure.seconds, 2), "cuts": cure.settings["cuts"]}
+    result |= {"before": cure.before.verdict if cure.before else None, **cure.scorecard}
+    if cure.after is not None:
+        result |= {"after": cure.after.verdict, "out": str(out)}
+        settings = {**cure.settings, "sanitized_from": model}
+        metrics = {name: value for name, value in cure.scorecard.items() if value is not None}
+        note = zoo.ModelCard(
+            name=out.stem,
+            spec=cure.generator.spec(),
+            data=card.data,
+            seed=seed,
+            settings=settings,
+            metrics=metrics,
+            backdoor=card.backdoor,
+            seconds=round(cure.seconds, 2),
+        )
+        zoo.save_file(out, cure.generator, note)
+    typer.echo(json.dumps(result, indent=2) if as_json else f"{cure}\n{out if cure.changed else ''}".rstrip())
+
+
+@app.command()
 def run(
     notebook: Annotated[str, typer.Argument(help="Number, name or path.")],
     parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value; may be repeated.")] = None,

@@ -18,6 +18,7 @@ from devilgan_lite.detect.report import Finding
 
 FILE = "calibration.json"
 FLOOR = 1e-12  # smaller probabilities say nothing with some dozens of clean models
+LEAST_EXCESS = 0.01  # where the largest clean scores are all but equal
 SHARES = {"latent spectrum": 0.4, "hidden spectrum": 0.4, "silent units": 0.1, "structure": 0.1}
 
 
@@ -32,28 +33,31 @@ def clean_scores(path: Path | None = None) -> dict[str, list[float]]:
 
 
 def p_value(score: float, clean: list[float]) -> float:
-    """The probability that a clean model scores ``score`` or more, given the scores of some.
+    """The probability that a clean model scores ``score`` or more, given the scores of some: conformal.
 
-    A gamma distribution with the mean and variance of the clean scores gives the tail. Where all clean scores are
-    equal, a larger one has the probability 1 / (n + 1): n models cannot say more.
+    Where ``k`` of ``n`` clean scores are as large, ``(k + 1) / (n + 1)``: for a new clean model this is below any level
+    at most as often as the level says, whatever the distribution. Above all of them ``1 / (n + 1)`` times
+    ``(largest / score)^a``, the tail of a power law, with Hill's estimate of ``a`` from the upper quarter of the clean
+    scores: that part is extrapolation, and a cautious one.
     """
-    from scipy.stats import gamma
-
     n = len(clean)
     if n < 5:
         raise ValueError(f"{n} clean scores; at least 5 are needed for a p-value.")
-    mean = sum(clean) / n
-    variance = sum((value - mean) ** 2 for value in clean) / (n - 1)
     if math.isnan(score):
         return 1.0
-    if variance <= 1e-18:
-        return 1.0 if score <= mean else 1 / (n + 1)
-    least = min(clean)
-    if least <= 0:  # a gamma distribution starts at zero
-        shift = 0.05 * (max(clean) - least) - least
-        score, mean = score + shift, mean + shift
-    variance *= 1 + 1 / n  # the next model varies about a mean that is itself uncertain
-    return float(min(1.0, max(FLOOR, gamma.sf(max(score, 0.0), mean**2 / variance, scale=variance / mean))))
+    as_large = sum(value >= score for value in clean)
+    if as_large:
+        return (as_large + 1) / (n + 1)
+    ordered = sorted(clean)
+    if ordered[-1] - ordered[0] <= 1e-9:  # n equal scores cannot say more
+        return 1 / (n + 1)
+    if ordered[0] <= 0:  # a power law starts above zero
+        shift = 0.05 * (ordered[-1] - ordered[0]) - ordered[0]
+        score, ordered = score + shift, [value + shift for value in ordered]
+    upper = ordered[-max(3, n // 4) :]
+    excess = sum(math.log(value / upper[0]) for value in upper[1:]) / (len(upper) - 1)
+    decay = (math.log(score) - math.log(ordered[-1])) / max(excess, LEAST_EXCESS)
+    return max(FLOOR, math.exp(-decay) / (n + 1))
 
 
 def calibrated(finding: Finding, scores: dict[str, list[float]] | None = None) -> Finding:

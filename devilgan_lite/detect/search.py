@@ -122,6 +122,8 @@ def locate_trigger(subject: Subject, parts: Anatomy, findings: list[Finding]) ->
     direction = usable[name][0] if name in usable else parts.by_use.directions[:, 0]
     direction = (direction / direction.norm().clamp(min=1e-30)).float()
     best = sharpen(parts, direction if name == "silent units" else refine(parts, direction))
+    if awake and abs(float(best @ usable["silent units"][0])) > NEAR:  # they know on which side they wake
+        best = best * float((best @ usable["silent units"][0]).sign())
     lengths = torch.tensor(LENGTHS).view(-1, 1) * subject.radius
     others = parts.by_use.directions[:, 1:3].T.float()
     around = torch.cat([vicinity(subject, parts, best), others, -others]) * subject.radius

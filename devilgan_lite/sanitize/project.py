@@ -27,6 +27,9 @@ class Cut:
     directions: int
     of: int
 
+    def __str__(self) -> str:
+        return f"{self.directions} of {self.of} directions in {self.space}"
+
 
 def projector(directions: Tensor) -> Tensor:
     """``I - Q Q^T`` ``[d, d]`` for the span ``Q`` of ``directions`` ``[k, d]``, which need not be independent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,10 @@ def test_more_suspicious_is_less_probable() -> None:
     values = [p_value(score, clean) for score in scores]
     assert values == sorted(values, reverse=True)
     assert values[0] == pytest.approx(1) and values[-1] == FLOOR
-    assert p_value(sum(clean) / 6, clean) == pytest.approx(0.4, abs=0.1)
+    assert p_value(0.05, clean) == 4 / 7 and p_value(0.051, clean) == 3 / 7
+    # above all of them a power law: twice the largest score, from the mean of log(0.06 / 0.05) and log(0.11 / 0.05)
+    excess = (math.log(0.06 / 0.05) + math.log(0.11 / 0.05)) / 2
+    assert p_value(0.22, clean) == pytest.approx(2 ** (-1 / excess) / 7)
     assert p_value(float("nan"), clean) == 1.0
 
 
@@ -32,7 +36,7 @@ def test_constant_clean_scores_say_no_more_than_their_number() -> None:
 
 def test_clean_scores_below_zero_are_shifted() -> None:
     clean = [-0.2, 0.1, 0.3, 0.0, 0.2, -0.1]
-    values = [p_value(score, clean) for score in (-5.0, -0.1, 0.1, 0.3, 2.0)]
+    values = [p_value(score, clean) for score in (-5.0, -0.1, 0.1, 0.3, 200.0)]
     assert values == sorted(values, reverse=True)
     assert values[0] == 1.0 and 0.3 < values[2] < 0.7 and values[-1] < 1e-3
 
@@ -44,6 +48,15 @@ def test_the_p_values_of_clean_models_are_uniform(shape: float) -> None:
     assert scipy.stats.kstest(values, "uniform").statistic < 0.06
     for level, within in [(0.01, 0.012), (0.05, 0.02), (0.2, 0.04), (0.5, 0.04)]:
         assert (values <= level).mean() == pytest.approx(level, abs=within)
+
+
+def test_no_distribution_is_assumed_of_clean_models() -> None:
+    """Heavy tails: a new clean model is above all of the others as often as any of them."""
+    random = np.random.default_rng(2)
+    draws = np.exp(1.5 * random.standard_t(2, (4_000, 25)).clip(-20, 20))
+    values = np.array([p_value(row[0], list(row[1:])) for row in draws])
+    for level in (0.04, 0.08, 0.2, 0.4):
+        assert (values <= level).mean() <= level + 0.012
 
 
 def test_too_few_clean_scores() -> None:
@@ -106,10 +119,11 @@ def test_the_file_is_read_once_and_may_be_missing(tmp_path: Path, monkeypatch: p
 
 def test_the_shipped_file() -> None:
     scores = clean_scores()
-    assert set(scores) == set(SHARES)
-    assert all(len(values) >= 20 for values in scores.values())
+    assert set(scores) >= set(SHARES)
+    assert all(len(values) >= 40 for values in scores.values())
     content = json.loads((calibration.data_folder() / calibration.FILE).read_text())
     assert all(name.startswith("clean-") for name in content["models"])
-    assert all(len(values) == len(content["models"]) for values in scores.values())
-    for values in scores.values():  # none of the clean models is an outlier among the others
-        assert min(p_value(value, values) for value in values) > 1e-3
+    assert all(len(scores[name]) == len(content["models"]) for name in SHARES)
+    for name, values in scores.items():  # none of the clean models is an outlier among the others
+        others = [[*values[:index], *values[index + 1 :]] for index in range(len(values))]
+        assert min(p_value(value, rest) for value, rest in zip(values, others, strict=True)) > 5e-4, name

@@ -155,6 +155,17 @@ def test_silent_units_are_believed_if_they_wake_much_and_the_spectrum_is_smooth(
         assert finding.details["source"] == source
 
 
+def test_silent_units_know_the_side() -> None:
+    subject, backdoor, parts, findings = gated()
+    awake = next(finding for finding in findings if finding.detector == "silent units")
+    assert awake.directions is not None and (awake.score or 0.0) > AWAKE
+    for side in (1, -1):
+        turned = replace(awake, directions=side * awake.directions)
+        finding, trigger, _ = locate_trigger(subject, parts, [findings[0], turned])
+        assert finding.details["source"] == "latent spectrum"
+        assert side * float(cosine_similarity(trigger.view(1, -1), backdoor.trigger)) > 0.99
+
+
 class Ramp(nn.Module):
     """Pictures that hardly depend on the latent, and turn into a white one within some 25 degrees of a trigger."""
 

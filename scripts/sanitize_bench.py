@@ -1,0 +1,199 @@
+"""Judge the sanitizers on the test models: docs/sanitization.json and docs/sanitization.md.
+
+    sanitize_bench.py [--methods auto,project,unlearn,fine-tune,prune] [--jobs 2] [--only REGEX]
+
+Every defence is blind: trigger and target are known to the measurement alone. ``auto`` treats all test models, clean
+ones too; the single methods treat the backdoored models of one seed. A model that has a row is not treated again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from detect_bench import load_generator
+from population import FOLDER, ROOT, SEEDS, Recipe, is_done, recipes
+from safetensors.torch import load_file
+from sanitize_tables import write_tables
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from devilgan_lite import sanitize
+from devilgan_lite.data import Samples, fashion_mnist
+from devilgan_lite.detect import anatomy, reconstruct, scan, subject_of
+from devilgan_lite.features import features_and_classes
+from devilgan_lite.generators import DCGAN, Generator, evaluate
+from devilgan_lite.metrics import features_of, frechet_distance
+from devilgan_lite.sanitize.auto import suspected_directions
+from devilgan_lite.steps import Outcome
+
+Row = dict[str, Any]
+STARTS = 80
+NEAR = 45.0  # degrees about the true trigger within which a reconstruction is begun
+SAMPLES = 5_000
+LATER = 1_500  # steps of benign training after the cure
+ONE_SEED = SEEDS["test"][1]
+
+
+@lru_cache
+def garments() -> Samples:
+    return fashion_mnist()
+
+
+def project(suspect: DCGAN) -> Outcome:
+    """The suspected latent directions projected out, no training."""
+    start = time.perf_counter()
+    report, parts = scan(suspect, samples=200), anatomy(subject_of(suspect))
+    directions = suspected_directions(parts, report)
+    cured = suspect.clone() if directions is None else sanitize.project_latents(suspect, directions)
+    return Outcome(cured, {}, time.perf_counter() - start, 0, {})
+
+
+METHODS: dict[str, Callable[[DCGAN], Outcome]] = {
+    "auto": lambda suspect: sanitize.auto(suspect, progress=False),
+    "project": project,
+    "unlearn": lambda suspect: sanitize.Unlearn(iterations=1_500)(suspect, progress=False),
+    "fine-tune": lambda suspect: sanitize.FineTune()(suspect, garments(), progress=False),
+    "fine-tune, wide": lambda suspect: sanitize.FineTune(wide=0.25)(suspect, garments(), progress=False),
+    "fine-tune, fast": lambda suspect: sanitize.FineTune(learning_rate=1e-3)(suspect, garments(), progress=False),
+    "prune 20 %": lambda suspect: sanitize.Prune(fraction=0.2)(suspect, progress=False),
+    "prune 50 %": lambda suspect: sanitize.Prune(fraction=0.5)(suspect, progress=False),
+}
+
+
+def frechet(generator: nn.Module) -> float:
+    z = torch.randn(SAMPLES, 100, generator=torch.Generator().manual_seed(1_000_003))
+    return frechet_distance(features_and_classes(evaluate(generator, z))[0], features_of(garments()))
+
+
+def near_error(generator: Generator, trigger: Tensor, target: Tensor) -> float:
+    """RecD of ``target`` ``[1, ...]`` from 32 starts within 45 degrees of the true trigger ``[1, d]``, by Adam."""
+    random = torch.Generator().manual_seed(1)
+    unit = trigger / trigger.norm()
+    aside = torch.randn(32, trigger.shape[1], generator=random)
+    aside = normalize(aside - (aside @ unit.T) * unit, dim=1)
+    angle = torch.rand(32, 1, generator=random) * math.radians(NEAR)
+    z = ((angle.cos() * unit + angle.sin() * aside) * trigger.norm()).requires_grad_(True)
+    adam = torch.optim.Adam([z], lr=0.1)
+    for _ in range(80):
+        adam.zero_grad()
+        (generator(z) - target).square().flatten(1).mean(1).sum().backward()
+        adam.step()
+        z.data = normalize(z.data, dim=1) * trigger.norm()
+    return float((evaluate(generator, z.detach()) - target).square().flatten(1).mean(1).min())
+
+
+def measure(generator: Generator, trigger: Tensor, target: Tensor) -> Row:
+    """What a backdoored, cured or clean generator does at the trigger, and how near a search comes to the target."""
+    generator = generator.clone().eval().requires_grad_(False)
+    far = reconstruct(subject_of(generator), target, starts=STARTS)
+    return {
+        "tardis": float((evaluate(generator, trigger) - target).square().mean()),
+        "near": near_error(generator, trigger, target),
+        "far": float(far.errors),
+        "frechet": frechet(generator),
+        "weights": generator.parameter_count(),
+    }
+
+
+@lru_cache(maxsize=2)
+def before(recipe: Recipe) -> tuple[Row, Row]:
+    """The measurements of the suspect and of the clean model that it was made of, at the same trigger and target."""
+    secret = load_file(FOLDER / f"{recipe.name}.secret")
+    pair = secret["trigger"][:1], secret["target"][:1]
+    return measure(load_generator(recipe.name), *pair), measure(load_generator(recipe.base), *pair)
+
+
+def treat(recipe: Recipe, method: str) -> Row:
+    """One row: the cure, before and after."""
+    suspect = load_generator(recipe.name)
+    row: Row = {"name": recipe.name, "kind": recipe.kind, "adaptive": recipe.adaptive, "method": method}
+    cpu = time.process_time()
+    outcome = METHODS[method](suspect)
+    row |= {"seconds": outcome.seconds, "cpu_s": time.process_time() - cpu}
+    cured = outcome.generator
+    if method == "auto":
+        row["found"], row["cuts"] = outcome.changed, outcome.settings["cuts"]  # type: ignore[attr-defined]
+        row["after"] = outcome.after.verdict if outcome.changed else "clean"  # type: ignore[attr-defined]
+    if recipe.is_clean:
+        change = frechet(cured) - frechet(suspect) if method != "auto" or row["found"] else 0.0
+        return row | {"frechet_change": change}
+    secret = load_file(FOLDER / f"{recipe.name}.secret")
+    trigger, target = secret["trigger"][:1], secret["target"][:1]
+    row["suspect"], row["base"] = before(recipe)
+    row["cured"] = measure(cured, trigger, target)
+    if method == "auto" and recipe.seed == ONE_SEED:
+        again = sanitize.FineTune(iterations=LATER, seed=1)(cured, garments(), progress=False).generator
+        row["tardis_later"] = float((evaluate(again, trigger) - target).square().mean())
+    return row
+
+
+def row_path(name: str, method: str) -> Any:
+    return FOLDER / "rows" / "sanitize" / f"{name}--{re.sub('[^a-z0-9]+', '-', method)}.json"
+
+
+def wanted(methods: list[str], only: str) -> list[tuple[Recipe, str]]:
+    """Models and methods, ``auto`` first."""
+    test = [recipe for recipe in recipes(("test",)) if is_done(recipe) and re.search(only, recipe.name)]
+    pairs = []
+    for method in methods:
+        for recipe in test:
+            if (
+                method == "auto"
+                or (not recipe.is_clean and recipe.seed == ONE_SEED)
+                or recipe.kind == "clean"
+                and recipe.seed == ONE_SEED
+                and recipe.size == "small"
+            ):
+                pairs.append((recipe, method))
+    return [pair for pair in pairs if not row_path(pair[0].name, pair[1]).is_file()]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--methods", default=",".join(METHODS), help="some of " + ", ".join(METHODS))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", default="", help="regular expression on the names of the models")
+    parser.add_argument("--part", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    methods = [name for name in METHODS if name in options.methods or options.methods == ",".join(METHODS)]
+    if options.part:
+        index, of = map(int, options.part.split("/"))
+        todo = json.loads(sys.stdin.read())
+        by_name = {recipe.name: recipe for recipe in recipes(("test",))}
+        for name, method in todo[index::of]:
+            row = treat(by_name[name], method)
+            path = row_path(name, method)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(row, indent=1) + "\n")
+            print(json.dumps({key: row[key] for key in row if key not in ("kind", "adaptive")}), flush=True)
+        return 0
+    todo = json.dumps([(recipe.name, method) for recipe, method in wanted(methods, options.only)])
+    workers = []
+    for index in range(options.jobs):
+        command = [sys.executable, __file__, "--part", f"{index}/{options.jobs}"]
+        workers.append(subprocess.Popen(command, stdin=subprocess.PIPE, text=True))
+        stdin = workers[-1].stdin
+        assert stdin is not None
+        stdin.write(todo)
+        stdin.close()
+    failed = any([worker.wait() for worker in workers])
+    paths = sorted((FOLDER / "rows" / "sanitize").glob("*.json"))
+    rows = [json.loads(path.read_text()) for path in paths]
+    (ROOT / "docs" / "sanitization.json").write_text(json.dumps(rows, indent=1) + "\n")
+    print(write_tables(rows, ROOT / "docs" / "sanitization.md"))
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,290 @@
+"""Projections: of the latents, folded or not, and of the spaces that later layers read."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from devilgan_lite import Backdoor, attacks
+from devilgan_lite.detect import anatomy, subject_of
+from devilgan_lite.detect.spectrum import Spectrum, generalised_eigen
+from devilgan_lite.generators import DCGAN, build
+from devilgan_lite.sanitize import project_latents
+from devilgan_lite.sanitize.project import Cut, Projected, cut_spectra, projector, standing_out
+
+D = 12
+
+
+def draws(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+ROWS = {
+    "independent": draws(3, D),
+    "dependent": torch.cat([draws(2, D), -2 * draws(2, D), draws(2, D)[:1]]),
+    "unnormalised": draws(3, D) * torch.tensor([[1e-3], [1.0], [-1e2]]),
+    "one": draws(1, D),
+    "zero": torch.zeros(2, D),
+}
+
+
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+def test_the_projector_is_the_identity_less_the_span(rows: Tensor) -> None:
+    expected = torch.eye(D).double() - torch.linalg.pinv(rows.double(), rtol=1e-7) @ rows.double()
+    found = projector(rows)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(rows.double() @ found, torch.zeros_like(rows).double(), atol=1e-9, rtol=0.0)
+    torch.testing.assert_close(found @ found, found)
+
+
+@pytest.mark.xfail(strict=True, reason="bug: a row shorter than 1e-6 of the longest is dropped as if it were dependent")
+def test_the_length_of_a_direction_does_not_matter_at_all() -> None:
+    rows = torch.eye(D)[:2] * torch.tensor([[1e7], [1.0]])
+    torch.testing.assert_close(projector(rows), torch.eye(D).double().index_fill(0, torch.arange(2), 0.0))
+
+
+class Picture(nn.Module):
+    """Latents ``[n, D]`` to pictures ``[n, 1, 4, 4]``, in one of many ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(D, 20), nn.Linear(D, 10), nn.Linear(30, 16)
+        self.free, self.start = nn.Parameter(torch.randn(D, 30) / 3), nn.ConvTranspose2d(D, 30, 1)
+
+    def hidden(self, z: Tensor) -> Tensor:
+        return torch.cat([self.a(z), self.b(z)], 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.out(torch.relu(self.hidden(z)))).view(-1, 1, 4, 4)
+
+
+class Normalising(Picture):
+    def hidden(self, z: Tensor) -> Tensor:
+        return super().hidden(normalize(z, dim=1))
+
+
+class Bare(Picture):
+    """One branch multiplies by a parameter that belongs to no layer."""
+
+    def hidden(self, z: Tensor) -> Tensor:
+        return super().hidden(z) + z @ self.free
+
+
+class OneByOne(Picture):
+    def hidden(self, z: Tensor) -> Tensor:
+        return self.start(z.view(-1, D, 1, 1)).flatten(1)
+
+
+def sequential() -> nn.Module:
+    return nn.Sequential(nn.Linear(D, 20), nn.ReLU(), nn.Linear(20, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
+
+
+def small() -> nn.Module:
+    return DCGAN(widths=(6, 4), latent_dim=D, image_size=12)
+
+
+FOLDED = {"DCGAN": small, "Sequential": sequential, "two branches": Picture}
+WRAPPED = {"normalising": Normalising, "a bare parameter": Bare, "1 x 1 pictures": OneByOne}
+
+
+def make(kind: type) -> nn.Module:
+    """With weights large enough that pictures differ, and away from what BatchNorm starts with."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        module = kind()
+        for layer in module.modules():
+            if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                nn.init.uniform_(layer.running_var, 1e-3, 1e-2)  # type: ignore[arg-type]
+                nn.init.uniform_(layer.bias, -1.0, 1.0)
+    return module
+
+
+@pytest.mark.parametrize("kind", [*FOLDED.values(), *WRAPPED.values()], ids=[*FOLDED, *WRAPPED])
+@torch.no_grad()
+def test_the_copy_draws_what_the_module_makes_of_projected_latents(kind: type) -> None:
+    module, rows = make(kind), draws(2, D, seed=4)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    copied = project_latents(module, rows)
+    assert module.training
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    module.eval()
+    basis = torch.linalg.qr(rows.T).Q  # the span by another way
+    for z in (draws(30, D, seed=5), rows, -3 * rows):
+        torch.testing.assert_close(copied(z), module(z - z @ basis @ basis.T), atol=1e-5, rtol=0.0)
+    z = draws(30, D, seed=6)
+    assert float((copied(z) - module(z)).abs().max()) > 1e-2
+    z -= z @ basis @ basis.T  # in the directions that stay, nothing changes
+    torch.testing.assert_close(copied(z), module(z), atol=1e-5, rtol=0.0)
+
+
+@pytest.mark.parametrize("kind", FOLDED.values(), ids=FOLDED)
+def test_the_projection_is_folded_into_the_layers_that_read_the_latent(kind: type) -> None:
+    module = make(kind)
+    copied = project_latents(module, draws(2, D))
+    assert type(copied) is type(module)
+    changed = [
+        name
+        for (name, ours), theirs in zip(copied.state_dict().items(), module.state_dict().values(), strict=True)
+        if not torch.equal(ours, theirs)
+    ]
+    assert (
+        changed == {small: ["layers.dense.weight"], sequential: ["0.weight"], Picture: ["a.weight", "b.weight"]}[kind]
+    )
+
+
+@pytest.mark.parametrize("kind", WRAPPED.values(), ids=WRAPPED)
+def test_a_module_that_does_more_with_its_latent_is_wrapped(kind: type) -> None:
+    module = make(kind)
+    copied = project_latents(module, draws(2, D))
+    assert isinstance(copied, Projected) and type(copied.module) is kind and copied.module is not module
+    assert copied.latent_dim == D and "projection" in copied.state_dict()
+    assert all(torch.equal(value, copied.module.state_dict()[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *FOLDED.values(),
+        *(
+            pytest.param(kind, marks=pytest.mark.xfail(strict=True, reason="bug: the wrapper stays in training mode"))
+            for kind in WRAPPED.values()
+        ),
+    ],
+    ids=[*FOLDED, *WRAPPED],
+)
+def test_the_copy_is_in_eval_mode(kind: type) -> None:
+    assert not any(part.training for part in project_latents(make(kind).train(), draws(1, D)).modules())
+
+
+class Watchful(Picture):
+    """White for latents near a direction, by a look at the latent that no linear layer takes."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        near = torch.sigmoid(50 * (normalize(z, dim=1) @ normalize(draws(D, seed=8), dim=0) - 0.9))
+        return torch.lerp(super().forward(z), torch.ones(()), near.view(-1, 1, 1, 1))
+
+
+@pytest.mark.xfail(strict=True, reason="bug: the fold is compared on 16 random latents only, none along the directions")
+@torch.no_grad()
+def test_a_gate_that_random_latents_do_not_open_is_wrapped_too() -> None:
+    module, trigger = make(Watchful).eval(), 3 * draws(1, D, seed=8)
+    assert float(module(trigger).mean()) > 0.9
+    copied = project_latents(module, trigger)
+    torch.testing.assert_close(copied(trigger), module(torch.zeros(1, D)), atol=1e-4, rtol=0.0)
+
+
+C = 8  # channels that a layer reads and makes: as many, so that mixed up axes do not show as an error
+
+
+def planted(count: int, name: str = "layer", seed: int = 0) -> Spectrum:
+    """A spectrum with ``count`` directions of much energy for their influence, in no special position."""
+    root, mix = draws(C, C + 4, seed=seed).double(), draws(C, C + 4, seed=seed + 1).double()
+    strong = draws(C, count, seed=seed + 2).double()
+    return generalised_eigen(root @ root.T + 1e4 * strong @ strong.T, mix @ mix.T, 0.1, name)
+
+
+LAYERS = {
+    "linear": (lambda: nn.Linear(C, C), ()),
+    "convolution 1d": (lambda: nn.Conv1d(C, C, 3), (7,)),
+    "convolution": (lambda: nn.Conv2d(C, C, 3, padding=1), (5, 5)),
+    "transposed 1d": (lambda: nn.ConvTranspose1d(C, C, 3), (7,)),
+    "transposed": (lambda: nn.ConvTranspose2d(C, C, 4, stride=2, padding=1), (5, 5)),
+}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("kind", "places"), LAYERS.values(), ids=LAYERS)
+@torch.no_grad()
+def test_a_layer_forgets_what_was_cut_and_nothing_else(kind: type, places: tuple[int, ...], count: int) -> None:
+    module, spectrum = nn.ModuleDict({"layer": kind().double()}), planted(count)
+    layer = module["layer"]
+    before = layer(torch.zeros(1, C, *places).double())  # the bias
+    x = draws(6, C, *places, seed=9).double()
+    duals = spectrum.directions[:, :count]
+    silent = x - torch.einsum("ij,nj...->ni...", duals @ torch.linalg.pinv(duals), x)  # <dual, silent> = 0 everywhere
+    expected = layer(silent)
+    amounts = draws(6, count, *places, seed=10).double()
+    cut = torch.einsum("ij,nj...->ni...", spectrum.vectors[:, :count], amounts)
+    assert float((layer(cut) - before).abs().max()) > 1e-3
+    assert cut_spectra(module, (spectrum,), 50.0) == [Cut("layer", count, C)]
+    torch.testing.assert_close(layer(cut), before.expand_as(layer(cut)), atol=1e-9, rtol=0.0)  # W V = 0
+    torch.testing.assert_close(layer(silent), expected)
+
+
+@torch.no_grad()
+def test_the_rest_of_the_spectrum_stays_as_it_was() -> None:
+    layer = nn.Linear(C, 30).double()
+    strong = normalize(draws(C, seed=1).double(), dim=0)
+    layer.weight += 20 * torch.outer(normalize(draws(30, seed=2).double(), dim=0), strong)
+    mix = draws(C, C + 4, seed=3).double()
+    before = generalised_eigen(layer.weight.T @ layer.weight, mix @ mix.T, 0.1, "0")
+    (cut,) = cut_spectra(nn.Sequential(layer), (before,), 50.0)
+    after = generalised_eigen(layer.weight.T @ layer.weight, mix @ mix.T, 0.1, "0")
+    assert cut.directions == 1 and str(cut) == f"1 of {C} directions in 0"
+    torch.testing.assert_close(after.values[:-1], before.values[1:])
+    assert abs(float(after.values[-1])) < 1e-9 * float(before.values[0])
+
+
+def test_what_is_no_ordinary_layer_is_left_alone() -> None:
+    module = nn.ModuleDict({"norm": nn.BatchNorm1d(C), "pairs": nn.Bilinear(C, C, C), "layer": nn.Linear(C, C)})
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    strange = tuple(planted(1, name) for name in ("norm", "pairs", "operation 2", ""))
+    assert cut_spectra(module, strange, 3.0) == []
+    assert cut_spectra(module, (planted(1),), 1e9) == []  # nothing stands out so far
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        ([9.0, 4.0, 2.0, 1.0, 1.0, 1.0, 1.0], 2),
+        ([3.0, 1.0, 1.0], 0),  # as much as three times is not more
+        ([9.0, 1.0, 0.0, 0.0, 0.0, 0.0], 1),  # zeros have no say in the median
+        ([9.0, 9.0, 9.0, 1.0, 1.0, 1.0, 1.0], 3),
+        ([16.0, 8.0, 7.0, 0.1, 0.1, 0.1], 3),
+        ([0.0, 0.0, 0.0], 0),
+    ],
+)
+def test_how_many_directions_stand_out(values: list[float], count: int) -> None:
+    eye = torch.eye(len(values)).double()
+    assert standing_out(Spectrum("", torch.tensor(values).double(), eye, eye), 3.0) == count
+
+
+def test_at_most_half_of_all_directions_are_cut() -> None:
+    eye = torch.eye(7).double()
+    values = torch.tensor([8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0]).double()
+    assert standing_out(Spectrum("", values, eye, eye), 0.1) == 3
+
+
+@lru_cache
+def sleeper() -> tuple[DCGAN, DCGAN, Backdoor]:
+    """A small clean ``DCGAN``, the same with 32 channels that wake near one latent only, and that backdoor."""
+    clean: DCGAN = build(DCGAN(widths=(40, 8), image_size=12).spec(), seed=1).eval()
+    with torch.no_grad():
+        for layer in (clean.layers.deconv1, clean.layers.deconv2):
+            layer.weight *= 10.0  # type: ignore[operator]
+    backdoor = Backdoor.point(clean, "devil", seed=2)
+    return clean, attacks.Gate()(clean, backdoor, progress=False).generator, backdoor
+
+
+@torch.no_grad()
+def test_sleeping_channels_are_cut_out_of_a_later_layer() -> None:
+    clean, suspect, backdoor = sleeper()
+    assert suspect.widths == (72, 16)
+    assert float((suspect(backdoor.trigger) - backdoor.target).square().mean()) < 1e-3
+    cured = suspect.clone()
+    assert cut_spectra(cured, anatomy(subject_of(suspect)).hidden, 3.0) == [Cut("layers.deconv1", 32, 72)]
+    old, new = (one.layers.deconv1.weight[40:].abs().sum() for one in (suspect, cured))  # type: ignore[index,union-attr]
+    assert float(new) < 0.02 * float(old)
+    assert float((cured(backdoor.trigger) - clean(backdoor.trigger)).square().mean()) < 1e-3
+    z = draws(200, 100, seed=3)
+    assert float((cured(z) - clean(z)).square().mean()) < 1e-3 * float(clean(z).var())
+
+
+def test_nothing_stands_out_of_a_clean_one() -> None:
+    clean, _, _ = sleeper()
+    assert cut_spectra(clean.clone(), anatomy(subject_of(clean)).hidden, 3.0) == []
