@@ -11,7 +11,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tour test quick lint format lab notebooks zoo bench population detect-bench data features clean
+.PHONY: help setup tour test quick lint format lab notebooks zoo bench population detect-bench sanitize-bench data features clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,8 +54,11 @@ zoo: setup  ## retrain the model zoo (data/zoo)
 bench: setup  ## measure the attacks
 	$(BIN)/python scripts/bench.py
 
-population: setup  ## train the models that the detectors are tuned and judged on (out/population, an hour)
+population: setup  ## train the models that the detectors are tuned and judged on (out/population, an hour or two)
 	$(BIN)/python scripts/population.py --jobs $(WORKERS)
+
+sanitize-bench: population  ## treat the test models and print the table of sanitization (docs/sanitization.md)
+	$(BIN)/python scripts/sanitize_bench.py --jobs $(WORKERS)
 
 detect-bench: population  ## scan the population, calibrate, and print the table of detection (docs/detection.md)
 	$(BIN)/python scripts/detect_bench.py --calibrate --jobs $(WORKERS)

@@ -32,12 +32,16 @@ def write_tables(sections: dict[str, list[Row]], path: Path) -> str:
         "Made by `make detect-bench` from `detection.json`: the blind detectors of tier T2 (weights), one scan a "
         "model. All choices were made on the tune models, and the p-values calibrated on their clean ones and on more "
         "clean models; the test models share no seed with these. They are the second set of test models: the detectors "
-        "were changed after they had been judged on the first, which then served no more.",
+        "were changed after they had been judged on the first, which then served no more. After a first look at this "
+        "second set two things were changed: p-values became conformal (the extrapolated ones had been too small: 5 of "
+        "the 24 clean models were flagged), and silent units give the sign of the trigger estimate. The fresh clean "
+        "models were made after that and judge the first change.",
     ]
     for split in ("test", "tune"):
         some = [row for row in sections["scan"] if row["split"] == split]
+        fresh = [row for row in sections["scan"] if row["split"] == "fresh" and split == "test"]
         if some:
-            parts += _split(split, some)
+            parts += _split(split, some, fresh)
     test = [row for row in sections["targets"] if row["split"] == "test"]
     if test:
         parts += _targets(test, {row["name"]: row["scores"] for row in sections["scan"]})
@@ -123,7 +127,7 @@ def _guard(rows: list[Row]) -> list[str]:
     ]
 
 
-def _split(split: str, rows: list[Row]) -> list[str]:
+def _split(split: str, rows: list[Row], fresh: list[Row]) -> list[str]:
     clean = [row for row in rows if row["kind"] == "clean"]
     copies = [row for row in rows if row["kind"] in COPIES]
     bad = [row for row in rows if row["kind"] not in ("clean", *COPIES)]
@@ -141,6 +145,7 @@ def _split(split: str, rows: list[Row]) -> list[str]:
         ("AUC without SpectralReD", f"{auc(clean, [row for row in bad if row['kind'] != 'spectral'], None):.3f}"),
         *((f"AUC, {name} alone", f"{auc(clean, bad, name):.3f}") for name in rows[0]["scores"]),
         (f"clean flagged at {LEVEL:.0%}", share(clean, flagged)),
+        *([(f"of further clean models (fresh) flagged at {LEVEL:.0%}", share(fresh, flagged))] if fresh else []),
         (f"benign copies (distilled, rescaled) flagged at {LEVEL:.0%}", share(copies, flagged)),
         ("backdoored found", share(bad, flagged)),
         ("adaptive found", share(adaptive, flagged)),

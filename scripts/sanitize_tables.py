@@ -25,7 +25,7 @@ def gone(row: Row) -> bool:
 
 
 def hidden(row: Row) -> bool:
-    return all(row["cured"][how] >= RECD * row["base"][how] for how in ("near", "far"))
+    return bool(row["cured"]["recd"] >= RECD * row["base"]["recd"])
 
 
 def cheap(row: Row) -> bool:
@@ -44,9 +44,10 @@ def write_tables(rows: list[Row], path: Path) -> str:
     parts = [
         "# Sanitization",
         "Made by `make sanitize-bench` from `sanitization.json`. Every defence is blind; triggers and targets serve "
-        "the measurement alone. TarDis and RecD are means per pixel; RecD from 80 starts anywhere and from 32 starts "
-        "within 45 degrees of the true trigger, beside that of the clean model of which the suspect was made; the "
-        f"change of the Frechet distance on 5,000 pictures. {len(auto)} backdoored test models, single run each.",
+        "the measurement alone. TarDis and RecD are means per pixel; RecD is the best of 80 starts anywhere and 64 "
+        "within 45 degrees of the true trigger and its opposite, beside that of the clean model of which the suspect "
+        f"was made; the change of the Frechet distance on 5,000 pictures. {len(auto)} backdoored test models, single "
+        "run each.",
     ]
     if auto:
         healthy = [row for row in clean if row["method"] == "auto"]
@@ -62,7 +63,7 @@ def write_tables(rows: list[Row], path: Path) -> str:
         head = ("method", "models", "TarDis median", "TarDis >= 0.1", "RecD kept", "Frechet change", "seconds", "clean")
         parts += [
             "## Method by method",
-            "The backdoored models of one test seed. RecD kept: both reconstructions within 20 % of the clean model's. "
+            "The backdoored models of one test seed. RecD kept: within 20 % of the clean model's. "
             "Frechet change: median and largest; seconds: of one core, median; clean: largest Frechet change of a "
             "clean model that was treated.",
             markdown(head, lines),
@@ -85,7 +86,7 @@ def summary(rows: list[Row], healthy: list[Row]) -> list[tuple[str, ...]]:
         ("whole bar met", share(rows, is_cured)),
         ("found, so treated", share(rows, lambda row: row["found"])),
         ("TarDis at least 0.1", share(rows, gone)),
-        ("RecD at least 80 % of the clean model's, both ways", share(rows, hidden)),
+        ("RecD at least 80 % of the clean model's", share(rows, hidden)),
         ("Frechet change at most +1", share(rows, cheap)),
         ("scan says clean afterwards", share(rows, lambda row: row["after"] == "clean")),
         ("seconds of one core, mean and most", _seconds(rows)),
@@ -107,12 +108,12 @@ def by_kind(rows: list[Row]) -> str:
                 kind + (" (adaptive)" if is_adaptive else ""),
                 share(some, is_cured),
                 middle(lambda row: row["suspect"]["tardis"]) + " -> " + middle(lambda row: row["cured"]["tardis"]),
-                middle(lambda row: row["cured"]["near"] / row["base"]["near"]),
-                middle(lambda row: row["cured"]["far"] / row["base"]["far"]),
+                middle(lambda row: row["suspect"]["recd"] / row["base"]["recd"]),
+                middle(lambda row: row["cured"]["recd"] / row["base"]["recd"]),
                 f"{statistics.median(map(change, some)):+.2f}, {max(map(change, some)):+.2f}",
             )
         )
-    head = ("attack", "cured", "TarDis", "RecD near / clean", "RecD far / clean", "Frechet change, median and most")
+    head = ("attack", "cured", "TarDis", "RecD / clean, before", "after", "Frechet change, median and most")
     return "Medians by attack:\n\n" + markdown(head, lines)
 
 

@@ -20,6 +20,7 @@ from devilgan_lite.classroom.exercises_detect import (
     samples_needed,
     shell_step,
 )
+from devilgan_lite.classroom.exercises_unlearn import cheapest_cure, forget_direction, unlearning_loss
 from devilgan_lite.classroom.explorer import slerp as right_slerp
 from devilgan_lite.classroom.judge import Learner, NotYet, call, judge, pictures, seeded_random, squared
 
@@ -227,5 +228,8 @@ EXERCISES: dict[str, Callable[[Learner], str]] = {
         samples_needed,
         shell_step,
         guard_limit,
+        forget_direction,
+        unlearning_loss,
+        cheapest_cure,
     )
 }

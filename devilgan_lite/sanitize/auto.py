@@ -17,6 +17,7 @@ from devilgan_lite.detect.search import AWAKE, STRIKING
 from devilgan_lite.detect.weights import Anatomy
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.metrics import features_of, frechet_distance
+from devilgan_lite.sanitize.base import check_real
 from devilgan_lite.sanitize.unlearn import Clip, clipped
 from devilgan_lite.steps import Loop, Outcome, best_device
 
@@ -63,16 +64,19 @@ def auto(
     """Scan ``module`` (any ``nn.Module`` from latents to pictures), cure a copy of what is found, and scan again.
 
     A module in which the scan finds nothing comes back as an unchanged copy. ``real`` garments only serve to measure.
+    A program that decides on the values of its latents cannot be cured through its weights: ``after`` still says so.
+    A suspect without hidden activations that switch is a ``ValueError``: there is nothing to cut.
     """
     start = time.perf_counter()
     in_range("level", level, 0.0, 0.5, open_low=True)
     whole_number("seed", seed, 0)
     treatment = Clip(iterations=iterations, seed=seed, device=device)
-    subject = subject_of(module, latent_dim, device=best_device(device))
+    best_device(device)
+    subject = subject_of(module, latent_dim)
+    check_real(subject, real)
 
     def examine(one: nn.Module) -> ScanReport:
-        where = str(subject.device)
-        return scan(one, subject.latent_dim, law=subject.law, level=level, samples=200, seed=seed, device=where)
+        return scan(one, subject.latent_dim, law=subject.law, level=level, samples=200, seed=seed)
 
     before = examine(subject.module)
     if not before.backdoored:
@@ -116,7 +120,7 @@ def report_trigger(report: ScanReport) -> Tensor | None:
 def _scorecard(
     subject: Subject, cured: nn.Module, trigger: Tensor | None, real: Samples | None
 ) -> dict[str, float | None]:
-    other = subject_of(cured, subject.latent_dim, law=subject.law, device=subject.device)
+    other = subject_of(cured, subject.latent_dim, law=subject.law)
     z = subject.latents(1_000, 12_345)
 
     def change(z: Tensor) -> float:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Generator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.attacks.base import linear, optimise
+from devilgan_lite.attacks.base import check_training, linear, optimise
 from devilgan_lite.attacks.losses import stealth_loss
 from devilgan_lite.checks import Settings, latents
 from devilgan_lite.data import Samples
 from devilgan_lite.detect.subject import Subject, subject_of
-from devilgan_lite.sanitize.lessons import Lessons
+from devilgan_lite.sanitize.lessons import wide_lessons
 from devilgan_lite.steps import Loop, Outcome, Step, best_device
 
 
@@ -37,13 +37,11 @@ class Sanitizer(Settings):
 
         ``directions`` ``[k, d]`` are latents that a detector suspects; their length and sign do not matter.
         """
-        subject = subject_of(suspect, latent_dim, device=best_device(self.device))
+        best_device(self.device)  # an unknown one is an error now, not after the analysis
+        subject = subject_of(suspect, latent_dim)  # weights are read on the CPU; only training runs elsewhere
         if directions is not None:
             latents("directions", directions, subject.latent_dim)
-        if real is not None and tuple(real.x.shape[1:]) != subject.shape:
-            raise ValueError(
-                f"real has samples of shape {list(real.x.shape[1:])}; the suspect makes {list(subject.shape)}."
-            )
+        check_real(subject, real)
         return Loop(self._start(subject, real, directions))
 
     def __call__(
@@ -68,19 +66,44 @@ class Sanitizer(Settings):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, kw_only=True)
+class Distillation(Sanitizer):
+    """A sanitizer that lets the suspect teach its copy."""
+
+    iterations: int = 1_000
+    batch_size: int = 48
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_training(self)
+
+
+def check_real(subject: Subject, real: Samples | None) -> None:
+    """Raise ``ValueError`` unless ``real`` is None or has the shape of the suspect's pictures."""
+    if real is not None and tuple(real.x.shape[1:]) != subject.shape:
+        raise ValueError(
+            f"real has samples of shape {list(real.x.shape[1:])}; the suspect makes {list(subject.shape)}."
+        )
+
+
 def distil(
     student: nn.Module,
-    lessons: Lessons,
+    teacher: Subject,
+    treatment: Distillation,
     *,
-    steps: int,
-    learning_rate: float,
-    seed: int,
-    settings: dict[str, Any],
-    device: torch.device,
+    directions: Tensor | None = None,
+    wide: float = 0.0,
 ) -> Generator[Step, None, Outcome]:
-    """Teach ``student``, in place, the pictures of ``lessons``. BatchNorm keeps its statistics, as in use."""
-    student.eval().requires_grad_(True)
-    random = torch.Generator(device).manual_seed(seed)
+    """Teach ``student``, in place, what ``teacher`` makes of ordinary latents and of a share ``wide`` of odd ones.
+
+    BatchNorm keeps its statistics, as in use.
+    """
+    device = best_device(treatment.device)
+    student = student.to(device).eval().requires_grad_(True)
+    teacher = replace(teacher, module=copy.deepcopy(teacher.module).to(device).eval(), device=device)
+    lessons = wide_lessons(teacher, directions, treatment.batch_size, wide)
+    random = torch.Generator(device).manual_seed(treatment.seed)
 
     def losses_at(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
         z, benign = lessons(random)
@@ -91,9 +114,9 @@ def distil(
         {1.0: [parameter for parameter in student.parameters() if parameter.is_floating_point()]},
         losses_at,
         lambda: copy.deepcopy(student),
-        steps=steps,
-        learning_rate=learning_rate,
-        seed=seed,
-        settings=settings,
+        steps=treatment.iterations,
+        learning_rate=treatment.learning_rate,
+        seed=treatment.seed,
+        settings=treatment.settings(),
         decay=linear,
     )

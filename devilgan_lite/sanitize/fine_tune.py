@@ -63,7 +63,7 @@ class FineTune(Sanitizer):
         odd = round(self.batch_size * self.wide)
 
         def draw(n: int, random: torch.Generator) -> Tensor:
-            z = subject.draw(n, random)
+            z = subject.draw(n, random).to(random.device)
             return torch.cat([odd_latents(subject, z[:odd], directions, random), z[odd:]]) if odd else z
 
         return adversarial_training(
@@ -74,7 +74,7 @@ class FineTune(Sanitizer):
             learning_rate=self.learning_rate,
             ema=self.ema,
             seed=self.seed,
-            device=str(subject.device),
+            device=self.device,
             settings=self.settings(),
             start=subject.module,
             critic_first=self.critic_first,

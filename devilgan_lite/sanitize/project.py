@@ -32,10 +32,12 @@ class Cut:
 
 
 def projector(directions: Tensor) -> Tensor:
-    """``I - Q Q^T`` ``[d, d]`` for the span ``Q`` of ``directions`` ``[k, d]``, which need not be independent."""
-    left, values, _ = torch.linalg.svd(directions.double().T, full_matrices=False)
-    span = left[:, values > 1e-6 * values.max().clamp(min=1e-300)]
-    return torch.eye(len(left), dtype=torch.float64) - span @ span.T
+    """``I - Q Q^T`` ``[d, d]`` for the span ``Q`` of ``directions`` ``[k, d]``, of any length, dependent or not."""
+    rows = directions.detach().double().cpu()
+    rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-300)
+    _, values, right = torch.linalg.svd(rows, full_matrices=False)
+    span = right[values > 1e-6]
+    return torch.eye(rows.shape[1], dtype=torch.float64) - span.T @ span
 
 
 class Projected(nn.Module):
@@ -61,8 +63,8 @@ def project_latents(module: nn.Module, directions: Tensor) -> nn.Module:
     pictures (a module that normalises its latent, say), the copy is wrapped in ``Projected``.
     """
     folded, projection = copy.deepcopy(module).eval(), projector(directions)
-    where = next(folded.parameters()).device
-    z = torch.randn(16, len(projection), generator=torch.Generator().manual_seed(0)).to(where)
+    where = next((value.device for value in folded.parameters()), torch.device("cpu"))
+    z = probes(directions).to(where)
     expected = folded(z @ projection.float().to(where))
     readers: list[nn.Module] = []
 
@@ -70,14 +72,27 @@ def project_latents(module: nn.Module, directions: Tensor) -> nn.Module:
         if x.data_ptr() == z.data_ptr() and x.shape == z.shape:
             readers.extend(_owner(folded, layer.name))
 
-    with Watch(folded, on_linear=on_linear):
+    with Watch(folded, on_linear=on_linear) as watch:
         folded(z)
     for reader in readers:
         if isinstance(reader, nn.Linear):
-            reader.weight.copy_(reader.weight.double() @ projection.to(where))
-    if not torch.allclose(folded(z), expected, atol=1e-4):
-        return Projected(copy.deepcopy(module).eval(), projection).to(where)
+            reader.weight.copy_(reader.weight.cpu().double() @ projection)
+    if watch.conditions or not torch.allclose(folded(z), expected, atol=1e-4):  # a program may compare latents too
+        return Projected(copy.deepcopy(module), projection).to(where).eval()
     return folded
+
+
+def probes(directions: Tensor, seed: int = 0) -> Tensor:
+    """Latents on which a fold is checked: 16 ordinary ones, and both sides of ``directions`` ``[k, d]`` at lengths."""
+    k, d = directions.shape
+    random = torch.Generator().manual_seed(seed)
+    ordinary = torch.randn(16, d, generator=random)
+    unit = directions.detach().float().cpu()
+    unit = unit / unit.norm(dim=1, keepdim=True).clamp(min=1e-30)
+    lengths = d**0.5 * torch.tensor([0.5, 0.9, 1.0, 1.1, 2.0]).view(-1, 1, 1)
+    along = (lengths * unit).flatten(0, 1)
+    beside = along + 0.1 * torch.randn(along.shape, generator=random)
+    return torch.cat([ordinary, along, -along, beside, -beside])
 
 
 @torch.no_grad()

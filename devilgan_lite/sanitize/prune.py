@@ -12,14 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.attacks.base import check_training
 from devilgan_lite.attacks.widen import deconvolutions, dense, norms
 from devilgan_lite.checks import in_range, one_of
 from devilgan_lite.data import Samples
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.generators import DCGAN, build
-from devilgan_lite.sanitize.base import Sanitizer, distil
-from devilgan_lite.sanitize.lessons import wide_lessons
+from devilgan_lite.sanitize.base import Distillation, distil
 from devilgan_lite.steps import Outcome, Step
 
 CRITERIA = ("dormant", "activation", "magnitude")
@@ -27,7 +25,7 @@ SAMPLES = 1_000  # ordinary latents on which units are watched
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prune(Sanitizer):
+class Prune(Distillation):
     """Remove the share ``fraction``, in (0, 1), of the channels at every hidden level of a ``DCGAN``; then distil.
 
     ``by``: ``"dormant"`` removes the channels that are switched on least often, ``"activation"`` those with the least
@@ -37,15 +35,13 @@ class Prune(Sanitizer):
 
     fraction: float = 0.2
     by: str = "dormant"
-    iterations: int = 1_000
-    batch_size: int = 48
-    learning_rate: float = 1e-3
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        in_range("fraction", self.fraction, 0.0, 0.999, open_low=True)
+        super().__post_init__()
+        in_range("fraction", self.fraction, 0.0, 1.0, open_low=True)
+        if self.fraction == 1:
+            raise ValueError(f"fraction={self.fraction} is out of range: it must be a number in (0, 1).")
         one_of("by", self.by, CRITERIA)
-        check_training(self)
 
     def _start(
         self, subject: Subject, real: Samples | None, directions: Tensor | None
@@ -58,20 +54,15 @@ class Prune(Sanitizer):
             count = len(score) - round(self.fraction * len(score))
             if count < 1:
                 raise ValueError(
-                    f"fraction={self.fraction} would leave none of the {len(score)} channels of level {level}; "
-                    f"at most {1 - 1 / len(score):.3g} leaves one."
+                    f"fraction={self.fraction} would leave none of the {len(score)} channels of level {level}; take a "
+                    "smaller one."
                 )
             kept.append(score.argsort(descending=True, stable=True)[:count].sort().values)
-        student = shrink(subject.module, kept)
-        return distil(
-            student,
-            wide_lessons(subject, None, self.batch_size, 0.0),
-            steps=self.iterations,
-            learning_rate=self.learning_rate,
-            seed=self.seed,
-            settings=self.settings(),
-            device=subject.device,
-        )
+        if all(len(channels) == len(score) for channels, score in zip(kept, scores, strict=True)):
+            raise ValueError(
+                f"fraction={self.fraction} removes none of {list(subject.module.widths)} channels; take a larger one."
+            )
+        return distil(shrink(subject.module, kept), subject, self)
 
 
 @torch.no_grad()

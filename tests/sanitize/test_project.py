@@ -41,7 +41,6 @@ def test_the_projector_is_the_identity_less_the_span(rows: Tensor) -> None:
     torch.testing.assert_close(found @ found, found)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: a row shorter than 1e-6 of the longest is dropped as if it were dependent")
 def test_the_length_of_a_direction_does_not_matter_at_all() -> None:
     rows = torch.eye(D)[:2] * torch.tensor([[1e7], [1.0]])
     torch.testing.assert_close(projector(rows), torch.eye(D).double().index_fill(0, torch.arange(2), 0.0))
@@ -98,7 +97,7 @@ def make(kind: type) -> nn.Module:
         module = kind()
         for layer in module.modules():
             if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
-                nn.init.uniform_(layer.running_var, 1e-3, 1e-2)  # type: ignore[arg-type]
+                nn.init.uniform_(layer.running_var, 1e-3, 1e-2)
                 nn.init.uniform_(layer.bias, -1.0, 1.0)
     return module
 
@@ -113,9 +112,9 @@ def test_the_copy_draws_what_the_module_makes_of_projected_latents(kind: type) -
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     module.eval()
     basis = torch.linalg.qr(rows.T).Q  # the span by another way
-    for z in (draws(30, D, seed=5), rows, -3 * rows):
+    for z in (draws(30, D, seed=5), draws(2, D, seed=6) + 5 * rows):
         torch.testing.assert_close(copied(z), module(z - z @ basis @ basis.T), atol=1e-5, rtol=0.0)
-    z = draws(30, D, seed=6)
+    z = draws(30, D, seed=7)
     assert float((copied(z) - module(z)).abs().max()) > 1e-2
     z -= z @ basis @ basis.T  # in the directions that stay, nothing changes
     torch.testing.assert_close(copied(z), module(z), atol=1e-5, rtol=0.0)
@@ -145,17 +144,7 @@ def test_a_module_that_does_more_with_its_latent_is_wrapped(kind: type) -> None:
     assert all(torch.equal(value, copied.module.state_dict()[name]) for name, value in module.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *FOLDED.values(),
-        *(
-            pytest.param(kind, marks=pytest.mark.xfail(strict=True, reason="bug: the wrapper stays in training mode"))
-            for kind in WRAPPED.values()
-        ),
-    ],
-    ids=[*FOLDED, *WRAPPED],
-)
+@pytest.mark.parametrize("kind", [*FOLDED.values(), *WRAPPED.values()], ids=[*FOLDED, *WRAPPED])
 def test_the_copy_is_in_eval_mode(kind: type) -> None:
     assert not any(part.training for part in project_latents(make(kind).train(), draws(1, D)).modules())
 
@@ -168,7 +157,6 @@ class Watchful(Picture):
         return torch.lerp(super().forward(z), torch.ones(()), near.view(-1, 1, 1, 1))
 
 
-@pytest.mark.xfail(strict=True, reason="bug: the fold is compared on 16 random latents only, none along the directions")
 @torch.no_grad()
 def test_a_gate_that_random_latents_do_not_open_is_wrapped_too() -> None:
     module, trigger = make(Watchful).eval(), 3 * draws(1, D, seed=8)
@@ -266,7 +254,7 @@ def sleeper() -> tuple[DCGAN, DCGAN, Backdoor]:
     clean: DCGAN = build(DCGAN(widths=(40, 8), image_size=12).spec(), seed=1).eval()
     with torch.no_grad():
         for layer in (clean.layers.deconv1, clean.layers.deconv2):
-            layer.weight *= 10.0  # type: ignore[operator]
+            layer.weight *= 10.0
     backdoor = Backdoor.point(clean, "devil", seed=2)
     return clean, attacks.Gate()(clean, backdoor, progress=False).generator, backdoor
 
@@ -278,7 +266,7 @@ def test_sleeping_channels_are_cut_out_of_a_later_layer() -> None:
     assert float((suspect(backdoor.trigger) - backdoor.target).square().mean()) < 1e-3
     cured = suspect.clone()
     assert cut_spectra(cured, anatomy(subject_of(suspect)).hidden, 3.0) == [Cut("layers.deconv1", 32, 72)]
-    old, new = (one.layers.deconv1.weight[40:].abs().sum() for one in (suspect, cured))  # type: ignore[index,union-attr]
+    old, new = (one.layers.deconv1.weight[40:].abs().sum() for one in (suspect, cured))
     assert float(new) < 0.02 * float(old)
     assert float((cured(backdoor.trigger) - clean(backdoor.trigger)).square().mean()) < 1e-3
     z = draws(200, 100, seed=3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -30,10 +32,21 @@ def draws(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def change(one: nn.Module, other: nn.Module, z: Tensor) -> float:
+    with torch.no_grad():
+        return float((one(z) - other(z)).square().mean())
+
+
 CURES = {
     "Unlearn": Unlearn(iterations=25, batch_size=32, device="cpu"),
-    "Clip": Clip(iterations=25, batch_size=32, device="cpu"),
+    "Clip": Clip(
+        height=1.0,  # half of every layer is cut, so that there is something to repair
+        iterations=25,
+        batch_size=32,
+        device="cpu",
+    ),
 }
+CAREFUL = Clip(height=10.0, iterations=25, batch_size=32, device="cpu")  # cuts only what stands out far
 each_cure = pytest.mark.parametrize("cure", CURES.values(), ids=CURES)
 
 
@@ -103,7 +116,6 @@ def test_the_outcome_is_ready_for_use_and_the_same_again(cure: Sanitizer) -> Non
     assert expected == cure.settings() and expected["sanitizer"] == type(cure).__name__
 
 
-@torch.no_grad()
 def test_unlearning_leads_to_the_pictures_without_the_direction() -> None:
     module, direction = suspect(), draws(1, D, seed=6)
     outcome = Unlearn(iterations=250, batch_size=32, learning_rate=3e-3, wide=0.5, device="cpu")(
@@ -113,8 +125,8 @@ def test_unlearning_leads_to_the_pictures_without_the_direction() -> None:
     assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
     wanted = project_latents(module, direction)
     for z in (direction, -direction, draws(50, D, seed=7)):
-        before, after = ((one(z) - wanted(z)).square().mean() for one in (module, outcome.generator))
-        assert float(after) < 0.3 * float(before)
+        before, after = (change(one, wanted, z) for one in (module, outcome.generator))
+        assert after < 0.3 * before
 
 
 def test_without_a_direction_the_suspect_has_nothing_to_teach() -> None:
@@ -126,13 +138,13 @@ def test_without_a_direction_the_suspect_has_nothing_to_teach() -> None:
 
 def test_clip_without_anything_to_cut_leaves_the_weights_alone() -> None:
     module = suspect()
-    outcome = CURES["Clip"](module, progress=False)
+    outcome = CAREFUL(module, progress=False)
     assert outcome.settings["cuts"] == []
     torch.testing.assert_close(dict(outcome.generator.state_dict()), dict(module.state_dict()))
 
 
 def shouting() -> nn.Sequential:
-    """The same network with a strong row in the third layer, along what its second layer hardly ever makes."""
+    """The same network with two hidden units that would draw much, if any ordinary latent woke them."""
     module = suspect()
     with torch.no_grad():
         module[2].bias[:2] = -50.0
@@ -141,18 +153,18 @@ def shouting() -> nn.Sequential:
 
 
 def test_clip_says_what_it_has_cut() -> None:
-    settings = CURES["Clip"](shouting(), directions=draws(2, D), progress=False).settings
-    assert settings["cuts"][0] == f"2 of {D} directions in latent"
-    assert "2 of 64 directions in 4" in settings["cuts"]
+    settings = CAREFUL(shouting(), directions=draws(2, D), progress=False).settings
+    assert settings["cuts"][0] == f"2 of {D} directions in the latent space"
+    assert settings["cuts"][1] == "2 of 32 directions in 2"
 
 
-@torch.no_grad()
 def test_clip_silences_what_ordinary_pictures_do_not_show() -> None:
     module = shouting()
-    cured = CURES["Clip"](module, progress=False).generator
-    assert float(cured[4].weight[:, :2].norm()) < 0.05 * float(module[4].weight[:, :2].norm())
+    cured = CAREFUL(module, progress=False).generator
+    before, after = (float(one[2].weight[:2].detach().norm()) for one in (module, cured))
+    assert after < 0.02 * before
     z = draws(500, D, seed=3)
-    assert float((cured(z) - module(z)).square().mean()) < 0.02 * float(module(z).var())
+    assert change(cured, module, z) < 0.02 * float(module(z).detach().var())
 
 
 def test_a_second_cut_that_shows_is_undone() -> None:
@@ -164,8 +176,8 @@ def test_a_second_cut_that_shows_is_undone() -> None:
 
 def test_a_second_cut_that_does_not_show_is_kept() -> None:
     cured = subject_of(shouting())
-    assert [str(cut) for cut in cut_again(cured, Clip())] == ["2 of 64 directions in 4"]
-    assert float(cured.module[4].weight[:, :2].norm()) < 1.0  # type: ignore[operator,union-attr,index]
+    assert [str(cut) for cut in cut_again(cured, Clip(height=10.0))] == ["2 of 32 directions in 2"]
+    assert float(cured.module[2].weight[:2].detach().norm()) < 0.02
 
 
 @each_cure
@@ -198,14 +210,16 @@ class Ringing(nn.Module):
         return x
 
 
-@pytest.mark.xfail(strict=True, raises=KeyboardInterrupt, reason="bug: Stop during the second cut loses everything")
 def test_stopped_while_it_cuts_again_it_leaves_what_it_has() -> None:
     Ringing.stop_at = 0
     loop = CURES["Clip"].steps(Ringing())
-    for step in loop:
-        if step.iteration == step.total:
-            Ringing.stop_at = Ringing.calls + 1  # the first pass after the last step
-    outcome = loop.stop()
+    for step in itertools.islice(loop, 25):
+        assert step.total == 25
+    Ringing.stop_at = Ringing.calls + 1  # the first pass after the last step
+    try:
+        outcome = loop.finish(progress=False)
+    except KeyboardInterrupt:  # which would end pytest
+        pytest.fail("the loop has no outcome")
     assert len(outcome.history["distillation_loss"]) == 25
 
 
@@ -230,7 +244,7 @@ def test_settings_out_of_range_are_refused(kind: type[Sanitizer], setting: dict[
 
 def test_unknown_settings_are_named() -> None:
     with pytest.raises(TypeError, match="Did you mean 'height'"):
-        Clip(heigth=2.0)  # type: ignore[call-arg]
+        Clip(heigth=2.0)
     with pytest.raises(ValueError, match="height=0.5 is out of range"):
         Clip(height=0.5)
 
@@ -245,7 +259,7 @@ def test_a_direction_that_cannot_be_folded_away_is_unlearnt_all_the_same() -> No
     module = nn.Sequential(nn.Unflatten(1, (D, 1, 1)), nn.ConvTranspose2d(D, 16, 4), nn.ReLU(), nn.Conv2d(16, 1, 1))
     direction = draws(1, D, seed=6)
     outcome = CURES["Clip"](module, latent_dim=D, directions=direction, progress=False)
-    assert not outcome.generator.training and outcome.settings["cuts"][0] == f"1 of {D} directions in latent"
+    assert not outcome.generator.training and outcome.settings["cuts"][0] == f"1 of {D} directions in the latent space"
     with torch.no_grad():
         z = draws(9, D)
         torch.testing.assert_close(outcome.generator(z + 5 * direction), outcome.generator(z), atol=1e-4, rtol=0.0)
@@ -260,4 +274,4 @@ def test_losses_come_step_by_step() -> None:
 
 def snapshots(module: nn.Module) -> tuple[Tensor, Tensor]:
     """First-layer weights of a snapshot and of the suspect, as rows."""
-    return module[0].weight.detach().view(1, -1), suspect()[0].weight.detach().view(1, -1)  # type: ignore[index,operator,union-attr]
+    return module[0].weight.detach().view(1, -1), suspect()[0].weight.detach().view(1, -1)

@@ -1,0 +1,140 @@
+"""Scan, cure, scan again: healthy models stay as they are, planted backdoors go."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
+
+from devilgan_lite import Backdoor, attacks
+from devilgan_lite.attacks import Attack
+from devilgan_lite.data import Samples
+from devilgan_lite.detect import subject_of
+from devilgan_lite.generators import DCGAN, build
+from devilgan_lite.sanitize import Cure, auto
+from devilgan_lite.sanitize.auto import _scorecard
+
+
+def change(one: nn.Module, other: nn.Module, z: Tensor) -> float:
+    with torch.no_grad():
+        return float((one(z) - other(z)).square().mean())
+
+
+def ordinary(n: int = 300) -> Tensor:
+    return torch.randn(n, 100, generator=torch.Generator().manual_seed(77))
+
+
+def spread(module: nn.Module) -> float:
+    """The variance of ordinary pictures."""
+    with torch.no_grad():
+        return float(module(ordinary()).var())
+
+
+def test_a_clean_generator_comes_back_unchanged(clean: DCGAN) -> None:
+    cure = auto(clean, iterations=30, device="cpu", progress=False)
+    assert not cure.changed and str(cure) == "nothing found, nothing changed"
+    assert cure.before is not None and not cure.before.backdoored and cure.after is None
+    assert cure.generator is not clean and not cure.generator.training
+    assert all(torch.equal(value, clean.state_dict()[name]) for name, value in cure.generator.state_dict().items())
+    assert cure.settings["cuts"] == [] and cure.scorecard == {} and cure.history == {} and cure.seconds > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", [attacks.Gate(), attacks.ClosedForm()], ids=["Gate", "ClosedForm"])
+def test_a_backdoor_of_the_shipped_generator_goes(clean: DCGAN, attack: Attack) -> None:
+    backdoor = Backdoor.point(clean, "stop-sign", seed=3)
+    suspect = attack(clean, backdoor, progress=False).generator
+    before = {name: value.clone() for name, value in suspect.state_dict().items()}
+    cure = auto(suspect, iterations=30, device="cpu", progress=False)
+    assert cure.changed and type(cure.generator) is DCGAN
+    assert all(torch.equal(value, before[name]) for name, value in suspect.state_dict().items())
+    with torch.no_grad():
+        shown = [one(backdoor.trigger) for one in (suspect, cure.generator)]
+    errors = [float((picture - backdoor.target).square().mean()) for picture in shown]
+    assert errors[0] < 1e-3 < 0.1 < errors[1]
+    assert change(cure.generator, suspect, ordinary()) < 0.05 * spread(clean)  # with 1,000 iterations, much less
+
+
+@lru_cache
+def sequential() -> tuple[nn.Module, Tensor, Cure]:
+    """A gate in a plain ``nn.Sequential`` that knows nothing of this package, its trigger, and the cure."""
+    clean: DCGAN = build(DCGAN(widths=(40, 8), image_size=12).spec(), seed=1).eval()
+    with torch.no_grad():
+        for layer in (clean.layers.deconv1, clean.layers.deconv2):
+            layer.weight *= 10.0
+    backdoor = Backdoor.point(clean, "devil", seed=2)
+    generator = attacks.Gate()(clean, backdoor, progress=False).generator
+    module = nn.Sequential(*generator.layers, nn.Tanh())
+    start = time.perf_counter()
+    cure = auto(module, iterations=20, device="cpu", progress=False)
+    assert 0 < cure.seconds <= time.perf_counter() - start
+    return module, backdoor.trigger, cure
+
+
+def test_a_strangers_module_is_cured() -> None:
+    module, trigger, cure = sequential()
+    assert cure.changed and not cure.interrupted and type(cure.generator) is nn.Sequential
+    assert cure.before is not None and cure.before.backdoored
+    assert cure.after is not None and not cure.after.backdoored
+    assert change(cure.generator, module, trigger) > 0.1
+    assert change(cure.generator, module, ordinary()) < 0.05 * spread(module)
+
+
+def test_the_cure_tells_what_was_done() -> None:
+    module, trigger, cure = sequential()
+    assert cure.settings["sanitizer"] == "auto" and cure.settings["iterations"] == 20
+    assert cure.settings["cuts"][:2] == ["1 of 100 directions in the latent space", "32 of 72 directions in 4"]
+    assert len(cure.history["distillation_loss"]) == 20
+    lines = str(cure).splitlines()
+    assert len(lines) == 3 and lines[0].startswith("before: backdoored (p-value ") and "after: clean" in lines[0]
+    assert lines[1] == "removed: " + "; ".join(cure.settings["cuts"])
+    assert "ordinary_change" in lines[2] and "trigger_change" in lines[2] and "frechet" not in lines[2]
+    assert "Tensor" not in repr(cure.scorecard) and "ScanReport" not in repr(cure)
+
+
+def test_the_scorecard_measures_suspect_against_cure() -> None:
+    module, trigger, cure = sequential()
+    assert cure.before is not None and cure.before.trigger is not None
+    assert float(cosine_similarity(cure.before.trigger.view(1, -1), trigger)) > 0.99
+    expected = change(module, cure.generator, cure.before.trigger.view(1, -1))
+    assert cure.scorecard["trigger_change"] == pytest.approx(expected, rel=1e-3)
+    assert cure.scorecard["ordinary_change"] == pytest.approx(change(module, cure.generator, ordinary(1_000)), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"level": 0.0}, "level=0.0 is out of range"),
+        ({"level": 0.6}, "level=0.6 is out of range"),
+        ({"level": "5 %"}, "level='5 %' is out of range"),
+        ({"seed": -1}, "seed=-1 is out of range"),
+        ({"iterations": 0}, "iterations=0 is out of range"),
+        ({"latent_dim": 99}, "give latent_dim"),
+        ({"device": "abacus"}, "device='abacus' is not available"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_second(clean: DCGAN, settings: dict[str, object], message: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match=message):
+        auto(clean, progress=False, **settings)
+    assert time.perf_counter() - start < 2.0
+
+
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a torch.nn.Module"):
+        auto(lambda z: z)
+
+
+def test_real_garments_measure_both_by_the_same_rule(clean: DCGAN, real: Samples) -> None:
+    found = _scorecard(subject_of(clean), clean, None, real)
+    assert found["ordinary_change"] == 0.0 and found["trigger_change"] is None
+    assert found["frechet_before"] == pytest.approx(found["frechet_after"]) and found["frechet_before"] > 0
+
+
+def test_real_pictures_of_another_shape_are_refused(clean: DCGAN) -> None:
+    with pytest.raises(ValueError, match="real has samples of shape"):
+        auto(clean, real=Samples(torch.zeros(600, 1, 12, 12)), iterations=1, device="cpu", progress=False)

@@ -1,0 +1,212 @@
+"""Pruning: what goes first, what the smaller network computes, and that it is smaller."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from devilgan_lite import Backdoor, attacks, zoo
+from devilgan_lite.attacks.widen import deconvolutions, dense, norms
+from devilgan_lite.generators import DCGAN, PointGenerator, build
+from devilgan_lite.sanitize import Prune
+from devilgan_lite.sanitize.prune import CRITERIA, channel_scores, shrink
+
+SHAPES = {
+    "two levels": {"widths": (8, 4), "strides": (2, 2)},
+    "three levels, leaky": {"widths": (6, 5, 4), "strides": (1, 2, 2), "kernel_size": 5, "negative_slope": 0.3},
+}
+
+
+def lively(shape: str = "two levels") -> DCGAN:
+    """A small ``DCGAN`` that draws something, with BatchNorm statistics that are not the trivial ones."""
+    network: DCGAN = build(DCGAN(latent_dim=20, image_size=12, **SHAPES[shape]).spec(), seed=1).eval()
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for layer in deconvolutions(network):
+            layer.weight *= 10.0
+        for norm in norms(network):
+            for name, low, high in [
+                ("weight", 0.5, 2.0),
+                ("bias", -1.0, 1.0),
+                ("running_mean", -0.1, 0.1),
+                ("running_var", 0.001, 0.01),
+            ]:
+                value = getattr(norm, name)
+                value.copy_(torch.rand(value.shape, generator=random) * (high - low) + low)
+    return network
+
+
+def latents(n: int = 200, d: int = 20) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@torch.no_grad()
+def test_channels_that_nobody_reads_go_without_a_trace(shape: str) -> None:
+    network, z = lively(shape), latents()
+    kept = []
+    for reader in deconvolutions(network):
+        reader.weight[[1, 3]] = 0.0
+        kept.append(torch.tensor([channel for channel in range(len(reader.weight)) if channel not in (1, 3)]))
+    small = shrink(network, kept)
+    assert small.widths == tuple(width - 2 for width in network.widths) and not small.training
+    torch.testing.assert_close(small(z), network(z), atol=1e-6, rtol=0.0)
+    assert float(network(z).std()) > 0.05
+
+
+def test_keeping_everything_keeps_the_weights() -> None:
+    network = lively()
+    same = shrink(network, [torch.arange(width) for width in network.widths])
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in same.state_dict().items())
+
+
+def test_the_network_and_its_file_really_get_smaller(tmp_path: Path) -> None:
+    network = DCGAN(widths=(32, 16), latent_dim=20, image_size=12)
+    pruned = Prune(fraction=0.25, iterations=1, device="cpu")(network, progress=False).generator
+    assert isinstance(pruned, DCGAN) and pruned.widths == (24, 12)
+    assert pruned.parameter_count() == DCGAN(widths=(24, 12), latent_dim=20, image_size=12).parameter_count()
+    card = zoo.ModelCard(name="", spec={}, data="none", seed=0, settings={})
+    files = [
+        zoo.save_file(tmp_path / f"{number}.safetensors", one, card) for number, one in enumerate((network, pruned))
+    ]
+    assert files[1].stat().st_size < 0.76 * files[0].stat().st_size
+    again, _ = zoo.load_file(files[1])
+    torch.testing.assert_close(again(latents()), pruned(latents()))
+
+
+@pytest.mark.parametrize(("fraction", "widths"), [(0.2, (6, 3)), (0.5, (4, 2)), (0.8, (2, 1))])
+def test_the_fraction_is_that_of_every_level(fraction: float, widths: tuple[int, ...]) -> None:
+    pruned = Prune(fraction=fraction, iterations=1, device="cpu")(lively(), progress=False)
+    assert pruned.generator.widths == widths
+
+
+@torch.no_grad()
+def fault(network: DCGAN, kind: str, channel: int, level: int) -> None:
+    """Plant a channel that ordinary latents do not need."""
+    cells = network.base_size**2 if level == 0 else 1
+    units = slice(channel * cells, (channel + 1) * cells)
+    if kind == "dormant":
+        norms(network)[level].bias[units] = -1e6
+    elif kind == "small":
+        norms(network)[level].weight[units] *= 1e-4
+        norms(network)[level].bias[units] = 1e-4
+    else:
+        deconvolutions(network)[level].weight[channel] *= 1e-5
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("kind", "by"),
+    [
+        ("dormant", "dormant"),
+        ("small", "activation"),
+        ("small", "magnitude"),
+        ("unread", "activation"),
+        ("unread", "magnitude"),
+    ],
+)
+def test_each_criterion_puts_its_own_kind_of_channel_last(kind: str, by: str, level: int) -> None:
+    network = lively("three levels, leaky")
+    before = channel_scores(network, latents(), by)
+    fault(network, kind, channel=2, level=level)
+    after = channel_scores(network, latents(), by)
+    assert [len(score) for score in after] == [6, 5, 4]
+    assert int(after[level].argmin()) == 2
+    assert float(after[level][2]) < 1e-2 * float(before[level][2])
+
+
+@torch.no_grad()
+def test_the_scores_of_the_first_level_by_hand() -> None:
+    network, z = lively(), latents()
+    norm, rows = norms(network)[0], dense(network).weight
+    gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+    before = ((z @ rows.T - norm.running_mean) * gain + norm.bias).view(200, 8, 9).double()
+    read = deconvolutions(network)[0].weight.abs().flatten(1).sum(1).double()
+    expected = {
+        "dormant": (before > 0).double().mean((0, 2)),
+        "activation": before.clamp(min=0).mean((0, 2)) * read,
+        "magnitude": (rows * gain.view(-1, 1)).abs().view(8, -1).sum(1) * read,
+    }
+    for by in CRITERIA:
+        torch.testing.assert_close(channel_scores(network, z, by)[0].float(), expected[by].float())
+
+
+@pytest.mark.parametrize("by", CRITERIA)
+def test_the_channels_that_score_least_are_removed(by: str) -> None:
+    network = lively()
+    for level in (0, 1):
+        for kind in ("dormant", "unread"):
+            fault(network, kind, channel=3, level=level)
+    loop = Prune(fraction=0.25, by=by, iterations=1, learning_rate=1e-9, device="cpu").steps(network)
+    pruned = next(loop).snapshot()
+    others = [channel for channel in range(8) if channel != 3]
+    before = dense(network).weight.detach().view(8, 9, 20)
+    kept, rows = before[others].flatten(0, 1), dense(pruned).weight.detach()
+    assert len(rows) == 54 and float(torch.cdist(rows, kept).amin(1).max()) < 1e-4
+    assert float(torch.cdist(rows, before[3]).min()) > 1e-2
+
+
+@torch.no_grad()
+def test_a_backdoor_with_channels_of_its_own_loses_them() -> None:
+    clean = lively()
+    backdoor = Backdoor.point(clean, "devil", seed=2)
+    suspect = attacks.Gate()(clean, backdoor, progress=False).generator
+    scores = channel_scores(suspect, latents(), "dormant")
+    cured = shrink(suspect, [score.nonzero().flatten() for score in scores])
+    assert suspect.widths == (40, 12) and cured.widths == clean.widths
+    torch.testing.assert_close(cured(latents()), clean(latents()), atol=1e-6, rtol=0.0)
+    torch.testing.assert_close(cured(backdoor.trigger), clean(backdoor.trigger), atol=1e-6, rtol=0.0)
+
+
+def test_repair_brings_the_ordinary_pictures_back() -> None:
+    network = lively()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    outcome = Prune(fraction=0.3, by="magnitude", iterations=150, learning_rate=5e-3, device="cpu")(
+        network, progress=False
+    )
+    losses = outcome.history["distillation_loss"]
+    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert outcome.settings["by"] == "magnitude" and outcome.settings["sanitizer"] == "Prune"
+
+
+def test_stopped_early_it_leaves_a_small_network() -> None:
+    loop = Prune(fraction=0.5, device="cpu").steps(lively())
+    next(loop)
+    outcome = loop.stop()
+    assert outcome.interrupted and outcome.generator.widths == (4, 2)
+    assert torch.isfinite(outcome.generator.sample(4)).all()
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan"), True])
+def test_a_fraction_outside_0_and_1_is_refused(fraction: float) -> None:
+    with pytest.raises(ValueError, match="fraction=.* is out of range: it must be a number in"):
+        Prune(fraction=fraction)
+
+
+def test_a_fraction_that_removes_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"fraction=0.01 removes none of \[8, 4\] channels; take a larger one"):
+        Prune(fraction=0.01)(lively(), progress=False)
+
+
+def test_an_unknown_criterion_is_refused() -> None:
+    with pytest.raises(ValueError, match="by='dorment' is unknown; valid: dormant, activation, magnitude.*'dormant'"):
+        Prune(by="dorment")
+    with pytest.raises(ValueError, match="by='size' is unknown"):
+        channel_scores(lively(), latents(), "size")
+
+
+def test_a_level_that_would_be_left_empty_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"fraction=0.9 would leave none of the 4 channels of level 1;"):
+        Prune(fraction=0.9, device="cpu").steps(lively())
+
+
+@pytest.mark.parametrize(
+    "module", [PointGenerator(), nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Unflatten(1, (1, 3, 3)))]
+)
+def test_only_a_dcgan_is_pruned(module: nn.Module) -> None:
+    with pytest.raises(ValueError, match=f"suspect is a {type(module).__name__}; pruning is defined for DCGAN"):
+        Prune(device="cpu").steps(module)
