@@ -17,6 +17,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, show
+from devilgan_lite.cli.defence import sanitize, scan
 from devilgan_lite.cli.models import zoo_app
 
 
@@ -40,9 +42,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(zoo_app, name="zoo")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 
 def _version(wanted: bool) -> None:
@@ -113,7 +112,7 @@ def train(
     from devilgan_lite.generators import DCGAN
     from devilgan_lite.metrics import frechet_to
 
-    _check_out(out)
+    check_out(out)
     one_of("architecture", architecture, ("small", "paper"))
     real = data.fashion_mnist()
     network = DCGAN.paper() if architecture == "paper" else DCGAN()
@@ -153,8 +152,8 @@ def attack(
     given = {"seed": seed, "iterations": iterations, "lam": lam, "device": device}
     chosen = attacks.BY_NAME[name](**{key: value for key, value in given.items() if value is not None})
     if out is not None:
-        _check_out(out)
-    benign, _ = _model(clean)
+        check_out(out)
+    benign, _ = load_model(clean)
     backdoor = Backdoor.point(benign, target, kind=kind, seed=seed)
     real = data.fashion_mnist()
     with contextlib.redirect_stdout(sys.stderr):  # progress
@@ -174,7 +173,7 @@ def attack(
         )
         zoo.save_file(out, outcome.generator, card)
     facts = {"attack": name, "clean": clean, **recipe, "seconds": round(outcome.seconds, 2)}
-    _show({**facts, **result, "settings": outcome.settings}, as_json)
+    show({**facts, **result, "settings": outcome.settings}, as_json)
 
 
 @app.command()
@@ -186,93 +185,19 @@ def score(
     """Print the scorecard of a saved model, with the backdoor that stands on its card."""
     from devilgan_lite import Backdoor, data, scorecard
 
-    suspect, card = _model(model)
+    suspect, card = load_model(model)
     if card.backdoor is None:
         raise ValueError(f"model={model!r} has no backdoor on its card, so there is no target to measure.")
     if not {"target", "kind", "seed"} <= card.backdoor.keys():
         raise ValueError(f"model={model!r}: the backdoor on its card lacks target, kind or seed.")
     recipe = {key: card.backdoor[key] for key in ("target", "kind", "seed")}
     backdoor = Backdoor.point(suspect, recipe["target"], kind=recipe["kind"], seed=recipe["seed"])
-    result = scorecard(suspect, _model(clean)[0], backdoor, data.fashion_mnist())
-    _show({"model": model, "clean": clean, **recipe, **asdict(result)}, as_json)
+    result = scorecard(suspect, load_model(clean)[0], backdoor, data.fashion_mnist())
+    show({"model": model, "clean": clean, **recipe, **asdict(result)}, as_json)
 
 
-@app.command()
-def scan(
-    model: Annotated[str, typer.Argument(help="A name in the zoo, or a .safetensors file with its card.")],
-    targets: Annotated[Path | None, typer.Option(help="Folder of suspected pictures (png, jpg).")] = None,
-    bank: Annotated[bool, typer.Option("--bank", help="Suspect the built-in targets as well.")] = False,
-    reference: Annotated[str | None, typer.Option(help="A clean generator to compare with.")] = None,
-    real: Annotated[bool, typer.Option("--real", help="Compare with the garments that ship.")] = False,
-    access: Annotated[str, typer.Option(help="samples, or weights.")] = "weights",
-    level: Annotated[float, typer.Option(help="Share of clean models that may be flagged.")] = 0.05,
-    seed: Annotated[int, typer.Option(help="Seed of all latents.")] = 0,
-    html: Annotated[Path | None, typer.Option(help="Write the report, with pictures, to this file.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Look for a backdoor in a saved generator. Exit code 0: nothing found, 3: backdoored."""
-    from devilgan_lite import data, detect
-
-    suspect, _ = _model(model)
-    benign = None if reference is None else _model(reference)[0]
-    pictures = None if targets is None else detect.pictures_in(targets, suspect.sample_shape)[0]
-    report = detect.scan(
-        suspect,
-        real=data.fashion_mnist() if real else None,
-        reference=benign,
-        targets=pictures,
-        suspect_bank=bank,
-        access=access,
-        level=level,
-        seed=seed,
-    )
-    if html is not None:
-        html.parent.mkdir(parents=True, exist_ok=True)
-        title = f"<title>Scan of {suspect.__class__.__name__}</title>"
-        page = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<body>{report.to_html()}</body></html>'
-        html.write_text(page, encoding="utf-8")
-    typer.echo(report.to_json() if as_json else str(report))
-    if report.backdoored:
-        raise typer.Exit(3)
-
-
-@app.command()
-def sanitize(
-    model: Annotated[str, typer.Argument(help="A name in the zoo, or a .safetensors file with its card.")],
-    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("out/sanitized.safetensors"),
-    level: Annotated[float, typer.Option(help="Share of clean models that may be treated.")] = 0.05,
-    iterations: Annotated[int, typer.Option(help="Steps of repair.")] = 1_000,
-    seed: Annotated[int, typer.Option(help="Seed of all latents.")] = 0,
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Scan a saved generator, take out what is found, and scan again. A clean verdict changes and writes nothing."""
-    from devilgan_lite import data, zoo
-    from devilgan_lite import sanitize as cures
-
-    _check_out(out)
-    suspect, card = _model(model)
-    real = data.fashion_mnist()
-    with contextlib.redirect_stdout(sys.stderr):  # progress
-        cure = cures.auto(suspect, real=real, level=level, iterations=iterations, seed=seed, device=device)
-    result = {"changed": cure.changed, "seconds": round(cure.seconds, 2), "cuts": cure.settings["cuts"]}
-    result |= {"before": cure.before.verdict if cure.before else None, **cure.scorecard}
-    if cure.after is not None:
-        result |= {"after": cure.after.verdict, "out": str(out)}
-        settings = {**cure.settings, "sanitized_from": model}
-        metrics = {name: value for name, value in cure.scorecard.items() if value is not None}
-        note = zoo.ModelCard(
-            name=out.stem,
-            spec=cure.generator.spec(),
-            data=card.data,
-            seed=seed,
-            settings=settings,
-            metrics=metrics,
-            backdoor=card.backdoor,
-            seconds=round(cure.seconds, 2),
-        )
-        zoo.save_file(out, cure.generator, note)
-    typer.echo(json.dumps(result, indent=2) if as_json else f"{cure}\n{out if cure.changed else ''}".rstrip())
+app.command()(scan)
+app.command()(sanitize)
 
 
 @app.command()
@@ -307,26 +232,3 @@ def doctor(as_json: AsJson = False) -> None:
     typer.echo(json.dumps([asdict(check) for check in checks], indent=2) if as_json else "\n".join(lines))
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
-
-
-def _model(text: str) -> tuple[Any, Any]:
-    """The generator and card for a name in the zoo or a path."""
-    from devilgan_lite import zoo
-
-    if Path(text).suffix or os.sep in text:
-        return zoo.load_file(text)
-    return zoo.load(text), zoo.card(text)
-
-
-def _check_out(path: Path) -> None:
-    if path.suffix != ".safetensors":
-        raise ValueError(f"out={str(path)!r} is not valid: it must be a file name that ends in .safetensors.")
-
-
-def _show(result: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(result, indent=2))
-    else:
-        shown = {name: value for name, value in result.items() if not isinstance(value, (dict, type(None)))}
-        for name, value in shown.items():
-            typer.echo(f"{name:22s}{f'{value:.4g}' if isinstance(value, float) else value}")
