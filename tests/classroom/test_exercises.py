@@ -18,6 +18,7 @@ def norm_gate(z, t):
     return z @ t / t.norm()
 
 
+ELSEWHERE = {"forget_direction", "unlearning_loss", "cheapest_cure"}  # test_exercises_unlearn.py
 SOLUTIONS = {
     "slerp": right_slerp,
     "discriminator_loss": lambda r, f: -logsigmoid(r).mean() - logsigmoid(-f).mean(),
@@ -117,10 +118,11 @@ MISTAKES = {
 
 
 def test_every_exercise_is_covered():
-    assert set(SOLUTIONS) == set(MISTAKES) == set(EXERCISES)
+    assert set(SOLUTIONS) == set(MISTAKES)
+    assert set(SOLUTIONS) | ELSEWHERE == set(EXERCISES)
 
 
-@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize("name", SOLUTIONS)
 def test_the_stub_fails_and_the_solution_passes(name, capsys):
     assert not check(name, lambda *given: None)
     assert "returns None" in capsys.readouterr().out
@@ -128,7 +130,7 @@ def test_the_stub_fails_and_the_solution_passes(name, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize("name", SOLUTIONS)
 def test_mistakes_have_their_own_sentences(name):
     sentences = []
     for mistake in MISTAKES[name]:

@@ -153,7 +153,7 @@ def test_a_gate_planted_by_hand_is_found(name: str) -> None:
     assert float(cosine_similarity(after.directions, trigger.view(1, -1))) > 0.99
     assert float((after.pictures[0] - target).square().mean()) < 0.01
     search = next(one for one in guilty.findings if one.detector == "search")
-    assert search.details["source"] == "silent units" and search.directions is not None
+    assert search.details["source"] in ("silent units", "latent spectrum") and search.directions is not None
     assert float(cosine_similarity(search.directions[:1], trigger.view(1, -1))) > 0.99
     scores = [
         next(one.score for one in report.findings if one.detector == "latent spectrum") for report in (innocent, guilty)
