@@ -135,7 +135,7 @@ def access_one(recipe: Recipe) -> Row:
     stranger = replace(recipe, kind="clean", seed=seeds[(seeds.index(recipe.seed) + 1) % len(seeds)]).name
     row: Row = {
         "T0": sample_outputs(subject, samples=2_000).score,
-        "T4": sample_outputs(subject, samples=2_000, real=real).score,
+        "T4": sample_outputs(subject, samples=2_000, real=real).details["largest"]["real"],
         "T3, another clean model": compare(subject, load(stranger)).score,
     }
     if recipe.kind != "clean":

@@ -96,7 +96,7 @@ def _access(rows: list[Row]) -> list[str]:
     lines = []
     for how, what in (
         ("T0", "oddest of 2,000 outputs"),
-        ("T4", "oddest of 2,000 outputs beside the training data"),
+        ("T4", "of 2,000 outputs, the one farthest from the training data"),
         ("T3, another clean model", "first layer beside that of another clean model"),
         ("T3, the clean original", "first layer beside that of the model it was made of"),
     ):
@@ -109,7 +109,7 @@ def _access(rows: list[Row]) -> list[str]:
         lines.append((how[:2], what, f"{len(clean)} {'copies' if original else 'clean'}", f"{len(compared)}", area))
     return [
         "## Other access",
-        "AUC of each score; a comparison that finds no common origin gives no score and counts as zero. The last row "
+        "AUC of each score, among single models; a comparison that finds no common origin gives no score and counts as zero. The last row "
         "asks a harder question: which copies of a known clean model carry a backdoor, and which are honest copies?",
         markdown(("tier", "what", "against", "backdoored with a score", "AUC"), lines),
     ]
