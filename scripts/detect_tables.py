@@ -109,7 +109,7 @@ def _access(rows: list[Row]) -> list[str]:
         lines.append((how[:2], what, f"{len(clean)} {'copies' if original else 'clean'}", f"{len(compared)}", area))
     return [
         "## Other access",
-        "AUC of each score, among single models; a comparison that finds no common origin gives no score and counts as zero. The last row "
+        "AUC of each score. A comparison that finds no common origin gives no score and counts as zero. The last row "
         "asks a harder question: which copies of a known clean model carry a backdoor, and which are honest copies?",
         markdown(("tier", "what", "against", "backdoored with a score", "AUC"), lines),
     ]
