@@ -1,4 +1,4 @@
-"""On a CUDA device: training with AMP, the three attacks, and that nothing on the hot path waits for the device."""
+"""On a CUDA device: training with AMP, attacks, cures, and that nothing on the hot path waits for the device."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from devilgan_lite import Backdoor, Loop, data, metrics, train_gan
 from devilgan_lite.attacks import Attack, ReD, ReX, TrAIL
 from devilgan_lite.generators import DCGAN, PointGenerator
+from devilgan_lite.sanitize import Clip, FineTune, Prune, Sanitizer, Unlearn
 
 pytestmark = pytest.mark.gpu  # skipped, with the reason, where there is no CUDA device
 
@@ -45,6 +46,22 @@ def test_training_gives_finite_losses() -> None:
     assert outcome.generator.sample(4).isfinite().all()
 
 
+@pytest.mark.parametrize(
+    "cure",
+    [
+        Unlearn(iterations=20, device="cuda"),
+        Clip(height=1.0, iterations=20, device="cuda"),
+        Prune(iterations=20, device="cuda"),
+        FineTune(iterations=20, critic_first=5, wide=0.25, device="cuda"),
+    ],
+    ids=lambda cure: type(cure).__name__,
+)
+def test_a_cure_comes_back_to_the_cpu(clean: DCGAN, digit: Backdoor, cure: Sanitizer) -> None:
+    outcome = cure(clean, GARMENTS, directions=digit.trigger[:1], progress=False)
+    assert outcome.generator.device.type == "cpu" and outcome.generator.sample(4).isfinite().all()
+    assert all(torch.isfinite(torch.tensor(values)).all() for values in outcome.history.values())
+
+
 @pytest.fixture
 def no_waiting() -> Iterator[Callable[[], None]]:
     """Call it, and from then on anything that waits for the device is an error."""
@@ -58,6 +75,8 @@ LOOPS: dict[str, Callable[[DCGAN, Backdoor], Loop]] = {
     "TrAIL": lambda clean, digit: TrAIL(iterations=20, device="cuda").steps(clean, digit, GARMENTS),
     "ReD": lambda clean, digit: ReD(iterations=20, device="cuda").steps(clean, digit),
     "ReX": lambda clean, digit: ReX(iterations=20, device="cuda").steps(clean, digit),
+    "Unlearn": lambda clean, digit: Unlearn(iterations=20, device="cuda").steps(clean, directions=digit.trigger[:1]),
+    "FineTune": lambda clean, digit: FineTune(iterations=20, critic_first=2, device="cuda").steps(clean, GARMENTS),
 }
 
 

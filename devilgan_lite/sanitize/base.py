@@ -102,7 +102,8 @@ def distil(
     device = best_device(treatment.device)
     student = student.to(device).eval().requires_grad_(True)
     teacher = replace(teacher, module=copy.deepcopy(teacher.module).to(device).eval(), device=device)
-    lessons = wide_lessons(teacher, directions, treatment.batch_size, wide)
+    suspected = None if directions is None else directions.to(device)
+    lessons = wide_lessons(teacher, suspected, treatment.batch_size, wide)
     random = torch.Generator(device).manual_seed(treatment.seed)
 
     def losses_at(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:

@@ -8,7 +8,7 @@ makes of inputs that nobody samples, so that those give benign output too: unlea
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from devilgan_lite.data import Samples
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.sanitize.base import Sanitizer
 from devilgan_lite.sanitize.lessons import odd_latents
-from devilgan_lite.steps import Outcome, Step
+from devilgan_lite.steps import Outcome, Step, best_device
 from devilgan_lite.training import adversarial_training
 
 
@@ -60,11 +60,12 @@ class FineTune(Sanitizer):
             )
         if real is None:
             raise ValueError("fine-tuning needs real samples, such as data.fashion_mnist(); Clip and Unlearn do not.")
-        odd = round(self.batch_size * self.wide)
+        odd, there = round(self.batch_size * self.wide), replace(subject, device=best_device(self.device))
+        suspected = None if directions is None else directions.to(there.device)
 
         def draw(n: int, random: torch.Generator) -> Tensor:
-            z = subject.draw(n, random).to(random.device)
-            return torch.cat([odd_latents(subject, z[:odd], directions, random), z[odd:]]) if odd else z
+            z = there.draw(n, random)
+            return torch.cat([odd_latents(there, z[:odd], suspected, random), z[odd:]]) if odd else z
 
         return adversarial_training(
             subject.module,
