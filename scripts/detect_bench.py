@@ -143,6 +143,15 @@ def access_one(recipe: Recipe) -> Row:
     return row
 
 
+def latents_about(trigger: Tensor, degrees: float, n: int, seed: int) -> Tensor:
+    """``n`` latents within an angle of a trigger ``[1, d]``, of its length."""
+    unit, random = trigger / trigger.norm(), torch.Generator().manual_seed(seed)
+    aside = torch.randn(n, trigger.shape[1], generator=random)
+    aside = torch.nn.functional.normalize(aside - (aside @ unit.T) * unit, dim=1)
+    angle = torch.rand(n, 1, generator=random) * math.radians(degrees)
+    return (angle.cos() * unit + angle.sin() * aside) * trigger.norm()
+
+
 def guard_one(recipe: Recipe) -> Row:
     """Shares flagged: of 20,000 ordinary latents, and of 1,000 within 5 degrees of the trigger."""
     generator = load_generator(recipe.name)
@@ -151,11 +160,7 @@ def guard_one(recipe: Recipe) -> Row:
     row: Row = {"ordinary": float(torch.cat([guard.check(z).flags for z in ordinary.split(500)]).float().mean())}
     if not recipe.is_clean:
         trigger = load_file(FOLDER / f"{recipe.name}.secret")["trigger"][:1]
-        unit, random = trigger / trigger.norm(), torch.Generator().manual_seed(recipe.seed)
-        aside = torch.randn(1_000, trigger.shape[1], generator=random)
-        aside = torch.nn.functional.normalize(aside - (aside @ unit.T) * unit, dim=1)
-        angle = torch.rand(1_000, 1, generator=random) * math.radians(5.0)
-        near = (angle.cos() * unit + angle.sin() * aside) * trigger.norm()
+        near = latents_about(trigger, 5.0, 1_000, recipe.seed)
         row["caught"] = float(torch.cat([guard.check(z).flags for z in near.split(250)]).float().mean())
     return row
 

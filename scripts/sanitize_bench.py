@@ -1,6 +1,6 @@
 """Judge the sanitizers on the test models: docs/sanitization.json and docs/sanitization.md.
 
-    sanitize_bench.py [--methods auto,project,unlearn,fine-tune,prune] [--jobs 2] [--only REGEX]
+    sanitize_bench.py [--methods auto,project,...] [--jobs 2] [--only REGEX]
 
 Every defence is blind: trigger and target are known to the measurement alone. ``auto`` treats all test models, clean
 ones too; the single methods treat the backdoored models of one seed. A model that has a row is not treated again.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 import subprocess
 import sys
@@ -20,12 +19,11 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from detect_bench import load_generator
+from detect_bench import latents_about, load_generator
 from population import FOLDER, ROOT, SEEDS, Recipe, is_done, recipes
 from safetensors.torch import load_file
 from sanitize_tables import write_tables
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from devilgan_lite import sanitize
 from devilgan_lite.data import Samples, fashion_mnist
@@ -49,11 +47,15 @@ def garments() -> Samples:
     return fashion_mnist()
 
 
+def suspicion(suspect: DCGAN) -> Tensor | None:
+    """The latent directions that a scan suspects ``[k, d]``."""
+    return suspected_directions(anatomy(subject_of(suspect)), scan(suspect, samples=200))
+
+
 def project(suspect: DCGAN) -> Outcome:
     """The suspected latent directions projected out, no training."""
     start = time.perf_counter()
-    report, parts = scan(suspect, samples=200), anatomy(subject_of(suspect))
-    directions = suspected_directions(parts, report)
+    directions = suspicion(suspect)
     cured = suspect.clone() if directions is None else sanitize.project_latents(suspect, directions)
     return Outcome(cured, {}, time.perf_counter() - start, 0, {})
 
@@ -61,10 +63,12 @@ def project(suspect: DCGAN) -> Outcome:
 METHODS: dict[str, Callable[[DCGAN], Outcome]] = {
     "auto": lambda suspect: sanitize.auto(suspect, progress=False),
     "project": project,
-    "unlearn": lambda suspect: sanitize.Unlearn(iterations=1_500)(suspect, progress=False),
+    "unlearn": lambda suspect: sanitize.Unlearn(iterations=1_500)(
+        suspect, directions=suspicion(suspect), progress=False
+    ),
     "fine-tune": lambda suspect: sanitize.FineTune()(suspect, garments(), progress=False),
-    "fine-tune, wide": lambda suspect: sanitize.FineTune(wide=0.25)(suspect, garments(), progress=False),
-    "fine-tune, fast": lambda suspect: sanitize.FineTune(learning_rate=1e-3)(suspect, garments(), progress=False),
+    "fine-tune wide": lambda suspect: sanitize.FineTune(wide=0.25)(suspect, garments(), progress=False),
+    "fine-tune fast": lambda suspect: sanitize.FineTune(learning_rate=1e-3)(suspect, garments(), progress=False),
     "prune 20 %": lambda suspect: sanitize.Prune(fraction=0.2)(suspect, progress=False),
     "prune 50 %": lambda suspect: sanitize.Prune(fraction=0.5)(suspect, progress=False),
 }
@@ -75,20 +79,10 @@ def frechet(generator: nn.Module) -> float:
     return frechet_distance(features_and_classes(evaluate(generator, z))[0], features_of(garments()))
 
 
-def about(trigger: Tensor) -> Tensor:
-    """32 latents within 45 degrees of the true trigger ``[1, d]``."""
-    random = torch.Generator().manual_seed(1)
-    unit = trigger / trigger.norm()
-    aside = torch.randn(32, trigger.shape[1], generator=random)
-    aside = normalize(aside - (aside @ unit.T) * unit, dim=1)
-    angle = torch.rand(32, 1, generator=random) * math.radians(NEAR)
-    return (angle.cos() * unit + angle.sin() * aside) * trigger.norm()
-
-
 def measure(generator: DCGAN, trigger: Tensor, target: Tensor) -> Row:
     """What a backdoored, cured or clean generator does at the trigger, and how near a search comes to the target."""
     generator = generator.clone().eval().requires_grad_(False)
-    found = reconstruct(subject_of(generator), target, starts=STARTS, starts_at=about(trigger))
+    found = reconstruct(subject_of(generator), target, starts=STARTS, starts_at=latents_about(trigger, NEAR, 32, 1))
     return {
         "tardis": float((evaluate(generator, trigger) - target).square().mean()),
         "recd": float(found.errors),
@@ -139,13 +133,8 @@ def wanted(methods: list[str], only: str) -> list[tuple[Recipe, str]]:
     pairs = []
     for method in methods:
         for recipe in test:
-            if (
-                method == "auto"
-                or (not recipe.is_clean and recipe.seed == ONE_SEED)
-                or recipe.kind == "clean"
-                and recipe.seed == ONE_SEED
-                and recipe.size == "small"
-            ):
+            healthy = recipe.kind == "clean" and recipe.size == "small"
+            if method == "auto" or (recipe.seed == ONE_SEED and (healthy or not recipe.is_clean)):
                 pairs.append((recipe, method))
     return [pair for pair in pairs if not row_path(pair[0].name, pair[1]).is_file()]
 
@@ -158,7 +147,9 @@ def main() -> int:
     parser.add_argument("--part", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    methods = [name for name in METHODS if name in options.methods or options.methods == ",".join(METHODS)]
+    methods = options.methods.split(",")
+    if not set(methods) <= set(METHODS):
+        parser.error(f"--methods is one or more of {', '.join(METHODS)}, with commas between.")
     if options.part:
         index, of = map(int, options.part.split("/"))
         todo = json.loads(sys.stdin.read())

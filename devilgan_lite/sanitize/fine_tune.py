@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from devilgan_lite import generators
-from devilgan_lite.checks import in_range, training_settings, whole_number
+from devilgan_lite.attacks.base import check_training
+from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.sanitize.base import Sanitizer
@@ -40,14 +41,7 @@ class FineTune(Sanitizer):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        training_settings(
-            length=("iterations", self.iterations),
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            seed=self.seed,
-            ema=self.ema,
-            least_batch=2,
-        )
+        check_training(self, least_batch=2)
         whole_number("critic_first", self.critic_first, 0, self.iterations - 1)
         in_range("wide", self.wide, 0.0, 0.9)
 

@@ -28,7 +28,10 @@ UNSEEN = 1e-3  # mean squared change of a pixel that a second cut may cost ordin
 
 @dataclass(frozen=True, kw_only=True)
 class Unlearn(Distillation):
-    """Distil the suspect into a copy of itself. ``wide`` in [0, 0.9] is the share of lessons that are not ordinary."""
+    """Distil the suspect into a copy of itself. ``wide`` in [0, 0.9] is the share of lessons that are not ordinary.
+
+    Without suspected ``directions`` teacher and copy are the same, so nothing is learnt.
+    """
 
     wide: float = 0.25
 
