@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from detect_bench import latents_about, load_generator
 from population import FOLDER, ROOT, SEEDS, Recipe, is_done, recipes
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from sanitize_tables import write_tables
 from torch import Tensor, nn
 
@@ -56,7 +56,9 @@ def project(suspect: DCGAN) -> Outcome:
     """The suspected latent directions projected out, no training."""
     start = time.perf_counter()
     directions = suspicion(suspect)
-    cured = suspect.clone() if directions is None else sanitize.project_latents(suspect, directions)
+    cured = suspect.clone()
+    if directions is not None:
+        cured = sanitize.project_latents(suspect, directions, restore=True)  # type: ignore[assignment]
     return Outcome(cured, {}, time.perf_counter() - start, 0, {})
 
 
@@ -69,8 +71,9 @@ METHODS: dict[str, Callable[[DCGAN], Outcome]] = {
     "fine-tune": lambda suspect: sanitize.FineTune()(suspect, garments(), progress=False),
     "fine-tune wide": lambda suspect: sanitize.FineTune(wide=0.25)(suspect, garments(), progress=False),
     "fine-tune fast": lambda suspect: sanitize.FineTune(learning_rate=1e-3)(suspect, garments(), progress=False),
-    "prune 20 %": lambda suspect: sanitize.Prune(fraction=0.2)(suspect, progress=False),
-    "prune 50 %": lambda suspect: sanitize.Prune(fraction=0.5)(suspect, progress=False),
+    "prune 20 % dormant": lambda suspect: sanitize.Prune(fraction=0.2, by="dormant")(suspect, progress=False),
+    "prune 20 % magnitude": lambda suspect: sanitize.Prune(fraction=0.2, by="magnitude")(suspect, progress=False),
+    "prune 50 % magnitude": lambda suspect: sanitize.Prune(fraction=0.5, by="magnitude")(suspect, progress=False),
 }
 
 
@@ -91,6 +94,21 @@ def measure(generator: DCGAN, trigger: Tensor, target: Tensor) -> Row:
     }
 
 
+def size_and_speed(suspect: DCGAN, cured: DCGAN) -> Row:
+    """Bytes of a saved file, before and after, and how long the cured one draws for each second of the suspect."""
+    z = torch.randn(500, 100)
+    seconds: dict[int, list[float]] = {id(suspect): [], id(cured): []}
+    for _ in range(7):
+        for one in (suspect, cured):
+            start = time.perf_counter()
+            evaluate(one, z)
+            seconds[id(one)].append(time.perf_counter() - start)
+    return {
+        "bytes": [len(save(one.state_dict())) for one in (suspect, cured)],
+        "drawing_time": min(seconds[id(cured)]) / min(seconds[id(suspect)]),
+    }
+
+
 @lru_cache(maxsize=2)
 def before(recipe: Recipe) -> tuple[Row, Row]:
     """The measurements of the suspect and of the clean model that it was made of, at the same trigger and target."""
@@ -107,6 +125,8 @@ def treat(recipe: Recipe, method: str) -> Row:
     outcome = METHODS[method](suspect)
     row |= {"seconds": outcome.seconds, "cpu_s": time.process_time() - cpu}
     cured = outcome.generator
+    if method.startswith("prune"):
+        row |= size_and_speed(suspect, cured)
     if method == "auto":
         row["found"], row["cuts"] = outcome.changed, outcome.settings["cuts"]  # type: ignore[attr-defined]
         row["after"] = outcome.after.verdict if outcome.changed else "clean"  # type: ignore[attr-defined]
@@ -129,7 +149,7 @@ def row_path(name: str, method: str) -> Any:
 
 def wanted(methods: list[str], only: str) -> list[tuple[Recipe, str]]:
     """Models and methods, ``auto`` first."""
-    test = [recipe for recipe in recipes(("test",)) if is_done(recipe) and re.search(only, recipe.name)]
+    test = [recipe for recipe in recipes(("test", "fresh")) if is_done(recipe) and re.search(only, recipe.name)]
     pairs = []
     for method in methods:
         for recipe in test:
@@ -153,7 +173,7 @@ def main() -> int:
     if options.part:
         index, of = map(int, options.part.split("/"))
         todo = json.loads(sys.stdin.read())
-        by_name = {recipe.name: recipe for recipe in recipes(("test",))}
+        by_name = {recipe.name: recipe for recipe in recipes(("test", "fresh"))}
         for name, method in todo[index::of]:
             row = treat(by_name[name], method)
             path = row_path(name, method)

@@ -68,6 +68,11 @@ def write_tables(rows: list[Row], path: Path) -> str:
             "clean model that was treated.",
             markdown(head, lines),
         ]
+    pruned = [row for row in bad if "bytes" in row]
+    if pruned:
+        head = ("method", "models", "parameters", "bytes of the file", "time to draw 500 pictures")
+        lines = [size_line(method, pruned) for method in sorted({row["method"] for row in pruned})]
+        parts += ["What pruning leaves, as shares of the suspect (medians, one thread):", markdown(head, lines)]
     text = "\n\n".join(parts) + "\n"
     path.write_text(text, encoding="utf-8")
     return text
@@ -131,6 +136,17 @@ def method_line(method: str, rows: list[Row], healthy: list[float]) -> tuple[str
         f"{statistics.median(row['cpu_s'] for row in rows):.0f}",
         f"{max(healthy):+.2f}" if healthy else "-",
     )
+
+
+def size_line(method: str, rows: list[Row]) -> tuple[str, ...]:
+    some = [row for row in rows if row["method"] == method]
+
+    shares = [
+        [row["cured"]["weights"] / row["suspect"]["weights"] for row in some],
+        [row["bytes"][1] / row["bytes"][0] for row in some],
+        [row["drawing_time"] for row in some],
+    ]
+    return (method, str(len(some)), *(f"{statistics.median(share):.2f}" for share in shares))
 
 
 def _seconds(rows: list[Row]) -> str:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD = runpy.run_path(str(ROOT / "scripts/build_notebooks.py"))
 SOURCES: list[Path] = BUILD["sources"]()
 NAMES = [path.stem for path in SOURCES]
-SEQUENCE = ["00", "01", "02", "03", "04", "05", "06", "07"]
+SEQUENCE = ["00", "01", "02", "03", "04", "05", "06", "07", "08"]
 MEASURED = ("tardis_sum", "tardis_mean", "expdis_mean")
 SMOKE_SECONDS = 60
 
@@ -76,6 +76,13 @@ def test_smoke_run(name: str, tmp_path: Path) -> None:
         for row in rows:
             assert {"attack", "target", "seed", *MEASURED} <= row.keys()
             assert all(isinstance(row[key], float) and math.isfinite(row[key]) for key in MEASURED), row
+    if name[:2] == "08":
+        off = {name: group["0.001"] for name, group in result.numbers["switched_off"].items()}
+        assert max(off["TrAIL"]) < 0.1 <= min(off["gate"])  # the gate lives in dormant units, TrAIL does not
+        parameters = [row["parameters"] for row in result.numbers["sizes"].values()]
+        assert parameters == sorted(parameters, reverse=True)
+        assert {"TrAIL", "plain ReD", "ReX", "gate"} == result.numbers["curves"].keys()
+        assert result.numbers["cached"]["rows"] > 0
 
 
 def fake(source: str = "x = 1", data: dict[str, str] | None = None, **changes: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What only notebooks use: settings, pictures, live training, the latent slider, and the lesson itself."""
+"""What only notebooks use: settings, pictures, live training, two widgets to play with, and the lesson itself."""
 
 from devilgan_lite.classroom.exercises import EXERCISES
 from devilgan_lite.classroom.explorer import LatentSlider, slerp, static_strip
@@ -20,10 +20,12 @@ from devilgan_lite.classroom.plots import (
     to_png,
 )
 from devilgan_lite.classroom.profile import Config, Setting, configure, finish, is_static
+from devilgan_lite.classroom.tradeoff import Choice, TradeOff
 
 __all__ = [
     "EXERCISES",
     "PALETTE",
+    "Choice",
     "Config",
     "LatentSlider",
     "LiveTraining",
@@ -32,6 +34,7 @@ __all__ = [
     "Question",
     "Quiz",
     "Setting",
+    "TradeOff",
     "Verdict",
     "axes",
     "check",

@@ -20,6 +20,7 @@ from devilgan_lite.classroom.exercises_detect import (
     samples_needed,
     shell_step,
 )
+from devilgan_lite.classroom.exercises_prune import channel_worth, dormant_units, smaller_kernel
 from devilgan_lite.classroom.exercises_unlearn import cheapest_cure, forget_direction, unlearning_loss
 from devilgan_lite.classroom.explorer import slerp as right_slerp
 from devilgan_lite.classroom.judge import Learner, NotYet, call, judge, pictures, seeded_random, squared
@@ -231,5 +232,8 @@ EXERCISES: dict[str, Callable[[Learner], str]] = {
         forget_direction,
         unlearning_loss,
         cheapest_cure,
+        dormant_units,
+        channel_worth,
+        smaller_kernel,
     )
 }

@@ -130,10 +130,13 @@ def strip(x: Tensor | Sequence[Tensor], alt: str, scale: int = 3, captions: Sequ
     return show(torch.cat(rows), alt, columns=len(rows[0]), scale=scale, captions=captions)
 
 
-def figure(fig: Figure, alt: str, dpi: int = DPI) -> Picture:
-    """A matplotlib ``Figure`` as a ``Picture``."""
+def figure(fig: Figure, alt: str, dpi: int = DPI, colours: int = 0) -> Picture:
+    """A matplotlib ``Figure`` as a ``Picture``; at most ``colours`` different ones, if given, make a small file."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white", metadata={"Software": None})
+    if colours:
+        with Image.open(buffer) as image:
+            return Picture(to_png(image.convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE)), alt)
     return Picture(buffer.getvalue(), alt)
 
 

@@ -22,7 +22,7 @@ from devilgan_lite.detect.report import Finding, ScanReport
 from devilgan_lite.detect.sampling import sample_outputs
 from devilgan_lite.detect.search import LENGTHS, locate_trigger, starting_points
 from devilgan_lite.detect.subject import subject_of
-from devilgan_lite.detect.weights import anatomy, candidate_directions, inspect_spectra, inspect_structure
+from devilgan_lite.detect.weights import Anatomy, anatomy, candidate_directions, inspect_spectra, inspect_structure
 
 ACCESS = ("samples", "weights")
 
@@ -41,13 +41,15 @@ def scan(
     samples: int = 5_000,
     seed: int = 0,
     device: str = "cpu",
+    measured: Anatomy | None = None,
 ) -> ScanReport:
     """Scan any ``nn.Module`` from latents ``[n, latent_dim]`` to pictures ``[n, C, H, W]`` in [-1, 1] or [0, 1].
 
     ``real`` pictures, a clean ``reference`` and suspected ``targets`` ``[k, C, H, W]`` add the detectors that need
     them; ``suspect_bank`` tries the built-in bank of targets; ``access="samples"`` leaves the weights alone. ``level``
-    in (0, 0.5] is the share of clean models that may be called backdoored. A module that is no generator is a
-    ``ValueError``; a detector that cannot run is a finding that says why.
+    in (0, 0.5] is the share of clean models that may be called backdoored. ``measured`` is the module's ``anatomy``,
+    for callers who have it already. A module that is no generator is a ``ValueError``; a detector that cannot run is a
+    finding that says why.
     """
     start = time.perf_counter()
     one_of("access", access, ACCESS)
@@ -72,7 +74,7 @@ def scan(
         structure = attempt("structure", "T2", lambda: inspect_structure(subject))
         if structure is not None:
             findings.append(calibrated(structure))
-        parts = attempt("latent spectrum", "T2", lambda: anatomy(subject, seed=seed))
+        parts = attempt("latent spectrum", "T2", lambda: measured or anatomy(subject, seed=seed))
         if parts is not None:
             spectra = attempt("latent spectrum", "T2", lambda: inspect_spectra(subject, parts))
             findings.extend(calibrated(finding) for finding in spectra or ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,13 +13,18 @@ from torch import Tensor, nn
 from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.detect import ScanReport, Subject, anatomy, scan, subject_of
-from devilgan_lite.detect.search import AWAKE, STRIKING
+from devilgan_lite.detect.search import STRIKING
 from devilgan_lite.detect.weights import Anatomy
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.metrics import features_of, frechet_distance
 from devilgan_lite.sanitize.base import check_real
+from devilgan_lite.sanitize.project import project_latents
 from devilgan_lite.sanitize.unlearn import Clip, clipped
 from devilgan_lite.steps import Loop, Outcome, best_device
+
+STANDS_OUT = 3.0  # height above which a later layer has been tampered with: clean networks stay below 2.8
+DEEP = 1.5  # height of the cut where a later layer stands out and the latent space does not explain the suspicion
+FAIR, CHEAP = 5.0, 1.5  # prices up to which an estimate is projected out: with evidence for it, and as a guess
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def auto(
     real: Samples | None = None,
     *,
     level: float = 0.05,
-    iterations: int = 1_000,
+    iterations: int = 1_500,
     seed: int = 0,
     device: str = "auto",
     progress: bool = True,
@@ -75,23 +80,30 @@ def auto(
     subject = subject_of(module, latent_dim)
     check_real(subject, real)
 
-    def examine(one: nn.Module) -> ScanReport:
-        return scan(one, subject.latent_dim, law=subject.law, level=level, samples=200, seed=seed)
-
-    before = examine(subject.module)
+    parts, before = _examined(subject, level, seed)
     if not before.backdoored:
         healthy = copy.deepcopy(module).eval()
         return Cure(healthy, {}, time.perf_counter() - start, seed, {"cuts": []}, before=before)
-    parts = anatomy(subject, seed=seed)
-    directions = suspected_directions(parts, before)
-    outcome = Loop(clipped(treatment, subject, directions, parts)).finish(progress=progress)
-    after = examine(outcome.generator)
+    directions, height = prescription(parts, before)
+    outcome = Loop(clipped(replace(treatment, height=height), subject, directions, parts)).finish(progress=progress)
+    cuts = list(outcome.settings["cuts"])
+
+    def cured() -> Subject:
+        return subject_of(outcome.generator, subject.latent_dim, law=subject.law)
+
+    parts, after = _examined(cured(), level, seed)
+    again = after.backdoored and not outcome.interrupted
+    left = suspected_directions(parts, after, treated=True) if again else None
+    if left is not None:
+        outcome = replace(outcome, generator=project_latents(outcome.generator, left, restore=True))
+        cuts.append(f"{len(left)} of {subject.latent_dim} directions in the latent space, afterwards")
+        _, after = _examined(cured(), level, seed)
     return Cure(
         outcome.generator,
         outcome.history,
         time.perf_counter() - start,
         seed,
-        {**outcome.settings, "sanitizer": "auto"},
+        {**outcome.settings, "sanitizer": "auto", "cuts": cuts},
         outcome.interrupted,
         before=before,
         after=after,
@@ -99,16 +111,59 @@ def auto(
     )
 
 
-def suspected_directions(parts: Anatomy, report: ScanReport) -> Tensor | None:
+def _examined(subject: Subject, level: float, seed: int) -> tuple[Anatomy, ScanReport]:
+    parts = anatomy(subject, seed=seed)
+    report = scan(
+        subject.module, subject.latent_dim, law=subject.law, level=level, samples=200, seed=seed, measured=parts
+    )
+    return parts, report
+
+
+def prescription(parts: Anatomy, report: ScanReport) -> tuple[Tensor | None, float]:
+    """What is removed: latent directions ``[k, d]`` or None, and the height above which later layers are cut.
+
+    Layers lose what stands out far, and more of it where the latent space does not explain the suspicion.
+    """
+    directions = suspected_directions(parts, report)
+    at_the_latent = parts.by_weight.jump > STRIKING or _evidence(report, "silent units", "structure")
+    return directions, DEEP if layers_stand_out(parts) and not at_the_latent else STANDS_OUT
+
+
+def suspected_directions(parts: Anatomy, report: ScanReport, *, treated: bool = False) -> Tensor | None:
     """Latent directions ``[k, d]`` to be projected out; None if the suspicion is about later layers only.
 
-    One refined estimate of one trigger, or as many spectral directions as stand out.
+    One refined estimate of one trigger, or as many spectral directions as stand out. Unless the spectrum is striking or
+    the network was expanded, the estimate must be cheap (``price``): a trigger hardly shows in ordinary pictures, and
+    what does show is dear. In a module that was ``treated`` already nothing is guessed.
     """
-    if parts.by_weight.jump > STRIKING:
-        count = parts.by_weight.outstanding
-        return report_trigger(report) if count == 1 else parts.by_weight.directions[:, :count].T.float()
-    silent = next((finding for finding in report.findings if finding.detector == "silent units"), None)
-    return report_trigger(report) if silent is not None and (silent.score or 0.0) > AWAKE else None
+    spectrum = parts.by_weight
+    if spectrum.jump > STRIKING and spectrum.outstanding > 1:
+        return spectrum.directions[:, : spectrum.outstanding].T.float()
+    estimate = report_trigger(report)
+    if estimate is None or spectrum.jump > STRIKING or _evidence(report, "structure"):
+        return estimate
+    evident = _evidence(report, "latent spectrum", "silent units")
+    guess = layers_stand_out(parts) and not treated
+    limit = FAIR if evident else CHEAP if guess else 0.0
+    return estimate if price(parts, estimate[0]) <= limit else None
+
+
+def _evidence(report: ScanReport, *detectors: str) -> bool:
+    """Whether one of ``detectors`` has a p-value below the level."""
+    values = [finding.p_value for finding in report.findings if finding.detector in detectors]
+    return any(value is not None and value <= report.level for value in values)
+
+
+def layers_stand_out(parts: Anatomy) -> bool:
+    """Whether some later layer has a direction far above its median."""
+    return any(spectrum.height > STANDS_OUT for spectrum in parts.hidden)
+
+
+def price(parts: Anatomy, direction: Tensor) -> float:
+    """The influence of a latent ``direction`` ``[d]`` on ordinary pictures; its mean over all directions is 1."""
+    unit = direction.double() / direction.double().norm()
+    influence = parts.influence.double()
+    return float(unit @ influence @ unit / influence.diagonal().mean())
 
 
 def report_trigger(report: ScanReport) -> Tensor | None:

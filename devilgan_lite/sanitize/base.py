@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,6 +17,8 @@ from devilgan_lite.data import Samples
 from devilgan_lite.detect.subject import Subject, subject_of
 from devilgan_lite.sanitize.lessons import wide_lessons
 from devilgan_lite.steps import Loop, Outcome, Step, best_device
+
+HELD = 0.5  # share of the steps in which a constraint on the student holds; then it may give way a little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +96,12 @@ def distil(
     *,
     directions: Tensor | None = None,
     wide: float = 0.0,
+    constrain: Callable[[nn.Module], None] = lambda student: None,
 ) -> Generator[Step, None, Outcome]:
     """Teach ``student``, in place, what ``teacher`` makes of ordinary latents and of a share ``wide`` of odd ones.
 
-    BatchNorm keeps its statistics, as in use.
+    BatchNorm keeps its statistics, as in use. ``constrain`` changes the student in place before every step of the first
+    half: so the student learns to do without what a cut took, and the second half restores what ordinary pictures miss.
     """
     device = best_device(treatment.device)
     student = student.to(device).eval().requires_grad_(True)
@@ -107,6 +111,8 @@ def distil(
     random = torch.Generator(device).manual_seed(treatment.seed)
 
     def losses_at(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
+        if iteration < HELD * treatment.iterations:
+            constrain(student)
         z, benign = lessons(random)
         loss = stealth_loss(student(z), benign)
         return loss, {"distillation_loss": loss}

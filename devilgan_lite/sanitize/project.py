@@ -8,7 +8,7 @@ has been published for generators.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +16,18 @@ from torch import Tensor, nn
 from devilgan_lite.detect.spectrum import Spectrum
 from devilgan_lite.detect.trace import Layer, Watch
 
+LONGER = 1.25  # a row that loses more than a fifth of its length belongs to the backdoor and is not restored in full
 READERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What was taken out: the name of the space, and how many directions of how many."""
+    """What was taken out: the name of the space, and how many directions of how many; ``projection`` ``[of, of]``."""
 
     space: str
     directions: int
     of: int
+    projection: Tensor = field(repr=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.directions} of {self.of} directions in {self.space}"
@@ -56,11 +58,12 @@ class Projected(nn.Module):
 
 
 @torch.no_grad()
-def project_latents(module: nn.Module, directions: Tensor) -> nn.Module:
+def project_latents(module: nn.Module, directions: Tensor, *, restore: bool = False) -> nn.Module:
     """A copy that draws ``module(z - Q Q^T z)``, ``Q`` the span of ``directions`` ``[k, d]``: blind to them.
 
     The projection is folded into the weights of the layers that read the latent; where that does not give the same
-    pictures (a module that normalises its latent, say), the copy is wrapped in ``Projected``.
+    pictures (a module that normalises its latent, say), the copy is wrapped in ``Projected``. With ``restore`` the rows
+    of folded weights get their lengths back, up to a quarter: units that ordinary latents drive vary as they did.
     """
     folded, projection = copy.deepcopy(module).eval(), projector(directions)
     where = next((value.device for value in folded.parameters()), torch.device("cpu"))
@@ -74,11 +77,15 @@ def project_latents(module: nn.Module, directions: Tensor) -> nn.Module:
 
     with Watch(folded, on_linear=on_linear) as watch:
         folded(z)
+    lengths = []
     for reader in readers:
         if isinstance(reader, nn.Linear):
+            lengths.append((reader, reader.weight.norm(dim=1, keepdim=True)))
             reader.weight.copy_(reader.weight.cpu().double() @ projection)
     if watch.conditions or not torch.allclose(folded(z), expected, atol=1e-4):  # a program may compare latents too
         return Projected(copy.deepcopy(module), projection).to(where).eval()
+    for reader, length in lengths if restore else ():
+        reader.weight.mul_((length / reader.weight.norm(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=LONGER))
     return folded
 
 
@@ -104,18 +111,27 @@ def cut_spectra(module: nn.Module, spectra: tuple[Spectrum, ...], height: float)
     """
     cuts = []
     for spectrum in spectra:
-        owner = _owner(module, spectrum.space)
         count = standing_out(spectrum, height)
-        if not owner or not count:
+        if not _owner(module, spectrum.space) or not count:
             continue
-        weight: Tensor = owner[0].weight  # type: ignore[assignment]
-        axis = 0 if isinstance(owner[0], (nn.ConvTranspose1d, nn.ConvTranspose2d)) else 1
-        rows = weight.detach().double().cpu().movedim(axis, -1)
         vectors, duals = spectrum.vectors[:, :count], spectrum.directions[:, :count]
-        rows = rows - (rows @ vectors) @ torch.linalg.solve(duals.T @ vectors, duals.T)
-        weight.copy_(rows.movedim(-1, axis))
-        cuts.append(Cut(spectrum.space, count, len(spectrum.values)))
+        removed = vectors @ torch.linalg.solve(duals.T @ vectors, duals.T)
+        whole = torch.eye(len(removed), dtype=removed.dtype)
+        cuts.append(Cut(spectrum.space, count, len(removed), whole - removed))
+    apply_cuts(module, cuts)
     return cuts
+
+
+@torch.no_grad()
+def apply_cuts(module: nn.Module, cuts: list[Cut]) -> None:
+    """In place: the layers that ``cuts`` name forget the same directions, again: training lets them grow back."""
+    for cut in cuts:
+        layer = _owner(module, cut.space)[0]
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        axis = 0 if isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d)) else 1
+        rows = weight.detach().movedim(axis, -1)
+        exact = rows.dtype if rows.device.type == "mps" else torch.float64
+        weight.copy_((rows.to(exact) @ cut.projection.to(rows.device, exact)).movedim(-1, axis))
 
 
 def standing_out(spectrum: Spectrum, height: float) -> int:

@@ -12,18 +12,15 @@ import copy
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from devilgan_lite.checks import in_range
 from devilgan_lite.data import Samples
-from devilgan_lite.detect.subject import Subject, subject_of
+from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import Anatomy, anatomy
 from devilgan_lite.sanitize.base import Distillation, distil
-from devilgan_lite.sanitize.project import Cut, cut_spectra, project_latents, projector
+from devilgan_lite.sanitize.project import Cut, apply_cuts, cut_spectra, project_latents, projector
 from devilgan_lite.steps import Outcome, Step, Stopwatch
-
-UNSEEN = 1e-3  # mean squared change of a pixel that a second cut may cost ordinary pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,32 +73,22 @@ def clipped(
     """The loop of ``Clip`` for a subject whose anatomy is known; where no later layer was cut, nothing is repaired."""
     student, watch = copy.deepcopy(subject.module).eval(), Stopwatch()
     cuts = cut_spectra(student, parts.hidden, treatment.height)
-    repair, teacher = bool(cuts), subject
+    teacher, described = subject, [str(cut) for cut in cuts]
     if directions is not None:
-        count = round(float(subject.latent_dim - projector(directions).trace()))
-        cuts.insert(0, Cut("the latent space", count, subject.latent_dim))
-        student = project_latents(student, directions)
-        teacher = replace(subject, module=project_latents(subject.module, directions))
-    if repair:
-        outcome = yield from distil(student, teacher, treatment, directions=directions, wide=treatment.wide)
-        if not outcome.interrupted:
-            try:
-                cuts += cut_again(replace(subject, module=outcome.generator), treatment)
-            except KeyboardInterrupt:  # what the repair made is left as it is
-                outcome = replace(outcome, interrupted=True)
+        projection = projector(directions)
+        count = round(float(subject.latent_dim - projection.trace()))
+        described.insert(0, str(Cut("the latent space", count, subject.latent_dim, projection)))
+        student = project_latents(student, directions, restore=True)
+        teacher = replace(subject, module=project_latents(subject.module, directions, restore=True))
+    if cuts:
+        outcome = yield from distil(
+            student,
+            teacher,
+            treatment,
+            directions=directions,
+            wide=treatment.wide,
+            constrain=lambda student: apply_cuts(student, cuts),
+        )
     else:
         outcome = Outcome(student.requires_grad_(True), {}, watch(), treatment.seed, treatment.settings())
-    return replace(outcome, settings={**outcome.settings, "cuts": [str(cut) for cut in cuts]})
-
-
-@torch.no_grad()
-def cut_again(cured: Subject, treatment: Clip) -> list[Cut]:
-    """Cut, in place, what the repair let grow in directions that no picture shows; undone where pictures change."""
-    z = cured.latents(500, treatment.seed + 1)
-    tried = copy.deepcopy(cured.module)
-    parts = anatomy(subject_of(tried, cured.latent_dim, law=cured.law), seed=treatment.seed)
-    cuts = cut_spectra(tried, parts.hidden, treatment.height)
-    if float((replace(cured, module=tried).pictures(z) - cured.pictures(z)).square().mean()) > UNSEEN:
-        return []
-    cured.module.load_state_dict(tried.state_dict())
-    return cuts
+    return replace(outcome, settings={**outcome.settings, "cuts": described})

@@ -657,10 +657,12 @@ print(
 #
 # The same idea one layer later. In the space that each later layer reads, a backdoor spends energy on directions that
 # ordinary pictures do not show (the *hidden spectrum* of notebook 05). `sanitize.Clip` cuts all directions that have
-# more than three times the median energy per influence, then repairs by distillation what ordinary pictures lost.
+# more than so many times the median energy per influence, then repairs by distillation what ordinary pictures lost. In
+# the first half of the repair the cut holds; in the second it may give way a little.
 #
 # `sanitize.auto` makes it one call: scan; if something was found, project the suspected latent directions if there are
-# any, cut every layer, repair, and scan again. If nothing was found, nothing is changed.
+# any (the rows of the first layer get their lengths back), cut every layer, deeper if the latent space does not explain
+# the finding, repair, and scan again. If nothing was found, nothing is changed.
 
 # %%
 predict(
@@ -731,7 +733,11 @@ if "clean" in cured:
 more = float((evaluate(cure.generator, held_out) - evaluate(projected[chosen], held_out)).square().mean())
 print(
     f"{chosen}: auto and the projection alone differ by {more:.1g} per pixel on ordinary latents"
-    + (": nothing stood out of the later layers, so auto did no more than that." if more < 1e-6 else ".")
+    + (
+        "."
+        if any(" in layers" in cut for cut in cure.settings["cuts"])
+        else ": no later layer was cut, but auto also gave the rows of the first layer their lengths back."
+    )
 )
 again = {name: one.after.verdict for name, one in cured.items() if one.after is not None}
 print("the second scan says: " + ", ".join(f"{name} {word}" for name, word in again.items()))

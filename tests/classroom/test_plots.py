@@ -56,6 +56,14 @@ def test_figures_are_small_and_the_same_every_time():
     assert curves({"x": [1.0]}, "One step").png and curves({"x": []}, "No step").png
 
 
+def test_few_colours_make_a_smaller_figure():
+    fig, (ax,) = axes()
+    ax.plot([0, 1], "o-", label="a line"), ax.legend()
+    full, few = figure(fig, "A line"), figure(fig, "A line", colours=16)
+    assert len(few.png) < len(full.png) and few.alt == full.alt
+    assert opened(few).size == opened(full).size and len(opened(few).convert("RGB").getcolors()) <= 16
+
+
 def test_the_other_kinds_draw():
     fig, (left, right) = axes(columns=2)
     left.plot([0, 1]), right.plot([1, 0])

@@ -14,7 +14,7 @@ from devilgan_lite.detect import anatomy, subject_of
 from devilgan_lite.detect.spectrum import Spectrum, generalised_eigen
 from devilgan_lite.generators import DCGAN, build
 from devilgan_lite.sanitize import project_latents
-from devilgan_lite.sanitize.project import Cut, Projected, cut_spectra, projector, standing_out
+from devilgan_lite.sanitize.project import Projected, apply_cuts, cut_spectra, projector, standing_out
 
 D = 12
 
@@ -149,6 +149,29 @@ def test_the_copy_is_in_eval_mode(kind: type) -> None:
     assert not any(part.training for part in project_latents(make(kind).train(), draws(1, D)).modules())
 
 
+@pytest.mark.parametrize("kind", FOLDED.values(), ids=FOLDED)
+@torch.no_grad()
+def test_restored_rows_are_blind_to_the_direction_and_as_long_as_they_were(kind: type) -> None:
+    module, rows = make(kind).eval(), draws(2, D, seed=4)
+    plain, restored = project_latents(module, rows), project_latents(module, rows, restore=True)
+    z = draws(30, D, seed=5)
+    torch.testing.assert_close(restored(z + draws(30, 2, seed=6) @ rows), restored(z), atol=1e-4, rtol=1e-4)
+    read = [name for name, value in plain.state_dict().items() if not torch.equal(value, module.state_dict()[name])]
+    for name in read:
+        before, short, long = (one.state_dict()[name].norm(dim=1) for one in (module, plain, restored))
+        assert bool((short < before).all())
+        torch.testing.assert_close(long, torch.minimum(before, 1.25 * short))
+
+
+@torch.no_grad()
+def test_a_row_that_is_lost_stays_short() -> None:
+    module, direction = nn.Sequential(nn.Linear(D, 3), nn.ReLU(), nn.Linear(3, 4)), draws(1, D, seed=4)
+    module[0].weight[0] = direction[0] + 0.1 * draws(D, seed=5)
+    plain, restored = (project_latents(module, direction, restore=restore) for restore in (False, True))
+    ratio = restored[0].weight.norm(dim=1) / plain[0].weight.norm(dim=1)
+    assert float(ratio[0]) == pytest.approx(1.25) and float(ratio[1:].max()) < 1.25
+
+
 class Watchful(Picture):
     """White for latents near a direction, by a look at the latent that no linear layer takes."""
 
@@ -198,9 +221,25 @@ def test_a_layer_forgets_what_was_cut_and_nothing_else(kind: type, places: tuple
     amounts = draws(6, count, *places, seed=10).double()
     cut = torch.einsum("ij,nj...->ni...", spectrum.vectors[:, :count], amounts)
     assert float((layer(cut) - before).abs().max()) > 1e-3
-    assert cut_spectra(module, (spectrum,), 50.0) == [Cut("layer", count, C)]
+    (made,) = cut_spectra(module, (spectrum,), 50.0)
+    assert (made.space, made.directions, made.of) == ("layer", count, C)
     torch.testing.assert_close(layer(cut), before.expand_as(layer(cut)), atol=1e-9, rtol=0.0)  # W V = 0
     torch.testing.assert_close(layer(silent), expected)
+
+
+@pytest.mark.parametrize(("kind", "places"), LAYERS.values(), ids=LAYERS)
+@torch.no_grad()
+def test_what_grows_back_can_be_cut_again(kind: type, places: tuple[int, ...]) -> None:
+    module, spectrum = nn.ModuleDict({"layer": kind()}), planted(2)
+    cuts = cut_spectra(module, (spectrum,), 50.0)
+    kept = module["layer"].weight.clone()
+    apply_cuts(module, cuts)
+    torch.testing.assert_close(module["layer"].weight, kept, atol=1e-5, rtol=1e-4)  # cut twice is cut once
+    module["layer"].weight += 0.1 * draws(*kept.shape, seed=3)
+    apply_cuts(module, cuts)
+    x = torch.einsum("ij,nj...->ni...", spectrum.vectors[:, :2].float(), draws(6, 2, *places, seed=10))
+    silent = module["layer"](torch.zeros_like(x))
+    torch.testing.assert_close(module["layer"](x), silent, atol=1e-3 * float(x.abs().max()), rtol=0.0)
 
 
 @torch.no_grad()
@@ -265,7 +304,8 @@ def test_sleeping_channels_are_cut_out_of_a_later_layer() -> None:
     assert suspect.widths == (72, 16)
     assert float((suspect(backdoor.trigger) - backdoor.target).square().mean()) < 1e-3
     cured = suspect.clone()
-    assert cut_spectra(cured, anatomy(subject_of(suspect)).hidden, 3.0) == [Cut("layers.deconv1", 32, 72)]
+    (cut,) = cut_spectra(cured, anatomy(subject_of(suspect)).hidden, 3.0)
+    assert str(cut) == "32 of 72 directions in layers.deconv1"
     old, new = (one.layers.deconv1.weight[40:].abs().sum() for one in (suspect, cured))
     assert float(new) < 0.02 * float(old)
     assert float((cured(backdoor.trigger) - clean(backdoor.trigger)).square().mean()) < 1e-3

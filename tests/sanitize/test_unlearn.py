@@ -13,8 +13,9 @@ from devilgan_lite.data import Samples
 from devilgan_lite.detect import subject_of
 from devilgan_lite.detect.subject import LAWS
 from devilgan_lite.sanitize import Clip, Sanitizer, Unlearn, project_latents
+from devilgan_lite.sanitize.base import distil
 from devilgan_lite.sanitize.lessons import odd_latents, wide_lessons
-from devilgan_lite.sanitize.unlearn import cut_again
+from devilgan_lite.steps import Loop
 
 D = 20
 
@@ -167,17 +168,19 @@ def test_clip_silences_what_ordinary_pictures_do_not_show() -> None:
     assert change(cured, module, z) < 0.02 * float(module(z).detach().var())
 
 
-def test_a_second_cut_that_shows_is_undone() -> None:
-    cured = subject_of(suspect())
-    before = {name: value.clone() for name, value in cured.module.state_dict().items()}
-    assert cut_again(cured, Clip(height=1.0)) == []
-    assert all(torch.equal(value, before[name]) for name, value in cured.module.state_dict().items())
+def test_a_constraint_holds_in_the_first_half_of_the_steps() -> None:
+    seen: list[int] = []
+    student, teacher, treatment = suspect(seed=2), subject_of(suspect()), CURES["Unlearn"]
+    assert isinstance(treatment, Unlearn)
+    loop = Loop(distil(student, teacher, treatment, constrain=lambda one: seen.append(id(one))))
+    outcome = loop.finish(progress=False)
+    assert seen == [id(student)] * 12 and len(outcome.history["distillation_loss"]) == 25
 
 
-def test_a_second_cut_that_does_not_show_is_kept() -> None:
-    cured = subject_of(shouting())
-    assert [str(cut) for cut in cut_again(cured, Clip(height=10.0))] == ["2 of 32 directions in 2"]
-    assert float(cured.module[2].weight[:2].detach().norm()) < 0.02
+def test_what_was_cut_hardly_comes_back_in_the_second_half() -> None:
+    module = shouting()
+    grown = CAREFUL(module, progress=False).generator[2].weight[:2].detach().norm()
+    assert 0 < float(grown) < 0.02 * float(module[2].weight[:2].detach().norm())
 
 
 @each_cure
