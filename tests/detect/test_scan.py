@@ -14,7 +14,7 @@ from torch.nn.functional import cosine_similarity
 
 from devilgan_lite import Backdoor, data, generators, zoo
 from devilgan_lite.attacks import Gate
-from devilgan_lite.detect import Finding, ScanReport, calibration, scan
+from devilgan_lite.detect import Finding, ScanReport, anatomy, calibration, scan, subject_of
 from devilgan_lite.generators import DCGAN
 
 CLEAN = "dcgan-fashion"
@@ -93,6 +93,14 @@ def test_the_same_seed_gives_the_same_report() -> None:
         for finding in report["findings"]:
             del finding["seconds"]
     assert same(first, again) and not same(first, other)
+
+
+def test_an_anatomy_that_is_there_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = tiny()
+    expected, parts = scan(network, samples=200), anatomy(subject_of(network))
+    monkeypatch.setattr("devilgan_lite.detect.weights.path_gains", None)  # whoever measures again, fails
+    report = scan(network, samples=200, measured=parts)
+    assert report.p_value == expected.p_value and all(finding.ran for finding in report.findings)
 
 
 def test_the_global_random_state_is_left_alone() -> None:

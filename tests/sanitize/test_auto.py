@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import lru_cache
 
 import pytest
@@ -13,10 +14,13 @@ from torch.nn.functional import cosine_similarity
 from devilgan_lite import Backdoor, attacks
 from devilgan_lite.attacks import Attack
 from devilgan_lite.data import Samples
-from devilgan_lite.detect import subject_of
+from devilgan_lite.detect import Finding, ScanReport, anatomy, subject_of
+from devilgan_lite.detect.spectrum import Spectrum
+from devilgan_lite.detect.weights import Anatomy
 from devilgan_lite.generators import DCGAN, build
 from devilgan_lite.sanitize import Cure, auto
-from devilgan_lite.sanitize.auto import _scorecard
+from devilgan_lite.sanitize.auto import _scorecard, prescription, suspected_directions
+from devilgan_lite.sanitize.auto import price as price_of
 
 
 def change(one: nn.Module, other: nn.Module, z: Tensor) -> float:
@@ -138,3 +142,77 @@ def test_real_garments_measure_both_by_the_same_rule(clean: DCGAN, real: Samples
 def test_real_pictures_of_another_shape_are_refused(clean: DCGAN) -> None:
     with pytest.raises(ValueError, match="real has samples of shape"):
         auto(clean, real=Samples(torch.zeros(600, 1, 12, 12)), iterations=1, device="cpu", progress=False)
+
+
+@lru_cache
+def ordinary_parts() -> Anatomy:
+    module = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
+    return anatomy(subject_of(module.eval()))
+
+
+def parts_with(leading: list[float], layer: float, shows: float) -> Anatomy:
+    """An anatomy by numbers: the latent values, the height of a later layer, the first direction's influence."""
+    eye = torch.eye(20).double()
+    latent = Spectrum("latent", torch.tensor(leading + [1.0] * (20 - len(leading))).double(), eye, eye)
+    later = Spectrum("layer", torch.tensor([layer] + [1.0] * 19).double(), eye, eye)
+    influence = torch.ones(20).double()
+    influence[0] = shows
+    return replace(ordinary_parts(), by_weight=latent, by_use=latent, influence=torch.diag(influence), hidden=(later,))
+
+
+def report_with(**p_values: float) -> ScanReport:
+    findings = tuple(Finding(name.replace("_", " "), "T2", "", p_value=p) for name, p in p_values.items())
+    return ScanReport(findings=findings, p_value=0.001, level=0.05, trigger=torch.eye(20)[0], picture=None, seconds=0.0)
+
+
+QUIET, LOUD = 2.5, 9.0  # heights of a later layer
+
+
+@pytest.mark.parametrize(
+    ("leading", "layer", "price", "p_values", "treated", "count"),
+    [
+        ([5.0], QUIET, 9.0, {"latent_spectrum": 0.01}, False, 1),  # striking: whatever it costs
+        ([5.0], LOUD, 9.0, {}, True, 1),
+        ([6.0, 5.8, 5.5], QUIET, 1.0, {"latent_spectrum": 0.01}, False, 3),  # as many as stand out
+        ([1.1], QUIET, 4.9, {"latent_spectrum": 0.04}, False, 1),  # evidence, and a fair price
+        ([1.1], QUIET, 5.1, {"latent_spectrum": 0.04}, False, 0),  # what shows in ordinary pictures is no trigger
+        ([1.1], LOUD, 4.9, {"silent_units": 0.04}, True, 1),
+        ([1.1], QUIET, 9.0, {"structure": 0.02}, False, 1),  # an expanded network
+        ([1.1], LOUD, 1.4, {"latent_spectrum": 0.5}, False, 1),  # a guess beside a layer that stands out
+        ([1.1], LOUD, 1.6, {"latent_spectrum": 0.5}, False, 0),
+        ([1.1], LOUD, 1.4, {"latent_spectrum": 0.5}, True, 0),  # no guesses in a treated module
+        ([1.1], QUIET, 1.0, {"hidden_spectrum": 0.03}, False, 0),  # a false alarm, most likely
+    ],
+)
+def test_which_latent_directions_go(
+    leading: list[float], layer: float, price: float, p_values: dict[str, float], treated: bool, count: int
+) -> None:
+    shows = 19 * price / (20 - price)  # so that the price comes out
+    parts = parts_with(leading, layer, shows)
+    assert price_of(parts, torch.eye(20)[0]) == pytest.approx(price)
+    found = suspected_directions(parts, report_with(**p_values), treated=treated)
+    assert (0 if found is None else len(found)) == count
+    if found is not None:
+        torch.testing.assert_close(found, torch.eye(20)[:count])
+
+
+@pytest.mark.parametrize(
+    ("leading", "layer", "p_values", "height"),
+    [
+        ([5.0], LOUD, {"latent_spectrum": 0.01}, 3.0),  # the latent space explains it
+        ([1.1], LOUD, {"silent_units": 0.01}, 3.0),
+        ([1.1], LOUD, {"structure": 0.01}, 3.0),
+        ([1.1], LOUD, {"latent_spectrum": 0.01, "hidden_spectrum": 0.0}, 1.5),
+        ([1.1], LOUD, {"hidden_spectrum": 0.0}, 1.5),
+        ([1.1], QUIET, {"hidden_spectrum": 0.03}, 3.0),  # nothing is cut
+    ],
+)
+def test_how_deep_later_layers_are_cut(
+    leading: list[float], layer: float, p_values: dict[str, float], height: float
+) -> None:
+    assert prescription(parts_with(leading, layer, 1.0), report_with(**p_values))[1] == height
+
+
+def test_without_an_estimate_nothing_is_projected() -> None:
+    report = replace(report_with(latent_spectrum=0.01), trigger=None)
+    assert suspected_directions(parts_with([5.0], QUIET, 1.0), report) is None
