@@ -57,7 +57,8 @@ bench: setup  ## measure the attacks
 population: setup  ## train the models that the detectors are tuned and judged on (out/population, an hour or two)
 	$(BIN)/python scripts/population.py --jobs $(WORKERS)
 
-sanitize-bench: population  ## treat the test models and print the table of sanitization (docs/sanitization.md)
+sanitize-bench: population  ## treat the test models: table and curves of sanitization (docs/sanitization.md)
+	$(BIN)/python scripts/sanitize_curves.py --jobs $(WORKERS)
 	$(BIN)/python scripts/sanitize_bench.py --jobs $(WORKERS)
 
 detect-bench: population  ## scan the population, calibrate, and print the table of detection (docs/detection.md)

@@ -40,6 +40,7 @@ NEAR = 45.0  # degrees about the true trigger within which a reconstruction is b
 SAMPLES = 5_000
 LATER = 1_500  # steps of benign training after the cure
 ONE_SEED = SEEDS["test"][1]
+SPLITS = ("test", "fresh", "unseen")
 
 
 @lru_cache
@@ -120,7 +121,8 @@ def before(recipe: Recipe) -> tuple[Row, Row]:
 def treat(recipe: Recipe, method: str) -> Row:
     """One row: the cure, before and after."""
     suspect = load_generator(recipe.name)
-    row: Row = {"name": recipe.name, "kind": recipe.kind, "adaptive": recipe.adaptive, "method": method}
+    row: Row = {"name": recipe.name, "kind": recipe.kind, "split": recipe.split, "adaptive": recipe.adaptive}
+    row["method"] = method
     cpu = time.process_time()
     outcome = METHODS[method](suspect)
     row |= {"seconds": outcome.seconds, "cpu_s": time.process_time() - cpu}
@@ -149,7 +151,7 @@ def row_path(name: str, method: str) -> Any:
 
 def wanted(methods: list[str], only: str) -> list[tuple[Recipe, str]]:
     """Models and methods, ``auto`` first."""
-    test = [recipe for recipe in recipes(("test", "fresh")) if is_done(recipe) and re.search(only, recipe.name)]
+    test = [recipe for recipe in recipes(SPLITS) if is_done(recipe) and re.search(only, recipe.name)]
     pairs = []
     for method in methods:
         for recipe in test:
@@ -173,7 +175,7 @@ def main() -> int:
     if options.part:
         index, of = map(int, options.part.split("/"))
         todo = json.loads(sys.stdin.read())
-        by_name = {recipe.name: recipe for recipe in recipes(("test", "fresh"))}
+        by_name = {recipe.name: recipe for recipe in recipes(SPLITS)}
         for name, method in todo[index::of]:
             row = treat(by_name[name], method)
             path = row_path(name, method)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -46,12 +47,17 @@ def write_tables(rows: list[Row], path: Path) -> str:
         "Made by `make sanitize-bench` from `sanitization.json`. Every defence is blind; triggers and targets serve "
         "the measurement alone. TarDis and RecD are means per pixel; RecD is the best of 80 starts anywhere and 64 "
         "within 45 degrees of the true trigger and its opposite, beside that of the clean model of which the suspect "
-        f"was made; the change of the Frechet distance on 5,000 pictures. {len(auto)} backdoored test models, single "
-        "run each.",
+        "was made; the change of the Frechet distance on 5,000 pictures. Single run of each model.",
+        "The rules of `auto` were made on the tune models. A first version was judged on 49 of the test models "
+        "(35 met the whole bar) and then improved, again on tune models; two rules changed because it harmed clean "
+        "test models that the scan had flagged. So the test models judge it for the second time. The fresh clean "
+        "models and the unseen seed, models of all attacks, were made afterwards, and nothing was changed since.",
     ]
     if auto:
-        healthy = [row for row in clean if row["method"] == "auto"]
-        parts += ["## `sanitize.auto`", markdown(("what", "measured"), summary(auto, healthy)), by_kind(auto)]
+        columns = [summary(*some) for some in by_split(auto, [row for row in clean if row["method"] == "auto"])]
+        lines = [(first[0], *(column[index][1] for column in columns)) for index, first in enumerate(columns[0])]
+        head = ("what", "test models", "fresh and unseen models")
+        parts += ["## `sanitize.auto`", markdown(head, lines), by_kind(auto)]
     others = sorted({row["method"] for row in rows} - {"auto"})
     if others:
         lines = []
@@ -73,14 +79,28 @@ def write_tables(rows: list[Row], path: Path) -> str:
         head = ("method", "models", "parameters", "bytes of the file", "time to draw 500 pictures")
         lines = [size_line(method, pruned) for method in sorted({row["method"] for row in pruned})]
         parts += ["What pruning leaves, as shares of the suspect (medians, one thread):", markdown(head, lines)]
+    curves = path.with_name("sanitization_curves.json")
+    if curves.is_file():
+        parts += curve_parts(json.loads(curves.read_text(encoding="utf-8")))
     text = "\n\n".join(parts) + "\n"
     path.write_text(text, encoding="utf-8")
     return text
 
 
+def by_split(bad: list[Row], healthy: list[Row]) -> list[tuple[list[Row], list[Row]]]:
+    """Backdoored and clean rows of the test models, and those of the later ones."""
+
+    def those(rows: list[Row], later: bool) -> list[Row]:
+        return [row for row in rows if (row["split"] != "test") == later]
+
+    return [(those(bad, later), those(healthy, later)) for later in (False, True)]
+
+
 def share(rows: list[Row], good: Callable[[Row], bool]) -> str:
+    if not rows:
+        return "-"
     count = sum(map(good, rows))
-    return f"{count} of {len(rows)} ({count / max(1, len(rows)):.0%})"
+    return f"{count} of {len(rows)} ({count / len(rows):.0%})"
 
 
 def summary(rows: list[Row], healthy: list[Row]) -> list[tuple[str, ...]]:
@@ -149,6 +169,40 @@ def size_line(method: str, rows: list[Row]) -> tuple[str, ...]:
     return (method, str(len(some)), *(f"{statistics.median(share):.2f}" for share in shares))
 
 
+def curves_in_words(rows: list[Row]) -> str:
+    """What the picture of the curves shows, with the points that meet both demands."""
+    good = [
+        f"{row['cure'].split(',')[0]} {row['strength']:g} on {row['kind']}"
+        for row in rows
+        if row["tardis"][1] >= ENOUGH and row["frechet_change"] <= COST
+    ]
+    return (
+        f"TarDis against Frechet change for {', '.join(dict.fromkeys(row['kind'] for row in rows))} under three cures "
+        f"at rising strength. Above {ENOUGH} and left of +{COST:g}: {'; '.join(good) or 'none'}."
+    )
+
+
+def curve_parts(rows: list[Row]) -> list[str]:
+    """The picture, and its points as a table."""
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    points = {(row["cure"], row["strength"], row["kind"]): row for row in rows}
+
+    def cell(cure: str, strength: float, kind: str) -> str:
+        row = points.get((cure, strength, kind))
+        return "-" if row is None else f"{row['tardis'][1]:.2g}, {row['frechet_change']:+.1f}"
+
+    lines = [
+        (f"{cure}: {strength:g}", *(cell(cure, strength, kind) for kind in kinds))
+        for cure, strength in dict.fromkeys((row["cure"], row["strength"]) for row in rows)
+    ]
+    return [
+        "## Curves: what is won, and what it costs",
+        f"![{curves_in_words(rows)}](pictures/sanitization_curves.png)",
+        "One model of each attack, one test seed, single runs. TarDis, Frechet change:",
+        markdown(("cure and strength", *kinds), lines),
+    ]
+
+
 def _seconds(rows: list[Row]) -> str:
     seconds = [row["cpu_s"] for row in rows]
-    return f"{statistics.mean(seconds):.0f}, {max(seconds):.0f}"
+    return "-" if not rows else f"{statistics.mean(seconds):.0f}, {max(seconds):.0f}"
