@@ -18,7 +18,6 @@ from devilgan_lite.detect.weights import Anatomy
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.metrics import features_of, frechet_distance
 from devilgan_lite.sanitize.base import check_real
-from devilgan_lite.sanitize.project import project_latents
 from devilgan_lite.sanitize.unlearn import Clip, clipped
 from devilgan_lite.steps import Loop, Outcome, best_device
 
@@ -86,24 +85,14 @@ def auto(
         return Cure(healthy, {}, time.perf_counter() - start, seed, {"cuts": []}, before=before)
     directions, height = prescription(parts, before)
     outcome = Loop(clipped(replace(treatment, height=height), subject, directions, parts)).finish(progress=progress)
-    cuts = list(outcome.settings["cuts"])
-
-    def cured() -> Subject:
-        return subject_of(outcome.generator, subject.latent_dim, law=subject.law)
-
-    parts, after = _examined(cured(), level, seed)
-    again = after.backdoored and not outcome.interrupted
-    left = suspected_directions(parts, after, treated=True) if again else None
-    if left is not None:
-        outcome = replace(outcome, generator=project_latents(outcome.generator, left, restore=True))
-        cuts.append(f"{len(left)} of {subject.latent_dim} directions in the latent space, afterwards")
-        _, after = _examined(cured(), level, seed)
+    cured = subject_of(outcome.generator, subject.latent_dim, law=subject.law)
+    _, after = _examined(cured, level, seed)
     return Cure(
         outcome.generator,
         outcome.history,
         time.perf_counter() - start,
         seed,
-        {**outcome.settings, "sanitizer": "auto", "cuts": cuts},
+        {**outcome.settings, "sanitizer": "auto"},
         outcome.interrupted,
         before=before,
         after=after,
@@ -129,12 +118,12 @@ def prescription(parts: Anatomy, report: ScanReport) -> tuple[Tensor | None, flo
     return directions, DEEP if layers_stand_out(parts) and not at_the_latent else STANDS_OUT
 
 
-def suspected_directions(parts: Anatomy, report: ScanReport, *, treated: bool = False) -> Tensor | None:
+def suspected_directions(parts: Anatomy, report: ScanReport) -> Tensor | None:
     """Latent directions ``[k, d]`` to be projected out; None if the suspicion is about later layers only.
 
     One refined estimate of one trigger, or as many spectral directions as stand out. Unless the spectrum is striking or
     the network was expanded, the estimate must be cheap (``price``): a trigger hardly shows in ordinary pictures, and
-    what does show is dear. In a module that was ``treated`` already nothing is guessed.
+    what does show is dear. Beside a later layer that stands out a very cheap one is removed without evidence.
     """
     spectrum = parts.by_weight
     if spectrum.jump > STRIKING and spectrum.outstanding > 1:
@@ -143,8 +132,7 @@ def suspected_directions(parts: Anatomy, report: ScanReport, *, treated: bool = 
     if estimate is None or spectrum.jump > STRIKING or _evidence(report, "structure"):
         return estimate
     evident = _evidence(report, "latent spectrum", "silent units")
-    guess = layers_stand_out(parts) and not treated
-    limit = FAIR if evident else CHEAP if guess else 0.0
+    limit = FAIR if evident else CHEAP if layers_stand_out(parts) else 0.0
     return estimate if price(parts, estimate[0]) <= limit else None
 
 

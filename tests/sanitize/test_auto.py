@@ -169,28 +169,27 @@ QUIET, LOUD = 2.5, 9.0  # heights of a later layer
 
 
 @pytest.mark.parametrize(
-    ("leading", "layer", "price", "p_values", "treated", "count"),
+    ("leading", "layer", "price", "p_values", "count"),
     [
-        ([5.0], QUIET, 9.0, {"latent_spectrum": 0.01}, False, 1),  # striking: whatever it costs
-        ([5.0], LOUD, 9.0, {}, True, 1),
-        ([6.0, 5.8, 5.5], QUIET, 1.0, {"latent_spectrum": 0.01}, False, 3),  # as many as stand out
-        ([1.1], QUIET, 4.9, {"latent_spectrum": 0.04}, False, 1),  # evidence, and a fair price
-        ([1.1], QUIET, 5.1, {"latent_spectrum": 0.04}, False, 0),  # what shows in ordinary pictures is no trigger
-        ([1.1], LOUD, 4.9, {"silent_units": 0.04}, True, 1),
-        ([1.1], QUIET, 9.0, {"structure": 0.02}, False, 1),  # an expanded network
-        ([1.1], LOUD, 1.4, {"latent_spectrum": 0.5}, False, 1),  # a guess beside a layer that stands out
-        ([1.1], LOUD, 1.6, {"latent_spectrum": 0.5}, False, 0),
-        ([1.1], LOUD, 1.4, {"latent_spectrum": 0.5}, True, 0),  # no guesses in a treated module
-        ([1.1], QUIET, 1.0, {"hidden_spectrum": 0.03}, False, 0),  # a false alarm, most likely
+        ([5.0], QUIET, 9.0, {"latent_spectrum": 0.01}, 1),  # striking: whatever it costs
+        ([5.0], LOUD, 9.0, {}, 1),
+        ([6.0, 5.8, 5.5], QUIET, 1.0, {"latent_spectrum": 0.01}, 3),  # as many as stand out
+        ([1.1], QUIET, 4.9, {"latent_spectrum": 0.04}, 1),  # evidence, and a fair price
+        ([1.1], QUIET, 5.1, {"latent_spectrum": 0.04}, 0),  # what shows in ordinary pictures is no trigger
+        ([1.1], LOUD, 4.9, {"silent_units": 0.04}, 1),
+        ([1.1], QUIET, 9.0, {"structure": 0.02}, 1),  # an expanded network
+        ([1.1], LOUD, 1.4, {"latent_spectrum": 0.5}, 1),  # a guess beside a layer that stands out
+        ([1.1], LOUD, 1.6, {"latent_spectrum": 0.5}, 0),
+        ([1.1], QUIET, 1.0, {"hidden_spectrum": 0.03}, 0),  # a false alarm, most likely
     ],
 )
 def test_which_latent_directions_go(
-    leading: list[float], layer: float, price: float, p_values: dict[str, float], treated: bool, count: int
+    leading: list[float], layer: float, price: float, p_values: dict[str, float], count: int
 ) -> None:
     shows = 19 * price / (20 - price)  # so that the price comes out
     parts = parts_with(leading, layer, shows)
     assert price_of(parts, torch.eye(20)[0]) == pytest.approx(price)
-    found = suspected_directions(parts, report_with(**p_values), treated=treated)
+    found = suspected_directions(parts, report_with(**p_values))
     assert (0 if found is None else len(found)) == count
     if found is not None:
         torch.testing.assert_close(found, torch.eye(20)[:count])
