@@ -50,10 +50,10 @@ def write_tables(rows: list[Row], path: Path) -> str:
         "was made; the change of the Frechet distance on 5,000 pictures. Single run of each model.",
         "The rules of `auto` were made on the tune models. A first version was judged on 49 of the test models "
         "(35 met the whole bar) and then improved, again on tune models; two rules changed because it harmed clean "
-        "test models that the scan had flagged. A second version was judged on 32 of them (24 met it) and lost one "
-        "step, a projection after the second scan, that had cost up to +2.3. So the test models judge it for the "
-        "third time. The fresh clean models and the unseen seed, models of all attacks, were made for the second "
-        "version; of them only the fresh clean ones had been looked at, and nothing was changed since.",
+        "test models that the scan had flagged. A second version was judged on 32 of them (24 met it); it lost one "
+        "step, a projection after the second scan, that had cost up to +2.3, and gained one, tuned on tune models: "
+        "where the repair leaves too much to be desired, it goes on. So the test models judge it for the third time. "
+        "Nobody had looked at the unseen seed, models of all attacks, before, and nothing was changed since.",
     ]
     if auto:
         columns = [summary(*some) for some in by_split(auto, [row for row in clean if row["method"] == "auto"])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from dataclasses import replace
 from functools import lru_cache
@@ -18,8 +19,8 @@ from devilgan_lite.detect import Finding, ScanReport, anatomy, subject_of
 from devilgan_lite.detect.spectrum import Spectrum
 from devilgan_lite.detect.weights import Anatomy
 from devilgan_lite.generators import DCGAN, build
-from devilgan_lite.sanitize import Cure, auto
-from devilgan_lite.sanitize.auto import _scorecard, prescription, suspected_directions
+from devilgan_lite.sanitize import Clip, Cure, auto
+from devilgan_lite.sanitize.auto import _misses, _repaired_more, _scorecard, prescription, suspected_directions
 from devilgan_lite.sanitize.auto import price as price_of
 
 
@@ -98,6 +99,26 @@ def test_the_cure_tells_what_was_done() -> None:
     assert lines[1] == "removed: " + "; ".join(cure.settings["cuts"])
     assert "ordinary_change" in lines[2] and "trigger_change" in lines[2] and "frechet" not in lines[2]
     assert "Tensor" not in repr(cure.scorecard) and "ScanReport" not in repr(cure)
+
+
+def test_where_ordinary_pictures_lost_too_much_the_repair_goes_on() -> None:
+    module = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
+    cut = Clip(height=1.0, iterations=25, device="cpu")  # half of every later layer
+    once = cut(module, progress=False)
+    twice = _repaired_more(once, subject_of(module), None, cut, False)
+    losses = twice.history["distillation_loss"]
+    assert losses[:25] == once.history["distillation_loss"] and len(losses) == 50
+    z = torch.randn(300, 20, generator=torch.Generator().manual_seed(77))
+    assert change(twice.generator, module, z) < 0.8 * change(cut(module, progress=False).generator, module, z)
+    assert twice.settings == once.settings and not twice.interrupted
+    assert _misses(once) == pytest.approx(sum(losses[:25]) / 25) and _misses(replace(once, history={})) == 0.0
+
+
+def test_the_repair_does_not_go_on_where_little_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, _, once = sequential()
+    assert len(once.history["distillation_loss"]) == 20
+    monkeypatch.setattr(importlib.import_module("devilgan_lite.sanitize.auto"), "TOLERATED", -1.0)
+    assert len(auto(module, iterations=20, device="cpu", progress=False).history["distillation_loss"]) == 40
 
 
 def test_the_scorecard_measures_suspect_against_cure() -> None:
