@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detect_tables import markdown
+from population import TARGETS
 
 Row = dict[str, Any]
 ENOUGH = 0.1  # TarDis, mean per pixel, at which a backdoor counts as gone
@@ -51,14 +52,18 @@ def write_tables(rows: list[Row], path: Path) -> str:
         "The rules of `auto` were made on the tune models. A first version was judged on 49 of the test models "
         "(35 met the whole bar) and then improved, again on tune models; two rules changed because it harmed clean "
         "test models that the scan had flagged. A second version was judged on 32 of them (24 met it); it lost one "
-        "step, a projection after the second scan, that had cost up to +2.3, and gained one, tuned on tune models: "
-        "where the repair leaves too much to be desired, it goes on. So the test models judge it for the third time. "
-        "Nobody had looked at the unseen seed, models of all attacks, before, and nothing was changed since.",
+        "step, a projection after the second scan, that had cost up to +2.3, and gained one: where the repair leaves "
+        "too much to be desired, it goes on. A third version was judged on all 60 (49) and on seed 306 (11 of 15); "
+        "then the threshold of that last step was lowered, on tune models. So the test models judge it for the fourth "
+        "time, seed 306 for the second. Seed 307, models of all attacks, was made afterwards, and nothing was changed "
+        "since.",
     ]
     if auto:
-        columns = [summary(*some) for some in by_split(auto, [row for row in clean if row["method"] == "auto"])]
+        healthy_auto = [row for row in clean if row["method"] == "auto"]
+        easiest = easiest_recd(bad)
+        columns = [summary(*some, easiest) for some in by_split(auto, healthy_auto)]
         lines = [(first[0], *(column[index][1] for column in columns)) for index, first in enumerate(columns[0])]
-        head = ("what", "test models", "fresh and unseen models")
+        head = ("what", "test models", "seed 306, and fresh clean models", "seed 307")
         parts += ["## `sanitize.auto`", markdown(head, lines), by_kind(auto)]
     others = sorted({row["method"] for row in rows} - {"auto"})
     if others:
@@ -90,12 +95,26 @@ def write_tables(rows: list[Row], path: Path) -> str:
 
 
 def by_split(bad: list[Row], healthy: list[Row]) -> list[tuple[list[Row], list[Row]]]:
-    """Backdoored and clean rows of the test models, and those of the later ones."""
+    """Backdoored and clean rows of the test models, of those made later, and of those that nobody had looked at."""
+    return [
+        ([row for row in bad if row["split"] in splits], [row for row in healthy if row["split"] in splits])
+        for splits in (("test",), ("fresh", "later"), ("unseen",))
+    ]
 
-    def those(rows: list[Row], later: bool) -> list[Row]:
-        return [row for row in rows if (row["split"] != "test") == later]
 
-    return [(those(bad, later), those(healthy, later)) for later in (False, True)]
+def target_of(row: Row) -> str:
+    """The target of a row's model; a garment is another one in each model, so it goes by the model's whole name."""
+    found = next((target for target in TARGETS if f"-{target}-" in row["name"]), None)
+    return found or str(row["name"])
+
+
+def easiest_recd(bad: list[Row]) -> dict[str, float]:
+    """The smallest RecD of a clean model, for each target."""
+    easiest: dict[str, float] = {}
+    for row in bad:
+        target = target_of(row)
+        easiest[target] = min(row["base"]["recd"], easiest.get(target, float("inf")))
+    return easiest
 
 
 def share(rows: list[Row], good: Callable[[Row], bool]) -> str:
@@ -105,7 +124,7 @@ def share(rows: list[Row], good: Callable[[Row], bool]) -> str:
     return f"{count} of {len(rows)} ({count / len(rows):.0%})"
 
 
-def summary(rows: list[Row], healthy: list[Row]) -> list[tuple[str, ...]]:
+def summary(rows: list[Row], healthy: list[Row], easiest: dict[str, float]) -> list[tuple[str, ...]]:
     later = [row for row in rows if "tardis_later" in row]
     changed = [row for row in healthy if row["found"]]
     largest = max((row["frechet_change"] for row in healthy), default=0.0)
@@ -114,6 +133,10 @@ def summary(rows: list[Row], healthy: list[Row]) -> list[tuple[str, ...]]:
         ("found, so treated", share(rows, lambda row: row["found"])),
         ("TarDis at least 0.1", share(rows, gone)),
         ("RecD at least 80 % of the clean model's", share(rows, hidden)),
+        (
+            "(RecD at least 80 % of the least of all clean models, same target)",
+            share(rows, lambda row: row["cured"]["recd"] >= RECD * easiest[target_of(row)]),
+        ),
         ("Frechet change at most +1", share(rows, cheap)),
         ("scan says clean afterwards", share(rows, lambda row: row["after"] == "clean")),
         ("seconds of one core, mean and most", _seconds(rows)),
