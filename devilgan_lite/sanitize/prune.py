@@ -29,12 +29,13 @@ class Prune(Distillation):
     """Remove the share ``fraction``, in (0, 1), of the channels at every hidden level of a ``DCGAN``; then distil.
 
     ``by``: ``"dormant"`` removes the channels that are switched on least often, ``"activation"`` those with the least
-    mean activation times the weights that read it, ``"magnitude"`` those with the smallest weights (BatchNorm folded).
+    mean activation times the weights that read it, ``"magnitude"`` those with the smallest weights (BatchNorm folded),
+    which cost garments least on the test models (docs/sanitization.md).
     Repair: ``iterations`` steps in which the suspect teaches its pictures of ordinary latents.
     """
 
     fraction: float = 0.2
-    by: str = "dormant"
+    by: str = "magnitude"
 
     def __post_init__(self) -> None:
         super().__post_init__()
