@@ -50,7 +50,7 @@ def fine_tune(suspect: DCGAN, steps: float) -> Outcome:
 CURES: dict[str, tuple[Callable[[DCGAN, float], Outcome], tuple[float, ...]]] = {
     "Prune, share of the channels": (prune, (0.1, 0.2, 0.3, 0.5, 0.7)),
     "Clip, height of the cut": (clip, (6.0, 3.0, 2.0, 1.5, 1.25)),
-    "FineTune, steps": (fine_tune, (100, 300, 600, 1_200)),
+    "FineTune, steps": (fine_tune, (300, 600, 1_200, 2_400)),
 }
 
 
@@ -89,6 +89,7 @@ def draw(rows: list[Row]) -> Picture:
     """TarDis against Frechet change, a panel for each cure and a curve for each attack."""
     fig, panels = axes(9.6, 3.6, columns=len(CURES))
     shown = [row["tardis"][1] for row in rows] + [ENOUGH]
+    changes = [row["frechet_change"] for row in rows] + [-COST, COST]
     for ax, cure in zip(panels, CURES, strict=True):
         for index, kind in enumerate(KINDS):
             some = [row for row in rows if (row["kind"], row["cure"]) == (kind, cure)]
@@ -103,6 +104,7 @@ def draw(rows: list[Row]) -> Picture:
         ax.axvline(COST, color="black", linewidth=0.8, linestyle="--")
         ax.set_xscale("symlog", linthresh=1)
         ax.set_yscale("log")
+        ax.set_xlim(1.6 * min(changes), 1.6 * max(changes))
         ax.set_ylim(min(shown) / 1.5, max(shown) * 1.5)
         strengths = ", ".join(f"{strength:g}" for strength in CURES[cure][1])
         ax.set_title(f"{cure}:\n{strengths}", fontsize=8)
