@@ -25,7 +25,7 @@ from devilgan_lite.steps import Loop, Outcome, best_device
 STANDS_OUT = 3.0  # height above which a later layer has been tampered with: clean networks stay below 2.8
 DEEP = 1.5  # height of the cut where a later layer stands out and the latent space does not explain the suspicion
 TOLERATED = 8e-4  # distillation loss, mean squared per pixel, above which ordinary pictures have lost too much
-FAIR, CHEAP = 5.0, 1.5  # prices up to which an estimate is projected out: with evidence for it, and as a guess
+FAIR, CHEAP = 3.0, 1.5  # prices up to which an estimate is projected out: with evidence for it, and as a guess
 
 
 @dataclass(frozen=True)

@@ -195,9 +195,9 @@ QUIET, LOUD = 2.5, 9.0  # heights of a later layer
         ([5.0], QUIET, 9.0, {"latent_spectrum": 0.01}, 1),  # striking: whatever it costs
         ([5.0], LOUD, 9.0, {}, 1),
         ([6.0, 5.8, 5.5], QUIET, 1.0, {"latent_spectrum": 0.01}, 3),  # as many as stand out
-        ([1.1], QUIET, 4.9, {"latent_spectrum": 0.04}, 1),  # evidence, and a fair price
-        ([1.1], QUIET, 5.1, {"latent_spectrum": 0.04}, 0),  # what shows in ordinary pictures is no trigger
-        ([1.1], LOUD, 4.9, {"silent_units": 0.04}, 1),
+        ([1.1], QUIET, 2.9, {"latent_spectrum": 0.04}, 1),  # evidence, and a fair price
+        ([1.1], QUIET, 3.1, {"latent_spectrum": 0.04}, 0),  # what shows in ordinary pictures is no trigger
+        ([1.1], LOUD, 2.9, {"silent_units": 0.04}, 1),
         ([1.1], QUIET, 9.0, {"structure": 0.02}, 1),  # an expanded network
         ([1.1], LOUD, 1.4, {"latent_spectrum": 0.5}, 1),  # a guess beside a layer that stands out
         ([1.1], LOUD, 1.6, {"latent_spectrum": 0.5}, 0),
