@@ -55,9 +55,9 @@ def write_tables(rows: list[Row], path: Path) -> str:
         "step, a projection after the second scan, that had cost up to +2.3, and gained one: where the repair leaves "
         "too much to be desired, it goes on. A third version was judged on all 60 (49) and on seed 306 (11 of 15); "
         "then the threshold of that last step was lowered, on tune models. So the test models judge it for the fourth "
-        "time, seed 306 for the second. Seed 307, models of all attacks, was made afterwards. Since then one limit has "
-        "changed, the price up to which an estimate with evidence is projected out (from 5 to 3), because of a model of "
-        "notebook 07; no model of this table has an estimate between the two, so no row depends on it.",
+        "time, seed 306 for the second. Seed 307, models of all attacks, was made afterwards. Since then the price up "
+        "to which an estimate with evidence is projected out has changed (from 5 to 3), because of a model of notebook "
+        "07; no model of this table has an estimate between the two, so no row depends on it.",
     ]
     if auto:
         healthy_auto = [row for row in clean if row["method"] == "auto"]
