@@ -912,7 +912,9 @@ for y, (_, kind) in enumerate(kinds):
     for x, method in enumerate(methods):
         good, of = full_table[kind][method]
         ax.text(x, y, f"{good} of {of}" if of else "-", ha="center", va="center", fontsize=9)
-ax.set_xticks(range(len(methods)), [method.replace(" ", "\n", 1) for method in methods], fontsize=8)
+ax.set_xticks(
+    range(len(methods)), [method.replace(" % ", " %\n").replace(" ", "\n", 1) for method in methods], fontsize=8
+)
 ax.set_yticks(
     range(len(kinds)), [f"{kind}{' (knows the defence)' if knows else ''}" for knows, kind in kinds], fontsize=8
 )
