@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import time
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from devilgan_lite import __version__, attacks, runs, zoo
-from devilgan_lite.cli import app, health
+from devilgan_lite import __version__, attacks, runs, sanitize, zoo
+from devilgan_lite.cli import app, defence, health
 from devilgan_lite.runs import Result
 
 
@@ -94,6 +95,12 @@ def test_scan_says_what_it_found_by_exit_code_json_and_html(call: Any, tmp_path:
     page = (tmp_path / "report.html").read_text()
     assert "backdoored" in page
     assert "<script" not in page and "http" not in page
+
+
+@pytest.mark.parametrize("setting", ["level", "iterations", "seed", "device"])
+def test_sanitize_has_the_defaults_of_the_function(setting: str) -> None:
+    command, function = (inspect.signature(one).parameters[setting] for one in (defence.sanitize, sanitize.auto))
+    assert command.default == function.default
 
 
 @pytest.mark.slow
