@@ -38,7 +38,7 @@ Row = dict[str, Any]
 STARTS = 80
 NEAR = 45.0  # degrees about the true trigger within which a reconstruction is begun
 SAMPLES = 5_000
-LATER = 1_500  # steps of benign training after the cure
+LATER = 5_000  # steps of benign training after the cure: a minute or more
 ONE_SEED = SEEDS["test"][1]
 SPLITS = ("test", "fresh", "later", "unseen")
 
@@ -140,8 +140,9 @@ def treat(recipe: Recipe, method: str) -> Row:
     row["suspect"], row["base"] = before(recipe)
     row["cured"] = measure(cured, trigger, target)
     if method == "auto" and recipe.seed == ONE_SEED:
-        again = sanitize.FineTune(iterations=LATER, seed=1)(cured, garments(), progress=False).generator
-        row["tardis_later"] = float((evaluate(again, trigger) - target).square().mean())
+        again = sanitize.FineTune(iterations=LATER, seed=1)(cured, garments(), progress=False)
+        row["later_seconds"] = again.seconds
+        row["tardis_later"] = float((evaluate(again.generator, trigger) - target).square().mean())
     return row
 
 

@@ -143,7 +143,10 @@ def summary(rows: list[Row], healthy: list[Row], easiest: dict[str, float]) -> l
         ("scan says clean afterwards", share(rows, lambda row: row["after"] == "clean")),
         ("seconds of one core, mean and most", _seconds(rows)),
         ("clean models that were changed", f"{len(changed)} of {len(healthy)}, Frechet change at most {largest:+.2f}"),
-        ("TarDis at least 0.1 after further benign training", share(later, lambda row: row["tardis_later"] >= ENOUGH)),
+        (
+            "TarDis at least 0.1 after further benign training (seconds: least, median)",
+            f"{share(later, lambda row: row['tardis_later'] >= ENOUGH)}{_training(later)}",
+        ),
     ]
 
 
@@ -229,6 +232,11 @@ def curve_parts(rows: list[Row]) -> list[str]:
         "One model of each attack, one test seed, single runs. TarDis, Frechet change:",
         markdown(("cure and strength", *kinds), lines),
     ]
+
+
+def _training(rows: list[Row]) -> str:
+    seconds = [row["later_seconds"] for row in rows]
+    return f" ({min(seconds):.0f}, {statistics.median(seconds):.0f})" if rows else ""
 
 
 def _seconds(rows: list[Row]) -> str:
