@@ -57,7 +57,7 @@ def write_tables(rows: list[Row], path: Path) -> str:
         "then the threshold of that last step was lowered, on tune models. So the test models judge it for the fourth "
         "time, seed 306 for the second. Seed 307, models of all attacks, was made afterwards. Since then the price up "
         "to which an estimate with evidence is projected out has changed (from 5 to 3), because of a model of notebook "
-        "07; no model of this table has an estimate between the two, so no row depends on it.",
+        "07; no model of this table has both such evidence and a price between the two, so no row depends on it.",
     ]
     if auto:
         healthy_auto = [row for row in clean if row["method"] == "auto"]
