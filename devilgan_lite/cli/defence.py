@@ -55,7 +55,7 @@ def sanitize(
     model: Annotated[str, typer.Argument(help="A name in the zoo, or a .safetensors file with its card.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("out/sanitized.safetensors"),
     level: Annotated[float, typer.Option(help="Share of clean models that may be treated.")] = 0.05,
-    iterations: Annotated[int, typer.Option(help="Steps of repair.")] = 1_500,
+    iterations: Annotated[int, typer.Option(help="Steps of repair; twice as many if pictures lost much.")] = 1_500,
     seed: Annotated[int, typer.Option(help="Seed of all latents.")] = 0,
     device: Device = "auto",
     as_json: AsJson = False,

@@ -18,8 +18,7 @@ from devilgan_lite.detect.weights import Anatomy
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.metrics import features_of, frechet_distance
 from devilgan_lite.sanitize.base import check_real, distil
-from devilgan_lite.sanitize.project import project_latents
-from devilgan_lite.sanitize.unlearn import Clip, clipped
+from devilgan_lite.sanitize.unlearn import Clip, clipped, teacher_of
 from devilgan_lite.steps import Loop, Outcome, best_device
 
 STANDS_OUT = 3.0  # height above which a later layer has been tampered with: clean networks stay below 2.8
@@ -69,6 +68,7 @@ def auto(
 ) -> Cure:
     """Scan ``module`` (any ``nn.Module`` from latents to pictures), cure a copy of what is found, and scan again.
 
+    Cut layers are repaired in ``iterations`` steps, and in as many again if ordinary pictures still miss too much.
     A module in which the scan finds nothing comes back as an unchanged copy. ``real`` garments only serve to measure.
     A program that decides on the values of its latents cannot be cured through its weights: ``after`` still says so.
     A suspect without hidden activations that switch is a ``ValueError``: there is nothing to cut.
@@ -114,10 +114,7 @@ def _repaired_more(
     outcome: Outcome, subject: Subject, directions: Tensor | None, treatment: Clip, progress: bool
 ) -> Outcome:
     """The outcome after as many lessons again, in which the cut directions may come back as far as they are needed."""
-    teacher = subject
-    if directions is not None:
-        teacher = replace(subject, module=project_latents(subject.module, directions, restore=True))
-    lessons = replace(treatment, seed=treatment.seed + 1)
+    lessons, teacher = replace(treatment, seed=treatment.seed + 1), teacher_of(subject, directions)
     more = Loop(distil(outcome.generator, teacher, lessons, directions=directions, wide=treatment.wide)).finish(
         progress=progress
     )

@@ -73,13 +73,12 @@ def clipped(
     """The loop of ``Clip`` for a subject whose anatomy is known; where no later layer was cut, nothing is repaired."""
     student, watch = copy.deepcopy(subject.module).eval(), Stopwatch()
     cuts = cut_spectra(student, parts.hidden, treatment.height)
-    teacher, described = subject, [str(cut) for cut in cuts]
+    teacher, described = teacher_of(subject, directions), [str(cut) for cut in cuts]
     if directions is not None:
         projection = projector(directions)
         count = round(float(subject.latent_dim - projection.trace()))
         described.insert(0, str(Cut("the latent space", count, subject.latent_dim, projection)))
         student = project_latents(student, directions, restore=True)
-        teacher = replace(subject, module=project_latents(subject.module, directions, restore=True))
     if cuts:
         outcome = yield from distil(
             student,
@@ -92,3 +91,10 @@ def clipped(
     else:
         outcome = Outcome(student.requires_grad_(True), {}, watch(), treatment.seed, treatment.settings())
     return replace(outcome, settings={**outcome.settings, "cuts": described})
+
+
+def teacher_of(subject: Subject, directions: Tensor | None) -> Subject:
+    """The suspect, blind to the suspected ``directions`` ``[k, d]``: what a cut copy is taught by."""
+    if directions is None:
+        return subject
+    return replace(subject, module=project_latents(subject.module, directions, restore=True))
