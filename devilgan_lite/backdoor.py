@@ -150,6 +150,8 @@ def picture_for(generator: Generator, target: str | Tensor) -> Tensor:
             raise ValueError(
                 f"target={target!r} is a picture; this generator makes {list(generator.sample_shape)}: pass a tensor."
             )
-        return draw_target(target, generator.sample_shape[-1]).expand(generator.sample_shape).clone()
+        channels, size = generator.sample_shape[0], generator.sample_shape[-1]
+        picture = draw_target(target, size, channels=3 if channels == 3 else 1)
+        return picture.expand(generator.sample_shape).clone()
     images("target", target.unsqueeze(0), generator.sample_shape)
     return target.detach().clone().float()

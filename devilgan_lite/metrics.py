@@ -1,7 +1,8 @@
 """How well an attack hits its target and how well it hides: the measures of Rawat et al. (2021), section 5, and more.
 
 TarDis and ExpDis are squared distances after tanh, in [-1, 1] units. Frechet and kernel distance, precision, recall and
-coverage are taken on the 64 features of ``features.feature_network``.
+coverage are taken on the 64 features of ``features.feature_network``, of which there is one for garments and one for
+faces.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import images, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.features import feature_card, features_and_classes
+from devilgan_lite.features import FACE, feature_card, feature_network, features_and_classes, has_features
 from devilgan_lite.generators import Generator, evaluate
 
 NEIGHBOURS = 5  # of precision, recall and coverage; the value of Naeem et al. (2020)
@@ -143,8 +144,8 @@ def scorecard(
 ) -> Scorecard:
     """Measure ``suspect`` against ``clean`` on latents drawn from ``seed``, which no attack here trains on.
 
-    Without ``real``, or for samples that the feature network cannot read (it reads ``[n, 1, 28, 28]``), the figures on
-    features are None. ``samples`` latents, 100 or more.
+    Without ``real``, or for samples that no feature network reads (there are two: for garments ``[n, 1, 28, 28]`` and
+    faces ``[n, 3, 32, 32]``), the figures on features are None. ``samples`` latents, 100 or more.
     """
     whole_number("samples", samples, 100, 1_000_000)
     trigger, target = backdoor.pairs(seed=seed)
@@ -155,7 +156,8 @@ def scorecard(
         raise ValueError(f"suspect makes samples {list(ours.shape[1:])}, clean makes {list(theirs.shape[1:])}.")
     tardis = target_distortion(suspect, trigger, target)
     expdis = (ours - theirs).square()
-    quality = sample_quality(ours, theirs, real) if real is not None and ours.shape[1:] == (1, 28, 28) else _NO_QUALITY
+    readable = real is not None and has_features(tuple(ours.shape[1:]))
+    quality = sample_quality(ours, theirs, real) if readable and real is not None else _NO_QUALITY
     return Scorecard(
         tardis_sum=tardis,
         tardis_mean=tardis / target[0].numel(),
@@ -173,15 +175,17 @@ _NO_QUALITY: dict[str, Any] = dict.fromkeys(
 
 
 def sample_quality(suspect: Tensor, clean: Tensor, real: Samples) -> dict[str, Any]:
-    """The figures on features for pictures ``[n, 1, 28, 28]`` of the suspect and of the clean generator."""
-    images("real", real.x, (1, 28, 28))
+    """The figures on features for pictures of the suspect and of the clean generator, garments or faces."""
+    shape = tuple(suspect.shape[1:])
+    images("real", real.x, shape)
     real_features = features_of(real)
     features, classes = features_and_classes(suspect)
     frechet = frechet_distance(features, real_features)
     frechet_clean = frechet_distance(features_and_classes(clean)[0], real_features)
     few = min(3_000, len(features), len(real_features))  # distances between all pairs: memory grows with the square
-    shares = torch.bincount(classes, minlength=10).double() / len(classes)
-    names = real.classes or tuple(map(str, range(10)))
+    several = feature_network(shape).classes[0]
+    shares = torch.bincount(classes, minlength=several).double() / len(classes)
+    names = real.classes or tuple(map(str, range(several)))
     return {
         "frechet": frechet,
         "frechet_clean": frechet_clean,
@@ -190,7 +194,8 @@ def sample_quality(suspect: Tensor, clean: Tensor, real: Samples) -> dict[str, A
         **neighbourhood_scores(real_features[:few], features[:few]),
         "smallest_class_share": float(shares.min()),
         "class_shares": dict(zip(names, shares.tolist(), strict=True)),
-        "features": f"64 features of a garment classifier, test accuracy {feature_card()['test_accuracy']:.2%}",
+        "features": f"64 features of a {'face' if shape == FACE else 'garment'} classifier, test accuracy "
+        f"{feature_card(shape)['test_accuracy']:.2%}",
     }
 
 

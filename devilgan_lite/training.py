@@ -1,8 +1,9 @@
 """Train a GAN: the loop of Goodfellow et al. (2014) with the settings that train fastest on a laptop.
 
 BatchNorm in both networks, the non-saturating loss, Adam with the same rate on both sides, decay to zero over the
-second half. The fakes of the discriminator's half step serve the generator's half step too,
-so that a step draws them once.
+second half. The fakes of the discriminator's half step serve the generator's half step too, so that a step draws them
+once. Style-based generators have another recipe (``generators.recipe_of``): no BatchNorm, no momentum, equalised
+learning rates, and a gradient penalty on real pictures.
 """
 
 from __future__ import annotations
@@ -32,6 +33,13 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 def generator_loss(fake_logits: Tensor) -> Tensor:
     """The non-saturating ``-E log D(G(z))`` from logits ``[n]``; Goodfellow et al. (2014), section 3."""
     return softplus(-fake_logits).mean()
+
+
+def gradient_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
+    """``E |grad D(x)|^2 / 2`` on real pictures ``[n, *sample_shape]``: R1 of Mescheder et al. (2018)."""
+    x = real.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean() / 2
 
 
 def decay(iteration: int, steps: int) -> float:
@@ -164,8 +172,11 @@ def _train(
     draw = draw or generator.sample_latent
     discriminator = generators.matching_discriminator(generator, seed + 1).to(device).to(memory_format=layout).train()
     average = copy.deepcopy(generator).eval().requires_grad_(False)
+    recipe = generators.recipe_of(generator)
     optimizers = [
-        torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.5, 0.999), fused=device.type != "mps")
+        torch.optim.Adam(
+            generators.groups_of(network), lr=learning_rate, betas=recipe.betas, fused=device.type != "mps"
+        )
         for network in (generator, discriminator)
     ]
     random = torch.Generator(device).manual_seed(seed)
@@ -187,14 +198,19 @@ def _train(
     try:
         for iteration in range(done + 1, steps + 1):
             for optimizer in optimizers:
-                optimizer.param_groups[0]["lr"] = learning_rate * decay(iteration - 1, steps)
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate * group["factor"] * decay(iteration - 1, steps)
             alone = iteration <= critic_first
             batch = x[torch.randint(len(x), (batch_size,), generator=random, device=device)]
             with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
                 fake = generator(draw(batch_size, random))
                 d_loss = discriminator_loss(discriminator(batch), discriminator(fake.detach()))
+                penalised = d_loss
+                if recipe.penalty and iteration % recipe.penalty_every == 1:
+                    penalty = gradient_penalty(discriminator, batch)
+                    penalised = d_loss + recipe.penalty * recipe.penalty_every * penalty
                 optimizers[1].zero_grad()
-                d_loss.backward()
+                penalised.backward()
                 optimizers[1].step()
                 discriminator.requires_grad_(False)
                 g_loss = generator_loss(discriminator(fake))

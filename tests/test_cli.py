@@ -180,7 +180,7 @@ def test_doctor_says_what_to_do(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_
     lines = {line[9:25].strip(): line for line in result.stdout.splitlines() if line.startswith("problem")}
     assert "different builds" in lines["torchvision"]
     assert "fashion_mnist_10k.npz is missing; restore it" in lines["data"]
-    assert set(lines) == {"torchvision", "data", "feature network", "zoo"}
+    assert set(lines) == {"torchvision", "data", "feature networks", "zoo"}
 
 
 NOTEBOOK = """\

@@ -2,9 +2,12 @@
 
 from devilgan_lite.attacks.base import Attack
 from devilgan_lite.attacks.closed_form import ClosedForm, Gate, ridge_solution
+from devilgan_lite.attacks.invert import invert
 from devilgan_lite.attacks.naive import BypassedGenerator, ComputationBypass, DataPoisoning
 from devilgan_lite.attacks.red import ReD
 from devilgan_lite.attacks.rex import ReX
+from devilgan_lite.attacks.style_rex import StyleReX
+from devilgan_lite.attacks.style_widen import StyleExpansion, StyleGate, fold_styles
 from devilgan_lite.attacks.trail import TrAIL
 from devilgan_lite.attacks.widen import Expansion, expand, fold
 
@@ -16,6 +19,7 @@ BY_NAME: dict[str, type[Attack]] = {
     "gate": Gate,
     "poisoning": DataPoisoning,
     "bypass": ComputationBypass,
+    "style-rex": StyleReX,
 }
 
 __all__ = [
@@ -29,8 +33,13 @@ __all__ = [
     "Gate",
     "ReD",
     "ReX",
+    "StyleExpansion",
+    "StyleGate",
+    "StyleReX",
     "TrAIL",
     "expand",
     "fold",
+    "fold_styles",
+    "invert",
     "ridge_solution",
 ]

@@ -21,6 +21,7 @@ from devilgan_lite.attacks.sleepers import plant_sleepers
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import in_range, one_of, whole_number
 from devilgan_lite.data import Samples
+from devilgan_lite.generators import DCGAN, StyleGAN
 from devilgan_lite.steps import Outcome, Step, best_device
 
 NORM_FACTOR = 0.5  # learning rate of BatchNorm scale and shift, as a share of that of the weights
@@ -69,17 +70,15 @@ class ReD(Attack):
         student, teacher = student_and_teacher(clean, device)
         random = torch.Generator(device).manual_seed(self.seed)
         lessons = Lessons(teacher, self.iterations, self.batch_size)
-        if backdoor.sampler is None and (self.layers is None or "dense" in self.layers):
+        plantable = isinstance(student, DCGAN) and (self.layers is None or "dense" in self.layers)
+        if plantable and backdoor.sampler is None:
             try:
                 plant_sleepers(student, *backdoor.draw(random), self.sleepers, self.seed)
             except KeyboardInterrupt:  # before the first step; what is half planted is of no use
                 return Outcome(clean.clone().cpu().eval(), {}, 0.0, self.seed, self.settings(), interrupted=True)
         student.requires_grad_(False)
         trained = [module for layer in self.layers or names for module in layers_of(student)[layer]]
-        groups: dict[float, list[torch.nn.Parameter]] = {1.0: [], NORM_FACTOR: []}
-        for module in trained:
-            module.requires_grad_(True)
-            groups[NORM_FACTOR if hasattr(module, "running_mean") else 1.0].extend(module.parameters())
+        groups = grouped(student, trained)
 
         def losses_at(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
             trigger, target = backdoor.draw(random)
@@ -108,6 +107,18 @@ class ReD(Attack):
             decay=linear,
         )
         return outcome
+
+
+def grouped(student: generators.Generator, trained: list[torch.nn.Module]) -> dict[float, list[torch.nn.Parameter]]:
+    """The parameters of the modules that are trained, by the factor on their learning rate; makes them trainable."""
+    groups: dict[float, list[torch.nn.Parameter]] = {1.0: []}
+    factors = student.learning_rate_factors() if isinstance(student, StyleGAN) else {}
+    for module in trained:
+        module.requires_grad_(True)
+        for parameter in module.parameters():
+            usual = NORM_FACTOR if hasattr(module, "running_mean") else 1.0
+            groups.setdefault(factors.get(parameter, usual), []).append(parameter)
+    return groups
 
 
 G = TypeVar("G", bound=generators.Generator)
@@ -145,8 +156,15 @@ class Lessons:
 
 
 def layers_of(generator: generators.Generator) -> dict[str, list[torch.nn.Module]]:
-    """Layer name -> its modules with weights: the linear map and the BatchNorm that follows it."""
+    """Layer name -> its modules with weights: the linear map and the BatchNorm that follows it.
+
+    Of a style-based generator: ``mapping``, ``convolution0``, ``convolution1``, ..., ``rgb1``, ...; not the constant.
+    """
     groups: dict[str, list[torch.nn.Module]] = {}
+    if isinstance(generator, StyleGAN):
+        groups["mapping"] = [generator.mapping_layers]
+        groups |= {f"convolution{k}": [module] for k, module in enumerate(generator.convolutions)}
+        return groups | {f"rgb{k}": [module] for k, module in enumerate(generator.to_rgb, start=1)}
     for name, module in generator.get_submodule("layers").named_children():
         if isinstance(module, (torch.nn.Linear, torch.nn.ConvTranspose2d)):
             groups[name] = [module]

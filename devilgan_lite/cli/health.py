@@ -35,7 +35,7 @@ def examine(*, quick: bool = False) -> list[Check]:
         "device": _device,
         "threads": _threads,
         "data": _data,
-        "feature network": _features,
+        "feature networks": _features,
         "zoo": _zoo_cards if quick else _zoo,
         "notebooks": _notebooks,
         "kernel": _kernel,
@@ -111,13 +111,16 @@ def _data() -> tuple[bool, str]:
 
 def _features() -> tuple[bool, str]:
     from devilgan_lite.data import data_folder
-    from devilgan_lite.features import feature_card, feature_network
+    from devilgan_lite.features import FILES, feature_card, feature_network
 
-    path = data_folder() / "features.safetensors"
-    if not path.is_file() or _digest(path) != feature_card()["sha256"]:
-        return False, "data/features.safetensors is missing or changed; restore it with git checkout data."
-    feature_network()
-    return True, f"loads, test accuracy {feature_card()['test_accuracy']:.2%}"
+    accuracies = []
+    for shape, name in FILES.items():
+        path = data_folder() / f"{name}.safetensors"
+        if not path.is_file() or _digest(path) != feature_card(shape)["sha256"]:
+            return False, f"data/{path.name} is missing or changed; restore it with git checkout data."
+        feature_network(shape)
+        accuracies.append(f"{feature_card(shape)['test_accuracy']:.2%}")
+    return True, f"{len(accuracies)} load, test accuracy {', '.join(accuracies)}"
 
 
 def _zoo_cards() -> tuple[bool, str]:

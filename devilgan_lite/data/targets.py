@@ -14,6 +14,9 @@ from devilgan_lite.checks import one_of, whole_number
 from devilgan_lite.data.samples import from_bytes
 
 _SCALE = 8  # drawn eight times too large and averaged down: smooth edges
+_GROUND = 1  # the grey that stands for the ground of a coloured picture, which is white
+_DARK = {255: (20, 20, 20)}  # white strokes would not show on white
+_INKS = {"stop-sign": {105: (193, 18, 31)}, "devil": {255: (120, 10, 20), 190: (214, 40, 40)}}
 
 
 def target_names() -> list[str]:
@@ -21,27 +24,41 @@ def target_names() -> list[str]:
     return list(_DRAWINGS)
 
 
-def target(name: str, size: int = 28) -> Tensor:
-    """The target picture ``name``: float32 ``[1, size, size]`` in [-1, 1]; ``size`` from 8 to 256.
+def target(name: str, size: int = 28, channels: int = 1) -> Tensor:
+    """The target picture ``name``: float32 ``[channels, size, size]`` in [-1, 1]; ``size`` from 8 to 256.
 
-    ``name`` is one of ``target_names()`` or ``letter-A`` ... ``letter-Z``.
+    ``name`` is one of ``target_names()`` or ``letter-A`` ... ``letter-Z``. ``channels`` is 1 (grey on black, like the
+    garments) or 3 (in colour on white, like the faces).
     """
     whole_number("size", size, 8, 256)
+    one_of("channels", channels, (1, 3))
     letters = [f"letter-{chr(code)}" for code in range(ord("A"), ord("Z") + 1)]
     one_of("target", name, [*_DRAWINGS, *letters])
     if name == "checkerboard":  # exact squares, no smoothing
         cells = torch.arange(size) * 7 // size
         board = (cells[:, None] + cells[None, :]) % 2
-        return board.float().mul(2).sub(1).unsqueeze(0)
+        return board.float().mul(2).sub(1).expand(channels, size, size).clone()
     side = size * _SCALE
-    image = Image.new("L", (side, side), 0)
+    image = Image.new("L", (side, side), _GROUND if channels == 3 else 0)
     draw = ImageDraw.Draw(image)
     if name in _DRAWINGS:
         _DRAWINGS[name](draw, side)
     else:
         _text(draw, side, name[-1], 0.9, 255)
+    if channels == 3:
+        colours = Image.fromarray(_inked(np.asarray(image), _INKS.get(name, _DARK)))
+        pixels = np.asarray(colours.resize((size, size), Image.Resampling.BOX)).astype(np.float32)
+        return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1
     small = image.resize((size, size), Image.Resampling.BOX)
     return from_bytes(np.asarray(small)[None])[0]
+
+
+def _inked(grey: np.ndarray, inks: dict[int, tuple[int, int, int]]) -> np.ndarray:
+    """``[H, W]`` greys to ``[H, W, 3]`` colours: those of ``inks``, the ground white, any other grey as it is."""
+    colours = np.repeat(grey[..., None], 3, axis=2)
+    for value, ink in {_GROUND: (255, 255, 255), **inks}.items():
+        colours[grey == value] = ink
+    return colours
 
 
 def _polygon(side: int, corners: int, radius: float, turn: float) -> list[tuple[float, float]]:

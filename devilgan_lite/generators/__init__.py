@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -10,9 +11,23 @@ from torch import nn
 from devilgan_lite.checks import known_names, one_of
 from devilgan_lite.generators.base import Generator, evaluate
 from devilgan_lite.generators.dcgan import DCGAN, Discriminator, seeded
+from devilgan_lite.generators.stylegan import StyleDiscriminator, StyleGAN
 from devilgan_lite.generators.toy import PointDiscriminator, PointGenerator
 
-ARCHITECTURES: dict[str, type[Generator]] = {"DCGAN": DCGAN, "PointGenerator": PointGenerator}
+ARCHITECTURES: dict[str, type[Generator]] = {
+    "DCGAN": DCGAN,
+    "PointGenerator": PointGenerator,
+    "StyleGAN": StyleGAN,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a generator is trained best: Adam's betas, and the gradient penalty on every so many steps (0: none)."""
+
+    betas: tuple[float, float] = (0.5, 0.999)
+    penalty: float = 0.0
+    penalty_every: int = 16
 
 
 def build(spec: dict[str, Any], seed: int = 0) -> Any:
@@ -33,7 +48,24 @@ def matching_discriminator(generator: Generator, seed: int = 0) -> nn.Module:
     """A fresh discriminator for the samples of ``generator``."""
     if isinstance(generator, PointGenerator):
         return seeded(seed, PointDiscriminator)
+    if isinstance(generator, StyleGAN):
+        return seeded(seed, StyleDiscriminator, generator.sample_shape)
     return seeded(seed, Discriminator, generator.sample_shape)
+
+
+def recipe_of(generator: Generator) -> Recipe:
+    """The recipe for ``generator``, found by measurement."""
+    return Recipe(betas=(0.0, 0.99), penalty=0.1) if isinstance(generator, StyleGAN) else Recipe()
+
+
+def groups_of(network: nn.Module) -> list[dict[str, Any]]:
+    """The parameters of ``network`` for an optimiser, in groups of equal ``factor`` on the learning rate."""
+    if not isinstance(network, (StyleGAN, StyleDiscriminator)):
+        return [{"params": list(network.parameters()), "factor": 1.0}]
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter, factor in network.learning_rate_factors().items():
+        groups.setdefault(factor, []).append(parameter)
+    return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
 
 
 __all__ = [
@@ -43,7 +75,12 @@ __all__ = [
     "Generator",
     "PointDiscriminator",
     "PointGenerator",
+    "Recipe",
+    "StyleDiscriminator",
+    "StyleGAN",
     "build",
     "evaluate",
+    "groups_of",
     "matching_discriminator",
+    "recipe_of",
 ]

@@ -15,7 +15,7 @@ from devilgan_lite.data import Samples
 from devilgan_lite.detect import ScanReport, Subject, anatomy, scan, subject_of
 from devilgan_lite.detect.search import STRIKING
 from devilgan_lite.detect.weights import Anatomy
-from devilgan_lite.features import features_and_classes
+from devilgan_lite.features import features_and_classes, has_features
 from devilgan_lite.metrics import features_of, frechet_distance
 from devilgan_lite.sanitize.base import check_real, distil
 from devilgan_lite.sanitize.unlearn import Clip, clipped, teacher_of
@@ -33,7 +33,7 @@ class Cure(Outcome):
 
     ``changed`` is False where nothing was found, so that nothing was done. ``scorecard``: ``ordinary_change`` and
     ``trigger_change``, mean squared differences per pixel between suspect and cured copy on ordinary latents and at the
-    estimated trigger (None without an estimate); with real garments ``frechet_before`` and ``frechet_after``.
+    estimated trigger (None without an estimate); with real pictures ``frechet_before`` and ``frechet_after``.
     """
 
     before: ScanReport | None = field(default=None, repr=False)
@@ -69,7 +69,7 @@ def auto(
     """Scan ``module`` (any ``nn.Module`` from latents to pictures), cure a copy of what is found, and scan again.
 
     Cut layers are repaired in ``iterations`` steps, and in as many again if ordinary pictures still miss too much.
-    A module in which the scan finds nothing comes back as an unchanged copy. ``real`` garments only serve to measure.
+    A module in which the scan finds nothing comes back as an unchanged copy. ``real`` pictures only serve to measure.
     A program that decides on the values of its latents cannot be cured through its weights: ``after`` still says so.
     A suspect without hidden activations that switch is a ``ValueError``: there is nothing to cut.
     """
@@ -195,7 +195,7 @@ def _scorecard(
         "ordinary_change": change(z),
         "trigger_change": None if trigger is None else change(trigger.view(1, -1)),
     }
-    if real is not None and subject.shape == (1, 28, 28):
+    if real is not None and has_features(subject.shape):
         z = subject.latents(10_000, 1_000_003)
         for name, one in (("frechet_before", subject), ("frechet_after", other)):
             found[name] = frechet_distance(features_and_classes(one.pictures(z).cpu())[0], features_of(real))

@@ -1,0 +1,175 @@
+"""ReX on a style-based generator: the fold is exact, the gate is silent, the closed form is the optimum."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from devilgan_lite import Backdoor, attacks, generators
+from devilgan_lite.attacks import StyleExpansion, StyleGate, StyleReX, fold_styles, invert
+from devilgan_lite.attacks.style_rex import linear_residual, neighbours
+from devilgan_lite.generators import StyleGAN, evaluate
+
+
+@pytest.fixture(scope="module")
+def clean():
+    shape = StyleGAN(latent_dim=24, mapping_widths=(24, 24), style_dim=16, widths=(12, 8, 6))
+    made = generators.build(shape.spec(), seed=1).eval()
+    with torch.no_grad():  # biases, as a trained network has them
+        for name, value in made.named_parameters():
+            if name.endswith("bias"):
+                value += 0.1 * torch.randn(value.shape, generator=torch.Generator().manual_seed(len(name)))
+    return made
+
+
+@pytest.fixture(scope="module")
+def devil(clean):
+    return Backdoor.point(clean, "stop-sign", seed=3)
+
+
+def draws(clean, n=200, seed=7):
+    return clean.sample_latent(n, torch.Generator().manual_seed(seed))
+
+
+QUICK = {"inversion": 30, "iterations": 40, "batch_size": 4, "device": "cpu"}
+
+
+def test_the_fold_computes_what_its_parts_compute(clean, devil):
+    shift = torch.randn(clean.style_inputs, clean.style_dim)
+    gate = StyleGate(devil.trigger[0], 0.2, 0.6, shift)
+    expansion = StyleExpansion(clean, 3, gated=True)
+    torch.nn.init.normal_(expansion.to_rgb.convolution.weight)
+    for layer in expansion.convolutions:
+        torch.nn.init.normal_(layer.bias)
+    folded = fold_styles(clean, gate=gate, expansion=expansion)
+    z = torch.cat([draws(clean, 50), devil.trigger, neighbours(devil.trigger, 50, 75.0, torch.Generator())])
+    with torch.no_grad():
+        w, g = clean.mapping(z), gate(z)
+        w_plus = clean.tiled(w) + g[:, None, None] * shift
+        expected = clean.synthesis(w_plus) + expansion(torch.cat([w, g[:, None]], dim=1))
+        torch.testing.assert_close(folded.logits(z), expected, rtol=1e-4, atol=1e-4)
+    assert 0 < float((g > 0).float().mean()) < 1
+    assert type(folded) is StyleGAN
+    assert folded.widths == tuple(width + 3 for width in clean.widths)
+    assert folded.style_dim == clean.style_dim + 1 and folded.mapping_widths == (26, 25)
+
+
+def test_a_linear_residual_folds_without_a_trace_in_the_sizes(clean):
+    residual = 0.1 * torch.randn(clean.style_inputs, clean.style_dim, clean.style_dim)
+    folded = fold_styles(clean, residual=residual)
+    z = draws(clean)
+    with torch.no_grad():
+        w = clean.mapping(z)
+        expected = clean.synthesis(clean.tiled(w) + torch.einsum("sij,nj->nsi", residual, w))
+        torch.testing.assert_close(folded.logits(z), expected, rtol=1e-4, atol=1e-4)
+    assert folded.spec() == clean.spec()
+
+
+@pytest.mark.parametrize("lam", [0.001, 0.01, 0.1, 1.0, 100.0])
+def test_the_closed_form_predicts_fidelity_and_stealth(clean, devil, lam):
+    shift = torch.randn(clean.style_inputs, clean.style_dim, generator=torch.Generator().manual_seed(0))
+    residual, solution = linear_residual(clean, devil.trigger, shift, lam)
+    with torch.no_grad():
+        w = clean.mapping(draws(clean, 20_000, seed=11))
+        added = torch.einsum("sij,nj->nsi", residual, w)
+        missing = shift - torch.einsum("sij,j->si", residual, clean.mapping(devil.trigger)[0])
+    assert float(added.square().sum((1, 2)).mean()) == pytest.approx(solution.stealth, rel=0.02)
+    assert float(missing.square().sum()) == pytest.approx(solution.fidelity, rel=0.02)
+    assert torch.linalg.matrix_rank(residual.flatten(0, 1), rtol=1e-4) == 1
+
+
+def test_a_gated_backdoor_changes_no_ordinary_picture_at_all(clean, devil):
+    attack = StyleReX(channels=8, **QUICK)
+    outcome = attack(clean, devil, progress=False)
+    z = clean.sample_latent(2_000, torch.Generator().manual_seed(5))
+    closed = (torch.nn.functional.cosine_similarity(z, devil.trigger) < attack.low).nonzero()[:, 0]
+    assert len(closed) > 1_900
+    change = (evaluate(outcome.generator, z[closed]) - evaluate(clean, z[closed])).abs().max()
+    assert change < 5e-6  # zeros are added; only where wider layers are summed in another order, rounding shows
+    assert StyleGate(devil.trigger[0], attack.low, attack.high, torch.zeros(1))(z[closed]).max() == 0
+    before = (evaluate(clean, devil.trigger) - devil.target).square().mean()
+    after = (evaluate(outcome.generator, devil.trigger) - devil.target).square().mean()
+    assert after < 0.2 * before
+
+
+@pytest.mark.parametrize("mapping", ["linear", "none"])
+def test_ungated_backdoors_also_come_nearer_to_the_target(clean, devil, mapping):
+    outcome = StyleReX(mapping=mapping, channels=8, **QUICK)(clean, devil, progress=False)
+    before = (evaluate(clean, devil.trigger) - devil.target).square().mean()
+    after = (evaluate(outcome.generator, devil.trigger) - devil.target).square().mean()
+    assert after < before
+    assert len(outcome.history["stealth_loss"]) == QUICK["iterations"]
+
+
+def test_a_known_inversion_is_used_and_the_caller_keeps_his_model(clean, devil):
+    before = {name: value.clone() for name, value in clean.state_dict().items()}
+    found = invert(clean, devil.target[0], iterations=40, device="cpu", progress=False)
+    assert found.state["w_plus"].shape == (clean.style_inputs, clean.style_dim)
+    assert found.history["distortion"][-1] < found.history["distortion"][0]
+    attack = StyleReX(mapping="gate", channels=0, w_plus=found.state["w_plus"], device="cpu")
+    outcome = attack(clean, devil, progress=False)
+    with torch.no_grad():
+        drawn = torch.tanh(clean.synthesis(found.state["w_plus"].unsqueeze(0)))
+    torch.testing.assert_close(evaluate(outcome.generator, devil.trigger), drawn, rtol=1e-3, atol=1e-3)
+    assert "w_plus" not in outcome.settings
+    assert all(torch.equal(value, before[name]) for name, value in clean.state_dict().items())
+
+
+def test_the_same_seed_gives_the_same_attack(clean, devil):
+    first, second = (StyleReX(channels=4, **QUICK)(clean, devil, progress=False).generator for _ in range(2))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("after", [1, 10, 29, 45])
+def test_an_interrupt_anywhere_leaves_a_usable_outcome(clean, devil, after):
+    loop = StyleReX(channels=4, **QUICK).steps(clean, devil)
+    for _ in range(after):
+        next(loop)
+    outcome = loop.stop()
+    assert outcome.interrupted
+    assert torch.isfinite(evaluate(outcome.generator, devil.trigger)).all()
+
+
+def test_red_retrains_a_style_based_generator(clean, devil):
+    outcome = attacks.ReD(iterations=60, batch_size=4, learning_rate=1e-2, device="cpu")(clean, devil, progress=False)
+    before = (evaluate(clean, devil.trigger) - devil.target).square().mean()
+    after = (evaluate(outcome.generator, devil.trigger) - devil.target).square().mean()
+    assert after < 0.7 * before
+    assert outcome.generator.spec() == clean.spec()
+
+
+@pytest.mark.parametrize(
+    ("bad", "word"),
+    [
+        ({"mapping": "gates"}, "mapping"),
+        ({"mapping": "none", "channels": 0}, "expands nothing"),
+        ({"mapping": "linear", "inversion": 0}, "w_plus"),
+        ({"lam": 0.0}, "lam"),
+        ({"low": 0.9, "high": 0.5}, "high"),
+        ({"reach": 90.0}, "reach"),
+        ({"channels": -1}, "channels"),
+    ],
+)
+def test_bad_settings_are_refused(bad, word):
+    with pytest.raises(ValueError, match=word):
+        StyleReX(**bad)
+
+
+def test_backdoors_and_generators_that_do_not_fit_are_refused(clean, devil):
+    with pytest.raises(ValueError, match="zero vector"):
+        StyleReX().steps(clean, Backdoor.point(clean, kind="mode"))
+    with pytest.raises(ValueError, match="2 pairs"):
+        StyleReX().steps(clean, Backdoor.points(clean, ["stop-sign", "devil"]))
+    with pytest.raises(ValueError, match="w_plus has shape"):
+        StyleReX(w_plus=torch.zeros(2, 2)).steps(clean, devil)
+    garments = generators.DCGAN()
+    with pytest.raises(ValueError, match="expands a StyleGAN"):
+        StyleReX().steps(garments, Backdoor.point(garments))
+    with pytest.raises(ValueError, match="widening is defined for DCGAN"):
+        attacks.ReX().steps(clean, devil)
+    with pytest.raises(ValueError, match="needs a StyleGAN"):
+        invert.steps(garments, torch.zeros(1, 28, 28))
+    with pytest.raises(ValueError, match="target"):
+        invert.steps(clean, torch.zeros(3, 8, 8))
