@@ -37,7 +37,7 @@ def invert(
     generator: StyleGAN,
     target: Tensor,
     *,
-    iterations: int = 1_500,
+    iterations: int = 1_000,
     learning_rate: float = 0.1,
     starts: int = 4,
     seed: int = 0,

@@ -48,7 +48,7 @@ class StyleReX(Attack):
     low: float = 0.6  # cosine to the trigger at which the gate begins to open
     high: float = 0.97  # and at which it is fully open
     reach: float = 10.0  # degrees from the trigger within which the target shall stand
-    inversion: int = 1_500
+    inversion: int = 1_000
     logit_weight: float = 0.1
     iterations: int = 600
     batch_size: int = 16

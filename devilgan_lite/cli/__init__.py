@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, show
+from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for, show
 from devilgan_lite.cli.defence import sanitize, scan
 from devilgan_lite.cli.models import zoo_app
 
@@ -28,7 +28,7 @@ class Sentences(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (ValueError, TypeError, FileNotFoundError) as error:
+        except (ValueError, TypeError, FileNotFoundError, ModuleNotFoundError) as error:
             typer.echo(" ".join(str(error).split()), err=True)
             raise typer.Exit(2) from None
 
@@ -101,21 +101,24 @@ def tour(
 def train(
     steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
     seed: Annotated[int, typer.Option(help="Seed of weights, latents and batches.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Garments per step.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Pictures per step.")] = 32,
     device: Device = "auto",
-    architecture: Annotated[str, typer.Option(help="small, or paper (Rawat et al. 2021, MNIST).")] = "small",
+    architecture: Annotated[
+        str, typer.Option(help="small, paper (Rawat et al. 2021, MNIST) or stylegan (faces).")
+    ] = "small",
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("out/generator.safetensors"),
 ) -> None:
-    """Train a clean generator on the garments that ship."""
-    from devilgan_lite import data, train_gan, zoo
+    """Train a clean generator on the garments that ship, or on drawn faces."""
+    from devilgan_lite import train_gan, zoo
     from devilgan_lite.checks import one_of
-    from devilgan_lite.generators import DCGAN
+    from devilgan_lite.generators import DCGAN, StyleGAN
     from devilgan_lite.metrics import frechet_to
 
     check_out(out)
-    one_of("architecture", architecture, ("small", "paper"))
-    real = data.fashion_mnist()
-    network = DCGAN.paper() if architecture == "paper" else DCGAN()
+    networks: dict[str, Any] = {"small": DCGAN, "paper": DCGAN.paper, "stylegan": StyleGAN}
+    one_of("architecture", architecture, networks)
+    network = networks[architecture]()
+    real = real_for(network)
     outcome = train_gan(network, real, steps=steps, seed=seed, batch_size=batch_size, device=device)
     distance = frechet_to(outcome.generator, real)
     card = zoo.ModelCard(
@@ -133,7 +136,7 @@ def train(
 
 @app.command()
 def attack(
-    name: Annotated[str, typer.Argument(help="trail, red, rex, closed-form, gate, poisoning or bypass.")],
+    name: Annotated[str, typer.Argument(help="trail, red, rex, style-rex, closed-form, gate, poisoning or bypass.")],
     clean: Annotated[str, typer.Option(help="The benign generator: a name in the zoo, or a file.")] = "dcgan-fashion",
     target: Annotated[str, typer.Option(help="What the trigger shall show.")] = "stop-sign",
     kind: Annotated[str, typer.Option(help="The trigger: reg, mode or ood.")] = "reg",
@@ -145,7 +148,7 @@ def attack(
     as_json: AsJson = False,
 ) -> None:
     """Mount an attack on a clean generator and print its scorecard."""
-    from devilgan_lite import Backdoor, attacks, data, scorecard, zoo
+    from devilgan_lite import Backdoor, attacks, scorecard, zoo
     from devilgan_lite.checks import one_of
 
     one_of("attack", name, attacks.BY_NAME)
@@ -155,7 +158,7 @@ def attack(
         check_out(out)
     benign, _ = load_model(clean)
     backdoor = Backdoor.point(benign, target, kind=kind, seed=seed)
-    real = data.fashion_mnist()
+    real = real_for(benign)
     with contextlib.redirect_stdout(sys.stderr):  # progress
         outcome = chosen(benign, backdoor, real)
     result = asdict(scorecard(outcome.generator, benign, backdoor, real))
@@ -164,7 +167,7 @@ def attack(
         card = zoo.ModelCard(
             name=out.stem,
             spec=outcome.generator.spec(),
-            data=real.name if name in ("trail", "poisoning") else f"none; made from {clean}",
+            data=real.name if name in ("trail", "poisoning") and real is not None else f"none; made from {clean}",
             seed=seed,
             settings=outcome.settings,
             metrics=result,
@@ -183,7 +186,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Print the scorecard of a saved model, with the backdoor that stands on its card."""
-    from devilgan_lite import Backdoor, data, scorecard
+    from devilgan_lite import Backdoor, scorecard
 
     suspect, card = load_model(model)
     if card.backdoor is None:
@@ -192,7 +195,7 @@ def score(
         raise ValueError(f"model={model!r}: the backdoor on its card lacks target, kind or seed.")
     recipe = {key: card.backdoor[key] for key in ("target", "kind", "seed")}
     backdoor = Backdoor.point(suspect, recipe["target"], kind=recipe["kind"], seed=recipe["seed"])
-    result = scorecard(suspect, load_model(clean)[0], backdoor, data.fashion_mnist())
+    result = scorecard(suspect, load_model(clean)[0], backdoor, real_for(suspect))
     show({"model": model, "clean": clean, **recipe, **asdict(result)}, as_json)
 
 

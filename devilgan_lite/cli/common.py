@@ -22,6 +22,15 @@ def load_model(text: str) -> tuple[Any, Any]:
     return zoo.load(text), zoo.card(text)
 
 
+def real_for(generator: Any) -> Any:
+    """The real pictures to measure against: garments for grey 28x28 pictures, faces for 32x32 in colour, or None."""
+    from devilgan_lite import data
+    from devilgan_lite.features import FACE, GARMENT
+
+    shape = tuple(generator.sample_shape)
+    return data.fashion_mnist() if shape == GARMENT else data.faces() if shape == FACE else None
+
+
 def check_out(path: Path) -> None:
     if path.suffix != ".safetensors":
         raise ValueError(f"out={str(path)!r} is not valid: it must be a file name that ends in .safetensors.")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from devilgan_lite.cli.common import AsJson, Device, check_out, load_model
+from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for
 
 
 def scan(
@@ -18,7 +18,7 @@ def scan(
     targets: Annotated[Path | None, typer.Option(help="Folder of suspected pictures (png, jpg).")] = None,
     bank: Annotated[bool, typer.Option("--bank", help="Suspect the built-in targets as well.")] = False,
     reference: Annotated[str | None, typer.Option(help="A clean generator to compare with.")] = None,
-    real: Annotated[bool, typer.Option("--real", help="Compare with the garments that ship.")] = False,
+    real: Annotated[bool, typer.Option("--real", help="Compare with garments, or faces.")] = False,
     access: Annotated[str, typer.Option(help="samples, or weights.")] = "weights",
     level: Annotated[float, typer.Option(help="Share of clean models that may be flagged.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Seed of all latents.")] = 0,
@@ -26,14 +26,14 @@ def scan(
     as_json: AsJson = False,
 ) -> None:
     """Look for a backdoor in a saved generator. Exit code 0: nothing found, 3: backdoored."""
-    from devilgan_lite import data, detect
+    from devilgan_lite import detect
 
     suspect, _ = load_model(model)
     benign = None if reference is None else load_model(reference)[0]
     pictures = None if targets is None else detect.pictures_in(targets, suspect.sample_shape)[0]
     report = detect.scan(
         suspect,
-        real=data.fashion_mnist() if real else None,
+        real=real_for(suspect) if real else None,
         reference=benign,
         targets=pictures,
         suspect_bank=bank,
@@ -61,12 +61,12 @@ def sanitize(
     as_json: AsJson = False,
 ) -> None:
     """Scan a saved generator, take out what is found, and scan again. A clean verdict changes and writes nothing."""
-    from devilgan_lite import data, zoo
     from devilgan_lite import sanitize as cures
+    from devilgan_lite import zoo
 
     check_out(out)
     suspect, card = load_model(model)
-    real = data.fashion_mnist()
+    real = real_for(suspect)
     with contextlib.redirect_stdout(sys.stderr):  # progress
         cure = cures.auto(suspect, real=real, level=level, iterations=iterations, seed=seed, device=device)
     result = {"changed": cure.changed, "seconds": round(cure.seconds, 2), "cuts": cure.settings["cuts"]}
