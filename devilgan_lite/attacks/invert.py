@@ -40,13 +40,15 @@ def invert(
     iterations: int = 1_000,
     learning_rate: float = 0.1,
     starts: int = 4,
+    one_style: bool = False,
     seed: int = 0,
     device: str = "auto",
 ) -> Generator[Step, None, Outcome]:
     """Find ``w+`` ``[style_inputs, style_dim]`` that draws ``target`` ``[C, H, W]``; it is ``outcome.state["w_plus"]``.
 
-    Begins at the best ``starts`` of many styles and keeps the better half of them four times. The history has
-    ``distortion``, the mean squared error per element of the best one. The outcome's generator is an unchanged copy.
+    Begins at the best ``starts`` of many styles and halves their number every eighth of the way, down to one. With
+    ``one_style`` all layers share one style, as they do when a latent is drawn. The history has ``distortion``, the
+    mean squared error per element of the best one. The outcome's generator is an unchanged copy.
     """
     training_settings(
         length=("iterations", iterations), batch_size=starts, learning_rate=learning_rate, seed=seed, least_batch=1
@@ -58,6 +60,7 @@ def invert(
         "iterations": iterations,
         "learning_rate": learning_rate,
         "starts": starts,
+        "one_style": one_style,
         "seed": seed,
     }
     return inversion_steps(generator, target, settings, best_device(device))
@@ -69,14 +72,15 @@ def inversion_steps(
     """The loop of ``invert``, for attacks that begin with it; its arguments have been checked."""
     network = generator.clone().to(device).eval().requires_grad_(False)
     goal, iterations = target.to(device).unsqueeze(0), settings["iterations"]
-    w_plus = _first_styles(network, goal, settings["starts"], settings["seed"]).requires_grad_(True)
+    first = _first_styles(network, goal, settings["starts"], settings["seed"])
+    w_plus = (first[:, :1] if settings["one_style"] else first).clone().requires_grad_(True)
     optimizer = torch.optim.Adam([w_plus], lr=settings["learning_rate"], betas=(0.9, 0.99))
     history, watch, interrupted = History(), Stopwatch(), False
     best = w_plus.detach()[0].clone()
     try:
         for iteration in range(1, iterations + 1):
             optimizer.param_groups[0]["lr"] = settings["learning_rate"] * cosine(iteration - 1, iterations)
-            pictures = torch.tanh(network.synthesis(w_plus))
+            pictures = torch.tanh(network.synthesis(w_plus.expand(-1, network.style_inputs, -1)))
             errors = (pictures - goal).detach().square().flatten(1).mean(1)
             best = w_plus.detach()[errors.argmin()].clone()
             history.add({"distortion": errors.min()})
@@ -102,7 +106,7 @@ def inversion_steps(
         settings["seed"],
         settings,
         interrupted,
-        state={"w_plus": best.cpu()},
+        state={"w_plus": best.expand(network.style_inputs, -1).cpu()},
     )
 
 
@@ -112,7 +116,7 @@ def _first_styles(network: StyleGAN, goal: Tensor, starts: int, seed: int, tried
     random = torch.Generator().manual_seed(seed)
     w = network.mapping(network.sample_latent(tried, random))
     errors = torch.cat([picture_errors(network, part, goal) for part in w.split(64)])
-    return network.tiled(w[errors.argsort()[:starts]]).clone()
+    return network.tiled(w[errors.argsort()[:starts]])
 
 
 def picture_errors(network: StyleGAN, w: Tensor, goal: Tensor) -> Tensor:

@@ -95,7 +95,8 @@ class StyleReX(Attack):
         trigger, target = backdoor.trigger.to(device), backdoor.target.to(device)
         w_plus, interrupted = self.w_plus, False
         if w_plus is None and self.mapping != "none" and self.inversion:
-            search = {"iterations": self.inversion, "learning_rate": 0.1, "starts": 4, "seed": self.seed}
+            search = {"learning_rate": 0.1, "starts": 4, "one_style": False}
+            search |= {"iterations": self.inversion, "seed": self.seed}
             found = yield from inversion_steps(base, target[0], search, device)
             w_plus, interrupted = found.state["w_plus"], found.interrupted
         residual, gate = self._mapped(base, trigger, w_plus)

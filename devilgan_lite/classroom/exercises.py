@@ -21,6 +21,7 @@ from devilgan_lite.classroom.exercises_detect import (
     shell_step,
 )
 from devilgan_lite.classroom.exercises_prune import channel_worth, dormant_units, smaller_kernel
+from devilgan_lite.classroom.exercises_style import modulated_kernel, tiled_styles, two_kinks
 from devilgan_lite.classroom.exercises_unlearn import cheapest_cure, forget_direction, unlearning_loss
 from devilgan_lite.classroom.explorer import slerp as right_slerp
 from devilgan_lite.classroom.judge import Learner, NotYet, call, judge, pictures, seeded_random, squared
@@ -235,5 +236,8 @@ EXERCISES: dict[str, Callable[[Learner], str]] = {
         dormant_units,
         channel_worth,
         smaller_kernel,
+        tiled_styles,
+        modulated_kernel,
+        two_kinks,
     )
 }

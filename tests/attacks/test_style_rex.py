@@ -115,6 +115,14 @@ def test_a_known_inversion_is_used_and_the_caller_keeps_his_model(clean, devil):
     assert all(torch.equal(value, before[name]) for name, value in clean.state_dict().items())
 
 
+def test_one_style_for_each_layer_draws_better_than_one_for_all(clean, devil):
+    settings = {"iterations": 80, "device": "cpu", "progress": False}
+    single, many = (invert(clean, devil.target[0], one_style=one, **settings) for one in (True, False))
+    w_plus = single.state["w_plus"]
+    assert torch.equal(w_plus, w_plus[:1].expand_as(w_plus))
+    assert many.history["distortion"][-1] < single.history["distortion"][-1]
+
+
 def test_the_same_seed_gives_the_same_attack(clean, devil):
     first, second = (StyleReX(channels=4, **QUICK)(clean, devil, progress=False).generator for _ in range(2))
     assert all(
