@@ -20,6 +20,7 @@ from devilgan_lite.classroom.plots import (
     to_png,
 )
 from devilgan_lite.classroom.profile import Config, Setting, configure, finish, is_static
+from devilgan_lite.classroom.scanner import ScanView
 from devilgan_lite.classroom.slider import LatentSlider
 from devilgan_lite.classroom.tradeoff import Choice, TradeOff
 from devilgan_lite.classroom.walk import Walk, slerp, static_strip
@@ -36,6 +37,7 @@ __all__ = [
     "Picture",
     "Question",
     "Quiz",
+    "ScanView",
     "Setting",
     "TradeOff",
     "Verdict",
