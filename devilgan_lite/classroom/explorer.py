@@ -118,6 +118,7 @@ class Explorer:
         self.screen, self.shelf = Screen(size=size), Screen(size=max(32, size // 4))
         words = {"left": "start", "right": self.end_name, "top": "another latent", "bottom": "its opposite"}
         self.pad = Pad(
+            size=size,
             label=f"Pad. Right: to {self.end_name}. Up: towards another latent, down: its opposite. Arrow keys move.",
             words=words,
         )

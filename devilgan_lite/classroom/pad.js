@@ -5,6 +5,7 @@ const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 function render({ model, el }) {
   const pad = document.createElement("div");
   pad.className = "devilgan-pad";
+  pad.style.width = pad.style.height = `${model.get("size")}px`;
   pad.tabIndex = 0;
   pad.setAttribute("role", "application");
   pad.setAttribute("aria-roledescription", "two-dimensional slider");

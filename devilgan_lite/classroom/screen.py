@@ -18,7 +18,7 @@ class Pad(anywidget.AnyWidget):
     """A plane: ``x`` in [0, 1] to the right, ``y`` in [-1, 1] upwards; pointer, arrow keys (Shift: five times as far).
 
     While ``animating``, the browser moves ``x`` there and back once every ``period`` seconds since ``started``, a Unix
-    time at which x is 0.
+    time at which x is 0. It is ``size`` pixels wide and high on screen.
     """
 
     _esm = HERE / "pad.js"
@@ -27,6 +27,7 @@ class Pad(anywidget.AnyWidget):
     animating = traitlets.Bool(False).tag(sync=True)
     started = traitlets.Float(0.0).tag(sync=True)
     period = traitlets.Float(8.0, min=1.0, max=60.0).tag(sync=True)
+    size = traitlets.Int(256).tag(sync=True)
     label = traitlets.Unicode("").tag(sync=True)
     words = traitlets.Dict({"left": "", "right": "", "top": "", "bottom": ""}).tag(sync=True)
 
