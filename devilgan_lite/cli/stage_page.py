@@ -1,8 +1,7 @@
-"""What stands on the stage: the explorer of a pair from the zoo, as a live page without code and as a page for print."""
+"""What stands on the stage: the explorer of a pair from the zoo, as a live page without code or for print."""
 
 from __future__ import annotations
 
-import json
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ LEAD = (
 )
 SIZE = 340  # of a picture on screen, in pixels: two and the pad fit side by side on a projector of 1280
 STYLE = """
-body { background: #fff !important; color: #000; font: 20px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1200px; }
+body {
+  background: #fff !important; color: #000; font: 20px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1200px;
+}
 h1 { font-size: 40px; line-height: 1.2; margin: 16px 0 4px; } .lead { font-size: 22px; margin: 0 0 16px; }
 .devilgan-explorer { --jp-widgets-font-size: 20px; --jp-widgets-inline-height: 48px; --jp-widgets-inline-width: 180px; }
 .devilgan-screen figcaption, .devilgan-screen p { font-size: 20px !important; color: #000; }
@@ -52,17 +53,12 @@ def explorer(clean: str, suspect: str) -> Any:
 
 def notebook(pairs: list[tuple[str, str]]) -> str:
     """The notebook behind the live page, as JSON."""
-    source = f"from devilgan_lite.cli.stage_page import page\n\npage({pairs!r})"
-    cell = {
-        "cell_type": "code",
-        "id": "stage",
-        "source": source,
-        "metadata": {},
-        "outputs": [],
-        "execution_count": None,
-    }
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    cell = new_code_cell(f"from devilgan_lite.cli.stage_page import page\n\npage({pairs!r})")
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": [cell]})
+    return nbformat.writes(new_notebook(cells=[cell], metadata={"kernelspec": kernel}))
 
 
 def printable(clean: str, suspect: str, starts: int = 4) -> str:
