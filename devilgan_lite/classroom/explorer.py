@@ -147,11 +147,15 @@ class Explorer:
         return button
 
     def _pad_moved(self, change: Any) -> None:
-        self.slider.value = self.pad.x
+        self.slider.value = self._slider_position()
         self.refresh()
 
+    def _slider_position(self) -> float:
+        """The slider's nearest position; the browser would round any other value and send it back as if moved."""
+        return round(round(self.pad.x / self.slider.step) * self.slider.step, 10)
+
     def _slider_moved(self, change: Any) -> None:
-        if change.new != self.pad.x:  # a person moved it, not the pad
+        if abs(change.new - self._slider_position()) > 1e-6:  # a person moved it, not the pad
             self._halt()
             self.pad.x = change.new
 
