@@ -50,7 +50,8 @@ class Explorer:
         first = next(iter(generators.values()), None)
         if first is None:
             raise ValueError("generators is empty; give at least one name and generator.")
-        drawn = [first.sample_latent(1, self._random).cpu() for _ in range(2)]
+        drawn = [first.sample_latent(1, self._random).cpu() for _ in range(3)]
+        drawn = [z for z in drawn if not torch.equal(z, trigger)]  # an attacker may have drawn it from the same seed
         start, aside = drawn[0] if start is None else start, drawn[1] if aside is None else aside
         self.walk = Walk(generators, start, trigger, aside)
         self._first_start, self.end_name = self.walk.start, end_name
@@ -136,7 +137,7 @@ class Explorer:
         self.pad.observe(self._pad_moved, names=["x", "y"])
         self.pad.observe(self._animation_changed, names="animating")
         self.slider.observe(self._slider_moved, names="value")
-        top = widgets.HBox([self.screen, self.pad], layout=widgets.Layout(flex_flow="row wrap", grid_gap="16px"))
+        top = widgets.HBox([self.screen, self.pad], layout=widgets.Layout(flex_flow="row wrap", grid_gap="8px"))
         self.widget = widgets.VBox([top, self.slider, self.buttons, self.shelf])
         self.widget.add_class("devilgan-explorer")
         self._show_snapshots()

@@ -88,7 +88,8 @@ class LiveTraining(Job):
         self.pause_button.description = "Pause" if playing else "Play"
 
     def _make_parts(self, delay: float) -> None:
-        self.image = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", display="none"))
+        small = widgets.Layout(max_width="100%", align_self="flex-start", display="none")  # until there is a picture
+        self.image = widgets.Image(format="png", layout=small)
         self.progress = widgets.FloatProgress(min=0.0, max=1.0, layout=widgets.Layout(width="18em"))
         self.text = widgets.HTML("starting ...")
         self.pause_button = widgets.Button(description="Pause", tooltip="Hold the training; press again to go on")

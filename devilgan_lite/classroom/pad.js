@@ -3,6 +3,7 @@
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 function render({ model, el }) {
+  el.classList.add("devilgan-pad-frame");
   const pad = document.createElement("div");
   pad.className = "devilgan-pad";
   pad.style.width = pad.style.height = `${model.get("size")}px`;

@@ -44,7 +44,7 @@ class ScanView(Job):
         self.stop_button = widgets.Button(description="Stop", tooltip="End at the next finding")
         self.stop_button.on_click(lambda _: self.stop())
         pictures = widgets.HBox([self.bars_image, self.picture_image], layout=widgets.Layout(flex_flow="row wrap"))
-        self.widget = widgets.VBox([self.stop_button, self.text, pictures])
+        self.widget = widgets.VBox([self.stop_button, pictures, self.text])
 
     def _work(self) -> Any:
         report = self.scan(self._found)

@@ -12,12 +12,13 @@ LEAD = (
     "Two generators that draw alike, until somebody walks up to one secret latent. "
     "Drag the slider or the pad, or use Tab and the arrow keys."
 )
-SIZE = 340  # of a picture on screen, in pixels: two and the pad fit side by side on a projector of 1280
+SIZE = 365  # of a picture on screen, in pixels: two and the pad fit side by side on a projector of 1280
 STYLE = """
 body {
-  background: #fff !important; color: #000; font: 20px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1200px;
+  background: #fff !important; color: #000; font: 20px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1240px;
 }
-h1 { font-size: 40px; line-height: 1.2; margin: 16px 0 4px; } .lead { font-size: 22px; margin: 0 0 16px; }
+h1 { font-size: 40px !important; font-weight: 700 !important; color: #000 !important; margin: 8px 0 4px !important; } 
+.lead { font-size: 22px; margin: 0 0 8px; color: #000; }
 .devilgan-explorer { --jp-widgets-font-size: 20px; --jp-widgets-inline-height: 48px; --jp-widgets-inline-width: 180px; }
 .devilgan-screen figcaption, .devilgan-screen p { font-size: 20px !important; color: #000; }
 .devilgan-screen figcaption { font-weight: 600; } .devilgan-pad, .devilgan-pad span { font-size: 16px; color: #000; }
