@@ -117,9 +117,9 @@ def _data() -> tuple[bool, str]:
     from devilgan_lite.data import data_folder
 
     expected = json.loads((data_folder() / "checksums.json").read_text())
-    for name, digest in expected.items():
+    for name, sha256 in expected.items():
         path = data_folder() / name
-        if not path.is_file() or digest(path) != digest:
+        if not path.is_file() or digest(path) != sha256:
             state = "does not match its SHA-256" if path.is_file() else "is missing"
             return False, f"data/{name} {state}; restore it with git checkout data, or run make data."
     return True, f"{', '.join(expected)}: SHA-256 matches"
