@@ -2,6 +2,7 @@
 PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
+PROMPT := --ServerApp.kernel_websocket_connection_class=devilgan_lite.cli.websocket.PromptConnection
 NEWS := .venv/share/jupyter/lab/settings/overrides.json
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
@@ -43,7 +44,7 @@ format: setup  ## let ruff put the code in order
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 lab: setup  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab $(PROMPT) notebooks
 
 stage: setup  ## the explorer as a page without code, for a projector
 	$(BIN)/devilgan stage

@@ -148,8 +148,8 @@ class Explorer:
         return button
 
     def _pad_moved(self, change: Any) -> None:
+        self.refresh()  # first, so that the drawing begins while the slider follows
         self.slider.value = self._slider_position()
-        self.refresh()
 
     def _slider_position(self) -> float:
         """The slider's nearest position; the browser would round any other value and send it back as if moved."""

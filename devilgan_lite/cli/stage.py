@@ -107,6 +107,7 @@ def _command(notebook: Path, port: int) -> list[str]:
         "Voila.port_retries": 0,
         "Voila.open_browser": False,
         "Voila.log_level": "ERROR",
+        "Voila.kernel_websocket_connection_class": "devilgan_lite.cli.websocket.PromptConnection",
         "VoilaConfiguration.template": "stage",
         "VoilaConfiguration.theme": "light",
         "VoilaConfiguration.preheat_kernel": True,
@@ -119,7 +120,8 @@ def _environment(folder: str) -> dict[str, str]:
     """This process's own with the template's place, less what would tell the page that nobody watches."""
     kept = {name: value for name, value in os.environ.items() if name not in ("DEVILGAN_OUT", "DEVILGAN_PROFILE")}
     places = filter(None, [folder, kept.get("JUPYTER_PATH")])
-    return kept | {"JUPYTER_PATH": os.pathsep.join(places)}
+    quiet = {"JUPYTER_WIDGETS_ECHO": "0"}  # one browser a kernel here: nobody else needs to hear of its moves
+    return kept | quiet | {"JUPYTER_PATH": os.pathsep.join(places)}
 
 
 def _wait_for(address: str, server: subprocess.Popen[Any], log: Path) -> None:

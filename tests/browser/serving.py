@@ -60,6 +60,7 @@ def lab(notebook: Path) -> Iterator[str]:
             "ServerApp.root_dir": notebook.parent,
             "ServerApp.open_browser": False,
             "ServerApp.allow_root": True,
+            "ServerApp.kernel_websocket_connection_class": "devilgan_lite.cli.websocket.PromptConnection",
             "LabApp.expose_app_in_browser": True,
         }
         command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
