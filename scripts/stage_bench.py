@@ -77,7 +77,7 @@ def latency(page: Any, selector: str) -> list[tuple[float, float]]:
     serving.settled(page)
     page.evaluate("window.moves = []")
     for index in range(MOVES):
-        page.keyboard.press("ArrowRight" if index // 40 % 2 == 0 else "ArrowLeft")  # neither comes to the end so
+        page.keyboard.press("ArrowLeft" if index // 25 % 2 else "ArrowRight")  # never up to the end
         page.wait_for_function(f"window.moves.length > {index}", timeout=10_000, polling=5)
     return [tuple(move) for move in page.evaluate("window.moves")]
 
