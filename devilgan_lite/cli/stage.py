@@ -110,7 +110,6 @@ def _command(notebook: Path, port: int) -> list[str]:
         "Voila.kernel_websocket_connection_class": "devilgan_lite.cli.websocket.PromptConnection",
         "VoilaConfiguration.template": "stage",
         "VoilaConfiguration.theme": "light",
-        "VoilaConfiguration.preheat_kernel": True,
     }
     pairs = [*settings.items(), *(("VoilaConfiguration.extension_allowlist", name) for name in EXTENSIONS)]
     return [sys.executable, "-c", LAUNCH, str(notebook), *(f"--{name}={value}" for name, value in pairs)]
