@@ -2,6 +2,7 @@
 PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
+PROMPT := --ServerApp.kernel_websocket_connection_class=devilgan_lite.cli.websocket.PromptConnection
 NEWS := .venv/share/jupyter/lab/settings/overrides.json
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
@@ -11,7 +12,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tour test quick lint format lab notebooks zoo bench population detect-bench sanitize-bench data features clean
+.PHONY: help setup tour test quick lint format lab notebooks zoo bench population detect-bench sanitize-bench stage stage-bench data features clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +44,13 @@ format: setup  ## let ruff put the code in order
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 lab: setup  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab $(PROMPT) notebooks
+
+stage: setup  ## the explorer as a page without code, for a projector
+	$(BIN)/devilgan stage
+
+stage-bench: setup  ## measure explorer, trainer and stage in a real browser
+	$(BIN)/python scripts/stage_bench.py
 
 notebooks: setup  ## rebuild and execute notebooks/*.ipynb from notebooks/src
 	$(BIN)/python scripts/build_notebooks.py

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from devilgan_lite.checks import known_names
+from devilgan_lite.checks import known_names, one_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,24 @@ class Step:
     def values(self) -> dict[str, float]:
         """The losses as Python floats."""
         return {name: float(loss) for name, loss in self.losses.items()}
+
+
+TURNS = ("both", "generator only", "discriminator only")
+
+
+@dataclass
+class Turn:
+    """Who learns in an adversarial training: ``who`` is one of ``TURNS`` and may be changed between two steps.
+
+    The other network keeps its weights and its optimiser's state. (Statistics of BatchNorm go on, since both still
+    draw and judge.)
+    """
+
+    who: str = "both"
+
+    def __setattr__(self, name: str, value: str) -> None:
+        one_of(name, value, TURNS)
+        super().__setattr__(name, value)
 
 
 @dataclass(frozen=True)

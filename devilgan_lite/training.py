@@ -19,7 +19,7 @@ from torch.nn.functional import softplus
 from devilgan_lite import generators
 from devilgan_lite.checks import training_settings
 from devilgan_lite.data import Samples
-from devilgan_lite.steps import History, Outcome, Step, Stopwatch, best_device, long_loop
+from devilgan_lite.steps import History, Outcome, Step, Stopwatch, Turn, best_device, long_loop
 
 ExtraLoss = Callable[[nn.Module], tuple[Tensor, dict[str, Tensor]]]
 Draw = Callable[[int, torch.Generator], Tensor]
@@ -59,11 +59,13 @@ def train_gan(
     seed: int = 0,
     device: str = "auto",
     resume: Outcome | None = None,
+    turn: Turn | None = None,
 ) -> Generator[Step, None, Outcome]:
     """Train a copy of ``generator`` on ``real`` and return an ``Outcome`` whose generator is the running average.
 
     ``ema`` in [0, 1) is the decay of that average (0: the last weights). ``resume`` continues an interrupted outcome
-    with the same settings; others are refused. The caller's generator only gives its shape: weights are drawn from
+    with the same settings; others are refused. ``turn.who`` says who learns in each step (unless given, both); it may
+    be changed between two steps. The caller's generator only gives its shape: weights are drawn from
     ``seed``. Losses in the history: ``generator_loss``, ``discriminator_loss``.
     """
     training_settings(
@@ -84,6 +86,7 @@ def train_gan(
         seed=seed,
         device=device,
         resume=resume,
+        turn=turn,
     )
 
 
@@ -103,6 +106,7 @@ def adversarial_training(
     start: generators.Generator | None = None,
     critic_first: int = 0,
     draw: Draw | None = None,
+    turn: Turn | None = None,
 ) -> Generator[Step, None, Outcome]:
     """Check that the arguments of ``train_gan`` fit each other and start its loop.
 
@@ -148,6 +152,7 @@ def adversarial_training(
         extra,
         critic_first,
         draw,
+        turn or Turn(),
     )
 
 
@@ -165,6 +170,7 @@ def _train(
     extra: ExtraLoss | None,
     critic_first: int,
     draw: Draw | None,
+    turn: Turn,
 ) -> Generator[Step, None, Outcome]:
     cuda = device.type == "cuda"
     layout = torch.channels_last  # a third faster than the default layout on a CPU, and what tensor cores want
@@ -200,7 +206,7 @@ def _train(
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate * group["factor"] * decay(iteration - 1, steps)
-            alone = iteration <= critic_first
+            who = "discriminator only" if iteration <= critic_first else turn.who
             batch = x[torch.randint(len(x), (batch_size,), generator=random, device=device)]
             with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
                 fake = generator(draw(batch_size, random))
@@ -211,7 +217,8 @@ def _train(
                     penalised = d_loss + recipe.penalty * recipe.penalty_every * penalty
                 optimizers[1].zero_grad()
                 penalised.backward()
-                optimizers[1].step()
+                if who != "generator only":
+                    optimizers[1].step()
                 discriminator.requires_grad_(False)
                 g_loss = generator_loss(discriminator(fake))
                 discriminator.requires_grad_(True)
@@ -219,7 +226,7 @@ def _train(
                 if extra is not None:
                     term, recorded = extra(generator)
                     g_loss, losses = g_loss + term, losses | recorded
-            if not alone:
+            if who != "discriminator only":
                 optimizers[0].zero_grad()
                 g_loss.backward()
                 optimizers[0].step()

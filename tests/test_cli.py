@@ -77,7 +77,19 @@ def test_an_option_that_does_not_exist(call: Any) -> None:
 
 def test_version_and_help(call: Any) -> None:
     assert call("--version").stdout.strip() == f"devilgan_lite {__version__}"
-    for words in ([], ["tour"], ["train"], ["attack"], ["score"], ["scan"], ["sanitize"], ["run"], ["zoo"], ["doctor"]):
+    for words in (
+        [],
+        ["tour"],
+        ["train"],
+        ["attack"],
+        ["score"],
+        ["scan"],
+        ["sanitize"],
+        ["run"],
+        ["zoo"],
+        ["doctor"],
+        ["stage"],
+    ):
         assert call(*words, "--help").exit_code == 0
     assert all(name in call("attack", "--help").stdout for name in attacks.BY_NAME)
 

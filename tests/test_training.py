@@ -10,6 +10,7 @@ import torch
 from devilgan_lite import Outcome, data, metrics, train_gan, training
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import DCGAN, Generator, PointGenerator
+from devilgan_lite.steps import TURNS, Turn
 
 SMALL = DCGAN(widths=(8, 4), latent_dim=10)
 RING = data.ring(512)
@@ -143,3 +144,28 @@ def test_a_short_training_comes_nearer_to_the_ring() -> None:
 
     trained = train_gan(PointGenerator(), RING, steps=400, batch_size=64, device="cpu", progress=False).generator
     assert distance(trained) > 0.3 > distance(PointGenerator())
+
+
+@pytest.mark.parametrize("who", TURNS)
+def test_only_those_learn_whose_turn_it_is(who: str) -> None:
+    turn = Turn()
+    loop = train_gan.steps(PointGenerator(), RING, steps=40, ema=0.0, device="cpu", turn=turn)
+    for step in loop:
+        if step.iteration == 20:
+            before = step.snapshot()
+            turn.who = who
+        if step.iteration == 30:
+            after = step.snapshot()
+            break
+    states = loop.stop().state["states"]
+    plain = train_gan(PointGenerator(), RING, steps=40, ema=0.0, device="cpu", progress=False)
+    assert same_weights(before, after) == (who == "discriminator only")
+    steps = [state["state"][0]["step"].item() for state in states[3:]]  # of the two optimisers
+    assert steps == {"both": [30, 30], "generator only": [30, 20], "discriminator only": [20, 30]}[who]
+    again = train_gan(PointGenerator(), RING, steps=40, ema=0.0, device="cpu", progress=False, turn=Turn())
+    assert same_weights(plain.generator, again.generator) and plain.history == again.history
+
+
+def test_a_turn_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="who='all' is unknown; valid: both, generator only, discriminator only"):
+        Turn("all")

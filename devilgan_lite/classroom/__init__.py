@@ -1,7 +1,7 @@
-"""What only notebooks use: settings, pictures, live training, two widgets to play with, and the lesson itself."""
+"""What only notebooks use: settings, pictures, live training, widgets to play with, and the lesson itself."""
 
 from devilgan_lite.classroom.exercises import EXERCISES
-from devilgan_lite.classroom.explorer import LatentSlider, slerp, static_strip
+from devilgan_lite.classroom.explorer import Explorer
 from devilgan_lite.classroom.judge import NotYet
 from devilgan_lite.classroom.lesson import Question, Quiz, Verdict, check, hint, predict, quiz, reveal, solution
 from devilgan_lite.classroom.live import LiveTraining
@@ -20,22 +20,28 @@ from devilgan_lite.classroom.plots import (
     to_png,
 )
 from devilgan_lite.classroom.profile import Config, Setting, configure, finish, is_static
+from devilgan_lite.classroom.scanner import ScanView
+from devilgan_lite.classroom.slider import LatentSlider
 from devilgan_lite.classroom.tradeoff import Choice, TradeOff
+from devilgan_lite.classroom.walk import Walk, slerp, static_strip
 
 __all__ = [
     "EXERCISES",
     "PALETTE",
     "Choice",
     "Config",
+    "Explorer",
     "LatentSlider",
     "LiveTraining",
     "NotYet",
     "Picture",
     "Question",
     "Quiz",
+    "ScanView",
     "Setting",
     "TradeOff",
     "Verdict",
+    "Walk",
     "axes",
     "check",
     "configure",

@@ -23,8 +23,8 @@ from devilgan_lite.classroom.exercises_detect import (
 from devilgan_lite.classroom.exercises_prune import channel_worth, dormant_units, smaller_kernel
 from devilgan_lite.classroom.exercises_style import modulated_kernel, tiled_styles, two_kinks
 from devilgan_lite.classroom.exercises_unlearn import cheapest_cure, forget_direction, unlearning_loss
-from devilgan_lite.classroom.explorer import slerp as right_slerp
 from devilgan_lite.classroom.judge import Learner, NotYet, call, judge, pictures, seeded_random, squared
+from devilgan_lite.classroom.walk import slerp as right_slerp
 
 
 def slerp(learner: Learner) -> str:

@@ -1,163 +1,210 @@
-"""Walk through latent space: a slider from a random latent to the trigger, and the same walk as a strip for print."""
+"""The explorer: a slider and a pad to walk through latent space, a clean generator beside a backdoored one."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import ipywidgets as widgets
 import torch
 from torch import Tensor
 
-from devilgan_lite.checks import latents, whole_number
-from devilgan_lite.classroom.plots import Picture, strip, tile, to_png
+from devilgan_lite.checks import images, whole_number
 from devilgan_lite.classroom.profile import is_static
-from devilgan_lite.generators import Generator, evaluate
+from devilgan_lite.classroom.screen import Pad, Screen
+from devilgan_lite.classroom.slider import position_slider
+from devilgan_lite.classroom.walk import Walk
+from devilgan_lite.classroom.worker import Latest
+from devilgan_lite.generators import Generator
+
+SNAPSHOTS = 6  # the most recent ones that are kept
 
 
-def slerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
-    """Spherical interpolation from ``a`` (t = 0) to ``b`` (t = 1), both ``[n, d]`` or ``[1, d]``.
+class Explorer:
+    """Every generator's picture of the latent that slider and pad point to, ``size`` pixels high on screen.
 
-    The direction turns at constant speed (Shoemake 1985) and the length goes linearly from ``|a|`` to ``|b|``. ``t`` is
-    a number or a tensor ``[n]``. If one vector is zero there is no angle, and the way is a straight line; for opposite
-    vectors every turning plane is as good, and a fixed one is taken.
-
-    >>> slerp(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]]), 0.5).tolist()
-    [[1.4142135381698608, 1.4142135381698608]]
-    """
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"a is {list(a.shape)} and b is {list(b.shape)}; expected two tensors [n, d] with the same d.")
-    start, end = a.double(), b.double()
-    at = torch.as_tensor(t, dtype=torch.float64, device=a.device).reshape(-1, 1)
-    length_a, length_b = start.norm(dim=1, keepdim=True), end.norm(dim=1, keepdim=True)
-    u, v = start / length_a.clamp_min(1e-300), end / length_b.clamp_min(1e-300)
-    cosine = (u * v).sum(dim=1, keepdim=True)
-    across = v - cosine * u  # the part of b's direction that a does not have
-    axis = torch.nn.functional.one_hot(u.abs().argmin(dim=1), u.shape[1]).to(u)  # for opposite vectors
-    sideways = axis - (axis * u).sum(dim=1, keepdim=True) * u
-    sine = across.norm(dim=1, keepdim=True)
-    parallel = sine < 1e-9
-    across = torch.where(parallel, sideways, across)
-    across = across / across.norm(dim=1, keepdim=True).clamp_min(1e-300)
-    angle = at * torch.atan2(torch.where(parallel, 0.0, sine), cosine)
-    turned = (angle.cos() * u + angle.sin() * across) * ((1 - at) * length_a + at * length_b)
-    straight = (1 - at) * start + at * end
-    way = torch.where((length_a == 0) | (length_b == 0), straight, turned)
-    way = torch.where(at == 0, start, torch.where(at == 1, end, way))  # the ends exactly: a trigger is a narrow thing
-    return way.to(a.dtype)
-
-
-class LatentSlider:
-    """A slider from ``start`` (a random latent) to ``end`` (the trigger), every generator's picture side by side.
-
-    ``generators`` maps the name over a picture to its generator; all share ``latent_dim``. ``frames`` is the number of
-    slider positions. The Random button draws another start. ``slider.value = 0.5`` in Python does what a drag does, and
-    the arrow keys move it too. ``end_name`` is what the caption calls the end; ``widget`` is what to display (a
-    notebook shows the object itself).
+    ``generators`` maps the name over a picture to its generator (clean and backdoored); all share ``latent_dim`` and
+    the shape of their pictures. The slider and the pad's x lead from ``start`` (a random latent unless given) to
+    ``trigger`` ``[1, d]``; the pad's y turns towards ``aside``, another random latent, or its opposite. With a
+    ``target`` ``[C, H, W]`` in [-1, 1], each picture's TarDis (mean per pixel) is shown live. Animate walks there and
+    back until it is pressed again. In Python, ``go(t, across)`` does what the mouse does, and ``settle()`` waits until
+    it is drawn; ``latent()`` is what is shown. Bad latents or pictures are a ``ValueError``.
     """
 
     def __init__(
         self,
         generators: Mapping[str, Generator],
-        start: Tensor,
-        end: Tensor,
+        trigger: Tensor,
+        target: Tensor | None = None,
         *,
-        frames: int = 51,
-        scale: int = 6,
+        start: Tensor | None = None,
+        aside: Tensor | None = None,
+        size: int = 256,
+        frames: int = 101,
         seed: int = 0,
         end_name: str = "the trigger",
     ) -> None:
-        whole_number("frames", frames, 2, 1001)
-        if not generators:
-            raise ValueError("generators is empty; give at least one name and generator.")
-        self.generators = dict(generators)
-        self.end, self.end_name, self.scale = end.detach().cpu(), end_name, scale
-        self._check(start)
-        self.start = start.detach().cpu()
-        self._lock = threading.Lock()
-        self._drawn: tuple[float, int] | None = None
-        self._walk = 0  # counts the starts, so that a slow callback never shows an old one
+        whole_number("size", size, 32, 2048)
         self._random = torch.Generator().manual_seed(seed)
-        self.slider = widgets.FloatSlider(
-            value=0.0,
-            min=0.0,
-            max=1.0,
-            step=1 / (frames - 1),
-            description="to trigger",
-            readout_format=".2f",
-            layout=widgets.Layout(width="24em"),
-        )
-        self.random_button = widgets.Button(description="Random start", tooltip="Begin at another random latent")
-        self.image = widgets.Image(format="png")
-        self.text = widgets.HTML()
-        self.slider.observe(lambda _: self.refresh(), names="value")
-        self.random_button.on_click(lambda _: self.randomise())
-        self.widget = widgets.VBox([widgets.HBox([self.slider, self.random_button]), self.image, self.text])
+        first = next(iter(generators.values()), None)
+        if first is None:
+            raise ValueError("generators is empty; give at least one name and generator.")
+        drawn = [first.sample_latent(1, self._random).cpu() for _ in range(3)]
+        drawn = [z for z in drawn if not torch.equal(z, trigger)]  # an attacker may have drawn it from the same seed
+        start, aside = drawn[0] if start is None else start, drawn[1] if aside is None else aside
+        self.walk = Walk(generators, start, trigger, aside)
+        self._first_start, self.end_name = self.walk.start, end_name
+        self.target = None if target is None else self._checked(target)
+        self._check_shapes()
+        self.snapshots: list[Tensor] = []
+        self._worker: Latest[tuple[Tensor, str]] = Latest(self._draw, "explorer")
+        self._make_parts(size, frames)
         self.refresh()
 
-    def _check(self, start: Tensor) -> None:
-        for name, generator in self.generators.items():
-            for what, z in (("start", start), ("end", self.end)):
-                latents(f"{what} (for {name!r})", z, generator.latent_dim)
-                if len(z) != 1:
-                    raise ValueError(f"{what} has {len(z)} rows; expected one latent [1, {generator.latent_dim}].")
+    def go(self, t: float, across: float = 0.0) -> None:
+        """Move slider and pad to ``t`` in [0, 1] of the way and ``across`` in [-1, 1]."""
+        with self.pad.hold_sync():
+            self.pad.x, self.pad.y = float(t), float(across)
 
     def latent(self) -> Tensor:
-        """The latent ``[1, d]`` at the slider's position."""
-        return slerp(self.start, self.end, float(self.slider.value))
+        """The latent ``[1, d]`` at the position of slider and pad."""
+        return self.walk.at(self.pad.x, self.pad.y)
 
     def refresh(self) -> None:
-        """Draw the slider's position, unless it is what is shown (of many quick moves, the latest wins)."""
-        with self._lock:
-            wanted = (float(self.slider.value), self._walk)
-            if wanted == self._drawn:
-                return
-            z = self.latent()
-            x = torch.cat([at_device(generator, z) for generator in self.generators.values()])
-            picture = tile(x, columns=len(x), scale=self.scale, captions=list(self.generators))
-            self.image.value = to_png(picture, compress_level=1)
-            similar = torch.nn.functional.cosine_similarity(z, self.end).item()
-            where = f"cosine to {self.end_name} {similar:.2f}, length {z.norm().item():.1f}"
-            self.text.value = f"t = {wanted[0]:.2f}, {where}"
-            self._drawn = wanted
+        """Draw the position soon, in the worker thread; of many quick moves, the latest wins."""
+        self._worker.put((self.latent(), f"t = {self.pad.x:.2f}, aside {self.pad.y:+.2f}"))
 
-    def randomise(self) -> None:
-        """Another random start, slider back at 0."""
-        with self._lock:
-            first, before = next(iter(self.generators.values())), self.start
-            while torch.equal(self.start, before):  # the first draw of a seed may be the start that was given
-                self.start = first.sample_latent(1, self._random).cpu()
-            self._walk += 1
-        self.slider.value = 0.0
+    def settle(self, timeout: float = 10.0) -> bool:
+        """Wait until the latest position is drawn; False if that takes longer than ``timeout`` seconds."""
+        return self._worker.settle(timeout)
+
+    def random(self) -> None:
+        """Another random start, and back to it."""
+        self.walk.another_start(self._random)
+        self._halt()
+        self.go(0.0)
         self.refresh()
 
+    def snapshot(self) -> None:
+        """Keep what is shown in a row below; the latents are in ``snapshots``, the oldest first."""
+        self.snapshots = [*self.snapshots, self.latent()][-SNAPSHOTS:]
+        self._show_snapshots()
+
+    def reset(self) -> None:
+        """Everything as in the beginning: the start, the position, no snapshots."""
+        self._halt()
+        self.walk.start, self.snapshots = self._first_start, []
+        self.go(0.0)
+        self._show_snapshots()
+        self.refresh()
+
+    def animate(self) -> None:
+        """Walk to the trigger and back from here on; called again, stop. The browser keeps the time."""
+        if self.pad.animating:
+            self._halt()
+            return
+        with self.pad.hold_sync():
+            self.pad.started = time.time() - self.pad.x / 2 * self.pad.period
+            self.pad.animating = True
+
+    def close(self) -> None:
+        """Take the widgets away and end the thread. May be called twice."""
+        self._worker.close()
+        for part in (self.pad, self.screen, self.shelf, self.slider, *self.buttons.children, self.buttons, self.widget):
+            part.unobserve_all()
+            part.close()
+
+    def _make_parts(self, size: int, frames: int) -> None:
+        self.screen, self.shelf = Screen(size=size), Screen(size=max(32, size // 4))
+        words = {"left": "start", "right": self.end_name, "top": "another latent", "bottom": "its opposite"}
+        self.pad = Pad(
+            size=size,
+            label=f"Pad. Right: to {self.end_name}. Up: towards another latent, down: its opposite. Arrow keys move.",
+            words=words,
+        )
+        self.slider = position_slider(frames, "100%")
+        self.slider.description = f"to {self.end_name}"
+        self.slider.style.description_width = "initial"
+        self.random_button = self._button("Random", "Begin at another random latent", self.random)
+        self.snapshot_button = self._button("Snapshot", "Keep this picture in the row below", self.snapshot)
+        self.reset_button = self._button("Reset", "Everything as in the beginning", self.reset)
+        self.animate_button = self._button("Animate", "To the trigger and back; press again to stop", self.animate)
+        self.buttons = widgets.HBox(
+            [self.random_button, self.snapshot_button, self.reset_button, self.animate_button],
+            layout=widgets.Layout(flex_flow="row wrap"),
+        )
+        self.pad.observe(self._pad_moved, names=["x", "y"])
+        self.pad.observe(self._animation_changed, names="animating")
+        self.slider.observe(self._slider_moved, names="value")
+        top = widgets.HBox([self.screen, self.pad], layout=widgets.Layout(flex_flow="row wrap", grid_gap="8px"))
+        self.widget = widgets.VBox([top, self.slider, self.buttons, self.shelf])
+        self.widget.add_class("devilgan-explorer")
+        self._show_snapshots()
+
+    def _button(self, name: str, tooltip: str, press: Any) -> widgets.Button:
+        button = widgets.Button(description=name, tooltip=tooltip)
+        button.on_click(lambda _: press())
+        return button
+
+    def _pad_moved(self, change: Any) -> None:
+        self.refresh()  # first, so that the drawing begins while the slider follows
+        self.slider.value = self._slider_position()
+
+    def _slider_position(self) -> float:
+        """The slider's nearest position; the browser would round any other value and send it back as if moved."""
+        return round(round(self.pad.x / self.slider.step) * self.slider.step, 10)
+
+    def _slider_moved(self, change: Any) -> None:
+        if abs(change.new - self._slider_position()) > 1e-6:  # a person moved it, not the pad
+            self._halt()
+            self.pad.x = change.new
+
+    def _animation_changed(self, change: Any) -> None:
+        self.animate_button.description = "Stop" if change.new else "Animate"
+
+    def _halt(self) -> None:
+        self.pad.animating = False
+
+    def _draw(self, wish: tuple[Tensor, str]) -> None:
+        z, where = wish
+        try:
+            x = self.walk.pictures(z)
+            self.screen.show(x, self._captions(x), self._alts(where), f"{where}, {self.walk.where(z, self.end_name)}")
+        except Exception as error:  # shown, since a thread has nobody to raise it to
+            self.screen.frame = {**self.screen.frame, "note": f"This latent could not be drawn: {error}"}
+
+    def _captions(self, x: Tensor) -> list[str]:
+        if self.target is None:
+            return list(self.walk.generators)
+        distances = (x - self.target).square().flatten(1).mean(1).tolist()
+        return [f"{name}\nTarDis {d:.4f} per pixel" for name, d in zip(self.walk.generators, distances, strict=True)]
+
+    def _alts(self, where: str) -> list[str]:
+        return [f"What {name} draws at {where}" for name in self.walk.generators]
+
+    def _show_snapshots(self) -> None:
+        shots = [torch.cat(list(self.walk.pictures(z)), dim=2) for z in self.snapshots]  # side by side
+        x = torch.stack(shots) if shots else torch.ones(0, 1, 1, 1)
+        names = [f"snapshot {index}" for index in range(1, len(shots) + 1)]
+        self.shelf.show(x, names, [f"{name}: {', '.join(self.walk.generators)}" for name in names])
+
+    def _checked(self, target: Tensor) -> Tensor:
+        pictures = target.detach().cpu().reshape(-1, *target.shape[-3:])
+        images("target", pictures)
+        if len(pictures) != 1:
+            raise ValueError(f"target has {len(pictures)} pictures; expected one [C, H, W].")
+        return pictures
+
+    def _check_shapes(self) -> None:
+        shapes = {name: generator.sample_shape for name, generator in self.walk.generators.items()}
+        if self.target is not None:
+            shapes["target"] = tuple(self.target.shape[1:])
+        if len(set(shapes.values())) > 1 or any(len(shape) != 3 or shape[0] not in (1, 3) for shape in shapes.values()):
+            listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+            raise ValueError(f"the pictures must have one shape [C, H, W] with C = 1 or 3; they have {listed}.")
+
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        if is_static():  # a slider that nobody can move: show the whole walk
-            names = ", ".join(self.generators)
-            alt = f"A walk from a random latent to the trigger in 11 pictures; one row for each of: {names}."
-            return static_strip(self.generators, self.start, self.end, alt)._repr_mimebundle_()
+        if is_static():  # nobody can move anything: show the way to the trigger
+            return self.walk.printed()._repr_mimebundle_()
         return self.widget._repr_mimebundle_(**kwargs)
-
-
-def at_device(generator: Generator, z: Tensor) -> Tensor:
-    """``generator(z)`` in eval mode on the CPU, wherever the generator lives."""
-    return evaluate(generator, z.to(generator.device))
-
-
-def static_strip(
-    generators: Mapping[str, Generator],
-    start: Tensor,
-    end: Tensor,
-    alt: str,
-    *,
-    frames: int = 11,
-    scale: int = 2,
-    captions: Sequence[str] | None = None,
-) -> Picture:
-    """The slider's walk in print: one row per generator, ``frames`` pictures from ``start`` to ``end``."""
-    whole_number("frames", frames, 2, 50)
-    t = torch.linspace(0, 1, frames)
-    z = slerp(start.detach().cpu(), end.detach().cpu(), t)
-    rows = [at_device(generator, z) for generator in generators.values()]
-    return strip(rows, alt, scale=scale, captions=[f"{x:.1f}" for x in t.tolist()] if captions is None else captions)

@@ -1,4 +1,4 @@
-"""Watch a long loop while it runs, pause it, stop it.
+"""Watch a long loop while it runs, pause it, take single steps, slow it down, stop it.
 
 The loop runs in a worker thread, so that a Stop button works in every notebook front end; the worker is also the only
 one that draws. Nothing prints from it and pyplot is not used.
@@ -12,124 +12,139 @@ from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as widgets
-from IPython.display import display
 from PIL import Image
 from torch import nn
 
 from devilgan_lite.checks import in_range
 from devilgan_lite.classroom.plots import Picture, to_png
-from devilgan_lite.classroom.profile import is_static
-from devilgan_lite.steps import Loop, Outcome, Step
+from devilgan_lite.classroom.worker import Job
+from devilgan_lite.steps import TURNS, Loop, Outcome, Step, Turn
 
 Draw = Callable[[nn.Module], "Image.Image | Picture"]
+SHARE = 0.1  # of the time, at most, goes into pictures: slow drawings come less often
+SLOWEST = 2.0  # seconds between two steps in slow motion
 
 
-class LiveTraining:
-    """Runs ``loop`` and shows ``draw(generator so far)`` at most twice a second, with Pause and Stop buttons.
+class LiveTraining(Job):
+    """Runs ``loop`` and shows ``draw(generator so far)`` at most twice a second, with Pause, Step and Stop.
 
-    ``every`` is the time between two pictures in seconds, 0.5 to 60. ``run()`` starts it and returns at once;
-    ``wait()`` blocks until the ``Outcome`` is there. Where nobody can press a button (papermill, tests), or with
-    ``blocking=True``, ``run()`` goes to the end by itself with one printed line per 10 %.
+    ``every`` is the least time between two pictures in seconds, 0.5 to 60; a drawing that takes long comes less often,
+    so that at most a tenth of the time goes into pictures. ``delay`` in [0, 2] is the wait after each step in seconds
+    (slow motion), as its slider says. A ``turn`` that the loop was given as well (``train_gan.steps(..., turn=turn)``)
+    offers the choice who learns. ``run()`` starts it and returns at once; ``wait()`` blocks until the ``Outcome`` is
+    there. Where nobody can press a button (papermill, tests), or with ``blocking=True``, ``run()`` goes to the end by
+    itself with one printed line per 10 %.
     """
 
+    what = "training"
+
     def __init__(
-        self, loop: Loop, draw: Draw | None = None, *, every: float = 0.5, blocking: bool | None = None
+        self,
+        loop: Loop,
+        draw: Draw | None = None,
+        *,
+        every: float = 0.5,
+        blocking: bool | None = None,
+        turn: Turn | None = None,
+        delay: float = 0.0,
     ) -> None:
         in_range("every", every, 0.5, 60.0)
-        self.loop, self.draw, self.every = loop, draw, every
-        self.blocking = is_static() if blocking is None else blocking
-        self.outcome: Outcome | None = None
-        self.error: BaseException | None = None
+        in_range("delay", delay, 0.0, SLOWEST)
+        super().__init__(blocking)
+        self.loop, self.draw, self.every, self.turn = loop, draw, every, turn
         self.iteration = 0
-        self._thread: threading.Thread | None = None
-        self._stop, self._play, self._done = threading.Event(), threading.Event(), threading.Event()
-        self._play.set()
-        self.image = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", display="none"))
-        self.progress = widgets.FloatProgress(min=0.0, max=1.0, layout=widgets.Layout(width="18em"))
-        self.text = widgets.HTML("starting ...")
-        self.pause_button = widgets.Button(description="Pause", tooltip="Hold the training; press again to go on")
-        self.stop_button = widgets.Button(description="Stop", tooltip="End now and keep what was learnt so far")
-        self.pause_button.on_click(lambda _: self.pause() if self._play.is_set() else self.play())
-        self.stop_button.on_click(lambda _: self.stop())
-        buttons = widgets.HBox([self.pause_button, self.stop_button, self.progress])
-        self.widget = widgets.VBox([buttons, self.text, self.image])
+        self._steps_owed = 0  # presses of Step that were not yet served
+        self._wake = threading.Condition()
+        self._playing = True
+        self._make_parts(delay)
 
-    def run(self) -> None:
-        """Start and display (or, blocking, run to the end). A second call is a ``RuntimeError``: a loop runs once."""
-        if self._thread is not None or self._done.is_set():
-            raise RuntimeError("this training was started already; make a new one to train again.")
-        if self.blocking:
-            self.outcome = self.loop.finish()
-            self.iteration = len(next(iter(self.outcome.history.values()), []))
-            self._done.set()
-            return
-        self._thread = threading.Thread(target=self._work, name="live training", daemon=True)
-        self._thread.start()
-        display(self.widget)
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the loop has left; None before its end."""
+        return self.result
 
     def pause(self) -> None:
         """Hold the loop after the current step."""
-        self._play.clear()
-        self.pause_button.description = "Play"
+        self._set(playing=False)
 
     def play(self) -> None:
-        """Go on after ``pause``."""
-        self._play.set()
-        self.pause_button.description = "Pause"
+        """Go on after ``pause`` or ``step``."""
+        self._set(playing=True)
+
+    def step(self) -> None:
+        """Take one step, then hold."""
+        self._set(playing=False, steps=1)
 
     def stop(self) -> None:
         """End after the current step; the outcome has what was learnt so far. Returns at once."""
-        self._stop.set()
-        self._play.set()
+        super().stop()
+        self._set(playing=True)
 
-    def wait(self, timeout: float | None = None) -> Outcome:
-        """Block until the end and return the outcome; an interrupt (the front end's square button) stops the loop.
+    def _set(self, playing: bool, steps: int = 0) -> None:
+        with self._wake:
+            self._playing = playing
+            self._steps_owed = 0 if playing else self._steps_owed + steps
+            self._wake.notify_all()
+        self.pause_button.description = "Pause" if playing else "Play"
 
-        After ``timeout`` seconds, a ``TimeoutError``. An error inside the loop or the drawing is raised here.
-        """
-        if self._thread is None and not self._done.is_set():
-            self.run()
-        try:
-            self._done.wait(timeout)
-        except KeyboardInterrupt:
-            self.stop()
-            self._done.wait(30)
-        if not self._done.is_set():
-            raise TimeoutError(f"the training has not ended after {timeout} s; call stop() or wait longer.")
-        if self.error is not None:
-            raise self.error
-        if self.outcome is None:
-            raise RuntimeError("the training ended without an outcome.")
-        return self.outcome
+    def _make_parts(self, delay: float) -> None:
+        small = widgets.Layout(max_width="100%", align_self="flex-start", display="none")  # until there is a picture
+        self.image = widgets.Image(format="png", layout=small)
+        self.progress = widgets.FloatProgress(min=0.0, max=1.0, layout=widgets.Layout(width="18em"))
+        self.text = widgets.HTML("starting ...")
+        self.pause_button = widgets.Button(description="Pause", tooltip="Hold the training; press again to go on")
+        self.step_button = widgets.Button(description="Step", tooltip="Take one step, then hold")
+        self.stop_button = widgets.Button(description="Stop", tooltip="End now and keep what was learnt so far")
+        self.pause_button.on_click(lambda _: self.pause() if self._playing else self.play())
+        self.step_button.on_click(lambda _: self.step())
+        self.stop_button.on_click(lambda _: self.stop())
+        wide = {"description_width": "initial"}
+        self.delay_slider = widgets.FloatSlider(
+            value=delay, min=0.0, max=SLOWEST, step=0.05, description="slow motion, s a step", style=wide
+        )
+        self.turn_choice = widgets.Dropdown(options=TURNS, description="who learns", style=wide)
+        if self.turn is not None:
+            self.turn_choice.value = self.turn.who
+            self.turn_choice.observe(self._turn_chosen, names="value")
+        buttons = widgets.HBox([self.pause_button, self.step_button, self.stop_button, self.progress])
+        settings = widgets.HBox([self.delay_slider, *([self.turn_choice] if self.turn is not None else [])])
+        self.widget = widgets.VBox([buttons, settings, self.text, self.image])
 
-    @property
-    def running(self) -> bool:
-        """Whether the loop has started and not yet ended (a paused loop is running)."""
-        return self._thread is not None and not self._done.is_set()
+    def _turn_chosen(self, change: Any) -> None:
+        if self.turn is not None:
+            self.turn.who = change.new
 
-    def _work(self) -> None:
+    def _work(self) -> Outcome:
         step: Step | None = None
-        shown = -1e9
-        try:
-            for step in self.loop:
-                self.iteration = step.iteration
-                now = time.perf_counter()
-                if now - shown >= self.every:
-                    self._refresh(step)
-                    shown = time.perf_counter()
-                while not self._play.is_set() and not self._stop.is_set():
-                    self._play.wait(0.1)
-                if self._stop.is_set():
-                    break
-            self.outcome = self.loop.stop()
-            if step is not None:
-                self._refresh(step, ended=True)
-        except BaseException as error:
-            self.error = error
-            self.text.value = f"stopped by an error: {type(error).__name__}; wait() raises it."
-        finally:
-            self.pause_button.disabled = self.stop_button.disabled = True
-            self._done.set()
+        shown, cost = -1e9, 0.0
+        for step in self.loop:
+            self.iteration = step.iteration
+            now = time.perf_counter()
+            if now - shown >= max(self.every, cost / SHARE) or not self._playing:
+                self._refresh(step)
+                shown = time.perf_counter()
+                cost = shown - now
+            self._hold()
+            if self._stop.is_set():
+                break
+        self.result = self.loop.stop()
+        if step is not None:
+            self._refresh(step, ended=True)
+        return self.result
+
+    def _work_blocking(self) -> Outcome:
+        outcome = self.loop.finish()
+        self.iteration = len(next(iter(outcome.history.values()), []))
+        return outcome
+
+    def _hold(self) -> None:
+        """Wait as long as slow motion and Pause want it."""
+        delay = self.delay_slider.value
+        with self._wake:
+            if self._playing and delay and not self._stop.is_set():
+                self._wake.wait(delay)  # Pause, Step and Stop cut it short
+            self._wake.wait_for(lambda: self._playing or self._steps_owed or self._stop.is_set())
+            self._steps_owed = max(0, self._steps_owed - 1)
 
     def _refresh(self, step: Step, ended: bool = False) -> None:
         losses = " &nbsp; ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in step.values().items())
@@ -142,3 +157,10 @@ class LiveTraining:
         drawn = self.draw(generator)
         self.image.value = drawn.png if isinstance(drawn, Picture) else to_png(drawn, compress_level=1)
         self.image.layout.display = None
+
+    def _failed(self, sentence: str) -> None:
+        self.text.value = sentence
+
+    def _ended(self) -> None:
+        for part in (self.pause_button, self.step_button, self.stop_button, self.delay_slider, self.turn_choice):
+            part.disabled = True

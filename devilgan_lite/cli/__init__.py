@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for, show
 from devilgan_lite.cli.defence import sanitize, scan
 from devilgan_lite.cli.models import zoo_app
+from devilgan_lite.cli.stage import stage
 
 
 class Sentences(TyperGroup):
@@ -54,14 +55,16 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main(
+    context: typer.Context,
     threads: Annotated[int, typer.Option(min=1, envvar="DEVILGAN_THREADS", help="CPU threads.")] = 1,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
 ) -> None:
     """Train a clean GAN, plant a backdoor in it in three ways, and measure it."""
-    import torch
-
-    torch.set_num_threads(threads)
     os.environ["DEVILGAN_THREADS"] = str(threads)  # for the notebooks' own process
+    if context.invoked_subcommand != "stage":  # which starts without torch, whose import takes seconds
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 @app.command()
@@ -201,6 +204,7 @@ def score(
 
 app.command()(scan)
 app.command()(sanitize)
+app.command()(stage)
 
 
 @app.command()
@@ -228,10 +232,6 @@ def run(
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Look for what could keep the project from running here."""
-    from devilgan_lite.cli.health import examine
+    from devilgan_lite.cli.health import examine, report
 
-    checks = examine()
-    lines = [f"{'ok     ' if check.ok else 'problem'}  {check.name:16s}{check.message}" for check in checks]
-    typer.echo(json.dumps([asdict(check) for check in checks], indent=2) if as_json else "\n".join(lines))
-    if not all(check.ok for check in checks):
-        raise typer.Exit(1)
+    report(examine(), as_json)

@@ -9,10 +9,13 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
+import typer
+
+Look = Callable[[], tuple[bool, str]]
 LEAST_MEMORY_GB = 1.0
 LEAST_DISK_GB = 0.5
 
@@ -28,7 +31,7 @@ class Check:
 
 def examine(*, quick: bool = False) -> list[Check]:
     """All checks, in the order in which to mend what they find; ``quick`` leaves out the loading of every model."""
-    looks: dict[str, Callable[[], tuple[bool, str]]] = {
+    looks: dict[str, Look] = {
         "python": _python,
         "torch": _torch,
         "torchvision": _torchvision,
@@ -39,9 +42,14 @@ def examine(*, quick: bool = False) -> list[Check]:
         "zoo": _zoo_cards if quick else _zoo,
         "notebooks": _notebooks,
         "kernel": _kernel,
-        "memory": _memory,
+        "memory": memory,
         "disk": _disk,
     }
+    return carry_out(looks)
+
+
+def carry_out(looks: dict[str, Look]) -> list[Check]:
+    """One ``Check`` for each of ``looks``, a name and what returns whether it is well and a sentence."""
     found = []
     for name, look in looks.items():
         try:
@@ -49,6 +57,14 @@ def examine(*, quick: bool = False) -> list[Check]:
         except Exception as error:  # a broken installation fails in its own ways; each is a line, not the end
             found.append(Check(name, False, f"{type(error).__name__}: {' '.join(str(error).split())}"))
     return found
+
+
+def report(checks: list[Check], as_json: bool) -> None:
+    """Print a line for each check (or JSON), and leave with exit code 1 if one of them found a problem."""
+    lines = [f"{'ok     ' if check.ok else 'problem'}  {check.name:16s}{check.message}" for check in checks]
+    typer.echo(json.dumps([asdict(check) for check in checks], indent=2) if as_json else "\n".join(lines))
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
 
 
 def _python() -> tuple[bool, str]:
@@ -93,7 +109,7 @@ def _threads() -> tuple[bool, str]:
     return True, f"{torch.get_num_threads()} of {os.cpu_count()} (--threads or DEVILGAN_THREADS){advice}"
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -101,9 +117,9 @@ def _data() -> tuple[bool, str]:
     from devilgan_lite.data import data_folder
 
     expected = json.loads((data_folder() / "checksums.json").read_text())
-    for name, digest in expected.items():
+    for name, sha256 in expected.items():
         path = data_folder() / name
-        if not path.is_file() or _digest(path) != digest:
+        if not path.is_file() or digest(path) != sha256:
             state = "does not match its SHA-256" if path.is_file() else "is missing"
             return False, f"data/{name} {state}; restore it with git checkout data, or run make data."
     return True, f"{', '.join(expected)}: SHA-256 matches"
@@ -116,7 +132,7 @@ def _features() -> tuple[bool, str]:
     accuracies = []
     for shape, name in FILES.items():
         path = data_folder() / f"{name}.safetensors"
-        if not path.is_file() or _digest(path) != feature_card(shape)["sha256"]:
+        if not path.is_file() or digest(path) != feature_card(shape)["sha256"]:
             return False, f"data/{path.name} is missing or changed; restore it with git checkout data."
         feature_network(shape)
         accuracies.append(f"{feature_card(shape)['test_accuracy']:.2%}")
@@ -162,7 +178,7 @@ def _kernel() -> tuple[bool, str]:
     return True, f"ipykernel {version}, papermill {metadata.version('papermill')}"
 
 
-def _memory() -> tuple[bool, str]:
+def memory() -> tuple[bool, str]:
     table = Path("/proc/meminfo")
     if not table.is_file():
         return True, "this system does not say how much is free; 1 GB is enough"

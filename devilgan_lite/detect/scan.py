@@ -42,13 +42,15 @@ def scan(
     seed: int = 0,
     device: str = "cpu",
     measured: Anatomy | None = None,
+    on_finding: Callable[[Finding], object] | None = None,
 ) -> ScanReport:
     """Scan any ``nn.Module`` from latents ``[n, latent_dim]`` to pictures ``[n, C, H, W]`` in [-1, 1] or [0, 1].
 
     ``real`` pictures, a clean ``reference`` and suspected ``targets`` ``[k, C, H, W]`` add the detectors that need
     them; ``suspect_bank`` tries the built-in bank of targets; ``access="samples"`` leaves the weights alone. ``level``
     in (0, 0.5] is the share of clean models that may be called backdoored. ``measured`` is the module's ``anatomy``,
-    for callers who have it already. A module that is no generator is a ``ValueError``; a detector that cannot run is a
+    for callers who have it already. ``on_finding`` is called with each finding as it comes; what it raises ends the
+    scan. A module that is no generator is a ``ValueError``; a detector that cannot run is a
     finding that says why.
     """
     start = time.perf_counter()
@@ -60,12 +62,18 @@ def scan(
     other = None if reference is None else subject_of(reference, subject.latent_dim, law=law, device=device)
     findings: list[Finding] = []
 
+    def note(*found: Finding) -> None:
+        for finding in found:
+            findings.append(finding)
+            if on_finding is not None:
+                on_finding(finding)
+
     def attempt(detector: str, tier: str, work: Callable[[], Any]) -> Any:
         try:
             return work()
         except Exception as error:  # a stranger's module may fail in any way; the other detectors still run
             message = f"could not run: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-            findings.append(Finding(detector, tier, message, ran=False))
+            note(Finding(detector, tier, message, ran=False))
             return None
 
     suspicious: Tensor | None = None
@@ -73,11 +81,11 @@ def scan(
     if access == "weights":
         structure = attempt("structure", "T2", lambda: inspect_structure(subject))
         if structure is not None:
-            findings.append(calibrated(structure))
+            note(calibrated(structure))
         parts = attempt("latent spectrum", "T2", lambda: measured or anatomy(subject, seed=seed))
         if parts is not None:
             spectra = attempt("latent spectrum", "T2", lambda: inspect_spectra(subject, parts))
-            findings.extend(calibrated(finding) for finding in spectra or ())
+            note(*map(calibrated, spectra or ()))
             suspicious = candidate_directions(parts)
             awake = attempt(
                 "silent units",
@@ -85,14 +93,14 @@ def scan(
                 lambda: inspect_activations(subject, units=parts.units, directions=suspicious, seed=seed),
             )
             if awake is not None:
-                findings.append(calibrated(awake))
+                note(calibrated(awake))
             found = attempt("search", "T2", lambda: locate_trigger(subject, parts, findings))
             if found is not None:
-                findings.append(found[0])
+                note(found[0])
                 trigger, picture = found[1], found[2][LENGTHS.index(1.0)]
     sampled = attempt("sampling", "T0", lambda: sample_outputs(subject, samples=samples, seed=seed))
     if sampled is not None:
-        findings.append(sampled)
+        note(sampled)
     if targets is not None or suspect_bank:
         starts = suspicious if trigger is None or suspicious is None else starting_points(trigger, suspicious)
         tried = attempt(
@@ -101,18 +109,18 @@ def scan(
             lambda: inspect_targets(subject, targets, start_from=starts, reference=other, seed=seed),
         )
         if tried is not None:
-            findings.append(calibrated(tried))
+            note(calibrated(tried))
     if other is not None:
         compared = attempt("reference", "T3", lambda: compare(subject, other, seed=seed))
         if compared is not None:
-            findings.append(compared)
+            note(compared)
     if real is not None:
         against = attempt("real data", "T4", lambda: sample_outputs(subject, samples=samples, real=real, seed=seed))
         if against is not None:
-            findings.append(against)
+            note(against)
     if all(finding.p_value is None for finding in findings):
         message = "no finding here has a p-value, so there is no verdict but the default, clean: read the findings"
-        findings.append(Finding("calibration", "T0", message, ran=False))
+        note(Finding("calibration", "T0", message, ran=False))
     p = combined_p_value(findings)
     kept = p <= level
     return ScanReport(

@@ -1,82 +1,183 @@
-"""The latent slider and its interpolation."""
+"""The explorer: slider, pad and buttons, drawn by a worker; without a browser."""
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import pytest
 import torch
 
 from devilgan_lite import generators
-from devilgan_lite.classroom import LatentSlider, slerp, static_strip
+from devilgan_lite.classroom import Explorer, explorer
 
 
 @pytest.fixture
-def walk():
-    made = generators.DCGAN(latent_dim=8, widths=(4, 4))
+def pair():
+    made = generators.build(generators.DCGAN(latent_dim=8, widths=(4, 4)).spec(), 0).eval()
+    evil = generators.build(made.spec(), 1).eval()
+    for weight in [*made.parameters(), *evil.parameters()]:
+        weight.data.mul_(10)  # else every picture is grey
     random = torch.Generator().manual_seed(0)
-    return {"clean": made, "evil": made.clone()}, made.sample_latent(1, random), made.sample_latent(1, random)
+    return {"clean": made, "evil": evil}, made.sample_latent(1, random)
 
 
-def test_slerp_has_exact_ends_linear_length_and_constant_speed():
-    a, b = torch.randn(1, 50), 3 * torch.randn(1, 50)
-    way = slerp(a, b, torch.linspace(0, 1, 11))
-    assert torch.equal(way[:1], a) and torch.equal(way[-1:], b)
-    lengths = torch.linspace(0, 1, 11) * (b.norm() - a.norm()) + a.norm()
-    torch.testing.assert_close(way.norm(dim=1), lengths)
-    turns = torch.nn.functional.cosine_similarity(way[1:], way[:-1]).acos()
-    torch.testing.assert_close(turns, turns.mean().expand(10), rtol=1e-3, atol=1e-3)
+def shown(explorer: Explorer) -> bytes:
+    assert explorer.settle()
+    return explorer.screen.frame["pixels"]
 
 
-@pytest.mark.parametrize("scale", [0.0, 1.0, 2.0, -1.0, -3.0, 1 + 1e-7])
-def test_slerp_is_finite_for_zero_equal_and_opposite_vectors(scale):
-    a = torch.tensor([[3.0, 4.0, 0.0]])
-    for t in (0.0, 0.25, 0.5, 1.0):
-        way = slerp(a, scale * a, t)
-        assert torch.isfinite(way).all()
-        assert way.norm().item() == pytest.approx(5 * ((1 - t) + t * abs(scale)), rel=1e-5)
-
-
-def test_slerp_refuses_other_shapes():
-    with pytest.raises(ValueError, match="same d"):
-        slerp(torch.zeros(1, 3), torch.zeros(1, 4), 0.5)
-
-
-def test_moving_the_slider_draws(walk):
-    explorer = LatentSlider(*walk, frames=11)
-    first = explorer.image.value
+def test_slider_and_pad_are_one_position(pair):
+    explorer = Explorer(*pair)
+    first = shown(explorer)
     explorer.slider.value = 1.0
-    assert explorer.image.value != first and "cosine to the trigger 1.00" in explorer.text.value
-    assert torch.equal(explorer.latent(), walk[2])
-    explorer.slider.value = 0.0
-    assert explorer.image.value == first
+    assert explorer.pad.x == 1.0 and torch.equal(explorer.latent(), pair[1])
+    assert shown(explorer) != first and "cosine to the trigger 1.00" in explorer.screen.frame["note"]
+    explorer.pad.x = 0.613  # between two positions of the slider
+    assert explorer.slider.value == 0.61 and explorer.pad.x == 0.613
+    explorer.go(0.0)
+    assert explorer.slider.value == 0.0 and shown(explorer) == first
+    explorer.close()
+
+
+def test_pad_leads_aside_and_to_the_opposite(pair):
+    aside = torch.ones(1, 8)
+    explorer = Explorer(*pair, aside=aside)
+    explorer.go(0.3, 1.0)
+    assert torch.allclose(explorer.latent(), aside)
+    explorer.go(0.9, -1.0)
+    assert torch.allclose(explorer.latent(), -aside)
+    with pytest.raises(Exception, match="1.0"):
+        explorer.pad.y = 1.5
+    explorer.close()
+
+
+def test_pixels_are_those_of_the_generators_and_tardis_is_theirs(pair):
+    made, trigger = pair
+    with torch.no_grad():
+        expected = torch.cat([generator(trigger) for generator in made.values()])
+    explorer = Explorer(made, trigger, expected[0])
+    explorer.go(1.0)
+    pixels = torch.frombuffer(bytearray(shown(explorer)), dtype=torch.uint8).reshape(2, 28, 28, 4)
+    assert (pixels[..., 3] == 255).all() and torch.equal(pixels[..., 0], pixels[..., 2])
+    assert ((pixels[..., 0].float() / 127.5 - 1 - expected[:, 0]).abs() < 0.005).all()
+    distance = (expected[1] - expected[0]).square().mean()
+    assert explorer.screen.frame["captions"] == [
+        "clean\nTarDis 0.0000 per pixel",
+        f"evil\nTarDis {distance:.4f} per pixel",
+    ]
+    explorer.close()
+
+
+def test_buttons(pair):
+    explorer = Explorer(*pair)
+    first, start = shown(explorer), explorer.walk.start
+    explorer.go(0.5)
     explorer.random_button.click()
-    assert explorer.image.value != first and explorer.slider.value == 0.0
+    assert explorer.pad.x == 0.0 and not torch.equal(explorer.walk.start, start) and shown(explorer) != first
+    for _ in range(8):
+        explorer.snapshot_button.click()
+    assert len(explorer.snapshots) == 6 and torch.equal(explorer.snapshots[-1], explorer.latent())
+    assert explorer.shelf.frame["captions"][-1] == "snapshot 6" and explorer.shelf.frame["width"] == 2 * 28
+    explorer.reset_button.click()
+    assert shown(explorer) == first and explorer.snapshots == [] and explorer.shelf.frame["captions"] == []
+    explorer.close()
 
 
-def test_callbacks_from_threads_leave_the_latest_picture(walk):
-    explorer = LatentSlider(*walk, frames=101)
-    explorer.slider.value = 0.5
-    middle = explorer.image.value
-    workers = [threading.Thread(target=setattr, args=(explorer.slider, "value", k / 10)) for k in range(11)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    explorer.slider.value = 0.5
-    assert explorer.image.value == middle
+def test_animate_stops_when_pressed_again_or_when_the_slider_is_moved(pair):
+    explorer = Explorer(*pair)
+    explorer.animate_button.click()
+    assert explorer.pad.animating and explorer.animate_button.description == "Stop"
+    explorer.pad.x = 0.25  # what the browser does
+    assert explorer.pad.animating
+    explorer.animate_button.click()
+    assert not explorer.pad.animating and explorer.animate_button.description == "Animate"
+    explorer.animate()
+    explorer.slider.value = 0.8
+    assert not explorer.pad.animating and explorer.pad.x == 0.8
+    explorer.close()
 
 
-def test_the_strip_has_a_row_per_generator(walk):
-    picture = static_strip(*walk, "A garment turns into a sign", frames=5)
-    assert picture.png and picture.alt == "A garment turns into a sign"
+def test_of_many_quick_moves_the_latest_is_shown(pair):
+    explorer = Explorer(*pair)
+    explorer.go(0.7)
+    wanted = shown(explorer)
+    movers = [threading.Thread(target=explorer.go, args=(k / 20,)) for k in range(20)]
+    for mover in movers:
+        mover.start()
+    for mover in movers:
+        mover.join()
+    explorer.go(0.1)
+    explorer.go(0.7)
+    assert shown(explorer) == wanted
+    explorer.close()
 
 
-def test_wrong_latents_are_refused(walk):
-    made, start, end = walk
+def test_two_explorers_of_one_generator_do_not_disturb_each_other(pair):
+    one, two = Explorer(*pair), Explorer(*pair)
+    one.go(1.0)
+    first = shown(one)
+    for k in range(20):
+        one.go(k / 20)
+        two.go(1 - k / 20)
+    one.go(1.0)
+    two.go(1.0)
+    assert shown(one) == shown(two) == first
+    one.close()
+    two.go(0.0)
+    assert shown(two) != first
+    two.close()
+
+
+def test_a_closed_explorer_leaves_no_thread_and_nothing_in_memory(pair):
+    explorer = Explorer(*pair)
+    explorer.animate()
+    worker = explorer._worker
+    explorer.close()
+    explorer.go(0.5)  # a message that was still under way
+    assert worker.settle()
+    for _ in range(100):
+        if not worker.alive:
+            break
+        threading.Event().wait(0.02)
+    assert not worker.alive
+    gone = weakref.ref(explorer)
+    explorer.close()
+    del explorer, worker
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_latent_that_cannot_be_drawn_is_a_sentence(pair):
+    explorer = Explorer(*pair)
+    shown(explorer)
+    explorer.walk.generators["evil"].layers = None
+    explorer.go(0.5)
+    shown(explorer)
+    assert "could not be drawn" in explorer.screen.frame["note"]
+    explorer.close()
+
+
+def test_where_nobody_can_press_it_is_a_strip(pair):
+    data, metadata = Explorer(*pair)._repr_mimebundle_()
+    assert "image/png" in data and "11 pictures" in metadata["image/png"]["alt"]
+
+
+def test_in_a_notebook_it_is_a_widget(pair, monkeypatch):
+    monkeypatch.setattr(explorer, "is_static", lambda: False)
+    assert "application/vnd.jupyter.widget-view+json" in Explorer(*pair)._repr_mimebundle_()
+
+
+def test_wrong_arguments_are_one_sentence(pair):
+    made, trigger = pair
     with pytest.raises(ValueError, match=r"expected a float32 tensor \[n, 8\]"):
-        LatentSlider(made, torch.zeros(1, 9), end)
-    with pytest.raises(ValueError, match="one latent"):
-        LatentSlider(made, torch.zeros(2, 8), end)
+        Explorer(made, torch.zeros(1, 9))
     with pytest.raises(ValueError, match="generators is empty"):
-        LatentSlider({}, start, end)
+        Explorer({}, trigger)
+    with pytest.raises(ValueError, match=r"must have one shape .* target \[3, 28, 28\]"):
+        Explorer(made, trigger, torch.zeros(3, 28, 28))
+    with pytest.raises(ValueError, match="must have one shape"):
+        Explorer({"points": generators.PointGenerator(latent_dim=8)}, trigger)
+    with pytest.raises(ValueError, match="size=8"):
+        Explorer(made, trigger, size=8)

@@ -9,12 +9,13 @@ from PIL import Image
 
 from devilgan_lite import data, generators
 from devilgan_lite.classroom import LiveTraining
+from devilgan_lite.steps import Turn
 from devilgan_lite.training import train_gan
 
 
-def loop(steps: int = 100_000):
+def loop(steps: int = 100_000, turn: Turn | None = None):
     generator = generators.PointGenerator(width=16)
-    return train_gan.steps(generator, data.ring(256), steps=steps, batch_size=16, device="cpu")
+    return train_gan.steps(generator, data.ring(256), steps=steps, batch_size=16, device="cpu", turn=turn)
 
 
 def blank(generator):
@@ -94,3 +95,64 @@ def test_wait_gives_up_in_time_and_the_loop_goes_on():
     live.wait(5)
     with pytest.raises(ValueError, match="every=0.01"):
         LiveTraining(loop(), every=0.01)
+
+
+def test_step_takes_one_step_and_holds():
+    live = LiveTraining(loop(), blank, blocking=False)
+    live.run()
+    until(lambda: live.iteration > 2)
+    live.pause()
+    time.sleep(0.2)
+    held = live.iteration
+    for count in (1, 2, 3):
+        live.step_button.click()
+        until(lambda: live.iteration == held + count)  # noqa: B023  (waited for here)
+        until(lambda: f"step {held + count} of" in live.text.value)  # noqa: B023
+    time.sleep(0.2)
+    assert live.iteration == held + 3 and live.pause_button.description == "Play"
+    live.stop()
+    assert len(live.wait(5).history["generator_loss"]) == held + 3
+
+
+def test_slow_motion_waits_and_stop_does_not_wait_for_it():
+    live = LiveTraining(loop(), blocking=False, delay=0.1)
+    live.run()
+    time.sleep(0.65)
+    assert 2 <= live.iteration <= 7
+    live.delay_slider.value = 2.0
+    time.sleep(0.3)
+    start = time.monotonic()
+    live.stop_button.click()
+    live.wait(5)
+    assert time.monotonic() - start < 1.0
+    with pytest.raises(ValueError, match="delay=3"):
+        LiveTraining(loop(), delay=3.0)
+
+
+def test_the_choice_who_learns_reaches_the_loop():
+    turn = Turn()
+    live = LiveTraining(loop(turn=turn), blocking=False, turn=turn)
+    live.run()
+    live.turn_choice.value = "generator only"
+    assert turn.who == "generator only"
+    live.stop()
+    live.wait(5)
+    assert live.turn_choice.disabled
+    with pytest.raises(ValueError, match="who='nobody' is unknown; valid: both"):
+        turn.who = "nobody"
+
+
+def test_slow_drawings_come_less_often():
+    drawn = []
+
+    def slow(generator):
+        drawn.append(time.monotonic())
+        time.sleep(0.2)
+        return blank(generator)
+
+    live = LiveTraining(loop(), slow, blocking=False)
+    live.run()
+    time.sleep(1.5)
+    live.stop()
+    live.wait(5)
+    assert len(drawn) == 2  # the first and the last: after 0.2 s of drawing, two seconds without

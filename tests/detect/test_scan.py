@@ -103,6 +103,18 @@ def test_an_anatomy_that_is_there_is_not_measured_again(monkeypatch: pytest.Monk
     assert report.p_value == expected.p_value and all(finding.ran for finding in report.findings)
 
 
+def test_findings_are_told_as_they_come_and_an_error_in_the_listener_ends_the_scan() -> None:
+    told: list[Finding] = []
+    report = scan(tiny(), samples=200, on_finding=told.append)
+    assert tuple(told) == report.findings
+
+    def stop(finding: Finding) -> None:
+        raise InterruptedError(finding.detector)
+
+    with pytest.raises(InterruptedError, match="structure"):
+        scan(tiny(), samples=200, on_finding=stop)
+
+
 def test_the_global_random_state_is_left_alone() -> None:
     network = tiny()
     torch.manual_seed(5)

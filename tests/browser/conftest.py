@@ -1,0 +1,43 @@
+"""A real browser: Debian's chromium (or any) driven by Playwright; without one, these tests are skipped."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not
+import serving  # noqa: E402
+
+HERE = Path(__file__).parent
+NEEDED = ("playwright", "jupyterlab", "voila", "anywidget")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    missing += [] if serving.CHROMIUM else ["a chromium browser"]
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.slow)
+            if missing:
+                item.add_marker(pytest.mark.skip(reason=f"no {', no '.join(missing)}"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, serving.chromium(playwright) as browser:
+        yield browser
+
+
+def new_page(browser: Any) -> tuple[Any, list[str]]:
+    """A page of a projector's size, and the list to which its uncaught errors are added."""
+    page, errors = browser.new_page(viewport={"width": 1280, "height": 800}), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    return page, errors
