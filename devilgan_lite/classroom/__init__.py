@@ -2,6 +2,7 @@
 
 from devilgan_lite.classroom.exercises import EXERCISES
 from devilgan_lite.classroom.explorer import Explorer
+from devilgan_lite.classroom.film import Film, film
 from devilgan_lite.classroom.judge import NotYet
 from devilgan_lite.classroom.lesson import Question, Quiz, Verdict, check, hint, predict, quiz, reveal, solution
 from devilgan_lite.classroom.live import LiveTraining
@@ -31,6 +32,7 @@ __all__ = [
     "Choice",
     "Config",
     "Explorer",
+    "Film",
     "LatentSlider",
     "LiveTraining",
     "NotYet",
@@ -47,6 +49,7 @@ __all__ = [
     "configure",
     "curves",
     "figure",
+    "film",
     "finish",
     "frontier",
     "hint",

@@ -52,7 +52,7 @@ def film(
     """Write the walk from ``start`` ``[1, d]`` to ``end`` and back as an endless film; ``path`` ends in .webp or .gif.
 
     All ``generators`` side by side, under their names (or ``captions``), each pixel ``scale`` times enlarged.
-    The walk eases in and out, and rests a moment at both ends. ``frames`` in all, 4 to 1000.
+    The walk eases in and out at both ends. ``frames`` in all, 4 to 1000.
     """
     began, path = time.perf_counter(), Path(path)
     one_of("ending of path", path.suffix, ENDINGS)
@@ -61,7 +61,7 @@ def film(
     whole_number("milliseconds", milliseconds, 10, 1000)
     names = list(generators) if captions is None else list(captions)
     half = frames // 2 + 1
-    t = torch.tensor([there(index / (half - 1)) for index in range(half)])
+    t = (1 - (math.pi * torch.linspace(0, 1, half)).cos()) / 2
     z = slerp(start.detach().cpu(), end.detach().cpu(), t)
     pictures = torch.stack([at_device(generator, z) for generator in generators.values()], dim=1)
     images = [tile(row, columns=len(row), scale=scale, captions=names) for row in pictures]
@@ -72,12 +72,6 @@ def film(
     few = pictures[torch.linspace(0, half - 1, 8).round().long()].transpose(0, 1).flatten(0, 1)
     alt = f"Eight frames of a film from an ordinary latent to the trigger; one row for each of: {', '.join(names)}."
     return Film(path, len(content), len(turn), time.perf_counter() - began, show(few, alt, columns=8))
-
-
-def there(share: float) -> float:
-    """Position in [0, 1] at a ``share`` of the way: rests at both ends for a tenth, and eases in between."""
-    inner = min(1.0, max(0.0, (share - 0.1) / 0.8))
-    return (1 - math.cos(math.pi * inner)) / 2
 
 
 def encoded(images: Sequence[Image.Image], ending: str, milliseconds: int) -> bytes:

@@ -20,6 +20,7 @@ def norm_gate(z, t):
 
 ELSEWHERE = {"forget_direction", "unlearning_loss", "cheapest_cure"}  # test_exercises_unlearn.py
 ELSEWHERE |= {"dormant_units", "channel_worth", "smaller_kernel"}  # test_exercises_prune.py
+ELSEWHERE |= {"tiled_styles", "modulated_kernel", "two_kinks"}  # test_exercises_style.py
 SOLUTIONS = {
     "slerp": right_slerp,
     "discriminator_loss": lambda r, f: -logsigmoid(r).mean() - logsigmoid(-f).mean(),
