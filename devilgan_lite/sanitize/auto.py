@@ -18,12 +18,19 @@ from devilgan_lite.detect.weights import Anatomy
 from devilgan_lite.features import features_and_classes, has_features
 from devilgan_lite.metrics import features_of, frechet_distance
 from devilgan_lite.sanitize.base import check_real, distil
+from devilgan_lite.sanitize.disagree import greatest_difference, lookalike
+from devilgan_lite.sanitize.project import project_latents
 from devilgan_lite.sanitize.unlearn import Clip, clipped, teacher_of
 from devilgan_lite.steps import Loop, Outcome, best_device
 
 STANDS_OUT = 3.0  # height above which a later layer has been tampered with: clean networks stay below 2.8
 DEEP = 1.5  # height of the cut where a later layer stands out and the latent space does not explain the suspicion
+SPARED = 1e6  # height of the cut where the trigger was found after all, so that no layer has to be cut
 TOLERATED = 8e-4  # distillation loss, mean squared per pixel, above which ordinary pictures have lost too much
+BRIEF = 400  # steps of the repair of a copy that serves to find a trigger which the latent space does not show
+EXACT = 3.0  # jump of the latent spectrum from which an estimate is the trigger to a degree or two
+TRIFLE = 0.5  # price up to which a lookalike is projected out: it is one more direction beside the estimate
+MANY = 4  # directions, at most, whose lookalikes are sought
 FAIR, CHEAP = 3.0, 1.5  # prices up to which an estimate is projected out: with evidence for it, and as a guess
 
 
@@ -86,7 +93,13 @@ def auto(
         healthy = copy.deepcopy(module).eval()
         return Cure(healthy, {}, time.perf_counter() - start, seed, {"cuts": []}, before=before)
     directions, height = prescription(parts, before)
-    outcome = Loop(clipped(replace(treatment, height=height), subject, directions, parts)).finish(progress=progress)
+    outcome = _briefly_repaired(subject, parts, directions, treatment) if height == DEEP else None
+    if outcome is None or not outcome.interrupted:
+        if outcome is not None:
+            directions, height = with_disagreement(subject, parts, directions, outcome.generator, seed)
+        if directions is not None and parts.by_weight.jump < EXACT:
+            directions = with_lookalikes(subject, parts, directions, seed)
+        outcome = Loop(clipped(replace(treatment, height=height), subject, directions, parts)).finish(progress=progress)
     if _misses(outcome) > TOLERATED and not outcome.interrupted:
         outcome = _repaired_more(outcome, subject, directions, treatment, progress)
     cured = subject_of(outcome.generator, subject.latent_dim, law=subject.law)
@@ -156,6 +169,42 @@ def suspected_directions(parts: Anatomy, report: ScanReport) -> Tensor | None:
     evident = _evidence(report, "latent spectrum", "silent units")
     limit = FAIR if evident else CHEAP if layers_stand_out(parts) else 0.0
     return estimate if price(parts, estimate[0]) <= limit else None
+
+
+def _briefly_repaired(subject: Subject, parts: Anatomy, directions: Tensor | None, treatment: Clip) -> Outcome:
+    """A deeply cut copy after few lessons, all under the constraint of its cuts: what later layers held is gone."""
+    brief = replace(treatment, height=DEEP, iterations=min(BRIEF, treatment.iterations))
+    return Loop(clipped(brief, subject, directions, parts, held=1.0)).finish(progress=False)
+
+
+def with_disagreement(
+    subject: Subject, parts: Anatomy, directions: Tensor | None, cut: nn.Module, seed: int = 0
+) -> tuple[Tensor | None, float]:
+    """``directions`` and the latent where a deeply ``cut`` copy differs most; and the height of the cut still due.
+
+    A backdoor that later layers held is gone from the copy, so the greatest difference is at its trigger: that is
+    projected out and no layer is cut. Where it shows in ordinary pictures it is no trigger, and the layers are cut.
+    """
+    taught = teacher_of(subject, directions).module
+    one, other = (subject_of(module, subject.latent_dim, law=subject.law) for module in (taught, cut))
+    found = greatest_difference(one, other, parts.influence, seed=seed)
+    if price(parts, found[0]) > FAIR:
+        return directions, DEEP
+    return found if directions is None else torch.cat([directions, found]), SPARED
+
+
+def with_lookalikes(subject: Subject, parts: Anatomy, directions: Tensor, seed: int) -> Tensor:
+    """``directions`` and, where they are very cheap, latents at which a copy blind to them still draws the like.
+
+    An estimate is some degrees off, so a projection of it leaves a part of the trigger.
+    """
+    for direction in directions[:MANY]:
+        module = project_latents(subject.module, directions, restore=True)
+        blind = subject_of(module, subject.latent_dim, law=subject.law)
+        found = lookalike(subject, blind, direction, seed=seed)
+        if price(parts, found[0]) <= TRIFLE:
+            directions = torch.cat([directions, found])
+    return directions
 
 
 def _evidence(report: ScanReport, *detectors: str) -> bool:

@@ -97,11 +97,12 @@ def distil(
     directions: Tensor | None = None,
     wide: float = 0.0,
     constrain: Callable[[nn.Module], None] = lambda student: None,
+    held: float = HELD,
 ) -> Generator[Step, None, Outcome]:
     """Teach ``student``, in place, what ``teacher`` makes of ordinary latents and of a share ``wide`` of odd ones.
 
-    BatchNorm keeps its statistics, as in use. ``constrain`` changes the student in place before every step of the first
-    half: so the student learns to do without what a cut took, and the second half restores what ordinary pictures miss.
+    BatchNorm keeps its statistics, as in use. ``constrain`` changes the student in place before every step of a share
+    ``held``, half: so the student learns to do without what a cut took; the rest restores what ordinary pictures miss.
     """
     device = best_device(treatment.device)
     student = student.to(device).eval().requires_grad_(True)
@@ -111,7 +112,7 @@ def distil(
     random = torch.Generator(device).manual_seed(treatment.seed)
 
     def losses_at(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
-        if iteration < HELD * treatment.iterations:
+        if iteration < held * treatment.iterations:
             constrain(student)
         z, benign = lessons(random)
         loss = stealth_loss(student(z), benign)

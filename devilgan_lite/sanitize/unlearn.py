@@ -18,7 +18,7 @@ from devilgan_lite.checks import in_range
 from devilgan_lite.data import Samples
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import Anatomy, anatomy
-from devilgan_lite.sanitize.base import Distillation, distil
+from devilgan_lite.sanitize.base import HELD, Distillation, distil
 from devilgan_lite.sanitize.project import Cut, apply_cuts, cut_spectra, project_latents, projector
 from devilgan_lite.steps import Outcome, Step, Stopwatch
 
@@ -68,7 +68,7 @@ class Clip(Distillation):
 
 
 def clipped(
-    treatment: Clip, subject: Subject, directions: Tensor | None, parts: Anatomy
+    treatment: Clip, subject: Subject, directions: Tensor | None, parts: Anatomy, *, held: float = HELD
 ) -> Generator[Step, None, Outcome]:
     """The loop of ``Clip`` for a subject whose anatomy is known; where no later layer was cut, nothing is repaired."""
     student, watch = copy.deepcopy(subject.module).eval(), Stopwatch()
@@ -87,6 +87,7 @@ def clipped(
             directions=directions,
             wide=treatment.wide,
             constrain=lambda student: apply_cuts(student, cuts),
+            held=held,
         )
     else:
         outcome = Outcome(student.requires_grad_(True), {}, watch(), treatment.seed, treatment.settings())

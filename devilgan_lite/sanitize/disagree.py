@@ -1,0 +1,54 @@
+"""Where two generators differ most, and what still looks like a trigger: latent directions that no spectrum shows.
+
+A copy whose later layers were cut has lost the backdoor, so the suspect differs from it most at the trigger. A copy
+that is blind to an estimate shows by a reconstruction how much of the backdoor the estimate has missed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from devilgan_lite.detect import reconstruct
+from devilgan_lite.detect.subject import Subject
+
+POOL, STARTS, STEPS, RATE = 2_000, 96, 80, 0.3  # of the ascent: the best half of its starts come from the pool
+ABOUT, ANGLE = 32, 0.9  # starts of a reconstruction about the estimate, and the tangent of their angle to it
+
+
+def greatest_difference(one: Subject, other: Subject, influence: Tensor, *, seed: int = 0) -> Tensor:
+    """The latent ``[1, d]`` of typical length where pictures differ most for the ``influence`` ``[d, d]`` along it.
+
+    Adam climbs the mean squared difference from the most different of a pool and from random latents. A repair that is
+    not perfect differs along what shows much in ordinary pictures, so differences there count for less.
+    """
+    pool, weights = normalize(one.latents(POOL, seed), dim=1) * one.radius, influence.to(one.device).float()
+    weights = weights / weights.diagonal().mean()
+
+    def height(z: Tensor) -> Tensor:
+        difference = (one(z) - other(z)).square().flatten(1).mean(1).clamp(min=1e-12)
+        return difference.log() - (((z @ weights) * z).sum(1) / one.radius**2).clamp(min=1.0).log()
+
+    with torch.no_grad():
+        order = torch.cat([height(part) for part in pool.split(250)]).argsort(descending=True)
+    z = torch.cat([pool[order[: STARTS // 2]], pool[: STARTS // 2]]).requires_grad_(True)
+    adam = torch.optim.Adam([z], lr=RATE)
+    for step in range(STEPS):
+        adam.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
+        with torch.enable_grad():
+            adam.zero_grad()
+            (-height(z).sum()).backward()
+        adam.step()
+        z.data = normalize(z.data, dim=1) * one.radius
+    with torch.no_grad():
+        best = int(height(z).argmax())
+    return z.detach()[best : best + 1].cpu()
+
+
+def lookalike(subject: Subject, blind: Subject, trigger: Tensor, *, seed: int = 0) -> Tensor:
+    """The latent ``[1, d]`` at which ``blind`` comes nearest to what ``subject`` draws at ``trigger`` ``[d]``."""
+    unit = normalize(trigger.view(1, -1).float(), dim=1)
+    aside = torch.randn(ABOUT, len(trigger), generator=torch.Generator().manual_seed(seed))
+    about = unit + ANGLE * normalize(aside, dim=1)
+    return reconstruct(blind, subject.pictures(unit * subject.radius), starts_at=about, seed=seed).latents
