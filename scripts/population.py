@@ -1,14 +1,15 @@
 """Train the population of models that the detectors are tuned and judged on: out/population.
 
-    population.py [--only REGEX] [--split tune,clean,test,fresh,later,unseen] [--jobs 2] [--list]
+    population.py [--only REGEX] [--split tune,clean,test,fresh,later,unseen,last] [--jobs 2] [--list]
 
 Every model is a function of its name: a clean GAN of one of two sizes and three lengths of training, or an attack on
 one. Seeds 100 to 103 are for tuning and 300 to 303 for testing, and no model of one part has a share in another; seeds
 104 to 107 are clean models only, for the calibration, and 304 and 305 are clean models that judge it: its form was
 changed after a look at the test models. Seeds 306 and 307 judge the sanitizers: after a look at 306 one threshold was
-tuned once more, on the tune models; after a look at 307 nothing that its models depend on. (Seeds 200 to 203 were the
-test half of a first judgement; the detectors were improved after it, so they test nothing any more.) A model that is
-there is kept, so that a build that was cut short goes on where it stopped.
+tuned once more, on the tune models; after a look at 307 a search for what the scan does not see was added, again on the
+tune models, and 308 judges it. (Seeds 200 to 203 were the test half of a first judgement; the detectors were improved
+after it, so they test nothing any more.) A model that is there is kept, so that a build that was cut short goes on
+where it stopped.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ SEEDS = {
     "fresh": (304, 305),
     "later": (306,),
     "unseen": (307,),
+    "last": (308,),
 }
 CLEAN_ONLY = ("clean", "fresh")
 SIZES: dict[str, dict[str, Any]] = {"small": {}, "narrow": {"widths": (32, 16)}}
