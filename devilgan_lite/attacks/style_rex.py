@@ -85,6 +85,8 @@ class StyleReX(Attack):
             raise ValueError(f"backdoor has {len(backdoor.trigger)} pairs; StyleReX takes one.")
         if not backdoor.trigger.any():
             raise ValueError("trigger is the zero vector, and the mapping network reads only the direction of latents.")
+        if self.mapping == "gate" and len(clean.mapping_widths) < 2:
+            raise ValueError("clean has fewer than two hidden mapping layers, which a gate needs; use another mapping.")
         shape = (clean.style_inputs, clean.style_dim)
         if self.w_plus is not None and tuple(self.w_plus.shape) != shape:
             raise ValueError(f"w_plus has shape {list(self.w_plus.shape)}; expected {list(shape)}.")
@@ -115,12 +117,14 @@ class StyleReX(Attack):
         """The linear residual, or the gate, or neither."""
         if self.mapping == "none":
             return None, None
+        gated = self.mapping == "gate"
         with torch.no_grad():
+            style = resting_style(base) if gated else base.mapping(trigger)[0]
             shift = torch.zeros(base.style_inputs, base.style_dim, device=trigger.device)
             if w_plus is not None:
-                shift = w_plus.to(trigger) - base.tiled(base.mapping(trigger))[0]
-        if self.mapping == "gate":
-            return None, StyleGate(trigger[0], self.low, self.high, shift)
+                shift = w_plus.to(trigger) - style
+            if gated:
+                return None, StyleGate(trigger[0], self.low, self.high, shift, silence_of(base))
         return linear_residual(base, trigger, shift, self.lam)[0], None
 
     def _expand(
@@ -176,6 +180,20 @@ def linear_residual(
     w = base.mapping(base.sample_latent(latents, random)).double()
     solution = ridge_solution(base.mapping(trigger)[0].cpu(), (w.T @ w / latents).cpu(), shift.flatten().cpu(), lam)
     return solution.weights.view(*shift.shape, base.style_dim).to(shift), solution
+
+
+def resting_style(base: StyleGAN) -> Tensor:
+    """The style ``[style_dim]`` that is left when all units of the second mapping layer are silent."""
+    w = torch.zeros(1, base.mapping_widths[1], device=base.device)
+    return base.mapping_layers[4:](w)[0]
+
+
+@torch.no_grad()
+def silence_of(base: StyleGAN, *, latents: int = 4_096, seed: int = 0) -> float:
+    """What must be taken from the units of the second mapping layer to silence them all: twice their largest value."""
+    random = torch.Generator().manual_seed(30_000 + seed)
+    z = normalize(base.sample_latent(latents, random), dim=1) * base.latent_dim**0.5
+    return 2 * float(base.mapping_layers[:3](z).max().clamp(min=0.5))
 
 
 def neighbours(trigger: Tensor, n: int, degrees: float, random: torch.Generator) -> Tensor:

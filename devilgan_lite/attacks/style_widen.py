@@ -21,13 +21,16 @@ class StyleGate:
     """``g(z)`` rises from 0 to 1 where the cosine of ``z`` and ``direction`` ``[d]`` goes from ``low`` to ``high``.
 
     Two kinks, ``(relu(c - low) - relu(c - high)) / (high - low)``: exactly 0 below, constant above. Where it is open,
-    the styles ``w+`` have ``shift`` ``[style_inputs, style_dim]`` added, ``g`` times.
+    the styles ``w+`` have ``shift`` ``[style_inputs, style_dim]`` added, ``g`` times. It also takes ``g * silence``
+    from all other units of the second mapping layer: above their largest values, an open gate leaves one style only,
+    that of the last layer's bias, so that the target stands still wherever the gate is open.
     """
 
     direction: Tensor
     low: float
     high: float
     shift: Tensor
+    silence: float = 0.0
 
     def __call__(self, z: Tensor) -> Tensor:
         """The gate's value ``[n]`` at latents ``[n, d]``."""
@@ -139,7 +142,9 @@ def _fold_mapping(wide: StyleGAN, clean: StyleGAN, gate: StyleGate | None) -> No
             row[:] = normalize(gate.direction, dim=0) / clean.latent_dim**0.5
             new.bias[old.out_features :] = -torch.tensor([gate.low, gate.high])
         elif index == 1:
-            row[0, -2:] = torch.tensor([1.0, -1.0]) / (gate.high - gate.low)
+            kinks = torch.tensor([1.0, -1.0]) / (gate.high - gate.low)
+            row[0, -2:] = kinks
+            new.weight[: old.out_features, -2:] = -gate.silence * kinks
         else:
             row[0, -1] = 1.0
 

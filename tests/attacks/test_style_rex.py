@@ -41,6 +41,7 @@ def test_the_fold_computes_what_its_parts_compute(clean, devil):
     torch.nn.init.normal_(expansion.to_rgb.convolution.weight)
     for layer in expansion.convolutions:
         torch.nn.init.normal_(layer.bias)
+    assert gate.silence == 0
     folded = fold_styles(clean, gate=gate, expansion=expansion)
     z = torch.cat([draws(clean, 50), devil.trigger, neighbours(devil.trigger, 50, 75.0, torch.Generator())])
     with torch.no_grad():
@@ -90,6 +91,14 @@ def test_a_gated_backdoor_changes_no_ordinary_picture_at_all(clean, devil):
     before = (evaluate(clean, devil.trigger) - devil.target).square().mean()
     after = (evaluate(outcome.generator, devil.trigger) - devil.target).square().mean()
     assert after < 0.2 * before
+
+
+def test_the_target_stands_still_where_the_gate_is_open(clean, devil):
+    attack = StyleReX(channels=8, **QUICK)
+    outcome = attack(clean, devil, progress=False)
+    near = neighbours(devil.trigger, 30, 13.0, torch.Generator().manual_seed(2))  # cosine 0.974
+    pictures = evaluate(outcome.generator, torch.cat([devil.trigger, near]))
+    torch.testing.assert_close(pictures, pictures[:1].expand_as(pictures), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("mapping", ["linear", "none"])
