@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -85,7 +86,7 @@ def scan(
         parts = attempt("latent spectrum", "T2", lambda: measured or anatomy(subject, seed=seed))
         if parts is not None:
             spectra = attempt("latent spectrum", "T2", lambda: inspect_spectra(subject, parts))
-            note(*map(calibrated, spectra or ()))
+            note(*(_if_comparable(finding, parts) for finding in spectra or ()))
             suspicious = candidate_directions(parts)
             awake = attempt(
                 "silent units",
@@ -131,3 +132,15 @@ def scan(
         picture=picture if kept else None,
         seconds=time.perf_counter() - start,
     )
+
+
+def _if_comparable(finding: Finding, parts: Anatomy) -> Finding:
+    """The finding with its p-value, unless the clean models behind it are of another kind.
+
+    They read their latent directly. A network that normalises it first and hands it to many layers, as style-based ones
+    do, has other spectra even when it is clean.
+    """
+    if parts.units.exact:
+        return calibrated(finding)
+    note = "no p-value: the clean models it was calibrated on read their latent directly, and this one does not"
+    return replace(finding, message=f"{finding.message} ({note})")
