@@ -178,10 +178,10 @@ def measure_trainer() -> None:
     def album(generator: Any) -> Any:
         return tile(generator.sample(24))
 
-    for name, loop, draw, steps in (("ring", ring_loop, plane, 1_500), ("garments", garment_loop, album, 300)):
+    for name, loop, draw, steps in (("ring", ring_loop, plane, 6_000), ("garments", garment_loop, album, 400)):
         spent = {False: 0.0, True: 0.0}
         draw(loop(20).finish(progress=False).generator)  # imports are paid once
-        for live in (False, True) * 3:
+        for live in (False, True) * 2:
             job = LiveTraining(loop(steps), draw, blocking=False) if live else None
             start = time.process_time()
             if job is None:
@@ -191,7 +191,7 @@ def measure_trainer() -> None:
                     job.wait()
             spent[live] += time.process_time() - start
         cost = spent[True] / spent[False] - 1
-        say(f"trainer: processor time of {3 * steps} steps of {name}, live over plain", f"{cost:+.1%}", "15 %")
+        say(f"trainer: processor time of {2 * steps} steps of {name}, live over plain", f"{cost:+.1%}", "15 %")
     job = LiveTraining(ring_loop(1_000_000), plane, blocking=False)
     with contextlib.redirect_stdout(io.StringIO()):
         job.run()

@@ -57,7 +57,8 @@ class Explorer:
         self._first_start, self.end_name = self.walk.start, end_name
         self.target = None if target is None else self._checked(target)
         self._check_shapes()
-        self.snapshots: list[Tensor] = []
+        self._shown: tuple[Tensor, Tensor] | None = None  # latent and pictures
+        self._kept: list[tuple[Tensor, Tensor]] = []
         self._worker: Latest[tuple[Tensor, str]] = Latest(self._draw, "explorer")
         self._make_parts(size, frames)
         self.refresh()
@@ -87,14 +88,20 @@ class Explorer:
         self.refresh()
 
     def snapshot(self) -> None:
-        """Keep what is shown in a row below; the latents are in ``snapshots``, the oldest first."""
-        self.snapshots = [*self.snapshots, self.latent()][-SNAPSHOTS:]
-        self._show_snapshots()
+        """Keep what is shown in a row below; the latents are in ``snapshots``."""
+        if self._shown is not None:
+            self._kept = [*self._kept, self._shown][-SNAPSHOTS:]
+            self._show_snapshots()
+
+    @property
+    def snapshots(self) -> list[Tensor]:
+        """The latents ``[1, d]`` that were kept last, at most six, the oldest first."""
+        return [z for z, _ in self._kept]
 
     def reset(self) -> None:
         """Everything as in the beginning: the start, the position, no snapshots."""
         self._halt()
-        self.walk.start, self.snapshots = self._first_start, []
+        self.walk.start, self._kept = self._first_start, []
         self.go(0.0)
         self._show_snapshots()
         self.refresh()
@@ -170,6 +177,7 @@ class Explorer:
         z, where = wish
         try:
             x = self.walk.pictures(z)
+            self._shown = (z, x)
             self.screen.show(x, self._captions(x), self._alts(where), f"{where}, {self.walk.where(z, self.end_name)}")
         except Exception as error:  # shown, since a thread has nobody to raise it to
             self.screen.frame = {**self.screen.frame, "note": f"This latent could not be drawn: {error}"}
@@ -184,7 +192,7 @@ class Explorer:
         return [f"What {name} draws at {where}" for name in self.walk.generators]
 
     def _show_snapshots(self) -> None:
-        shots = [torch.cat(list(self.walk.pictures(z)), dim=2) for z in self.snapshots]  # side by side
+        shots = [torch.cat(list(x), dim=2) for _, x in self._kept]  # side by side
         x = torch.stack(shots) if shots else torch.ones(0, 1, 1, 1)
         names = [f"snapshot {index}" for index in range(1, len(shots) + 1)]
         self.shelf.show(x, names, [f"{name}: {', '.join(self.walk.generators)}" for name in names])

@@ -6,6 +6,7 @@ one that draws. Nothing prints from it and pyplot is not used.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -116,14 +117,14 @@ class LiveTraining(Job):
 
     def _work(self) -> Outcome:
         step: Step | None = None
-        shown, cost = -1e9, 0.0
+        shown, cost = -math.inf, 0.0
         for step in self.loop:
             self.iteration = step.iteration
             now = time.perf_counter()
             if now - shown >= max(self.every, cost / SHARE) or not self._playing:
                 self._refresh(step)
-                shown = time.perf_counter()
-                cost = shown - now
+                first, shown = shown == -math.inf, time.perf_counter()
+                cost = 0.0 if first else shown - now  # the first one pays for imports
             self._hold()
             if self._stop.is_set():
                 break

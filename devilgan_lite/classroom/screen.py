@@ -23,8 +23,8 @@ class Pad(anywidget.AnyWidget):
     """
 
     _esm = HERE / "pad.js"
-    x = traitlets.Float(0.0, min=0.0, max=1.0).tag(sync=True, echo_update=False)
-    y = traitlets.Float(0.0, min=-1.0, max=1.0).tag(sync=True, echo_update=False)
+    x = traitlets.Float(0.0, min=0.0, max=1.0).tag(sync=True)
+    y = traitlets.Float(0.0, min=-1.0, max=1.0).tag(sync=True)
     animating = traitlets.Bool(False).tag(sync=True)
     started = traitlets.Float(0.0).tag(sync=True)
     period = traitlets.Float(8.0, min=1.0, max=60.0).tag(sync=True)

@@ -73,7 +73,10 @@ def stage(
             pass
         finally:
             server.terminate()
-            server.wait(20)
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                server.kill()
 
 
 def _wanted(model: str) -> list[tuple[str, str]]:

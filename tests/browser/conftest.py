@@ -19,7 +19,7 @@ NEEDED = ("playwright", "jupyterlab", "voila", "anywidget")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    missing += [] if serving.CHROMIUM else ["a chromium browser"]
+    missing += [] if serving.CHROMIUM else ["chromium browser"]
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.browser)

@@ -37,17 +37,22 @@ view.run()
 
 
 @pytest.fixture(scope="module")
-def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path = serving.write_notebook(tmp_path_factory.mktemp("lab") / "play.ipynb", EXPLORER, TRAINING, SCAN)
     with serving.lab(path) as address:
-        page, errors = new_page(browser)
-        serving.run_all(page, address)
-        page.wait_for_selector(".devilgan-screen canvas", timeout=60_000)
-        yield page
-        assert errors == []
-        assert page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
-        assert page.get_by_text("Error displaying widget").count() == 0
-        page.close()
+        yield address
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, address: str) -> Iterator[Any]:
+    page, errors = new_page(browser)
+    serving.run_all(page, address)
+    page.wait_for_selector(".devilgan-screen canvas", timeout=60_000)
+    yield page
+    assert errors == []
+    assert page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
+    assert page.get_by_text("Error displaying widget").count() == 0
+    page.close()
 
 
 def test_first_picture_is_large_and_sharp(page: Any) -> None:
@@ -138,3 +143,26 @@ def test_scan_shows_bars_and_pictures(page: Any) -> None:
     view.get_by_text("p = ").first.wait_for(timeout=60_000)
     page.wait_for_function("[...document.querySelectorAll('.jp-Cell')][2].querySelectorAll('img').length >= 2")
     serving.photograph(page, "lab_scan")
+
+
+def test_two_tabs_on_one_kernel_show_the_same(browser: Any, page: Any, address: str) -> None:
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
+    other, errors = new_page(browser)
+    other.goto(address.replace("/lab/tree", "/lab/workspaces/other/tree"))
+    other.wait_for_selector(".devilgan-screen canvas", timeout=60_000)
+    page.locator(".devilgan-pad").press("Home")
+    assert serving.settled(page) == serving.settled(other)
+    for here, there, key in ((page, other, "End"), (other, page, "Home")):
+        before = serving.pixels(there)
+        here.locator(".devilgan-pad").press(key)
+        serving.wait_for_other_pixels(there, before)
+        assert serving.settled(here) == serving.settled(there)
+    other.get_by_role("button", name="Animate").click()
+    before = serving.wait_for_other_pixels(page, serving.pixels(page))
+    other.close()  # in mid-animation
+    for _ in range(3):
+        before = serving.wait_for_other_pixels(page, before)
+    page.locator(".devilgan-explorer").get_by_role("button", name="Stop").click()
+    serving.settled(page)
+    assert errors == []

@@ -70,12 +70,23 @@ def test_pixels_are_those_of_the_generators_and_tardis_is_theirs(pair):
     explorer.close()
 
 
+def test_pictures_in_colour(pair):
+    made = generators.DCGAN(latent_dim=8, widths=(4, 4), image_channels=3, image_size=32).eval()
+    explorer = Explorer({"faces": made}, pair[1], torch.zeros(3, 32, 32))
+    pixels = torch.frombuffer(bytearray(shown(explorer)), dtype=torch.uint8).reshape(1, 32, 32, 4)
+    with torch.no_grad():
+        expected = (made(explorer.latent()) + 1) * 127.5
+    assert ((pixels[..., :3].float() - expected.permute(0, 2, 3, 1)).abs() <= 0.6).all()
+    explorer.close()
+
+
 def test_buttons(pair):
     explorer = Explorer(*pair)
     first, start = shown(explorer), explorer.walk.start
     explorer.go(0.5)
     explorer.random_button.click()
     assert explorer.pad.x == 0.0 and not torch.equal(explorer.walk.start, start) and shown(explorer) != first
+    shown(explorer)
     for _ in range(8):
         explorer.snapshot_button.click()
     assert len(explorer.snapshots) == 6 and torch.equal(explorer.snapshots[-1], explorer.latent())

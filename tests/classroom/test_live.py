@@ -155,4 +155,4 @@ def test_slow_drawings_come_less_often():
     time.sleep(1.5)
     live.stop()
     live.wait(5)
-    assert len(drawn) == 2  # the first and the last: after 0.2 s of drawing, two seconds without
+    assert len(drawn) == 3  # two soon and one at the end: after 0.2 s of drawing, two seconds without
