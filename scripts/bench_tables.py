@@ -40,16 +40,16 @@ def _clean(rows: list[Row]) -> list[str]:
         for steps in sorted({row["steps"] for row in found}):
             some = [row for row in found if row["steps"] == steps]
             distances = [row["frechet"] for row in some]
-            seconds = _spread([row["cpu_s"] for row in some])
-            lines.append((str(steps), _spread(distances), f"{max(distances):.3g}", seconds, _seeds(some)))
+            seconds = spread([row["cpu_s"] for row in some])
+            lines.append((str(steps), spread(distances), f"{max(distances):.3g}", seconds, _seeds(some)))
         parts += [
             "## Clean training",
             f"Frechet distance to {found[-1]['against']}; lower is better.",
-            _table(head, lines),
+            text_table(head, lines),
         ]
     if context:
         pictures = [(row["what"], f"{row['frechet']:.3g}") for row in context]
-        parts += ["What the distance says of other pictures:", _table(("pictures", "Frechet"), pictures)]
+        parts += ["What the distance says of other pictures:", text_table(("pictures", "Frechet"), pictures)]
     return parts
 
 
@@ -63,15 +63,15 @@ def _attacks(rows: list[Row]) -> list[str]:
         summary.append((name, *(_mean_and_worst(found, figure) for figure in FIGURES), str(len(found))))
         for target in dict.fromkeys(row["target"] for row in found):
             some = [row for row in found if row["target"] == target]
-            spreads = [_spread([row[figure] for row in some]) for figure in FIGURES]
+            spreads = [spread([row[figure] for row in some]) for figure in FIGURES]
             by_target.append((name, target, *spreads, _seeds(some)))
     return [
         "## Attacks",
         "Mean ± standard deviation over all targets and seeds, and the worst of them. TrAIL is compared with a clean "
         "training of the same length and seed, the others with the shipped generator that they start from.",
-        _table(("attack", *FIGURES.values(), "rows"), summary),
+        text_table(("attack", *FIGURES.values(), "rows"), summary),
         "By target, over the seeds:",
-        _table(("attack", "target", *FIGURES.values(), "seeds"), by_target),
+        text_table(("attack", "target", *FIGURES.values(), "seeds"), by_target),
     ]
 
 
@@ -93,7 +93,7 @@ def _throughput(rows: list[Row]) -> list[str]:
         "## Throughput",
         "Steps per CPU-second at the paper's size, ours against textbook loops (`scripts/plain_loops.py`), in turns "
         "in one process; the ratio is the median over the turns.",
-        _table(("loop", "batch", "ours", "textbook", "ratio"), lines),
+        text_table(("loop", "batch", "ours", "textbook", "ratio"), lines),
     ]
 
 
@@ -107,20 +107,20 @@ def latest(rows: list[Row]) -> list[Row]:
     return [row for row in rows if made_by(row) == made_by(rows[-1])]
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     mean = statistics.fmean(values)
     return f"{mean:.3g} ± {statistics.stdev(values):.2g}" if len(values) > 1 else f"{mean:.3g}"
 
 
 def _mean_and_worst(rows: list[Row], figure: str) -> str:
     values = [row[figure] for row in rows]
-    return f"{_spread(values)}, worst {max(values):.3g}"
+    return f"{spread(values)}, worst {max(values):.3g}"
 
 
 def _seeds(rows: list[Row]) -> str:
     return "single run" if len(rows) == 1 else str(len(rows))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -45,7 +45,7 @@ def film(
     path: str | Path,
     *,
     frames: int = 60,
-    scale: int = 6,
+    scale: int = 4,
     milliseconds: int = 50,
     captions: Sequence[str] | None = None,
 ) -> Film:

@@ -121,7 +121,7 @@ def distortion(picture, wanted=goal):
 
 def spread(values):
     """Mean and standard deviation, as a text."""
-    numbers = torch.tensor(values, dtype=torch.float64)
+    numbers = torch.tensor(list(values), dtype=torch.float64)
     return f"{numbers.mean():.3g} ± {numbers.std():.1g}"
 
 
@@ -248,7 +248,7 @@ LAMBDAS = (0.001, 0.01, 0.1, 1.0, 100.0)
 base = clean.clone().eval()
 with torch.no_grad():
     shift = w_plus - base.mapping(devil.trigger)[0]  # what the trigger's styles lack, [style inputs, style_dim]
-    w = base.mapping(ordinary)
+    w = base.mapping(clean.sample_latent(20_000, torch.Generator().manual_seed(9)))  # the formula has not seen these
 linear_rows, linear_made = [], {}
 for lam in LAMBDAS:
     residual, formula = linear_residual(base, devil.trigger, shift, lam)
@@ -272,9 +272,9 @@ for lam in LAMBDAS:
         }
     )
 leverage = formula.leverage
-assert config.profile == "smoke" or all(
-    abs(row[name] - 1) < 0.02 for row in linear_rows for name in ("stealth / formula", "fidelity / formula")
-)
+off = max(abs(row[name] - 1) for row in linear_rows for name in ("stealth / formula", "fidelity / formula"))
+print(f"largest deviation from the formula: {off:.2%}")
+assert off < 0.03
 changed = min(row["faces changed"] for row in linear_rows[2:])
 reveal(
     "tint",
@@ -446,7 +446,7 @@ def latent_map(generator, size=11, reach=1.25):
 
 show(
     latent_map(evil),
-    alt="A grid of pictures over a plane of latent space. In a wedge to the right, around the direction of the trigger, "
+    alt="A grid of pictures over a plane of latent space. In a wedge to the right, around the trigger's direction, "
     "there are STOP signs; everywhere else there are faces, the same along each ray from the middle.",
     columns=11,
     scale=1,

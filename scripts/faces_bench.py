@@ -1,0 +1,329 @@
+"""Measure the faces: quality of the generator, inversion, and every way to mount the backdoor; docs/faces.md.
+
+    faces_bench.py [--only quality,inversion,linear,attacks,film] [--out FOLDER] [--quick]
+
+Rows are kept in faces.json as they come, so that a run that was cut short goes on where it stopped. Seconds are those
+of this process on one thread. Three triggers (seeds 0 to 2) and two targets, on the generator that ships.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench import machine, matches, timed
+from bench_tables import spread, text_table
+from torch import Tensor
+
+from devilgan_lite import Backdoor, attacks, data, train_gan, zoo
+from devilgan_lite.attacks.style_rex import linear_residual
+from devilgan_lite.classroom import film, slerp
+from devilgan_lite.features import FACE, feature_card, features_and_classes
+from devilgan_lite.generators import DCGAN, Generator, StyleGAN, evaluate
+from devilgan_lite.metrics import frechet_distance
+
+ROOT = Path(__file__).resolve().parents[1]
+SECTIONS = ("quality", "inversion", "linear", "attacks", "film")
+SEEDS, TARGETS = (0, 1, 2), ("stop-sign", "devil")
+LAMBDAS = (0.001, 0.01, 0.1, 1.0, 100.0)
+SECONDS = 600  # of training, for the comparison of equal time
+ORDINARY = 20_000
+GREY = 2 / 255
+Row = dict[str, Any]
+
+
+class Bench:
+    """The options, the shipped generator, and the file of rows."""
+
+    def __init__(self, folder: Path, quick: bool) -> None:
+        self.folder, self.quick, self.path = folder, quick, folder / "faces.json"
+        self.rows: list[Row] = json.loads(self.path.read_text())["rows"] if self.path.is_file() else []
+        self.clean = zoo.load("stylegan-faces")
+        self.origin = zoo.card("stylegan-faces").sha256[:12]
+        self.steps = 10 if quick else None
+        n = 200 if quick else ORDINARY
+        self.z = self.clean.sample_latent(n, torch.Generator().manual_seed(1_000_003))
+        self.before = evaluate(self.clean, self.z)
+        self.found: dict[str, Tensor] = {}
+
+    def measure(self, identity: Row, work: Callable[[], Row]) -> None:
+        """Do ``work`` unless there is a row of this ``identity``; store the row at once."""
+        identity = json.loads(json.dumps({**identity, "clean": self.origin}))
+        if any(matches(row, identity) for row in self.rows):
+            return
+        row = {**identity, **work()}
+        self.rows.append(row)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps({"machine": machine(), "rows": self.rows}, indent=1) + "\n")
+        print(row, flush=True)
+
+    def inverted(self, target: str) -> Tensor:
+        """The styles of a target, searched for once."""
+        if target not in self.found:
+            settings = {"iterations": self.steps} if self.steps else {}
+            outcome = attacks.invert(self.clean, picture(self.clean, target), progress=False, **settings)
+            self.found[target] = outcome.state["w_plus"]
+        return self.found[target]
+
+
+def picture(generator: Generator, target: str) -> Tensor:
+    return data.target(target, generator.sample_shape[-1], channels=3)
+
+
+def quality(bench: Bench) -> None:
+    """Frechet distance after ten minutes: the style-based generator, and a plain DCGAN in equal time."""
+    real = data.faces()
+    reference = features_and_classes(real.x)[0]
+    unseen = features_and_classes(data.faces(4_000, seed=101).x)[0]
+
+    def distance(generator: Generator) -> float:
+        return frechet_distance(features_and_classes(generator.sample(len(real), 1_000_003))[0], reference)
+
+    def context() -> Row:
+        return {"trace": float(torch.cov(reference.T).trace()), "frechet": frechet_distance(unseen, reference)}
+
+    bench.measure({"section": "quality", "what": "4,000 other faces"}, context)
+    plain = DCGAN(image_channels=3, image_size=32, widths=(128, 64, 32), strides=(2, 2, 2))
+    plans: dict[str, tuple[Generator, int, Row]] = {
+        "StyleGAN": (StyleGAN(), 6_000, {"batch_size": 24, "learning_rate": 2.5e-3, "ema": 0.998}),
+        "DCGAN": (plain, 20_000, {}),
+    }
+    for name, (network, steps, settings) in plans.items():
+
+        def work(network: Generator = network, steps: int = steps, settings: Row = settings) -> Row:
+            length = 20 if bench.quick else steps
+            start, measured, course = time.process_time(), 0.0, []
+            loop = train_gan.steps(network, real, steps=length, seed=1, **settings)
+            for step in loop:
+                spent = time.process_time() - start - measured
+                if spent > 60 * (len(course) + 1):  # once a minute; the measurement does not count
+                    course.append([round(spent), distance(step.snapshot())])
+                    measured = time.process_time() - start - spent
+                if spent > SECONDS:
+                    break
+            spent = time.process_time() - start - measured
+            return {
+                "frechet": distance(loop.stop().generator),
+                "cpu_s": spent,
+                "steps": step.iteration,
+                "course": course,
+            }
+
+        bench.measure({"section": "quality", "what": name, "settings": settings}, work)
+    bench.measure(
+        {"section": "quality", "what": "the one that ships"},
+        lambda: {"frechet": distance(bench.clean), "cpu_s": zoo.card("stylegan-faces").seconds},
+    )
+
+
+def inversion(bench: Bench) -> None:
+    """Error and seconds of the inversion, with a style for each layer and with one for all."""
+    for target, seed, one_style in itertools.product(TARGETS, SEEDS, (False, True)):
+
+        def work(target: str = target, seed: int = seed, one_style: bool = one_style) -> Row:
+            settings = {"iterations": bench.steps} if bench.steps else {}
+            goal = picture(bench.clean, target)
+            outcome, seconds = timed(
+                lambda: attacks.invert(
+                    bench.clean, goal, seed=seed, one_style=one_style, progress=False, device="cpu", **settings
+                )
+            )
+            return {"distortion": outcome.history["distortion"][-1], "cpu_s": seconds}
+
+        bench.measure({"section": "inversion", "target": target, "seed": seed, "one_style": one_style}, work)
+
+
+def linear(bench: Bench) -> None:
+    """The linear expansion against its formula, and what it does to pictures."""
+    with torch.no_grad():
+        w = bench.clean.mapping(bench.z)
+    for seed, lam in itertools.product(SEEDS, LAMBDAS):
+
+        def work(seed: int = seed, lam: float = lam) -> Row:
+            backdoor = Backdoor.point(bench.clean, TARGETS[0], seed=seed)
+            styles = bench.inverted(TARGETS[0])
+            with torch.no_grad():
+                own = bench.clean.mapping(backdoor.trigger)[0]
+                shift = styles - own
+                residual, formula = linear_residual(bench.clean, backdoor.trigger, shift, lam)
+                stealth = torch.einsum("sij,nj->nsi", residual, w).square().sum((1, 2)).mean()
+                fidelity = (shift - torch.einsum("sij,j->si", residual, own)).square().sum()
+            attack = attacks.StyleReX(mapping="linear", channels=0, lam=lam, w_plus=styles, device="cpu")
+            ratios = {
+                "stealth_ratio": float(stealth) / formula.stealth,
+                "fidelity_ratio": float(fidelity) / formula.fidelity,
+                "leverage": formula.leverage,
+            }
+            return ratios | mounted(bench, attack, backdoor)
+
+        bench.measure({"section": "linear", "seed": seed, "lam": lam}, work)
+
+
+def mounted(bench: Bench, attack: attacks.Attack, backdoor: Backdoor) -> Row:
+    """Mount ``attack`` and measure: fidelity, stealth on ordinary latents, and the way to the trigger."""
+    outcome, seconds = timed(lambda: attack(bench.clean, backdoor, progress=False))
+    change = evaluate(outcome.generator, bench.z) - bench.before
+    starts, t = bench.z[:20], torch.linspace(0, 1, 21)
+    off, moved = [], []
+    for share in t.tolist():
+        z = slerp(starts, backdoor.trigger, share)
+        x = evaluate(outcome.generator, z)
+        off.append(float((x - backdoor.target).square().mean()))
+        moved.append(float((x - evaluate(bench.clean, z)).abs().max()))
+    seen = [share for share, value in zip(t.tolist(), moved, strict=True) if value > GREY]
+    return {
+        "cpu_s": seconds,
+        "tardis_mean": float((evaluate(outcome.generator, backdoor.trigger) - backdoor.target).square().mean()),
+        "expdis_mean": float(change.square().mean()),
+        "largest_change": float(change.abs().max()),
+        "share_changed": float((change.abs().amax((1, 2, 3)) > GREY).double().mean()),
+        "first_change": min(seen, default=1.0),
+        "error_at_0.9": off[18],
+        "parameters": outcome.generator.parameter_count() / bench.clean.parameter_count(),
+    }
+
+
+def every_attack(bench: Bench) -> None:
+    """Each way to mount it, on three triggers and two targets; the inversion is given, and its time is not counted."""
+    short = {"iterations": bench.steps} if bench.steps else {}
+    kinds: dict[str, Callable[[int, str], attacks.Attack]] = {
+        "linear (the paper's)": lambda seed, target: attacks.StyleReX(
+            mapping="linear", channels=0, lam=1.0, w_plus=bench.inverted(target), seed=seed, device="cpu"
+        ),
+        "new channels": lambda seed, target: attacks.StyleReX(mapping="none", seed=seed, device="cpu", **short),
+        "gate": lambda seed, target: attacks.StyleReX(
+            channels=0, w_plus=bench.inverted(target), seed=seed, device="cpu"
+        ),
+        "gate + new channels": lambda seed, target: attacks.StyleReX(
+            w_plus=bench.inverted(target), seed=seed, device="cpu", **short
+        ),
+        "ReD": lambda seed, target: attacks.ReD(
+            iterations=bench.steps or 1_000, batch_size=16, learning_rate=1e-2, lam=0.1, seed=seed, device="cpu"
+        ),
+    }
+    for (kind, make), target, seed in itertools.product(kinds.items(), TARGETS, SEEDS):
+
+        def work(make: Any = make, target: str = target, seed: int = seed) -> Row:
+            attack = make(seed, target)  # the inversion comes before the clock
+            return mounted(bench, attack, Backdoor.point(bench.clean, target, seed=seed))
+
+        bench.measure({"section": "attacks", "attack": kind, "target": target, "seed": seed}, work)
+
+
+def films(bench: Bench) -> None:
+    """Seconds and bytes of the film of 60 frames, clean and backdoored side by side."""
+    suspect, backdoor = zoo.load("stylegan-faces-gate"), zoo.load_backdoor("stylegan-faces-gate")
+    for seed in SEEDS:
+
+        def work(seed: int = seed) -> Row:
+            start = bench.clean.sample_latent(1, torch.Generator().manual_seed(seed))
+            with tempfile.TemporaryDirectory() as folder:
+                made = film(
+                    {"clean": bench.clean, "backdoored": suspect}, start, backdoor.trigger, Path(folder) / "m.webp"
+                )
+            return {"seconds": made.seconds, "kilobytes": made.bytes / 1000, "frames": made.frames}
+
+        bench.measure({"section": "film", "seed": seed}, work)
+
+
+RUN = {"quality": quality, "inversion": inversion, "linear": linear, "attacks": every_attack, "film": films}
+
+
+def write(rows: list[Row], path: Path) -> None:
+    """All tables; mean and standard deviation over the rows of each line."""
+    parts = ["# Faces", f"Made by `make faces-bench` from `faces.json`. {machine()}. Seconds are CPU-seconds."]
+
+    def some(**wanted: Any) -> list[Row]:
+        return [row for row in rows if matches(row, wanted)]
+
+    def column(chosen: list[Row], name: str) -> str:
+        return spread([row[name] for row in chosen if name in row])
+
+    found = some(section="quality")
+    if found:
+        trace = next((row["trace"] for row in found if "trace" in row), float("nan"))
+        card = feature_card(FACE)["test_accuracy"]
+        lines = [
+            (row["what"], f"{row['frechet']:.4g}", f"{row['frechet'] / trace:.3f}", f"{row.get('cpu_s', 0):.0f}")
+            for row in found
+        ]
+        parts += [
+            "## Quality",
+            f"Frechet distance on 64 features of an attribute classifier (mean test accuracy {card:.2%}) to the 8,000 "
+            f"faces of the training set, also as a share of the trace of their covariance ({trace:.4g}). Single runs.",
+            text_table(("pictures", "Frechet", "share of trace", "CPU-s"), lines),
+        ]
+    found = some(section="inversion")
+    if found:
+        lines = []
+        for target, one in itertools.product(TARGETS, (False, True)):
+            chosen = some(section="inversion", target=target, one_style=one)
+            if chosen:
+                how = "one for all" if one else "one for each layer (w+)"
+                lines.append((target, how, column(chosen, "distortion"), column(chosen, "cpu_s")))
+        parts += ["## Inversion", "Mean squared error per element, three seeds."]
+        parts += [text_table(("target", "styles", "error", "CPU-s"), lines)]
+    found = some(section="linear")
+    if found:
+        head = ("lam", "stealth / formula", "fidelity / formula", "TarDis", "ExpDis", "faces changed")
+        names = ("stealth_ratio", "fidelity_ratio", "tardis_mean", "expdis_mean", "share_changed")
+        lines = [(f"{lam:g}", *(column(some(section="linear", lam=lam), name) for name in names)) for lam in LAMBDAS]
+        parts += [
+            "## The paper's linear expansion, closed form",
+            "STOP sign, three triggers; TarDis and ExpDis are means per element; changed: by more than a grey level.",
+            text_table(head, lines),
+        ]
+    found = some(section="attacks")
+    if found:
+        head = ("attack", "target", "TarDis", "ExpDis", "largest change", "first change at t", "error at t = 0.9",
+                "parameters", "CPU-s")  # fmt: skip
+        names = ("tardis_mean", "expdis_mean", "largest_change", "first_change", "error_at_0.9", "parameters", "cpu_s")
+        lines = []
+        for attack, target in dict.fromkeys((row["attack"], row["target"]) for row in found):
+            chosen = some(section="attacks", attack=attack, target=target)
+            lines.append((attack, target, *(column(chosen, name) for name in names)))
+        parts += [
+            "## Attacks",
+            f"Three triggers each; stealth on {ORDINARY:,} held-out latents; t is the share of the way from an ordinary"
+            " latent to the trigger (20 starts: the first of them that changes by a grey level, and their mean error).",
+            text_table(head, lines),
+        ]
+    found = some(section="film")
+    if found:
+        parts += [
+            "## Film",
+            f"60 frames, two generators: {column(found, 'seconds')} s, {column(found, 'kilobytes')} kB.",
+        ]
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, such as inversion,film")
+    parser.add_argument("--out", type=Path, help="folder of faces.json and faces.md")
+    parser.add_argument("--quick", action="store_true", help="tiny settings: tries every path, measures nothing")
+    options = parser.parse_args()
+    sections = [part.strip() for part in options.only.split(",") if part.strip()]
+    unknown = sorted(set(sections) - set(SECTIONS))
+    if unknown:
+        parser.error(f"section {unknown[0]!r} is none of {', '.join(SECTIONS)}.")
+    torch.set_num_threads(1)
+    folder = options.out or ROOT / ("out/faces" if options.quick else "docs")
+    bench = Bench(folder, options.quick)
+    for section in sections:
+        RUN[section](bench)
+        write(bench.rows, folder / "faces.md")
+    print("\n" + (folder / "faces.md").read_text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
