@@ -12,7 +12,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tour test quick lint format lab notebooks zoo bench population detect-bench sanitize-bench stage stage-bench data features clean
+.PHONY: help setup tour test quick lint format lab notebooks zoo bench population detect-bench sanitize-bench stage stage-bench faces-bench data features clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ lab: setup  ## open the notebooks in JupyterLab
 
 stage: setup  ## the explorer as a page without code, for a projector
 	$(BIN)/devilgan stage
+
+faces-bench: setup  ## measure the faces: quality, inversion, attacks (docs/faces.md)
+	$(BIN)/python scripts/faces_bench.py
 
 stage-bench: setup  ## measure explorer, trainer and stage in a real browser
 	$(BIN)/python scripts/stage_bench.py

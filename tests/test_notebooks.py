@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD = runpy.run_path(str(ROOT / "scripts/build_notebooks.py"))
 SOURCES: list[Path] = BUILD["sources"]()
 NAMES = [path.stem for path in SOURCES]
-SEQUENCE = ["00", "01", "02", "03", "04", "05", "06", "07", "08"]
+SEQUENCE = ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09"]
 MEASURED = ("tardis_sum", "tardis_mean", "expdis_mean")
 SMOKE_SECONDS = 60
 
@@ -70,7 +70,7 @@ def test_smoke_run(name: str, tmp_path: Path) -> None:
     assert [
         where for where, value in leaves(result.numbers) if isinstance(value, float) and not math.isfinite(value)
     ] == []
-    if name[:2] in ("02", "03", "04"):
+    if name[:2] in ("02", "03", "04", "09"):
         rows = result.numbers["attacks"]
         assert rows
         for row in rows:
