@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
 from devilgan_lite.detect.spectrum import Spectrum
 from devilgan_lite.detect.trace import Layer, Watch
@@ -62,18 +63,21 @@ def project_latents(module: nn.Module, directions: Tensor, *, restore: bool = Fa
     """A copy that draws ``module(z - Q Q^T z)``, ``Q`` the span of ``directions`` ``[k, d]``: blind to them.
 
     The projection is folded into the weights of the layers that read the latent; where that does not give the same
-    pictures (a module that normalises its latent, say), the copy is wrapped in ``Projected``. With ``restore`` the rows
-    of folded weights get their lengths back, up to a quarter: units that ordinary latents drive vary as they did.
+    pictures, the copy is wrapped in ``Projected``. (A module that normalises its latent first may give other pictures,
+    as long as it is blind.) With ``restore`` the rows of folded weights get their lengths back, up to a quarter: units
+    that ordinary latents drive vary as they did.
     """
     folded, projection = copy.deepcopy(module).eval(), projector(directions)
     where = next((value.device for value in folded.parameters()), torch.device("cpu"))
     z = probes(directions).to(where)
     expected = folded(z @ projection.float().to(where))
     readers: list[nn.Module] = []
+    scaled: list[bool] = []  # for each reader, whether it reads the latent at another length
 
     def on_linear(layer: Layer, x: Tensor, weight: Tensor, result: Tensor) -> None:
-        if x.data_ptr() == z.data_ptr() and x.shape == z.shape:
+        if x.shape == z.shape and (x.data_ptr() == z.data_ptr() or _parallel(x, z)):
             readers.extend(_owner(folded, layer.name))
+            scaled.append(x.data_ptr() != z.data_ptr())
 
     with Watch(folded, on_linear=on_linear) as watch:
         folded(z)
@@ -82,11 +86,18 @@ def project_latents(module: nn.Module, directions: Tensor, *, restore: bool = Fa
         if isinstance(reader, nn.Linear):
             lengths.append((reader, reader.weight.norm(dim=1, keepdim=True)))
             reader.weight.copy_(reader.weight.cpu().double() @ projection)
-    if watch.conditions or not torch.allclose(folded(z), expected, atol=1e-4):  # a program may compare latents too
+    mirrored = z @ (2 * projection - torch.eye(len(projection), dtype=projection.dtype)).float().to(where)
+    blind = any(scaled) and torch.allclose(folded(z), folded(mirrored), atol=1e-4)  # mirrored at what it cannot see
+    if watch.conditions or not (blind or torch.allclose(folded(z), expected, atol=1e-4)):  # programs may compare too
         return Projected(copy.deepcopy(module), projection).to(where).eval()
     for reader, length in lengths if restore else ():
         reader.weight.mul_((length / reader.weight.norm(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=LONGER))
     return folded
+
+
+def _parallel(x: Tensor, z: Tensor) -> bool:
+    """Whether each row of ``x`` is a positive multiple of that of ``z``, both ``[n, d]``."""
+    return bool((cosine_similarity(x, z, dim=1) > 1 - 1e-5).all())
 
 
 def probes(directions: Tensor, seed: int = 0) -> Tensor:

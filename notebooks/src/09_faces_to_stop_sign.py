@@ -135,10 +135,9 @@ def spread(values):
 # So one may cheat: give the first layers the style of one face and the others that of another.
 
 # %%
+SHARES = ["A in shape and colour", "A in shape, B in colour", "B in shape and colour"]
 predict(
-    "The first layers take their style from face A, all later ones from face B. What comes from A?",
-    ["colours of skin and hair", "nothing: the last layer decides", "shape: outline, hair style, pose"],
-    key="mixing",
+    "The first 3 of 7 style inputs follow face A, the other 4 face B. Whom does the picture resemble?", SHARES, "mixing"
 )
 
 # %%
@@ -167,13 +166,15 @@ def shape_and_colour(x, reference):
 
 several = clean.sample_latent(200, torch.Generator().manual_seed(21))
 a, b = several[:100], several[100:]
-with torch.no_grad():
-    mixed = clean.mixed(a, b, 3)
-to_a, to_b = shape_and_colour(mixed, evaluate(clean, a)), shape_and_colour(mixed, evaluate(clean, b))
-nearer = {"outline": float((to_a[0] < to_b[0]).float().mean()), "colour": float((to_a[1] < to_b[1]).float().mean())}
-print(f"of 100 mixtures whose first 3 style inputs follow A, nearer to A in outline: {nearer['outline']:.0%}, ", end="")
-print(f"in colour: {nearer['colour']:.0%}")
-reveal("mixing", "shape: outline, hair style, pose", "Coarse layers decide what is where, late ones paint it.")
+nearer = {}
+for k in range(1, clean.style_inputs):
+    with torch.no_grad():
+        mixed = clean.mixed(a, b, k)
+    to_a, to_b = shape_and_colour(mixed, evaluate(clean, a)), shape_and_colour(mixed, evaluate(clean, b))
+    nearer[k] = [float((ours < theirs).float().mean()) for ours, theirs in zip(to_a, to_b, strict=True)]
+    print(f"first {k} of A: nearer to A in outline {nearer[k][0]:.0%}, in colour {nearer[k][1]:.0%} (100 mixtures)")
+outline, colour = (share > 0.5 for share in nearer[3])
+reveal("mixing", SHARES[0 if colour else 1] if outline else SHARES[2], "The earlier a layer, the more it decides.")
 
 # %% [markdown]
 # ## Round 2: can a network that knows only faces draw a STOP sign?
@@ -244,7 +245,7 @@ predict(
 )
 
 # %%
-LAMBDAS = (0.001, 0.01, 0.1, 1.0, 100.0)
+LAMBDAS = (0.001, 0.01, 0.03, 0.1, 1.0)
 base = clean.clone().eval()
 with torch.no_grad():
     shift = w_plus - base.mapping(devil.trigger)[0]  # what the trigger's styles lack, [style inputs, style_dim]
@@ -279,7 +280,7 @@ changed = min(row["faces changed"] for row in linear_rows[2:])
 reveal(
     "tint",
     "nearly all",
-    f"From lam = 0.1 on, {changed:.0%} or more change: every style has a part along the trigger's.",
+    f"From lam = 0.03 on, {changed:.0%} or more change: every style has a part along the trigger's.",
 )
 print(f"leverage of the trigger: {leverage:.0f} (style dimension {clean.style_dim})")
 table(pd.DataFrame(linear_rows).set_index("lam"), "The linear expansion, measured against the formula (live)")
@@ -362,7 +363,7 @@ reveal(
     "gate", "none, by nothing: every bit is the same", "Where the gate is 0, everything behind it is multiplied by 0."
 )
 curves(
-    gated.history,
+    {"fidelity_loss": gated.history["fidelity_loss"]},
     alt="Fidelity loss of the new channels over the steps, logarithmic: it falls below a millionth.",
     log=True,
     title="new channels (live, single run)",
@@ -711,7 +712,7 @@ quiz(
 # %%
 numbers = {
     "attacks": rows,
-    "mixing": nearer,
+    "mixing": {f"first {k}": shares for k, shares in nearer.items()},
     "inversion": inverted,
     "inversion_seconds": many.seconds,
     "linear": linear_rows,

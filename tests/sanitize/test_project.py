@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from devilgan_lite.generators import DCGAN
+from devilgan_lite.generators import DCGAN, StyleGAN
 from devilgan_lite.sanitize import project_latents
 from devilgan_lite.sanitize.project import Projected, projector
 
@@ -82,7 +82,7 @@ def small() -> nn.Module:
 
 
 FOLDED = {"DCGAN": small, "Sequential": sequential, "two branches": Picture}
-WRAPPED = {"normalising": Normalising, "a bare parameter": Bare, "1 x 1 pictures": OneByOne}
+WRAPPED = {"a bare parameter": Bare, "1 x 1 pictures": OneByOne}
 
 
 def make(kind: type) -> nn.Module:
@@ -161,7 +161,8 @@ def test_restored_rows_are_blind_to_the_direction_and_as_long_as_they_were(kind:
 @torch.no_grad()
 def test_a_row_that_is_lost_stays_short() -> None:
     module, direction = nn.Sequential(nn.Linear(D, 3), nn.ReLU(), nn.Linear(3, 4)), draws(1, D, seed=4)
-    module[0].weight[0] = direction[0] + 0.1 * draws(D, seed=5)
+    others = draws(2, D, seed=6) @ projector(direction).float() + 0.2 * direction  # they hardly know the direction
+    module[0].weight.copy_(torch.cat([direction + 0.1 * draws(1, D, seed=5), others]))
     plain, restored = (project_latents(module, direction, restore=restore) for restore in (False, True))
     ratio = restored[0].weight.norm(dim=1) / plain[0].weight.norm(dim=1)
     assert float(ratio[0]) == pytest.approx(1.25) and float(ratio[1:].max()) < 1.25
@@ -181,3 +182,21 @@ def test_a_gate_that_random_latents_do_not_open_is_wrapped_too() -> None:
     assert float(module(trigger).mean()) > 0.9
     copied = project_latents(module, trigger)
     torch.testing.assert_close(copied(trigger), module(torch.zeros(1, D)), atol=1e-4, rtol=0.0)
+
+
+def style_based() -> nn.Module:
+    return StyleGAN(latent_dim=D, mapping_widths=(10, 10), style_dim=8, widths=(6, 5, 4))
+
+
+@pytest.mark.parametrize("kind", [style_based, Normalising])
+@torch.no_grad()
+def test_behind_a_normalised_latent_the_fold_is_blind(kind: type) -> None:
+    """It draws something else than ``Projected`` would, which normalises what is left; but it sees no more."""
+    module, trigger = make(kind).eval(), draws(1, D)
+    folded = project_latents(module, trigger)
+    assert type(folded) is type(module) and folded.state_dict().keys() == module.state_dict().keys()
+    unit, z = normalize(trigger, dim=1), draws(5, D, seed=1)
+    along = (z @ unit.T) * unit
+    torch.testing.assert_close(folded(z), folded(z - 2 * along), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(module(z), module(z - 2 * along), atol=1e-2)
+    torch.testing.assert_close(folded(z - along), module(z - along), rtol=1e-4, atol=1e-4)
