@@ -32,7 +32,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
 DPI = 80
-COLOURS = 64  # of a saved picture in colour
+COLOURS = 40  # of a saved picture in colour
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def show(x: Tensor | Image.Image, alt: str, columns: int = 8, scale: int = 2, ca
     """A grid of pictures (see ``tile``), or a PIL image as it is, with alt text; the value of a notebook cell."""
     image = x if isinstance(x, Image.Image) else tile(x, columns, scale, captions)
     if image.mode == "RGB":  # four times smaller, and hardly to be seen
-        image = image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        image = image.quantize(COLOURS, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     return Picture(to_png(image), alt)
 
 

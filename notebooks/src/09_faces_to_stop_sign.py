@@ -435,7 +435,7 @@ figure(
 
 
 # %%
-def latent_map(generator, size=11, reach=1.25):
+def latent_map(generator, size=9, reach=1.25):
     """Pictures on a grid of the plane of the trigger (right) and of another direction (up), ``[size^2, C, H, W]``."""
     right = devil.trigger / devil.trigger.norm()
     up = start - (start @ right.T) * right
@@ -449,8 +449,8 @@ show(
     latent_map(evil),
     alt="A grid of pictures over a plane of latent space. In a wedge to the right, around the trigger's direction, "
     "there are STOP signs; everywhere else there are faces, the same along each ray from the middle.",
-    columns=11,
-    scale=1,
+    columns=9,
+    scale=2,
 )
 
 # %% [markdown]

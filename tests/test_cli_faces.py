@@ -1,0 +1,66 @@
+"""The command line with faces: training, the attack, and the real pictures that they are measured against."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from devilgan_lite import data, generators, zoo
+from devilgan_lite.cli import app
+from devilgan_lite.cli.common import real_for
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    few = data.faces(300)
+    monkeypatch.setattr(data, "faces", lambda: few)
+    return lambda *words: CliRunner().invoke(app, [*map(str, words)])
+
+
+def test_each_kind_of_generator_has_its_real_pictures(call: Any) -> None:
+    assert real_for(generators.DCGAN()).x.shape[1:] == (1, 28, 28)
+    assert real_for(generators.StyleGAN()).x.shape[1:] == (3, 32, 32)
+    assert real_for(generators.PointGenerator()) is None
+
+
+def test_train_makes_a_style_based_generator(call: Any) -> None:
+    done = call("train", "--architecture", "stylegan", "--steps", 3, "--batch-size", 4, "--out", "faces.safetensors")
+    assert done.exit_code == 0, done.output
+    assert "Frechet distance to cartoon faces" in done.stdout
+    made, card = zoo.load_file("faces.safetensors")
+    assert isinstance(made, generators.StyleGAN) and card.settings["steps"] == 3
+
+
+def test_the_attack_on_faces_writes_a_model_that_can_be_scored(call: Any) -> None:
+    words = ["attack", "style-rex", "--clean", "stylegan-faces", "--iterations", 5, "--seed", 2]
+    done = call(*words, "--out", "evil.safetensors", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["expdis_mean"] < 1e-10 and found["frechet"] is not None
+    assert found["settings"]["attack"] == "StyleReX" and "w_plus" not in found["settings"]
+    score = call("score", "evil.safetensors", "--clean", "stylegan-faces", "--json")
+    assert json.loads(score.stdout)["tardis_mean"] == pytest.approx(found["tardis_mean"])
+
+
+def test_attacks_on_the_wrong_kind_are_one_sentence(call: Any) -> None:
+    for words, sentence in (
+        (["style-rex"], "clean is a DCGAN; StyleReX expands a StyleGAN, ReX a DCGAN."),
+        (["rex", "--clean", "stylegan-faces"], "clean is a StyleGAN; widening is defined for DCGAN generators."),
+        (["gate", "--clean", "stylegan-faces"], "clean is a StyleGAN; folding is defined for DCGAN generators."),
+    ):
+        done = call("attack", *words)
+        assert done.exit_code == 2 and done.stderr.strip() == sentence, done.output
+
+
+def test_a_missing_renderer_is_one_sentence(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ModuleNotFoundError("faces are drawn with python-avatars and resvg-py, and resvg-py cannot be found.")
+
+    monkeypatch.setattr(data, "faces", broken)
+    done = call("train", "--architecture", "stylegan")
+    assert done.exit_code == 2 and done.stderr.strip().endswith("resvg-py cannot be found.")
