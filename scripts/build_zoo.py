@@ -36,7 +36,7 @@ ATTACKS: dict[str, attacks.Attack] = {
     f"{GARMENTS}-red": attacks.ReD(),
     f"{GARMENTS}-rex": attacks.ReX(),
     f"{GARMENTS}-gate": attacks.Gate(),
-    f"{FACES}-linear": attacks.StyleReX(mapping="linear", channels=0, lam=0.03),
+    f"{FACES}-linear": attacks.StyleReX(mapping="linear", channels=0, lam=0.1),
     f"{FACES}-gate": attacks.StyleReX(),
 }
 SIDE_BY_SIDE = (FACES, GARMENTS, f"{GARMENTS}-trail")  # none needs another
