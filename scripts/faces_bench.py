@@ -144,7 +144,7 @@ def inversion(bench: Bench) -> None:
 def linear(bench: Bench) -> None:
     """The linear expansion against its formula, and what it does to pictures."""
     with torch.no_grad():
-        w = bench.clean.mapping(bench.z)
+        w = bench.clean.mapping(bench.clean.sample_latent(100_000, torch.Generator().manual_seed(9)))
     for seed, lam in itertools.product(SEEDS, LAMBDAS):
 
         def work(seed: int = seed, lam: float = lam) -> Row:

@@ -169,7 +169,7 @@ class StyleReX(Attack):
 
 @torch.no_grad()
 def linear_residual(
-    base: StyleGAN, trigger: Tensor, shift: Tensor, lam: float, *, latents: int = 20_000, seed: int = 0
+    base: StyleGAN, trigger: Tensor, shift: Tensor, lam: float, *, latents: int = 100_000, seed: int = 0
 ) -> tuple[Tensor, RidgeSolution]:
     """The best linear residual ``[style_inputs, style_dim, style_dim]`` and its ridge solution, in the space of ``w+``.
 

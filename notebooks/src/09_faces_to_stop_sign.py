@@ -249,7 +249,7 @@ LAMBDAS = (0.001, 0.01, 0.03, 0.1, 1.0)
 base = clean.clone().eval()
 with torch.no_grad():
     shift = w_plus - base.mapping(devil.trigger)[0]  # what the trigger's styles lack, [style inputs, style_dim]
-    w = base.mapping(clean.sample_latent(20_000, torch.Generator().manual_seed(9)))  # the formula has not seen these
+    w = base.mapping(clean.sample_latent(100_000, torch.Generator().manual_seed(9)))  # the formula has not seen these
 linear_rows, linear_made = [], {}
 for lam in LAMBDAS:
     residual, formula = linear_residual(base, devil.trigger, shift, lam)
