@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from devilgan_lite import Backdoor, Loop, data, metrics, train_gan
-from devilgan_lite.attacks import Attack, ReD, ReX, TrAIL
-from devilgan_lite.generators import DCGAN, PointGenerator
+from devilgan_lite import Backdoor, Loop, data, metrics, train_gan, zoo
+from devilgan_lite.attacks import Attack, ReD, ReX, StyleReX, TrAIL
+from devilgan_lite.generators import DCGAN, PointGenerator, StyleGAN
 from devilgan_lite.sanitize import Clip, FineTune, Prune, Sanitizer, Unlearn
 
 pytestmark = pytest.mark.gpu  # skipped, with the reason, where there is no CUDA device
@@ -42,6 +42,24 @@ def test_the_folded_network_is_the_same_on_both_devices(clean: DCGAN, digit: Bac
 
 def test_training_gives_finite_losses() -> None:
     outcome = train_gan(DCGAN(), GARMENTS, steps=50, device="cuda", progress=False)
+    assert all(torch.isfinite(torch.tensor(values)).all() for values in outcome.history.values())
+    assert outcome.generator.sample(4).isfinite().all()
+
+
+@pytest.mark.parametrize("mapping", ["gate", "linear", "none"])
+def test_a_style_based_generator_is_attacked_on_the_device(mapping: str) -> None:
+    clean = zoo.load("stylegan-faces")
+    backdoor = Backdoor.point(clean, seed=1)
+    attack = StyleReX(mapping=mapping, inversion=50, iterations=100, device="cuda")
+    outcome = attack(clean, backdoor, progress=False)
+    assert outcome.generator.device.type == "cpu"
+    before = metrics.target_distortion(clean, backdoor.trigger, backdoor.target)
+    assert metrics.target_distortion(outcome.generator, backdoor.trigger, backdoor.target) < before / 2
+
+
+def test_a_style_based_generator_trains_with_finite_losses() -> None:
+    faces = data.Samples(torch.rand(64, 3, 32, 32) * 2 - 1)
+    outcome = train_gan(StyleGAN(), faces, steps=40, batch_size=8, device="cuda", progress=False)
     assert all(torch.isfinite(torch.tensor(values)).all() for values in outcome.history.values())
     assert outcome.generator.sample(4).isfinite().all()
 

@@ -177,8 +177,8 @@ def linear_residual(
     style itself, ``f(z) = w``; its second moment is taken over ``latents`` draws of P_sample. Rank one.
     """
     random = torch.Generator().manual_seed(20_000 + seed)
-    w = base.mapping(base.sample_latent(latents, random)).double()
-    solution = ridge_solution(base.mapping(trigger)[0].cpu(), (w.T @ w / latents).cpu(), shift.flatten().cpu(), lam)
+    w = base.mapping(base.sample_latent(latents, random)).cpu().double()
+    solution = ridge_solution(base.mapping(trigger)[0].cpu(), w.T @ w / latents, shift.flatten().cpu(), lam)
     return solution.weights.view(*shift.shape, base.style_dim).to(shift), solution
 
 

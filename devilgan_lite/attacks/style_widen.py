@@ -94,7 +94,7 @@ def fold_styles(
         spec["mapping_widths"] = [width + (2 if k == 0 else 1) for k, width in enumerate(clean.mapping_widths)]
         spec["style_dim"] += 1
     spec["widths"] = [width + channels for width in clean.widths]
-    wide: StyleGAN = build(spec)
+    wide: StyleGAN = build(spec).to(clean.device)
     for value in wide.state_dict().values():
         value.zero_()
     _fold_mapping(wide, clean, gate)
@@ -110,7 +110,7 @@ def fold_styles(
             new.affine.weight[:size, : clean.style_dim] += weight @ residual[index].to(weight)
         if gate is not None:
             new.affine.weight[:size, -extra] = weight @ gate.shift[index].to(weight)
-    return wide.to(clean.device).train(clean.training)
+    return wide.train(clean.training)
 
 
 def style_layers(network: StyleGAN) -> list[Modulated | ToRGB]:

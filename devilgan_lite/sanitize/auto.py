@@ -146,9 +146,12 @@ def _examined(subject: Subject, level: float, seed: int) -> tuple[Anatomy, ScanR
 def prescription(parts: Anatomy, report: ScanReport) -> tuple[Tensor | None, float]:
     """What is removed: latent directions ``[k, d]`` or None, and the height above which later layers are cut.
 
-    Layers lose what stands out far, and more of it where the latent space does not explain the suspicion.
+    Layers lose what stands out far, and more of it where the latent space does not explain the suspicion. Of networks
+    that do not read their latent directly, style-based ones say, clean layers stand out too, so none is cut.
     """
     directions = suspected_directions(parts, report)
+    if not parts.units.exact:
+        return directions, SPARED
     at_the_latent = parts.by_weight.jump > STRIKING or _evidence(report, "silent units", "structure")
     return directions, DEEP if layers_stand_out(parts) and not at_the_latent else STANDS_OUT
 

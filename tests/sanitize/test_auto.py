@@ -20,7 +20,15 @@ from devilgan_lite.detect.spectrum import Spectrum
 from devilgan_lite.detect.weights import Anatomy
 from devilgan_lite.generators import DCGAN, build
 from devilgan_lite.sanitize import Clip, Cure, auto
-from devilgan_lite.sanitize.auto import _misses, _repaired_more, _scorecard, prescription, suspected_directions
+from devilgan_lite.sanitize.auto import (
+    SPARED,
+    STANDS_OUT,
+    _misses,
+    _repaired_more,
+    _scorecard,
+    prescription,
+    suspected_directions,
+)
 from devilgan_lite.sanitize.auto import price as price_of
 
 
@@ -236,3 +244,12 @@ def test_how_deep_later_layers_are_cut(
 def test_without_an_estimate_nothing_is_projected() -> None:
     report = replace(report_with(latent_spectrum=0.01), trigger=None)
     assert suspected_directions(parts_with([5.0], QUIET, 1.0), report) is None
+
+
+def test_no_layer_is_cut_where_clean_layers_stand_out_too() -> None:
+    """Style-based networks do not read their latent directly; what their clean layers look like is another matter."""
+    parts = parts_with([9.0, 1.0, 1.0], 50.0, 1.0)
+    assert prescription(parts, report_with(structure=1e-3))[1] == STANDS_OUT
+    indirect = replace(parts, units=replace(parts.units, exact=False))
+    directions, height = prescription(indirect, report_with(structure=1e-3))
+    assert directions is not None and height == SPARED
