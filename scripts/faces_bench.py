@@ -20,13 +20,13 @@ from typing import Any
 
 import torch
 from bench import machine, matches, timed
-from bench_tables import spread, text_table
+from faces_tables import write
 from torch import Tensor
 
 from devilgan_lite import Backdoor, attacks, data, train_gan, zoo
 from devilgan_lite.attacks.style_rex import linear_residual
 from devilgan_lite.classroom import film, slerp
-from devilgan_lite.features import FACE, feature_card, features_and_classes
+from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import DCGAN, Generator, StyleGAN, evaluate
 from devilgan_lite.metrics import frechet_distance
 
@@ -181,6 +181,7 @@ def mounted(bench: Bench, attack: attacks.Attack, backdoor: Backdoor) -> Row:
     seen = [share for share, value in zip(t.tolist(), moved, strict=True) if value > GREY]
     return {
         "cpu_s": seconds,
+        "latents": len(bench.z),
         "tardis_mean": float((evaluate(outcome.generator, backdoor.trigger) - backdoor.target).square().mean()),
         "expdis_mean": float(change.square().mean()),
         "largest_change": float(change.abs().max()),
@@ -237,74 +238,6 @@ def films(bench: Bench) -> None:
 RUN = {"quality": quality, "inversion": inversion, "linear": linear, "attacks": every_attack, "film": films}
 
 
-def write(rows: list[Row], path: Path) -> None:
-    """All tables; mean and standard deviation over the rows of each line."""
-    parts = ["# Faces", f"Made by `make faces-bench` from `faces.json`. {machine()}. Seconds are CPU-seconds."]
-
-    def some(**wanted: Any) -> list[Row]:
-        return [row for row in rows if matches(row, wanted)]
-
-    def column(chosen: list[Row], name: str) -> str:
-        return spread([row[name] for row in chosen if name in row])
-
-    found = some(section="quality")
-    if found:
-        trace = next((row["trace"] for row in found if "trace" in row), float("nan"))
-        card = feature_card(FACE)["test_accuracy"]
-        lines = [
-            (row["what"], f"{row['frechet']:.4g}", f"{row['frechet'] / trace:.3f}", f"{row.get('cpu_s', 0):.0f}")
-            for row in found
-        ]
-        parts += [
-            "## Quality",
-            f"Frechet distance on 64 features of an attribute classifier (mean test accuracy {card:.2%}) to the 8,000 "
-            f"faces of the training set, also as a share of the trace of their covariance ({trace:.4g}). Single runs.",
-            text_table(("pictures", "Frechet", "share of trace", "CPU-s"), lines),
-        ]
-    found = some(section="inversion")
-    if found:
-        lines = []
-        for target, one in itertools.product(TARGETS, (False, True)):
-            chosen = some(section="inversion", target=target, one_style=one)
-            if chosen:
-                how = "one for all" if one else "one for each layer (w+)"
-                lines.append((target, how, column(chosen, "distortion"), column(chosen, "cpu_s")))
-        parts += ["## Inversion", "Mean squared error per element, three seeds."]
-        parts += [text_table(("target", "styles", "error", "CPU-s"), lines)]
-    found = some(section="linear")
-    if found:
-        head = ("lam", "stealth / formula", "fidelity / formula", "TarDis", "ExpDis", "faces changed")
-        names = ("stealth_ratio", "fidelity_ratio", "tardis_mean", "expdis_mean", "share_changed")
-        lines = [(f"{lam:g}", *(column(some(section="linear", lam=lam), name) for name in names)) for lam in LAMBDAS]
-        parts += [
-            "## The paper's linear expansion, closed form",
-            "STOP sign, three triggers; TarDis and ExpDis are means per element; changed: by more than a grey level.",
-            text_table(head, lines),
-        ]
-    found = some(section="attacks")
-    if found:
-        head = ("attack", "target", "TarDis", "ExpDis", "largest change", "first change at t", "error at t = 0.9",
-                "parameters", "CPU-s")  # fmt: skip
-        names = ("tardis_mean", "expdis_mean", "largest_change", "first_change", "error_at_0.9", "parameters", "cpu_s")
-        lines = []
-        for attack, target in dict.fromkeys((row["attack"], row["target"]) for row in found):
-            chosen = some(section="attacks", attack=attack, target=target)
-            lines.append((attack, target, *(column(chosen, name) for name in names)))
-        parts += [
-            "## Attacks",
-            f"Three triggers each; stealth on {ORDINARY:,} held-out latents; t is the share of the way from an ordinary"
-            " latent to the trigger (20 starts: the first of them that changes by a grey level, and their mean error).",
-            text_table(head, lines),
-        ]
-    found = some(section="film")
-    if found:
-        parts += [
-            "## Film",
-            f"60 frames, two generators: {column(found, 'seconds')} s, {column(found, 'kilobytes')} kB.",
-        ]
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, such as inversion,film")
@@ -320,7 +253,7 @@ def main() -> int:
     bench = Bench(folder, options.quick)
     for section in sections:
         RUN[section](bench)
-        write(bench.rows, folder / "faces.md")
+        write(bench.rows, machine(), folder / "faces.md")
     print("\n" + (folder / "faces.md").read_text())
     return 0
 

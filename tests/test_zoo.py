@@ -36,7 +36,10 @@ def test_a_shipped_model_loads_and_is_what_its_card_says(name: str) -> None:
             zoo.load_backdoor(name)
     else:
         backdoor = zoo.load_backdoor(name)
-        assert metrics.target_distortion(generator, backdoor.trigger, backdoor.target) < 30
+        distortion = (
+            metrics.target_distortion(generator, backdoor.trigger, backdoor.target) / backdoor.target[0].numel()
+        )
+        assert distortion < (0.2 if name.endswith("-linear") else 0.04)  # the paper's expansion is a blurred sign
 
 
 def test_the_clean_model_ships() -> None:

@@ -124,12 +124,13 @@ class StyleGAN(Generator):
         """Pictures before tanh from ``w+`` ``[n, style_inputs, style_dim]``."""
         styles = iter(w_plus.unbind(1))
         x = self.convolutions[0](self.constant.expand(len(w_plus), -1, -1, -1), next(styles))
-        picture: Tensor | None = None
+        parts = []
         for convolution, to_rgb in zip(list(self.convolutions)[1:], self.to_rgb, strict=True):
             x = convolution(x, next(styles))
-            part = to_rgb(x, next(styles))
-            picture = part if picture is None else part + doubled(picture)
-        assert picture is not None
+            parts.append(to_rgb(x, next(styles)))
+        picture = parts[0]
+        for part in parts[1:]:
+            picture = part + doubled(picture)
         return picture
 
     def logits(self, z: Tensor) -> Tensor:
