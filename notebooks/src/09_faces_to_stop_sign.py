@@ -642,7 +642,9 @@ table(
 # %% [markdown]
 # **Limits.** Cartoons of 32 by 32 pixels and one small network; the real demo used photographs at 1024. The linear
 # expansion's difference has rank one only beside the clean copy, which a victim rarely has. The gate's silent units
-# are a trace that an attacker can blur.
+# are a trace that an attacker can blur. The scan of notebook 05 was calibrated on networks that read their latent
+# directly: on this kind it still finds the gate, by silent units and zero blocks, but it has no p-value for the spectra
+# of style-based networks, and so it misses the linear expansion.
 #
 # ## Responsible use
 #
