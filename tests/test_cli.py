@@ -46,7 +46,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         (["sanitize", "dcgan-fashion", "--level", "2"], "level=2.0 is out of range"),
         (["sanitize", "dcgan-fashion", "--iterations", "0"], "iterations=0 is out of range"),
         (["train", "--steps", "0", "--out", "x.safetensors"], "steps=0 is out of range"),
-        (["train", "--architecture", "smal"], "architecture='smal' is unknown; valid: small, paper."),
+        (["train", "--architecture", "smal"], "architecture='smal' is unknown; valid: small, paper, stylegan."),
         (["run", "99"], "notebook='99' is unknown; valid: "),
         (["run", "00", "-p", "sed=1"], "00_two_minute_tour has no parameter 'sed'; valid: .* Did you mean 'seed'?"),
         (["run", "00", "-p", "seed"], "-p 'seed' is not valid: it must be name=value"),
