@@ -36,25 +36,12 @@ CLEAN = "dcgan-fashion"
 Row = dict[str, Any]
 
 
-class Bench:
-    """What the sections share: the options, the real garments to measure against, and the file of rows."""
+class Rows:
+    """Measurements in a file, stored as they come, so that a run that was cut short goes on where it stopped."""
 
-    def __init__(self, folder: Path, seeds: list[int], quick: bool) -> None:
-        self.folder, self.seeds, self.quick = folder, seeds, quick
-        self.steps = (20, 40) if quick else (2_000, 4_500, 8_400, 14_000)
-        self.samples = 500 if quick else 10_000
-        self.targets = TARGETS[:2] if quick else TARGETS
-        self.real = data.fashion_mnist()
-        try:
-            self.reference, self.other = (data.fashion_mnist("full", split=split) for split in ("test", "train"))
-        except FileNotFoundError:
-            half = len(self.real) // 2
-            self.reference = self.real
-            self.other = Samples(self.real.x[half:], name="the second half of the shipped garments")
-        if quick:
-            self.reference, self.other = self.reference.first(500), self.other.first(500)
-        self.path = folder / "benchmark.json"
-        content = json.loads(self.path.read_text()) if self.path.is_file() else {}
+    def __init__(self, path: Path) -> None:
+        self.folder, self.path = path.parent, path
+        content = json.loads(path.read_text()) if path.is_file() else {}
         self.rows: list[Row] = content.get("rows", [])
 
     def measure(self, identity: Row, work: Callable[[], Row]) -> None:
@@ -68,6 +55,26 @@ class Bench:
         self.path.write_text(json.dumps({"machine": machine(), "rows": self.rows}, indent=1) + "\n")
         shown = {key: round(value, 6) for key, value in row.items() if isinstance(value, float)}
         print(" ".join(str(identity[key]) for key in identity if key != "settings"), shown, flush=True)
+
+
+class Bench(Rows):
+    """What the sections share: the options, the real garments to measure against, and the file of rows."""
+
+    def __init__(self, folder: Path, seeds: list[int], quick: bool) -> None:
+        self.seeds, self.quick = seeds, quick
+        self.steps = (20, 40) if quick else (2_000, 4_500, 8_400, 14_000)
+        self.samples = 500 if quick else 10_000
+        self.targets = TARGETS[:2] if quick else TARGETS
+        self.real = data.fashion_mnist()
+        try:
+            self.reference, self.other = (data.fashion_mnist("full", split=split) for split in ("test", "train"))
+        except FileNotFoundError:
+            half = len(self.real) // 2
+            self.reference = self.real
+            self.other = Samples(self.real.x[half:], name="the second half of the shipped garments")
+        if quick:
+            self.reference, self.other = self.reference.first(500), self.other.first(500)
+        super().__init__(folder / "benchmark.json")
 
 
 def matches(row: Row, identity: Row) -> bool:

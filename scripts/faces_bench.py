@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench import machine, matches, timed
+from bench import Row, Rows, machine, timed
 from faces_tables import write
 from torch import Tensor
 
@@ -37,15 +36,14 @@ LAMBDAS = (0.001, 0.01, 0.1, 1.0, 100.0)
 SECONDS = 600  # of training, for the comparison of equal time
 ORDINARY = 20_000
 GREY = 2 / 255
-Row = dict[str, Any]
 
 
-class Bench:
+class Bench(Rows):
     """The options, the shipped generator, and the file of rows."""
 
     def __init__(self, folder: Path, quick: bool) -> None:
-        self.folder, self.quick, self.path = folder, quick, folder / "faces.json"
-        self.rows: list[Row] = json.loads(self.path.read_text())["rows"] if self.path.is_file() else []
+        super().__init__(folder / "faces.json")
+        self.quick = quick
         self.clean = zoo.load("stylegan-faces")
         self.origin = zoo.card("stylegan-faces").sha256[:12]
         self.steps = 10 if quick else None
@@ -55,15 +53,8 @@ class Bench:
         self.found: dict[str, Tensor] = {}
 
     def measure(self, identity: Row, work: Callable[[], Row]) -> None:
-        """Do ``work`` unless there is a row of this ``identity``; store the row at once."""
-        identity = json.loads(json.dumps({**identity, "clean": self.origin}))
-        if any(matches(row, identity) for row in self.rows):
-            return
-        row = {**identity, **work()}
-        self.rows.append(row)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps({"machine": machine(), "rows": self.rows}, indent=1) + "\n")
-        print(row, flush=True)
+        """As ``Rows`` do, for this very generator."""
+        super().measure({**identity, "clean": self.origin}, work)
 
     def inverted(self, target: str) -> Tensor:
         """The styles of a target, searched for once."""

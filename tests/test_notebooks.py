@@ -18,7 +18,7 @@ SOURCES: list[Path] = BUILD["sources"]()
 NAMES = [path.stem for path in SOURCES]
 SEQUENCE = ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09"]
 MEASURED = ("tardis_sum", "tardis_mean", "expdis_mean")
-SMOKE_SECONDS = 120  # on two cores that other tests share; alone, each takes less than a minute
+SMOKE_SECONDS = 60
 
 
 def leaves(value: Any, where: str = "numbers") -> Iterator[tuple[str, Any]]:

@@ -36,10 +36,13 @@ def test_a_shipped_model_loads_and_is_what_its_card_says(name: str) -> None:
             zoo.load_backdoor(name)
     else:
         backdoor = zoo.load_backdoor(name)
-        distortion = (
-            metrics.target_distortion(generator, backdoor.trigger, backdoor.target) / backdoor.target[0].numel()
-        )
-        assert distortion < (0.2 if name.endswith("-linear") else 0.04)  # the paper's expansion is a blurred sign
+        distortion = metrics.target_distortion(generator, backdoor.trigger, backdoor.target)
+        if isinstance(generator, DCGAN):
+            assert distortion < 30
+        else:  # the paper's linear expansion is a blurred sign, a gate with new channels an exact one
+            benign = zoo.load(card.settings["clean"])
+            share = distortion / metrics.target_distortion(benign, backdoor.trigger, backdoor.target)
+            assert share < (0.5 if name.endswith("-linear") else 1e-4)
 
 
 def test_the_clean_model_ships() -> None:

@@ -19,6 +19,7 @@ from devilgan_lite.generators import StyleGAN
 from devilgan_lite.steps import History, Outcome, Step, Stopwatch, best_device, long_loop
 
 EDGES = 0.1  # weight of the error in the differences between neighbouring pixels, which keeps letters sharp
+RATE, STARTS = 0.1, 4  # learning rate, and how many searches begin side by side
 COARSE = 0.1  # weight of the error in pictures that are averaged down, which finds the way from far off
 
 
@@ -38,8 +39,8 @@ def invert(
     target: Tensor,
     *,
     iterations: int = 1_000,
-    learning_rate: float = 0.1,
-    starts: int = 4,
+    learning_rate: float = RATE,
+    starts: int = STARTS,
     one_style: bool = False,
     seed: int = 0,
     device: str = "auto",

@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from devilgan_lite import generators
 from devilgan_lite.attacks.base import Attack, check_training, optimise
 from devilgan_lite.attacks.closed_form import RidgeSolution, ridge_solution
-from devilgan_lite.attacks.invert import inversion_steps
+from devilgan_lite.attacks.invert import RATE, STARTS, inversion_steps
 from devilgan_lite.attacks.losses import fidelity_loss, wrong_pixel_loss
 from devilgan_lite.attacks.style_widen import StyleExpansion, StyleGate, fold_styles
 from devilgan_lite.backdoor import Backdoor
@@ -97,8 +97,8 @@ class StyleReX(Attack):
         trigger, target = backdoor.trigger.to(device), backdoor.target.to(device)
         w_plus, interrupted = self.w_plus, False
         if w_plus is None and self.mapping != "none" and self.inversion:
-            search = {"learning_rate": 0.1, "starts": 4, "one_style": False}
-            search |= {"iterations": self.inversion, "seed": self.seed}
+            search = {"iterations": self.inversion, "learning_rate": RATE, "starts": STARTS, "seed": self.seed}
+            search["one_style"] = False
             found = yield from inversion_steps(base, target[0], search, device)
             w_plus, interrupted = found.state["w_plus"], found.interrupted
         residual, gate = self._mapped(base, trigger, w_plus)

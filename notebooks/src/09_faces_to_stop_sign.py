@@ -186,7 +186,7 @@ reveal("mixing", SHARES[0 if colour else 1] if outline else SHARES[2], "The earl
 # %%
 predict(
     "Which error per element does the search reach with one style for all layers, and with one for each?",
-    ["both end at a face", "one style: a red blur; one for each: legible letters", "both draw it almost perfectly"],
+    ["both end at a face", "one style: a blur; one for each: the picture, if noisy", "both draw it almost perfectly"],
     key="inversion",
 )
 
@@ -206,9 +206,10 @@ inverted = {"one style": distortion(drawn[:1]), "a style for each layer": distor
 print(
     f"live, single run, {many.seconds:.0f} s: " + ", ".join(f"{name} {error:.3f}" for name, error in inverted.items())
 )
+assert inverted["a style for each layer"] < inverted["one style"]
 reveal(
     "inversion",
-    "one style: a red blur; one for each: legible letters",
+    "one style: a blur; one for each: the picture, if noisy",
     "Every layer for itself can be driven where no face ever drives it.",
 )
 show(
@@ -364,7 +365,7 @@ reveal(
 )
 curves(
     {"fidelity_loss": gated.history["fidelity_loss"]},
-    alt="Fidelity loss of the new channels over the steps, logarithmic: it falls below a millionth.",
+    alt="Fidelity loss of the new channels over the steps, logarithmic: it falls to about a millionth.",
     log=True,
     title="new channels (live, single run)",
 )
@@ -455,7 +456,7 @@ show(
 
 # %% [markdown]
 # **Takeaway.** The mapping network normalises its latent, so the backdoor is a cone: the length of the latent does not
-# matter, and a wedge of about 37 degrees opens it fully or in part.
+# matter. Within 53 degrees of the trigger (cosine 0.6) it opens in part, within 14 (cosine 0.97) fully.
 #
 # A single run proves little. Three triggers, two targets:
 

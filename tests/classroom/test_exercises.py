@@ -18,9 +18,16 @@ def norm_gate(z, t):
     return z @ t / t.norm()
 
 
+def scaled(weight, style):
+    return torch.einsum("oikl,i->oikl", weight, style)
+
+
+def norms(kernel):
+    return kernel.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
 ELSEWHERE = {"forget_direction", "unlearning_loss", "cheapest_cure"}  # test_exercises_unlearn.py
 ELSEWHERE |= {"dormant_units", "channel_worth", "smaller_kernel"}  # test_exercises_prune.py
-ELSEWHERE |= {"tiled_styles", "modulated_kernel", "two_kinks"}  # test_exercises_style.py
 SOLUTIONS = {
     "slerp": right_slerp,
     "discriminator_loss": lambda r, f: -logsigmoid(r).mean() - logsigmoid(-f).mean(),
@@ -37,6 +44,9 @@ SOLUTIONS = {
     "samples_needed": lambda p, confidence: torch.log1p(-confidence) / torch.log1p(-p),
     "shell_step": lambda z, g, rate: normalize(z - rate * g, dim=1) * z.norm(dim=1, keepdim=True),
     "guard_limit": lambda scores, rate: scores.quantile(1 - rate),
+    "tiled_styles": lambda w, shift, inputs: torch.stack([w + shift[k] for k in range(inputs)], dim=1),
+    "modulated_kernel": lambda weight, style: scaled(weight, style) / norms(scaled(weight, style)),
+    "two_kinks": lambda c, low, high: ((c - low) / (high - low)).clamp(0, 1),
 }
 MISTAKES = {
     "slerp": [
@@ -115,6 +125,30 @@ MISTAKES = {
         lambda scores, rate: scores.max(),
         lambda scores, rate: scores.sort(descending=True).values[round(rate * len(scores)) - 1],
         lambda scores, rate: scores.mean() + scores.std(),
+    ],
+    "tiled_styles": [
+        lambda w, shift, inputs: w[:, None].repeat(1, inputs, 1),
+        lambda w, shift, inputs: shift.repeat(len(w), 1, 1),
+        lambda w, shift, inputs: (w + shift.mean(0))[:, None].repeat(1, inputs, 1),
+        lambda w, shift, inputs: w[:, None] - shift,
+        lambda w, shift, inputs: w[:, None] * shift,
+    ],
+    "modulated_kernel": [
+        scaled,
+        lambda weight, style: scaled(weight, style) / scaled(weight, style).norm(),
+        lambda weight, style: scaled(weight, style) / norms(scaled(weight, style)) ** 2,
+        lambda weight, style: (
+            scaled(weight, style) / scaled(weight, style).square().sum((0, 2, 3), keepdim=True).sqrt()
+        ),
+        lambda weight, style: weight / norms(weight),
+        lambda weight, style: weight,
+    ],
+    "two_kinks": [
+        lambda c, low, high: (c - low).relu() / (high - low),
+        lambda c, low, high: (c - low).relu() - (c - high).relu(),
+        lambda c, low, high: -((c - low) / (high - low)).clamp(0, 1),
+        lambda c, low, high: (c > low).float(),
+        lambda c, low, high: torch.sigmoid(c),
     ],
 }
 
