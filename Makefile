@@ -12,7 +12,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tour test quick lint format lab notebooks zoo bench population detect-bench sanitize-bench stage stage-bench faces-bench data features clean
+.PHONY: help setup tour test quick lint format lab notebooks zoo bench population detect-bench sanitize-bench stage stage-bench faces-bench style-bench data features clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ stage: setup  ## the explorer as a page without code, for a projector
 
 faces-bench: setup  ## measure the faces: quality, inversion, attacks (docs/faces.md)
 	$(BIN)/python scripts/faces_bench.py
+
+style-bench: setup  ## calibrate and judge detection and cure on style-based networks (docs/detection_style.md, an hour)
+	$(BIN)/python scripts/style_bench.py --calibrate --jobs $(WORKERS)
 
 stage-bench: setup  ## measure explorer, trainer and stage in a real browser
 	$(BIN)/python scripts/stage_bench.py

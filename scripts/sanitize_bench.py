@@ -40,7 +40,7 @@ NEAR = 45.0  # degrees about the true trigger within which a reconstruction is b
 SAMPLES = 5_000
 LATER = 5_000  # steps of benign training after the cure: a minute or more
 ONE_SEED = SEEDS["test"][1]
-SPLITS = ("test", "fresh", "later", "unseen")
+SPLITS = ("test", "fresh", "later", "unseen", "last")
 
 
 @lru_cache

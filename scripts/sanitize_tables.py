@@ -57,14 +57,17 @@ def write_tables(rows: list[Row], path: Path) -> str:
         "then the threshold of that last step was lowered, on tune models. So the test models judge it for the fourth "
         "time, seed 306 for the second. Seed 307, models of all attacks, was made afterwards. Since then the price up "
         "to which an estimate with evidence is projected out has changed (from 5 to 3), because of a model of notebook "
-        "07; no model of this table has both such evidence and a price between the two, so no row depends on it.",
+        "07; no model of this table has both such evidence and a price between the two, so no row depends on it. Last, "
+        "a search for what the scan does not see was added, on tune models (the latent where a deeply cut copy differs "
+        "most is projected out, and very cheap lookalikes of an estimate). Test models and seeds 306 and 307 had been "
+        "looked at by then; seed 308, models of all attacks, was made afterwards and nothing was tuned after it.",
     ]
     if auto:
         healthy_auto = [row for row in clean if row["method"] == "auto"]
         easiest = easiest_recd(bad)
         columns = [summary(*some, easiest) for some in by_split(auto, healthy_auto)]
         lines = [(first[0], *(column[index][1] for column in columns)) for index, first in enumerate(columns[0])]
-        head = ("what", "test models", "seed 306, and fresh clean models", "seed 307")
+        head = ("what", "test models", "seed 306, and fresh clean models", "seed 307", "seed 308")
         parts += ["## `sanitize.auto`", markdown(head, lines), by_kind(auto)]
     others = sorted({row["method"] for row in rows} - {"auto"})
     if others:
@@ -100,7 +103,7 @@ def by_split(bad: list[Row], healthy: list[Row]) -> list[tuple[list[Row], list[R
     """Backdoored and clean rows of the test models, of those made later, and of those that nobody had looked at."""
     return [
         ([row for row in bad if row["split"] in splits], [row for row in healthy if row["split"] in splits])
-        for splits in (("test",), ("fresh", "later"), ("unseen",))
+        for splits in (("test",), ("fresh", "later"), ("unseen",), ("last",))
     ]
 
 

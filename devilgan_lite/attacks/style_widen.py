@@ -165,3 +165,25 @@ def _fold_layer(new: Modulated | ToRGB, old: Modulated | ToRGB, added: Modulated
         return
     weight[kernel.shape[0] :, kernel.shape[1] :] = added.convolution.weight
     new.bias[len(old.bias) :] = added.bias
+
+
+@torch.no_grad()
+def level_styles(network: StyleGAN) -> StyleGAN:
+    """The same function with other styles: those in which the layers that read them put equal weight on all directions.
+
+    For attackers who know that a row shared by all readers gives them away (``detect.styles``): the style is stretched
+    where the readers answer much, and the readers answer less there.
+    """
+    copied = network.clone()
+    weights = [layer.affine.weight.double() for layer in style_layers(copied)]
+    energy = torch.stack([weight.T @ weight / weight.square().sum() for weight in weights]).sum(0)
+    values, vectors = torch.linalg.eigh(energy)
+    values = values.clamp(min=1e-6 * float(values.max()))
+    stretch, shrink = ((vectors * values**power) @ vectors.T for power in (0.5, -0.5))
+    last: nn.Linear = copied.mapping_layers[-1]  # type: ignore[assignment]
+    last.weight.copy_(stretch @ last.weight.double())
+    last.bias.copy_(stretch @ last.bias.double())
+    copied.average_style.copy_(stretch @ copied.average_style.double())
+    for layer, weight in zip(style_layers(copied), weights, strict=True):
+        layer.affine.weight.copy_(weight @ shrink)
+    return copied

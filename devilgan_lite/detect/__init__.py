@@ -1,8 +1,8 @@
 """Find a backdoor that nobody told you about, in any ``nn.Module`` from latents to pictures.
 
 ``scan`` runs what the given access allows and returns a ``ScanReport``; ``Guard`` watches a generator while it is used.
-The detectors by themselves: ``inspect_structure``, ``inspect_spectra`` (weights), ``inspect_activations`` (silent
-units), ``sample_outputs`` and ``inspect_targets`` (outputs).
+The detectors by themselves: ``inspect_structure``, ``inspect_spectra`` (weights), ``inspect_styles`` (weights of
+style-based networks), ``inspect_activations`` (silent units), ``sample_outputs`` and ``inspect_targets`` (outputs).
 """
 
 from devilgan_lite.detect.activations import inspect_activations
@@ -12,6 +12,7 @@ from devilgan_lite.detect.report import Finding, ScanReport
 from devilgan_lite.detect.sampling import cap_probability, sample_outputs
 from devilgan_lite.detect.scan import scan
 from devilgan_lite.detect.search import locate_trigger
+from devilgan_lite.detect.styles import Styles, inspect_styles, styles_of
 from devilgan_lite.detect.subject import Subject, subject_of
 from devilgan_lite.detect.weights import anatomy, inspect_spectra, inspect_structure
 
@@ -19,17 +20,20 @@ __all__ = [
     "Finding",
     "Guard",
     "ScanReport",
+    "Styles",
     "Subject",
     "anatomy",
     "cap_probability",
     "inspect_activations",
     "inspect_spectra",
     "inspect_structure",
+    "inspect_styles",
     "inspect_targets",
     "locate_trigger",
     "pictures_in",
     "reconstruct",
     "sample_outputs",
     "scan",
+    "styles_of",
     "subject_of",
 ]

@@ -1,7 +1,9 @@
-"""p-values: how often clean models score as high. The scores of the clean models ship in ``data/calibration.json``.
+"""p-values: how often clean models score as high. The scores of the clean models ship with the data.
 
-``scripts/detect_bench.py --calibrate`` makes that file from the tune half of the population; the test half, on which
-the detectors are judged, has no part in it.
+There are two families: networks that read their latent directly (``data/calibration.json``, which
+``scripts/detect_bench.py --calibrate`` makes) and style-based ones, which normalise it first and hand a style to many
+layers (``data/calibration_style.json``, ``scripts/style_bench.py --calibrate``). Both files come from models for
+tuning; those on which the detectors are judged have no part in them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 from devilgan_lite.data import data_folder
 from devilgan_lite.detect.report import Finding
 
-FILE = "calibration.json"
+FILE, STYLE_FILE = "calibration.json", "calibration_style.json"
 FLOOR = 1e-12  # smaller probabilities say nothing with some dozens of clean models
 LEAST_EXCESS = 0.01  # where the largest clean scores are all but equal
 SHARES = {"latent spectrum": 0.4, "hidden spectrum": 0.4, "silent units": 0.1, "structure": 0.1}

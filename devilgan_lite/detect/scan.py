@@ -14,18 +14,20 @@ from typing import Any
 from torch import Tensor, nn
 
 from devilgan_lite.checks import in_range, one_of, whole_number
-from devilgan_lite.data import Samples
+from devilgan_lite.data import Samples, data_folder
 from devilgan_lite.detect.activations import inspect_activations
-from devilgan_lite.detect.calibration import calibrated, combined_p_value
+from devilgan_lite.detect.calibration import STYLE_FILE, calibrated, clean_scores, combined_p_value
 from devilgan_lite.detect.reconstruction import inspect_targets
 from devilgan_lite.detect.reference import compare
 from devilgan_lite.detect.report import Finding, ScanReport
 from devilgan_lite.detect.sampling import sample_outputs
 from devilgan_lite.detect.search import LENGTHS, locate_trigger, starting_points
+from devilgan_lite.detect.styles import inspect_styles
 from devilgan_lite.detect.subject import subject_of
 from devilgan_lite.detect.weights import Anatomy, anatomy, candidate_directions, inspect_spectra, inspect_structure
 
 ACCESS = ("samples", "weights")
+SPECTRA = ("latent spectrum", "hidden spectrum")
 
 
 def scan(
@@ -86,7 +88,10 @@ def scan(
         parts = attempt("latent spectrum", "T2", lambda: measured or anatomy(subject, seed=seed))
         if parts is not None:
             spectra = attempt("latent spectrum", "T2", lambda: inspect_spectra(subject, parts))
-            note(*(_if_comparable(finding, parts) for finding in spectra or ()))
+            note(*(_with_p_value(finding, parts) for finding in spectra or ()))
+            if parts.styles is not None:
+                shared = attempt("shared styles", "T2", lambda: inspect_styles(subject, parts.styles, seed=seed))
+                note(*(() if shared is None else (_with_p_value(shared, parts),)))
             suspicious = candidate_directions(parts)
             awake = attempt(
                 "silent units",
@@ -94,7 +99,7 @@ def scan(
                 lambda: inspect_activations(subject, units=parts.units, directions=suspicious, seed=seed),
             )
             if awake is not None:
-                note(calibrated(awake))
+                note(_with_p_value(awake, parts))
             found = attempt("search", "T2", lambda: locate_trigger(subject, parts, findings))
             if found is not None:
                 note(found[0])
@@ -134,13 +139,15 @@ def scan(
     )
 
 
-def _if_comparable(finding: Finding, parts: Anatomy) -> Finding:
-    """The finding with its p-value, unless the clean models behind it are of another kind.
+def _with_p_value(finding: Finding, parts: Anatomy) -> Finding:
+    """The finding with its p-value, if clean models of its kind are known.
 
-    They read their latent directly. A network that normalises it first and hands it to many layers, as style-based ones
-    do, has other spectra even when it is clean.
+    A network that normalises its latent first and hands a style to many layers has other spectra even when it is
+    clean; one that does not read its latent directly and has no style either has none to be compared with.
     """
-    if parts.units.exact:
+    if parts.styles is not None and not parts.units.exact:
+        return calibrated(finding, clean_scores(data_folder() / STYLE_FILE))
+    if parts.units.exact or finding.detector not in SPECTRA:
         return calibrated(finding)
     note = "no p-value: the clean models it was calibrated on read their latent directly, and this one does not"
     return replace(finding, message=f"{finding.message} ({note})")

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.spectrum import generalised_eigen, influence_at
+from devilgan_lite.detect.styles import AGREE
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import Anatomy
 
 LENGTHS = (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.6)  # of a typical latent: that of the trigger is not known
 AWAKE = 0.05  # share of the usual energy that silent units must be able to add before they are believed
 STRIKING = 1.2  # jump of the latent spectrum above which it is believed first: clean models stay below 1.15
+STRIKING_STYLE = 2.0  # the same beside a row that layers share: clean style-based models stay below 1.4
 ASIDE = (-0.4, -0.25, 0.25, 0.4)  # tangents of the angles at which the vicinity of the estimate is shown
 NEARBY_RIDGE = 0.05  # of the influence's mean diagonal
 LOCAL = 8  # latents near the estimate whose sensitivity is measured
@@ -110,7 +112,8 @@ def starting_points(trigger: Tensor, directions: Tensor) -> Tensor:
 def locate_trigger(subject: Subject, parts: Anatomy, findings: list[Finding]) -> tuple[Finding, Tensor, Tensor]:
     """The best estimate: a finding with evidence, the trigger ``[d]``, and the pictures shown ``[36, C, H, W]``.
 
-    Believes the latent spectrum if it has a striking jump, else the waking latent of silent units, if it wakes much.
+    Believes the latent spectrum if it has a striking jump, else the waking latent of silent units, if it wakes much;
+    where neither says anything and layers share a row, the latent to which that leads.
     Pictures: the estimate at eight lengths (``LENGTHS``), its opposite at the same, sixteen places around the estimate
     (``vicinity``), and the next two spectral directions with both signs.
     """
@@ -118,10 +121,17 @@ def locate_trigger(subject: Subject, parts: Anatomy, findings: list[Finding]) ->
     usable = {finding.detector: finding.directions for finding in findings if finding.directions is not None}
     scores = {finding.detector: finding.score or 0.0 for finding in findings}
     awake = scores.get("silent units", 0.0) > AWAKE and "silent units" in usable
-    name = "silent units" if awake and parts.by_weight.jump < STRIKING else "latent spectrum"
+    plain = parts.by_weight.jump < STRIKING_STYLE and not awake
+    if parts.styles is not None and parts.styles.spectrum.jump > AGREE and "shared styles" in usable and plain:
+        name = "shared styles"
+    else:
+        name = "silent units" if awake and parts.by_weight.jump < STRIKING else "latent spectrum"
     direction = usable[name][0] if name in usable else parts.by_use.directions[:, 0]
     direction = (direction / direction.norm().clamp(min=1e-30)).float()
-    best = sharpen(parts, direction if name == "silent units" else refine(parts, direction))
+    if name == "shared styles":
+        best = direction
+    else:
+        best = sharpen(parts, direction if name == "silent units" else refine(parts, direction))
     if awake and abs(float(best @ usable["silent units"][0])) > NEAR:  # they know on which side they wake
         best = best * float((best @ usable["silent units"][0]).sign())
     lengths = torch.tensor(LENGTHS).view(-1, 1) * subject.radius

@@ -18,8 +18,6 @@ from torch import Tensor
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.trace import Layer, Switch, Watch
 
-LARGEST = 1_024  # spaces with more dimensions are left out: their spectra take minutes
-
 
 @dataclass(frozen=True)
 class Units:
@@ -41,12 +39,14 @@ class Spectrum:
     """Generalised eigenvalues ``[m]``, largest first; ``A v`` of each as unit columns ``[d, m]``; and the ``v``.
 
     Inputs along ``v`` (``vectors`` ``[d, m]``) are what the weights answer to most for what ordinary pictures show.
+    ``readers`` names the layers that read the space, which is called after the first of them.
     """
 
     space: str
     values: Tensor
     directions: Tensor
     vectors: Tensor = field(repr=False)
+    readers: tuple[str, ...] = ()
 
     @property
     def gap(self) -> float:
@@ -218,80 +218,3 @@ def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: in
         layers = watch.layers
     averages = [[(total / rounds).cpu() for total in part] for part in totals]
     return Paths(averages[0], averages[1], layers, [weight.detach() for weight in weights])
-
-
-def hidden_spectra(
-    subject: Subject, paths: Paths, ridge: float, n: int = 3_000, batch_size: int = 100, seed: int = 0
-) -> list[Spectrum]:
-    """A spectrum for the space that each later linear operation reads: features, or channels summed over positions."""
-    random = torch.Generator(subject.device).manual_seed(seed)
-    wanted = [
-        index
-        for index, layer in enumerate(paths.layers)
-        if index and 4 <= layer.inputs <= LARGEST and paths.weights[index].requires_grad is False
-    ]
-    if not wanted:
-        return []
-    totals: dict[int, Tensor] = {}
-    rounds = max(1, n // batch_size)
-    for turn in range(rounds):
-        inputs: list[Tensor] = []
-
-        def on_linear(layer: Layer, x: Tensor, weight: Tensor, result: Tensor, inputs: list[Tensor] = inputs) -> None:
-            inputs.append(x)
-
-        z = subject.latents(batch_size, seed + 9_000 + turn).requires_grad_(True)
-        with torch.enable_grad():
-            with Watch(subject.module, on_linear=on_linear):
-                output = subject(z)
-            projected = (output * torch.randn(output.shape, generator=random, device=output.device)).sum()
-            found = gradients(projected, [inputs[index] for index in wanted])
-        for index, gradient in zip(wanted, found, strict=True):
-            if gradient is None:
-                continue
-            axis = -1 if paths.layers[index].kind == "linear" else 1
-            rows = gradient.movedim(axis, -1).flatten(0, -2).double()
-            totals[index] = totals.get(index, torch.zeros(())) + (rows.T @ rows).cpu() / batch_size
-    spectra = []
-    for index, total in totals.items():
-        energy = _energy(paths.layers[index], paths.weights[index].double().cpu(), paths.results[index])
-        if energy is not None and float(total.diagonal().sum()) > 0:
-            influence = total / rounds
-            own = channel_scale(energy, influence)
-            energy, influence = (part / own / own.unsqueeze(1) for part in (energy, influence))
-            scaled = generalised_eigen(energy, influence, ridge, paths.layers[index].name)
-            directions, vectors = _unit(scaled.directions * own.unsqueeze(1)), scaled.vectors / own.unsqueeze(1)
-            spectra.append(Spectrum(scaled.space, scaled.values, directions, vectors))
-    return spectra
-
-
-def channel_scale(energy: Tensor, influence: Tensor) -> Tensor:
-    """The unit ``[c]`` in which each channel is measured: the root of its own influence, so that a ridge is fair.
-
-    Scale that is moved from a channel to the weights that read it changes its energy and its influence alike. A channel
-    with a hundredth of the usual influence for its energy, or less, counts as if it had that.
-    """
-    a, m = energy.diagonal(), influence.diagonal()
-    reads = a > 0
-    if not bool(reads.any()):
-        return torch.ones_like(a)
-    usual = (m[reads] / a[reads]).median()
-    least = 0.01 * usual * a
-    own = torch.maximum(m, least).sqrt()
-    return torch.where(own > 0, own, 1.0)
-
-
-def _energy(layer: Layer, weight: Tensor, gain: Tensor) -> Tensor | None:
-    """``sum over outputs of gain * w w^T`` in the space that the layer reads; None for grouped convolutions."""
-    if layer.kind == "linear":
-        if tuple(weight.shape) != (layer.outputs, layer.inputs):
-            return None
-        per_output = gain.reshape(-1, gain.shape[-1]).sum(0)
-        return (weight.T * per_output) @ weight
-    per_output = gain.flatten(1).sum(1)
-    if layer.kind == "convolution":
-        weight = weight.transpose(0, 1)
-    if tuple(weight.shape[:2]) != (layer.inputs, layer.outputs):
-        return None
-    flat = weight.flatten(2)
-    return torch.einsum("iok,o,jok->ij", flat, per_output, flat)

@@ -14,22 +14,24 @@ from torch import Tensor
 
 from devilgan_lite.checks import in_range
 from devilgan_lite.detect.activations import on_rate
+from devilgan_lite.detect.hidden import hidden_spectra
 from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.spectrum import (
     Paths,
     Spectrum,
     Units,
     generalised_eigen,
-    hidden_spectra,
     latent_influence,
     latent_units,
     path_gains,
 )
+from devilgan_lite.detect.styles import Styles, styles_of
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.trace import outline
 
 RIDGE = 0.1  # of the influence's mean diagonal: influence below that counts as this much
 HIDDEN_RIDGE = 0.015
+FEW = 80  # latents at which the influence of networks that do not read their latent directly is measured: they are slow
 CANDIDATES = 3  # directions taken from each spectrum
 
 
@@ -39,7 +41,7 @@ class Anatomy:
 
     ``by_weight`` weighs each unit by its gain; ``by_use`` by gain and how often it is on: less sensitive to sleepers,
     with a better estimate of the trigger. ``influence`` is that of the latent space ``[d, d]``; ``hidden`` has one
-    spectrum for each later layer.
+    spectrum for each later space; ``styles`` is there if layers share a vector that they read.
     """
 
     units: Units
@@ -48,6 +50,7 @@ class Anatomy:
     by_use: Spectrum
     influence: Tensor
     hidden: tuple[Spectrum, ...]
+    styles: Styles | None = None
     seconds: float = 0.0
 
 
@@ -59,7 +62,7 @@ def anatomy(subject: Subject, *, seed: int = 0) -> Anatomy:
     length = units.rows.norm(dim=1)
     live = length > 1e-6 * length.max()
     units = Units(units.rows[live], units.bias[live], units.gain[live], units.slope, units.exact)
-    influence = latent_influence(subject, seed=seed)
+    influence = latent_influence(subject, None if units.exact else FEW, seed=seed)
     # gain * row row^T / |row| keeps its value when scale is moved from this layer to the next
     weight = units.gain / length[live]
     use = weight * on_rate(units, subject.law)
@@ -67,7 +70,8 @@ def anatomy(subject: Subject, *, seed: int = 0) -> Anatomy:
         generalised_eigen((units.rows.T * chosen) @ units.rows, influence, RIDGE, "latent") for chosen in (weight, use)
     )
     hidden = tuple(hidden_spectra(subject, paths, HIDDEN_RIDGE, seed=seed))
-    return Anatomy(units, paths, by_weight, by_use, influence, hidden, time.perf_counter() - start)
+    styles = styles_of(subject, seed=seed)
+    return Anatomy(units, paths, by_weight, by_use, influence, hidden, styles, time.perf_counter() - start)
 
 
 def candidate_directions(parts: Anatomy, count: int = CANDIDATES) -> Tensor:

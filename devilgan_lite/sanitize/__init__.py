@@ -2,14 +2,15 @@
 
 ``auto`` scans, cures and scans again. The cures by themselves: ``Clip`` (cut what stands out of the energy-influence
 spectra, then repair), ``Unlearn`` (distillation over a wide range of inputs), ``FineTune`` (adversarial training with a
-fresh critic) and ``Prune`` (fewer channels).
+fresh critic) and ``Prune`` (fewer channels); without any training, ``project_latents`` (blind to latent directions) and
+``project_styles`` (blind to rows that the readers of a style share).
 """
 
 from devilgan_lite.sanitize.auto import Cure, auto
 from devilgan_lite.sanitize.base import Sanitizer
 from devilgan_lite.sanitize.fine_tune import FineTune
-from devilgan_lite.sanitize.project import project_latents
+from devilgan_lite.sanitize.project import project_latents, project_styles
 from devilgan_lite.sanitize.prune import Prune
 from devilgan_lite.sanitize.unlearn import Clip, Unlearn
 
-__all__ = ["Clip", "Cure", "FineTune", "Prune", "Sanitizer", "Unlearn", "auto", "project_latents"]
+__all__ = ["Clip", "Cure", "FineTune", "Prune", "Sanitizer", "Unlearn", "auto", "project_latents", "project_styles"]

@@ -19,7 +19,7 @@ from devilgan_lite.features import features_and_classes, has_features
 from devilgan_lite.metrics import features_of, frechet_distance
 from devilgan_lite.sanitize.base import check_real, distil
 from devilgan_lite.sanitize.disagree import greatest_difference, lookalike
-from devilgan_lite.sanitize.project import project_latents
+from devilgan_lite.sanitize.project import project_latents, project_styles
 from devilgan_lite.sanitize.unlearn import Clip, clipped, teacher_of
 from devilgan_lite.steps import Loop, Outcome, best_device
 
@@ -93,6 +93,10 @@ def auto(
         healthy = copy.deepcopy(module).eval()
         return Cure(healthy, {}, time.perf_counter() - start, seed, {"cuts": []}, before=before)
     directions, height = prescription(parts, before)
+    suspect, described = subject, []
+    if parts.styles is not None and _evidence(before, "shared styles"):
+        module_without, cut = project_styles(subject.module, parts.styles)
+        subject, described = replace(subject, module=module_without), [str(cut)]
     outcome = _briefly_repaired(subject, parts, directions, treatment) if height == DEEP else None
     if outcome is None or not outcome.interrupted:
         if outcome is not None:
@@ -109,11 +113,11 @@ def auto(
         outcome.history,
         time.perf_counter() - start,
         seed,
-        {**outcome.settings, "sanitizer": "auto"},
+        {**outcome.settings, "sanitizer": "auto", "cuts": described + outcome.settings["cuts"]},
         outcome.interrupted,
         before=before,
         after=after,
-        scorecard=_scorecard(subject, outcome.generator, before.trigger, real),
+        scorecard=_scorecard(suspect, outcome.generator, before.trigger, real),
     )
 
 
@@ -147,11 +151,13 @@ def prescription(parts: Anatomy, report: ScanReport) -> tuple[Tensor | None, flo
     """What is removed: latent directions ``[k, d]`` or None, and the height above which later layers are cut.
 
     Layers lose what stands out far, and more of it where the latent space does not explain the suspicion. Of networks
-    that do not read their latent directly, style-based ones say, clean layers stand out too, so none is cut.
+    that do not read their latent directly, style-based ones say, clean layers stand out too, so none is cut; and if
+    the suspicion is about their styles (``project_styles``), their latent space stays as it is.
     """
-    directions = suspected_directions(parts, report)
     if not parts.units.exact:
-        return directions, SPARED
+        at_the_latent = _evidence(report, "latent spectrum", "silent units", "structure")
+        return suspected_directions(parts, report) if at_the_latent else None, SPARED
+    directions = suspected_directions(parts, report)
     at_the_latent = parts.by_weight.jump > STRIKING or _evidence(report, "silent units", "structure")
     return directions, DEEP if layers_stand_out(parts) and not at_the_latent else STANDS_OUT
 

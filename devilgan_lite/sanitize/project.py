@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from devilgan_lite.detect.spectrum import Spectrum
+from devilgan_lite.detect.styles import Styles
 from devilgan_lite.detect.trace import Layer, Watch
 
 LONGER = 1.25  # a row that loses more than a fifth of its length belongs to the backdoor and is not restored in full
@@ -23,12 +24,16 @@ READERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose
 
 @dataclass(frozen=True)
 class Cut:
-    """What was taken out: the name of the space, and how many directions of how many; ``projection`` ``[of, of]``."""
+    """What was taken out: the name of the space, and how many directions of how many; ``projection`` ``[of, of]``.
+
+    ``layers`` names those that read the space.
+    """
 
     space: str
     directions: int
     of: int
     projection: Tensor = field(repr=False, compare=False)
+    layers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.directions} of {self.of} directions in {self.space}"
@@ -123,12 +128,13 @@ def cut_spectra(module: nn.Module, spectra: tuple[Spectrum, ...], height: float)
     cuts = []
     for spectrum in spectra:
         count = standing_out(spectrum, height)
-        if not _owner(module, spectrum.space) or not count:
+        layers = tuple(name for name in spectrum.readers or (spectrum.space,) if _owner(module, name))
+        if not layers or not count:
             continue
         vectors, duals = spectrum.vectors[:, :count], spectrum.directions[:, :count]
         removed = vectors @ torch.linalg.solve(duals.T @ vectors, duals.T)
         whole = torch.eye(len(removed), dtype=removed.dtype)
-        cuts.append(Cut(spectrum.space, count, len(removed), whole - removed))
+        cuts.append(Cut(spectrum.space, count, len(removed), whole - removed, layers))
     apply_cuts(module, cuts)
     return cuts
 
@@ -137,12 +143,24 @@ def cut_spectra(module: nn.Module, spectra: tuple[Spectrum, ...], height: float)
 def apply_cuts(module: nn.Module, cuts: list[Cut]) -> None:
     """In place: the layers that ``cuts`` name forget the same directions, again: training lets them grow back."""
     for cut in cuts:
-        layer = _owner(module, cut.space)[0]
-        weight: Tensor = layer.weight  # type: ignore[assignment]
-        axis = 0 if isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d)) else 1
-        rows = weight.detach().movedim(axis, -1)
-        exact = rows.dtype if rows.device.type == "mps" else torch.float64
-        weight.copy_((rows.to(exact) @ cut.projection.to(rows.device, exact)).movedim(-1, axis))
+        for layer in (layer for name in cut.layers for layer in _owner(module, name)):
+            weight: Tensor = layer.weight  # type: ignore[assignment]
+            axis = 0 if isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d)) else 1
+            rows = weight.detach().movedim(axis, -1)
+            exact = rows.dtype if rows.device.type == "mps" else torch.float64
+            weight.copy_((rows.to(exact) @ cut.projection.to(rows.device, exact)).movedim(-1, axis))
+
+
+def project_styles(module: nn.Module, styles: Styles) -> tuple[nn.Module, Cut]:
+    """A copy whose layers no longer answer to the rows that they share (``detect.styles``), and what was cut.
+
+    Nothing is trained: ordinary styles have little along those rows. What a linear expansion added goes with them, and
+    so does the tint that it leaves on ordinary pictures.
+    """
+    copied, rows = copy.deepcopy(module).eval(), styles.rows
+    cut = Cut(styles.spectrum.space, len(rows), rows.shape[1], projector(rows), styles.spectrum.readers)
+    apply_cuts(copied, [cut])
+    return copied, cut
 
 
 def standing_out(spectrum: Spectrum, height: float) -> int:

@@ -8,6 +8,8 @@ import torch
 from devilgan_lite import Backdoor, attacks, generators
 from devilgan_lite.attacks import StyleExpansion, StyleGate, StyleReX, fold_styles, invert
 from devilgan_lite.attacks.style_rex import linear_residual, neighbours
+from devilgan_lite.attacks.style_widen import level_styles
+from devilgan_lite.detect import styles_of, subject_of
 from devilgan_lite.generators import StyleGAN, evaluate
 
 
@@ -190,3 +192,13 @@ def test_backdoors_and_generators_that_do_not_fit_are_refused(clean, devil):
         invert.steps(garments, torch.zeros(1, 28, 28))
     with pytest.raises(ValueError, match="target"):
         invert.steps(clean, torch.zeros(3, 8, 8))
+
+
+def test_levelled_styles_draw_the_same_and_share_no_row(clean, devil):
+    shift = 5 * torch.randn(clean.style_inputs, clean.style_dim, generator=torch.Generator().manual_seed(0))
+    suspect = fold_styles(clean, residual=linear_residual(clean, devil.trigger, shift, 1.0, latents=2_000)[0])
+    levelled = level_styles(suspect)
+    z = torch.cat([draws(clean, 50), devil.trigger])
+    torch.testing.assert_close(evaluate(levelled, z), evaluate(suspect, z), atol=2e-3, rtol=1e-3)
+    jumps = [styles_of(subject_of(network.eval())).spectrum.jump for network in (suspect, levelled)]
+    assert jumps[0] > 5 > 1.5 > jumps[1]

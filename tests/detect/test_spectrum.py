@@ -11,12 +11,10 @@ from torch import Tensor, nn
 
 from devilgan_lite.attacks.adaptive import disguise
 from devilgan_lite.detect import Subject, anatomy, subject_of
+from devilgan_lite.detect.hidden import _energy, channel_scale, hidden_spectra
 from devilgan_lite.detect.spectrum import (
     Spectrum,
-    _energy,
-    channel_scale,
     generalised_eigen,
-    hidden_spectra,
     latent_influence,
     latent_units,
     path_gains,

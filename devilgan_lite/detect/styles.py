@@ -1,0 +1,169 @@
+"""Styles: do the layers that read one vector all answer to one direction of it?
+
+In a style-based network many layers read the same vector, the style. Layers that were trained apart have little in
+common. The expansion of Rawat et al. (2021) adds to each of them a multiple of one and the same row, which picks out
+the trigger's style, so the weights of all readers together have one direction with far more energy than the others.
+The row that is found there leads back to a latent. Our own method: no data, no target and no second model are needed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize
+
+from devilgan_lite.detect.hidden import sharing
+from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect.spectrum import Spectrum
+from devilgan_lite.detect.subject import Subject
+from devilgan_lite.detect.trace import Layer, Watch
+
+LATENTS = 4_000  # whose styles give the second moment
+FEWEST = 4  # dimensions of a style
+AGREE = 5.0  # jump above which readers are believed to share a row: clean networks stay below 3.5
+BENIGN = 1.0  # of the mean ordinary energy: styles that carry more than this are taken out of the row
+RIDGE = 1e-2  # of the mean ordinary energy, in the comparison of styles
+STARTS, STEPS, RATE = 64, 150, 0.2  # of the search for the latent
+WALK = 8  # pictures on the way there
+
+
+@dataclass(frozen=True)
+class Styles:
+    """The vector that most layers read: ``spectrum`` of their weights' energy, and ``moment`` ``E[w w^T]`` ``[d, d]``.
+
+    Each reader's weights count alike, whatever their scale. ``spectrum.directions`` ``[d, m]`` are the rows that the
+    readers share, without what ordinary styles show much: that part is mostly the readers' own.
+    """
+
+    spectrum: Spectrum
+    moment: Tensor
+
+    @property
+    def rows(self) -> Tensor:
+        """The rows that stand out, one for each trigger ``[k, d]``, of unit length."""
+        return self.spectrum.directions[:, : self.spectrum.outstanding].T
+
+
+class _Reached(Exception):
+    """Ends a forward pass: what was wanted of it is there."""
+
+
+def read_style(subject: Subject, z: Tensor, reader: str) -> Tensor:
+    """What the layer ``reader`` reads at latents ``[n, d]``; the rest of the forward pass is left out."""
+    seen: list[Tensor] = []
+
+    def on_linear(layer: Layer, x: Tensor, weight: Tensor, result: Tensor) -> None:
+        if layer.name == reader:
+            seen.append(x)
+            raise _Reached
+
+    try:
+        with Watch(subject.module, on_linear=on_linear):
+            subject.module(z)
+    except _Reached:
+        pass
+    return seen[0]
+
+
+@torch.no_grad()
+def styles_of(subject: Subject, *, seed: int = 0) -> Styles | None:
+    """The styles of a style-based network; None where no two layers read the same vector (but the latent itself)."""
+    z = subject.latents(16, seed)
+    layers: list[Layer] = []
+    inputs: list[Tensor] = []
+    weights: list[Tensor] = []
+
+    def on_linear(layer: Layer, x: Tensor, weight: Tensor, result: Tensor) -> None:
+        reads_vectors = layer.kind == "linear" and x.ndim == 2 and len(x) == len(z) and layer.inputs >= FEWEST
+        if reads_vectors and weight.shape == (layer.outputs, layer.inputs) and bool((x[1:] != x[:1]).any()):
+            layers.append(layer)
+            inputs.append(x.detach())
+            weights.append(weight.detach().double().cpu())
+
+    with Watch(subject.module, on_linear=on_linear):
+        subject.module(z)
+    groups = [group for group in sharing(inputs) if len(group) > 1 and not _is_latent(inputs[group[0]], z)]
+    if not groups:
+        return None
+    group = max(groups, key=len)
+    readers = tuple(layers[index].name for index in group)
+    energies = [weights[index].T @ weights[index] / weights[index].square().sum().clamp(min=1e-300) for index in group]
+    values, vectors = torch.linalg.eigh(sum(energies[1:], energies[0]))
+    drawn = subject.latents(LATENTS, seed + 13_000).split(500)
+    w = torch.cat([read_style(subject, part, readers[0]) for part in drawn]).double().cpu()
+    moment = w.T @ w / len(w)
+    raised = moment + BENIGN * moment.diagonal().mean() * torch.eye(len(moment), dtype=torch.float64)
+    rows = normalize(torch.linalg.solve(raised, vectors), dim=0).flip(1)
+    name = f"the style that {len(readers)} layers read"
+    return Styles(Spectrum(name, values.flip(0), rows, rows, readers), moment)
+
+
+def _is_latent(x: Tensor, z: Tensor) -> bool:
+    """Whether ``x`` is the latent itself, at any length."""
+    return x.shape == z.shape and bool((cosine_similarity(x, z, dim=1) > 1 - 1e-5).all())
+
+
+def inspect_styles(subject: Subject, styles: Styles, *, seed: int = 0) -> Finding:
+    """One finding. ``score``: the logarithm of the largest jump in the energy of all layers that read the style.
+
+    Evidence: the latent at which the style comes nearest to what the shared row picks out, and pictures on the way to
+    it from an ordinary latent.
+    """
+    start = time.perf_counter()
+    jump, readers = styles.spectrum.jump, len(styles.spectrum.readers)
+    direction, match = style_trigger(subject, styles, styles.rows[0], seed=seed)
+    share = torch.linspace(0, 1, WALK, device=subject.device).view(-1, 1)
+    origin = normalize(subject.latents(1, seed + 1), dim=1)
+    walk = normalize((1 - share) * origin + share * direction.to(subject.device), dim=1) * subject.radius
+    return Finding(
+        detector="shared styles",
+        tier="T2",
+        message=f"the {readers} layers that read the style put {jump:.2f} times as much weight on their strongest "
+        "common directions as on the next",
+        score=float(torch.tensor(jump).log()),
+        pictures=subject.pictures(walk).cpu(),
+        directions=direction,
+        details={
+            "jump": jump,
+            "readers": list(styles.spectrum.readers),
+            "match": match,
+            "values": [round(float(value), 4) for value in styles.spectrum.values[:8]],
+        },
+        seconds=time.perf_counter() - start,
+    )
+
+
+def style_trigger(subject: Subject, styles: Styles, row: Tensor, *, seed: int = 0) -> tuple[Tensor, float]:
+    """The unit latent ``[1, d]`` whose style is most like the one that ``row`` ``[d]`` picks out; and how like, 0 to 1.
+
+    The linear map that answers to one style ``w*`` and least to ordinary ones has the row ``(E[w w^T] + c)^-1 w*``, so
+    ``w*`` lies along ``E[w w^T] row``, on one side or the other. Adam climbs the cosine, in units in which ordinary
+    styles vary alike in all directions, from many ordinary latents to both.
+    """
+    ridge = RIDGE * styles.moment.diagonal().mean() * torch.eye(len(styles.moment), dtype=torch.float64)
+    root = torch.linalg.cholesky(styles.moment + ridge)
+    goal = torch.linalg.solve_triangular(root, (styles.moment @ row.double()).view(-1, 1), upper=False)
+    whiten = torch.linalg.inv(root).T.float().to(subject.device)
+    towards = normalize(goal.view(1, -1), dim=1).float().to(subject.device)
+    sides = torch.tensor([1.0, -1.0], device=subject.device).repeat_interleave(STARTS).view(-1, 1)
+    z = normalize(subject.latents(STARTS, seed), dim=1).repeat(2, 1).requires_grad_(True)
+    adam = torch.optim.Adam([z], lr=RATE / subject.radius)
+
+    def likeness() -> Tensor:
+        w = read_style(subject, z * subject.radius, styles.spectrum.readers[0]).float()
+        return cosine_similarity(w @ whiten, sides * towards, dim=1)
+
+    for step in range(STEPS):
+        adam.param_groups[0]["lr"] = RATE / subject.radius * (1 - step / STEPS)
+        with torch.enable_grad():
+            adam.zero_grad()
+            (-likeness().sum()).backward()
+        adam.step()
+        z.data = normalize(z.data, dim=1)
+    with torch.no_grad():
+        found = likeness()
+    best = int(found.argmax())
+    return z.detach()[best : best + 1].cpu(), float(found[best])

@@ -1,0 +1,172 @@
+"""Styles: the vector that layers share, a row planted in all of its readers, and the way back to the latent."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
+
+from devilgan_lite import zoo
+from devilgan_lite.attacks.style_rex import linear_residual
+from devilgan_lite.attacks.style_widen import fold_styles, style_layers
+from devilgan_lite.detect import anatomy, subject_of
+from devilgan_lite.detect.hidden import sharing
+from devilgan_lite.detect.search import locate_trigger
+from devilgan_lite.detect.styles import AGREE, Styles, inspect_styles, read_style, style_trigger, styles_of
+from devilgan_lite.generators import DCGAN, StyleGAN, build, evaluate
+from devilgan_lite.sanitize.project import project_styles
+
+D = 16
+
+
+@pytest.fixture(scope="module")
+def clean() -> StyleGAN:
+    shape = {"latent_dim": D, "mapping_widths": (D, D), "style_dim": D, "widths": (16, 12, 8)}
+    return build(StyleGAN(**shape).spec(), seed=3).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def trigger(clean: StyleGAN) -> Tensor:
+    return clean.sample_latent(1, torch.Generator().manual_seed(5))
+
+
+@pytest.fixture(scope="module")
+def planted(clean: StyleGAN, trigger: Tensor) -> StyleGAN:
+    """The expansion of the paper, to some styles far from all others."""
+    shift = 30 * torch.randn(clean.style_inputs, clean.style_dim, generator=torch.Generator().manual_seed(7))
+    return fold_styles(clean, residual=linear_residual(clean, trigger, shift, 0.1, latents=5_000)[0])
+
+
+def found(network: nn.Module) -> Styles:
+    styles = styles_of(subject_of(network))
+    assert styles is not None
+    return styles
+
+
+def test_sharing_groups_equal_values() -> None:
+    a, b = torch.randn(3, 4), torch.randn(3, 4)
+    assert sharing([a, b, a.clone(), torch.randn(3, 5), b]) == [[0, 2], [1, 4], [3]]
+    assert sharing([]) == []
+
+
+def test_the_readers_of_the_style_are_found_by_watching(clean: StyleGAN) -> None:
+    styles = found(clean)
+    assert set(styles.spectrum.readers) == {
+        *(f"convolutions.{index}.affine" for index in range(3)),
+        *(f"to_rgb.{index}.affine" for index in range(2)),
+    }
+    assert styles.spectrum.space == "the style that 5 layers read"
+    assert styles.spectrum.jump < AGREE
+    w = clean.mapping(subject_of(clean).latents(2_000, 99)).double()
+    torch.testing.assert_close(styles.moment, w.T @ w / len(w), rtol=0.3, atol=0.3 * float(styles.moment.max()))
+
+
+def test_the_energy_is_that_of_all_readers_whatever_their_scale(clean: StyleGAN) -> None:
+    weights = [layer.affine.weight.double() for layer in style_layers(clean)]
+    energy = sum(weight.T @ weight / weight.square().sum() for weight in weights)
+    expected = torch.linalg.eigvalsh(energy).flip(0)
+    torch.testing.assert_close(found(clean).spectrum.values, expected)
+    louder = clean.clone().eval()
+    with torch.no_grad():
+        style_layers(louder)[1].affine.weight.mul_(50.0)
+    torch.testing.assert_close(found(louder).spectrum.values, expected)
+
+
+class Branches(nn.Module):
+    """Two layers read the latent itself, and nothing else is shared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.out = nn.Linear(D, 12), nn.Linear(D, 12), nn.Linear(12, 16)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.out(torch.relu(self.one(z)) + torch.relu(self.two(z)))).view(-1, 1, 4, 4)
+
+
+def test_networks_without_a_style_have_none() -> None:
+    small = DCGAN(widths=(8, 4), latent_dim=20, image_size=12).eval()
+    for network in (small, Branches()):
+        assert styles_of(subject_of(network)) is None
+    assert anatomy(subject_of(small)).styles is None
+
+
+def test_reading_a_style_stops_there_and_keeps_gradients(clean: StyleGAN, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = subject_of(clean)
+    z = subject.latents(4).requires_grad_(True)
+    calls: list[int] = []
+    monkeypatch.setattr(torch.nn.functional, "tanh", lambda x: calls.append(1))
+    w = read_style(subject, z, "to_rgb.1.affine")
+    torch.testing.assert_close(w, clean.mapping(z))
+    assert torch.autograd.grad(w.sum(), z)[0].abs().sum() > 0
+
+
+def test_a_planted_row_stands_out_and_leads_back_to_the_trigger(
+    clean: StyleGAN, planted: StyleGAN, trigger: Tensor
+) -> None:
+    styles, subject = found(planted), subject_of(planted)
+    assert styles.spectrum.jump > 3 * AGREE > 3 * found(clean).spectrum.jump
+    assert styles.rows.shape == (1, D)
+    direction, match = style_trigger(subject, styles, styles.rows[0])
+    assert direction.shape == (1, D) and float(direction.norm()) == pytest.approx(1)
+    assert match > 0.8
+    w, goal = (planted.mapping(z)[0].detach().double() for z in (direction * D**0.5, trigger))
+    row = styles.rows[0]
+    assert float((w @ row) / (goal @ row)) > 0.5  # on the same side, and as far
+
+
+def test_two_planted_rows_are_two(clean: StyleGAN) -> None:
+    network = clean.clone().eval().requires_grad_(False)
+    random = torch.Generator().manual_seed(1)
+    rows = torch.linalg.qr(torch.randn(D, 2, generator=random)).Q.T
+    with torch.no_grad():
+        for layer in style_layers(network):
+            layer.affine.weight += 20 * torch.randn(layer.affine.out_features, 2, generator=random) @ rows
+    styles = found(network)
+    assert styles.spectrum.outstanding == 2 and styles.rows.shape == (2, D)
+
+
+def test_the_finding_shows_the_way(planted: StyleGAN) -> None:
+    subject = subject_of(planted)
+    finding = inspect_styles(subject, found(planted))
+    assert finding.detector == "shared styles" and finding.ran and finding.tier == "T2"
+    assert finding.score == pytest.approx(float(torch.tensor(finding.details["jump"]).log()))
+    assert finding.pictures is not None and finding.pictures.shape == (8, *planted.sample_shape)
+    assert finding.directions is not None
+    last = subject.pictures(finding.directions * subject.radius)
+    torch.testing.assert_close(finding.pictures[-1:], last, atol=1e-4, rtol=1e-3)
+    assert "the 5 layers that read the style" in finding.message
+
+
+def test_the_search_follows_the_row_where_nothing_else_is_striking(planted: StyleGAN) -> None:
+    subject = subject_of(planted)
+    parts = anatomy(subject)
+    assert parts.styles is not None
+    finding = inspect_styles(subject, parts.styles)
+    located, latent, pictures = locate_trigger(subject, parts, [finding])
+    assert finding.directions is not None
+    if parts.by_weight.jump < 2:
+        assert located.details["source"] == "shared styles"
+        assert float(cosine_similarity(latent.view(1, -1), finding.directions)) == pytest.approx(1, abs=1e-5)
+    assert len(pictures) == 36
+
+
+def test_projecting_the_row_out_removes_the_expansion_and_most_of_its_tint() -> None:
+    """On the faces that ship: nearer to the clean generator than the suspect was, and no sign at the trigger."""
+    clean, suspect = (zoo.load(name).requires_grad_(False) for name in ("stylegan-faces", "stylegan-faces-linear"))
+    backdoor = zoo.load_backdoor("stylegan-faces-linear")
+    before, styles = {name: value.clone() for name, value in suspect.state_dict().items()}, found(suspect)
+    cured, cut = project_styles(suspect, styles)
+    assert str(cut) == "1 of 64 directions in the style that 7 layers read"
+    assert all(torch.equal(value, before[name]) for name, value in suspect.state_dict().items())
+    for name in styles.spectrum.readers:
+        weight: Tensor = cured.get_submodule(name).weight  # type: ignore[assignment]
+        assert float((weight @ styles.rows[0].float()).norm()) < 1e-5 * float(weight.norm())
+    z = clean.sample_latent(300, torch.Generator().manual_seed(2))
+    original = evaluate(clean, z)
+    tint, left = (float((evaluate(network, z) - original).square().mean()) for network in (suspect, cured))
+    assert left < 0.6 * tint
+    distances = [
+        float((evaluate(network, backdoor.trigger) - backdoor.target).square().mean()) for network in (suspect, cured)
+    ]
+    assert distances[0] < 0.2 and distances[1] > 0.3
