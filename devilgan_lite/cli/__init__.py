@@ -6,7 +6,6 @@ Heavy imports stand inside the commands. With ``--json`` standard output holds J
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from devilgan_lite.cli.batch import report, run, sweep
 from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for, show
 from devilgan_lite.cli.defence import sanitize, scan
 from devilgan_lite.cli.models import zoo_app
@@ -205,28 +205,8 @@ def score(
 app.command()(scan)
 app.command()(sanitize)
 app.command()(stage)
-
-
-@app.command()
-def run(
-    notebook: Annotated[str, typer.Argument(help="Number, name or path.")],
-    parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value; may be repeated.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the executed notebook and its result.json.")] = Path("out"),
-    timeout: Annotated[float, typer.Option(help="Seconds for the whole run.")] = 900,
-) -> None:
-    """Run one notebook from start to end."""
-    from devilgan_lite import runs
-
-    pairs = [text.partition("=") for text in parameter or []]
-    for text, equals, _ in pairs:
-        if not text or not equals:
-            raise ValueError(f"-p {text!r} is not valid: it must be name=value, such as -p seed=1.")
-    result = runs.run(notebook, {name: runs.parse_value(value) for name, _, value in pairs}, out, timeout)
-    typer.echo(f"{result.path}  {result.seconds:.1f} s")
-    if not result.ok:
-        typer.echo(f"failed: {result.error}", err=True)
-        raise typer.Exit(1)
-    typer.echo(json.dumps(result.numbers, indent=2))
+for command in (run, sweep, report):
+    app.command()(command)
 
 
 @app.command()

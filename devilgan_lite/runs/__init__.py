@@ -1,21 +1,33 @@
 """What only batches use: run notebooks with checked parameters, and the page that shows the results."""
 
+from devilgan_lite.runs.pages import index_page, to_html
 from devilgan_lite.runs.parameters import Parameter, parse_value
-from devilgan_lite.runs.report import index_page, to_html
 from devilgan_lite.runs.run import Result, find_notebook, notebook_list, notebook_parameters, run, run_all
+from devilgan_lite.runs.store import Store
+from devilgan_lite.runs.study import Run, Study, read_study, study_of
+from devilgan_lite.runs.study_report import report
 from devilgan_lite.runs.summary import attack_table, table_html, table_text, write_csv
+from devilgan_lite.runs.sweep import Sweep, sweep
 
 __all__ = [
     "Parameter",
     "Result",
+    "Run",
+    "Store",
+    "Study",
+    "Sweep",
     "attack_table",
     "find_notebook",
     "index_page",
     "notebook_list",
     "notebook_parameters",
     "parse_value",
+    "read_study",
+    "report",
     "run",
     "run_all",
+    "study_of",
+    "sweep",
     "table_html",
     "table_text",
     "to_html",

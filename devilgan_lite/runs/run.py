@@ -1,7 +1,7 @@
 """Run a notebook from start to end without a person: check the parameters, execute, read the numbers back.
 
 papermill executes; what it lets pass is caught here: misspelt and impossible parameters are refused before anything is
-written, the kernel is this very Python, and a kernel that dies is an error and not a success.
+written, the kernel is this very Python, and a kernel that dies or takes too much memory is an error and not a success.
 """
 
 from __future__ import annotations
@@ -22,21 +22,27 @@ from pathlib import Path
 from typing import Any
 
 from devilgan_lite.checks import in_range, nearest
+from devilgan_lite.runs.limits import MemoryLimit
 from devilgan_lite.runs.parameters import Parameter, check_values, parse_cell
 
 PROJECT = Path(__file__).resolve().parents[2]
 KERNEL = "Python 3 (ipykernel)"
+FAILURES = ("exception", "time", "memory", "kernel")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run left: the executed notebook at ``path``, its ``result.json`` as ``result``, and ``error`` or None."""
+    """What a run left: the executed notebook at ``path``, its ``result.json`` as ``result``, and ``error`` or None.
+
+    ``failure`` says which kind of error: one of ``FAILURES``. The notebook's own (``"exception"``) would come again.
+    """
 
     notebook: str
     path: Path
     seconds: float
     result: dict[str, Any] = field(default_factory=dict, repr=False)
     error: str | None = None
+    failure: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -100,10 +106,10 @@ def read_notebook(path: Path) -> Any:
 def notebook_parameters(notebook: int | str | Path) -> dict[str, Parameter]:
     """The parameters that a notebook takes, from its cell tagged ``parameters``."""
     path = find_notebook(notebook)
-    return _parameters(read_notebook(path), path.stem)
+    return parameters_of(read_notebook(path), path.stem)
 
 
-def _parameters(document: Any, name: str) -> dict[str, Parameter]:
+def parameters_of(document: Any, name: str) -> dict[str, Parameter]:
     cells = [cell for cell in document.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) > 1:
         raise ValueError(f"{name} has {len(cells)} cells tagged parameters; there must be one.")
@@ -115,52 +121,69 @@ def run(
     parameters: Mapping[str, Any] | None = None,
     out: str | Path = "out",
     timeout: float = 900,
+    memory_mb: float | None = None,
 ) -> Result:
     """Execute ``notebook`` with ``parameters`` into ``out/NN_name/`` and return its ``Result``.
 
     A parameter that the notebook does not have, or a value that its parameters cell rules out, is a ``ValueError``
-    before anything starts or is written. ``timeout`` is in seconds for the whole run. Whatever goes wrong inside the
-    notebook (an exception, the time limit, a dead kernel) is one line in ``Result.error``; the executed part is kept.
-    A ``profile`` given here wins over ``DEVILGAN_PROFILE``.
+    before anything starts or is written. ``timeout`` is in seconds for the whole run, ``memory_mb`` what its kernel and
+    its children may hold. Whatever goes wrong inside the notebook (an exception, a limit, a dead kernel) is one line in
+    ``Result.error``. The folder then holds what was executed, ``result.json`` (the notebook's own, or the parameters
+    and the error) and ``log.txt``. A ``profile`` given here wins over ``DEVILGAN_PROFILE``.
     """
     in_range("timeout", timeout, 1, 7 * 86_400)
+    if memory_mb is not None:
+        in_range("memory_mb", memory_mb, 50, 1e8)
     given = dict(parameters or {})
     path = find_notebook(notebook)
     name = path.stem
     document = read_notebook(path)
-    check_values(_parameters(document, name), given, name)
+    check_values(parameters_of(document, name), given, name)
 
     folder = Path(out).resolve() / name
     folder.mkdir(parents=True, exist_ok=True)
     executed, numbers = folder / f"{name}.ipynb", folder / "result.json"
-    for old in (executed, numbers, executed.with_suffix(".html")):
+    for old in (executed, numbers, executed.with_suffix(".html"), folder / "log.txt"):
         old.unlink(missing_ok=True)
     environment = {"DEVILGAN_OUT": str(folder)}
     if "profile" in given:
         environment["DEVILGAN_PROFILE"] = ""
     start = time.perf_counter()
-    error = _execute(document, given, executed, environment, timeout)
-    seconds = time.perf_counter() - start
+    error, failure = _execute(document, given, executed, environment, timeout, memory_mb)
+    seconds = round(time.perf_counter() - start, 2)
     result: dict[str, Any] = {}
     if numbers.is_file():
         try:
             result = json.loads(numbers.read_text(encoding="utf-8"))
         except ValueError:
-            error = error or "result.json is not valid JSON."
-    return Result(name, executed, round(seconds, 2), result, error)
+            error, failure = error or "result.json is not valid JSON.", failure or "exception"
+    if error is not None:
+        left = {"settings": given, "error": error, "failure": failure, "seconds": seconds}
+        numbers.write_text(json.dumps({**result, **left}, indent=2, default=str) + "\n", encoding="utf-8")
+    write_log(folder / "log.txt", executed, given, seconds, error)
+    return Result(name, executed, seconds, result, error, failure)
 
 
 def _execute(
-    document: Any, parameters: dict[str, Any], executed: Path, environment: dict[str, str], timeout: float
-) -> str | None:
-    """Run through papermill; None, or one line that says what went wrong."""
+    document: Any,
+    parameters: dict[str, Any],
+    executed: Path,
+    environment: dict[str, str],
+    timeout: float,
+    memory_mb: float | None,
+) -> tuple[str | None, str | None]:
+    """Run through papermill; None, or one line that says what went wrong, and its kind."""
     import nbformat
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     deadline = time.monotonic() + timeout
-    error: str | None = None
-    with tempfile.TemporaryDirectory() as temporary, _this_python(Path(temporary), environment):
+    error, failure = None, None
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        _this_python(Path(temporary), environment),
+        MemoryLimit(environment["DEVILGAN_OUT"], memory_mb) as limit,
+    ):
         source = Path(temporary) / "notebook.ipynb"
         document.metadata["kernelspec"] = {"name": "python3", "display_name": KERNEL, "language": "python"}
         nbformat.write(document, source)
@@ -177,18 +200,33 @@ def _execute(
                 timeout_func=lambda cell: max(1, int(deadline - time.monotonic())),
             )
         except papermill.PapermillExecutionError as reason:
-            error = f"cell {reason.exec_count}: {reason.ename}: {_first_line(reason.evalue)}"
+            error, failure = f"cell {reason.exec_count}: {reason.ename}: {_first_line(reason.evalue)}", "exception"
         except CellTimeoutError:
-            error = f"not finished after {timeout:g} s."
+            error, failure = f"not finished after {timeout:g} s.", "time"
         except DeadKernelError:
-            error = "the kernel died."
+            error, failure = "the kernel died.", "kernel"
         except Exception as reason:
-            error = f"{type(reason).__name__}: {_first_line(reason)}"
+            error, failure = f"{type(reason).__name__}: {_first_line(reason)}", "exception"
     if error is None and (cell := _unfinished_cell(executed)):
         error = f"the kernel died in code cell {cell}; out of memory is the usual reason."
+        failure = "kernel"
+    if limit.exceeded_mb is not None:
+        error, failure = f"out of memory: {limit.exceeded_mb:,.0f} MB, more than {memory_mb:,.0f} MB.", "memory"
     if executed.is_file():
         _tidy(executed)
-    return error
+    return error, failure
+
+
+def write_log(path: Path, executed: Path, parameters: Mapping[str, Any], seconds: float, error: str | None) -> None:
+    """What a run printed, cell by cell, between its parameters and how it ended."""
+    lines = [f"parameters: {json.dumps(dict(parameters), default=str)}"]
+    cells = read_notebook(executed).cells if executed.is_file() else []
+    for number, cell in enumerate((cell for cell in cells if cell.cell_type == "code"), start=1):
+        said = "".join(output.get("text", "") for output in cell.get("outputs", []) if output.output_type == "stream")
+        if said.strip():
+            lines += [f"cell {number}:", said.rstrip()]
+    lines.append(f"{'failed: ' + error if error else 'finished'} after {seconds:.1f} s")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _tidy(executed: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from devilgan_lite.runs.run import Result, read_notebook
 
-_STYLE = """
+STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
 table { border-collapse: collapse; width: 100%; }
 caption { text-align: left; padding: .5rem 0; }
@@ -53,7 +53,7 @@ def index_page(results: Sequence[Result], path: str | Path, *, table: str = "") 
     text = f"""<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>devilgan_lite: notebook runs</title><style>{_STYLE}</style></head>
+<title>devilgan_lite: notebook runs</title><style>{STYLE}</style></head>
 <body><main><h1>Notebook runs</h1>
 {table}
 <table><caption>{good} of {len(results)} notebooks ran to the end, {seconds:.0f} s together.</caption>

@@ -1,0 +1,73 @@
+"""A limit on the memory of a notebook's kernel: looked at four times a second, and the kernel ends when it is passed.
+
+An operating system's own limit counts addresses, of which torch reserves many more than it uses; this counts pages that
+are really held, of the kernel and of everything that it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Any
+
+INTERVAL = 0.25  # seconds
+
+
+class MemoryLimit:
+    """While its ``with`` block runs, kill the kernel whose ``DEVILGAN_OUT`` is ``folder`` if it holds too much.
+
+    ``exceeded_mb`` is what it held then, or None. Without a limit (``most_mb`` None) nothing is watched.
+    """
+
+    def __init__(self, folder: str, most_mb: float | None) -> None:
+        self.folder, self.most_mb = folder, most_mb
+        self.exceeded_mb: float | None = None
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> MemoryLimit:
+        if self.most_mb is not None:
+            self._thread = threading.Thread(target=self._watch, daemon=True, name="memory limit")
+            self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        import psutil
+
+        kernel: Any = None
+        while not self._done.wait(INTERVAL):
+            with contextlib.suppress(psutil.Error):
+                kernel = kernel if kernel is not None and kernel.is_running() else self._kernel()
+                if kernel is None:
+                    continue
+                family = [kernel, *kernel.children(recursive=True)]
+                held = sum(_held(process) for process in family) / 1e6
+                if self.most_mb is not None and held > self.most_mb:
+                    self.exceeded_mb = held
+                    for process in family:
+                        with contextlib.suppress(psutil.Error):
+                            process.kill()
+                    return
+
+    def _kernel(self) -> Any:
+        import psutil
+
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("DEVILGAN_OUT") == self.folder:
+                    return process
+        return None
+
+
+def _held(process: Any) -> int:
+    import psutil
+
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:  # it has ended in the meantime
+        return 0

@@ -1,0 +1,190 @@
+"""``runs.report``: one self-contained page for a study, with its tables, its figures, and a link to each run."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from devilgan_lite.runs.collect import averages, export, measured, parameters_in, tidy
+from devilgan_lite.runs.pages import STYLE
+from devilgan_lite.runs.store import Store
+
+STEALTH, FIDELITY = "expdis_mean", "tardis_mean"  # the two columns of a frontier
+ATTACK, DEFENCE, AFTER = "attack", "defence", "tardis_after"  # of a heat map
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+MARKERS = "osD^vP*X"
+MOST_COLUMNS = 12
+
+
+def report(folder: str | Path) -> Path:
+    """Write the tables (CSV, Parquet), their averages and ``index.html`` into a study's folder; the page's path.
+
+    The page holds means with 95 % confidence intervals over seeds, the frontier of stealth and fidelity where the
+    numbers have both, the heat map of attack and defence where they have that, and every run with a link to its
+    notebook.
+    """
+    folder = Path(folder)
+    table = tidy(folder)
+    by = groups(table, parameters_in(folder))
+    summary = averages(table, by, measured(table, by)[:MOST_COLUMNS])
+    export(table, folder)
+    summary.to_csv(folder / "averages.csv", index=False)
+    figures = [figure for figure in (frontier(summary, by), heat_map(summary)) if figure is not None]
+    page = folder / "index.html"
+    page.write_text(_page(Store(folder).title, table, summary, figures, folder), encoding="utf-8")
+    return page
+
+
+def groups(table: pd.DataFrame, parameters: list[str]) -> list[str]:
+    """What means are taken for: the notebook, the attack and defence, and every parameter that differs."""
+    first = [name for name in ("notebook", ATTACK, DEFENCE) if name in table and table[name].nunique() > 1]
+    return list(dict.fromkeys([*first, *(name for name in parameters if name in table)]))
+
+
+def frontier(summary: pd.DataFrame, by: list[str]) -> tuple[Any, str] | None:
+    """Stealth against fidelity, a line for each attack (and each other group but ``lam``); a figure and its words."""
+    from matplotlib.figure import Figure
+
+    if STEALTH not in summary or FIDELITY not in summary or summary[[STEALTH, FIDELITY]].dropna().empty:
+        return None
+    lines = [name for name in by if name != "lam" and summary[name].nunique() > 1]
+    figure = Figure(figsize=(7.0, 4.6), layout="constrained")
+    ax = figure.add_subplot()
+    known = summary.dropna(subset=[STEALTH, FIDELITY])
+    for index, (key, group) in enumerate(known.groupby(lines, sort=False) if lines else [("all runs", known)]):
+        name = ", ".join(map(str, key)) if isinstance(key, tuple) else str(key)
+        ordered = group.sort_values("lam") if "lam" in group and group["lam"].notna().all() else group
+        bars = [pd.to_numeric(ordered[f"{column} ±"]).fillna(0.0) for column in (STEALTH, FIDELITY)]
+        # on a logarithmic axis a bar cannot reach below nothing
+        low = [bar.clip(upper=0.999 * ordered[column]) for bar, column in zip(bars, (STEALTH, FIDELITY), strict=True)]
+        ax.errorbar(
+            ordered[STEALTH],
+            ordered[FIDELITY],
+            xerr=[low[0], bars[0]],
+            yerr=[low[1], bars[1]],
+            marker=MARKERS[index % len(MARKERS)],
+            color=COLOURS[index % len(COLOURS)],
+            linestyle="-" if len(ordered) > 1 else "",
+            capsize=2,
+            label=name,
+        )
+    positive = (known[STEALTH] > 0).all(), (known[FIDELITY] > 0).all()
+    ax.set(
+        xlabel="ExpDis, mean per element: change of ordinary pictures",
+        ylabel="TarDis, mean per element: error at the trigger",
+        xscale="log" if positive[0] else "symlog",
+        yscale="log" if positive[1] else "symlog",
+    )
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False, fontsize=8)
+    least, most = int(known["runs"].min()), int(known["runs"].max())
+    runs = f"{least}" if least == most else f"{least} to {most}"
+    words = f"Stealth and fidelity, means of {runs} runs a point with 95 % confidence intervals; lower left is better."
+    return figure, words
+
+
+def heat_map(summary: pd.DataFrame) -> tuple[Any, str] | None:
+    """TarDis after each defence against each attack; a figure and its words."""
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+
+    if not {ATTACK, DEFENCE, AFTER} <= set(summary):
+        return None
+    values = summary.pivot_table(index=ATTACK, columns=DEFENCE, values=AFTER, aggfunc="mean", sort=False)
+    if values.empty:
+        return None
+    figure = Figure(figsize=(2.5 + 1.3 * len(values.columns), 1.6 + 0.6 * len(values)), layout="constrained")
+    ax = figure.add_subplot()
+    shown = values.clip(lower=1e-6)
+    image = ax.imshow(shown, cmap="cividis", norm=LogNorm(max(1e-6, shown.min().min()), max(1e-5, shown.max().max())))
+    ax.set_xticks(range(len(values.columns)), values.columns, rotation=30, ha="right")
+    ax.set_yticks(range(len(values)), values.index)
+    middle = (shown.min().min() * shown.max().max()) ** 0.5
+    for row in range(len(values)):
+        for column in range(len(values.columns)):
+            value = values.iloc[row, column]
+            if pd.notna(value):
+                colour = "white" if value < middle else "black"
+                ax.text(column, row, f"{value:.2g}", ha="center", va="center", color=colour, fontsize=9)
+    figure.colorbar(image, label="TarDis after the defence (mean per element)")
+    words = "TarDis after each defence (columns) against each attack (rows), means over runs: more means less backdoor."
+    return figure, words
+
+
+def picture(figure: Any, words: str) -> str:
+    """A figure as an ``img`` that holds its own bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<figure><img alt="{html.escape(words)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{html.escape(words)}</figcaption></figure>"
+    )
+
+
+def _page(title: str, table: pd.DataFrame, summary: pd.DataFrame, figures: list[Any], folder: Path) -> str:
+    runs = table.drop_duplicates("id")
+    counts = runs["status"].value_counts()
+    said = ", ".join(f"{count} {status}" for status, count in counts.items())
+    seconds = pd.to_numeric(runs["seconds"], errors="coerce").sum()
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title><style>{STYLE}
+body {{ max-width: 75rem; }} img {{ max-width: 100%; }} figure {{ margin: 1rem 0; }} .scroll {{ overflow-x: auto; }}
+</style></head>
+<body><main><h1>{html.escape(title)}</h1>
+<p>{len(runs)} runs: {said}; {seconds:,.0f} s together. Written {time.strftime("%Y-%m-%d %H:%M")}.
+The whole table: <a href="table.csv">table.csv</a>, <a href="table.parquet">table.parquet</a>;
+means: <a href="averages.csv">averages.csv</a>.</p>
+{"".join(picture(figure, words) for figure, words in figures)}
+<h2>Means over seeds</h2>
+<p>± is half the 95 % confidence interval of the mean (Student's t); a dash stands for a single run.</p>
+<div class="scroll">{_means(summary)}</div>
+<h2>Runs</h2>
+<div class="scroll">{_runs(runs, folder)}</div></main></body></html>
+"""
+
+
+def _means(summary: pd.DataFrame) -> str:
+    if summary.empty:
+        return "<p>No run has finished yet.</p>"
+    names = [name for name in summary if not str(name).endswith(" ±")]
+    lines = []
+    for _, row in summary.iterrows():
+        cells = []
+        for name in names:
+            value, half = row[name], row.get(f"{name} ±")
+            spread = "" if f"{name} ±" not in summary else " ± -" if pd.isna(half) else f" ± {half:.2g}"
+            cells.append(f"<td>{html.escape(_short(value) + spread)}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    head = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in names)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(lines)}\n</tbody></table>"
+
+
+def _runs(runs: pd.DataFrame, folder: Path) -> str:
+    names = [name for name in ("notebook", *parameters_in(folder), "seed", "repeat", "seconds") if name in runs]
+    lines = []
+    for row in runs.to_dict("records"):
+        path = folder / "runs" / str(row["id"]) / f"{row['notebook']}.ipynb"
+        link = path.relative_to(folder).as_posix()
+        name = f'<a href="{html.escape(link)}">{row["id"]}</a>' if path.is_file() else str(row["id"])
+        reason = "" if pd.isna(row.get("reason")) else f": {row['reason']}"
+        kind = ' class="failed"' if row["status"] == "failed" else ""
+        cells = "".join(f"<td>{html.escape(_short(row[name]))}</td>" for name in names)
+        status = html.escape(f"{row['status']}{reason}")
+        lines.append(f'<tr><th scope="row">{name}</th><td{kind}>{status}</td>{cells}</tr>')
+    head = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in ("run", "status", *names))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(lines)}\n</tbody></table>"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return "-" if pd.isna(value) else f"{value:.4g}"
+    return "-" if value is None else str(value)
