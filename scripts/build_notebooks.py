@@ -25,7 +25,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 def sources() -> list[Path]:
     """The py:percent twins, in order."""
-    return sorted(NOTEBOOKS.glob("src/[0-9][0-9]_*.py"))
+    return [*sorted(NOTEBOOKS.glob("src/[0-9][0-9]_*.py")), NOTEBOOKS / "src" / "report.py"]
 
 
 def cells(path: Path) -> list[tuple[str, str, bool]]:
@@ -156,7 +156,7 @@ def build(source: Path) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", default="", help="numbers, such as 00,03")
+    parser.add_argument("--only", default="", help="numbers, such as 00,03, or re for the report")
     parser.add_argument("--check", action="store_true", help="execute nothing; compare every notebook with its source")
     options = parser.parse_args()
     wanted = [part.strip() for part in options.only.split(",") if part.strip()]

@@ -206,7 +206,8 @@ def _execute(
         except DeadKernelError:
             error, failure = "the kernel died.", "kernel"
         except Exception as reason:
-            error, failure = f"{type(reason).__name__}: {_first_line(reason)}", "exception"
+            started = not str(reason).startswith(("Kernel died", "Kernel didn't respond"))  # a kernel that never did
+            error, failure = f"{type(reason).__name__}: {_first_line(reason)}", "exception" if started else "kernel"
     if error is None and (cell := _unfinished_cell(executed)):
         error = f"the kernel died in code cell {cell}; out of memory is the usual reason."
         failure = "kernel"

@@ -6,6 +6,7 @@ worker, a kernel or this process may be killed at any moment: what has finished 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -223,7 +224,22 @@ def _client(scheduler: str | None, workers: int, threads: int, gpu: bool) -> Ite
         ) as cluster,
         Client(cluster) as client,
     ):
-        yield client, workers
+        try:
+            yield client, workers
+        except BaseException:  # nobody waits for what has been begun
+            end_processes([worker.pid for worker in cluster.workers.values()])
+            raise
+
+
+def end_processes(pids: list[int | None]) -> None:
+    """End processes and all that they have started, at once."""
+    import psutil
+
+    for pid in filter(None, pids):
+        with contextlib.suppress(psutil.Error):
+            for process in (*psutil.Process(pid).children(recursive=True), psutil.Process(pid)):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
 
 
 def _checked(client: Any, gpu: bool) -> int:

@@ -1,0 +1,48 @@
+"""A notebook that takes a second, in a folder with studies of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TINY = """\
+# %% tags=["parameters"]
+seed = 0  # random seed, 0..10000
+lam = 0.1  # weight of fidelity, 0.0001..100.0
+mode = "fine"  # what to do: fine | raise | die | die once | sleep | eat
+seconds = 0.0  # how long it takes, 0.0..100.0
+
+# %%
+import json, os, pathlib, random, time
+
+if mode == "raise":
+    raise ZeroDivisionError("the learner divided by zero")
+if mode == "die":
+    os._exit(1)
+if mode == "die once":
+    mark = pathlib.Path(os.environ["DEVILGAN_MARK"])
+    if not mark.exists():
+        mark.touch()
+        os._exit(1)
+if mode == "sleep":
+    time.sleep(60)
+if mode == "eat":
+    hog = bytearray(400_000_000)
+    time.sleep(60)
+time.sleep(seconds)
+
+# %%
+random.seed(seed)
+row = {"attack": "ReD", "seed": seed, "lam": lam, "tardis_mean": lam * random.random(), "expdis_mean": random.random()}
+print("seed", seed, "done")
+with open(os.path.join(os.environ["DEVILGAN_OUT"], "result.json"), "w") as file:
+    json.dump({"numbers": {"attacks": [row], "deep": {"er": lam}}, "peak_memory_mb": 12.5, "seed": seed}, file)
+"""
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Path:
+    """A folder with ``tiny.py``, for studies to be written into."""
+    (tmp_path / "tiny.py").write_text(TINY)
+    return tmp_path

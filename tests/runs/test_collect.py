@@ -1,0 +1,130 @@
+"""The table of a study, its means and intervals, and its page."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import scipy.stats
+
+from devilgan_lite import runs
+from devilgan_lite.runs import collect, study_report
+
+
+def kept(folder: Path, parameters: list[dict[str, Any]], numbers: list[dict[str, Any] | None]) -> Path:
+    """A folder with finished runs of these parameters and numbers (None: failed), and one that is not there yet."""
+    some = [
+        runs.Run(f"{index:016x}", "attack", Path("attack.py"), one)
+        for index, one in enumerate([*parameters, {"lam": 9.0}])
+    ]
+    store = runs.Store(folder)
+    with store.writing():
+        store.describe(runs.Study("made", "Made <here>", tuple(some)))
+        for one, found in zip(some, numbers, strict=False):
+            row = {"id": one.id, "notebook": "attack", "repeat": 0, "parameters": one.parameters, "attempt": 1}
+            if found is None:
+                row |= {"status": "failed", "reason": "cell 3: <b>no</b>", "failure": "exception", "seconds": 1.0}
+            else:
+                row |= {"status": "finished", "seconds": 2.0, "numbers": found, "peak_memory_mb": 10.0}
+            store.keep(row, {"attack.ipynb": b"{}"})
+    return folder
+
+
+def attack(name: str, lam: float, seed: int) -> dict[str, Any]:
+    return {"attack": name, "lam": lam, "seed": seed}
+
+
+@pytest.fixture
+def frontier(tmp_path: Path) -> Path:
+    asked = [attack(name, lam, seed) for name in ("red", "rex") for lam in (0.1, 1.0) for seed in (0, 1, 2)]
+    found: list[dict[str, Any] | None] = [
+        {
+            "attacks": [{**one, "tardis_mean": 0.1 / one["lam"] + 0.01 * one["seed"], "expdis_mean": one["lam"]}],
+            "deep": {"er": {"value": one["seed"]}},
+            "list": [1, 2],
+        }
+        for one in asked
+    ]
+    found[-1] = None
+    return kept(tmp_path, asked, found)
+
+
+def test_one_line_a_run_in_the_order_of_the_study(frontier: Path) -> None:
+    table = collect.tidy(frontier)
+    assert len(table) == 13 and list(table["status"]) == ["finished"] * 11 + ["failed", "waiting"]
+    assert list(table["id"]) == sorted(table["id"])
+    assert {"attack", "lam", "seed", "tardis_mean", "expdis_mean", "deep.er.value", "seconds"} <= set(table)
+    assert "list" not in table and "attacks" not in table
+    assert collect.parameters_in(frontier) == ["attack", "lam"]
+
+
+def test_several_entries_are_several_lines(tmp_path: Path) -> None:
+    entries = [{"attack": "a", "tardis_mean": 1.0}, {"attack": "b", "tardis_mean": 2.0}]
+    table = collect.tidy(kept(tmp_path, [{"lam": 1.0}], [{"attacks": entries, "all": 3.0}]))
+    assert list(table["attack"][:2]) == ["a", "b"] and list(table["all"][:2]) == [3.0, 3.0]
+
+
+def test_means_and_intervals_are_those_of_student(frontier: Path) -> None:
+    table = collect.tidy(frontier)
+    means = collect.averages(table, ["attack", "lam"], ["tardis_mean", "deep.er.value"])
+    assert list(means["runs"]) == [3, 3, 3, 2]  # neither failed nor waiting runs count
+    first = means.iloc[0]
+    values = [1.0, 1.01, 1.02]
+    low, high = scipy.stats.t.interval(0.95, 2, sum(values) / 3, scipy.stats.sem(values))
+    assert first["tardis_mean"] == pytest.approx(1.01)
+    assert first["tardis_mean ±"] == pytest.approx((high - low) / 2)
+    single = collect.averages(table[table["seed"] == 0], ["attack", "lam"], ["tardis_mean"])
+    assert list(single["runs"]) == [1] * 4 and single["tardis_mean ±"].isna().all()
+    assert len(collect.averages(table, [], ["tardis_mean"])) == 1
+
+
+def test_measured_columns_are_results_and_not_settings(frontier: Path) -> None:
+    table = collect.tidy(frontier)
+    assert set(collect.measured(table, ["attack", "lam"])) == {"seconds", "tardis_mean", "expdis_mean", "deep.er.value"}
+
+
+def test_the_page_and_the_tables(frontier: Path) -> None:
+    page = runs.report(frontier)
+    text = page.read_text()
+    assert page == frontier / "index.html" and "<h1>Made &lt;here&gt;</h1>" in text
+    assert "13 runs: 11 finished, 1 failed, 1 waiting" in text
+    assert "cell 3: &lt;b&gt;no&lt;/b&gt;" in text and "<b>no</b>" not in text
+    links = re.findall(r'href="(runs/[^"]+)"', text)
+    assert len(links) == 12 and all((frontier / link).is_file() for link in links)
+    assert len(re.findall(r'<img alt="[^"]{20,}" src="data:image/png', text)) == 1 and "http" not in text
+    rows = list(csv.DictReader((frontier / "table.csv").open()))
+    stored = pd.read_parquet(frontier / "table.parquet")
+    assert len(rows) == len(stored) == 13 and math.isclose(float(rows[0]["tardis_mean"]), stored["tardis_mean"][0])
+    assert len(pd.read_csv(frontier / "averages.csv")) == 4
+
+
+def test_the_heat_map_has_a_cell_for_each_pair(tmp_path: Path) -> None:
+    asked = [{"attack": a, "defence": d, "seed": s} for a in ("red", "rex") for d in ("auto", "prune") for s in (0, 1)]
+    folder = kept(tmp_path, asked, [{"tardis_after": 0.1 * (1 + one["seed"])} for one in asked])
+    summary = collect.averages(collect.tidy(folder), ["attack", "defence"], ["tardis_after"])
+    made = study_report.heat_map(summary)
+    assert made is not None
+    figure, words = made
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.15"] * 4 and "each attack" in words
+    assert study_report.frontier(summary, ["attack", "defence"]) is None
+    assert runs.report(folder).is_file()
+
+
+def test_a_study_without_any_finished_run_has_a_page(tmp_path: Path) -> None:
+    text = runs.report(kept(tmp_path, [{"lam": 1.0}], [])).read_text()
+    assert "2 runs: 2 waiting" in text and "No run has finished yet." in text
+
+
+def test_a_thousand_runs_are_reported_within_seconds(tmp_path: Path) -> None:
+    asked = [attack(name, lam, seed) for name in ("red", "rex") for lam in (0.1, 1.0) for seed in range(250)]
+    folder = kept(tmp_path, asked, [{"attacks": [{"tardis_mean": 0.1, "expdis_mean": one["lam"]}]} for one in asked])
+    start = time.perf_counter()
+    text = runs.report(folder).read_text()
+    assert time.perf_counter() - start < 30
+    assert "1001 runs: 1000 finished, 1 waiting" in text
