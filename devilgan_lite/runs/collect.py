@@ -48,13 +48,15 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def parameters_in(folder: str | Path) -> list[str]:
-    """The names of the parameters that differ between runs of a study, but for seeds."""
+def parameters_in(folder: str | Path, *, all_of_them: bool = False) -> list[str]:
+    """The names of the parameters that differ between runs of a study, but for seeds; or of all that were given."""
     values: dict[str, set[str]] = {}
     rows = Store(folder).rows()
     for row in rows:
         for name, value in (row.get("parameters") or {}).items():
             values.setdefault(name, set()).add(repr(value))
+    if all_of_them:
+        return list(values)
     return [name for name, some in values.items() if len(some) > 1 and name not in RANDOM]
 
 

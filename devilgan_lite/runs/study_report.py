@@ -32,7 +32,7 @@ def report(folder: str | Path) -> Path:
     folder = Path(folder)
     table = tidy(folder)
     by = groups(table, parameters_in(folder))
-    summary = averages(table, by, measured(table, by)[:MOST_COLUMNS])
+    summary = averages(table, by, measured(table, [*by, *parameters_in(folder, all_of_them=True)])[:MOST_COLUMNS])
     export(table, folder)
     summary.to_csv(folder / "averages.csv", index=False)
     figures = [figure for figure in (frontier(summary, by), heat_map(summary)) if figure is not None]

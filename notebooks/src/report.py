@@ -71,7 +71,7 @@ table(tidy.drop(columns=["attempt"]).head(12), "The first lines")
 # error: three is few, and the interval says so.
 
 # %%
-columns = collect.measured(tidy, by)
+columns = collect.measured(tidy, [*by, *collect.parameters_in(place, all_of_them=True)])
 summary = collect.averages(tidy, by, columns)
 table(summary.set_index(by) if by else summary, "Means over seeds")
 
