@@ -34,6 +34,10 @@ if mode == "die":
     os._exit(1)
 if mode == "sleep":
     time.sleep(60)
+if mode == "eat":
+    print("hungry")
+    hog = bytearray(400_000_000)
+    time.sleep(60)
 
 # %%
 numbers = {"seed": seed, "steps": steps, "python": sys.executable, "where": os.getcwd()}
@@ -86,7 +90,9 @@ def test_a_run_leaves_the_notebook_its_numbers_and_a_page(folder):
     place = folder / "out" / "03_tiny"
     assert result.ok, result.error
     assert result.numbers == {"seed": 7, "steps": 40, "python": sys.executable, "where": str(place)}
-    assert sorted(path.name for path in place.iterdir()) == ["03_tiny.ipynb", "result.json"]
+    assert sorted(path.name for path in place.iterdir()) == ["03_tiny.ipynb", "log.txt", "result.json"]
+    log = (place / "log.txt").read_text().splitlines()
+    assert log[0] == 'parameters: {"seed": 7, "steps": 40, "lam": 1}' and log[-1].startswith("finished after ")
     assert result.path == place / "03_tiny.ipynb" and result.peak_memory_mb == 12.5 and result.seconds > 0
     executed = nbformat.read(result.path, as_version=4)
     nbformat.validate(executed)
@@ -99,21 +105,25 @@ def test_a_run_leaves_the_notebook_its_numbers_and_a_page(folder):
 
 
 @pytest.mark.parametrize(
-    ("mode", "timeout", "reason"),
+    ("mode", "timeout", "failure", "reason"),
     [
-        ("raise", 60, "ZeroDivisionError: the learner divided by zero"),
-        ("die", 60, "the kernel died"),
-        ("sleep", 6, "not finished after 6 s"),
+        ("raise", 60, "exception", "ZeroDivisionError: the learner divided by zero"),
+        ("die", 60, "kernel", "the kernel died"),
+        ("sleep", 6, "time", "not finished after 6 s"),
+        ("eat", 60, "memory", "MB, more than 300 MB."),
     ],
 )
-def test_what_goes_wrong_inside_is_one_line(folder, mode, timeout, reason):
+def test_what_goes_wrong_inside_is_one_line(folder, mode, timeout, failure, reason):
     stale = folder / "out" / "03_tiny" / "result.json"
     stale.parent.mkdir(parents=True)
     stale.write_text('{"numbers": {"seed": 99}}')
     start = time.perf_counter()
-    result = runs.run("03_tiny", {"mode": mode}, out=folder / "out", timeout=timeout)
+    result = runs.run("03_tiny", {"mode": mode}, out=folder / "out", timeout=timeout, memory_mb=300)
     assert not result.ok and reason in str(result.error) and "\n" not in str(result.error)
-    assert result.result == {} and time.perf_counter() - start < 30
+    assert result.result == {} and time.perf_counter() - start < 30 and result.failure == failure
+    left = json.loads(stale.read_text())
+    assert (left["settings"], left["error"], left["failure"]) == ({"mode": mode}, result.error, failure)
+    assert (stale.parent / "log.txt").read_text().splitlines()[-1].startswith(f"failed: {result.error} after")
     page = runs.index_page([runs.Result("03_tiny", folder / "none.ipynb", 1.0, {}, result.error)], folder / "page.html")
     assert "failed: " in page.read_text()
 
