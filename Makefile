@@ -12,7 +12,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tour test quick lint format lab notebooks zoo bench population detect-bench sanitize-bench stage stage-bench faces-bench style-bench data features clean
+.PHONY: help setup tour test quick lint format lab notebooks zoo bench population detect-bench sanitize-bench stage stage-bench faces-bench style-bench runs-bench data features clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ style-bench: setup  ## calibrate and judge detection and cure on style-based net
 
 stage-bench: setup  ## measure explorer, trainer and stage in a real browser
 	$(BIN)/python scripts/stage_bench.py
+
+runs-bench: setup  ## measure sweeps: two workers against one, papermill alone, a thousand runs (docs/studies_bench.md)
+	$(BIN)/python scripts/runs_bench.py
 
 notebooks: setup  ## rebuild and execute notebooks/*.ipynb from notebooks/src
 	$(BIN)/python scripts/build_notebooks.py
