@@ -59,7 +59,8 @@ def write_tables(rows: list[Row], path: Path) -> str:
         "made. The fifth, on tune models again, projects an estimate with evidence up to a lower price, and searches "
         "for what the scan does not see: the latent where a deeply cut copy differs most is projected out, and so are "
         "very cheap lookalikes of an estimate. Seed 308, models of all attacks, was made for it, and nothing was tuned "
-        "after a look at it; of the older seeds, one has been treated again.",
+        "after a look at it; of the older seeds, one has been treated again. Seconds of the two versions cannot be "
+        "compared: the machine of the fifth took 2.5 times as long for the same scan of a clean model.",
     ]
     easiest = easiest_recd(bad)
     healthy = [row for row in clean if row["method"] == "auto"]
