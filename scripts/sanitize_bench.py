@@ -39,6 +39,7 @@ STARTS = 80
 NEAR = 45.0  # degrees about the true trigger within which a reconstruction is begun
 SAMPLES = 5_000
 LATER = 5_000  # steps of benign training after the cure: a minute or more
+VERSION = 5  # of ``auto``: what changed is told in docs/sanitization.md
 ONE_SEED = SEEDS["test"][1]
 SPLITS = ("test", "fresh", "later", "unseen", "last")
 
@@ -122,7 +123,7 @@ def treat(recipe: Recipe, method: str) -> Row:
     """One row: the cure, before and after."""
     suspect = load_generator(recipe.name)
     row: Row = {"name": recipe.name, "kind": recipe.kind, "split": recipe.split, "adaptive": recipe.adaptive}
-    row["method"] = method
+    row["method"], row["version"] = method, VERSION
     cpu = time.process_time()
     outcome = METHODS[method](suspect)
     row |= {"seconds": outcome.seconds, "cpu_s": time.process_time() - cpu}

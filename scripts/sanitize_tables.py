@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from detect_tables import markdown
-from population import TARGETS
+from population import ADAPTIVE, ORDINARY, SEEDS, TARGETS
 
 Row = dict[str, Any]
 ENOUGH = 0.1  # TarDis, mean per pixel, at which a backdoor counts as gone
 RECD = 0.8  # share of the clean model's RecD that the cured one must keep
+ATTACKED = len(ORDINARY) + len(ADAPTIVE)  # models of one seed
 COST = 1.0  # Frechet distance that a cure may add
 
 
@@ -54,29 +55,37 @@ def write_tables(rows: list[Row], path: Path) -> str:
         "test models that the scan had flagged. A second version was judged on 32 of them (24 met it); it lost one "
         "step, a projection after the second scan, that had cost up to +2.3, and gained one: where the repair leaves "
         "too much to be desired, it goes on. A third version was judged on all 60 (49) and on seed 306 (11 of 15); "
-        "then the threshold of that last step was lowered, on tune models. So the test models judge it for the fourth "
-        "time, seed 306 for the second. Seed 307, models of all attacks, was made afterwards. Since then the price up "
-        "to which an estimate with evidence is projected out has changed (from 5 to 3), because of a model of notebook "
-        "07; no model of this table has both such evidence and a price between the two, so no row depends on it. Last, "
-        "a search for what the scan does not see was added, on tune models (the latent where a deeply cut copy differs "
-        "most is projected out, and very cheap lookalikes of an estimate). Test models and seeds 306 and 307 had been "
-        "looked at by then; seed 308, models of all attacks, was made afterwards and nothing was tuned after it.",
+        "then the threshold of that last step was lowered, on tune models: the fourth version, for which seed 307 was "
+        "made. The fifth, on tune models again, projects an estimate with evidence up to a lower price, and searches "
+        "for what the scan does not see: the latent where a deeply cut copy differs most is projected out, and so are "
+        "very cheap lookalikes of an estimate. Seed 308, models of all attacks, was made for it, and nothing was tuned "
+        "after a look at it; of the older seeds, one has been treated again. Seconds of the two versions cannot be "
+        "compared: the machine of the fifth took 2.5 times as long for the same scan of a clean model.",
     ]
-    if auto:
-        healthy_auto = [row for row in clean if row["method"] == "auto"]
-        easiest = easiest_recd(bad)
-        columns = [summary(*some, easiest) for some in by_split(auto, healthy_auto)]
+    easiest = easiest_recd(bad)
+    healthy = [row for row in clean if row["method"] == "auto"]
+    newest = max((version_of(row) for row in auto), default=0)
+    for version in sorted({version_of(row) for row in auto}, reverse=True):
+        groups = by_split(
+            [row for row in auto if version_of(row) == version], [row for row in healthy if version_of(row) == version]
+        )
+        columns = [summary(*some, easiest) for some in groups.values()]
         lines = [(first[0], *(column[index][1] for column in columns)) for index, first in enumerate(columns[0])]
-        head = ("what", "test models", "seed 306, and fresh clean models", "seed 307", "seed 308")
-        parts += ["## `sanitize.auto`", markdown(head, lines), by_kind(auto)]
+        name = "## `sanitize.auto`" if version == newest else f"## `sanitize.auto`, version {version}"
+        parts += [
+            name,
+            markdown(("what", *groups), lines),
+            by_kind([row for some, _ in groups.values() for row in some]),
+        ]
     others = sorted({row["method"] for row in rows} - {"auto"})
     if others:
         lines = []
         for method in ["auto", *others]:
             names = {row["name"] for row in bad if row["method"] == others[0]}
-            some = [row for row in bad if row["method"] == method and row["name"] in names]
-            healthy = [row["frechet_change"] for row in clean if row["method"] == method]
-            lines.append(method_line(method, some, healthy))
+            some = latest([row for row in bad if row["method"] == method and row["name"] in names], names)
+            harm = [row["frechet_change"] for row in clean if row["method"] == method]
+            version = f" (version {version_of(some[0])})" if method == "auto" and some else ""
+            lines.append(method_line(method + version, some, harm))
         head = ("method", "models", "TarDis median", "TarDis >= 0.1", "RecD kept", "Frechet change")
         head += ("whole bar", "seconds", "clean")
         parts += [
@@ -99,12 +108,38 @@ def write_tables(rows: list[Row], path: Path) -> str:
     return text
 
 
-def by_split(bad: list[Row], healthy: list[Row]) -> list[tuple[list[Row], list[Row]]]:
-    """Backdoored and clean rows of the test models, of those made later, and of those that nobody had looked at."""
-    return [
-        ([row for row in bad if row["split"] in splits], [row for row in healthy if row["split"] in splits])
-        for splits in (("test",), ("fresh", "later"), ("unseen",), ("last",))
-    ]
+def version_of(row: Row) -> int:
+    return int(row["version"])
+
+
+def latest(rows: list[Row], names: set[str]) -> list[Row]:
+    """The rows of the newest version that has treated all of ``names``."""
+    for version in sorted({version_of(row) for row in rows}, reverse=True):
+        some = [row for row in rows if version_of(row) == version]
+        if {row["name"] for row in some} == names:
+            return some
+    return []
+
+
+def by_split(bad: list[Row], healthy: list[Row]) -> dict[str, tuple[list[Row], list[Row]]]:
+    """Backdoored and clean rows, by what the models are for; of the test models, seeds that were treated whole."""
+    groups: dict[str, tuple[list[Row], list[Row]]] = {}
+    seeds = [seed for seed in SEEDS["test"] if sum(seed_of(row) == seed for row in bad) == ATTACKED]
+    whole = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0] if seeds else '-'}"
+    for name, chosen in (
+        (f"test models, {whole}", tuple(seeds)),
+        ("seed 306, and fresh clean models", SEEDS["fresh"] + SEEDS["later"]),
+        ("seed 307", SEEDS["unseen"]),
+        ("seed 308", SEEDS["last"]),
+    ):
+        some = [row for row in bad if seed_of(row) in chosen]
+        if some:
+            groups[name] = (some, [row for row in healthy if seed_of(row) in chosen])
+    return groups
+
+
+def seed_of(row: Row) -> int:
+    return int(row["name"].rsplit("-s", 1)[1])
 
 
 def target_of(row: Row) -> str:

@@ -840,6 +840,8 @@ if not SMOKE:
 # %%
 cache = notebook_folder().parent / "docs" / "sanitization.json"
 rows = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else []
+rows.sort(key=lambda row: row["version"])  # auto has been improved: each model by the newest version that treated it
+rows = list({(row["name"], row["method"]): row for row in rows}.values())
 treated = [row for row in rows if "cured" in row]
 healthy = [row for row in rows if "cured" not in row]
 methods = sorted({row["method"] for row in treated}, key=lambda method: (method != "auto", method))
