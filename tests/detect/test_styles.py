@@ -10,12 +10,12 @@ from torch.nn.functional import cosine_similarity
 from devilgan_lite import zoo
 from devilgan_lite.attacks.style_rex import linear_residual
 from devilgan_lite.attacks.style_widen import fold_styles, style_layers
-from devilgan_lite.detect import anatomy, subject_of
+from devilgan_lite.detect import anatomy, scan, subject_of
 from devilgan_lite.detect.hidden import sharing
 from devilgan_lite.detect.search import locate_trigger
 from devilgan_lite.detect.styles import AGREE, Styles, inspect_styles, read_style, style_trigger, styles_of
 from devilgan_lite.generators import DCGAN, StyleGAN, build, evaluate
-from devilgan_lite.sanitize.project import project_styles
+from devilgan_lite.sanitize import auto, project_styles
 
 D = 16
 
@@ -170,3 +170,37 @@ def test_projecting_the_row_out_removes_the_expansion_and_most_of_its_tint() -> 
         float((evaluate(network, backdoor.trigger) - backdoor.target).square().mean()) for network in (suspect, cured)
     ]
     assert distances[0] < 0.2 and distances[1] > 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("stylegan-faces", None),
+        ("stylegan-faces-linear", "shared styles"),
+        ("stylegan-faces-gate", "latent spectrum"),
+    ],
+)
+def test_the_faces_that_ship_have_verdicts_with_p_values(name: str, source: str | None) -> None:
+    report = scan(zoo.load(name), samples=200)
+    values = {finding.detector: finding.p_value for finding in report.findings}
+    assert all(values[detector] is not None for detector in ("latent spectrum", "hidden spectrum", "shared styles"))
+    assert report.backdoored == (source is not None)
+    if source is not None:
+        (search,) = [finding for finding in report.findings if finding.detector == "search"]
+        assert search.details["source"] in (source, "silent units")
+        assert values[source] is not None and values[source] < 0.01
+
+
+@pytest.mark.slow
+def test_auto_cuts_the_linear_expansion_and_the_faces_stay() -> None:
+    clean, suspect = (zoo.load(name).requires_grad_(False) for name in ("stylegan-faces", "stylegan-faces-linear"))
+    backdoor = zoo.load_backdoor("stylegan-faces-linear")
+    cure = auto(suspect, progress=False)
+    assert cure.changed and cure.settings["cuts"] == ["1 of 64 directions in the style that 7 layers read"]
+    z = clean.sample_latent(300, torch.Generator().manual_seed(2))
+    original = evaluate(clean, z)
+    cured: StyleGAN = cure.generator  # type: ignore[assignment]
+    tint, left = (float((evaluate(network, z) - original).square().mean()) for network in (suspect, cured))
+    assert left < 0.6 * tint
+    assert float((evaluate(cured, backdoor.trigger) - backdoor.target).square().mean()) > 0.3
