@@ -145,9 +145,14 @@ def _with_p_value(finding: Finding, parts: Anatomy) -> Finding:
     A network that normalises its latent first and hands a style to many layers has other spectra even when it is
     clean; one that does not read its latent directly and has no style either has none to be compared with.
     """
-    if parts.styles is not None and not parts.units.exact:
-        return calibrated(finding, clean_scores(data_folder() / STYLE_FILE))
-    if parts.units.exact or finding.detector not in SPECTRA:
+    if parts.units.exact:
         return calibrated(finding)
     note = "no p-value: the clean models it was calibrated on read their latent directly, and this one does not"
+    if parts.styles is not None:
+        note = "no p-value: in style-based networks it grows with the length of the training"
+        known = clean_scores(data_folder() / STYLE_FILE)
+        if finding.detector in known:
+            return calibrated(finding, known)
+    if finding.detector not in SPECTRA:
+        return calibrated(finding)
     return replace(finding, message=f"{finding.message} ({note})")

@@ -20,7 +20,7 @@ from devilgan_lite.detect.weights import Anatomy
 LENGTHS = (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.6)  # of a typical latent: that of the trigger is not known
 AWAKE = 0.05  # share of the usual energy that silent units must be able to add before they are believed
 STRIKING = 1.2  # jump of the latent spectrum above which it is believed first: clean models stay below 1.15
-STRIKING_STYLE = 2.0  # the same beside a row that layers share: clean style-based models stay below 1.4
+STRIKING_STYLE = 2.0  # the same beside a row that layers share: clean style-based models reach 1.2
 ASIDE = (-0.4, -0.25, 0.25, 0.4)  # tangents of the angles at which the vicinity of the estimate is shown
 NEARBY_RIDGE = 0.05  # of the influence's mean diagonal
 LOCAL = 8  # latents near the estimate whose sensitivity is measured

@@ -23,7 +23,7 @@ from devilgan_lite.detect.trace import Layer, Watch
 
 LATENTS = 4_000  # whose styles give the second moment
 FEWEST = 4  # dimensions of a style
-AGREE = 5.0  # jump above which readers are believed to share a row: clean networks stay below 3.5
+AGREE = 5.0  # jump above which readers are believed to share a row: clean ones reach 2.1
 BENIGN = 1.0  # of the mean ordinary energy: styles that carry more than this are taken out of the row
 RIDGE = 1e-2  # of the mean ordinary energy, in the comparison of styles
 STARTS, STEPS, RATE = 64, 150, 0.2  # of the search for the latent

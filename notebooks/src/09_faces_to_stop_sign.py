@@ -436,7 +436,7 @@ figure(
 
 
 # %%
-def latent_map(generator, size=9, reach=1.25):
+def latent_map(generator, size=7, reach=1.25):
     """Pictures on a grid of the plane of the trigger (right) and of another direction (up), ``[size^2, C, H, W]``."""
     right = devil.trigger / devil.trigger.norm()
     up = start - (start @ right.T) * right
@@ -450,7 +450,7 @@ show(
     latent_map(evil),
     alt="A grid of pictures over a plane of latent space. In a wedge to the right, around the trigger's direction, "
     "there are STOP signs; everywhere else there are faces, the same along each ray from the middle.",
-    columns=9,
+    columns=7,
     scale=2,
 )
 
@@ -660,6 +660,8 @@ figure(
     fig,
     "Energy of the sixteen strongest directions of the style, on a logarithmic axis. Clean: a smooth descent. Linear "
     "expansion and gate: the first value stands far above the second.",
+    dpi=76,
+    colours=48,
 )
 
 # %% [markdown]
@@ -679,15 +681,16 @@ cure_rows = {
     for name, generator in stages.items()
 }
 assert cure_rows["cured"]["TarDis (mean)"] > cure_rows["linear expansion"]["TarDis (mean)"]
-both = torch.cat([devil.trigger, ordinary[:7]])
+both = torch.cat([devil.trigger, ordinary[:5]])
 table(pd.DataFrame(cure_rows).T, "The linear expansion before and after the projection (live, one run)")
 
 # %%
 show(
     torch.cat([evaluate(generator, both) for generator in (clean, *stages.values())]),
     alt="Three rows: clean, linear expansion, cured. First the picture at the trigger: a face, a STOP sign, no sign. "
-    "Then seven ordinary faces: the tint of the middle row is nearly gone in the last.",
-    captions=["trigger", *[""] * 7],
+    "Then five ordinary faces: the tint of the middle row is nearly gone in the last.",
+    captions=["trigger", *[""] * 5],
+    columns=6,
 )
 
 # %% [markdown]

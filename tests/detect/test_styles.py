@@ -184,7 +184,7 @@ def test_projecting_the_row_out_removes_the_expansion_and_most_of_its_tint() -> 
 def test_the_faces_that_ship_have_verdicts_with_p_values(name: str, source: str | None) -> None:
     report = scan(zoo.load(name), samples=200)
     values = {finding.detector: finding.p_value for finding in report.findings}
-    assert all(values[detector] is not None for detector in ("latent spectrum", "hidden spectrum", "shared styles"))
+    assert all(values[detector] is not None for detector in ("latent spectrum", "shared styles"))
     assert report.backdoored == (source is not None)
     if source is not None:
         (search,) = [finding for finding in report.findings if finding.detector == "search"]
