@@ -61,8 +61,8 @@ def frontier(summary: pd.DataFrame, by: list[str]) -> tuple[Any, str] | None:
         name = ", ".join(map(str, key)) if isinstance(key, tuple) else str(key)
         ordered = group.sort_values("lam") if "lam" in group and group["lam"].notna().all() else group
         bars = [pd.to_numeric(ordered[f"{column} ±"]).fillna(0.0) for column in (STEALTH, FIDELITY)]
-        # on a logarithmic axis a bar cannot reach below nothing
-        low = [bar.clip(upper=0.999 * ordered[column]) for bar, column in zip(bars, (STEALTH, FIDELITY), strict=True)]
+        # on a logarithmic axis a bar cannot reach below nothing: it ends a decade lower at most
+        low = [bar.clip(upper=0.9 * ordered[column]) for bar, column in zip(bars, (STEALTH, FIDELITY), strict=True)]
         ax.errorbar(
             ordered[STEALTH],
             ordered[FIDELITY],
