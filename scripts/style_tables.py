@@ -18,7 +18,8 @@ def spread(values: list[float], digits: int = 2) -> str:
     """Least, median and most."""
     if not values:
         return "-"
-    return ", ".join(f"{value:.{digits}g}" for value in (min(values), statistics.median(values), max(values)))
+    shown = (min(values), statistics.median(values), max(values)) if len(values) > 1 else values
+    return ", ".join(f"{value:.{digits}g}" for value in shown)
 
 
 def of(count: int, rows: list[Row]) -> str:
@@ -33,9 +34,13 @@ def write_tables(found: dict[str, list[Row]], path: Path) -> str:
     parts = [
         "# Style-based networks: detection and cure",
         "Made by `scripts/style_bench.py --calibrate` from `detection_style.json`. "
-        f"The p-values rest on {len(tune)} clean networks of other seeds; {len(clean)} clean ones judge them, one of "
-        "which is the generator that ships, trained ten times as long as any other. Single run of each model; scores "
-        "are logarithms of ratios (see `detect`), given as least, median and most.",
+        f"The p-values rest on {len(tune)} clean networks of two sizes and three lengths of training, seeds 500 to "
+        f"503. Clean networks that judge them: {len(clean)}, with the generator that ships among them, which was "
+        "trained nine times as long as any other. Single run of each model; scores are logarithms of ratios (silent "
+        "units: a ratio), given as least, median and most where there are several.",
+        "The hidden spectrum has no p-value for style-based networks: it grows with the length of the training (1.4 "
+        "after 250 steps, 2.3 after 1,800), and so the generator that ships (3.5 after 16,000) would have been called "
+        "backdoored. That was seen on this very generator, so its verdict *clean* is no independent test.",
     ]
     kinds = list(dict.fromkeys(row["attack"] for row in scans if row["attack"]))
     head = ("models", "how many", "called backdoored", *DETECTORS[:4], "picture error", "target shown", "CPU-s")
@@ -51,12 +56,12 @@ def write_tables(found: dict[str, list[Row]], path: Path) -> str:
         head += ("scan says clean afterwards", "CPU-s")
         groups = [("clean", [row for row in cures if not row["attack"]])]
         groups += [(kind, [row for row in cures if row["attack"] == kind]) for kind in kinds]
+        groups = [(name, some) for name, some in groups if some]
         parts += [
             "## `sanitize.auto`",
             markdown(head, [cure_line(name, rows) for name, rows in groups]),
             "Blind: trigger and target serve the measurement alone. Frechet change: of those that were changed, on "
-            "3,000 pictures, features of faces; the distances themselves run from some 480 (the generator that ships) "
-            "to some thousands (short trainings).",
+            "3,000 pictures, features of faces; that of the generator that ships itself is 463 on so many.",
         ]
     text = "\n\n".join(parts) + "\n"
     path.write_text(text, encoding="utf-8")
