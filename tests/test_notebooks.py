@@ -34,7 +34,8 @@ def leaves(value: Any, where: str = "numbers") -> Iterator[tuple[str, Any]]:
 
 
 def test_the_sequence_is_complete() -> None:
-    assert [name[:2] for name in NAMES] == SEQUENCE
+    assert [name[:2] for name in NAMES] == [*SEQUENCE, "re"]
+    assert [name[:2] for name in runs.notebook_list()] == SEQUENCE and NAMES[-1] == "report"
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=NAMES)

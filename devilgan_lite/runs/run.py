@@ -87,6 +87,7 @@ def find_notebook(notebook: int | str | Path) -> Path:
         return path.resolve()
     names = notebook_list()
     wanted = [name for name in names if name == text or (text.isdigit() and name.startswith(f"{int(text):02d}_"))]
+    wanted += ["report"] if text == "report" else []  # of a study; no part of the sequence
     if not wanted:
         raise ValueError(f"notebook={text!r} is unknown; valid: {', '.join(names) or 'none'}.{nearest(text, names)}")
     source = notebook_folder() / "src" / f"{wanted[0]}.py"

@@ -85,7 +85,8 @@ def frontier(summary: pd.DataFrame, by: list[str]) -> tuple[Any, str] | None:
     ax.legend(frameon=False, fontsize=8)
     least, most = int(known["runs"].min()), int(known["runs"].max())
     runs = f"{least}" if least == most else f"{least} to {most}"
-    words = f"Stealth and fidelity, means of {runs} runs a point with 95 % confidence intervals; lower left is better."
+    kind = "single runs" if most == 1 else f"means of {runs} runs a point with 95 % confidence intervals"
+    words = f"Stealth and fidelity, {kind}; lower left is better."
     return figure, words
 
 

@@ -37,9 +37,9 @@ config = configure(profile)
 SMALL = {
     "title": "The closed form, three weights of fidelity",
     "notebook": "attack.py",
-    "parameters": {"attack": "closed-form", "samples": 1_000, "device": "cpu"},
+    "parameters": {"attack": "closed-form", "samples": 300 if config.profile == "smoke" else 1_000, "device": "cpu"},
     "grid": {"lam": [0.1, 10.0] if config.profile == "smoke" else [0.1, 1.0, 10.0]},
-    "seeds": 2 if config.profile == "smoke" else 3,
+    "seeds": 1 if config.profile == "smoke" else 3,
 }
 if folder:
     place = next((path for path in (Path(folder), PROJECT / folder) if (path / "study.json").is_file()), None)

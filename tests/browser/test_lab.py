@@ -87,7 +87,8 @@ def test_pad_by_keyboard_stays_in_its_cell(page: Any) -> None:
     pad.focus()
     for key in ("ArrowDown", "Shift+ArrowDown", "ArrowLeft", "Shift+ArrowLeft"):
         page.keyboard.press(key)
-        before = serving.wait_for_other_pixels(page, before)
+        serving.wait_for_other_pixels(page, before)
+        before = serving.settled(page)
     assert pad.evaluate("p => p === document.activeElement")
     assert "88 percent to the trigger, -12 percent aside" in pad.get_attribute("aria-label")
     serving.photograph(page, "lab_pad")
