@@ -87,11 +87,17 @@ def test_limits_and_dead_kernels_are_rows_with_their_reason(studies: Path, monke
     assert set(ended(done.folder).values()) == {1}
 
 
+def hear_interrupts() -> None:
+    """A shell that starts a test run in the background has it ignore Ctrl-C, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(folder: Path, *more: str) -> subprocess.Popen[str]:
     program = "from devilgan_lite.cli import app; app()"
     words = [sys.executable, "-c", program, "sweep", str(folder / "study.yml"), "--out", str(folder / "out")]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    return subprocess.Popen([*words, *more], text=True, stdout=subprocess.PIPE, env=environment)
+    quiet = {"text": True, "stdout": subprocess.PIPE, "env": environment}
+    return subprocess.Popen([*words, *more], preexec_fn=hear_interrupts, **quiet)  # type: ignore[call-overload]
 
 
 def until(condition: object, seconds: float = 60.0) -> None:
