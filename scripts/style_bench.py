@@ -4,7 +4,7 @@
 
 Trains clean style-based generators of faces, of two sizes and three lengths: seeds 500 to 503 give the scores behind
 the p-values (``--calibrate`` writes data/calibration_style.json), seed 600 is for testing and is attacked in every way
-that there is. Lengths are short, so that the whole takes an hour; the generator that ships, ten times as long, is one
+that there is. Lengths are short, so that the whole takes an hour; the generator that ships, nine times as long, is one
 more row. Models are kept in out/population/styles, a row each beside them.
 """
 

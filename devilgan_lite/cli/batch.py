@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,13 +125,14 @@ class Progress:
         if self.live is not None:
             self.live.update(self.table())
         elif not self.quiet:
-            print(f"{done}/{total}  {self.words(row)}", flush=True, file=sys.stdout)
+            print(f"{done}/{total}", *self.cells(row), sep="  ", flush=True)
 
     @staticmethod
-    def words(row: dict[str, Any]) -> str:
+    def cells(row: dict[str, Any]) -> tuple[str, ...]:
+        """Run, notebook, parameters, seconds and status, as texts."""
         parameters = " ".join(f"{name}={value}" for name, value in row["parameters"].items())
         ending = row["status"] + (f": {row['reason']}" if row.get("reason") else "")
-        return f"{row['id']}  {row['notebook']} {parameters}  {row.get('seconds', 0):.1f} s  {ending}"
+        return row["id"], row["notebook"], parameters, f"{row.get('seconds', 0):.1f}", ending
 
     def table(self) -> Any:
         """The last runs as a table with the state of the sweep as its title."""
@@ -143,7 +143,5 @@ class Progress:
         for name in ("run", "notebook", "parameters", "seconds", "status"):
             table.add_column(name, overflow="fold")
         for row in self.rows:
-            parameters = " ".join(f"{name}={value}" for name, value in row["parameters"].items())
-            ending = row["status"] + (f": {row['reason']}" if row.get("reason") else "")
-            table.add_row(row["id"], row["notebook"], parameters, f"{row.get('seconds', 0):.1f}", ending)
+            table.add_row(*self.cells(row))
         return table
