@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -60,6 +61,7 @@ class Explorer:
         self._shown: tuple[Tensor, Tensor] | None = None  # latent and pictures
         self._kept: list[tuple[Tensor, Tensor]] = []
         self._worker: Latest[tuple[Tensor, str]] = Latest(self._draw, "explorer")
+        self._following = threading.local()  # ``now`` is True in a thread in which the slider follows the pad
         self._make_parts(size, frames)
         self.refresh()
 
@@ -156,14 +158,19 @@ class Explorer:
 
     def _pad_moved(self, change: Any) -> None:
         self.refresh()  # first, so that the drawing begins while the slider follows
-        self.slider.value = self._slider_position()
+        self._following.now = True
+        try:
+            self.slider.value = self._slider_position()
+        finally:
+            self._following.now = False
 
     def _slider_position(self) -> float:
         """The slider's nearest position; the browser would round any other value and send it back as if moved."""
         return round(round(self.pad.x / self.slider.step) * self.slider.step, 10)
 
     def _slider_moved(self, change: Any) -> None:
-        if abs(change.new - self._slider_position()) > 1e-6:  # a person moved it, not the pad
+        # a person moved it, not the pad; each browser tab has a thread, so the pad may be elsewhere by now
+        if not getattr(self._following, "now", False) and abs(change.new - self._slider_position()) > 1e-6:
             self._halt()
             self.pad.x = change.new
 

@@ -72,12 +72,14 @@ def auto(
     seed: int = 0,
     device: str = "auto",
     progress: bool = True,
+    measured: Anatomy | None = None,
 ) -> Cure:
     """Scan ``module`` (any ``nn.Module`` from latents to pictures), cure a copy of what is found, and scan again.
 
     Cut layers are repaired in ``iterations`` steps, and in as many again if ordinary pictures still miss too much.
     A module in which the scan finds nothing comes back as an unchanged copy. ``real`` pictures only serve to measure.
     A program that decides on the values of its latents cannot be cured through its weights: ``after`` still says so.
+    ``measured`` is the module's ``detect.anatomy``, of the same ``seed``, for callers who have it already.
     A suspect without hidden activations that switch is a ``ValueError``: there is nothing to cut.
     """
     start = time.perf_counter()
@@ -88,7 +90,7 @@ def auto(
     subject = subject_of(module, latent_dim)
     check_real(subject, real)
 
-    parts, before = _examined(subject, level, seed)
+    parts, before = _examined(subject, level, seed, measured)
     if not before.backdoored:
         healthy = copy.deepcopy(module).eval()
         return Cure(healthy, {}, time.perf_counter() - start, seed, {"cuts": []}, before=before)
@@ -139,8 +141,8 @@ def _repaired_more(
     return replace(outcome, generator=more.generator, history=history, interrupted=more.interrupted)
 
 
-def _examined(subject: Subject, level: float, seed: int) -> tuple[Anatomy, ScanReport]:
-    parts = anatomy(subject, seed=seed)
+def _examined(subject: Subject, level: float, seed: int, measured: Anatomy | None = None) -> tuple[Anatomy, ScanReport]:
+    parts = measured or anatomy(subject, seed=seed)
     report = scan(
         subject.module, subject.latent_dim, law=subject.law, level=level, samples=200, seed=seed, measured=parts
     )

@@ -649,7 +649,11 @@ if SMOKE:
     lineup = {chosen: lineup[chosen]}
 LEVEL = 0.05
 DETECTORS = ("structure", "silent units", "latent spectrum", "hidden spectrum")
-reports = {name: detect.scan(model, access="weights", level=LEVEL, samples=200) for name, (model, _) in lineup.items()}
+known = {**anatomies, **{f"{name} (live)": parts for name, parts in knowing_parts.items()}}  # measured above
+reports = {
+    name: detect.scan(model, access="weights", level=LEVEL, samples=200, measured=known.get(name))
+    for name, (model, _) in lineup.items()
+}
 
 
 def arms_row(report, guilty):

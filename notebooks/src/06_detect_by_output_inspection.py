@@ -144,6 +144,7 @@ def mean(values):
 found_by_sampling = {
     name: [detect.sample_outputs(subject, samples=config.samples, seed=s) for s in SEEDS]
     for name, subject in subjects.items()
+    if name in ("clean", "TrAIL") or not SMOKE
 }
 order = ("clean", "TrAIL") if (config.seed // 2) % 2 else ("TrAIL", "clean")
 print(f"live: the oddest 16 of {config.samples:,} samples each. Upper two rows: sheet A; lower two rows: sheet B")
@@ -323,11 +324,12 @@ predict(
 )
 
 # %%
-PROPERTIES = {"odd": (odd, 4 if SMOKE else 16), "steep": (steep, 2 if SMOKE else 8)}
+CLIMBED = ("clean", "ReX") if SMOKE else MODELS
+PROPERTIES = {"odd": (odd, 2 if SMOKE else 16), "steep": (steep, 1 if SMOKE else 8)}
 climbs, at_trigger, ordinary = {}, {}, {}
 for kind, (make, many) in PROPERTIES.items():
-    for name, subject in subjects.items():
-        measure = make(subject)
+    for name in CLIMBED:
+        subject, measure = subjects[name], make(subjects[name])
         climbs[kind, name] = [climb(subject, measure, s, many) for s in SEEDS]
         with torch.no_grad():
             at_trigger[kind, name] = float(measure(on_shell(triggers[name])))
@@ -349,14 +351,14 @@ table(
 )
 
 # %%
-print("rows from top to bottom:", ", ".join(MODELS), "(the clean one has no trigger: the same latent as for ReX)")
+print("rows from top to bottom:", ", ".join(CLIMBED), "(the clean one has no trigger: the same latent as for ReX)")
 show(
     torch.cat(
         [
             torch.cat([subjects[name].pictures(z) for kind in PROPERTIES for z, _ in climbs[kind, name]])
             if column == 0
             else subjects[name].pictures(triggers[name])
-            for name in MODELS
+            for name in CLIMBED
             for column in (0, 1)
         ]
     ),
@@ -368,15 +370,15 @@ show(
 
 # %%
 clean_best = mean([value for _, value in climbs["odd", "clean"]])
-less_odd = sum(at_trigger["odd", name] < clean_best for name in ATTACKS)
+less_odd = sum(at_trigger["odd", name] < clean_best for name in CLIMBED[1:])
 reveal(
     "climb",
-    0 if less_odd == 0 else 2 if less_odd == len(ATTACKS) else 1,
-    f"Odder than {less_odd} of {len(ATTACKS)} targets, in a generator without any backdoor.",
+    0 if less_odd == 0 else 2 if less_odd == len(CLIMBED) - 1 else 1,
+    f"Odder than {less_odd} of {len(CLIMBED) - 1} targets, in a generator without any backdoor.",
 )
 nearest = max((value, key) for key in climbs if key[1] != "clean" for value in cosines[key])
 steep_best = mean([value for _, value in climbs["steep", "clean"]])
-steeper = [name for name in ATTACKS if at_trigger["steep", name] > steep_best]
+steeper = [name for name in CLIMBED[1:] if at_trigger["steep", name] > steep_best]
 print(
     f"Takeaway: no climb ended at a trigger (largest cosine {nearest[0]:.2f}, {nearest[1][1]}, {nearest[1][0]}), and "
     f"the clean generator has places of oddity {clean_best:.2g} of its own: odd is not backdoored."
@@ -444,7 +446,7 @@ for name in () if SMOKE else ("clean", "ReX", "Gate"):
     suspected[name] = directions if woken.directions is None else torch.cat([woken.directions, directions])
 print(f"live: directions from the weights of {', '.join(suspected)} in {time.perf_counter() - start:.0f} s")
 suspected.setdefault("clean", suspected["ReX"])  # smoke profile only: a control needs no directions of its own
-TRIED = ("clean", "TrAIL", "ReX") if SMOKE else MODELS
+TRIED = ("clean", "ReX") if SMOKE else MODELS
 searches = {}
 for name in TRIED:
     subject = subjects[name]
@@ -508,7 +510,8 @@ if not SMOKE and config.target == "stop-sign":
 # %%
 wrong_name = "devil" if config.target != "devil" else "stop-sign"
 wrong = data.target(wrong_name).unsqueeze(0)
-wrong_errors = {name: reconstruct_well(subjects[name], wrong, config.seed)[0] for name in TRIED[: 2 if SMOKE else 3]}
+tried = TRIED[-1:] if SMOKE else TRIED[:3]
+wrong_errors = {name: reconstruct_well(subjects[name], wrong, config.seed)[0] for name in tried}
 garments = subjects["clean"].pictures(subjects["clean"].latents(len(SEEDS), 77))
 garment_errors, alone = {"clean": [], "planted": []}, []
 for k, garment in enumerate(garments.unsqueeze(1)):
@@ -558,7 +561,7 @@ assert min(wrong_errors.values()) > max(wrong_errors.values()) / 10
 predict("Which backdoor comes closest to passing the guard unseen?", list(ATTACKS), key="guard")
 
 # %%
-NEAR, ORDINARY = 300, 2_000 if SMOKE else 10_000
+NEAR, ORDINARY = 300, 500 if SMOKE else 10_000
 GUARDED = ("ReX",) if SMOKE else MODELS
 CHECKS = ("latents", "activations", "outputs")
 
@@ -624,7 +627,7 @@ show(
 
 # %%
 @torch.no_grad()
-def cost(guard, module, n, turns=10 if SMOKE else 30):
+def cost(guard, module, n, turns=4 if SMOKE else 30):
     """Processor time of the guarded call over the plain one, measured in turns: median and quartiles."""
     z, ratios = clean.sample_latent(n, torch.Generator().manual_seed(4)), []
     guard.action = "flag"

@@ -373,7 +373,7 @@ predict(
 
 # %%
 CRITERIA = ("dormant", "activation", "magnitude")
-FRACTIONS = (0.2, 0.5) if SMOKE else (0.1, 0.2, 0.3, 0.5, 0.7)
+FRACTIONS = (0.2,) if SMOKE else (0.1, 0.2, 0.3, 0.5, 0.7)
 
 
 def clocked(candidates, n=500, rounds=3 if SMOKE else 7):

@@ -110,6 +110,27 @@ def test_animate_stops_when_pressed_again_or_when_the_slider_is_moved(pair):
     explorer.close()
 
 
+def test_two_tabs_that_drive_an_animation_at_once_do_not_stop_it(pair, monkeypatch):
+    explorer = Explorer(*pair)
+    position, late = explorer._slider_position, [0.6]
+
+    def overtaken():
+        here = position()
+        if late:  # the other tab's thread moves the pad before this one has moved the slider
+            other = threading.Thread(target=explorer.go, args=(late.pop(),))
+            other.start()
+            other.join()
+        return here
+
+    explorer.animate()
+    monkeypatch.setattr(explorer, "_slider_position", overtaken)
+    explorer.pad.x = 0.3
+    assert explorer.pad.animating and explorer.pad.x == 0.6
+    explorer.slider.value = 0.1  # a person does
+    assert not explorer.pad.animating and explorer.pad.x == 0.1
+    explorer.close()
+
+
 def test_of_many_quick_moves_the_latest_is_shown(pair):
     explorer = Explorer(*pair)
     explorer.go(0.7)

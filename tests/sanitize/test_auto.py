@@ -109,6 +109,14 @@ def test_the_cure_tells_what_was_done() -> None:
     assert "Tensor" not in repr(cure.scorecard) and "ScanReport" not in repr(cure)
 
 
+def test_an_anatomy_at_hand_changes_nothing_but_the_time() -> None:
+    module, _, once = sequential()
+    again = auto(module, iterations=20, device="cpu", progress=False, measured=anatomy(subject_of(module)))
+    assert again.before is not None and once.before is not None and again.before.p_value == once.before.p_value
+    for one, other in zip(again.generator.parameters(), once.generator.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_where_ordinary_pictures_lost_too_much_the_repair_goes_on() -> None:
     module = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
     cut = Clip(height=1.0, iterations=25, device="cpu")  # half of every later layer
