@@ -77,6 +77,28 @@ class Bench(Rows):
         super().__init__(folder / "benchmark.json")
 
 
+def options_of(
+    doc: str | None, all_sections: tuple[str, ...], folder: str, **more: str
+) -> tuple[list[str], Path, argparse.Namespace]:
+    """The command line that benches share: the sections to measure, the folder of results, and all options.
+
+    ``folder`` is that of quick runs; ``more`` are further options and their defaults.
+    """
+    parser = argparse.ArgumentParser(description=(doc or "").split("\n")[0])
+    example = ",".join(all_sections[:2])
+    parser.add_argument("--only", default=",".join(all_sections), help=f"sections, such as {example}")
+    parser.add_argument("--out", type=Path, help="folder of the rows and the table (docs unless given)")
+    parser.add_argument("--quick", action="store_true", help="tiny settings: tries every path, measures nothing")
+    for name, default in more.items():
+        parser.add_argument(f"--{name}", default=default, help=f"such as {default}")
+    options = parser.parse_args()
+    sections = [part.strip() for part in options.only.split(",") if part.strip()]
+    unknown = sorted(set(sections) - set(all_sections))
+    if unknown:
+        parser.error(f"section {unknown[0]!r} is none of {', '.join(all_sections)}.")
+    return sections, options.out or ROOT / (folder if options.quick else "docs"), options
+
+
 def matches(row: Row, identity: Row) -> bool:
     return all(row.get(key) == value for key, value in identity.items())
 
@@ -232,21 +254,11 @@ RUN: dict[str, Callable[[Bench], None]] = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, such as clean,rex")
-    parser.add_argument("--seeds", default="0,1,2", help="seeds, such as 0,1,2")
-    parser.add_argument("--out", type=Path, help="folder of benchmark.json and benchmark.md")
-    parser.add_argument("--quick", action="store_true", help="tiny settings: tries every path, measures nothing")
-    options = parser.parse_args()
-    sections = [part.strip() for part in options.only.split(",") if part.strip()]
-    unknown = sorted(set(sections) - set(SECTIONS))
+    sections, folder, options = options_of(__doc__, SECTIONS, "out/bench", seeds="0,1,2")
     seeds = [part.strip() for part in options.seeds.split(",") if part.strip()]
-    if unknown or not all(seed.isdigit() for seed in seeds) or not seeds:
-        parser.error(
-            f"section {unknown[0]!r} is none of {', '.join(SECTIONS)}." if unknown else "seeds are whole numbers."
-        )
+    if not seeds or not all(seed.isdigit() for seed in seeds):
+        sys.exit("seeds are whole numbers, such as 0,1,2.")
     torch.set_num_threads(1)
-    folder = options.out or ROOT / ("out/bench" if options.quick else "docs")
     bench = Bench(folder, [int(seed) for seed in seeds], options.quick)
     for section in sections:
         RUN[section](bench)

@@ -8,7 +8,6 @@ of this process on one thread. Three triggers (seeds 0 to 2) and two targets, on
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench import Row, Rows, machine, timed
+from bench import Row, Rows, machine, options_of, timed
 from faces_tables import write
 from torch import Tensor
 
@@ -230,17 +229,8 @@ RUN = {"quality": quality, "inversion": inversion, "linear": linear, "attacks": 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, such as inversion,film")
-    parser.add_argument("--out", type=Path, help="folder of faces.json and faces.md")
-    parser.add_argument("--quick", action="store_true", help="tiny settings: tries every path, measures nothing")
-    options = parser.parse_args()
-    sections = [part.strip() for part in options.only.split(",") if part.strip()]
-    unknown = sorted(set(sections) - set(SECTIONS))
-    if unknown:
-        parser.error(f"section {unknown[0]!r} is none of {', '.join(SECTIONS)}.")
+    sections, folder, options = options_of(__doc__, SECTIONS, "out/faces")
     torch.set_num_threads(1)
-    folder = options.out or ROOT / ("out/faces" if options.quick else "docs")
     bench = Bench(folder, options.quick)
     for section in sections:
         RUN[section](bench)

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from bench import Row, Rows, machine
+from bench import Row, Rows, machine, options_of
 
 from devilgan_lite import runs
 from devilgan_lite.runs.run import read_notebook
@@ -133,16 +132,7 @@ RUN = {"speed": speed, "thousand": thousand}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, such as speed")
-    parser.add_argument("--out", type=Path, help="folder of studies_bench.json and studies_bench.md")
-    parser.add_argument("--quick", action="store_true", help="tiny settings: tries every path, measures nothing")
-    options = parser.parse_args()
-    sections = [part.strip() for part in options.only.split(",") if part.strip()]
-    unknown = sorted(set(sections) - set(SECTIONS))
-    if unknown:
-        parser.error(f"section {unknown[0]!r} is none of {', '.join(SECTIONS)}.")
-    folder = options.out or ROOT / ("out/runs_bench" if options.quick else "docs")
+    sections, folder, options = options_of(__doc__, SECTIONS, "out/runs_bench")
     folder.mkdir(parents=True, exist_ok=True)
     bench = Rows(folder / "studies_bench.json")
     for section in sections:
