@@ -33,6 +33,7 @@ SECTIONS = ("quality", "inversion", "linear", "attacks", "film")
 SEEDS, TARGETS = (0, 1, 2), ("stop-sign", "devil")
 LAMBDAS = (0.001, 0.01, 0.1, 1.0, 100.0)
 SECONDS = 600  # of training, for the comparison of equal time
+PACE = 60  # steps that tell how many fit into it
 ORDINARY = 20_000
 GREY = 2 / 255
 
@@ -81,17 +82,19 @@ def quality(bench: Bench) -> None:
         return {"trace": float(torch.cov(reference.T).trace()), "frechet": frechet_distance(unseen, reference)}
 
     bench.measure({"section": "quality", "what": "4,000 other faces"}, context)
-    plain = DCGAN(image_channels=3, image_size=32, widths=(128, 64, 32), strides=(2, 2, 2))
-    plans: dict[str, tuple[Generator, int, Row]] = {
-        "StyleGAN": (StyleGAN(), 6_000, {"batch_size": 24, "learning_rate": 2.5e-3, "ema": 0.998}),
-        "DCGAN": (plain, 20_000, {}),
+    plans: dict[str, tuple[Callable[[], Generator], Row]] = {
+        "StyleGAN": (StyleGAN, {"batch_size": 24, "learning_rate": 2.5e-3, "ema": 0.998}),
+        "DCGAN": (lambda: DCGAN(image_channels=3, image_size=32, widths=(128, 64, 32), strides=(2, 2, 2)), {}),
     }
-    for name, (network, steps, settings) in plans.items():
+    for name, (network, settings) in plans.items():
 
-        def work(network: Generator = network, steps: int = steps, settings: Row = settings) -> Row:
-            length = 20 if bench.quick else steps
+        def work(network: Callable[[], Generator] = network, settings: Row = settings) -> Row:
+            start = time.process_time()
+            train_gan(network(), real, steps=PACE, seed=2, progress=False, **settings)
+            pace = (time.process_time() - start) / PACE
+            length = 20 if bench.quick else int(0.95 * SECONDS / pace)  # so that the decay of the rate ends in time
             start, measured, course = time.process_time(), 0.0, []
-            loop = train_gan.steps(network, real, steps=length, seed=1, **settings)
+            loop = train_gan.steps(network(), real, steps=length, seed=1, **settings)
             for step in loop:
                 spent = time.process_time() - start - measured
                 if spent > 60 * (len(course) + 1):  # once a minute; the measurement does not count
@@ -104,6 +107,7 @@ def quality(bench: Bench) -> None:
                 "frechet": distance(loop.stop().generator),
                 "cpu_s": spent,
                 "steps": step.iteration,
+                "planned": length,
                 "course": course,
             }
 
