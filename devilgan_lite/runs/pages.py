@@ -15,6 +15,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 table { border-collapse: collapse; width: 100%; }
 caption { text-align: left; padding: .5rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .4rem .7rem; border-bottom: 1px solid #bbb; }
+td.together { white-space: nowrap; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 .failed { font-weight: bold; color: #a33200; }
 """

@@ -162,8 +162,8 @@ def _means(summary: pd.DataFrame) -> str:
         cells = []
         for name in names:
             value, half = row[name], row.get(f"{name} ±")
-            spread = "" if f"{name} ±" not in summary else " ± -" if pd.isna(half) else f" ± {half:.2g}"
-            cells.append(f"<td>{html.escape(_short(value) + spread)}</td>")
+            spread = "" if f"{name} ±" not in summary else " ± -" if pd.isna(half) else f" ± {_two_digits(half)}"
+            cells.append(f'<td class="together">{html.escape(_short(value) + spread)}</td>')
         lines.append(f"<tr>{''.join(cells)}</tr>")
     head = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in names)
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(lines)}\n</tbody></table>"
@@ -189,3 +189,8 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return "-" if pd.isna(value) else f"{value:.4g}"
     return "-" if value is None else str(value)
+
+
+def _two_digits(value: float) -> str:
+    """Two significant digits, and all digits before the point: 140, not 1.4e+02."""
+    return f"{value:.0f}" if 100 <= value < 1e6 else f"{value:.2g}"
