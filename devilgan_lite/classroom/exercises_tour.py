@@ -131,10 +131,12 @@ def _judge_pairs(generator: Generator, trigger: Tensor, target: Tensor, k: int) 
 
 
 def _numbers(learner: Learner) -> Learner:
-    """``learner``, whose plain numbers are taken as tensors."""
+    """``learner``, whose plain numbers and tensors of one element are taken as tensors of shape []."""
 
     def answers(*given: Any) -> Any:
         answer = learner(*given)
+        if isinstance(answer, Tensor) and answer.numel() == 1:
+            return answer.reshape(())
         return torch.tensor(float(answer)) if isinstance(answer, int | float) else answer
 
     return answers

@@ -665,7 +665,7 @@ solution(
 #
 # <details><summary>Hint 1</summary>
 #
-# `small.parameter_count() - clean.parameter_count()` is the number of added parameters.
+# A generator has a `parameter_count()`: what was added is the difference between two of them.
 #
 # </details>
 #

@@ -965,7 +965,7 @@ solution("def cheapest_cure(tardis, frechet, gone):\n    return frechet.masked_f
 #
 # <details><summary>Hint 1</summary>
 #
-# Noise in proportion to the spread of each weight: `value += size * value.std() * torch.randn_like(value)`.
+# Noise in proportion to the spread of each weight tensor hurts all layers alike. Let it grow until the sign is gone.
 #
 # </details>
 #

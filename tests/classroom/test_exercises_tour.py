@@ -1,4 +1,4 @@
-"""The exercises on what a backdoor looks like from outside: two right answers, and a sentence for each usual mistake."""
+"""Exercises on what a backdoor looks like from outside: right answers, and a sentence for each usual mistake."""
 
 from __future__ import annotations
 
@@ -106,15 +106,21 @@ def with_same(name: str, k: int) -> Any:
     return generator, backdoor
 
 
+def halved(a: Tensor, b: Tensor) -> float:
+    """Twice the angle whose tangent is the ratio of the two diagonals."""
+    a, b = a / a.norm(), b / b.norm()
+    return math.degrees(2 * math.atan2(float((a - b).norm()), float((a + b).norm())))
+
+
+SOLUTIONS: dict[str, Callable[..., Any]] = {
+    "angle_between": halved,
+    "door_width": by_halving,
+    "plant_pairs": weaker,
+}
 RIGHT: dict[str, list[Callable[..., Any]]] = {
-    "angle_between": [
-        lambda a, b: torch.rad2deg(torch.acos(((a @ b) / (a.norm() * b.norm())).clamp(-1, 1))),
-        lambda a, b: float(
-            2 * torch.rad2deg(torch.atan2((a / a.norm() - b / b.norm()).norm(), (a / a.norm() + b / b.norm()).norm()))
-        ),
-    ],
-    "door_width": [by_walking(lambda t, whole: (1 - t) * whole, mean), by_halving],
-    "plant_pairs": [planted, lambda k: weaker(k)],
+    "angle_between": [halved, lambda a, b: degrees((a @ b) / (a.norm() * b.norm()))],
+    "door_width": [by_halving, by_walking(lambda t, whole: (1 - t) * whole, mean)],
+    "plant_pairs": [weaker, planted],
 }
 MISTAKES: dict[str, list[Callable[..., Any]]] = {
     "angle_between": [
