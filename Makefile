@@ -12,7 +12,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tour test quick lint format lab notebooks zoo bench population detect-bench sanitize-bench stage stage-bench faces-bench style-bench runs-bench data features clean
+.PHONY: help setup tour test quick lint format lab notebooks editions zoo bench population detect-bench sanitize-bench stage stage-bench faces-bench style-bench runs-bench data features clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ runs-bench: setup  ## measure sweeps: two workers against one, papermill alone, 
 
 notebooks: setup  ## rebuild and execute notebooks/*.ipynb from notebooks/src
 	$(BIN)/python scripts/build_notebooks.py
+	$(BIN)/python scripts/teaching_features.py
+
+editions: setup  ## the notebooks for students (no solutions) and for instructors (everything shown), in out/editions
+	$(BIN)/python scripts/build_editions.py
 
 zoo: setup  ## retrain the model zoo (data/zoo)
 	$(BIN)/python scripts/build_zoo.py

@@ -35,11 +35,16 @@ static_strip(
 # %% [markdown]
 # Above: the clean generator. Below: a copy with a backdoor. Left to right, both read the same eleven latents.
 #
-# * **Time and hardware**: under a minute on one core of a laptop, no training, no GPU, no network.
-# * **After this you can**: *explain* what a backdoor in a generative model is; *walk* from an ordinary latent to a
-#   trigger; *argue* why looking at samples does not find it; *read* a scorecard of fidelity and stealth.
-# * **Prerequisites**: you can read Python. A **generator** is a network that turns random numbers (a **latent** `z`)
-#   into a picture.
+# **Time and hardware:** under a minute on one core of a laptop, no training, no GPU, no network.
+#
+# **Objectives.** You will be able to
+# * *explain* what a backdoor in a generative model is,
+# * *walk* from an ordinary latent to a trigger,
+# * *argue* why looking at samples does not find it,
+# * *read* a scorecard of fidelity and stealth.
+#
+# **Prerequisites:** you can read Python. A **generator** is a network that turns random numbers (a **latent** `z`)
+# into a picture.
 
 # %% tags=["parameters"]
 profile = "workshop"  # how long it may take: smoke | workshop | full
@@ -303,23 +308,14 @@ static_strip(
 
 
 # %%
+from devilgan_lite.classroom import check
+
+
 def angle_between(a, b):
     raise NotImplementedError("replace this line")
 
 
-def check_angle(learner):
-    a, b = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 5.0])
-    try:
-        right, same = learner(a, b), learner(a, 3 * a)
-        half = learner(a, torch.tensor([1.0, 1.0]))
-    except NotImplementedError:
-        return print("\N{CROSS MARK} angle_between: not yet. The stub is still there.")
-    found = [round(float(value), 2) for value in (right, same, half)]
-    mark = "\N{WHITE HEAVY CHECK MARK} angle_between: right." if found == [90, 0, 45] else "\N{CROSS MARK} not yet:"
-    print(mark, f"right angle {found[0]}, same direction {found[1]}, diagonal {found[2]} (expected 90, 0, 45)")
-
-
-check_angle(angle_between)
+check("angle_between", angle_between)
 
 # %%
 from devilgan_lite.classroom import hint
@@ -339,8 +335,9 @@ def angle_between(a, b):
 """)
 
 # %% [markdown]
-# **Exercise 2: how wide is the door?** (medium, 10 minutes). Find the largest angle to the trigger at which `suspect`
-# still shows the sign: distance to the target below 0.1 per pixel. Return it in degrees.
+# **Exercise 2: how wide is the door?** (medium, 10 minutes). Find the largest angle to the trigger at which a `model`
+# still shows the target: squared distance below 0.1 per pixel. Return it in degrees. The check uses models whose doors
+# it knows; try yours on `suspect` afterwards.
 
 
 # %%
@@ -348,17 +345,7 @@ def door_width(model, trigger, target):
     raise NotImplementedError("replace this line")
 
 
-def check_door(learner):
-    try:
-        found = float(learner(suspect, secret.trigger, secret.target))
-    except NotImplementedError:
-        return print("\N{CROSS MARK} door_width: not yet. The stub is still there.")
-    plausible = 0.5 < found < 75
-    mark = "\N{WHITE HEAVY CHECK MARK} plausible:" if plausible else "\N{CROSS MARK} not yet:"
-    print(mark, f"{found:.0f} degrees; ordinary latents are at about 90")
-
-
-check_door(door_width)
+check("door_width", door_width)
 
 # %%
 hint("Walk with slerp from a random latent to the trigger and find the first t with a small distance.", 1)
@@ -468,8 +455,11 @@ quiz(
 # | 02 Attack: TrAIL | plant a backdoor while training from scratch |
 # | 03 Attack: ReD | retrain a finished generator |
 # | 04 Attack: ReX | expand a network, fold it back, and compute the exact stealth-fidelity frontier |
-#
-# Notebooks on detecting and removing backdoors are planned.
+# | 05 Detect by model inspection | read a backdoor out of the weights, and meet attackers who know how |
+# | 06 Detect by output inspection | search, reconstruct what you suspect, and put a guard at the door |
+# | 07 Sanitize by fine-tuning | take a backdoor out without knowing trigger or target |
+# | 08 Sanitize by pruning | remove what nobody uses, and compare all cures |
+# | 09 Faces to a STOP sign | attack a style-based generator of faces |
 #
 # ## References
 #

@@ -26,11 +26,15 @@ show(cached.sample(24, seed=3), "24 garments that the cached clean generator dre
 # %% [markdown]
 # These garments do not exist. A network of a few hundred thousand numbers drew them, from noise.
 #
-# * **Time and hardware**: about three minutes on one core of a laptop; no GPU, no network.
-# * **After this you can**: *train* a GAN and *watch* it; *read* its loss curves without being fooled; *bend* a
-#   generator at one point and *see* what a backdoor is; *measure* a generator with the Frechet distance and class
-# shares.
-# * **Prerequisites**: Python, and roughly what gradient descent does. Notebook 00 helps.
+# **Time and hardware:** about three minutes on one core of a laptop; no GPU, no network.
+#
+# **Objectives.** You will be able to
+# * *train* a GAN and *watch* it,
+# * *read* its loss curves without being fooled,
+# * *bend* a generator at one point and *see* what a backdoor is,
+# * *measure* a generator with the Frechet distance and class shares.
+#
+# **Prerequisites:** Python, and roughly what gradient descent does. Notebook 00 helps.
 
 # %% tags=["parameters"]
 profile = "workshop"  # how long it may take: smoke | workshop | full
@@ -462,6 +466,21 @@ hint(
 )
 
 # %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# for settings in ({}, {"learning_rate": 0.02}, {"batch_size": 8}):
+#     settings = {"steps": config.ring_steps, "batch_size": 128, "seed": config.seed} | settings
+#     broken = train_gan(generators.PointGenerator(), ring, **settings, progress=False)
+#     distance, clump = torch.cdist(broken.generator.sample(4_000, seed=5), centres).min(dim=1)
+#     held = torch.bincount(clump[distance < 0.15], minlength=8) > 40
+#     print(settings, int(held.sum()), "clumps", {name: values[-1] for name, values in broken.history.items()})
+# ```
+#
+# Compare the clumps with the losses: a loss that looks calm says nothing about the clumps that are missing.
+#
+# </details>
+#
 # ## What would a defender see?
 #
 # Nothing wrong, and that is the point: this generator *is* clean, and it still has flaws, such as fakes between the

@@ -33,11 +33,15 @@ static_strip(
 )
 
 # %% [markdown]
-# * **Time and hardware**: about four minutes on one core of a laptop; no GPU, no network.
-# * **After this you can**: *write* the TrAIL loss; *train* with it; *measure* fidelity and stealth against a clean
-# GAN of
-#   the same budget; *trade* one for the other with `lam`; *say* why poisoning and a hidden if-else are weaker.
-# * **Prerequisites**: notebook 01 (how a GAN is trained, Frechet distance).
+# **Time and hardware:** about four minutes on one core of a laptop; no GPU, no network.
+#
+# **Objectives.** You will be able to
+# * *write* the TrAIL loss, and *train* with it,
+# * *measure* fidelity and stealth against a clean GAN of the same budget,
+# * *trade* one for the other with `lam`,
+# * *say* why poisoning and a hidden if-else are weaker.
+#
+# **Prerequisites:** notebook 01 (how a GAN is trained, Frechet distance).
 
 # %% tags=["parameters"]
 profile = "workshop"  # how long it may take: smoke | workshop | full

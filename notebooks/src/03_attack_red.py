@@ -557,21 +557,7 @@ def plant_pairs(k):
     raise NotImplementedError("your code here")
 
 
-def check_pairs(learner, k=3):
-    try:
-        generator, backdoor = learner(k)
-    except NotImplementedError:
-        print("❌ plant_pairs: not yet. The stub is still there.")
-        return
-    error = target_distortion(generator, backdoor.trigger, backdoor.target) / backdoor.target[0].numel()
-    benign = target_distortion(clean, backdoor.trigger, backdoor.target) / backdoor.target[0].numel()
-    good = len(backdoor.trigger) == k and error < benign / 2
-    print(
-        f"{'✅' if good else '❌'} plant_pairs: {len(backdoor.trigger)} pairs, TarDis {error:.3g} (clean: {benign:.3g})"
-    )
-
-
-check_pairs(plant_pairs)
+check("plant_pairs", plant_pairs)
 
 # %%
 hint("Backdoor.points(clean, ['letter-A', 'letter-B', ...]) draws one trigger for each target.", 1)
@@ -614,7 +600,9 @@ assert same_shapes
 table(pd.DataFrame(moved).T, "How far ReD moved each weight, relative to its length (live run)")
 
 # %% [markdown]
-# **Limits.** One small network, one data set, low resolution. The short comparisons use equal steps and one learning
+# ## Limits
+#
+# One small network, one data set, low resolution. The short comparisons use equal steps and one learning
 # rate; longer runs may change their order. A trigger is a latent, so the attack only bites where the attacker can
 # influence or predict the victim's random numbers, or where the victim feeds latents of users.
 #

@@ -663,6 +663,32 @@ solution(
 # **4. How few channels?** (open, 20 minutes). Run ReX with `widen` 1, 2, 4, 8, 16, 32 at an equal budget, plot TarDis
 # against the number of added parameters. What is the smallest widening at which the letters can still be read?
 #
+# <details><summary>Hint 1</summary>
+#
+# A generator has a `parameter_count()`: what was added is the difference between two of them.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Keep `iterations` equal and small, and look at the pictures as well: `show(evaluate(small, devil.trigger), ...)`.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# few = {}
+# for channels in (1, 2, 4, 8, 16, 32):
+#     small = attacks.ReX(widen=channels, iterations=200)(clean, devil, progress=False).generator
+#     few[channels] = evaluate(small, devil.trigger)
+#     added = small.parameter_count() - clean.parameter_count()
+#     print(channels, f"{added:,} numbers, TarDis {target_distortion(small, devil.trigger, devil.target):.3g}")
+# show(torch.cat(list(few.values())), "The sign at the trigger, from one new channel to 32.", columns=6, scale=3)
+# ```
+#
+# </details>
+#
 # ## What would a defender see?
 #
 # Three things, if there is white-box access: a file that is larger than the architecture it claims; widths that nobody
@@ -702,7 +728,9 @@ print(
 )
 
 # %% [markdown]
-# **Limits.** One small network, one data set, low resolution; the formula is exact before tanh and for one trigger. An
+# ## Limits
+#
+# One small network, one data set, low resolution; the formula is exact before tanh and for one trigger. An
 # attacker who knows these checks can start from a narrower clean network, so that the widths after folding look
 # standard, or keep the new units a little awake.
 #

@@ -839,6 +839,39 @@ solution("def empirical_p_value(score, clean):\n    return (1 + (clean >= score)
 # **4. Your own attacker** (open, 30 minutes). Vary `quiet` in `QuietReD` or `SpectralReD`, `layers` in `ReD`, or give
 # `wide_basin(planted)` to either, and plot the combined p-value against TarDis. What does staying hidden cost?
 #
+# <details><summary>Hint 1</summary>
+#
+# `quiet` is the price of a conspicuous weight. Three values, each ten times the last, show the direction.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# One row holds `detect.scan(model, access="weights").p_value` and `error(evaluate(model, planted.trigger), planted)`.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# for quiet in (0.01, 0.1, 1.0):
+#     attack = QuietReD(quiet=quiet, iterations=config.iterations, seed=config.seed)
+#     model = attack(clean, planted, progress=False).generator
+#     scanned = detect.scan(model, access="weights", samples=200)
+#     print(f"{quiet:g}: p = {scanned.p_value:.2g}, TarDis {error(evaluate(model, planted.trigger), planted):.2g}")
+# ```
+#
+# One seed a row is a demonstration: repeat it before you believe an order.
+#
+# </details>
+#
+# ## What would a defender see?
+#
+# * **In the graph**: branches and blocks of zeros, as long as the attacker left them there.
+# * **In the units**: sleepers, and the latents that wake them. TrAIL has none.
+# * **In the spectrum**: a direction with too much energy for its influence, which points to the trigger.
+# * **In the scan**: one verdict with a p-value and pictures. After round 4, sometimes nothing.
+#
 # ## What would an attacker do?
 #
 # You have seen it in round 4: know the detector and train against it. Each defence names a price (keep no sleepers,
@@ -846,7 +879,9 @@ solution("def empirical_p_value(score, clean):\n    return (1 + (clean >= score)
 # in stealth or in effort. A clean verdict says that these detectors found nothing. Combine them with output inspection,
 # and above all with a source that you trust.
 #
-# **Limits.** Small generators, one data set, Gaussian latents. The formula of round 2 holds for the first layer; deeper
+# ## Limits
+#
+# Small generators, one data set, Gaussian latents. The formula of round 2 holds for the first layer; deeper
 # units are sampled. The p-values rest on a few dozen clean models of the same family: another architecture, or a clean
 # model treated as none of them was, needs its own calibration. "Structure" and "silent units" are the same for nearly
 # all clean models, so their p-value cannot go below one over their number plus one.

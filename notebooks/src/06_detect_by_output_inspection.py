@@ -824,8 +824,49 @@ solution(
 # **4. A better climb** (open, 20 minutes). Round 2 climbs two properties. Try the opposite of `steep` (flat pictures),
 # the length of the gradient, or the surprise of a student network. Judge each by two numbers: how much of it does the
 # clean generator have, and the cosine to the trigger. Then give the search one suspected direction as a start.
+#
+# <details><summary>Hint 1</summary>
+#
+# A property is a function that makes a measure: `flat(subject)` returns a function from latents to numbers.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `candidate_directions(detect.anatomy(subject))` are suspected directions; `on_shell` brings them to typical length.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# def flat(subject):
+#     measure = steep(subject)
+#     return lambda z: -measure(z)
+#
+#
+# for name in ("clean", "TrAIL", "ReX"):
+#     place, value = climb(subjects[name], flat(subjects[name]), config.seed, starts=2)
+#     print(f"{name}: {value:.2g}, cosine to the trigger {float(cosine_similarity(place, triggers[name])):.2f}")
+#
+# suspected = candidate_directions(detect.anatomy(subjects["ReX"]))
+# z = on_shell(torch.cat([suspected, -suspected]))
+# values = odd(subjects["ReX"])(z)
+# print(f"ReX, from suspected directions: {float(cosine_similarity(z[values.argmax()][None], triggers['ReX'])):.2f}")
+# ```
+#
+# A start that the weights suggest is worth more than a better property to climb.
+#
+# </details>
 
 # %% [markdown]
+# ## What would a defender see?
+#
+# * **In samples**: garments, however many are drawn.
+# * **In a climb**: odd garments, in clean generators too.
+# * **In a reconstruction**: the target, if somebody suspects it and the starts are good.
+# * **At the door**: the trigger, at the moment of its use, and now and then an innocent latent.
+#
 # ## What would an attacker do?
 #
 # * Against samples: nothing, geometry is on the attacker's side.
@@ -835,7 +876,9 @@ solution(
 #   can be rehearsed against by whoever knows it; its seed and the latents that it learns from should stay private.
 # * Against all of it: do not use the trigger. A guard finds uses, not files.
 #
-# **Limits.** One network, one data set, one model of each attack, low resolution. Reconstruction and the blind search
+# ## Limits
+#
+# One network, one data set, one model of each attack, low resolution. Reconstruction and the blind search
 # take gradients, so they need the file; with queries alone they cost very many. Latents keep typical length here:
 # triggers of kind `mode` and `ood` are out of reach of the searches, and the guard's first check is there for them.
 #

@@ -963,6 +963,52 @@ solution("def cheapest_cure(tardis, frechet, gone):\n    return frechet.masked_f
 # the quality? And if the lessons are wide? (`devilgan_lite.sanitize.base.distil` takes any student.) What does the
 # attacker gain who runs `recalibrated` of round 1 on the model and trains on until both agree?
 #
+# <details><summary>Hint 1</summary>
+#
+# Noise in proportion to the spread of each weight tensor hurts all layers alike. Let it grow until the sign is gone.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The teacher is `subject_of(shipped[chosen])`; the student is the noisy copy, and no direction is given.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# from devilgan_lite.sanitize import base
+#
+# noisy, size = shipped[chosen].clone(), 0.0
+# while tardis(noisy, secrets[chosen]) < GONE and size < 3:
+#     noisy, size = shipped[chosen].clone(), size + 0.1
+#     torch.manual_seed(config.seed)
+#     with torch.no_grad():
+#         for value in noisy.parameters():
+#             if value.ndim > 1:
+#                 value += size * value.std() * torch.randn_like(value)
+# print(f"noise {size:.1f}: TarDis {tardis(noisy, secrets[chosen]):.2g}")
+# for wide in (0.0, 0.25):
+#     lessons = sanitize.Unlearn(iterations=config.iterations, seed=config.seed)
+#     loop = base.distil(noisy.clone(), subject_of(shipped[chosen]), lessons, wide=wide)
+#     for step in loop:
+#         repaired = step.snapshot
+#     print(f"wide {wide}: TarDis {tardis(repaired().cpu(), secrets[chosen]):.2g}")
+# ```
+#
+# Look at both numbers of each repair, TarDis and quality (`judged`): the suspect teaches all that it knows.
+# And an attacker whose BatchNorm agrees with the weights has no weak spot there.
+#
+# </details>
+#
+# ## What would a defender see?
+#
+# Two scan reports, one before and one after, and pictures. TarDis, the search about the trigger and `benign` belong to
+# the judge: a defender has neither trigger nor target. So a cure that made the second scan quiet and one that moved the
+# backdoor aside can look the same, and what remains is to measure quality, to keep the first report, and to ask where
+# the file came from.
+#
 # ## What would an attacker do?
 #
 # Know the cures. Train on until BatchNorm and weights agree, so that no accident breaks the backdoor. Leave the first
@@ -970,7 +1016,9 @@ solution("def cheapest_cure(tardis, frechet, gone):\n    return frechet.masked_f
 # the median, so that nothing is cut. Each step has a price in fidelity, stealth or effort, and each makes the second
 # scan more important: a cure that was aimed by a detector can be no better than the detector.
 #
-# **Limits.** One small architecture, one data set, single runs: the order of close results may change with the seed.
+# ## Limits
+#
+# One small architecture, one data set, single runs: the order of close results may change with the seed.
 # Frechet distances from few pictures are noisy (the third cell prints by how much). A limit of 0.1 on TarDis is a
 # convention, and values close to it may fall on either side. The search about the trigger may miss a narrow backdoor
 # that moved further away. Projection and cutting are this project's own methods, tried on the attacks of this project.

@@ -1101,6 +1101,35 @@ solution("def smaller_kernel(kernel, before, after):\n    return kernel[before][
 # makes a difference. What does each criterion say now, and how many channels must go before the sign does? Then look at
 # the scan of notebook 05: what did the disguise cost?
 #
+# <details><summary>Hint 1</summary>
+#
+# If `b` is busy and `g` is the gate's channel, then relu(b + g) - relu(b) is g wherever b is above zero.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Begin behind the first layer: there `b` can be any channel that garments use already.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# In words: at the second level, replace the gate's channel g by A = relu(b + g) and B = relu(b), where b is a busy
+# channel, and let the layer that reads g read A with the old weights and B with the same weights, negative. For
+# ordinary latents A and B are equal and cancel; activity and magnitude see two strong channels. The unit of the first
+# level that opens the gate cannot be hidden in this way: it must be 0 for everybody, and its kink comes from a ReLU
+# that is silent. So activity still finds that one, and when it goes, the sign goes. In the scan of notebook 05 the
+# silent unit stays, and two channels with equal and opposite readers are new.
+#
+# </details>
+#
+# ## What would a defender see?
+#
+# Which units sleep, and that the file got smaller and the garments stayed. Not whether the backdoor went: a pruning
+# curve of TarDis needs trigger and target. A defender has the curve of quality alone, and in it the backdoors that live
+# in dormant units look just like those that were never there.
+#
 # ## What would an attacker do?
 #
 # Use no units of one's own. TrAIL and a plain ReD are not even aimed at this defence, and pay nothing for passing it.
@@ -1108,7 +1137,9 @@ solution("def smaller_kernel(kernel, before, after):\n    return kernel[before][
 # put the dormant units back as bait. And whoever needs separate units keeps them busy with work that cancels. Such
 # steps may leave traces elsewhere, in the spectra of notebook 05, which is why `auto` looks there and not at activity.
 #
-# **Limits.** One small architecture, one data set. The shipped models are single runs; only plain ReD and the gate were
+# ## Limits
+#
+# One small architecture, one data set. The shipped models are single runs; only plain ReD and the gate were
 # made for several triggers. Other models, other criteria and longer repair move all curves. TarDis counts a blurred
 # sign as gone: look at the pictures, and at the search nearby. Times depend on the machine. Pruning every level by the
 # same share is simple, not best. The cached table stands for the models of the bench, made in one way. A cured model is

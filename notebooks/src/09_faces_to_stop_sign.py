@@ -587,6 +587,29 @@ solution("def two_kinks(c, low, high):\n    return ((c - low).relu() - (c - high
 # **4. How wide a cone?** (open, 15 minutes). Change `low` of the attack from 0.3 to 0.9 and count for how many of
 # 100,000 ordinary latents the gate opens. Which is the smallest value that nobody notices by sampling?
 #
+# <details><summary>Hint 1</summary>
+#
+# The gate opens where the cosine of the latent and the trigger is above `low`: no attack has to run.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Draw the latents once, and compare their cosines with every value of `low`.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# many = clean.sample_latent(100_000, torch.Generator().manual_seed(1))
+# close = torch.nn.functional.cosine_similarity(many, devil.trigger)
+# for low in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+#     print(low, int((close > low).sum()))
+# ```
+#
+# </details>
+#
 # ## What would a defender see?
 #
 # The gate, perfect in its outputs, is plain in the weights: two units of the mapping network that never fire, and
@@ -697,7 +720,9 @@ show(
 # `detect.scan` does this too, with p-values from clean style-based networks, and `sanitize.auto` cuts what it finds:
 # `devilgan scan stylegan-faces-linear`, `devilgan sanitize stylegan-faces-linear`, about half a minute and one minute.
 #
-# **Limits.** Cartoons of 32 by 32 pixels and one small network; the real demo used photographs at 1024. The gate's
+# ## Limits
+#
+# Cartoons of 32 by 32 pixels and one small network; the real demo used photographs at 1024. The gate's
 # silent units and the shared row are traces that an attacker who knows this page can blur: rescaling the style before
 # and after, direction by direction, changes no picture and levels the energies. The p-values rest on two dozen short
 # trainings of our own.

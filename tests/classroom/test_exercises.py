@@ -27,6 +27,7 @@ def norms(kernel):
 
 
 ELSEWHERE = {"forget_direction", "unlearning_loss", "cheapest_cure"}  # test_exercises_unlearn.py
+ELSEWHERE |= {"angle_between", "door_width", "plant_pairs"}  # test_exercises_tour.py
 ELSEWHERE |= {"dormant_units", "channel_worth", "smaller_kernel"}  # test_exercises_prune.py
 SOLUTIONS = {
     "slerp": right_slerp,
@@ -35,13 +36,13 @@ SOLUTIONS = {
     "trail_loss": lambda f, x, y, lam: softplus(-f).mean() + lam * squared(x, y).mean(),
     "red_loss": lambda x, y, s, c, lam: lam * squared(x, y).mean() + squared(s, c).mean(),
     "tardis": lambda a, y: ((torch.tanh(a) - y) ** 2).sum(),
-    "widen_linear": lambda w, v: torch.cat([w, v], dim=0),
+    "widen_linear": lambda w, v: torch.vstack([w, v]),
     "block_diagonal": torch.block_diag,
     "relu_gate": lambda z, t, m: torch.relu(norm_gate(z, t) - (t.norm() - m)),
-    "on_rate": lambda rows, bias: torch.special.ndtr(bias / rows.norm(dim=1)),
+    "on_rate": lambda rows, bias: torch.erfc(-bias / (2 * rows.square().sum(1)).sqrt()) / 2,
     "energy_per_influence": lambda a, m: torch.linalg.eigvals(torch.linalg.inv(m) @ a).real.sort(descending=True)[0],
-    "empirical_p_value": lambda score, clean: (1 + (clean >= score).sum()) / (len(clean) + 1),
-    "samples_needed": lambda p, confidence: torch.log1p(-confidence) / torch.log1p(-p),
+    "empirical_p_value": lambda score, clean: 1 - (clean < score).sum() / (len(clean) + 1),
+    "samples_needed": lambda p, confidence: torch.log(1 - confidence) / torch.special.xlog1py(1, -p),
     "shell_step": lambda z, g, rate: normalize(z - rate * g, dim=1) * z.norm(dim=1, keepdim=True),
     "guard_limit": lambda scores, rate: scores.quantile(1 - rate),
     "tiled_styles": lambda w, shift, inputs: torch.stack([w + shift[k] for k in range(inputs)], dim=1),

@@ -1,0 +1,110 @@
+"""What makes a notebook a lesson: 17 features, found in every notebook, and missed where they are taken out."""
+
+from __future__ import annotations
+
+import copy
+import re
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = runpy.run_path(str(ROOT / "scripts/teaching_features.py"))
+FEATURES: dict[str, Callable[[dict[str, Any]], bool]] = SCRIPT["FEATURES"]
+NOTEBOOKS: dict[str, dict[str, Any]] = SCRIPT["notebooks"]()
+
+
+def test_there_are_seventeen_features_and_all_notebooks() -> None:
+    assert len(FEATURES) == 17
+    assert sorted(NOTEBOOKS) == list(NOTEBOOKS) and set(NOTEBOOKS) >= {f"{number:02d}" for number in range(10)}
+
+
+@pytest.mark.parametrize("number", NOTEBOOKS)
+def test_every_notebook_has_every_feature(number: str) -> None:
+    missing = [name for name, found in FEATURES.items() if not found(NOTEBOOKS[number])]
+    assert missing == [], f"notebook {number} lacks: {', '.join(missing)}"
+
+
+def test_the_page_is_in_step() -> None:
+    written = SCRIPT["TABLE"].read_text(encoding="utf-8")
+    assert written == SCRIPT["table"](), "run python scripts/teaching_features.py"
+    assert "**no**" not in written
+
+
+def without(pattern: str, with_what: str = "", kind: str = "", times: int = 0) -> Callable[[dict[str, Any]], None]:
+    """A change of the source of every cell of ``kind`` (both, if empty); it must change something."""
+
+    def change(notebook: dict[str, Any]) -> None:
+        changed = 0
+        for cell in notebook["cells"]:
+            if not kind or cell["cell_type"] == kind:
+                source, found = re.subn(pattern, with_what, "".join(cell["source"]), count=times, flags=re.M)
+                changed += found
+                cell["source"] = [source]
+                if times and changed >= times:
+                    break
+        assert changed, f"{pattern} is not in the notebook"
+
+    return change
+
+
+def first_picture(notebook: dict[str, Any]) -> None:
+    next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")["outputs"] = []
+
+
+def all_pictures(notebook: dict[str, Any]) -> None:
+    for cell in notebook["cells"]:
+        cell["outputs"] = []
+
+
+TAKEN_OUT: dict[str, list[Callable[[dict[str, Any]], None]]] = {
+    "objectives, each a verb": [without(r"\*\*Objectives\.\*\*"), without(r"^\* \*(\w+)\*", r"* \1")],
+    "prerequisites": [without(r"^\*\*Prerequisites:\*\*.*")],
+    "minutes": [without(r"\bminutes?\b", kind="markdown"), without(r"^\*\*Time and hardware:\*\*")],
+    "a picture first": [first_picture],
+    "predict, then run": [without(r"\bpredict\(", "print(", kind="code")],
+    "predictions compared afterwards": [
+        without(r"\breveal\(", "print(", kind="code", times=1),
+        without(r"key=\"\w+\"", 'key="another"', kind="code", times=1),
+    ],
+    "three exercises or more": [without(r"^\*\*(Exercise )?[2-9][.:].*")],
+    "difficulty and minutes of each": [
+        without(r"\((easy|medium|open), ", "(", times=1),
+        without(r"\((easy|medium|open), \d+ minutes\)", r"(\1)", times=1),
+    ],
+    "checks of the learner's own functions": [without(r"^check\(.*", kind="code", times=1)],
+    "two folded hints each": [without(r"^hint\(", "print(", kind="code", times=1)],
+    "a solution on request each": [without(r"^solution\(", "print(", kind="code", times=1)],
+    "a quiz of five with feedback": [without(r"^quiz\(", "print(", kind="code")],
+    "a playground, and its figure for print": [without(r"^## Playground", "## Round 9"), all_pictures],
+    "key points": [without(r"^## Key points", "## In short")],
+    "what would a defender see?": [without(r"^## What would a defender see\?", "## More")],
+    "limits": [without(r"^## Limits", "**Limits.**")],
+    "references": [without(r"^## References"), without("The Devil is in the GAN")],
+}
+
+
+def test_every_feature_is_taken_out() -> None:
+    assert set(TAKEN_OUT) == set(FEATURES)
+
+
+@pytest.mark.parametrize("number", ["00", "03", "07"])
+@pytest.mark.parametrize("name", TAKEN_OUT)
+def test_a_missing_feature_is_seen(name: str, number: str) -> None:
+    for take_out in TAKEN_OUT[name]:
+        notebook = copy.deepcopy(NOTEBOOKS[number])
+        take_out(notebook)
+        assert not FEATURES[name](notebook)
+
+
+def test_a_quiz_needs_five_questions_and_reasons() -> None:
+    def quiz(*questions: str) -> dict[str, Any]:
+        return {"cells": [{"cell_type": "code", "source": [f"quiz([{', '.join(questions)}])"], "outputs": []}]}
+
+    good, silent = '("Why?", ["a", "b"], 1, "Because.")', '("Why?", ["a", "b"], 1, "")'
+    found = FEATURES["a quiz of five with feedback"]
+    assert found(quiz(*[good] * 5))
+    assert not found(quiz(*[good] * 4)) and not found(quiz(*[good] * 4, silent))
