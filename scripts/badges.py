@@ -1,8 +1,8 @@
 """Write the badges for Colab and Binder into the README, between its markers: badges.py
 
 Both open a public repository on GitHub, whose address is ``repository`` under ``[project.urls]`` in pyproject.toml.
-While there is none, the badges lead to the page of each service where one enters an address. Their pictures ship here, so
-that the page is whole without a network.
+While there is none, the badges lead to the page of each service where one enters an address. Their pictures ship here,
+so that the page is whole without a network.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     bundle.py [--out out/bundle] [--wheels FOLDER] [--zip] [--try]
 
 The wheels are those of this Python and this platform. On Linux, pip would bring torch with its libraries for GPUs
-(about 3 GB); where PyTorch's own index can be reached, the build for CPUs is taken instead. ``--wheels`` takes wheels that
-were collected before. ``--try`` installs the bundle into an empty environment with the network closed and runs
+(about 3 GB); where PyTorch's own index can be reached, the build for CPUs is taken instead. ``--wheels`` takes wheels
+that were collected before. ``--try`` installs the bundle into an empty environment with the network closed and runs
 notebooks 00 to 04 there.
 """
 
@@ -44,9 +44,9 @@ For Python {python} on {platform}. Everything is here; nothing is fetched.
 2. `venv/bin/devilgan film` writes and opens the first moving picture.
 3. `venv/bin/jupyter lab project/notebooks` opens the notebooks; `venv/bin/devilgan stage` the page for a projector.
 
-On Windows, `venv\\Scripts` stands for `venv/bin`. `html/index.html` shows the executed notebooks in any browser, without
-Python. `project/docs/instructor_guide.md` has the plans for a demo and a workshop. `install.py` checks every file against
-`manifest.json` first, so a copy that lost something says so.
+On Windows, `venv\\Scripts` stands for `venv/bin`. `html/index.html` shows the executed notebooks in any browser,
+without Python. `project/docs/instructor_guide.md` has the plans for a demo and a workshop. `install.py` checks every
+file against `manifest.json` first, so a copy that lost something says so.
 """
 
 
@@ -59,7 +59,7 @@ def requirements() -> list[str]:
 
 
 def closure(wanted: Iterable[str], known: Known) -> tuple[dict[str, Version], list[str]]:
-    """All distributions that ``wanted`` leads to, and a sentence for each that ``known`` lacks or has in a wrong version.
+    """All distributions that ``wanted`` leads to; a sentence for each that ``known`` lacks or has in a wrong version.
 
     Markers are judged for this Python and this platform, and extras are followed.
     """
@@ -113,7 +113,10 @@ def collect(folder: Path) -> None:
 def copy_project(folder: Path) -> None:
     """What git tracks, and new files that it does not ignore, as they are in the work tree."""
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    done = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"the files of the project come from git, which said: {done.stderr.strip()}")
+    names = done.stdout.split("\0")
     for name in sorted({name for name in names if name and (ROOT / name).is_file()}):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
@@ -144,8 +147,8 @@ def write_manifest(bundle: Path) -> None:
     (bundle / "manifest.json").write_text(json.dumps({**this_place(), "files": digests}, indent=1) + "\n", "utf-8")
 
 
-def build(bundle: Path, wheels: Path | None) -> list[str]:
-    """Make ``bundle`` anew; what its wheels lack, a sentence each."""
+def build(bundle: Path, wheels: Path | None, notebooks: Path = ROOT / "notebooks") -> list[str]:
+    """Make ``bundle`` anew, with pages of ``notebooks``; what its wheels lack, a sentence each."""
     if bundle.exists() and any(bundle.iterdir()) and not (bundle / "manifest.json").is_file():
         raise SystemExit(f"{bundle} is not empty and no bundle; name another folder.")
     shutil.rmtree(bundle, ignore_errors=True)
@@ -157,7 +160,7 @@ def build(bundle: Path, wheels: Path | None) -> list[str]:
             shutil.copy(path, bundle / "wheels")
     lacking = closure(requirements(), wheels_in(bundle / "wheels"))[1]
     copy_project(bundle / "project")
-    write_pages(ROOT / "notebooks", bundle / "html")
+    write_pages(notebooks, bundle / "html")
     write_manifest(bundle)
     return lacking
 

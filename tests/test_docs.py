@@ -1,4 +1,4 @@
-"""The documents keep their word: terms are used, plans add up, quotes stand in the notebooks, the site has every page."""
+"""The documents keep their word: terms are used, plans add up, quotes are in the notebooks, the site has every page."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_expected_output_is_what_the_notebook_printed(number: str, quote: str) -
 
 
 def shown_commands(text: str) -> Iterator[list[str]]:
-    """Every command of this project in ``text``: ``devilgan ...``, ``make ...``, ``scripts/...``, in code or between backticks."""
+    """Every command of this project in ``text``, in code or between backticks: devilgan, make, python."""
     code = re.findall(r"^```(?:\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
     for line in [*(line for block in code for line in block.splitlines()), *spans]:
@@ -143,7 +143,9 @@ def test_the_guide_shows_commands() -> None:
 
 
 def test_the_site_has_every_page_once_and_no_other() -> None:
-    expected = {path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.ipynb"))}
+    expected = {
+        path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.ipynb"))
+    }
     assert sorted(PAGES) == sorted(set(PAGES))
     assert expected - set(PAGES) == set() and [page for page in PAGES if not (ROOT / page).is_file()] == []
     assert PAGES[0] == "README.md"
