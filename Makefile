@@ -12,7 +12,7 @@ export GOMP_SPINCOUNT := 0
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tour test quick lint format lab notebooks editions zoo bench population detect-bench sanitize-bench stage stage-bench faces-bench style-bench runs-bench data features clean
+.PHONY: help setup tour test quick lint format lab notebooks editions zoo bench population detect-bench sanitize-bench film stage site bundle stage-bench faces-bench style-bench runs-bench data features clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,8 +46,17 @@ format: setup  ## let ruff put the code in order
 lab: setup  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab $(PROMPT) notebooks
 
+film: setup  ## the first moving picture: to the trigger and back (out/film.webp)
+	$(BIN)/devilgan film
+
 stage: setup  ## the explorer as a page without code, for a projector
 	$(BIN)/devilgan stage
+
+site: setup  ## the documentation as a site, with mystmd (out/site/html; needs node, and a network for the theme)
+	$(BIN)/python scripts/build_site.py
+
+bundle: setup  ## wheels, project and pages for a room without a network (out/bundle; docs/offline_bundle.md)
+	$(BIN)/python scripts/bundle.py
 
 faces-bench: setup  ## measure the faces: quality, inversion, attacks (docs/faces.md)
 	$(BIN)/python scripts/faces_bench.py

@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from devilgan_lite.cli.batch import report, run, sweep
 from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for, show
 from devilgan_lite.cli.defence import sanitize, scan
+from devilgan_lite.cli.film import film
 from devilgan_lite.cli.models import zoo_app
 from devilgan_lite.cli.stage import stage
 
@@ -205,6 +206,7 @@ def score(
 app.command()(scan)
 app.command()(sanitize)
 app.command()(stage)
+app.command()(film)
 for command in (run, sweep, report):
     app.command()(command)
 

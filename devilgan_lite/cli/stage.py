@@ -47,7 +47,7 @@ def stage(
     if check:
         health.report(stage_check.examine(port), as_json)
         return
-    pairs = _wanted(model)
+    pairs = stage_check.wanted(model)
     if printed is not None:
         stage_page.write_printable(printed, *pairs[0])
         typer.echo(printed)
@@ -77,19 +77,6 @@ def stage(
                 server.wait(10)
             except subprocess.TimeoutExpired:
                 server.kill()
-
-
-def _wanted(model: str) -> list[tuple[str, str]]:
-    """(clean, backdoored) names, the one to show first; the others stand by."""
-    pairs = stage_check.pairs()
-    if not pairs:
-        raise ValueError("the zoo has no backdoored model with its clean one; run devilgan stage --check.")
-    names = [suspect for _, suspect in pairs]
-    if model and model not in names:
-        from devilgan_lite.checks import nearest  # which imports torch
-
-        raise ValueError(f"model={model!r} is unknown; valid: {', '.join(names)}.{nearest(model, names)}")
-    return sorted(pairs, key=lambda pair: pair[1] != model) if model else pairs
 
 
 def _write(folder: Path, pairs: list[tuple[str, str]]) -> Path:

@@ -57,6 +57,19 @@ def pairs() -> list[tuple[str, str]]:
     return sorted(((clean, name) for clean, name in found if clean in known), key=rank)
 
 
+def wanted(model: str) -> list[tuple[str, str]]:
+    """(clean, backdoored) names, the one to show first; the others stand by."""
+    found = pairs()
+    if not found:
+        raise ValueError("the zoo has no backdoored model with its clean one; run devilgan stage --check.")
+    names = [suspect for _, suspect in found]
+    if model and model not in names:
+        from devilgan_lite.checks import nearest  # which imports torch
+
+        raise ValueError(f"model={model!r} is unknown; valid: {', '.join(names)}.{nearest(model, names)}")
+    return sorted(found, key=lambda pair: pair[1] != model) if model else found
+
+
 def free_port(port: int) -> int:
     """``port``, or the next one that nobody listens on; a ``ValueError`` if there is none among the next fifty."""
     for candidate in range(port, min(port + PORTS, 65_536)):

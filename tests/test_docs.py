@@ -1,0 +1,184 @@
+"""The documents keep their word: terms are used, plans add up, quotes are in the notebooks, the site has every page."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from devilgan_lite.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+GUIDE = (ROOT / "docs/instructor_guide.md").read_text(encoding="utf-8")
+GLOSSARY = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+SITE = runpy.run_path(str(ROOT / "scripts/build_site.py"))
+TOC: list[dict[str, Any]] = SITE["configuration"](None)["project"]["toc"]
+PAGES: list[str] = list(SITE["pages"](TOC))
+CONCEPTS = (
+    "TrAIL", "ReD", "ReX", "gate", "closed form", "TarDis", "ExpDis", "RecD", "Fréchet distance", "latent", "trigger",
+    "target", "backdoor", "fidelity", "stealth", "generator", "discriminator", "P_sample", "shell", "slerp",
+    "morph", "folding", "sleeper", "leverage", "scan", "guard", "tier", "p-value", "energy-influence spectrum",
+    "sanitize", "projection", "clip", "unlearning", "fine-tuning", "pruning", "repair", "style", "`w+`", "inversion",
+    "scorecard", "model card", "zoo", "profile", "study, sweep", "single run", "film",
+)  # fmt: skip
+
+
+def terms() -> list[str]:
+    return re.findall(r"^\| \*\*(.+?)\*\* \|", GLOSSARY, re.MULTILINE)
+
+
+def plain(text: str) -> str:
+    """Lower case, without accents on Fréchet, hyphens, marks and line ends: what a term is looked for in."""
+    return re.sub(r"[\s`*-]+", " ", text.lower().replace("é", "e"))
+
+
+@pytest.fixture(scope="module")
+def corpus() -> str:
+    places = [*ROOT.glob("notebooks/src/*.py"), *ROOT.glob("devilgan_lite/**/*.py")]
+    return plain(" ".join(re.sub(r"\n# ?", "\n", path.read_text(encoding="utf-8")) for path in sorted(places)))
+
+
+@pytest.mark.parametrize("term", terms())
+def test_every_term_of_the_glossary_is_used(term: str, corpus: str) -> None:
+    for part in re.split(r", | and ", term.partition(" (")[0]):
+        words = plain(part).replace("p sample", "(p sample|p_sample)").strip()
+        assert re.search(rf"(?<!\w){re.escape(words) if '(' not in words else words}", corpus), part
+
+
+@pytest.mark.parametrize("concept", CONCEPTS)
+def test_the_glossary_explains(concept: str) -> None:
+    named = {part for term in terms() for part in (term, *re.split(r", ", term), term.partition(" (")[0])}
+    assert concept in named
+
+
+def test_no_term_stands_twice() -> None:
+    assert sorted(terms()) == sorted(set(terms()))
+
+
+@pytest.mark.parametrize(
+    ("title", "minutes"), [("A demo of 20 minutes", 20), ("A workshop of 90 minutes", 90), ("A half day", 210)]
+)
+def test_plans_go_minute_by_minute_to_the_end(title: str, minutes: int) -> None:
+    section = GUIDE.split(f"## {title}\n")[1].split("\n## ")[0]
+    spans = [tuple(map(int, pair)) for pair in re.findall(r"^\| (\d+)-(\d+) \|", section, re.MULTILINE)]
+    assert len(spans) >= 6
+    assert [start for start, _ in spans] == [0, *(end for _, end in spans[:-1])]
+    assert spans[-1][1] == minutes and all(start < end for start, end in spans)
+
+
+def outputs(number: str) -> str:
+    """All that the executed notebook prints, on one line."""
+    document = json.loads(next(ROOT.glob(f"notebooks/{number}_*.ipynb")).read_text(encoding="utf-8"))
+    texts = ["".join(output.get("text", "")) for cell in document["cells"] for output in cell.get("outputs", [])]
+    return " ".join(" ".join(texts).split())
+
+
+QUOTES = [
+    (line[:2], line[4:])
+    for line in GUIDE.split("## Expected output")[1].split("```")[1].splitlines()[1:]
+    if line.strip()
+]
+
+
+def test_every_notebook_of_the_sequence_is_quoted() -> None:
+    assert {number for number, _ in QUOTES} >= {f"{number:02d}" for number in range(10)}
+
+
+@pytest.mark.parametrize(("number", "quote"), QUOTES)
+def test_expected_output_is_what_the_notebook_printed(number: str, quote: str) -> None:
+    assert quote in outputs(number)
+
+
+def shown_commands(text: str) -> Iterator[list[str]]:
+    """Every command of this project in ``text``, in code or between backticks: devilgan, make, python."""
+    code = re.findall(r"^```(?:\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    for line in [*(line for block in code for line in block.splitlines()), *spans]:
+        words = shlex.split(line, comments=True) if line.count('"') % 2 == 0 and "'" not in line else []
+        if len(words) > 1 and Path(words[0]).name in ("devilgan", "make", "python"):
+            yield [Path(words[0]).name, *words[1:]]
+
+
+DOCUMENTS = ("instructor_guide", "offline_bundle", "responsible_use", "glossary", "studies")
+COMMANDS = [
+    (name, words)
+    for name in DOCUMENTS
+    for words in shown_commands((ROOT / f"docs/{name}.md").read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.parametrize(("document", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else None)
+def test_commands_of_the_documents_exist(document: str, words: list[str]) -> None:
+    program, *rest = words
+    if program == "make":
+        targets = re.findall(r"^([a-z-]+):(?!=)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        assert set(rest) <= set(targets)
+    elif program == "python":
+        script = (ROOT / rest[0]).read_text(encoding="utf-8")
+        assert all(f'"{word}"' in script for word in rest[1:] if word.startswith("--"))
+    else:
+        command: Any = get_command(app)
+        while hasattr(command, "commands"):
+            assert rest and rest[0] in command.commands, words
+            command, rest = command.commands[rest[0]], rest[1:]
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        assert [word for word in rest if word.startswith("-") and word not in known] == []
+
+
+def test_the_guide_shows_commands() -> None:
+    assert sum(name == "instructor_guide" for name, _ in COMMANDS) > 15
+
+
+def test_the_site_has_every_page_once_and_no_other() -> None:
+    expected = {
+        path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.ipynb"))
+    }
+    assert sorted(PAGES) == sorted(set(PAGES))
+    assert expected - set(PAGES) == set() and [page for page in PAGES if not (ROOT / page).is_file()] == []
+    assert PAGES[0] == "README.md"
+
+
+def test_the_sources_of_the_site_are_copies_with_names_of_their_own(tmp_path: Path) -> None:
+    SITE["copy_sources"](tmp_path / "sources")
+    assert [page for page in PAGES if not (tmp_path / "sources" / page).is_file()] == []
+    names = [
+        cell["id"]
+        for path in tmp_path.glob("sources/notebooks/*.ipynb")
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+    ]
+    assert len(names) == len(set(names))
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_theme_in_a_folder_takes_the_place_of_the_fetched_one(tmp_path: Path) -> None:
+    assert SITE["configuration"](None)["site"]["template"] == "book-theme"
+    assert SITE["configuration"](tmp_path)["site"]["template"] == str(tmp_path.resolve())
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/build_site.py"), "--theme", str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "is no theme: it has no template.yml." in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("node") is None or find_spec("mystmd_py") is None, reason="no Node.js or no mystmd")
+def test_mystmd_reads_every_page_and_follows_every_reference(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts/build_site.py"), "--check", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=dict(os.environ))
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said[-3000:]
+    assert "⛔" not in said and "⚠" not in said, said[-3000:]
+    built = yaml.safe_load((tmp_path / "sources/_build/site/config.json").read_text(encoding="utf-8"))
+    assert len(built["projects"][0]["pages"]) >= len(PAGES) - 1
