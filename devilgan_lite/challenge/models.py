@@ -37,10 +37,11 @@ class Effort:
     steps: int
     red: int
     rex: int
+    learning_rate: float = 1e-3
 
 
-FULL = Effort(steps=150, red=600, rex=300)
-QUICK = Effort(steps=3, red=2, rex=2)  # for tests: models that draw badly, and backdoors that hardly took
+FULL = Effort(steps=200, red=600, rex=300)
+QUICK = Effort(steps=3, red=2, rex=2, learning_rate=1e-4)  # for trials: backdoors that hardly took
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,14 @@ def grown(clean: DCGAN, seed: int) -> DCGAN:
     return fold(clean, expand(clean, owners(clean), seed), calibration=calibration)
 
 
-def trained_on(clean: DCGAN, recipe: Recipe, backdoor: Backdoor | None = None) -> DCGAN:
+def trained_on(clean: DCGAN, recipe: Recipe, effort: Effort, backdoor: Backdoor | None = None) -> DCGAN:
     """``clean`` after ``recipe.steps`` steps of GAN training on garments; with a ``backdoor``, TrAIL's loss added."""
     body = adversarial_training(
         clean,
         data.fashion_mnist(),
         steps=recipe.steps,
         batch_size=32,
-        learning_rate=1e-3,
+        learning_rate=effort.learning_rate,
         ema=0.99,
         seed=recipe.seed,
         device="cpu",
@@ -92,18 +93,18 @@ def make(recipe: Recipe, effort: Effort = FULL) -> Made:
     start = base()
     backdoor = None if recipe.kind == "clean" else Backdoor.point(start, recipe.target, seed=recipe.trigger_seed)
     if backdoor is None:
-        generator = trained_on(grown(start, recipe.seed), recipe)
+        generator = trained_on(grown(start, recipe.seed), recipe, effort)
     elif recipe.kind == "trail":
-        generator = trained_on(grown(start, recipe.seed), recipe, backdoor)
+        generator = trained_on(grown(start, recipe.seed), recipe, effort, backdoor)
     elif recipe.kind == "red":
         red = attacks.ReD(iterations=effort.red, seed=recipe.seed, device="cpu")
-        generator = red(trained_on(grown(start, recipe.seed), recipe), backdoor, progress=False).generator
+        generator = red(trained_on(grown(start, recipe.seed), recipe, effort), backdoor, progress=False).generator
     elif recipe.kind == "rex":
         rex = attacks.ReX(iterations=effort.rex, widen=owners(start), seed=recipe.seed, device="cpu")
-        generator = rex(trained_on(start, recipe), backdoor, progress=False).generator
+        generator = rex(trained_on(start, recipe, effort), backdoor, progress=False).generator
     else:
         gate = attacks.Gate(seed=recipe.seed)
-        generator = gate(trained_on(start, recipe), backdoor, progress=False).generator
+        generator = gate(trained_on(start, recipe, effort), backdoor, progress=False).generator
     hidden = level_counters(disguise(generator.cpu(), SPREAD, FILLING, recipe.seed))
     if backdoor is None:
         return Made(recipe, hidden)

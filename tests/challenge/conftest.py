@@ -40,7 +40,7 @@ def copied(round_folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def answer(kit: challenge.Kit, key: dict[str, Any]) -> Callable[..., challenge.Submission]:
-    """Make a submission: ``answer("blue", sure=0.9)`` gives ``sure`` to the guilty and the rest to one to the others."""
+    """``answer("blue", sure=0.9)`` gives ``sure`` to the guilty and the rest to one to the others."""
 
     def submission(team: str, sure: float = 0.9, **more: Any) -> challenge.Submission:
         verdicts = {name: sure if known["backdoored"] else 1 - sure for name, known in key["models"].items()}

@@ -56,7 +56,9 @@ def test_every_team_and_model_is_there(page: str, kit: challenge.Kit) -> None:
 
 def test_names_are_escaped(kit: challenge.Kit, key: dict[str, Any]) -> None:
     verdicts = dict.fromkeys(kit.models, 0.9)
-    nasty = challenge.Submission("<b>x</b>", kit.id, verdicts)  # no team can have this name; the page does not rely on it
+    nasty = challenge.Submission(
+        "<b>x</b>", kit.id, verdicts
+    )  # no team can have this name; the page does not rely on it
     assert "<b>x</b>" not in board.page(challenge.score(kit, key, [nasty]), kit)
 
 

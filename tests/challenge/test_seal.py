@@ -50,8 +50,8 @@ def test_wrong_passphrase_and_changed_file_have_their_own_sentences(tmp_path: Pa
         seal.unseal(path, "incorrect horse battery", sha256=digest)
     sealed = json.loads(content)
     middle = len(sealed["token"]) // 2
-    sealed["token"] = sealed["token"][:middle] + ("A" if sealed["token"][middle] != "A" else "B") + (
-        sealed["token"][middle + 1 :]
+    sealed["token"] = (
+        sealed["token"][:middle] + ("A" if sealed["token"][middle] != "A" else "B") + (sealed["token"][middle + 1 :])
     )
     path.write_text(json.dumps(sealed))
     with pytest.raises(ValueError, match="it was changed or is another's"):
