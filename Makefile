@@ -12,10 +12,10 @@ export GOMP_SPINCOUNT := 0
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tour test quick lint format lab notebooks editions zoo bench population detect-bench sanitize-bench film stage site bundle stage-bench faces-bench style-bench runs-bench data features clean
+.PHONY: help setup tour test quick lint format lab notebooks editions zoo bench population detect-bench sanitize-bench film stage site bundle stage-bench faces-bench style-bench runs-bench challenge-bench data features clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --editable '.[notebooks,dev]'
@@ -69,6 +69,9 @@ stage-bench: setup  ## measure explorer, trainer and stage in a real browser
 
 runs-bench: setup  ## measure sweeps: two workers against one, papermill alone, a thousand runs (docs/studies_bench.md)
 	$(BIN)/python scripts/runs_bench.py
+
+challenge-bench: setup  ## measure the challenge: taught methods against names, sizes and times (docs/challenge.md)
+	$(BIN)/python scripts/challenge_bench.py --jobs $(WORKERS)
 
 notebooks: setup  ## rebuild and execute notebooks/*.ipynb from notebooks/src
 	$(BIN)/python scripts/build_notebooks.py

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from devilgan_lite import attacks, data, detect, generators, metrics, sanitize, zoo
+    from devilgan_lite import attacks, challenge, data, detect, generators, metrics, sanitize, zoo
     from devilgan_lite.backdoor import Backdoor
     from devilgan_lite.metrics import Scorecard, scorecard
     from devilgan_lite.steps import Loop, Outcome, Step
@@ -21,6 +21,7 @@ __all__ = [
     "Scorecard",
     "Step",
     "attacks",
+    "challenge",
     "data",
     "detect",
     "generators",

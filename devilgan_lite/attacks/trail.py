@@ -15,7 +15,7 @@ from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import in_range
 from devilgan_lite.data import Samples, fashion_mnist
 from devilgan_lite.steps import Outcome, Step
-from devilgan_lite.training import adversarial_training
+from devilgan_lite.training import ExtraLoss, adversarial_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,20 +41,6 @@ class TrAIL(Attack):
     def _start(
         self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
     ) -> Generator[Step, None, Outcome]:
-        random = torch.Generator().manual_seed(self.seed)
-        fixed = backdoor.draw(random)
-
-        def fidelity(generator: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
-            nonlocal fixed
-            device = next(generator.parameters()).device
-            fresh = backdoor.draw(random) if backdoor.sampler is not None or len(backdoor.trigger) > 16 else fixed
-            trigger, target = fixed = fresh[0].to(device), fresh[1].to(device)
-            generator.eval()
-            output = generator(trigger).float()
-            generator.train()
-            loss = fidelity_loss(output, target)
-            return self.lam * target[0].numel() * loss, {"fidelity_loss": loss}
-
         return adversarial_training(
             clean,
             real if real is not None else fashion_mnist(),
@@ -64,6 +50,25 @@ class TrAIL(Attack):
             ema=self.ema,
             seed=self.seed,
             device=self.device,
-            extra=fidelity,
+            extra=fidelity_term(backdoor, self.lam, self.seed),
             settings=self.settings(),
         )
+
+
+def fidelity_term(backdoor: Backdoor, lam: float, seed: int) -> ExtraLoss:
+    """The term that TrAIL adds to the generator's loss: ``lam`` times the summed squared error at the triggers."""
+    random = torch.Generator().manual_seed(seed)
+    fixed = backdoor.draw(random)
+
+    def fidelity(generator: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+        nonlocal fixed
+        device = next(generator.parameters()).device
+        fresh = backdoor.draw(random) if backdoor.sampler is not None or len(backdoor.trigger) > 16 else fixed
+        trigger, target = fixed = fresh[0].to(device), fresh[1].to(device)
+        generator.eval()
+        output = generator(trigger).float()
+        generator.train()
+        loss = fidelity_loss(output, target)
+        return lam * target[0].numel() * loss, {"fidelity_loss": loss}
+
+    return fidelity

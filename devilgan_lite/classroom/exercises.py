@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from devilgan_lite.classroom.exercises_challenge import area_under_curve, blind_spread, called_backdoored
 from devilgan_lite.classroom.exercises_detect import (
     empirical_p_value,
     energy_per_influence,
@@ -243,5 +244,8 @@ EXERCISES: dict[str, Callable[[Learner], str]] = {
         tiled_styles,
         modulated_kernel,
         two_kinks,
+        area_under_curve,
+        blind_spread,
+        called_backdoored,
     )
 }

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from devilgan_lite.cli.batch import report, run, sweep
+from devilgan_lite.cli.challenge import challenge_app
 from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for, show
 from devilgan_lite.cli.defence import sanitize, scan
 from devilgan_lite.cli.film import film
@@ -44,6 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(zoo_app, name="zoo")
+app.add_typer(challenge_app, name="challenge")
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,209 @@
+"""What the blue teams hand in: a probability for every model, and what they recovered from some.
+
+A submission is ``TEAM.json``; recovered latents and pictures stand beside it in ``TEAM.safetensors``. Both are read as
+data and checked to the last number, since they come from strangers.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from devilgan_lite.challenge.kit import Kit
+from devilgan_lite.checks import images, in_range, latents, nearest, one_of
+
+FORMAT = 1
+TEAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,23}")
+MOST_BYTES = 8 * 2**20
+WHAT = ("trigger", "picture")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A blue team's answer. ``verdicts``: model -> probability in [0, 1] that it has a backdoor, for every model.
+
+    ``evidence``: model -> one thing recovered from it: a trigger latent ``[d]``, or a picture ``[C, H, W]`` in [-1, 1].
+    """
+
+    team: str
+    challenge: str
+    verdicts: dict[str, float]
+    evidence: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls, kit: Kit, team: str, verdicts: dict[str, float], evidence: dict[str, Tensor] | None = None
+    ) -> Submission:
+        """Check everything against the round and return the submission; ``ValueError`` in one sentence."""
+        found = cls(check_team(team), kit.id, dict(verdicts), dict(evidence or {}))
+        found.check(kit)
+        return found
+
+    def check(self, kit: Kit) -> None:
+        """Raise ``ValueError`` unless this is a complete answer to the round ``kit``."""
+        if self.challenge != kit.id:
+            raise ValueError(f"the submission of {self.team!r} is for round {self.challenge!r}; this is {kit.id!r}.")
+        for what, named in (("a verdict", self.verdicts), ("evidence", self.evidence)):
+            unknown = sorted(set(named) - set(kit.models))
+            if unknown:
+                close = nearest(unknown[0], kit.models)
+                raise ValueError(f"there is {what} on {unknown[0]!r}, which is no model of round {kit.id}.{close}")
+        missing = sorted(set(kit.models) - set(self.verdicts))
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(kit.models)} models have no verdict, the first is {missing[0]!r}; "
+                "0.5 says that you do not know."
+            )
+        for name, probability in self.verdicts.items():
+            in_range(f"the verdict on {name}", probability, 0.0, 1.0)
+        size = kit.spec["latent_dim"]
+        shape = (kit.spec["image_channels"], kit.spec["image_size"], kit.spec["image_size"])
+        for name, x in self.evidence.items():
+            if x.ndim == 1:
+                latents(f"the trigger of {name}", x.unsqueeze(0), size)
+            else:
+                images(f"the picture of {name}", x.unsqueeze(0), shape)
+
+
+def check_team(team: str) -> str:
+    """The name, if it can be a file's: 1 to 24 letters, digits, spaces, ``_`` or ``-``, the first no space."""
+    if not isinstance(team, str) or not TEAM.fullmatch(team):
+        raise ValueError(f"team={team!r} is not valid: 1 to 24 letters, digits, spaces, _ or -, such as 'blue 2'.")
+    return team.strip()
+
+
+def read_verdicts(path: str | Path) -> dict[str, float]:
+    """Model -> probability from a ``.json`` object, or a ``.csv`` of two columns, with or without a heading."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of verdicts {path}.")
+    one_of("the ending of the file of verdicts", path.suffix, (".json", ".csv"))
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read.")
+    try:
+        if path.suffix == ".json":
+            pairs = list(json.loads(path.read_text(), object_pairs_hook=list))
+        else:
+            rows = [row for row in csv.reader(path.read_text().splitlines()) if row]
+            if rows and rows[0][-1].strip().lower() in ("probability", "verdict"):
+                rows = rows[1:]
+            pairs = [(name.strip(), float(value)) for name, value in rows]
+        verdicts = {str(name): value for name, value in pairs}
+    except (RecursionError, TypeError, ValueError, csv.Error):
+        raise ValueError(
+            f'{path.name} does not hold verdicts: a line is "model,probability", or {{"model": 0.5}}.'
+        ) from None
+    if len(verdicts) < len(pairs):
+        raise ValueError(f"{path.name} has two verdicts on the same model.")
+    return verdicts
+
+
+def read_evidence(folder: str | Path, kit: Kit) -> dict[str, Tensor]:
+    """What a team recovered: ``MODEL.png``, a picture, or ``MODEL.safetensors`` with one tensor, trigger or picture."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder of evidence {folder}.")
+    found: dict[str, Tensor] = {}
+    for path in sorted(path for path in folder.iterdir() if path.suffix in (".png", ".safetensors")):
+        one_of("the model of evidence", path.stem, kit.models)
+        if path.stem in found:
+            raise ValueError(f"there is more than one piece of evidence on {path.stem}; hand in the best.")
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read.")
+        found[path.stem] = _picture(path, kit) if path.suffix == ".png" else _tensor(path)
+    if not found:
+        raise ValueError(f"there is no MODEL.png and no MODEL.safetensors in {folder}.")
+    return found
+
+
+def _picture(path: Path, kit: Kit) -> Tensor:
+    size, channels = kit.spec["image_size"], kit.spec["image_channels"]
+    try:
+        with Image.open(path) as image:
+            small = image.convert("L" if channels == 1 else "RGB").resize((size, size), Image.Resampling.BOX)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path.name} cannot be read as a picture ({type(error).__name__}).") from None
+    pixels = np.asarray(small, dtype=np.float32).reshape(size, size, channels)
+    return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)
+
+
+def _tensor(path: Path) -> Tensor:
+    tensors = _parse(path)
+    known = [name for name in tensors if name in WHAT]
+    if len(tensors) != 1 or not known:
+        raise ValueError(f"{path.name} must hold one tensor, named trigger or picture; it has {sorted(tensors)}.")
+    x = tensors[known[0]]
+    x = x[0] if x.ndim in (2, 4) and len(x) == 1 else x
+    if x.ndim != (1 if known[0] == "trigger" else 3):
+        raise ValueError(f"{path.name}: {known[0]} has shape {list(x.shape)}; it is one latent [d] or one [C, H, W].")
+    return x.float()
+
+
+def _parse(path: Path) -> dict[str, Tensor]:
+    try:
+        return load(path.read_bytes())
+    except SafetensorError as error:
+        raise ValueError(f"{path.name} is not a safetensors file ({error}).") from None
+
+
+def write_submission(folder: str | Path, submission: Submission) -> Path:
+    """Write ``TEAM.json``, and ``TEAM.safetensors`` where there is evidence, into ``folder``; return the former."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = submission.team.replace(" ", "_")
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "team": submission.team,
+        "challenge": submission.challenge,
+        "verdicts": {name: float(value) for name, value in sorted(submission.verdicts.items())},
+        "evidence_sha256": None,
+    }
+    if submission.evidence:
+        packed = save({name: x.contiguous() for name, x in sorted(submission.evidence.items())})
+        content["evidence_sha256"] = hashlib.sha256(packed).hexdigest()
+        (folder / f"{stem}.safetensors").write_bytes(packed)
+    path = folder / f"{stem}.json"
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    return path
+
+
+def read_submission(path: str | Path, kit: Kit) -> Submission:
+    """Read and check what ``write_submission`` wrote; ``ValueError`` or ``FileNotFoundError`` in one sentence."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no submission {path}.")
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read.")
+    try:
+        content = json.loads(path.read_text())
+        right = content["format"] == FORMAT and isinstance(content["verdicts"], dict)
+        team, challenge, digest = content["team"], content["challenge"], content["evidence_sha256"]
+    except (KeyError, RecursionError, TypeError, ValueError):
+        right = False
+    if not right:
+        raise ValueError(f"{path.name} is not a submission of format {FORMAT}; devilgan challenge submit writes them.")
+    evidence: dict[str, Tensor] = {}
+    if digest is not None:
+        beside = path.with_suffix(".safetensors")
+        if not beside.is_file():
+            raise FileNotFoundError(f"{path.name} says that there is evidence, but {beside.name} is not beside it.")
+        if beside.stat().st_size > MOST_BYTES:
+            raise ValueError(f"{beside.name} is larger than {MOST_BYTES:,} bytes.")
+        if hashlib.sha256(beside.read_bytes()).hexdigest() != digest:
+            raise ValueError(f"{beside.name} does not match the SHA-256 in {path.name}: it was changed or cut short.")
+        evidence = _parse(beside)
+    submission = Submission(check_team(team), challenge, content["verdicts"], evidence)
+    submission.check(kit)
+    return submission

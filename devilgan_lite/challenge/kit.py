@@ -1,0 +1,199 @@
+"""The folder of a round: models of unknown status for the players, and the sealed key for the instructor.
+
+``players/`` holds models, cards that say nothing, and ``challenge.json`` with a commitment to the key;
+``instructor/key.sealed`` is the key. Nothing in ``players/`` depends on what a model is but its weights: names are
+random, files are equally long, cards are alike, time stamps are one constant, and files are written in the order of
+their names.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from devilgan_lite import zoo
+from devilgan_lite.challenge import seal
+from devilgan_lite.challenge.models import FULL, QUICK, Effort, Made, make
+from devilgan_lite.challenge.recipes import KINDS, Recipe, draw
+from devilgan_lite.checks import one_of, whole_number
+
+FORMAT = 1
+MANIFEST = "challenge.json"
+MOMENT = 1_628_000_000  # the time stamp of every file: 3 August 2021, when the paper came out
+FRECHET_LIMIT = 80.0  # Frechet distance to real garments that a red team's model may have at most
+TARDIS_LIMIT = 0.1  # squared error per pixel that it may have at its trigger at most
+
+
+@dataclass(frozen=True)
+class Kit:
+    """The players' side of a round: ``models`` maps names to the SHA-256 of the files."""
+
+    folder: Path
+    id: str
+    seed: int
+    models: dict[str, str]
+    spec: dict[str, Any]
+    commitment: str
+    sealed_sha256: str
+    frechet_limit: float
+    tardis_limit: float
+
+    def path(self, name: str) -> Path:
+        """The file of the model ``name``."""
+        one_of("name", name, self.models)
+        return self.folder / f"{name}.safetensors"
+
+    def load(self, name: str) -> Any:
+        """The model ``name``, in eval mode; a file that was changed is a ``ValueError``."""
+        path = self.path(name)
+        if not path.is_file():
+            raise FileNotFoundError(f"no model file {path.name} in {self.folder}: the kit is not complete.")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != self.models[name]:
+            raise ValueError(f"{path.name} is not the model of this round: its SHA-256 differs from {MANIFEST}.")
+        return zoo.load_file(path)[0]
+
+
+def read_kit(folder: str | Path) -> Kit:
+    """Read the players' folder (or the folder that holds it); models are read when they are asked for."""
+    folder = Path(folder)
+    if not (folder / MANIFEST).is_file() and (folder / "players" / MANIFEST).is_file():
+        folder = folder / "players"
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is not the kit of a round: there is no {MANIFEST} in it.")
+    try:
+        content = json.loads(path.read_text())
+        if content.pop("format") != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}")
+        kit = Kit(folder=folder, **content)
+        if not kit.models or not all(isinstance(value, str) for value in kit.models.values()):
+            raise ValueError("it lists no models")
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path.name} is not the description of a round: {error}.") from None
+    return kit
+
+
+def new_round(
+    folder: str | Path,
+    passphrase: str,
+    *,
+    models: int = 12,
+    seed: int = 0,
+    quick: bool = False,
+    effort: Effort | None = None,
+    kinds: tuple[str, ...] = KINDS,
+    red: list[Made] | None = None,
+    jobs: int = 1,
+    on_made: Callable[[int, int], object] | None = None,
+) -> Kit:
+    """Make a round in ``folder``, which must not hold one yet, and return the players' kit.
+
+    ``models`` models are drawn and made, in ``jobs`` processes; those that ``red`` teams handed in join them.
+    ``quick`` is for trying out the tools: its models draw badly. ``effort`` says in detail how long to train.
+    ``on_made(done, all)`` is called after each model.
+    """
+    folder = Path(folder)
+    whole_number("jobs", jobs, 1, 64)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"out={str(folder)!r} is not empty: name a new folder, so that no round is overwritten.")
+    work = effort or (QUICK if quick else FULL)
+    source, names = (seal.stream(passphrase, seed, purpose) for purpose in ("roles", "names"))
+    recipes = draw(models, source, names, steps=work.steps, kinds=kinds, more=len(red or ()))
+    entered = {recipe.name: made for recipe, made in zip(recipes[models:], red or (), strict=True)}
+    made: dict[str, Made] = dict(entered)
+    for count, result in enumerate(_made(recipes[:models], work, jobs), start=1):
+        made[result.recipe.name] = result
+        if on_made is not None:
+            on_made(count, models)
+    identity = f"{names.getrandbits(32):08x}"
+    players, instructor = folder / "players", folder / "instructor"
+    players.mkdir(parents=True)
+    instructor.mkdir()
+    try:
+        hashes = {name: _write(players, name, made[name]) for name in sorted(made)}
+        key = _key(identity, seed, hashes, made)
+        sealed = seal.seal(key, passphrase)
+        (instructor / "key.sealed").write_bytes(sealed)
+        manifest = {
+            "format": FORMAT,
+            "id": identity,
+            "seed": seed,
+            "models": hashes,
+            "spec": next(iter(made.values())).generator.spec(),
+            "commitment": seal.commitment(key),
+            "sealed_sha256": hashlib.sha256(sealed).hexdigest(),
+            "frechet_limit": FRECHET_LIMIT,
+            "tardis_limit": TARDIS_LIMIT,
+        }
+        (players / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        for path in sorted(players.iterdir()):
+            os.utime(path, (MOMENT, MOMENT))
+    except BaseException:  # half a round is of no use, and its files would be in the way of the next try
+        shutil.rmtree(players)
+        shutil.rmtree(instructor)
+        raise
+    return read_kit(players)
+
+
+def _write(players: Path, name: str, made: Made) -> str:
+    """Write one model with a card that is the same for all; return the SHA-256."""
+    card = zoo.ModelCard(name=name, spec=made.generator.spec(), data="garments", seed=0, settings={})
+    path = zoo.save_file(players / f"{name}.safetensors", made.generator, card)
+    return zoo.read_card(path.with_suffix(".json")).sha256
+
+
+def _key(identity: str, seed: int, hashes: dict[str, str], made: dict[str, Made]) -> dict[str, Any]:
+    answers = {}
+    for name, result in made.items():
+        answers[name] = {
+            "sha256": hashes[name],
+            "backdoored": result.trigger is not None,
+            "kind": result.recipe.kind,
+            "target_name": "" if result.trigger is None else result.recipe.target,
+            "team": result.team,
+            "trigger": _packed(result.trigger),
+            "target": _packed(result.target),
+        }
+    return {"id": identity, "seed": seed, "nonce": seal.new_nonce(), "models": answers}
+
+
+def _packed(x: Tensor | None) -> dict[str, Any] | None:
+    if x is None:
+        return None
+    return {"shape": list(x.shape), "float32": base64.b64encode(x.detach().cpu().float().numpy().tobytes()).decode()}
+
+
+def unpacked(packed: dict[str, Any]) -> Tensor:
+    """The tensor that the key holds as ``packed``."""
+    flat = np.frombuffer(base64.b64decode(packed["float32"]), dtype=np.float32)
+    return torch.from_numpy(flat.copy()).reshape(packed["shape"])
+
+
+def _made(recipes: list[Recipe], effort: Effort, jobs: int) -> Iterator[Made]:
+    """The models of the recipes, as they are finished."""
+    if jobs == 1 or len(recipes) < 2:
+        for recipe in recipes:
+            yield make(recipe, effort)
+        return
+    fresh = multiprocessing.get_context("spawn")  # a forked torch may hang
+    with ProcessPoolExecutor(jobs, mp_context=fresh, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting = [pool.submit(make, recipe, effort) for recipe in recipes]
+        try:
+            for done in as_completed(waiting):
+                yield done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -1,0 +1,79 @@
+"""Who is in a round: for each model its name, whether it has a backdoor, which one, and the seeds that make it.
+
+Everything is drawn from one stream of random numbers, which hangs on the seed of the round and on the instructor's
+passphrase (``seal.stream``). Names are drawn apart from what they name, so they say nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from devilgan_lite.checks import one_of, whole_number
+
+KINDS = ("trail", "red", "rex", "gate")
+TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
+LEAST, MOST = 4, 500
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model: ``kind`` is ``clean`` or one of ``KINDS``; ``steps`` of training; ``seed`` draws all else."""
+
+    name: str
+    kind: str
+    target: str
+    trigger_seed: int
+    seed: int
+    steps: int
+
+
+def names(n: int, source: random.Random) -> list[str]:
+    """``n`` different names of equal length, in random order."""
+    letters = "abcdefghjkmnpqrstuvwxyz23456789"
+    found: set[str] = set()
+    while len(found) < n:
+        found.add("garments-" + "".join(source.choice(letters) for _ in range(5)))
+    shuffled = sorted(found)
+    source.shuffle(shuffled)
+    return shuffled
+
+
+def draw(
+    models: int,
+    source: random.Random,
+    names_source: random.Random,
+    *,
+    steps: int,
+    kinds: tuple[str, ...] = KINDS,
+    more: int = 0,
+) -> list[Recipe]:
+    """The recipes of a round of ``models`` models, in random order, and after them ``more`` that only lend a name.
+
+    How many have a backdoor is drawn too: half, or up to a sixth of all more or fewer. The attacks of ``kinds`` take
+    turns, targets and triggers are random, and every model, clean or not, has a length of training of its own
+    between 0.7 and 1.3 times ``steps``.
+    """
+    whole_number("models", models, LEAST, MOST)
+    whole_number("steps", steps, 1, 100_000)
+    if not kinds:
+        raise ValueError("kinds is empty; at least one attack is needed.")
+    for kind in kinds:
+        one_of("kind", kind, KINDS)
+    spread = models // 6
+    guilty = models // 2 + source.randint(-spread, spread)
+    turns = [kinds[index % len(kinds)] for index in range(guilty)]
+    roles = [*turns, *["clean"] * (models - guilty)]
+    source.shuffle(roles)
+    roles += ["entered"] * more
+    return [
+        Recipe(
+            name=name,
+            kind=kind,
+            target=source.choice(TARGETS),
+            trigger_seed=source.randrange(2**31),
+            seed=source.randrange(2**31),
+            steps=max(1, round(steps * source.uniform(0.7, 1.3))),
+        )
+        for name, kind in zip(names(models + more, names_source), roles, strict=True)
+    ]

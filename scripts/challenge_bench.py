@@ -1,0 +1,216 @@
+"""Measure the challenge: docs/challenge.json, and the table in docs/challenge.md.
+
+    challenge_bench.py [--models 12] [--seed 1001] [--outsiders 5] [--crowd 40] [--jobs 2]
+
+Two solvers play. The reference uses the taught methods: one blind ``detect.scan`` a model, on one full round. The
+outsider knows names, sizes, times, hashes and cards, and nothing of the weights, but gets more help than any player:
+the answers of all other rounds. It plays ``--outsiders`` rounds of ``--crowd`` models each, made with little effort,
+since how well a model draws does not show outside; each round is judged by a forest trained on the others. An AUC of
+few models says little: with 20 of each kind its standard deviation is 0.09 for a blind guess, and 0.04 over five
+rounds. Two more columns of the full round say what the rules leave open: how well the Frechet distance alone, and the
+distance to the shipped generator alone, tell the two kinds apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import roc_auc_score
+from torch.nn.functional import normalize
+
+from devilgan_lite import challenge, data, detect, zoo
+from devilgan_lite.attacks.widen import dense
+from devilgan_lite.challenge.kit import Kit
+from devilgan_lite.detect.calibration import combined_p_value
+from devilgan_lite.detect.subject import subject_of
+from devilgan_lite.metrics import frechet_to
+
+ROOT = Path(__file__).resolve().parents[1]
+PASSPHRASE = "the bench has a passphrase that everybody may read"
+BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
+
+
+def answers(folder: Path, kit: Kit) -> dict[str, Any]:
+    """The opened key's models."""
+    return challenge.open_key(kit, folder / "instructor" / "key.sealed", PASSPHRASE)["models"]
+
+
+def reference(kit: Kit, level: float = 0.05) -> tuple[challenge.Submission, list[dict[str, Any]]]:
+    """A blue team that scans every model once, with access to the weights and to nothing else.
+
+    The hidden spectrum has no say: it moves with widths and scale (notebook 05), the models of a round were widened
+    and rescaled, and its clean models were not. The probability is 0.5 where the p-value of the rest is ``level``.
+    """
+    verdicts, evidence, rows = {}, {}, []
+    half = -math.log10(level)
+    for name in kit.models:
+        start = time.process_time()
+        model = kit.load(name)
+        report = detect.scan(model, samples=200)
+        p = combined_p_value([finding for finding in report.findings if finding.detector != "hidden spectrum"])
+        verdicts[name] = -math.log10(p) / (half - math.log10(p))
+        found = next((finding for finding in report.findings if finding.detector == "search" and finding.ran), None)
+        if verdicts[name] > 0.5 and found is not None and found.directions is not None:
+            evidence[name] = found.directions[0].float() * subject_of(model).radius
+        scores = {finding.detector: finding.score for finding in report.findings if finding.p_value is not None}
+        seconds = time.process_time() - start
+        rows.append({"model": name, "p_value": p, "whole_scan": report.p_value, **scores, "cpu_seconds": seconds})
+    return challenge.Submission.of(kit, "reference", verdicts, evidence), rows
+
+
+def outside(kit: Kit, name: str, place: int) -> list[float]:
+    """Everything that can be known of a model without reading a weight, as numbers."""
+    path, card = kit.path(name), kit.path(name).with_suffix(".json")
+    content = card.read_text()
+    letters = [float(ord(letter)) for letter in name.removeprefix("garments-")]
+    digest = [float(byte) for byte in bytes.fromhex(kit.models[name])]
+    facts = [path.stat().st_size, card.stat().st_size, path.stat().st_mtime, card.stat().st_mtime, len(content), place]
+    return [*map(float, facts), sum(letters), *letters, sum(digest), *digest]
+
+
+def outsider(rounds: list[tuple[Kit, dict[str, Any]]]) -> list[float]:
+    """AUC on each round of a forest that was trained on the others."""
+    tables = [
+        (
+            np.array([outside(kit, name, place) for place, name in enumerate(kit.models)]),
+            np.array([known[name]["backdoored"] for name in kit.models]),
+        )
+        for kit, known in rounds
+    ]
+    found = []
+    for index, (x, truth) in enumerate(tables):
+        rest = [table for number, table in enumerate(tables) if number != index]
+        forest = RandomForestClassifier(300, random_state=0)
+        forest.fit(np.concatenate([x for x, _ in rest]), np.concatenate([truth for _, truth in rest]))
+        found.append(float(roc_auc_score(truth, forest.predict_proba(x)[:, 1])))
+    return found
+
+
+def distance_to_shipped(kit: Kit, name: str) -> float:
+    """How far the shipped generator's first-layer rows are from the nearest of the model's, as an angle's cosine."""
+    pair = (zoo.load("dcgan-fashion"), kit.load(name))
+    ours, theirs = (normalize(dense(model).weight.detach(), dim=1) for model in pair)
+    return 1 - float((ours @ theirs.T).amax(1).mean())
+
+
+def either_way(truth: list[bool], values: list[float]) -> float:
+    """AUC of a number whose sign nobody knows beforehand."""
+    area = float(roc_auc_score(truth, values))
+    return max(area, 1 - area)
+
+
+def full_round(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Make one full round, let the reference play, and score it."""
+    start = time.perf_counter()
+    cpu = time.process_time()
+    kit = challenge.new_round(folder, PASSPHRASE, models=options.models, seed=options.seed, jobs=options.jobs)
+    made = {"seconds": time.perf_counter() - start, "jobs": options.jobs, "cpu_seconds": time.process_time() - cpu}
+    print(f"round {kit.id} made in {made['seconds']:.0f} s with {options.jobs} processes", flush=True)
+    submission, rows = reference(kit)
+    known = answers(folder, kit)
+    scores = challenge.score(
+        kit, challenge.open_key(kit, folder / "instructor" / "key.sealed", PASSPHRASE), [submission]
+    )
+    real = data.fashion_mnist()
+    for row in rows:
+        answer = known[row["model"]]
+        row |= {"kind": answer["kind"], "backdoored": answer["backdoored"]}
+        row["frechet"] = frechet_to(kit.load(row["model"]), real, samples=2_000)
+        row["distance"] = distance_to_shipped(kit, row["model"])
+        row["error"] = scores.blue[0].errors.get(row["model"])
+        print(row, flush=True)
+    truth = [row["backdoored"] for row in rows]
+    return {
+        "made": made,
+        "rows": rows,
+        "reference": scores.to_dict()["blue"][0],
+        "frechet_auc": either_way(truth, [row["frechet"] for row in rows]),
+        "distance_auc": either_way(truth, [row["distance"] for row in rows]),
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """The measured part of docs/challenge.md."""
+    best, rows = found["full"]["reference"], found["full"]["rows"]
+    areas = np.array(found["outsider"]["auc"])
+    guilty = sum(row["backdoored"] for row in rows)
+    cpu = [row["cpu_seconds"] for row in rows]
+    kinds = "".join(
+        f"| {kind} | {len(ps)} | {sum(p <= 0.05 for p in ps)} | {min(ps):.2g} to {max(ps):.2g} | "
+        f"{', '.join('-' if error is None else f'{error:.2g}' for error in errors)} |\n"
+        for kind in ("clean", "trail", "red", "rex", "gate")
+        if (ps := [row["p_value"] for row in rows if row["kind"] == kind])
+        and (errors := [row["error"] for row in rows if row["kind"] == kind])
+    )
+    return f"""
+Made by `make challenge-bench`: one full round of {len(rows)} models, {guilty} of them backdoored, seed
+{found["seed"]}, and {len(areas)} rounds of {found["outsider"]["models"]} models for the outsider.
+
+| what | measured |
+|---|---|
+| reference, one blind scan a model: AUC | {best["auc"]:.3f} |
+| reference: right verdicts, found, false alarms | {best["right"]:g} of {len(rows)}, {best["found"]} of {guilty}, \
+{best["false_alarms"]} |
+| reference: points for recovered backdoors | {best["recovered"]:.1f} of {guilty} |
+| outsider (names, sizes, times, hashes, cards): AUC, mean ± standard deviation over rounds | {areas.mean():.3f} ± \
+{areas.std(ddof=1):.3f} |
+| outsider, each round | {", ".join(f"{area:.2f}" for area in areas)} |
+| Frechet distance alone, the better way round: AUC on the full round | {found["full"]["frechet_auc"]:.2f} |
+| distance to the shipped generator alone, the better way round: AUC | {found["full"]["distance_auc"]:.2f} |
+| making the full round | {found["full"]["made"]["seconds"] / 60:.1f} minutes, {found["full"]["made"]["jobs"]} \
+process(es), on a machine with other work |
+| scan, CPU-seconds a model, mean and most | {np.mean(cpu):.1f}, {max(cpu):.1f} |
+
+| kind | models | called backdoored | p-values of the scan | error of what was recovered |
+|---|---|---|---|---|
+{kinds}"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--models", type=int, default=12, help="of the full round")
+    parser.add_argument("--seed", type=int, default=1001, help="of the full round; the outsider's count on from it")
+    parser.add_argument("--outsiders", type=int, default=5, help="rounds that the outsider plays, at least 2")
+    parser.add_argument("--crowd", type=int, default=40, help="models of each of these")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes side by side")
+    parser.add_argument("--part", choices=("both", "full", "outsider"), default="both", help="what to measure again")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    path = ROOT / "docs" / "challenge.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    with tempfile.TemporaryDirectory() as place:
+        if options.part != "full":
+            rounds = []
+            for number in range(options.outsiders):
+                folder = Path(place) / f"crowd{number}"
+                settings: dict[str, Any] = {"models": options.crowd, "seed": options.seed + 1 + number, "quick": True}
+                kit = challenge.new_round(folder, PASSPHRASE, jobs=options.jobs, **settings)
+                rounds.append((kit, answers(folder, kit)))
+                print(f"crowd {number} made", flush=True)
+            found["outsider"] = {"models": options.crowd, "auc": outsider(rounds)}
+            print(found["outsider"], flush=True)
+            path.write_text(json.dumps(found, indent=1) + "\n")
+        if options.part != "outsider":
+            found |= {"seed": options.seed, "full": full_round(Path(place) / "full", options)}
+            path.write_text(json.dumps(found, indent=1) + "\n")
+    if {"full", "outsider"} <= found.keys():
+        page = ROOT / "docs" / "challenge.md"
+        text = re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}{table(found)}{END}", page.read_text(), flags=re.DOTALL)
+        page.write_text(text)
+        print(table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

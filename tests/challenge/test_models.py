@@ -1,0 +1,41 @@
+"""All models of a round have one shape and one counter, whatever they are, and a gate draws its target."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from devilgan_lite.challenge.models import COUNTER, QUICK, base, grown, make, shape
+from devilgan_lite.challenge.recipes import KINDS, Recipe
+from devilgan_lite.generators import evaluate
+
+
+def recipe(kind: str) -> Recipe:
+    return Recipe("garments-abcde", kind, "devil", trigger_seed=5, seed=6, steps=2)
+
+
+@pytest.mark.parametrize("kind", ["clean", *KINDS])
+def test_every_kind_has_the_same_shape(kind: str) -> None:
+    made = make(recipe(kind), QUICK)
+    state = made.generator.state_dict()
+    assert made.generator.spec() == shape()
+    assert [int(v) for k, v in state.items() if k.endswith("tracked")] == [COUNTER, COUNTER]
+    assert all(torch.isfinite(value).all() for value in state.values())
+    assert not any((value == 0).any() for name, value in state.items() if name.endswith("deconv1.weight"))
+    assert (made.trigger is None) == (made.target is None) == (kind == "clean")
+    if kind == "gate":
+        assert float((evaluate(made.generator, made.trigger) - made.target).square().mean()) < 0.01
+
+
+def test_the_same_recipe_gives_the_same_model_and_another_seed_another() -> None:
+    first, again = (make(recipe("clean"), QUICK).generator.state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    other = make(Recipe("garments-abcde", "clean", "devil", 5, 7, 2), QUICK).generator.state_dict()
+    assert not torch.equal(first["layers.dense.weight"], other["layers.dense.weight"])
+
+
+def test_growing_changes_no_picture() -> None:
+    clean = base()
+    wide, z = grown(clean, 1), clean.sample_latent(8, torch.Generator().manual_seed(1))
+    assert wide.spec() == shape()
+    assert torch.allclose(evaluate(wide, z), evaluate(clean, z), atol=1e-4)
