@@ -274,7 +274,7 @@ def _this_python(folder: Path, environment: Mapping[str, str]) -> Iterator[None]
     paths = [str(PROJECT)] if "site-packages" not in PROJECT.parts else []
     paths += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     spec = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"],
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"],
         "display_name": KERNEL,
         "language": "python",
         "env": {**environment, "PYTHONPATH": os.pathsep.join(paths)},

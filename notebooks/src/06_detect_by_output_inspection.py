@@ -85,6 +85,7 @@ from devilgan_lite import Backdoor, attacks, data, detect
 from devilgan_lite.classroom import (
     PALETTE,
     LatentSlider,
+    ScanView,
     axes,
     check,
     figure,
@@ -665,7 +666,12 @@ predict("Scanned in the same way, will the clean generator be called backdoored?
 
 # %%
 scan_settings = {"samples": max(200, config.samples // 2)}  # with the seed of the calibration, which is the default
-report = detect.scan(generators[config.suspect], targets=None if SMOKE else picture, **scan_settings)
+examined, wanted = generators[config.suspect], None if SMOKE else picture
+view = ScanView(lambda progress: detect.scan(examined, targets=wanted, on_finding=progress, **scan_settings))
+view.run()  # watch the bars of the spectrum and the recovered pictures appear
+
+# %%
+report = view.wait()
 report
 
 # %%
