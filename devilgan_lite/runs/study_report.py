@@ -26,8 +26,8 @@ def report(folder: str | Path) -> Path:
     """Write the tables (CSV, Parquet), their averages and ``index.html`` into a study's folder; the page's path.
 
     The page holds means with 95 % confidence intervals over seeds, the frontier of stealth and fidelity where the
-    numbers have both, the heat map of attack and defence where they have that, and every run with a link to its
-    notebook.
+    numbers have both, the heat map of attack and defence where they have that (``frontier.png``, ``heat_map.png``),
+    and every run with a link to its notebook.
     """
     folder = Path(folder)
     table = tidy(folder)
@@ -35,7 +35,11 @@ def report(folder: str | Path) -> Path:
     summary = averages(table, by, measured(table, [*by, *parameters_in(folder, all_of_them=True)])[:MOST_COLUMNS])
     export(table, folder)
     summary.to_csv(folder / "averages.csv", index=False)
-    figures = [figure for figure in (frontier(summary, by), heat_map(summary)) if figure is not None]
+    drawn = {"frontier": frontier(summary, by), "heat_map": heat_map(summary)}
+    figures = [made for made in drawn.values() if made is not None]
+    for name, made in drawn.items():
+        if made is not None:
+            made[0].savefig(folder / f"{name}.png", dpi=110)
     page = folder / "index.html"
     page.write_text(_page(Store(folder).title, table, summary, figures, folder), encoding="utf-8")
     return page
@@ -53,12 +57,14 @@ def frontier(summary: pd.DataFrame, by: list[str]) -> tuple[Any, str] | None:
 
     if STEALTH not in summary or FIDELITY not in summary or summary[[STEALTH, FIDELITY]].dropna().empty:
         return None
-    lines = [name for name in by if name != "lam" and summary[name].nunique() > 1]
+    lines = _telling([name for name in by if name != "lam"], summary)
     figure = Figure(figsize=(7.0, 4.6), layout="constrained")
     ax = figure.add_subplot()
     known = summary.dropna(subset=[STEALTH, FIDELITY])
-    for index, (key, group) in enumerate(known.groupby(lines, sort=False) if lines else [("all runs", known)]):
-        name = ", ".join(map(str, key)) if isinstance(key, tuple) else str(key)
+    for index, (key, group) in enumerate(
+        known.groupby(lines, sort=False, dropna=False) if lines else [("all runs", known)]
+    ):
+        name = ", ".join(map(_short, key)) if isinstance(key, tuple) else str(key)
         ordered = group.sort_values("lam") if "lam" in group and group["lam"].notna().all() else group
         bars = [pd.to_numeric(ordered[f"{column} ±"]).fillna(0.0) for column in (STEALTH, FIDELITY)]
         # on a logarithmic axis a bar cannot reach below nothing: it ends a decade lower at most
@@ -88,6 +94,16 @@ def frontier(summary: pd.DataFrame, by: list[str]) -> tuple[Any, str] | None:
     kind = "single runs" if most == 1 else f"means of {runs} runs a point with 95 % confidence intervals"
     words = f"Stealth and fidelity, {kind}; lower left is better."
     return figure, words
+
+
+def _telling(names: list[str], summary: pd.DataFrame) -> list[str]:
+    """Those of ``names`` that tell rows apart which agree in the ones before."""
+    kept: list[str] = []
+    for name in names:
+        values = summary.groupby(kept, dropna=False)[name] if kept else summary[name]
+        if pd.Series(values.nunique(dropna=False)).max() > 1:
+            kept.append(name)
+    return kept
 
 
 def heat_map(summary: pd.DataFrame) -> tuple[Any, str] | None:

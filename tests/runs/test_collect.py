@@ -104,6 +104,22 @@ def test_the_page_and_the_tables(frontier: Path) -> None:
     assert len(pd.read_csv(frontier / "averages.csv")) == 4
 
 
+def test_an_attack_without_a_setting_of_the_others_is_on_the_frontier(tmp_path: Path) -> None:
+    asked = [attack("closed-form", lam, seed) for lam in (0.1, 1.0) for seed in (0, 1)]
+    asked += [
+        {**attack(name, lam, seed), "iterations": 1_000} for name in ("red",) for lam in (0.1, 1.0) for seed in (0, 1)
+    ]
+    asked += [{**attack("rex", 1.0, 0), "iterations": steps} for steps in (250, 500)]
+    folder = kept(tmp_path, asked, [{"attacks": [{"tardis_mean": 0.1, "expdis_mean": one["lam"]}]} for one in asked])
+    by = ["attack", "lam", "iterations"]
+    made = study_report.frontier(collect.averages(collect.tidy(folder), by, ["tardis_mean", "expdis_mean"]), by)
+    assert made is not None
+    labels = [text.get_text() for text in made[0].axes[0].get_legend().get_texts()]
+    assert labels == ["closed-form, -", "red, 1000", "rex, 250", "rex, 500"]
+    runs.report(folder)
+    assert (folder / "frontier.png").stat().st_size > 5_000 and not (folder / "heat_map.png").exists()
+
+
 def test_the_heat_map_has_a_cell_for_each_pair(tmp_path: Path) -> None:
     asked = [{"attack": a, "defence": d, "seed": s} for a in ("red", "rex") for d in ("auto", "prune") for s in (0, 1)]
     folder = kept(tmp_path, asked, [{"tardis_after": 0.1 * (1 + one["seed"])} for one in asked])
