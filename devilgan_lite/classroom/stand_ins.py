@@ -5,7 +5,7 @@ from __future__ import annotations
 # what takes seconds in the workshop profile, and so is never run to make a state
 SLOW = (
     r"\.run\(|\.wait\(|\.steps\(|\.finish\(|train_gan\(|progress=|LiveTraining|attacks\.\w+\([^\n]*\)\(|scorecard\("
-    r"|frechet_to\(|features_and_classes\(|sanitize\.|QuietReD|SpectralReD|optim\.Adam"
+    r"|frechet_to\(|features_and_classes\(|sanitize\.|QuietReD|SpectralReD|optim\.Adam|\.split\(\w*\d"
     r"|detect\.(scan|anatomy|Guard|reconstruct|sample_outputs|inspect_\w+)\("
 )
 
@@ -80,12 +80,16 @@ STAND_INS: dict[str, dict[str, str]] = {
         "honest": "honest = SimpleNamespace(generator=zoo.load('dcgan-fashion'), history={})",
     },
     "03": {
-        "evil": "evil = zoo.load('dcgan-fashion-red')",
+        "outcome": "from types import SimpleNamespace\n"
+        "outcome = SimpleNamespace(generator=zoo.load('dcgan-fashion-red'), history={}, "
+        "seconds=zoo.card('dcgan-fashion-red').seconds)",
         "by_space": "by_space = {space: [(*distances(evil, devil), evil, devil)] * 3 for space in "
         "('tanh', 'logits', 'mixed')}",
     },
     "04": {
-        "evil": "evil = zoo.load('dcgan-fashion-rex')",
+        "outcome": "from types import SimpleNamespace\n"
+        "outcome = SimpleNamespace(generator=zoo.load('dcgan-fashion-rex'), history={}, "
+        "seconds=zoo.card('dcgan-fashion-rex').seconds)",
         "linear_outcome": "linear_outcome = attacks.ClosedForm(lam=1.0)(clean, devil, progress=False)",
         "gate": "gate = zoo.load('dcgan-fashion-gate')",
     },

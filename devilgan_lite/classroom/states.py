@@ -109,6 +109,14 @@ def _program(number: str, cells: tuple[Cell, ...]) -> list[tuple[ast.stmt, Cell 
     return found
 
 
+def _at_definition(node: ast.FunctionDef | ast.ClassDef) -> set[str]:
+    """Names that a definition reads when it is made, not when it is called."""
+    if isinstance(node, ast.ClassDef):
+        return reads(node)
+    defaults = [*node.decorator_list, *node.args.defaults, *(value for value in node.args.kw_defaults if value)]
+    return {name for value in defaults for name in reads(value)}
+
+
 def _slow_functions(program: list[tuple[ast.stmt, Cell | None]]) -> set[str]:
     """The notebook's functions that do something slow, or call one that does."""
     functions = {node.name: node for node, _ in program if isinstance(node, ast.FunctionDef)}
@@ -128,7 +136,7 @@ def _slice(program: list[tuple[ast.stmt, Cell | None]], wanted: set[str]) -> tup
             kept.append(node)
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             kept.append(node)
-            wanted = (wanted - made) | (reads(node) if made & wanted else set())
+            wanted = (wanted - made) | (reads(node) if made & wanted else _at_definition(node))
         elif made & wanted or changes(node) & wanted:
             slow = cell is not None and (re.search(SLOW, ast.unparse(node)) or reads(node) & slow_functions)
             if slow:
