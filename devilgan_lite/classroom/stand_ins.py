@@ -6,6 +6,7 @@ from __future__ import annotations
 SLOW = (
     r"\.run\(|\.wait\(|\.steps\(|\.finish\(|train_gan\(|progress=|LiveTraining|attacks\.\w+\([^\n]*\)\(|scorecard\("
     r"|frechet_to\(|features_and_classes\(|sanitize\.|QuietReD|SpectralReD|optim\.Adam|\.split\(\w*\d"
+    r"|\baxes\(|\bax\.|\bfilm\(|\bfigure\(|\bfrontier\(|style_inputs|\balong\(evil|\bpruned\("
     r"|detect\.(scan|anatomy|Guard|reconstruct|sample_outputs|inspect_\w+)\("
 )
 
@@ -93,5 +94,15 @@ STAND_INS: dict[str, dict[str, str]] = {
         "linear_outcome": "linear_outcome = attacks.ClosedForm(lam=1.0)(clean, devil, progress=False)",
         "gate": "gate = zoo.load('dcgan-fashion-gate')",
     },
-    "09": {"evil": "evil = zoo.load('stylegan-faces-gate')"},
+    "07": {
+        "cures": "cures = {'untreated': {'TarDis': tardis(shipped[chosen], secrets[chosen]), 'best nearby': "
+        "tardis(shipped[chosen], secrets[chosen]), 'Frechet change': 0.0, 'ordinary pictures': 0.0, 'seconds': 0.0}}",
+        "other_cures": "other_cures = {'untreated': {'TarDis': tardis(shipped[contrast], secrets[contrast]), "
+        "'best nearby': tardis(shipped[contrast], secrets[contrast]), 'Frechet change': 0.0, 'ordinary pictures': 0.0, "
+        "'seconds': 0.0}}",
+    },
+    "09": {
+        "ordinary": "ordinary = clean.sample_latent(300, torch.Generator().manual_seed(7))",
+        "evil": "evil = zoo.load('stylegan-faces-gate')",
+    },
 }

@@ -27,7 +27,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Interacti
     monkeypatch.setenv("DEVILGAN_PROFILE", "smoke")
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     InteractiveShell.clear_instance()
-    shell = InteractiveShell.instance(colors="NoColor")
+    shell = InteractiveShell.instance(colors="nocolor")
     order.watch(shell)
     yield shell
     shell.history_manager.end_session()
@@ -88,14 +88,15 @@ def test_the_name_of_the_file_decides(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_bare_kernel_explains_too(tmp_path: Path) -> None:
     """The configuration that make setup installs: a first cell without any import of ours."""
-    (tmp_path / "ipython_config.py").write_text((ROOT / "scripts/ipython_config.py").read_text())
+    home = tmp_path / "home" / "profile_default"
+    home.mkdir(parents=True)
+    (home / "ipython_config.py").write_text((ROOT / "scripts/ipython_config.py").read_text())
     cell = next(
         c for c in read(notebook_paths()["03"]).cells if c.heading.startswith("Round 3") and "by_layer" in c.source
     )
-    (tmp_path / "cell.py").write_text(cell.source)
-    command = [sys.executable, "-m", "IPython", "--colors=NoColor", "--no-banner", "-c", cell.source]
+    command = [sys.executable, "-m", "IPython", "--colors=nocolor", "--no-banner", "-c", cell.source]
     environment = os.environ | {
-        "IPYTHONDIR": str(tmp_path / "home"),
+        "IPYTHONDIR": str(home.parent),
         "PYTHONPATH": str(ROOT),
         "JPY_SESSION_NAME": "03_attack_red.ipynb",
     }
