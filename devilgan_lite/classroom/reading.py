@@ -129,12 +129,23 @@ def changes(node: ast.stmt) -> set[str]:
     return found - makes(node)
 
 
-def needed(cells: tuple[Cell, ...]) -> set[str]:
-    """Names that ``cells``, run in order, read before they make them."""
+def _first_reads(nodes: list[ast.stmt]) -> set[str]:
+    """Names that ``nodes``, run in order, read before they make them."""
     made: set[str] = set()
     wanted: set[str] = set()
-    for cell in cells:
-        for node in statements(cell.source):
-            wanted |= reads(node) - made
-            made |= makes(node)
+    for node in nodes:
+        if isinstance(node, ast.For):
+            inside = _first_reads([*node.body, *node.orelse]) - {*_local(ast.Module([node], []))}
+            found = reads(node.iter) | inside
+        elif isinstance(node, ast.If):
+            found = reads(node.test) | _first_reads(node.body) | _first_reads(node.orelse)
+        else:
+            found = reads(node)
+        wanted |= found - made
+        made |= makes(node)
     return wanted
+
+
+def needed(cells: tuple[Cell, ...]) -> set[str]:
+    """Names that ``cells``, run in order, read before they make them."""
+    return _first_reads([node for cell in cells for node in statements(cell.source)])

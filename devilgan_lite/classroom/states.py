@@ -79,8 +79,9 @@ def _make(number: str, step: str) -> tuple[dict[str, Any], dict[str, Cell]]:
     notebook = read(notebook_paths()[number])
     before, after = notebook.until(STEPS[number][step])
     program = _program(number, before)
-    makers = {name: cell for node, cell in program if cell for name in makes(node)}
-    kept, away = _slice(program, needed(after) & {name for node, _ in program for name in makes(node)})
+    makers = {name: cell for cell in before for node in statements(cell.source) for name in makes(node)}
+    wanted = needed(after) & {name for cell in before for node in statements(cell.source) for name in makes(node)}
+    kept, away = _slice(program, wanted)
     names: dict[str, Any] = {"__name__": "__main__"}
     with contextlib.redirect_stdout(io.StringIO()):
         for node in kept:
@@ -92,7 +93,7 @@ def _make(number: str, step: str) -> tuple[dict[str, Any], dict[str, Cell]]:
             except (NameError, KeyError):  # it needs something that stays away
                 away |= makes(node) - set(names)
     made = {key: value for key, value in names.items() if not key.startswith("__")}
-    return made, {name: makers[name] for name in sorted(away - set(made)) if name in makers}
+    return made, {name: makers[name] for name in sorted(wanted - set(made))}
 
 
 def _program(number: str, cells: tuple[Cell, ...]) -> list[tuple[ast.stmt, Cell | None]]:

@@ -30,6 +30,7 @@ def test_what_a_statement_makes_reads_and_changes() -> None:
 def test_needed_names_are_read_before_they_are_made() -> None:
     cells = (Cell(1, "", "b = a\nprint(b)"), Cell(2, "", "c = b + d"))
     assert needed(cells) == {"a", "d", "print"}
+    assert needed((Cell(1, "", "for k in z:\n    m = k\n    print(m, n)"),)) == {"z", "n", "print"}
 
 
 def test_sections_and_cells(tmp_path: Path) -> None:
