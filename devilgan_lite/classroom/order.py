@@ -27,7 +27,7 @@ def maker(notebook: Notebook, name: str, here: Cell | None) -> Cell | None:
     """The cell to run for ``name``: the last one above ``here`` that makes it, else the first one anywhere."""
     found = [cell for cell in notebook.cells if any(name in makes(node) for node in statements(cell.source))]
     above = [cell for cell in found if here is not None and cell.number < here.number]
-    return (above[-1:] or found[:1] or [None])[0]
+    return above[-1] if above else found[0] if found else None
 
 
 def state_before(notebook: Notebook, here: Cell | None) -> str | None:

@@ -130,7 +130,8 @@ def _slow_functions(program: list[tuple[ast.stmt, Cell | None]]) -> set[str]:
 def _slice(program: list[tuple[ast.stmt, Cell | None]], wanted: set[str]) -> tuple[list[ast.stmt], set[str]]:
     """The quick statements that ``wanted`` names depend on, in order, and the names that only slow ones make."""
     slow_functions = _slow_functions(program)
-    wanted, kept, away = set(wanted), [], set()
+    wanted, away = set(wanted), set[str]()
+    kept: list[ast.stmt] = []
     for node, cell in reversed(program):
         made = makes(node)
         if isinstance(node, ast.Import | ast.ImportFrom):
