@@ -110,7 +110,7 @@ def outputs(shell: InteractiveShell, source: str) -> list[Any]:
         result = shell.run_cell(source, store_history=True)
     assert result.success, captured.stdout
     shown = [{k: v for k, v in output.data.items() if k in ("image/png", "text/html")} for output in captured.outputs]
-    return [re.sub(r"\d+(\.\d+)? (s\b|ms\b|milliseconds)", "T s", captured.stdout), shown]
+    return [re.sub(r"\d+(\.\d+)? (s\b|ms\b|milliseconds)", "T s", re.sub(r"Out\[\d+\]", "Out", captured.stdout)), shown]
 
 
 @pytest.mark.slow
