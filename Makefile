@@ -3,6 +3,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 PROMPT := --ServerApp.kernel_websocket_connection_class=devilgan_lite.cli.websocket.PromptConnection
+ORDER := .venv/etc/ipython/ipython_config.py
 NEWS := .venv/share/jupyter/lab/settings/overrides.json
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
@@ -24,7 +25,11 @@ help:  ## show this list
 $(NEWS): .venv/.ready
 	mkdir -p $(@D) && echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $@
 
-setup: $(NEWS)  ## make .venv and install everything into it (a few minutes, once)
+# a kernel that has run no cell yet: a missing name still gets the sentence that says which cell to run
+$(ORDER): .venv/.ready
+	mkdir -p $(@D) && cp scripts/ipython_config.py $@
+
+setup: $(NEWS) $(ORDER)  ## make .venv and install everything into it (a few minutes, once)
 
 tour: setup  ## the main job: all notebooks on real data, with the table of attacks (out/tour)
 	$(BIN)/devilgan tour --out out/tour

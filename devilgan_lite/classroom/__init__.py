@@ -1,11 +1,13 @@
 """What only notebooks use: settings, pictures, live training, widgets to play with, and the lesson itself."""
 
+from devilgan_lite.classroom import lesson
 from devilgan_lite.classroom.exercises import EXERCISES
 from devilgan_lite.classroom.explorer import Explorer
 from devilgan_lite.classroom.film import Film, film
 from devilgan_lite.classroom.judge import NotYet
 from devilgan_lite.classroom.lesson import Question, Quiz, Verdict, check, hint, predict, quiz, reveal, solution
 from devilgan_lite.classroom.live import LiveTraining
+from devilgan_lite.classroom.order import watch
 from devilgan_lite.classroom.plots import (
     PALETTE,
     Picture,
@@ -54,6 +56,7 @@ __all__ = [
     "frontier",
     "hint",
     "is_static",
+    "lesson",
     "points",
     "predict",
     "quiz",
@@ -67,3 +70,5 @@ __all__ = [
     "tile",
     "to_png",
 ]
+
+watch()  # in a notebook: a name that is missing gets one sentence that says which cell to run

@@ -1,5 +1,7 @@
 """What makes a notebook a lesson: checks of the learner's code, predictions before running, a quiz, folded hints.
 
+``load`` and ``states`` put a learner behind any step of any notebook.
+
 Everything has a static form (plain HTML with folded answers) for GitHub, print and automatic runs.
 """
 
@@ -12,10 +14,12 @@ from dataclasses import dataclass
 import ipywidgets as widgets
 from IPython.display import HTML, display
 
-from devilgan_lite.checks import one_of, whole_number
+from devilgan_lite.checks import nearest, one_of, whole_number
 from devilgan_lite.classroom.exercises import EXERCISES
 from devilgan_lite.classroom.judge import Learner, NotYet
 from devilgan_lite.classroom.profile import is_static
+from devilgan_lite.classroom.states import load as load
+from devilgan_lite.classroom.states import states as states
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,10 @@ def predict(question: str, options: Sequence[str], key: str) -> Prediction:
 
 def reveal(key: str, answer: int | str, why: str = "") -> Verdict:
     """Compare the prediction under ``key`` with the ``answer`` (its text, or its index from 0) and print it."""
-    one_of("key", key, _predictions)
+    if key not in _predictions:
+        raise ValueError(
+            f"key={key!r} is unknown: first run the cell with predict(..., key={key!r}).{nearest(key, _predictions)}"
+        )
     prediction = _predictions[key]
     if isinstance(answer, str):
         one_of("answer", answer, prediction.options)

@@ -21,7 +21,7 @@ h1 { font-size: 40px !important; font-weight: 700 !important; color: #000 !impor
 .lead { font-size: 22px; margin: 0 0 8px; color: #000; }
 .devilgan-explorer { --jp-widgets-font-size: 20px; --jp-widgets-inline-height: 48px; --jp-widgets-inline-width: 180px; }
 .devilgan-screen figcaption, .devilgan-screen p { font-size: 20px !important; color: #000; }
-.devilgan-screen figcaption { font-weight: 600; } .devilgan-pad, .devilgan-pad span { font-size: 16px; color: #000; }
+.devilgan-screen figcaption { font-weight: 600; } .devilgan-pad, .devilgan-pad span { font-size: 20px; color: #000; }
 .devilgan-explorer button { border: 2px solid #000; background: #fff; color: #000; font-weight: 600; }
 .devilgan-explorer .noUi-handle { transform: scale(1.5); } figure { margin: 0 0 24px; } img { max-width: 100%; }
 @media print { body { font-size: 12pt; max-width: none; } figure { break-inside: avoid; } }

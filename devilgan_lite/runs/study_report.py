@@ -17,7 +17,7 @@ from devilgan_lite.runs.store import Store
 
 STEALTH, FIDELITY = "expdis_mean", "tardis_mean"  # the two columns of a frontier
 ATTACK, DEFENCE, AFTER = "attack", "defence", "tardis_after"  # of a heat map
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
 MARKERS = "osD^vP*X"
 MOST_COLUMNS = 12
 

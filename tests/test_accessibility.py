@@ -1,0 +1,209 @@
+"""For everybody: headings in order, words for every picture, colours that stay apart, contrast, size, the keyboard."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from devilgan_lite.classroom import PALETTE
+from devilgan_lite.cli import stage_page
+from devilgan_lite.runs import pages, study_report
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "devilgan_lite"
+NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+EVERY = pytest.mark.parametrize("name", NOTEBOOKS)
+
+# Machado, Oliveira and Fernandes, IEEE TVCG 2009: full loss of one kind of cone, on linear RGB
+BLIND = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "all cones": [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
+}
+APART = 15  # least distance in CIELAB between two colours of lines: six times what is just noticeable
+WORDS = {"black": "#000000", "white": "#ffffff"}
+
+
+def document(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(NOTEBOOKS[name].read_text(encoding="utf-8"))
+    return found
+
+
+def headings(notebook: dict[str, Any]) -> list[int]:
+    """The levels of all headings, in order."""
+    levels = []
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            prose = re.sub(r"```.*?```", "", "".join(cell["source"]), flags=re.S)
+            levels += [len(marks) for marks in re.findall(r"^(#{1,6}) ", prose, re.M)]
+    return levels
+
+
+def jumps(levels: list[int]) -> list[tuple[int, int]]:
+    return [(above, below) for above, below in pairwise(levels) if below > above + 1]
+
+
+@EVERY
+def test_one_title_and_headings_in_order(name: str) -> None:
+    levels = headings(document(name))
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert jumps(levels) == []
+
+
+def without_words(notebook: dict[str, Any]) -> list[str]:
+    """The pictures that have no alt text, each by its cell."""
+    found = []
+    for cell in notebook["cells"]:
+        for source in re.findall(r"<img\b[^>]*>|!\[\s*\]\(", "".join(cell["source"])):
+            if not re.search(r'\balt="[^"]', source):
+                found.append(f"{cell['id']}: {source[:40]}")
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            pictures = [kind for kind in data if kind.startswith("image/")]
+            if any(not output.get("metadata", {}).get(kind, {}).get("alt", "").strip() for kind in pictures):
+                found.append(f"{cell['id']}: {pictures[0]}")
+            page = "".join(data.get("text/html", ""))
+            found += [cell["id"] for tag in re.findall(r"<img\b[^>]*>", page) if not re.search(r'\balt="[^"]', tag)]
+            found += [cell["id"] for tag in re.findall(r"<svg\b[^>]*>", page) if "aria-label" not in tag]
+    return found
+
+
+@EVERY
+def test_every_picture_has_words(name: str) -> None:
+    assert without_words(document(name)) == []
+
+
+def test_the_checks_of_notebooks_can_fail() -> None:
+    assert jumps([1, 2, 4, 2]) == [(2, 4)]
+    picture = {"data": {"image/png": "x"}, "metadata": {"image/png": {"alt": " "}}}
+    cell = {"id": "c", "source": ["![](x.png)"], "outputs": [picture, {"data": {"text/html": "<img src=x>"}}]}
+    assert len(without_words({"cells": [cell]})) == 3
+
+
+def linear(colour: str) -> np.ndarray:
+    """Linear RGB in [0, 1] of ``#rgb``, ``#rrggbb`` or a word."""
+    digits = WORDS.get(colour, colour).lstrip("#")
+    digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
+    values = np.array([int(digits[k : k + 2], 16) / 255 for k in (0, 2, 4)])
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIELAB (D65) of linear RGB."""
+    to_xyz = np.array(
+        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    )
+    xyz = to_xyz @ rgb / (to_xyz @ np.ones(3))
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def least_distance(colours: tuple[str, ...], kind: str) -> float:
+    """The least CIELAB distance between two of ``colours`` as somebody with ``kind`` sees them."""
+    seen = [lab(np.clip(np.array(BLIND[kind]) @ linear(colour), 0, 1)) for colour in colours]
+    return min(float(np.linalg.norm(a - b)) for a, b in combinations(seen, 2))
+
+
+@pytest.mark.parametrize("kind", BLIND)
+def test_the_colours_stay_apart(kind: str) -> None:
+    assert least_distance(PALETTE, kind) >= APART
+    assert least_distance(study_report.COLOURS, kind) >= APART
+
+
+def test_red_and_green_do_not_stay_apart() -> None:
+    pair = ("#802000", "#206000")
+    assert least_distance(pair, "all cones") >= APART > least_distance(pair, "deuteranopia")
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of WCAG, from 1 to 21."""
+    lights = sorted(float(np.array([0.2126, 0.7152, 0.0722]) @ linear(colour)) for colour in (one, other))
+    return (lights[1] + 0.05) / (lights[0] + 0.05)
+
+
+def colour_in(value: str) -> str | None:
+    """The colour that a CSS value names, the fallback of a variable included; None if it names none."""
+    found = re.search(r"#(?:[0-9a-f]{6}|[0-9a-f]{3})\b|\b(?:black|white)\b", value, re.I)
+    return found[0].lower() if found else None
+
+
+def text_colours(style: str) -> Iterator[tuple[str, str, str]]:
+    """Selector, text colour and background (white if the rule has none) of every rule that colours text."""
+    for selector, rule in re.findall(r"([^{}]+)\{([^{}]*)\}", re.sub(r"/\*.*?\*/", "", style, flags=re.S)):
+        values = {key.strip(): value for key, _, value in (part.partition(":") for part in rule.split(";"))}
+        colour = colour_in(values.get("color", ""))
+        background = colour_in(values.get("background-color", values.get("background", "")))
+        if colour:
+            yield selector.strip(), colour, background or "#fff"
+
+
+def inline_styles(path: Path) -> str:
+    """Colours in ``style="..."`` and colours chosen by code for text, as rules."""
+    text = path.read_text(encoding="utf-8")
+    chosen = re.findall(r"\bcolour = (.+)", text)
+    words = re.findall(r'style="([^"]*)"', text) + [
+        f"color: {c}" for line in chosen for c in re.findall(r"#\w{6}", line)
+    ]
+    return "".join(f"{path.name} {{{rule}}}" for rule in words)
+
+
+STYLES = {
+    **{path.name: path.read_text(encoding="utf-8") for path in sorted((PACKAGE / "classroom").glob("*.css"))},
+    "stage": stage_page.STYLE,
+    "run pages": pages.STYLE,
+    "study report": pages.STYLE + inline_styles(PACKAGE / "runs/study_report.py"),
+    "scan report": inline_styles(PACKAGE / "detect/report.py"),
+}
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_text_can_be_read(name: str) -> None:
+    pairs = list(text_colours(STYLES[name]))
+    assert pairs, f"{name} colours no text: is the check blind?"
+    assert [(where, text, ground) for where, text, ground in pairs if contrast(text, ground) < 4.5] == []
+
+
+def test_the_check_of_contrast_can_fail() -> None:
+    assert round(contrast("#000", "#fff")) == 21 and contrast("#777", "#fff") < 4.5 < contrast("#767676", "#fff")
+    assert list(text_colours("a { color: var(--x, #999); background: #eee }")) == [("a", "#999", "#eee")]
+
+
+def sizes(style: str) -> dict[str, float]:
+    """Every size of text in pixels, by selector; what is only for paper is left out."""
+    found = {}
+    for selector, rule in re.findall(
+        r"([^{}]+)\{([^{}]*)\}", re.sub(r"@media print \{(?:[^{}]*\{[^{}]*\})*\s*\}", "", style)
+    ):
+        for size in re.findall(r"font(?:-size)?:[^;]*?(\d+(?:\.\d+)?)px", rule):
+            found[selector.strip()] = float(size)
+    return found
+
+
+def test_text_on_the_stage_has_twenty_pixels() -> None:
+    found = sizes(stage_page.STYLE)
+    assert {"body", ".lead", ".devilgan-explorer"} <= set(found)
+    assert {where: size for where, size in found.items() if size < 20} == {}
+    small = {where for where, size in sizes(STYLES["explorer.css"]).items() if size < 20}
+    covered = stage_page.STYLE
+    for where in small:  # what is smaller in a notebook must be enlarged on the stage
+        for part in re.split(r",\s*", where):
+            assert part in covered, f"{part} keeps its size on the stage"
+
+
+def test_widgets_work_without_a_mouse() -> None:
+    pad, style = (PACKAGE / "classroom/pad.js").read_text(), STYLES["explorer.css"]
+    assert re.search(r"tabIndex\s*=\s*0|tabindex", pad) and re.search(r"role", pad) and "aria-" in pad
+    for key in ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"):
+        assert key in pad
+    assert style.count(":focus") >= 3 and "outline: none" not in style and "outline: 0" not in style
+    spoken = (PACKAGE / "classroom/screen.js").read_text()
+    assert re.search(r"aria-label|role|alt", spoken)
+    everything = "".join(path.read_text() for path in (PACKAGE / "classroom").glob("*.js"))
+    assert not re.search(r"onclick|addEventListener\(\s*[\"'](?:dblclick|mouseover|mouseenter)", everything)
