@@ -188,9 +188,11 @@ def attempt(bundle: Path) -> int:
         print("network:", "a namespace of its own" if closed([]) else "closed in Python only", flush=True)
 
         def timed(what: str, command: list[str]) -> None:
-            start = time.perf_counter()
+            start, before = time.perf_counter(), os.times()
             done = subprocess.run(closed(command), cwd=folder, env=clean, capture_output=True, text=True)
-            print(f"{what:22s}{time.perf_counter() - start:8.1f} s", flush=True)
+            seconds, after = time.perf_counter() - start, os.times()
+            busy = after.children_user + after.children_system - before.children_user - before.children_system
+            print(f"{what:22s}{seconds:8.1f} s {busy:8.1f} CPU-s", flush=True)
             if done.returncode:
                 raise SystemExit(f"{what} failed: {(done.stderr or done.stdout)[-2000:]}")
 
@@ -199,7 +201,10 @@ def attempt(bundle: Path) -> int:
         devilgan = str(place / "venv/bin/devilgan")
         timed("film", [devilgan, "film", "--no-browser", "--out", str(place / "film.webp")])
         for number in TRIED:
-            timed(f"notebook {number}, smoke", [devilgan, "run", number, "-p", "profile=smoke", "--out", folder])
+            timed(
+                f"notebook {number}, smoke",
+                [devilgan, "run", number, "-p", "profile=smoke", "--out", folder, "--timeout", "3600"],
+            )
     return 0
 
 
