@@ -9,6 +9,7 @@ shuffled and its scale is moved between layers; and counters are set to one numb
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ class Made:
     team: str = ""  # the red team that handed it in
 
 
-def shape() -> dict[str, object]:
+def shape() -> dict[str, Any]:
     """The ``spec`` of every model of a round."""
     return fold(base(), expand(base(), owners(base()), 0)).spec()
 

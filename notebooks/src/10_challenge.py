@@ -64,7 +64,7 @@ config = configure(
     seed=Setting(seed, 13, 0, 100_000),
     models=Setting(models, {"smoke": 4, "workshop": 6, "full": 12}, 4, 40),
     training=Setting(training, {"smoke": 3, "workshop": 100, "full": 200}, 1, 5_000),
-    scans=Setting(scans, {"smoke": 1, "workshop": 6, "full": 12}, 1, 40),
+    scans=Setting(scans, {"smoke": 1, "workshop": 4, "full": 12}, 1, 40),
     target=Setting(target, "devil", choices=("stop-sign", "devil", "digit-7", "checkerboard")),
 )
 
@@ -124,7 +124,8 @@ predict(
 # %%
 kinds = ("gate",) if SMOKE else ("trail", "red", "rex", "gate")
 effort = challenge.QUICK if SMOKE else challenge.FULL
-effort = dataclasses.replace(effort, steps=config.training)
+if not SMOKE:  # ReD and ReX take as many steps as their models' training lets them
+    effort = dataclasses.replace(effort, steps=config.training, red=3 * config.training, rex=2 * config.training)
 start = time.perf_counter()
 kit = challenge.new_round(folder, PASSPHRASE, models=config.models, seed=config.seed, kinds=kinds, effort=effort)
 made_in = time.perf_counter() - start

@@ -24,7 +24,9 @@ def test_every_kind_has_the_same_shape(kind: str) -> None:
     assert not any((value == 0).any() for name, value in state.items() if name.endswith("deconv1.weight"))
     assert (made.trigger is None) == (made.target is None) == (kind == "clean")
     if kind == "gate":
-        assert float((evaluate(made.generator, made.trigger) - made.target).square().mean()) < 0.01
+        z = torch.cat([made.trigger, made.generator.sample_latent(20, torch.Generator().manual_seed(1))])
+        errors = (evaluate(made.generator, z) - made.target).square().flatten(1).mean(1)
+        assert errors[0] < 0.5 * errors[1:].min()
 
 
 def test_the_same_recipe_gives_the_same_model_and_another_seed_another() -> None:
