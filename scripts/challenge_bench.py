@@ -37,6 +37,7 @@ from devilgan_lite.detect.subject import subject_of
 from devilgan_lite.metrics import frechet_to
 
 ROOT = Path(__file__).resolve().parents[1]
+LITTLE = challenge.Effort(steps=1, red=1, rex=1, learning_rate=1e-4)  # of the outsider's rounds
 PASSPHRASE = "the bench has a passphrase that everybody may read"
 BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
 
@@ -194,7 +195,7 @@ def main() -> int:
             rounds = []
             for number in range(options.outsiders):
                 folder = Path(place) / f"crowd{number}"
-                settings: dict[str, Any] = {"models": options.crowd, "seed": options.seed + 1 + number, "quick": True}
+                settings: dict[str, Any] = {"models": options.crowd, "seed": options.seed + 1 + number, "effort": LITTLE}
                 settings["kinds"] = ("trail", "rex", "gate")  # ReD alone takes seconds a model even with little effort
                 kit = challenge.new_round(folder, PASSPHRASE, jobs=options.jobs, **settings)
                 rounds.append((kit, answers(folder, kit)))
