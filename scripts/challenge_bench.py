@@ -63,7 +63,7 @@ def reference(kit: Kit, level: float = 0.05) -> tuple[challenge.Submission, list
         verdicts[name] = -math.log10(p) / (half - math.log10(p))
         found = next((finding for finding in report.findings if finding.detector == "search" and finding.ran), None)
         if verdicts[name] > 0.5 and found is not None and found.directions is not None:
-            evidence[name] = found.directions[0].float() * subject_of(model).radius
+            evidence[name] = found.directions[0].float() * 1.05 * subject_of(model).radius
         scores = {finding.detector: finding.score for finding in report.findings if finding.p_value is not None}
         seconds = time.process_time() - start
         rows.append({"model": name, "p_value": p, "whole_scan": report.p_value, **scores, "cpu_seconds": seconds})
@@ -180,8 +180,8 @@ process(es), on a machine with other work |
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--models", type=int, default=12, help="of the full round")
-    parser.add_argument("--seed", type=int, default=1001, help="of the full round; the outsider's count on from it")
+    parser.add_argument("--models", type=int, default=8, help="of the full round")
+    parser.add_argument("--seed", type=int, default=2001, help="of the full round; the outsider's count on from it")
     parser.add_argument("--outsiders", type=int, default=5, help="rounds that the outsider plays, at least 2")
     parser.add_argument("--crowd", type=int, default=40, help="models of each of these")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes side by side")
@@ -195,8 +195,12 @@ def main() -> int:
             rounds = []
             for number in range(options.outsiders):
                 folder = Path(place) / f"crowd{number}"
-                settings: dict[str, Any] = {"models": options.crowd, "seed": options.seed + 1 + number, "effort": LITTLE}
-                settings["kinds"] = ("trail", "rex", "gate")  # ReD alone takes seconds a model even with little effort
+                settings: dict[str, Any] = {
+                    "models": options.crowd,
+                    "seed": options.seed + 1 + number,
+                    "effort": LITTLE,
+                }
+                settings["kinds"] = ("rex", "gate")  # ReD alone takes seconds a model even with little effort
                 kit = challenge.new_round(folder, PASSPHRASE, jobs=options.jobs, **settings)
                 rounds.append((kit, answers(folder, kit)))
                 print(f"crowd {number} made", flush=True)
