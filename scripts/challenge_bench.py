@@ -1,11 +1,12 @@
 """Measure the challenge: docs/challenge.json, and the table in docs/challenge.md.
 
-    challenge_bench.py [--models 12] [--seed 1001] [--outsiders 5] [--crowd 40] [--jobs 2]
+    challenge_bench.py [--models 8] [--seed 2001] [--outsiders 5] [--crowd 40] [--jobs 2]
 
 Two solvers play. The reference uses the taught methods: one blind ``detect.scan`` a model, on one full round. The
 outsider knows names, sizes, times, hashes and cards, and nothing of the weights, but gets more help than any player:
 the answers of all other rounds. It plays ``--outsiders`` rounds of ``--crowd`` models each, made with little effort,
-since how well a model draws does not show outside; each round is judged by a forest trained on the others. An AUC of
+since how well a model draws does not show outside; each round is judged by a forest trained on the others (without ReD,
+which takes seconds a model even with little effort). An AUC of
 few models says little: with 20 of each kind its standard deviation is 0.09 for a blind guess, and 0.04 over five
 rounds. Two more columns of the full round say what the rules leave open: how well the Frechet distance alone, and the
 distance to the shipped generator alone, tell the two kinds apart.
