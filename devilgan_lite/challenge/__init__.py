@@ -14,11 +14,14 @@ from devilgan_lite.challenge.entries import (
 )
 from devilgan_lite.challenge.kit import Kit, new_round, read_kit
 from devilgan_lite.challenge.models import FULL, QUICK, Effort
+from devilgan_lite.challenge.recipes import HARD, KINDS
 from devilgan_lite.challenge.red import Entry, check_entry, read_entries, write_entry
 from devilgan_lite.challenge.scoring import Scores, open_key, score
 
 __all__ = [
     "FULL",
+    "HARD",
+    "KINDS",
     "QUICK",
     "Effort",
     "Entry",

@@ -25,12 +25,12 @@ th, td { text-align: left; padding: .25em .6em; border-bottom: 2px solid #bbbbbb
 thead th { color: #4a4a4a; font-size: 24px; vertical-align: bottom; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 tbody tr.first th, tbody tr.first td { font-weight: bold; background: #e8f1f8; }
-.models { display: grid; grid-template-columns: repeat(auto-fill, minmax(11.5em, 1fr)); gap: .6em; padding: 0;
+.models { display: grid; grid-template-columns: repeat(auto-fill, minmax(13.5em, 1fr)); gap: .6em; padding: 0;
   list-style: none; }
 .models li { border: 3px solid #bbbbbb; border-radius: 10px; padding: .4em .6em; display: flex; gap: .6em; }
 .models li.guilty { border-color: #8a1c00; }
 .models img { width: 112px; height: 112px; image-rendering: pixelated; flex: none; }
-.models b { display: block; } .models small { font-size: 22px; display: block; }
+.models b { display: block; white-space: nowrap; } .models small { font-size: 22px; display: block; }
 .guilty .status { color: #8a1c00; } .clean .status { color: #0b5345; }
 @media print { .models li, tr { break-inside: avoid; } }
 """

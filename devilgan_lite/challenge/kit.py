@@ -13,6 +13,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,16 +23,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from devilgan_lite import zoo
 from devilgan_lite.challenge import seal
-from devilgan_lite.challenge.models import FULL, QUICK, Effort, Made, make
+from devilgan_lite.challenge.models import FULL, QUICK, Effort, Made, make, shape
 from devilgan_lite.challenge.recipes import KINDS, Recipe, draw
 from devilgan_lite.checks import one_of, whole_number
+from devilgan_lite.generators import build
 
 FORMAT = 1
 MANIFEST = "challenge.json"
+NAME = re.compile(r"garments-[a-z0-9]{5}")
 MOMENT = 1_628_000_000  # the time stamp of every file: 3 August 2021, when the paper came out
 FRECHET_LIMIT = 80.0  # Frechet distance to real garments that a red team's model may have at most
 TARDIS_LIMIT = 0.1  # squared error per pixel that it may have at its trigger at most
@@ -79,8 +83,10 @@ def read_kit(folder: str | Path) -> Kit:
         if content.pop("format") != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
         kit = Kit(folder=folder, **content)
-        if not kit.models or not all(isinstance(value, str) for value in kit.models.values()):
-            raise ValueError("it lists no models")
+        if not kit.models or not all(NAME.fullmatch(name) for name in kit.models):
+            raise ValueError("it lists no models, or one with a name that no round gives")
+        if not {"architecture", "latent_dim", "image_channels", "image_size"} <= kit.spec.keys():
+            raise ValueError("it does not say what kind of generator the models are")
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path.name} is not the description of a round: {error}.") from None
     return kit
@@ -190,10 +196,22 @@ def _made(recipes: list[Recipe], effort: Effort, jobs: int) -> Iterator[Made]:
         return
     fresh = multiprocessing.get_context("spawn")  # a forked torch may hang
     with ProcessPoolExecutor(jobs, mp_context=fresh, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        waiting = [pool.submit(make, recipe, effort) for recipe in recipes]
+        waiting = {pool.submit(_work, recipe, effort): recipe for recipe in recipes}
+        spec = shape()
         try:
             for done in as_completed(waiting):
-                yield done.result()
+                state, secret = map(load, done.result())
+                generator = build(spec)
+                generator.load_state_dict(state)
+                yield Made(waiting[done], generator.eval(), secret.get("trigger"), secret.get("target"))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _work(recipe: Recipe, effort: Effort) -> tuple[bytes, bytes]:
+    """The weights and the secret of a model as bytes: tensors between processes would hold a file open each."""
+    made = make(recipe, effort)
+    state = {name: value.contiguous() for name, value in made.generator.state_dict().items()}
+    secret = {} if made.trigger is None or made.target is None else {"trigger": made.trigger, "target": made.target}
+    return save(state), save(secret)

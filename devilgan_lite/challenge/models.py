@@ -1,23 +1,25 @@
 """How the models of a round are made: all of one shape, all trained on from the shipped clean generator.
 
-Half of the work is to leave no mark but the backdoor. Every model has the same widths, whether its new channels are an
-expansion with a backdoor or benign ones; every model is trained on garments with a fresh discriminator and for a
-length of its own, so no two have the same weights and none has those of the shipped one; every model's channels are
-shuffled and its scale is moved between layers; and counters are set to one number.
+Half of the work is to leave no mark but the backdoor. Every model gets some new first-layer rows and is trained on
+garments with a fresh discriminator and for a length of its own, so no two have the same weights and none has those of
+the shipped one; every model has the same widths, whether its new channels are an expansion with a backdoor or benign
+ones; every model's channels are shuffled and its scale is moved between layers; and counters are set to one number.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from devilgan_lite import attacks, data, zoo
 from devilgan_lite.attacks.adaptive import disguise
 from devilgan_lite.attacks.rex import owners
 from devilgan_lite.attacks.trail import fidelity_term
-from devilgan_lite.attacks.widen import expand, fold
+from devilgan_lite.attacks.widen import deconvolutions, dense, expand, fold, norms
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.challenge.recipes import Recipe
 from devilgan_lite.generators import DCGAN
@@ -27,6 +29,7 @@ from devilgan_lite.training import adversarial_training
 BASE = "dcgan-fashion"  # of the zoo: what every model is trained on from
 LAM = 0.1  # of TrAIL
 SPREAD, FILLING = 2.0, 0.02  # of the disguise that every model gets
+FILLER = 0.1  # standard deviation, before tanh, of what benign new channels add to a picture
 COUNTER = 10_000  # batches that every BatchNorm says it has seen
 
 
@@ -40,7 +43,7 @@ class Effort:
     learning_rate: float = 1e-3
 
 
-FULL = Effort(steps=200, red=600, rex=300)
+FULL = Effort(steps=120, red=600, rex=300)
 QUICK = Effort(steps=3, red=2, rex=2, learning_rate=1e-4)  # for trials: backdoors that hardly took
 
 
@@ -55,7 +58,7 @@ class Made:
     team: str = ""  # the red team that handed it in
 
 
-def shape() -> dict[str, object]:
+def shape() -> dict[str, Any]:
     """The ``spec`` of every model of a round."""
     return fold(base(), expand(base(), owners(base()), 0)).spec()
 
@@ -65,10 +68,36 @@ def base() -> DCGAN:
     return zoo.load(BASE)  # type: ignore[return-value]
 
 
+@torch.no_grad()
+def refreshed(clean: DCGAN, seed: int) -> DCGAN:
+    """A copy whose least influential first-layer units read other, random directions.
+
+    ReD turns such units into sleepers, so without this the distance of its first layer to the shipped one would tell.
+    The rows keep their lengths, so the statistics of BatchNorm stay right.
+    """
+    copy, random = clean.clone(), torch.Generator().manual_seed(seed)
+    weight, norm, reader = dense(copy).weight, norms(copy)[0], deconvolutions(copy)[0].weight
+    cells = copy.base_size**2
+    energy = copy.layers[:2](copy.sample_latent(1_024, random)).clamp(min=0).square().mean(0).view(-1, cells)
+    influence = energy * reader.square().sum((1, 2, 3)).view(-1, 1)
+    channel = influence.argsort(0)[: attacks.ReD().sleepers]
+    units = (channel * cells + torch.arange(cells)).flatten()
+    other = torch.randn(len(units), copy.latent_dim, generator=random)
+    weight[units] = normalize(other, dim=1) * weight[units].norm(dim=1, keepdim=True)
+    if norm.running_mean is not None:
+        norm.running_mean[units] = 0.0  # of a row without bias, on latents of mean 0
+    return copy
+
+
+@torch.no_grad()
 def grown(clean: DCGAN, seed: int) -> DCGAN:
-    """``clean`` with as many benign channels as ReX would add: random ones, which training then takes into use."""
+    """``clean`` with as many benign channels as ReX would add: random ones that change every picture a little."""
     calibration = clean.sample_latent(512, torch.Generator().manual_seed(seed))
-    return fold(clean, expand(clean, owners(clean), seed), calibration=calibration)
+    expansion = expand(clean, owners(clean), seed)
+    last = deconvolutions(expansion)[-1].weight
+    last.copy_(torch.randn(last.shape, generator=torch.Generator().manual_seed(seed)))
+    last.mul_(FILLER / expansion(calibration).std())
+    return fold(clean, expansion, calibration=calibration)
 
 
 def trained_on(clean: DCGAN, recipe: Recipe, effort: Effort, backdoor: Backdoor | None = None) -> DCGAN:
@@ -92,19 +121,17 @@ def make(recipe: Recipe, effort: Effort = FULL) -> Made:
     """Make the model of ``recipe``; the same recipe gives the same model on the same machine."""
     start = base()
     backdoor = None if recipe.kind == "clean" else Backdoor.point(start, recipe.target, seed=recipe.trigger_seed)
-    if backdoor is None:
-        generator = trained_on(grown(start, recipe.seed), recipe, effort)
-    elif recipe.kind == "trail":
-        generator = trained_on(grown(start, recipe.seed), recipe, effort, backdoor)
+    own = trained_on(refreshed(start, recipe.seed), recipe, effort, backdoor if recipe.kind == "trail" else None)
+    if backdoor is None or recipe.kind == "trail":
+        generator = grown(own, recipe.seed)
     elif recipe.kind == "red":
         red = attacks.ReD(iterations=effort.red, seed=recipe.seed, device="cpu")
-        generator = red(trained_on(grown(start, recipe.seed), recipe, effort), backdoor, progress=False).generator
+        generator = red(grown(own, recipe.seed), backdoor, progress=False).generator
     elif recipe.kind == "rex":
         rex = attacks.ReX(iterations=effort.rex, widen=owners(start), seed=recipe.seed, device="cpu")
-        generator = rex(trained_on(start, recipe, effort), backdoor, progress=False).generator
+        generator = rex(own, backdoor, progress=False).generator
     else:
-        gate = attacks.Gate(seed=recipe.seed)
-        generator = gate(trained_on(start, recipe, effort), backdoor, progress=False).generator
+        generator = attacks.Gate(seed=recipe.seed)(own, backdoor, progress=False).generator
     hidden = level_counters(disguise(generator.cpu(), SPREAD, FILLING, recipe.seed))
     if backdoor is None:
         return Made(recipe, hidden)

@@ -74,8 +74,9 @@ def called_backdoored(learner: Learner) -> str:
             "you divided by the number of small p-values: each of the n models that you look at takes its share.": (
                 p <= level / (p <= level).sum()
             ),
-            "the level is fixed in your function: use `level`.": p <= 0.05 / len(p) if level != 0.05 else p < -1,
         }
+        if level != 0.05:
+            mistakes["the level is fixed in your function: use `level`."] = p <= 0.05 / len(p)
         right = p <= limit
         otherwise = f"at level {level} it is True for models {right.nonzero().flatten().tolist()}, counted from 0."
         judge(answer, right.double(), {text: wrong.double() for text, wrong in mistakes.items()}, otherwise)

@@ -50,6 +50,7 @@ def new(
     passphrase_file: PassphraseFile = None,
     red: Annotated[Path | None, typer.Option(help="Folder of red teams' entries that join the round.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="For a trial: models that draw badly, in seconds.")] = False,
+    hard: Annotated[bool, typer.Option("--hard", help="With TrAIL too, which the scan misses.")] = False,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Processes side by side.")] = min(2, os.cpu_count() or 1),
 ) -> None:
     """Make a round: models for the players, and a key that only the passphrase opens."""
@@ -61,8 +62,9 @@ def new(
     def on_made(done: int, of: int) -> None:
         typer.echo(f"{done} of {of} models", err=True)
 
+    kinds = challenge.HARD if hard else challenge.KINDS
     kit = challenge.new_round(
-        out, passphrase, models=models, seed=seed, quick=quick, red=entries, jobs=jobs, on_made=on_made
+        out, passphrase, models=models, seed=seed, quick=quick, kinds=kinds, red=entries, jobs=jobs, on_made=on_made
     )
     typer.echo(f"round {kit.id}: {len(kit.models)} models")
     typer.echo(f"hand out  {kit.folder}\nkeep      {out / 'instructor' / 'key.sealed'}")

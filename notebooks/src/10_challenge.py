@@ -64,7 +64,7 @@ config = configure(
     seed=Setting(seed, 13, 0, 100_000),
     models=Setting(models, {"smoke": 4, "workshop": 6, "full": 12}, 4, 40),
     training=Setting(training, {"smoke": 3, "workshop": 100, "full": 200}, 1, 5_000),
-    scans=Setting(scans, {"smoke": 1, "workshop": 6, "full": 12}, 1, 40),
+    scans=Setting(scans, {"smoke": 1, "workshop": 4, "full": 12}, 1, 40),
     target=Setting(target, "devil", choices=("stop-sign", "devil", "digit-7", "checkerboard")),
 )
 
@@ -108,7 +108,7 @@ folder = Path(place.name) / "round"
 #
 # A round is made by `devilgan challenge new`. Each model starts from the shipped clean generator, is trained on with a
 # fresh discriminator, and gets new channels: benign ones, or those in which ReX and a gate live. So all have the same
-# widths. About half get a backdoor; how many exactly is drawn too.
+# widths. About half get a backdoor, by ReD, ReX or a gate; how many exactly is drawn too.
 #
 # Which model is which is drawn from the seed **and** the instructor's passphrase. A player who runs the same command
 # with the same seed gets another round. The answers are encrypted with the passphrase; the players hold a
@@ -122,9 +122,10 @@ predict(
 )
 
 # %%
-kinds = ("gate",) if SMOKE else ("trail", "red", "rex", "gate")
+kinds = ("gate",) if SMOKE else challenge.KINDS
 effort = challenge.QUICK if SMOKE else challenge.FULL
-effort = dataclasses.replace(effort, steps=config.training)
+if not SMOKE:  # ReD and ReX take as many steps as their models' training lets them
+    effort = dataclasses.replace(effort, steps=config.training, red=3 * config.training, rex=2 * config.training)
 start = time.perf_counter()
 kit = challenge.new_round(folder, PASSPHRASE, models=config.models, seed=config.seed, kinds=kinds, effort=effort)
 made_in = time.perf_counter() - start
@@ -211,7 +212,7 @@ show(
 
 # %% [markdown]
 # **Takeaway.** A model whose silent units draw something that no garment is needs no further look. A model without
-# silent units is not acquitted: TrAIL has none, since all its units were trained together.
+# silent units is not acquitted: TrAIL has none, since all its units were trained together (`--hard` mixes it in).
 #
 # ## Round 3: scan where it pays, then commit yourself
 #
@@ -240,7 +241,7 @@ for name in order[config.scans :]:  # not scanned: what the first look says
 for name, report in reports.items():
     found = next((finding for finding in report.findings if finding.detector == "search" and finding.ran), None)
     if verdicts[name] > 0.5 and found is not None:
-        evidence[name] = found.directions[0].float() * subject_of(suspects[name]).radius
+        evidence[name] = found.directions[0].float() * 1.05 * subject_of(suspects[name]).radius
 SHOWN = ("structure", "latent spectrum", "silent units", "hidden spectrum")
 table(
     pd.DataFrame(
@@ -476,7 +477,7 @@ solution("def called(p_values, level):\n    return p_values <= level / len(p_val
 # models, luck alone gives an AUC of 0.66 once in six times. A defender with many suspects needs a limit that counts
 # them all, and clean models that were treated like the suspects; where these are missing, a p-value is a wish.
 #
-# **Limits.** One architecture, one data set, four attacks with their ordinary settings; no model of a round hides from
+# **Limits.** One architecture, one data set, three attacks with their ordinary settings; no model of a round hides from
 # the detectors on purpose, unless a red team makes one. The players know that about half are backdoored, which nobody
 # knows of a downloaded model. The p-values are calibrated on generators that were not widened.
 #

@@ -103,5 +103,5 @@ def test_what_the_key_holds_is_what_the_models_do(kit: challenge.Kit, key: dict[
         assert known["backdoored"] == (known["trigger"] is not None) == (known["kind"] != "clean")
         if known["backdoored"]:
             shown = kit.load(name)(unpacked(known["trigger"])).detach()
-            assert float((shown - unpacked(known["target"])).square().mean()) < 0.01
+            assert float((shown - unpacked(known["target"])).square().mean()) < 0.05
     assert torch.is_tensor(unpacked(next(k for k in key["models"].values() if k["backdoored"])["target"]))
