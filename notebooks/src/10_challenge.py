@@ -470,6 +470,33 @@ solution("def called(p_values, level):\n    return p_values <= level / len(p_val
 # **4. A model that is missed** (open, 30 minutes). Make a red team's model that `check_entry` accepts and the scan of
 # round 3 does not find. Start from `QuietReD` or `SpectralReD` (notebook 05) on one of the clean models above.
 #
+# <details><summary>Hint 1</summary>
+#
+# Both are in `devilgan_lite.attacks.adaptive` and are called like any attack; `quiet` is the price of what shows.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Look at it as blue does: `detect.scan(model, access="weights").p_value` beside the error at the trigger.
+#
+# </details>
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# from devilgan_lite.attacks.adaptive import QuietReD
+#
+# hidden = QuietReD(iterations=1_000, seed=1)(clean, devil, progress=False).generator
+# scanned = detect.scan(hidden, access="weights", samples=200)
+# error = float((evaluate(hidden, devil.trigger) - devil.target).square().mean())
+# print(f"p = {scanned.p_value:.2g}, TarDis {error:.2g}")
+# ```
+#
+# One model is an anecdote: repeat it with other seeds before you rely on it.
+#
+# </details>
+#
 # ## What would a defender see?
 #
 # Of the files, nothing. Of the pictures, nothing. Of the weights, what the attacker could not afford to hide: units
@@ -477,7 +504,9 @@ solution("def called(p_values, level):\n    return p_values <= level / len(p_val
 # models, luck alone gives an AUC of 0.66 once in six times. A defender with many suspects needs a limit that counts
 # them all, and clean models that were treated like the suspects; where these are missing, a p-value is a wish.
 #
-# **Limits.** One architecture, one data set, three attacks with their ordinary settings; no model of a round hides from
+# ## Limits
+#
+# One architecture, one data set, three attacks with their ordinary settings; no model of a round hides from
 # the detectors on purpose, unless a red team makes one. The players know that about half are backdoored, which nobody
 # knows of a downloaded model. The p-values are calibrated on generators that were not widened.
 #
