@@ -23,6 +23,7 @@ from devilgan_lite.runs.run import read_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = ("speed", "thousand")
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 TRIVIAL = """\
 # %% tags=["parameters"]
 seed = 0  # random seed, 0..1000000
@@ -46,7 +47,7 @@ def bare(study: runs.Study, folder: Path) -> float:
         place.mkdir(parents=True)
         source = place / "source.ipynb"
         nbformat.write(read_notebook(one.path), source)
-        os.environ["DEVILGAN_OUT"] = str(place)
+        os.environ |= {"DEVILGAN_OUT": str(place), "DEVILGAN_THREADS": "1", **ONE_THREAD}  # as a sweep gives each run
         papermill.execute_notebook(
             str(source), str(place / "out.ipynb"), parameters=one.parameters, kernel_name="python3", progress_bar=False
         )
