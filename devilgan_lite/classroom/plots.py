@@ -136,7 +136,8 @@ def strip(x: Tensor | Sequence[Tensor], alt: str, scale: int = 3, captions: Sequ
 def figure(fig: Figure, alt: str, dpi: int = DPI, colours: int = 0) -> Picture:
     """A matplotlib ``Figure`` as a ``Picture``; at most ``colours`` different ones, if given, make a small file."""
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white", metadata={"Software": None})
+    options: dict[str, Any] = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
+    fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white", **options)
     if colours:
         with Image.open(buffer) as image:
             return Picture(to_png(image.convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE)), alt)

@@ -861,16 +861,12 @@ solution("def empirical_p_value(score, clean):\n    return (1 + (clean >= score)
 #     print(f"{quiet:g}: p = {scanned.p_value:.2g}, TarDis {error(evaluate(model, planted.trigger), planted):.2g}")
 # ```
 #
-# One seed a row is a demonstration: repeat it before you believe an order.
-#
 # </details>
 #
 # ## What would a defender see?
 #
-# * **In the graph**: branches and blocks of zeros, as long as the attacker left them there.
-# * **In the units**: sleepers, and the latents that wake them. TrAIL has none.
-# * **In the spectrum**: a direction with too much energy for its influence, which points to the trigger.
-# * **In the scan**: one verdict with a p-value and pictures. After round 4, sometimes nothing.
+# In the graph, branches and zeros that were left there; in the units, sleepers; in the spectrum, energy without influence,
+# which points to the trigger; in the scan, one verdict. After round 4, sometimes nothing.
 #
 # ## What would an attacker do?
 #
