@@ -865,8 +865,8 @@ solution("def empirical_p_value(score, clean):\n    return (1 + (clean >= score)
 #
 # ## What would a defender see?
 #
-# In the graph, branches and zeros that were left there; in the units, sleepers; in the spectrum, energy without influence,
-# which points to the trigger; in the scan, one verdict. After round 4, sometimes nothing.
+# In the graph, branches and zeros that were left there; in the units, sleepers; in the spectrum, energy without
+# influence, which points to the trigger; in the scan, one verdict. After round 4, sometimes nothing.
 #
 # ## What would an attacker do?
 #
