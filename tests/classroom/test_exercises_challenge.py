@@ -1,4 +1,4 @@
-"""The exercises on the challenge: the stub fails, two solutions pass, each usual mistake has its own sentence."""
+"""The exercises on the challenge: the stub fails, another solution passes, each usual mistake has its own sentence."""
 
 from __future__ import annotations
 
@@ -25,13 +25,10 @@ def by_ranks(scores: Tensor, guilty: Tensor) -> Tensor:
     return torch.tensor(roc_auc_score(guilty.numpy(), scores.numpy()))
 
 
-SOLUTIONS = {
-    "area_under_curve": [half_ties, by_ranks],
-    "blind_spread": [
-        lambda m, n: ((m + n + 1) / (12 * m * n)) ** 0.5,
-        lambda m, n: torch.sqrt((1 / m + 1 / n + 1 / (m * n)) / 12),
-    ],
-    "called_backdoored": [lambda p, level: p <= level / len(p), lambda p, level: p * p.numel() <= level + 1e-9],
+SOLUTIONS = {  # other ones than those of the notebook
+    "area_under_curve": by_ranks,
+    "blind_spread": lambda m, n: torch.sqrt((1 / m + 1 / n + 1 / (m * n)) / 12),
+    "called_backdoored": lambda p, level: p * p.numel() <= level + 1e-9,
 }
 MISTAKES = {
     "area_under_curve": [
@@ -70,13 +67,11 @@ def test_every_exercise_is_covered() -> None:
 
 
 @pytest.mark.parametrize("name", SOLUTIONS)
-def test_the_stub_fails_and_two_solutions_pass(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_stub_fails_and_the_solution_passes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert not check(name, lambda *given: None)
     assert "returns None" in capsys.readouterr().out
-    assert len(SOLUTIONS[name]) == 2
-    for solution in SOLUTIONS[name]:
-        assert check(name, solution)
-        assert len(capsys.readouterr().out.splitlines()) == 1
+    assert check(name, SOLUTIONS[name])
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", MISTAKES)
