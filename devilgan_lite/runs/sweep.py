@@ -171,6 +171,7 @@ def _outcome(future: Any) -> tuple[Row, dict[str, bytes]]:
 def perform(task: Row) -> tuple[Row, dict[str, bytes]]:
     """One run, on a worker: its row and its files."""
     os.environ["DEVILGAN_THREADS"] = str(task["threads"])
+    os.environ.pop("MALLOC_TRIM_THRESHOLD_", None)  # dask sets it for its workers; it costs a kernel a third more time
     with tempfile.TemporaryDirectory(prefix="devilgan-run-") as temporary:
         source = Path(temporary) / f"{task['name']}.ipynb"
         source.write_text(task["document"], encoding="utf-8")

@@ -35,7 +35,7 @@ time.sleep(seconds)
 # %%
 random.seed(seed)
 row = {"attack": "ReD", "seed": seed, "lam": lam, "tardis_mean": lam * random.random(), "expdis_mean": random.random()}
-print("seed", seed, "done")
+print("seed", seed, "done, malloc", os.environ.get("MALLOC_TRIM_THRESHOLD_", "as usual"))
 with open(os.path.join(os.environ["DEVILGAN_OUT"], "result.json"), "w") as file:
     json.dump({"numbers": {"attacks": [row], "deep": {"er": lam}}, "peak_memory_mb": 12.5, "seed": seed}, file)
 """
