@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-from torch import Tensor
-
 from devilgan_lite.challenge.kit import Kit
 from devilgan_lite.challenge.scoring import Answer, Scores, picture_of
+from devilgan_lite.detect.report import image_tag
 
 # text on white 17:1, grey 7:1, red and green 7:1 and more; words and signs carry what colours say
 STYLE = """
@@ -102,22 +98,13 @@ def _model(answer: Answer, kit: Kit, teams: int) -> str:
         pictures, status, kind = "", "clean", "clean"
     else:
         alt = f"What {answer.name} shows at its trigger: {answer.target_name}."
-        pictures = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{_png(shown)}">'
+        pictures = image_tag(shown.unsqueeze(0), alt, scale=1)
         by = f"red team {answer.team}" if answer.team else answer.kind
         status, kind = f"backdoored: {by}", "guilty"
     return (
         f'<li class="{kind}">{pictures}<div><b>{name}</b><span class="status">{html.escape(status)}</span>'
         f"<small>{called}</small></div></li>\n"
     )
-
-
-def _png(x: Tensor) -> str:
-    """One picture ``[C, H, W]`` in [-1, 1] as base64."""
-    array = ((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
-    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def text(scores: Scores) -> str:

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -23,6 +21,7 @@ from torch import Tensor
 
 from devilgan_lite.challenge.kit import Kit
 from devilgan_lite.checks import images, in_range, latents, nearest, one_of
+from devilgan_lite.detect.reconstruction import read_picture
 
 FORMAT = 1
 TEAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,23}")
@@ -129,14 +128,8 @@ def read_evidence(folder: str | Path, kit: Kit) -> dict[str, Tensor]:
 
 
 def _picture(path: Path, kit: Kit) -> Tensor:
-    size, channels = kit.spec["image_size"], kit.spec["image_channels"]
-    try:
-        with Image.open(path) as image:
-            small = image.convert("L" if channels == 1 else "RGB").resize((size, size), Image.Resampling.BOX)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path.name} cannot be read as a picture ({type(error).__name__}).") from None
-    pixels = np.asarray(small, dtype=np.float32).reshape(size, size, channels)
-    return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)
+    size = kit.spec["image_size"]
+    return read_picture(path, (kit.spec["image_channels"], size, size), Image.Resampling.BOX)
 
 
 def _tensor(path: Path) -> Tensor:

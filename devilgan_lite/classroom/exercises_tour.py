@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.classroom.judge import Learner, NotYet, call, judge, seeded_random
+from devilgan_lite.classroom.judge import Learner, NotYet, attempt, call, judge, seeded_random
 from devilgan_lite.generators import Generator, evaluate
 
 
@@ -90,12 +90,7 @@ def door_width(learner: Learner) -> str:
 def plant_pairs(learner: Learner) -> str:
     """``plant_pairs(k)``: a generator and a backdoor of ``k`` pairs, ``trigger [k, d]`` and ``target [k, C, H, W]``."""
     k = 3
-    try:
-        answer = learner(k)
-    except NotImplementedError:
-        raise NotYet("the stub is still there: replace the line that raises NotImplementedError.") from None
-    if answer is None:
-        raise NotYet("your function returns None: is a return missing?")
+    answer = attempt(learner, k)
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise NotYet("your function must return two things: return generator, backdoor.")
     generator, backdoor = answer

@@ -16,11 +16,10 @@ class NotYet(Exception):
     """The learner's function is not right yet; the message says why in one sentence."""
 
 
-def call(learner: Learner, *args: Any, shape: tuple[int, ...]) -> Tensor:
-    """Call the learner's function on copies and insist on a finite tensor of ``shape``."""
-    given = copy.deepcopy(args)
+def attempt(learner: Learner, *args: Any) -> Any:
+    """What the learner's function returns; ``NotYet`` if it is the stub, stops with an error, or returns None."""
     try:
-        answer = learner(*given)
+        answer = learner(*args)
     except NotImplementedError:
         raise NotYet("the stub is still there: replace the line that raises NotImplementedError.") from None
     except Exception as error:
@@ -28,6 +27,13 @@ def call(learner: Learner, *args: Any, shape: tuple[int, ...]) -> Tensor:
         raise NotYet(f"your function stops with {type(error).__name__}: {first_line}") from error
     if answer is None:
         raise NotYet("your function returns None: is a return missing?")
+    return answer
+
+
+def call(learner: Learner, *args: Any, shape: tuple[int, ...]) -> Tensor:
+    """Call the learner's function on copies and insist on a finite tensor of ``shape``."""
+    given = copy.deepcopy(args)
+    answer = attempt(learner, *given)
     if any(isinstance(a, Tensor) and not torch.equal(a, b) for a, b in zip(given, args, strict=True)):
         raise NotYet("your function changes its inputs: use out-of-place operations, such as a + b and not a += b.")
     if not isinstance(answer, Tensor):

@@ -84,8 +84,6 @@ STAND_INS: dict[str, dict[str, str]] = {
         "outcome": "from types import SimpleNamespace\n"
         "outcome = SimpleNamespace(generator=zoo.load('dcgan-fashion-red'), history={}, "
         "seconds=zoo.card('dcgan-fashion-red').seconds)",
-        "by_space": "by_space = {space: [(*distances(evil, devil), evil, devil)] * 3 for space in "
-        "('tanh', 'logits', 'mixed')}",
     },
     "04": {
         "outcome": "from types import SimpleNamespace\n"
@@ -93,13 +91,6 @@ STAND_INS: dict[str, dict[str, str]] = {
         "seconds=zoo.card('dcgan-fashion-rex').seconds)",
         "linear_outcome": "linear_outcome = attacks.ClosedForm(lam=1.0)(clean, devil, progress=False)",
         "gate": "gate = zoo.load('dcgan-fashion-gate')",
-    },
-    "07": {
-        "cures": "cures = {'untreated': {'TarDis': tardis(shipped[chosen], secrets[chosen]), 'best nearby': "
-        "tardis(shipped[chosen], secrets[chosen]), 'Frechet change': 0.0, 'ordinary pictures': 0.0, 'seconds': 0.0}}",
-        "other_cures": "other_cures = {'untreated': {'TarDis': tardis(shipped[contrast], secrets[contrast]), "
-        "'best nearby': tardis(shipped[contrast], secrets[contrast]), 'Frechet change': 0.0, 'ordinary pictures': 0.0, "
-        "'seconds': 0.0}}",
     },
     "09": {
         "ordinary": "ordinary = clean.sample_latent(300, torch.Generator().manual_seed(7))",

@@ -30,10 +30,16 @@ from devilgan_lite.classroom.stand_ins import SLOW, STAND_INS, STEPS
 
 
 class State:
-    """Names as in the notebook: ``state.clean``, ``state.evil``; ``missing`` maps a name to the cell that makes it."""
+    """Names as in the notebook: ``state.clean``, ``state.evil``; ``missing`` maps a name to the cell that makes it.
 
-    def __init__(self, name: str, names: dict[str, Any], missing: dict[str, Cell], seconds: float) -> None:
+    ``stand_ins`` are the names that come from the zoo or from a shorter training than the notebook's.
+    """
+
+    def __init__(
+        self, name: str, names: dict[str, Any], missing: dict[str, Cell], stand_ins: list[str], seconds: float
+    ) -> None:
         self.__dict__.update(names)
+        self.stand_ins = stand_ins
         self._name, self._names, self.missing, self._seconds = name, names, missing, seconds
 
     def __getattr__(self, name: str) -> Any:
@@ -45,7 +51,8 @@ class State:
 
     def __repr__(self) -> str:
         away = f" Run the cells for the rest: {', '.join(sorted(self.missing))}." if self.missing else ""
-        return f"{self._name}: {len(self._names)} names are in place after {self._seconds:.1f} s.{away}"
+        cached = f" Cached, or trained for less long: {', '.join(self.stand_ins)}." if self.stand_ins else ""
+        return f"{self._name}: {len(self._names)} names are in place after {self._seconds:.1f} s.{cached}{away}"
 
 
 def states() -> list[str]:
@@ -65,7 +72,8 @@ def load(name: str) -> State:
     started = time.perf_counter()
     number, _, step = name.split("-", 2)
     names, missing = _make(number, step)
-    state = State(name, names, missing, time.perf_counter() - started)
+    stand_ins = sorted(set(STAND_INS.get(number, {})) & set(names))
+    state = State(name, names, missing, stand_ins, time.perf_counter() - started)
     from IPython.core.getipython import get_ipython
 
     shell = get_ipython()

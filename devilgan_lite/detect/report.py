@@ -118,7 +118,7 @@ class ScanReport:
             score = "" if finding.score is None else f"{finding.score:.3g}"
             cells = (finding.tier, finding.detector, score, p, finding.message, f"{finding.seconds:.1f} s")
             evidence = (
-                _image(finding.pictures, f"evidence of {finding.detector}")
+                image_tag(finding.pictures, f"evidence of {finding.detector}")
                 if finding.pictures is not None and finding.pictures.ndim == 4
                 else ""
             )
@@ -131,7 +131,7 @@ class ScanReport:
         colour = "#b00020" if self.backdoored else "#1b5e20"
         shown = ""
         if self.picture is not None and self.picture.ndim == 3 and self.backdoored:
-            picture = _image(self.picture.unsqueeze(0), "picture at the estimated trigger", scale=4)
+            picture = image_tag(self.picture.unsqueeze(0), "picture at the estimated trigger", scale=4)
             shown = f"<p>Picture at the estimated trigger: {picture}</p>"
         return (
             f'<div><p><strong style="color:{colour}">{self.verdict}</strong>, combined p-value {self.p_value:.3g} '
@@ -143,7 +143,7 @@ class ScanReport:
         return self.to_html()
 
 
-def _image(pictures: Tensor, alt: str, columns: int = 8, scale: int = 2) -> str:
+def image_tag(pictures: Tensor, alt: str, columns: int = 8, scale: int = 2) -> str:
     """An ``img`` element with the pictures in rows."""
     x = pictures.detach().float().cpu().clamp(-1, 1)[:40]
     x = x if x.shape[1] in (1, 3) else x[:, :1]
