@@ -21,7 +21,7 @@ from torch import Tensor
 
 from devilgan_lite.challenge.kit import Kit
 from devilgan_lite.checks import images, in_range, latents, nearest, one_of
-from devilgan_lite.detect.reconstruction import read_picture
+from devilgan_lite.data import read_picture
 
 FORMAT = 1
 TEAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,23}")

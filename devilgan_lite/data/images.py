@@ -1,4 +1,4 @@
-"""Real pictures: the 10,000 garments that ship with the package, full Fashion-MNIST, and scikit-learn's digits.
+"""Real pictures: the 10,000 garments that ship with the package, full Fashion-MNIST, scikit-learn's digits, any file.
 
 Nothing here touches the network unless ``download=True`` is asked for.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from devilgan_lite.checks import one_of
 from devilgan_lite.data.samples import Samples, from_bytes
@@ -110,3 +111,14 @@ def digits(size: int = 28) -> Samples:
         x = torch.nn.functional.pad(big, (4, 4, 4, 4), value=-1.0)  # the margin of MNIST
     classes = tuple(map(str, range(10)))
     return Samples(x, torch.from_numpy(bunch.target.astype(np.int64)), "digits", "CC BY 4.0 (UCI)", classes)
+
+
+def read_picture(path: Path, shape: tuple[int, ...], resample: Image.Resampling | None = None) -> torch.Tensor:
+    """The picture in a file, resized, as ``[*shape]`` in [-1, 1]; ``ValueError`` if it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            small = image.convert("L" if shape[0] == 1 else "RGB").resize((shape[2], shape[1]), resample)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path.name} cannot be read as a picture ({type(error).__name__}).") from None
+    pixels = np.asarray(small, dtype=np.float32).reshape(*shape[1:], shape[0])
+    return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)

@@ -14,15 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 from torch.overrides import TorchFunctionMode
 
 from devilgan_lite.checks import images, in_range, latents, whole_number
-from devilgan_lite.data import target, target_names
+from devilgan_lite.data import read_picture, target, target_names
 from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.subject import Subject
 
@@ -153,17 +151,6 @@ def pictures_in(folder: str | Path, shape: tuple[int, ...]) -> tuple[Tensor, lis
     if not files:
         raise ValueError(f"folder {str(folder)!r} is missing or has no .png or .jpg pictures.")
     return torch.stack([read_picture(path, shape) for path in files]), [path.stem for path in files]
-
-
-def read_picture(path: Path, shape: tuple[int, ...], resample: Image.Resampling | None = None) -> Tensor:
-    """The picture in a file, resized, as ``[*shape]`` in [-1, 1]; ``ValueError`` if it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            small = image.convert("L" if shape[0] == 1 else "RGB").resize((shape[2], shape[1]), resample)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path.name} cannot be read as a picture ({type(error).__name__}).") from None
-    pixels = np.asarray(small, dtype=np.float32).reshape(*shape[1:], shape[0])
-    return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)
 
 
 class _Search:
