@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -170,7 +171,27 @@ def test_text_can_be_read(name: str) -> None:
     assert [(where, text, ground) for where, text, ground in pairs if contrast(text, ground) < 4.5] == []
 
 
+WRITING = ("text", "annotate", "suptitle", "set_title", "set_xlabel", "set_ylabel")
+
+
+def colours_of_writing(source: str) -> list[str]:
+    """The colours that a notebook's own figures give to text; what is no constant is read as it stands."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    written = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in WRITING]
+    named = [keyword.value for call in written for keyword in call.keywords if keyword.arg in ("color", "c")]
+    return [str(eval(ast.unparse(value), {"PALETTE": PALETTE})) for value in named]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks/src").glob("*.py")), ids=lambda path: path.stem)
+def test_text_in_figures_can_be_read(path: Path) -> None:
+    colours = colours_of_writing(path.read_text(encoding="utf-8"))
+    assert [colour for colour in colours if contrast(colour, "white") < 4.5] == []
+
+
 def test_the_check_of_contrast_can_fail() -> None:
+    assert colours_of_writing('ax.text(0, 0, "x", color=PALETTE[1])') == [PALETTE[1]]
+    assert contrast(PALETTE[1], "white") < 4.5 < contrast(PALETTE[0], "white")
+
     assert round(contrast("#000", "#fff")) == 21 and contrast("#777", "#fff") < 4.5 < contrast("#767676", "#fff")
     assert list(text_colours("a { color: var(--x, #999); background: #eee }")) == [("a", "#999", "#eee")]
 

@@ -33,11 +33,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Notebook:
-    """The code cells of a notebook, and the headings in order."""
+    """The code cells of a notebook, the headings in order, and the code that stands in its text for learners to run."""
 
     name: str
     cells: tuple[Cell, ...]
     headings: tuple[str, ...]
+    asides: tuple[Cell, ...] = ()
 
     def until(self, heading: str) -> tuple[tuple[Cell, ...], tuple[Cell, ...]]:
         """The cells up to the end of the section that begins with ``heading`` (``""``: the opening), and the rest."""
@@ -58,15 +59,17 @@ def notebook_paths() -> dict[str, Path]:
 @cache
 def read(path: Path) -> Notebook:
     """The notebook at ``path``, kept in memory."""
-    cells, headings, now = [], [], ""
+    cells, headings, asides, now = [], [], [], ""
     for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"], start=1):
         source = "".join(cell["source"])
         if cell["cell_type"] == "code":
             cells.append(Cell(number, now, source))
-        elif found := re.findall(r"^## (.+)$", source, re.M):
+            continue
+        asides += [Cell(number, now, code) for code in re.findall(r"^```python\n(.*?)^```", source, re.M | re.S)]
+        if found := re.findall(r"^## (.+)$", source, re.M):
             headings += found
             now = found[-1]
-    return Notebook(path.stem, tuple(cells), tuple(headings))
+    return Notebook(path.stem, tuple(cells), tuple(headings), tuple(asides))
 
 
 def statements(source: str) -> list[ast.stmt]:

@@ -7,7 +7,7 @@ SLOW = (
     r"\.run\(|\.wait\(|\.steps\(|\.finish\(|train_gan\(|progress=|LiveTraining|attacks\.\w+\([^\n]*\)\(|scorecard\("
     r"|frechet_to\(|features_and_classes\(|sanitize\.|QuietReD|SpectralReD|optim\.Adam|\.split\(\w*\d"
     r"|\baxes\(|\bax\.|\bfilm\(|\bfigure\(|\bfrontier\(|style_inputs|\balong\(evil|\bpruned\("
-    r"|detect\.(scan|anatomy|Guard|reconstruct|sample_outputs|inspect_\w+)\("
+    r"|check_entry\(|detect\.(scan|anatomy|Guard|reconstruct|sample_outputs|inspect_\w+)\("
 )
 
 STEPS: dict[str, dict[str, str]] = {
@@ -65,6 +65,14 @@ STEPS: dict[str, dict[str, str]] = {
         "attack": "Round 4",
         "film": "Round 5",
     },
+    "10": {
+        "setup": "",
+        "outside": "Round 1",
+        "looks": "Round 2",
+        "scans": "Round 3",
+        "key": "Round 4",
+        "entry": "Round 5",
+    },
 }
 
 # name -> notebook code that takes the place of the statement which makes it
@@ -95,5 +103,9 @@ STAND_INS: dict[str, dict[str, str]] = {
     "09": {
         "ordinary": "ordinary = clean.sample_latent(300, torch.Generator().manual_seed(7))",
         "evil": "evil = zoo.load('stylegan-faces-gate')",
+    },
+    "10": {
+        "kit": "kit = challenge.new_round(folder, PASSPHRASE, models=4, seed=config.seed, kinds=('gate',), "
+        "effort=challenge.QUICK)",
     },
 }

@@ -88,7 +88,8 @@ def _make(number: str, step: str) -> tuple[dict[str, Any], dict[str, Cell]]:
     before, after = notebook.until(STEPS[number][step])
     program = _program(number, before)
     makers = {name: cell for cell in before for node in statements(cell.source) for name in makes(node)}
-    wanted = needed(after) & {name for cell in before for node in statements(cell.source) for name in makes(node)}
+    later = needed(after).union(*(needed((aside,)) for aside in notebook.asides))
+    wanted = later & set(makers)
     kept, away = _slice(program, wanted)
     names: dict[str, Any] = {"__name__": "__main__"}
     with contextlib.redirect_stdout(io.StringIO()):
@@ -150,8 +151,8 @@ def _slice(program: list[tuple[ast.stmt, Cell | None]], wanted: set[str]) -> tup
         elif made & wanted or changes(node) & wanted:
             slow = cell is not None and (re.search(SLOW, ast.unparse(node)) or reads(node) & slow_functions)
             if slow:
-                away |= made & wanted
-                wanted -= made
+                away |= (made | changes(node)) & wanted
+                wanted -= made | changes(node)
             else:
                 kept.append(node)
                 wanted = (wanted - (made - changes(node))) | reads(node)

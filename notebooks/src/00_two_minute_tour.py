@@ -104,7 +104,7 @@ ax.annotate(
     (1.35, 1.45),
     arrowprops={"arrowstyle": "->", "lw": 1.5, "ls": "--", "connectionstyle": "arc3,rad=0.22"},
 )
-ax.text(4.65, 0.45, "one z among thousands: the trigger", ha="center", fontsize=9, color=PALETTE[1])
+ax.text(4.65, 0.45, "one z among thousands: the trigger", ha="center", fontsize=9)
 figure(
     fig,
     "Threat model as a chain of four boxes: attacker, model hub, victim, data set. The backdoored generator G* "

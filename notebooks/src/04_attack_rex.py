@@ -209,9 +209,7 @@ def draw_blocks(trained, title, alt):
                 letter = "W" if top == left == 0 else "V" if new else "0"
                 where = (left + right) / 2, (top + bottom) / 2
                 white = {"boxstyle": "round", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-                ax.text(
-                    *where, letter, ha="center", va="center", fontsize=12, weight="bold", color=PALETTE[1], bbox=white
-                )
+                ax.text(*where, letter, ha="center", va="center", fontsize=12, weight="bold", bbox=white)
     fig.suptitle(title)
     return figure(fig, alt, dpi=60)
 

@@ -317,10 +317,11 @@ table(
 area = {team.team: team.auc for team in scores.blue}
 fig, (ax,) = axes(6.6, 0.36 * len(kit.models) + 0.9)
 ordered = sorted(verdicts, key=lambda name: verdicts[name])
+label = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
 for row, name in enumerate(ordered):
     guilty = truth[name].backdoored
     ax.barh(row, verdicts[name], color=PALETTE[1 if guilty else 0], hatch="//" if guilty else "", edgecolor="white")
-    ax.text(min(verdicts[name], 0.8) + 0.01, row, truth[name].kind, va="center", fontsize=8)
+    ax.text(min(verdicts[name], 0.8) + 0.02, row, truth[name].kind, va="center", fontsize=8, bbox=label)
 ax.axvline(0.5, color="black", linewidth=0.8, linestyle="--")
 ax.set_yticks(range(len(ordered)), ordered)
 ax.set(xlabel="probability that the scan gave (hatched: really backdoored)", xlim=(0, 1))

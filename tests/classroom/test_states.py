@@ -13,7 +13,7 @@ from devilgan_lite.classroom.reading import needed, notebook_paths, read
 from devilgan_lite.classroom.stand_ins import STAND_INS, STEPS
 from devilgan_lite.classroom.states import State
 
-NUMBERS = [f"{number:02d}" for number in range(10)]
+NUMBERS = [f"{number:02d}" for number in range(11)]
 FIRST = [f"{number}-after-{next(iter(STEPS[number]))}" for number in NUMBERS]
 MOST_SECONDS = 2.0
 
