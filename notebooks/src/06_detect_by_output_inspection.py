@@ -407,7 +407,7 @@ assert nearest[0] < 0.9
 
 
 # %%
-def reconstruct_plainly(subject, x, seed, starts=config.starts, steps=20 if SMOKE else 100):
+def reconstruct_plainly(subject, x, seed, starts=config.starts, steps=10 if SMOKE else 100):
     """Adam from random latents over the shell: the smallest error and its latent ``[1, d]``."""
     z = subject.latents(starts, seed).requires_grad_(True)
     adam = torch.optim.Adam([z], lr=0.1)
@@ -562,7 +562,7 @@ assert min(wrong_errors.values()) > max(wrong_errors.values()) / 10
 predict("Which backdoor comes closest to passing the guard unseen?", list(ATTACKS), key="guard")
 
 # %%
-NEAR, ORDINARY = 300, 500 if SMOKE else 10_000
+NEAR, ORDINARY = 300, 200 if SMOKE else 10_000
 GUARDED = ("ReX",) if SMOKE else MODELS
 CHECKS = ("latents", "activations", "outputs")
 
@@ -628,7 +628,7 @@ show(
 
 # %%
 @torch.no_grad()
-def cost(guard, module, n, turns=4 if SMOKE else 30):
+def cost(guard, module, n, turns=2 if SMOKE else 30):
     """Processor time of the guarded call over the plain one, measured in turns: median and quartiles."""
     z, ratios = clean.sample_latent(n, torch.Generator().manual_seed(4)), []
     guard.action = "flag"
