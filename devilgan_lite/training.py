@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Generator
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -60,13 +61,15 @@ def train_gan(
     device: str = "auto",
     resume: Outcome | None = None,
     turn: Turn | None = None,
+    recipe: generators.Recipe | None = None,
 ) -> Generator[Step, None, Outcome]:
     """Train a copy of ``generator`` on ``real`` and return an ``Outcome`` whose generator is the running average.
 
     ``ema`` in [0, 1) is the decay of that average (0: the last weights). ``resume`` continues an interrupted outcome
     with the same settings; others are refused. ``turn.who`` says who learns in each step (unless given, both); it may
-    be changed between two steps. The caller's generator only gives its shape: weights are drawn from
-    ``seed``. Losses in the history: ``generator_loss``, ``discriminator_loss``.
+    be changed between two steps. ``recipe`` takes the place of ``generators.recipe_of(generator)``. The caller's
+    generator only gives its shape: weights are drawn from ``seed``. Losses in the history: ``generator_loss``,
+    ``discriminator_loss``.
     """
     training_settings(
         length=("steps", steps),
@@ -87,6 +90,7 @@ def train_gan(
         device=device,
         resume=resume,
         turn=turn,
+        recipe=recipe,
     )
 
 
@@ -107,6 +111,7 @@ def adversarial_training(
     critic_first: int = 0,
     draw: Draw | None = None,
     turn: Turn | None = None,
+    recipe: generators.Recipe | None = None,
 ) -> Generator[Step, None, Outcome]:
     """Check that the arguments of ``train_gan`` fit each other and start its loop.
 
@@ -129,12 +134,14 @@ def adversarial_training(
         "generator": generator.spec(),
         "data": real.name,
     }
+    if recipe is not None:
+        chosen = chosen | {"recipe": asdict(recipe)}
     if resume is not None:
         if not resume.state:
             raise ValueError(
                 "resume has no training state: only an interrupted or finished train_gan outcome can be resumed."
             )
-        different = [name for name, value in chosen.items() if resume.settings.get(name) != value]
+        different = [name for name in {**chosen, "recipe": None} if resume.settings.get(name) != chosen.get(name)]
         if different:
             raise ValueError(f"resume was made with other settings: {', '.join(different)} differ; use the same ones.")
     first = generators.build(generator.spec(), seed) if start is None else start.clone()
@@ -153,6 +160,7 @@ def adversarial_training(
         critic_first,
         draw,
         turn or Turn(),
+        recipe or generators.recipe_of(first),
     )
 
 
@@ -171,6 +179,7 @@ def _train(
     critic_first: int,
     draw: Draw | None,
     turn: Turn,
+    recipe: generators.Recipe,
 ) -> Generator[Step, None, Outcome]:
     cuda = device.type == "cuda"
     layout = torch.channels_last  # a third faster than the default layout on a CPU, and what tensor cores want
@@ -178,7 +187,6 @@ def _train(
     draw = draw or generator.sample_latent
     discriminator = generators.matching_discriminator(generator, seed + 1).to(device).to(memory_format=layout).train()
     average = copy.deepcopy(generator).eval().requires_grad_(False)
-    recipe = generators.recipe_of(generator)
     optimizers = [
         torch.optim.Adam(
             generators.groups_of(network), lr=learning_rate, betas=recipe.betas, fused=device.type != "mps"
@@ -212,7 +220,7 @@ def _train(
                 fake = generator(draw(batch_size, random))
                 d_loss = discriminator_loss(discriminator(batch), discriminator(fake.detach()))
                 penalised = d_loss
-                if recipe.penalty and iteration % recipe.penalty_every == 1:
+                if recipe.penalty and (iteration - 1) % recipe.penalty_every == 0:
                     penalty = gradient_penalty(discriminator, batch)
                     penalised = d_loss + recipe.penalty * recipe.penalty_every * penalty
                 optimizers[1].zero_grad()

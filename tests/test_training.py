@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from devilgan_lite import Outcome, data, metrics, train_gan, training
 from devilgan_lite.data import Samples
-from devilgan_lite.generators import DCGAN, Generator, PointGenerator
+from devilgan_lite.generators import DCGAN, Generator, PointGenerator, Recipe, recipe_of
 from devilgan_lite.steps import TURNS, Turn
 
 SMALL = DCGAN(widths=(8, 4), latent_dim=10)
@@ -113,6 +114,33 @@ def test_resuming_with_other_settings_lists_the_differences() -> None:
     with pytest.raises(ValueError, match="other settings: generator, data differ"):
         other = PointGenerator(width=8)
         train_gan.steps(other, data.ring(64, modes=3), steps=12, batch_size=16, device="cpu", resume=part)
+
+
+def test_a_recipe_takes_the_place_of_the_usual_one() -> None:
+    settings = {"steps": 4, "batch_size": 8, "device": "cpu"}
+    usual = train_gan(PointGenerator(), RING, **settings, progress=False)
+    same = train_gan(PointGenerator(), RING, **settings, recipe=recipe_of(PointGenerator()), progress=False)
+    penalised = Recipe(penalty=1.0, penalty_every=1)
+    other = train_gan(PointGenerator(), RING, **settings, recipe=penalised, progress=False)
+    assert usual.history == same.history != other.history
+    assert other.settings["recipe"] == {"betas": (0.5, 0.999), "penalty": 1.0, "penalty_every": 1}
+    for recipe in (None, Recipe(penalty=2.0, penalty_every=1)):
+        with pytest.raises(ValueError, match="other settings: recipe differ"):
+            train_gan.steps(PointGenerator(), RING, **settings, resume=other, recipe=recipe)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"penalty": -1.0}, "penalty=-1.0 is out of range"),
+        ({"penalty_every": 0}, "penalty_every=0 is out of range"),
+        ({"betas": (1.0, 0.9)}, r"betas\[0\]=1.0 is out of range"),
+        ({"betas": (0.9,)}, "betas=.* has 1 numbers; expected two"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Recipe(**settings)
 
 
 def test_an_outcome_without_training_state_cannot_be_resumed() -> None:

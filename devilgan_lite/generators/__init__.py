@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from devilgan_lite.checks import known_names, one_of
+from devilgan_lite.checks import in_range, known_names, one_of, whole_number
 from devilgan_lite.generators.base import Generator, evaluate
 from devilgan_lite.generators.dcgan import DCGAN, Discriminator, seeded
 from devilgan_lite.generators.stylegan import StyleDiscriminator, StyleGAN
@@ -23,11 +23,23 @@ ARCHITECTURES: dict[str, type[Generator]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a generator is trained best: Adam's betas, and the gradient penalty on every so many steps (0: none)."""
+    """How a generator is trained: Adam's ``betas`` in [0, 1), and the weight of the gradient penalty on real pictures.
+
+    The penalty (0: none) is taken on every ``penalty_every``-th step, as many times as strong. Anything else is a
+    ``ValueError``.
+    """
 
     betas: tuple[float, float] = (0.5, 0.999)
     penalty: float = 0.0
     penalty_every: int = 16
+
+    def __post_init__(self) -> None:
+        if len(self.betas) != 2:
+            raise ValueError(f"betas={self.betas!r} has {len(self.betas)} numbers; expected two in [0, 1).")
+        for index, beta in enumerate(self.betas):
+            in_range(f"betas[{index}]", beta, 0.0, 0.99999)
+        in_range("penalty", self.penalty, 0.0)
+        whole_number("penalty_every", self.penalty_every, 1)
 
 
 def build(spec: dict[str, Any], seed: int = 0) -> Any:
