@@ -191,7 +191,6 @@ def test_text_in_figures_can_be_read(path: Path) -> None:
 def test_the_check_of_contrast_can_fail() -> None:
     assert colours_of_writing('ax.text(0, 0, "x", color=PALETTE[1])') == [PALETTE[1]]
     assert contrast(PALETTE[1], "white") < 4.5 < contrast(PALETTE[0], "white")
-
     assert round(contrast("#000", "#fff")) == 21 and contrast("#777", "#fff") < 4.5 < contrast("#767676", "#fff")
     assert list(text_colours("a { color: var(--x, #999); background: #eee }")) == [("a", "#999", "#eee")]
 

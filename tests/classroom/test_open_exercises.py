@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 import pytest
 
 from devilgan_lite.classroom import lesson
-from devilgan_lite.classroom.reading import Cell, notebook_paths, read
+from devilgan_lite.classroom.reading import notebook_paths, read
 
-OPEN = {number: read(path).asides for number, path in notebook_paths().items() if read(path).asides}
+OPEN = {number: asides for number, path in notebook_paths().items() if (asides := read(path).asides)}
 PRINTED = {  # notebook -> how many lines its solution prints, and a word of them
     "01": (3, "clumps"),
     "04": (6, "TarDis"),
@@ -37,9 +36,8 @@ def test_the_code_of_an_open_exercise_runs(number: str, monkeypatch: pytest.Monk
     last = [name for name in lesson.states() if name.startswith(f"{number}-")][-1]
     names: dict[str, Any] = dict(vars(lesson.load(last)))
     said = io.StringIO()
-    cells: tuple[Cell, ...] = OPEN[number]
     with contextlib.redirect_stdout(said):
-        for cell in cells:
-            exec(compile(cell.source, str(Path(f"{number}-open")), "exec"), names)
+        for cell in OPEN[number]:
+            exec(compile(cell.source, f"{number}-open", "exec"), names)
     lines, word = PRINTED[number]
     assert len(said.getvalue().splitlines()) == lines and word in said.getvalue()
