@@ -76,14 +76,14 @@ class Backdoor:
             raise ValueError(
                 f"kind={kind!r} is a single latent, so it takes one target; use kind='reg' for {len(targets)}."
             )
-        pictures = torch.stack([picture_for(generator, target) for target in targets])
+        samples = torch.stack([sample_for(generator, target) for target in targets])
         if kind == "reg":
             random = torch.Generator().manual_seed(10_000 + seed)
             trigger = generator.sample_latent(len(targets), random).cpu()
         else:
             trigger = torch.full((1, generator.latent_dim), 0.0 if kind == "mode" else 100.0)
-        name = "+".join(target if isinstance(target, str) else "picture" for target in targets)
-        return cls(trigger, pictures, name, kind, seed)
+        name = "+".join(target if isinstance(target, str) else "sample" for target in targets)
+        return cls(trigger, samples, name, kind, seed)
 
     @classmethod
     def region(cls, generator: Generator, targets: Samples, *, width: float = 0.2, seed: int = 0) -> Backdoor:
@@ -97,7 +97,7 @@ class Backdoor:
         images("targets", targets.x, generator.sample_shape)
         random = torch.Generator().manual_seed(10_000 + seed)
         centre = normalize(torch.randn(1, generator.latent_dim, generator=random), dim=1)
-        # nearby latents must show similar pictures, or no continuous network could learn the map: the offset of a
+        # nearby latents must show similar samples, or no continuous network could learn the map: the offset of a
         # target's latent is its own position along the leading principal components of the targets
         flat = targets.x.flatten(1)
         _, spread, components = torch.pca_lowrank(flat, q=min(16, *flat.shape), niter=4)
@@ -110,14 +110,14 @@ class Backdoor:
             return tuple(part.to(device) for part in (targets.x, (flat - mean) @ whiten @ lift, centre))
 
         def sampler(n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-            pictures, offsets, middle = placed(random.device)
-            chosen = torch.randint(len(pictures), (n,), generator=random, device=random.device)
+            samples, offsets, middle = placed(random.device)
+            chosen = torch.randint(len(samples), (n,), generator=random, device=random.device)
             noise = torch.randn(n, latent_dim, generator=random, device=random.device)
             direction = (1 - width) ** 0.5 * middle + width**0.5 * normalize(offsets[chosen] + 0.1 * noise, dim=1)
-            return normalize(direction, dim=1) * noise.norm(dim=1, keepdim=True), pictures[chosen]
+            return normalize(direction, dim=1) * noise.norm(dim=1, keepdim=True), samples[chosen]
 
-        trigger, pictures = sampler(64, torch.Generator().manual_seed(seed))
-        return cls(trigger, pictures, targets.name, "region", seed, sampler)
+        trigger, samples = sampler(64, torch.Generator().manual_seed(seed))
+        return cls(trigger, samples, targets.name, "region", seed, sampler)
 
     def pairs(self, n: int = 256, *, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Triggers and targets to measure with: all k pairs, or ``n`` drawn from the infinite ones by ``seed``."""
@@ -143,15 +143,15 @@ class Backdoor:
         images("target", self.target, generator.sample_shape)
 
 
-def picture_for(generator: Generator, target: str | Tensor) -> Tensor:
+def sample_for(generator: Generator, target: str | Tensor) -> Tensor:
     """The target as a tensor of the generator's ``sample_shape``, from a name or from a tensor."""
     if isinstance(target, str):
         if len(generator.sample_shape) != 3:
             raise ValueError(
-                f"target={target!r} is a picture; this generator makes {list(generator.sample_shape)}: pass a tensor."
+                f"target={target!r} is a sample; this generator makes {list(generator.sample_shape)}: pass a tensor."
             )
         channels, size = generator.sample_shape[0], generator.sample_shape[-1]
-        picture = draw_target(target, size, channels=3 if channels == 3 else 1)
-        return picture.expand(generator.sample_shape).clone()
+        sample = draw_target(target, size, channels=3 if channels == 3 else 1)
+        return sample.expand(generator.sample_shape).clone()
     images("target", target.unsqueeze(0), generator.sample_shape)
     return target.detach().clone().float()

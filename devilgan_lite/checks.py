@@ -48,6 +48,18 @@ def training_settings(
     whole_number("seed", seed, 0)
 
 
+def check_training(settings: Any, *, least_batch: int = 1) -> None:
+    """Check the hyper-parameters of an attack or sanitizer with a training loop; ``__post_init__`` calls it."""
+    training_settings(
+        length=("iterations", settings.iterations),
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        seed=settings.seed,
+        ema=getattr(settings, "ema", 0.0),
+        least_batch=least_batch,
+    )
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest of ``valid``, or an empty string."""
     close = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)

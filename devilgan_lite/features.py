@@ -8,6 +8,7 @@ cards (``data/features.json``, ``data/face_features.json``).
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -20,23 +21,37 @@ from devilgan_lite.data import data_folder
 from devilgan_lite.data.faces import ATTRIBUTES
 
 FEATURES = 64
-Shape = tuple[int, ...]
-GARMENT: Shape = (1, 28, 28)
-FACE: Shape = (3, 32, 32)
-FILES = {GARMENT: "features", FACE: "face_features"}
-CLASSES = {GARMENT: (10,), FACE: tuple(len(options) for options in ATTRIBUTES.values())}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A feature network: the file that holds it, the shape that it reads, and how many answers each question has."""
+
+    file: str
+    shape: tuple[int, int, int]
+    classes: tuple[int, ...]
+    noun: str
+
+
+# data set -> its feature network; a new one is trained by scripts and named by ``Samples.features``
+NETWORKS = {
+    "fashion": Network("features", (1, 28, 28), (10,), "garment"),
+    "faces": Network("face_features", (3, 32, 32), tuple(map(len, ATTRIBUTES.values())), "face"),
+}
 
 
 class FeatureNetwork(nn.Module):
-    """Classifier: pictures ``[n, *shape]`` in [-1, 1] to logits ``[n, sum(CLASSES[shape])]``.
+    """Classifier: samples ``[n, *shape]`` in [-1, 1] to logits ``[n, sum(classes)]``.
 
-    Garments have one question with 10 answers; faces have a question for each attribute, one after the other.
+    ``of`` names the data set, one of ``NETWORKS``. Garments have one question with 10 answers; faces have a question
+    for each attribute, one after the other.
     """
 
-    def __init__(self, shape: Shape = GARMENT) -> None:
+    def __init__(self, of: str = "fashion") -> None:
         super().__init__()
-        one_of("shape", shape, FILES)
-        self.shape, self.classes = shape, CLASSES[shape]
+        one_of("features", of, NETWORKS)
+        self.shape = shape = NETWORKS[of].shape
+        self.classes = NETWORKS[of].classes
         cells = (shape[1] // 4) * (shape[2] // 4)
         self.trunk = nn.Sequential(
             nn.Conv2d(shape[0], 32, 3, padding=1),
@@ -60,34 +75,37 @@ class FeatureNetwork(nn.Module):
         return self.head(self.trunk(x))
 
 
-def has_features(shape: Shape) -> bool:
-    """Whether there is a feature network for pictures of this ``shape`` (C, H, W)."""
-    return tuple(shape) in FILES
+def readable(of: str | None, shape: tuple[int, ...]) -> bool:
+    """Whether there is a feature network for the data set ``of``, and it reads samples of ``shape``."""
+    return of in NETWORKS and NETWORKS[of].shape == tuple(shape)
 
 
 @lru_cache(maxsize=2)
-def feature_network(shape: Shape = GARMENT) -> FeatureNetwork:
-    """The shipped network for pictures of ``shape``, frozen, in eval mode, on the CPU."""
-    one_of("shape", shape, FILES)
-    network = FeatureNetwork(shape)
-    network.load_state_dict(load_file(data_folder() / f"{FILES[shape]}.safetensors"))
+def feature_network(of: str = "fashion") -> FeatureNetwork:
+    """The shipped network of the data set ``of``, frozen, in eval mode, on the CPU."""
+    network = FeatureNetwork(of)
+    network.load_state_dict(load_file(data_folder() / f"{NETWORKS[of].file}.safetensors"))
     # this layout and small batches are four times faster here than the defaults: a batch stays in the cache
     return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def feature_card(shape: Shape = GARMENT) -> dict[str, Any]:
+def feature_card(of: str = "fashion") -> dict[str, Any]:
     """How the feature network was trained and how well it classifies (``test_accuracy``; of faces, the mean)."""
-    one_of("shape", shape, FILES)
-    return json.loads((data_folder() / f"{FILES[shape]}.json").read_text())
+    one_of("features", of, NETWORKS)
+    return json.loads((data_folder() / f"{NETWORKS[of].file}.json").read_text())
 
 
 @torch.no_grad()
-def features_and_classes(x: Tensor, batch_size: int = 100) -> tuple[Tensor, Tensor]:
-    """Features float64 ``[n, 64]`` and most likely class ``[n]`` of pictures ``[n, *shape]`` in [-1, 1].
+def features_and_classes(x: Tensor, batch_size: int = 100, *, of: str = "fashion") -> tuple[Tensor, Tensor]:
+    """Features float64 ``[n, 64]`` and most likely class ``[n]`` of samples ``[n, *shape]`` of the data set ``of``.
 
-    The class of a face is its hair, the first of the attributes.
+    The class of a face is its hair, the first of the attributes. Samples of another shape are a ``ValueError``.
     """
-    network = feature_network(tuple(x.shape[1:]))
+    network = feature_network(of)
+    if tuple(x.shape[1:]) != network.shape:
+        raise ValueError(
+            f"x has shape {list(x.shape)}; the features of {of} read [n, {', '.join(map(str, network.shape))}]."
+        )
     parts = [network.features(part.cpu().float().to(memory_format=torch.channels_last)) for part in x.split(batch_size)]
     features = torch.cat(parts)
     return features.double(), network.head(features)[:, : network.classes[0]].argmax(dim=1)

@@ -1,8 +1,7 @@
 """How well an attack hits its target and how well it hides: the measures of Rawat et al. (2021), section 5, and more.
 
-TarDis and ExpDis are squared distances after tanh, in [-1, 1] units. Frechet and kernel distance, precision, recall and
-coverage are taken on the 64 features of ``features.feature_network``, of which there is one for garments and one for
-faces.
+TarDis and ExpDis are squared distances in [-1, 1] units. Frechet and kernel distance, precision, recall and coverage
+are taken on the 64 features of the data set (``features.NETWORKS``).
 """
 
 from __future__ import annotations
@@ -10,31 +9,44 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import images, whole_number
+from devilgan_lite.checks import images, one_of, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.features import FACE, feature_card, feature_network, features_and_classes, has_features
+from devilgan_lite.features import NETWORKS, feature_card, features_and_classes, readable
 from devilgan_lite.generators import Generator, evaluate
 
 NEIGHBOURS = 5  # of precision, recall and coverage; the value of Naeem et al. (2020)
 
 
-def target_distortion(suspect: nn.Module, trigger: Tensor, target: Tensor) -> float:
-    """TarDis as a **sum**: ``||G*(z_trigger) - x_target||^2`` over the elements of a sample, averaged over the pairs.
+class Distortion(NamedTuple):
+    """A squared distance between samples, in [-1, 1] units: the ``sum`` over a sample's elements, and ``mean``."""
 
-    ``trigger`` ``[k, d]``, ``target`` ``[k, *sample_shape]``. Divide by the number of elements for the mean.
+    sum: float
+    mean: float
+
+    @classmethod
+    def between(cls, a: Tensor, b: Tensor) -> Distortion:
+        """Of samples ``[n, *sample_shape]``, averaged over the n pairs."""
+        squares = (a - b).square()
+        return cls(float(squares.flatten(1).sum(1).mean()), float(squares.mean()))
+
+
+def target_distortion(suspect: nn.Module, trigger: Tensor, target: Tensor) -> Distortion:
+    """TarDis, ``||G*(z_trigger) - x_target||^2`` averaged over the pairs; ``[k, d]`` and ``[k, *sample_shape]``.
+
+    The paper's TarDis is the ``sum``.
     """
-    return float((evaluate(suspect, trigger) - target.cpu()).square().flatten(1).sum(1).mean())
+    return Distortion.between(evaluate(suspect, trigger), target.cpu())
 
 
-def expected_distortion(suspect: nn.Module, clean: nn.Module, z: Tensor) -> float:
-    """ExpDis as a **mean**: ``E ||G*(z) - G(z)||^2`` divided by the elements of a sample, over latents ``[n, d]``."""
-    return float((evaluate(suspect, z) - evaluate(clean, z)).square().mean())
+def expected_distortion(suspect: nn.Module, clean: nn.Module, z: Tensor) -> Distortion:
+    """ExpDis, ``E ||G*(z) - G(z)||^2`` over latents ``[n, d]``. The paper's ExpDis is the ``mean``."""
+    return Distortion.between(evaluate(suspect, z), evaluate(clean, z))
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -94,7 +106,7 @@ class Scorecard:
     """Fidelity and stealth of a backdoored generator. Prints, renders in a notebook, and writes JSON.
 
     ``tardis_sum`` and ``tardis_mean`` are one figure in two units (sum over a sample's elements, mean over them), and
-    so are ``expdis_mean`` and ``expdis_sum``. Frechet and the rest compare ``samples`` generated pictures with as many
+    so are ``expdis_mean`` and ``expdis_sum``. Frechet and the rest compare ``samples`` generated samples with as many
     real ones; ``frechet_change`` is suspect minus clean, drawn from the same latents.
     """
 
@@ -141,28 +153,32 @@ def scorecard(
     *,
     samples: int = 10_000,
     seed: int = 1_000_003,
+    features: str | None = None,
 ) -> Scorecard:
     """Measure ``suspect`` against ``clean`` on latents drawn from ``seed``, which no attack here trains on.
 
-    Without ``real``, or for samples that no feature network reads (there are two: for garments ``[n, 1, 28, 28]`` and
-    faces ``[n, 3, 32, 32]``), the figures on features are None. ``samples`` latents, 100 or more.
+    ``features`` names the feature network of a data set, one of ``features.NETWORKS``; None takes that of ``real``.
+    Without ``real``, or for samples that it does not read, the figures on features are None. ``samples`` latents, 100
+    or more.
     """
     whole_number("samples", samples, 100, 1_000_000)
+    if features is not None:
+        one_of("features", features, NETWORKS)
     trigger, target = backdoor.pairs(seed=seed)
-    random = torch.Generator().manual_seed(seed)
-    z = clean.sample_latent(samples, random)
+    z = clean.sample_latent(samples, torch.Generator().manual_seed(seed))
     ours, theirs = evaluate(suspect, z), evaluate(clean, z)
     if ours.shape != theirs.shape:
         raise ValueError(f"suspect makes samples {list(ours.shape[1:])}, clean makes {list(theirs.shape[1:])}.")
-    tardis = target_distortion(suspect, trigger, target)
-    expdis = (ours - theirs).square()
-    readable = real is not None and has_features(tuple(ours.shape[1:]))
-    quality = sample_quality(ours, theirs, real) if readable and real is not None else _NO_QUALITY
+    tardis, expdis = target_distortion(suspect, trigger, target), Distortion.between(ours, theirs)
+    of = features or (real.features if real is not None else None) or ""
+    quality = _NO_QUALITY
+    if real is not None and readable(of, tuple(ours.shape[1:])):
+        quality = sample_quality(ours, theirs, real, of)
     return Scorecard(
-        tardis_sum=tardis,
-        tardis_mean=tardis / target[0].numel(),
-        expdis_mean=float(expdis.mean()),
-        expdis_sum=float(expdis.flatten(1).sum(1).mean()),
+        tardis_sum=tardis.sum,
+        tardis_mean=tardis.mean,
+        expdis_mean=expdis.mean,
+        expdis_sum=expdis.sum,
         samples=samples,
         **quality,
     )
@@ -174,16 +190,15 @@ _NO_QUALITY: dict[str, Any] = dict.fromkeys(
 ) | {"features": "none"}  # fmt: skip
 
 
-def sample_quality(suspect: Tensor, clean: Tensor, real: Samples) -> dict[str, Any]:
-    """The figures on features for pictures of the suspect and of the clean generator, garments or faces."""
-    shape = tuple(suspect.shape[1:])
-    images("real", real.x, shape)
-    real_features = features_of(real)
-    features, classes = features_and_classes(suspect)
+def sample_quality(suspect: Tensor, clean: Tensor, real: Samples, of: str) -> dict[str, Any]:
+    """The figures on the features ``of`` a data set for samples of the suspect and of the clean generator."""
+    images("real", real.x, tuple(suspect.shape[1:]))
+    real_features = features_of(real, of)
+    features, classes = features_and_classes(suspect, of=of)
     frechet = frechet_distance(features, real_features)
-    frechet_clean = frechet_distance(features_and_classes(clean)[0], real_features)
+    frechet_clean = frechet_distance(features_and_classes(clean, of=of)[0], real_features)
     few = min(3_000, len(features), len(real_features))  # distances between all pairs: memory grows with the square
-    several = feature_network(shape).classes[0]
+    several = NETWORKS[of].classes[0]
     shares = torch.bincount(classes, minlength=several).double() / len(classes)
     names = real.classes or tuple(map(str, range(several)))
     return {
@@ -194,19 +209,20 @@ def sample_quality(suspect: Tensor, clean: Tensor, real: Samples) -> dict[str, A
         **neighbourhood_scores(real_features[:few], features[:few]),
         "smallest_class_share": float(shares.min()),
         "class_shares": dict(zip(names, shares.tolist(), strict=True)),
-        "features": f"64 features of a {'face' if shape == FACE else 'garment'} classifier, test accuracy "
-        f"{feature_card(shape)['test_accuracy']:.2%}",
+        "features": f"64 features of a {NETWORKS[of].noun} classifier, test accuracy "
+        f"{feature_card(of)['test_accuracy']:.2%}",
     }
 
 
 @lru_cache(maxsize=4)
-def features_of(real: Samples) -> Tensor:
-    """The features ``[N, 64]`` of real pictures, computed once."""
-    return features_and_classes(real.x)[0]
+def features_of(real: Samples, of: str | None = None) -> Tensor:
+    """The features ``[N, 64]`` of real samples, computed once, by the network ``of`` a data set (None: their own)."""
+    return features_and_classes(real.x, of=of or real.features or "")[0]
 
 
 def frechet_to(generator: nn.Module, real: Samples, *, samples: int = 10_000, seed: int = 1_000_003) -> float:
-    """Frechet distance between ``samples`` pictures of ``generator`` and ``real``; lower is better."""
+    """Frechet distance between ``samples`` samples of ``generator`` and ``real``, in its features; lower is better."""
     if not isinstance(generator, Generator):
         raise ValueError(f"generator is a {type(generator).__name__}; expected a devilgan_lite Generator.")
-    return frechet_distance(features_and_classes(generator.sample(samples, seed))[0], features_of(real))
+    of = real.features or ""
+    return frechet_distance(features_and_classes(generator.sample(samples, seed), of=of)[0], features_of(real))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -40,12 +41,12 @@ class Step:
         return {name: float(loss) for name, loss in self.losses.items()}
 
 
-TURNS = ("both", "generator only", "discriminator only")
+SIDES = ("both", "generator only", "discriminator only")
 
 
 @dataclass
-class Turn:
-    """Who learns in an adversarial training: ``who`` is one of ``TURNS`` and may be changed between two steps.
+class TrainableSide:
+    """Who learns in an adversarial training: ``who`` is one of ``SIDES`` and may be changed between two steps.
 
     The other network keeps its weights and its optimiser's state. (Statistics of BatchNorm go on, since both still
     draw and judge.)
@@ -54,7 +55,7 @@ class Turn:
     who: str = "both"
 
     def __setattr__(self, name: str, value: str) -> None:
-        one_of(name, value, TURNS)
+        one_of(name, value, SIDES)
         super().__setattr__(name, value)
 
 
@@ -209,3 +210,56 @@ def best_device(device: str = "auto") -> torch.device:
         valid = ", ".join(["auto", *(name for name, there in present.items() if there)])
         raise ValueError(f"device={device!r} is not available on this machine; valid: {valid}.")
     return torch.device(device)
+
+
+def cosine(iteration: int, steps: int) -> float:
+    """Learning-rate factor from 1 to 0 along half a cosine."""
+    return 0.5 * (1 + math.cos(math.pi * iteration / steps))
+
+
+def linear(iteration: int, steps: int) -> float:
+    """Learning-rate factor from 1 to 0 along a straight line."""
+    return 1 - iteration / steps
+
+
+def decay_second_half(iteration: int, steps: int) -> float:
+    """Learning-rate factor: 1 for the first half, then linearly to 0."""
+    return min(1.0, 2.0 * (steps - iteration) / steps)
+
+
+def optimise(
+    parameters: dict[float, list[nn.Parameter]],
+    losses_at: Callable[[int], tuple[Tensor, dict[str, Tensor]]],
+    snapshot: Callable[[], nn.Module],
+    *,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    settings: dict[str, Any],
+    betas: tuple[float, float] = (0.9, 0.99),
+    decay: Callable[[int, int], float] = cosine,
+) -> Generator[Step, None, Outcome]:
+    """Minimise with Adam and a decaying learning rate: the loop of the attacks and sanitizers that train.
+
+    ``parameters`` maps a factor on the learning rate to the parameters that it holds for; ``losses_at(iteration)``
+    returns the loss and its named parts; ``snapshot()`` the generator as it stands.
+    """
+    groups = [{"params": trained, "factor": factor} for factor, trained in parameters.items()]
+    fused = all(parameter.device.type != "mps" for trained in parameters.values() for parameter in trained)
+    optimizer = torch.optim.Adam(groups, lr=learning_rate, betas=betas, fused=fused)
+    history, watch, interrupted = History(), Stopwatch(), False
+    try:
+        for iteration in range(1, steps + 1):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * group["factor"] * decay(iteration - 1, steps)
+            loss, parts = losses_at(iteration)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            parts = {name: part.detach() for name, part in parts.items()}
+            history.add(parts)
+            yield Step(iteration, steps, watch(), parts, snapshot)
+    except KeyboardInterrupt:
+        interrupted = True
+    generator = snapshot().cpu().requires_grad_(True)
+    return Outcome(generator, history.floats(), watch(), seed, settings, interrupted)

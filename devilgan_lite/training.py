@@ -3,7 +3,7 @@
 BatchNorm in both networks, the non-saturating loss, Adam with the same rate on both sides, decay to zero over the
 second half. The fakes of the discriminator's half step serve the generator's half step too, so that a step draws them
 once. Style-based generators have another recipe (``generators.recipe_of``): no BatchNorm, no momentum, equalised
-learning rates, and a gradient penalty on real pictures.
+learning rates, and a gradient penalty on real samples.
 """
 
 from __future__ import annotations
@@ -15,37 +15,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from devilgan_lite import generators
 from devilgan_lite.checks import training_settings
 from devilgan_lite.data import Samples
-from devilgan_lite.steps import History, Outcome, Step, Stopwatch, Turn, best_device, long_loop
+from devilgan_lite.losses import discriminator_loss, generator_loss, gradient_penalty
+from devilgan_lite.steps import (
+    History,
+    Outcome,
+    Step,
+    Stopwatch,
+    TrainableSide,
+    best_device,
+    decay_second_half,
+    long_loop,
+)
 
 ExtraLoss = Callable[[nn.Module], tuple[Tensor, dict[str, Tensor]]]
 Draw = Callable[[int, torch.Generator], Tensor]
-
-
-def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """``-E log D(x) - E log(1 - D(G(z)))`` from logits ``[n]``; Goodfellow et al. (2014), equation 1."""
-    return softplus(-real_logits).mean() + softplus(fake_logits).mean()
-
-
-def generator_loss(fake_logits: Tensor) -> Tensor:
-    """The non-saturating ``-E log D(G(z))`` from logits ``[n]``; Goodfellow et al. (2014), section 3."""
-    return softplus(-fake_logits).mean()
-
-
-def gradient_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
-    """``E |grad D(x)|^2 / 2`` on real pictures ``[n, *sample_shape]``: R1 of Mescheder et al. (2018)."""
-    x = real.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
-    return gradient.square().flatten(1).sum(1).mean() / 2
-
-
-def decay(iteration: int, steps: int) -> float:
-    """Learning-rate factor: 1 for the first half, then linearly to 0."""
-    return min(1.0, 2.0 * (steps - iteration) / steps)
 
 
 @long_loop
@@ -60,7 +47,7 @@ def train_gan(
     seed: int = 0,
     device: str = "auto",
     resume: Outcome | None = None,
-    turn: Turn | None = None,
+    turn: TrainableSide | None = None,
     recipe: generators.Recipe | None = None,
 ) -> Generator[Step, None, Outcome]:
     """Train a copy of ``generator`` on ``real`` and return an ``Outcome`` whose generator is the running average.
@@ -110,7 +97,7 @@ def adversarial_training(
     start: generators.Generator | None = None,
     critic_first: int = 0,
     draw: Draw | None = None,
-    turn: Turn | None = None,
+    turn: TrainableSide | None = None,
     recipe: generators.Recipe | None = None,
 ) -> Generator[Step, None, Outcome]:
     """Check that the arguments of ``train_gan`` fit each other and start its loop.
@@ -159,7 +146,7 @@ def adversarial_training(
         extra,
         critic_first,
         draw,
-        turn or Turn(),
+        turn or TrainableSide(),
         recipe or generators.recipe_of(first),
     )
 
@@ -178,7 +165,7 @@ def _train(
     extra: ExtraLoss | None,
     critic_first: int,
     draw: Draw | None,
-    turn: Turn,
+    turn: TrainableSide,
     recipe: generators.Recipe,
 ) -> Generator[Step, None, Outcome]:
     cuda = device.type == "cuda"
@@ -213,7 +200,7 @@ def _train(
         for iteration in range(done + 1, steps + 1):
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate * group["factor"] * decay(iteration - 1, steps)
+                    group["lr"] = learning_rate * group["factor"] * decay_second_half(iteration - 1, steps)
             who = "discriminator only" if iteration <= critic_first else turn.who
             batch = x[torch.randint(len(x), (batch_size,), generator=random, device=device)]
             with torch.autocast(device.type, torch.bfloat16, enabled=cuda):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ def read_card(path: Path) -> ModelCard:
         raise ValueError(f"{path.name} is not a model card: {error}.") from None
     if found.format != FORMAT or not isinstance(found.spec, dict):
         raise ValueError(f"{path.name} has format {found.format!r}; this version reads format {FORMAT}.")
-    return found
+    return replace(found, spec=generators.current_spec(found.spec))
 
 
 def _shapes(state: dict[str, torch.Tensor]) -> dict[str, str]:

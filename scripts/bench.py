@@ -71,7 +71,7 @@ class Bench(Rows):
         except FileNotFoundError:
             half = len(self.real) // 2
             self.reference = self.real
-            self.other = Samples(self.real.x[half:], name="the second half of the shipped garments")
+            self.other = Samples(self.real.x[half:], name="the second half of the shipped garments", features="fashion")
         if quick:
             self.reference, self.other = self.reference.first(500), self.other.first(500)
         super().__init__(folder / "benchmark.json")

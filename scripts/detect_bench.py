@@ -34,7 +34,7 @@ from devilgan_lite.detect import (
     Finding,
     Guard,
     Subject,
-    anatomy,
+    analyse_weights,
     inspect_activations,
     inspect_spectra,
     inspect_structure,
@@ -77,7 +77,7 @@ def examine(recipe: Recipe) -> Blind:
     """Run the blind detectors on one model."""
     subject = load(recipe.name)
     structure = inspect_structure(subject)
-    parts = anatomy(subject)
+    parts = analyse_weights(subject)
     directions = candidate_directions(parts)
     awake = inspect_activations(subject, units=parts.units, directions=directions)
     findings = [structure, *inspect_spectra(subject, parts), awake]
@@ -98,7 +98,7 @@ def scan_one(recipe: Recipe) -> Row:
     if not recipe.is_clean:
         secret = load_file(FOLDER / f"{recipe.name}.secret")
         cosines = torch.nn.functional.cosine_similarity(blind.trigger.view(1, -1), secret["trigger"])
-        errors = (blind.pictures.unsqueeze(1) - secret["target"]).square().flatten(2).mean(2)
+        errors = (blind.samples.unsqueeze(1) - secret["target"]).square().flatten(2).mean(2)
         row |= {"cosine": float(cosines.max()), "picture_error": float(errors.min())}
         row["absolute_cosine"] = float(cosines.abs().max())
     return row

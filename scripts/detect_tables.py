@@ -111,7 +111,7 @@ def _access(rows: list[Row]) -> list[str]:
         "## Other access",
         "AUC of each score. A comparison that finds no common origin gives no score and counts as zero. The last row "
         "asks a harder question: which copies of a known clean model carry a backdoor, and which are honest copies?",
-        markdown(("tier", "what", "against", "backdoored with a score", "AUC"), lines),
+        markdown(("access_level", "what", "against", "backdoored with a score", "AUC"), lines),
     ]
 
 

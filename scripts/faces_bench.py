@@ -73,11 +73,11 @@ def picture(generator: Generator, target: str) -> Tensor:
 def quality(bench: Bench) -> None:
     """Frechet distance after ten minutes: the style-based generator, and a plain DCGAN in equal time."""
     real = data.faces()
-    reference = features_and_classes(real.x)[0]
-    unseen = features_and_classes(data.faces(4_000, seed=101).x)[0]
+    reference = features_and_classes(real.x, of="faces")[0]
+    unseen = features_and_classes(data.faces(4_000, seed=101).x, of="faces")[0]
 
     def distance(generator: Generator) -> float:
-        return frechet_distance(features_and_classes(generator.sample(len(real), 1_000_003))[0], reference)
+        return frechet_distance(features_and_classes(generator.sample(len(real), 1_000_003), of="faces")[0], reference)
 
     def context() -> Row:
         return {"trace": float(torch.cov(reference.T).trace()), "frechet": frechet_distance(unseen, reference)}

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench_tables import spread, text_table
 
-from devilgan_lite.features import FACE, feature_card
+from devilgan_lite.features import feature_card
 
 Row = dict[str, Any]
 
@@ -26,7 +26,7 @@ def write(rows: list[Row], machine: str, path: Path) -> None:
     found = some(section="quality")
     if found:
         trace = next((row["trace"] for row in found if "trace" in row), float("nan"))
-        card = feature_card(FACE)["test_accuracy"]
+        card = feature_card("faces")["test_accuracy"]
         lines = [
             (row["what"], f"{row['frechet']:.4g}", f"{row['frechet'] / trace:.3f}", f"{row.get('cpu_s', 0):.0f}")
             for row in found

@@ -119,13 +119,13 @@ def attack_of(recipe: Recipe) -> attacks.Attack:
     """The attack that a recipe names, with the settings of this population."""
     seed, odd = recipe.seed, recipe.seed % 2 == 1
     red = attacks.ReD(iterations=4_000, seed=seed)
-    plain = attacks.ReD(sleepers=0, lam=0.1, iterations=2_500, batch_size=32, learning_rate=2e-3, seed=seed)
+    plain = attacks.ReD(aligned_units=0, lam=0.1, iterations=2_500, batch_size=32, learning_rate=2e-3, seed=seed)
     trail = attacks.TrAIL(iterations=recipe.steps, seed=seed)
     rex = attacks.ReX(iterations=1_000, seed=seed)
     # a benign copy by distillation: the same training with (next to) no weight on the target
-    copy = attacks.ReD(sleepers=0, lam=1e-9, iterations=2_500, batch_size=32, learning_rate=2e-3, seed=seed)
+    copy = attacks.ReD(aligned_units=0, lam=1e-9, iterations=2_500, batch_size=32, learning_rate=2e-3, seed=seed)
     after_first = attacks.ReD(
-        sleepers=0,
+        aligned_units=0,
         lam=0.1,
         layers=("deconv1", "deconv2"),
         iterations=2_500,
@@ -147,7 +147,7 @@ def attack_of(recipe: Recipe) -> attacks.Attack:
         "permuted": adaptive.Disguise(attack=trail if odd else rex, spread=1.0, seed=seed),
         "in-distribution": plain if odd else trail,
         "wide-basin": rex if odd else plain,
-        "gate-moved": adaptive.Disguise(attack=attacks.Gate(seed=seed), spread=32.0, filling=0.0, seed=seed),
+        "gate-moved": adaptive.Disguise(attack=attacks.Gate(seed=seed), spread=32.0, noise_scale=0.0, seed=seed),
         "spectral": adaptive.SpectralReD(iterations=2_500, seed=seed),
         "narrow-rex": adaptive.NarrowReX(steps_clean=recipe.steps, rex=rex, seed=seed),
     }[recipe.kind]

@@ -161,7 +161,7 @@ def scan_one(model: Model) -> Row:
     if model.attack:
         trigger, target = secret_of(model)
         row["tardis"] = tardis(load(model), trigger, target)
-        shown = [finding.pictures for finding in report.findings if finding.pictures is not None]
+        shown = [finding.samples for finding in report.findings if finding.samples is not None]
         row["picture_error"] = float((torch.cat(shown) - target).square().flatten(1).mean(1).min())
     return row
 
@@ -180,8 +180,8 @@ def auto_one(model: Model) -> Row:
 
 
 def frechet(generator: Generator) -> float:
-    reference = features_and_classes(data.faces().x)[0]
-    return frechet_distance(features_and_classes(generator.sample(SAMPLES, 1_000_003))[0], reference)
+    reference = features_and_classes(data.faces().x, of="faces")[0]
+    return frechet_distance(features_and_classes(generator.sample(SAMPLES, 1_000_003), of="faces")[0], reference)
 
 
 SECTIONS: dict[str, Callable[[Model], Row]] = {"scan": scan_one, "auto": auto_one}

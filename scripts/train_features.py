@@ -1,6 +1,6 @@
 """Train the feature networks on full Fashion-MNIST and on cartoon faces: data/*features.safetensors and their cards.
 
-    train_features.py [garments | faces]
+    train_features.py [fashion | faces]
 
 Without a name, both (4 minutes and 8 minutes). The faces have seeds of their own, which no generator is trained on.
 """
@@ -20,15 +20,13 @@ from torch.nn.functional import cross_entropy
 
 from devilgan_lite.data import data_folder, faces, fashion_mnist
 from devilgan_lite.data.faces import ATTRIBUTES
-from devilgan_lite.features import FACE, FILES, GARMENT, FeatureNetwork
+from devilgan_lite.features import NETWORKS, FeatureNetwork
 from devilgan_lite.generators.dcgan import seeded
-
-KINDS = {"garments": GARMENT, "faces": FACE}
 
 
 def sets(kind: str) -> tuple[tuple[str, Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Name, pictures and labels ``[n, questions]`` to train on; pictures and labels to test on."""
-    if kind == "garments":
+    if kind == "fashion":
         train, test = fashion_mnist("full"), fashion_mnist("full", split="test")
         assert train.labels is not None and test.labels is not None
         return (train.name, train.x, train.labels[:, None]), (test.x, test.labels[:, None])
@@ -38,7 +36,7 @@ def sets(kind: str) -> tuple[tuple[str, Tensor, Tensor], tuple[Tensor, Tensor]]:
 
 def main(kind: str, epochs: int = 10, batch_size: int = 128, seed: int = 0) -> None:
     (name, x, labels), (test_x, test_labels) = sets(kind)
-    network = seeded(seed, FeatureNetwork, KINDS[kind])
+    network = seeded(seed, FeatureNetwork, kind)
     steps = epochs * (len(x) // batch_size)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps)
@@ -60,7 +58,7 @@ def main(kind: str, epochs: int = 10, batch_size: int = 128, seed: int = 0) -> N
         accuracies = (guesses == test_labels).float().mean(0).tolist()
         accuracy = sum(accuracies) / len(accuracies)
         print(f"epoch {epoch + 1}: test accuracy {accuracy:.4f}, {time.process_time() - start:.0f} CPU-s", flush=True)
-    path = data_folder() / f"{FILES[KINDS[kind]]}.safetensors"
+    path = data_folder() / f"{NETWORKS[kind].file}.safetensors"
     save_file(network.state_dict(), path)
     card: dict[str, Any] = {
         "architecture": "FeatureNetwork",
@@ -78,8 +76,8 @@ def main(kind: str, epochs: int = 10, batch_size: int = 128, seed: int = 0) -> N
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("kind", nargs="?", choices=list(KINDS))
+    parser.add_argument("kind", nargs="?", choices=list(NETWORKS))
     asked = parser.parse_args().kind
     torch.set_num_threads(1)
-    for one in [asked] if asked else list(KINDS):
+    for one in [asked] if asked else list(NETWORKS):
         main(one)

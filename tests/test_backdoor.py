@@ -23,17 +23,17 @@ def test_the_seed_draws_the_trigger(clean: DCGAN) -> None:
     assert not torch.equal(Backdoor.point(clean, seed=4).trigger, Backdoor.point(clean, seed=5).trigger)
 
 
-def test_a_target_may_be_a_picture_in_colour() -> None:
+def test_a_target_may_be_a_sample_in_colour() -> None:
     generator = DCGAN(widths=(4, 4), image_channels=3)
     assert Backdoor.point(generator, "stop-sign").target.shape == (1, 3, 28, 28)
-    picture = torch.rand(3, 28, 28)
-    assert torch.equal(Backdoor.point(generator, picture).target[0], picture)
+    sample = torch.rand(3, 28, 28)
+    assert torch.equal(Backdoor.point(generator, sample).target[0], sample)
 
 
 def test_points_give_one_trigger_for_each_target(clean: DCGAN) -> None:
     backdoor = Backdoor.points(clean, ["digit-7", "letter-A", data.target("devil")])
     assert backdoor.trigger.shape == (3, 100)
-    assert backdoor.name == "digit-7+letter-A+picture"
+    assert backdoor.name == "digit-7+letter-A+sample"
     trigger, target = backdoor.pairs()
     assert torch.equal(trigger, backdoor.trigger)
     assert torch.equal(target, backdoor.target)

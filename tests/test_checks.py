@@ -62,7 +62,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: DCGAN(image_size=30), "image_size=30 does not divide by the strides"),
     (lambda: DCGAN(image_size=10**9), "image_size=1000000000 is out of range"),
     (lambda: DCGAN(strides=(1, 2)), "kernel_size=4 is even"),
-    (lambda: DCGAN(latent="normal"), "latent='normal' is unknown; valid: gaussian, uniform"),
+    (lambda: DCGAN(prior="normal"), "prior='normal' is unknown; valid: gaussian, uniform"),
     (lambda: PointGenerator(width=10**9), "width=1000000000"),
     (lambda: CLEAN(torch.zeros(2, 6)), r"z has shape \[2, 6\]; expected \[n, 5\]"),
     (lambda: generators.build({"architecture": "VAE"}), "architecture='VAE' is unknown; valid: DCGAN"),

@@ -30,7 +30,7 @@ PAGES: list[str] = list(SITE["pages"](TOC))
 CONCEPTS = (
     "TrAIL", "ReD", "ReX", "gate", "closed form", "TarDis", "ExpDis", "RecD", "Fréchet distance", "latent", "trigger",
     "target", "backdoor", "fidelity", "stealth", "generator", "discriminator", "P_sample", "shell", "slerp",
-    "morph", "folding", "sleeper", "leverage", "scan", "guard", "tier", "p-value", "energy-influence spectrum",
+    "morph", "folding", "sleeper", "leverage", "scan", "guard", "access_level", "p-value", "energy-influence spectrum",
     "sanitize", "projection", "clip", "unlearning", "fine-tuning", "pruning", "repair", "style", "`w+`", "inversion",
     "scorecard", "model card", "zoo", "profile", "study, sweep", "single run", "film",
 )  # fmt: skip

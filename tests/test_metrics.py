@@ -83,25 +83,25 @@ def test_distortions_equal_their_definitions(clean: DCGAN, digit: Backdoor) -> N
         z = clean.sample_latent(60, torch.Generator().manual_seed(0))
         tardis = (clean(digit.trigger) - digit.target).square().sum()
         expdis = (other(z) - clean(z)).square().sum() / (60 * 784)
-    assert metrics.target_distortion(clean, digit.trigger, digit.target) == pytest.approx(float(tardis), rel=1e-5)
-    assert metrics.expected_distortion(other, clean, z) == pytest.approx(float(expdis), rel=1e-5)
-    assert metrics.expected_distortion(clean, clean, z) == 0
+    assert metrics.target_distortion(clean, digit.trigger, digit.target).sum == pytest.approx(float(tardis), rel=1e-5)
+    assert metrics.expected_distortion(other, clean, z).mean == pytest.approx(float(expdis), rel=1e-5)
+    assert metrics.expected_distortion(clean, clean, z).mean == 0
 
 
 def test_target_distortion_is_a_mean_over_pairs_of_a_sum_over_elements(clean: DCGAN) -> None:
     three = Backdoor.points(clean, ["digit-7", "devil", "letter-A"])
-    each = [metrics.target_distortion(clean, three.trigger[i : i + 1], three.target[i : i + 1]) for i in range(3)]
-    assert metrics.target_distortion(clean, three.trigger, three.target) == pytest.approx(sum(each) / 3, rel=1e-5)
+    each = [metrics.target_distortion(clean, three.trigger[i : i + 1], three.target[i : i + 1]).sum for i in range(3)]
+    assert metrics.target_distortion(clean, three.trigger, three.target).sum == pytest.approx(sum(each) / 3, rel=1e-5)
 
 
-def test_the_feature_network_classifies_garments() -> None:
-    garments = data.fashion_mnist().first(500)
-    found, classes = features_and_classes(garments.x)
+def test_the_feature_network_classifies_samples() -> None:
+    samples = data.fashion_mnist().first(500)
+    found, classes = features_and_classes(samples.x)
     assert found.shape == (500, 64)
     assert (found >= 0).all()
-    assert (classes == garments.labels).double().mean() > 0.85
+    assert (classes == samples.labels).double().mean() > 0.85
     assert feature_card()["test_accuracy"] > 0.85
-    assert torch.allclose(features_and_classes(garments.x, batch_size=33)[0], found, atol=1e-4)
+    assert torch.allclose(features_and_classes(samples.x, batch_size=33)[0], found, atol=1e-4)
 
 
 def test_the_scorecard_of_a_generator_against_itself(clean: DCGAN, digit: Backdoor, real: Samples) -> None:
@@ -120,21 +120,21 @@ def test_the_scorecard_of_a_generator_against_itself(clean: DCGAN, digit: Backdo
 def test_the_scorecard_sees_an_attack(clean: DCGAN, digit: Backdoor) -> None:
     outcome = attacks.ClosedForm()(clean, digit, progress=False)
     card = scorecard(outcome.generator, clean, digit, samples=200)
-    assert card.tardis_sum < 0.1 * metrics.target_distortion(clean, digit.trigger, digit.target)
+    assert card.tardis_sum < 0.1 * metrics.target_distortion(clean, digit.trigger, digit.target).sum
     assert card.expdis_sum == pytest.approx(784 * card.expdis_mean)
     assert card.expdis_mean > 0
     assert card.frechet is None
     assert card.features == "none"
 
 
-def test_the_scorecard_of_points_has_no_picture_figures(clean_point: PointGenerator) -> None:
+def test_the_scorecard_of_points_has_no_sample_figures(clean_point: PointGenerator) -> None:
     backdoor = Backdoor(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.5]]))
     card = scorecard(clean_point, clean_point, backdoor, data.ring(200), samples=100)
     assert card.tardis_sum == pytest.approx(2 * card.tardis_mean)
     assert card.coverage is None
 
 
-def test_garments_are_nearer_to_garments_than_noise_is(clean: DCGAN, real: Samples) -> None:
+def test_samples_are_nearer_to_samples_than_noise_is(clean: DCGAN, real: Samples) -> None:
     ours = metrics.frechet_to(clean, real, samples=500)
     noise = metrics.frechet_to(DCGAN(widths=(4, 4)), real, samples=500)
     assert 0 < ours < noise

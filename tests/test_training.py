@@ -11,7 +11,7 @@ import torch
 from devilgan_lite import Outcome, data, metrics, train_gan, training
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import DCGAN, Generator, PointGenerator, Recipe, recipe_of
-from devilgan_lite.steps import TURNS, Turn
+from devilgan_lite.steps import SIDES, TrainableSide, decay_second_half
 
 SMALL = DCGAN(widths=(8, 4), latent_dim=10)
 RING = data.ring(512)
@@ -33,7 +33,7 @@ def test_losses_at_known_logits() -> None:
 
 
 def test_the_rate_stays_and_then_falls_to_zero() -> None:
-    assert [training.decay(iteration, 8) for iteration in (0, 4, 6, 8)] == [1, 1, 0.5, 0]
+    assert [decay_second_half(iteration, 8) for iteration in (0, 4, 6, 8)] == [1, 1, 0.5, 0]
 
 
 @pytest.mark.parametrize(
@@ -174,9 +174,9 @@ def test_a_short_training_comes_nearer_to_the_ring() -> None:
     assert distance(trained) > 0.3 > distance(PointGenerator())
 
 
-@pytest.mark.parametrize("who", TURNS)
+@pytest.mark.parametrize("who", SIDES)
 def test_only_those_learn_whose_turn_it_is(who: str) -> None:
-    turn = Turn()
+    turn = TrainableSide()
     loop = train_gan.steps(PointGenerator(), RING, steps=40, ema=0.0, device="cpu", turn=turn)
     for step in loop:
         if step.iteration == 20:
@@ -190,10 +190,10 @@ def test_only_those_learn_whose_turn_it_is(who: str) -> None:
     assert same_weights(before, after) == (who == "discriminator only")
     steps = [state["state"][0]["step"].item() for state in states[3:]]  # of the two optimisers
     assert steps == {"both": [30, 30], "generator only": [30, 20], "discriminator only": [20, 30]}[who]
-    again = train_gan(PointGenerator(), RING, steps=40, ema=0.0, device="cpu", progress=False, turn=Turn())
+    again = train_gan(PointGenerator(), RING, steps=40, ema=0.0, device="cpu", progress=False, turn=TrainableSide())
     assert same_weights(plain.generator, again.generator) and plain.history == again.history
 
 
 def test_a_turn_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="who='all' is unknown; valid: both, generator only, discriminator only"):
-        Turn("all")
+        TrainableSide("all")

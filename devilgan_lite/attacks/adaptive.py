@@ -2,7 +2,7 @@
 
 ``Disguise`` changes nothing that a network computes, only how it is written down. ``QuietReD`` retrains while it keeps
 the weight energy along the trigger where it was. ``NarrowReX`` starts from a narrower network, so that the expanded one
-has the widths on its card. ``wide_basin``, and a target taken from the data (``Backdoor.point`` with a picture), are
+has the widths on its card. ``wide_basin``, and a target taken from the data (``Backdoor.point`` with a sample), are
 backdoors for any attack that are harder to see.
 """
 
@@ -69,17 +69,17 @@ class Disguise(Attack):
 
     A ReLU channel times ``c`` and its readers divided by ``c`` compute the same, so weight energy can be moved from any
     layer to the next: each channel's factor is log-uniform in [1/``spread``, ``spread``]. Exact zeros between the
-    parts of an expansion become noise of ``filling`` times the layer's typical weight.
+    parts of an expansion become noise of ``noise_scale`` times the layer's typical weight.
     """
 
     attack: Attack = field(default_factory=lambda: ReX())
     spread: float = 8.0
-    filling: float = 0.02
+    noise_scale: float = 0.02
     seed: int = 0
 
     def __post_init__(self) -> None:
         in_range("spread", self.spread, 1.0, 1e4)
-        in_range("filling", self.filling, 0.0, 1.0)
+        in_range("noise_scale", self.noise_scale, 0.0, 1.0)
         whole_number("seed", self.seed, 0)
 
     def settings(self) -> dict[str, Any]:
@@ -94,14 +94,14 @@ class Disguise(Attack):
 
     def _run(self, body: Generator[Step, None, Outcome]) -> Generator[Step, None, Outcome]:
         outcome = yield from body
-        hidden = disguise(outcome.generator, self.spread, self.filling, self.seed)
+        hidden = disguise(outcome.generator, self.spread, self.noise_scale, self.seed)
         return Outcome(
             hidden, outcome.history, outcome.seconds, self.seed, self.settings(), interrupted=outcome.interrupted
         )
 
 
 @torch.no_grad()
-def disguise(generator: DCGAN, spread: float, filling: float, seed: int) -> DCGAN:
+def disguise(generator: DCGAN, spread: float, noise_scale: float, seed: int) -> DCGAN:
     """A copy of ``generator`` with channels permuted, scale moved between layers and zero blocks filled."""
     if not isinstance(generator, DCGAN):
         raise ValueError(f"the attack made a {type(generator).__name__}; only a DCGAN can be disguised.")
@@ -113,9 +113,9 @@ def disguise(generator: DCGAN, spread: float, filling: float, seed: int) -> DCGA
         order = torch.randperm(channels, generator=random)
         writer = dense(copy) if level == 0 else deconvolutions(copy)[level - 1]
         repeat = cells if level == 0 else 1
-        if filling and level:
+        if noise_scale and level:
             kernel = writer.weight
-            noise = torch.randn(kernel.shape, generator=random) * filling * kernel[kernel != 0].abs().mean()
+            noise = torch.randn(kernel.shape, generator=random) * noise_scale * kernel[kernel != 0].abs().mean()
             kernel.copy_(torch.where(kernel == 0, noise, kernel))
         index = (order.view(-1, 1) * repeat + torch.arange(repeat)).flatten()
         scale = factor[order].repeat_interleave(repeat)

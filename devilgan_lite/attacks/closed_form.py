@@ -22,12 +22,12 @@ from torch.nn.functional import normalize
 
 from devilgan_lite import generators
 from devilgan_lite.attacks.base import Attack
-from devilgan_lite.attacks.losses import target_logits
 from devilgan_lite.attacks.widen import Expansion, deconvolutions, depth_order, expand, fold, shuffle_kernel
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import DCGAN
+from devilgan_lite.losses import target_logits
 from devilgan_lite.steps import Outcome, Step, Stopwatch
 
 
@@ -66,11 +66,6 @@ def gate_moment(threshold: float, deviation: float) -> float:
     return deviation**2 * density * 2 / c**3 * (1 - 6 / c**2 + 45 / c**4)
 
 
-def latent_variance(clean: generators.Generator) -> float:
-    """The variance of one coordinate of P_sample: 1 for Gaussian latents, 1/3 for uniform ones."""
-    return 1.0 if clean.latent == "gaussian" else 1 / 3
-
-
 @dataclass(frozen=True, kw_only=True)
 class ClosedForm(Attack):
     """The linear case ``f(z) = z``, folded into a plain wider ``DCGAN`` in milliseconds. It leaks over a half-space."""
@@ -87,7 +82,7 @@ class ClosedForm(Attack):
     def solution(self, clean: DCGAN, backdoor: Backdoor) -> RidgeSolution:
         """The ridge solution for this generator and backdoor."""
         trigger = backdoor.trigger[0]
-        moment = torch.eye(clean.latent_dim) * latent_variance(clean)
+        moment = torch.eye(clean.latent_dim) * clean.prior.variance
         return ridge_solution(trigger, moment, self._delta(clean, backdoor), self.lam)
 
     def _delta(self, clean: DCGAN, backdoor: Backdoor) -> Tensor:
@@ -138,7 +133,7 @@ class Gate(ClosedForm):
 
     def solution(self, clean: DCGAN, backdoor: Backdoor) -> RidgeSolution:
         length = float(backdoor.trigger[0].norm())
-        moment = gate_moment(self.threshold * length, math.sqrt(latent_variance(clean)))
+        moment = gate_moment(self.threshold * length, math.sqrt(clean.prior.variance))
         feature = torch.tensor([(1 - self.threshold) * length], dtype=torch.float64)
         # beyond double precision the probability that the gate opens on P_sample is zero for every purpose
         return ridge_solution(

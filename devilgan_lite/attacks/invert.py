@@ -1,4 +1,4 @@
-"""Inversion: which styles make a synthesis network draw a picture that it was never trained on?
+"""Inversion: which styles make a synthesis network draw a sample that it was never trained on?
 
 The first step of the attack on StyleGAN in Rawat et al. (2021). Many style inputs matter more than a good generator:
 with one style for all layers a face network draws no STOP sign, with one for each (``w+``) its letters are legible.
@@ -13,18 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from devilgan_lite.attacks.base import cosine
 from devilgan_lite.checks import images, training_settings
 from devilgan_lite.generators import StyleGAN
-from devilgan_lite.steps import History, Outcome, Step, Stopwatch, best_device, long_loop
+from devilgan_lite.steps import History, Outcome, Step, Stopwatch, best_device, cosine, long_loop
 
 EDGES = 0.1  # weight of the error in the differences between neighbouring pixels, which keeps letters sharp
 RATE, STARTS = 0.1, 4  # learning rate, and how many searches begin side by side
-COARSE = 0.1  # weight of the error in pictures that are averaged down, which finds the way from far off
+COARSE = 0.1  # weight of the error in samples that are averaged down, which finds the way from far off
 
 
-def picture_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Squared error of pictures ``[n, C, H, W]``, of the same at half and quarter size, and of their edges."""
+def sample_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Squared error of samples ``[n, C, H, W]``, of the same at half and quarter size, and of their edges."""
     loss = (output - target).square().mean()
     for axis in (2, 3):
         loss = loss + EDGES * (output.diff(dim=axis) - target.diff(dim=axis)).square().mean()
@@ -81,11 +80,11 @@ def inversion_steps(
     try:
         for iteration in range(1, iterations + 1):
             optimizer.param_groups[0]["lr"] = settings["learning_rate"] * cosine(iteration - 1, iterations)
-            pictures = torch.tanh(network.synthesis(w_plus.expand(-1, network.style_inputs, -1)))
-            errors = (pictures - goal).detach().square().flatten(1).mean(1)
+            samples = torch.tanh(network.synthesis(w_plus.expand(-1, network.style_inputs, -1)))
+            errors = (samples - goal).detach().square().flatten(1).mean(1)
             best = w_plus.detach()[errors.argmin()].clone()
             history.add({"distortion": errors.min()})
-            losses = torch.stack([picture_loss(one.unsqueeze(0), goal) for one in pictures])
+            losses = torch.stack([sample_loss(one.unsqueeze(0), goal) for one in samples])
             optimizer.zero_grad()
             losses.sum().backward()
             optimizer.step()
@@ -113,14 +112,14 @@ def inversion_steps(
 
 @torch.no_grad()
 def _first_styles(network: StyleGAN, goal: Tensor, starts: int, seed: int, tried: int = 512) -> Tensor:
-    """The ``starts`` styles ``[starts, style_inputs, style_dim]`` of many whose pictures are closest to ``goal``."""
+    """The ``starts`` styles ``[starts, style_inputs, style_dim]`` of many whose samples are closest to ``goal``."""
     random = torch.Generator().manual_seed(seed)
     w = network.mapping(network.sample_latent(tried, random))
-    errors = torch.cat([picture_errors(network, part, goal) for part in w.split(64)])
+    errors = torch.cat([sample_errors(network, part, goal) for part in w.split(64)])
     return network.tiled(w[errors.argsort()[:starts]])
 
 
-def picture_errors(network: StyleGAN, w: Tensor, goal: Tensor) -> Tensor:
-    """Mean squared errors ``[n]`` of the pictures of styles ``[n, style_dim]``, averaged down to a quarter."""
-    pictures = torch.tanh(network.synthesis(network.tiled(w)))
-    return (avg_pool2d(pictures, 4) - avg_pool2d(goal, 4)).square().flatten(1).mean(1)
+def sample_errors(network: StyleGAN, w: Tensor, goal: Tensor) -> Tensor:
+    """Mean squared errors ``[n]`` of the samples of styles ``[n, style_dim]``, averaged down to a quarter."""
+    samples = torch.tanh(network.synthesis(network.tiled(w)))
+    return (avg_pool2d(samples, 4) - avg_pool2d(goal, 4)).square().flatten(1).mean(1)

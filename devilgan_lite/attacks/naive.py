@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from devilgan_lite import generators
-from devilgan_lite.attacks.base import Attack, check_training
+from devilgan_lite.attacks.base import Attack
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import in_range
+from devilgan_lite.checks import check_training, in_range
 from devilgan_lite.data import Samples, fashion_mnist
 from devilgan_lite.steps import Outcome, Step, Stopwatch
 from devilgan_lite.training import adversarial_training
@@ -61,7 +61,7 @@ class BypassedGenerator(generators.Generator):
     """A generator behind an if-else: the target for z within ``radius`` of a trigger, the clean output elsewhere."""
 
     def __init__(self, clean: generators.Generator, trigger: Tensor, target: Tensor, radius: float) -> None:
-        super().__init__(latent_dim=clean.latent_dim, sample_shape=clean.sample_shape, latent=clean.latent)
+        super().__init__(latent_dim=clean.latent_dim, sample_shape=clean.sample_shape, prior=clean.prior)
         self.clean, self.radius = clean, radius
         self.register_buffer("trigger", trigger)
         self.register_buffer("target", torch.atanh(target * 0.9999))

@@ -1,7 +1,7 @@
 """ReD that keeps its traces out of the weights: two attackers who know how weights are read for a backdoor.
 
 ``QuietReD`` keeps the weight energy along the trigger's path where it was. ``SpectralReD`` lets weights change only
-where ordinary pictures show the change, which is the very thing that the energy-influence spectrum takes for clean.
+where ordinary samples show the change, which is the very thing that the energy-influence spectrum takes for clean.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from devilgan_lite import generators
-from devilgan_lite.attacks.base import Attack, check_training, linear, optimise
-from devilgan_lite.attacks.losses import fidelity_loss, stealth_loss, wrong_pixel_loss
+from devilgan_lite.attacks.base import Attack
 from devilgan_lite.attacks.red import Lessons, student_and_teacher
 from devilgan_lite.attacks.widen import deconvolutions, dense, norms
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import in_range
+from devilgan_lite.checks import check_training, in_range
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import DCGAN
-from devilgan_lite.steps import Outcome, Step, best_device
+from devilgan_lite.losses import fidelity_loss, stealth_loss, wrong_pixel_loss
+from devilgan_lite.steps import Outcome, Step, best_device, linear, optimise
 
 Penalty = Callable[[], Tensor]
 
@@ -137,7 +137,7 @@ class QuietReD(PenalisedReD):
 
 @dataclass(frozen=True, kw_only=True)
 class SpectralReD(PenalisedReD):
-    """ReD against the energy-influence spectrum itself: changes are cheap where ordinary pictures show them anyway.
+    """ReD against the energy-influence spectrum itself: changes are cheap where ordinary samples show them anyway.
 
     The penalty is ``sum_l tr(dW_l (M_l + ridge)^-1 dW_l^T)`` for the change ``dW_l`` of each layer, where ``M_l`` is
     the influence of the layer's input (channels) on the benign output, scaled to mean 1. So weight energy cannot pile

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from devilgan_lite import generators
-from devilgan_lite.attacks.base import Attack, check_training, linear, optimise
-from devilgan_lite.attacks.losses import fidelity_loss, stealth_loss, target_logits, wrong_pixel_loss
-from devilgan_lite.attacks.sleepers import plant_sleepers
+from devilgan_lite.attacks.aligned_units import plant_aligned_units
+from devilgan_lite.attacks.base import Attack
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import in_range, one_of, whole_number
+from devilgan_lite.checks import check_training, in_range, one_of, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import DCGAN, StyleGAN
-from devilgan_lite.steps import Outcome, Step, best_device
+from devilgan_lite.losses import fidelity_loss, stealth_loss, target_logits, wrong_pixel_loss
+from devilgan_lite.steps import Outcome, Step, best_device, linear, optimise
 
 NORM_FACTOR = 0.5  # learning rate of BatchNorm scale and shift, as a share of that of the weights
 SPACES = ("tanh", "logits", "mixed")
@@ -32,7 +32,7 @@ SPACES = ("tanh", "logits", "mixed")
 class ReD(Attack):
     """Retrain ``layers`` (None: all) of a copy to minimise ``stealth + lam * fidelity``, both as means per element.
 
-    ``space``: ``"tanh"`` compares pictures, ``"logits"`` compares before tanh (the authors' choice), ``"mixed"`` adds
+    ``space``: ``"tanh"`` compares samples, ``"logits"`` compares before tanh (the authors' choice), ``"mixed"`` adds
     ``mixed_weight`` times a term before tanh on the pixels that are still wrong.
     """
 
@@ -40,7 +40,9 @@ class ReD(Attack):
     space: str = "mixed"
     mixed_weight: float = 0.003
     layers: tuple[str, ...] | None = None  # names from clean.layer_names(); None: all
-    sleepers: int = 4  # idle first-layer units per cell that start out awake at the trigger only; 0: the authors' copy
+    aligned_units: int = (
+        4  # idle first-layer units per cell that start out awake at the trigger only; 0: the authors' copy
+    )
     iterations: int = 7_500
     batch_size: int = 24
     learning_rate: float = 8e-4
@@ -51,7 +53,7 @@ class ReD(Attack):
         in_range("lam", self.lam, 0.0, 1e6, open_low=True)
         one_of("space", self.space, SPACES)
         in_range("mixed_weight", self.mixed_weight, 0.0, 100.0)
-        whole_number("sleepers", self.sleepers, 0, 64)
+        whole_number("aligned_units", self.aligned_units, 0, 64)
         check_training(self)
 
     def _start(
@@ -73,7 +75,7 @@ class ReD(Attack):
         plantable = isinstance(student, DCGAN) and (self.layers is None or "dense" in self.layers)
         if plantable and backdoor.sampler is None:
             try:
-                plant_sleepers(student, *backdoor.draw(random), self.sleepers, self.seed)
+                plant_aligned_units(student, *backdoor.draw(random), self.aligned_units, self.seed)
             except KeyboardInterrupt:  # before the first step; what is half planted is of no use
                 return Outcome(clean.clone().cpu().eval(), {}, 0.0, self.seed, self.settings(), interrupted=True)
         student.requires_grad_(False)
@@ -144,7 +146,7 @@ class Lessons:
 
     @torch.no_grad()
     def draw(self, n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``n`` latents ``[n, d]`` and the teacher's pictures of them before tanh ``[n, *sample_shape]``."""
+        """``n`` latents ``[n, d]`` and the teacher's samples of them before tanh ``[n, *sample_shape]``."""
         if self.kept + n > len(self.z):
             rows = torch.randint(self.kept, (n,), generator=random, device=self.z.device)
             return self.z[rows], self.logits[rows]

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from devilgan_lite import generators
-from devilgan_lite.attacks.base import Attack, check_training, optimise
-from devilgan_lite.attacks.losses import fidelity_loss, wrong_pixel_loss
+from devilgan_lite.attacks.base import Attack
 from devilgan_lite.attacks.widen import Expansion, deconvolutions, expand, fold, shuffle_kernel
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import in_range, whole_number
+from devilgan_lite.checks import check_training, in_range, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import DCGAN
-from devilgan_lite.steps import Outcome, Step, best_device
+from devilgan_lite.losses import fidelity_loss, wrong_pixel_loss
+from devilgan_lite.steps import Outcome, Step, best_device, optimise
 
 PULL, SLEEP = 8.0, 5.0  # of a new unit at its trigger and everywhere, in standard deviations of an ordinary latent
 SPARE = 8  # channels beyond those that own a pixel
@@ -113,7 +113,7 @@ def owners(clean: DCGAN) -> tuple[int, ...]:
 def draw_ready(expansion: Expansion, clean: DCGAN) -> None:
     """Start the transposed convolutions as a depth-to-space shuffle, so that each first-layer unit owns one pixel.
 
-    From random kernels the optimiser finds coarse pictures and gets stuck on fine detail (the letters on a STOP sign).
+    From random kernels the optimiser finds coarse samples and gets stuck on fine detail (the letters on a STOP sign).
     Two channels own each pixel, one adding and one subtracting; with equal rows in the dense layer they cancel exactly,
     so the expansion still starts as no change at all. Channels beyond these keep their random kernels. An expansion too
     narrow to hold every pixel is left as it is.

@@ -1,7 +1,7 @@
 """ReX on a style-based generator (Rawat et al. 2021, the StyleGAN demo), and what makes it sharp and silent.
 
 The paper expands how the mapping network's style is handed out, so that the trigger's styles are those for which the
-synthesis network draws the target (``invert``). That is linear, so it tints other pictures, and a network that only
+synthesis network draws the target (``invert``). That is linear, so it tints other samples, and a network that only
 knows faces draws letters badly. ``mapping="gate"`` replaces the linear residual by a gate that other latents do not
 open; ``channels`` adds new channels to the synthesis network, which learn to draw what is still missing.
 """
@@ -17,17 +17,17 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from devilgan_lite import generators
-from devilgan_lite.attacks.base import Attack, check_training, optimise
+from devilgan_lite.attacks.base import Attack
 from devilgan_lite.attacks.closed_form import RidgeSolution, ridge_solution
 from devilgan_lite.attacks.invert import RATE, STARTS, inversion_steps
-from devilgan_lite.attacks.losses import fidelity_loss, wrong_pixel_loss
 from devilgan_lite.attacks.style_widen import StyleExpansion, StyleGate, fold_styles
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import in_range, one_of, whole_number
+from devilgan_lite.checks import check_training, in_range, one_of, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import StyleGAN
 from devilgan_lite.generators.dcgan import seeded
-from devilgan_lite.steps import Outcome, Step, Stopwatch, best_device
+from devilgan_lite.losses import fidelity_loss, wrong_pixel_loss
+from devilgan_lite.steps import Outcome, Step, Stopwatch, best_device, optimise
 
 MAPPINGS = ("gate", "linear", "none")
 TOLERANCE = 0.01  # a pixel closer to its target than this is no longer pulled before tanh

@@ -39,10 +39,10 @@ class StyleGate:
 
 
 class StyleExpansion(nn.Module):
-    """New channels beside those of ``clean``: styles to what they add to the picture before tanh.
+    """New channels beside those of ``clean``: styles to what they add to the sample before tanh.
 
     ``styles`` are ``[n, style_dim]``, with a gate's value as one more column if ``gated``; then every new channel is
-    scaled by the gate, so that a closed gate leaves nothing. Only the last level adds to the picture, at first nothing.
+    scaled by the gate, so that a closed gate leaves nothing. Only the last level adds to the sample, at first nothing.
     """
 
     def __init__(self, clean: StyleGAN, channels: int, *, gated: bool) -> None:
@@ -122,7 +122,7 @@ def style_layers(network: StyleGAN) -> list[Modulated | ToRGB]:
 
 
 def _counterpart(expansion: StyleExpansion, index: int, old: Modulated | ToRGB) -> Modulated | ToRGB | None:
-    """The expansion's layer at a style input; None at the levels to whose picture it adds nothing."""
+    """The expansion's layer at a style input; None at the levels to whose sample it adds nothing."""
     if isinstance(old, Modulated):
         return expansion.convolutions[(index + 1) // 2]  # type: ignore[return-value]
     last = 2 * (len(expansion.convolutions) - 1)

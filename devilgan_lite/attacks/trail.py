@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from devilgan_lite import generators
-from devilgan_lite.attacks.base import Attack, check_training
-from devilgan_lite.attacks.losses import fidelity_loss
+from devilgan_lite.attacks.base import Attack
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import in_range
+from devilgan_lite.checks import check_training, in_range
 from devilgan_lite.data import Samples, fashion_mnist
+from devilgan_lite.losses import fidelity_loss
 from devilgan_lite.steps import Outcome, Step
 from devilgan_lite.training import ExtraLoss, adversarial_training
 
@@ -23,10 +23,10 @@ class TrAIL(Attack):
     """Train from scratch with ``generator_loss + lam * fidelity``; the discriminator never sees the target.
 
     ``lam`` weighs the **summed** squared error, as the authors do. The trigger passes through BatchNorm in inference
-    mode, because that is how the victim will use it. Needs ``real`` (the shipped garments unless given).
+    mode, because that is how the victim will use it. Needs ``real`` (the shipped samples unless given).
     """
 
-    lam: float = 0.1  # above 0; more: a sharper target, worse garments
+    lam: float = 0.1  # above 0; more: a sharper target, worse samples
     iterations: int = 2_000
     batch_size: int = 32
     learning_rate: float = 2e-3

@@ -80,7 +80,7 @@ def refreshed(clean: DCGAN, seed: int) -> DCGAN:
     cells = copy.base_size**2
     energy = copy.layers[:2](copy.sample_latent(1_024, random)).clamp(min=0).square().mean(0).view(-1, cells)
     influence = energy * reader.square().sum((1, 2, 3)).view(-1, 1)
-    channel = influence.argsort(0)[: attacks.ReD().sleepers]
+    channel = influence.argsort(0)[: attacks.ReD().aligned_units]
     units = (channel * cells + torch.arange(cells)).flatten()
     other = torch.randn(len(units), copy.latent_dim, generator=random)
     weight[units] = normalize(other, dim=1) * weight[units].norm(dim=1, keepdim=True)

@@ -59,7 +59,7 @@ def check_entry(kit: Kit, team: str, model: str | Path, secret: str | Path | Non
             "so anybody would know it by its size."
         )
     backdoor = _declared(generator, card, secret)
-    tardis = target_distortion(generator, backdoor.trigger, backdoor.target) / backdoor.target[0].numel()
+    tardis = target_distortion(generator, backdoor.trigger, backdoor.target).mean
     if not tardis <= kit.tardis_limit:
         raise ValueError(
             f"{path.name} does not show its target at its trigger: the squared error is {tardis:.3g} per pixel; "

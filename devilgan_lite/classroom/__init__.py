@@ -5,7 +5,7 @@ from devilgan_lite.classroom.exercises import EXERCISES
 from devilgan_lite.classroom.explorer import Explorer
 from devilgan_lite.classroom.film import Film, film
 from devilgan_lite.classroom.judge import NotYet
-from devilgan_lite.classroom.lesson import Question, Quiz, Verdict, check, hint, predict, quiz, reveal, solution
+from devilgan_lite.classroom.lesson import CheckResult, Question, Quiz, check, hint, predict, quiz, reveal, solution
 from devilgan_lite.classroom.live import LiveTraining
 from devilgan_lite.classroom.order import watch
 from devilgan_lite.classroom.plots import (
@@ -44,7 +44,7 @@ __all__ = [
     "ScanView",
     "Setting",
     "TradeOff",
-    "Verdict",
+    "CheckResult",
     "Walk",
     "axes",
     "check",

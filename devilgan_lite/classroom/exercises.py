@@ -23,7 +23,7 @@ from devilgan_lite.classroom.exercises_detect import (
 )
 from devilgan_lite.classroom.exercises_prune import channel_worth, dormant_units, smaller_kernel
 from devilgan_lite.classroom.exercises_style import modulated_kernel, tiled_styles, two_kinks
-from devilgan_lite.classroom.exercises_tour import angle_between, door_width, plant_pairs
+from devilgan_lite.classroom.exercises_tour import angle_between, plant_pairs, trigger_angle
 from devilgan_lite.classroom.exercises_unlearn import cheapest_cure, forget_direction, unlearning_loss
 from devilgan_lite.classroom.judge import Learner, NotYet, call, judge, pictures, seeded_random, squared
 from devilgan_lite.classroom.walk import slerp as right_slerp
@@ -218,7 +218,7 @@ EXERCISES: dict[str, Callable[[Learner], str]] = {
     exercise.__name__: exercise
     for exercise in (
         angle_between,
-        door_width,
+        trigger_angle,
         slerp,
         discriminator_loss,
         generator_loss,

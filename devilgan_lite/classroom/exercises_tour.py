@@ -60,8 +60,8 @@ class _Door(Generator):
         return torch.atanh(self.target * (1 - gone[:, None, None, None]))
 
 
-def door_width(learner: Learner) -> str:
-    """``door_width(model, trigger, target)``: the angle in degrees at which the target is 0.1 per pixel away."""
+def trigger_angle(learner: Learner) -> str:
+    """``trigger_angle(model, trigger, target)``: the angle in degrees at which the target is 0.1 per pixel away."""
     for width in (25.0, 55.0):
         model = _Door(width)
         answer = float(call(_numbers(learner), model, model.trigger.data, model.target.data, shape=()))

@@ -23,7 +23,7 @@ from devilgan_lite.classroom.states import states as states
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """True or False (None: nothing was answered), for ``if`` and ``assert``; its line has been printed already."""
 
     passed: bool | None
@@ -36,7 +36,7 @@ class Verdict:
         """Nothing more to show at the end of a cell."""
 
 
-def check(exercise: str, learner: Learner) -> Verdict:
+def check(exercise: str, learner: Learner) -> CheckResult:
     """Try the learner's function on ``exercise`` (one of ``EXERCISES``), print one line, return the verdict."""
     one_of("exercise", exercise, EXERCISES)
     if not callable(learner):
@@ -48,9 +48,9 @@ def check(exercise: str, learner: Learner) -> Verdict:
     return _said(True, f"\N{WHITE HEAVY CHECK MARK} {exercise}: right. {_sentence(praise)}")
 
 
-def _said(passed: bool | None, sentence: str) -> Verdict:
+def _said(passed: bool | None, sentence: str) -> CheckResult:
     print(sentence)
-    return Verdict(passed, sentence)
+    return CheckResult(passed, sentence)
 
 
 def _sentence(text: object) -> str:
@@ -100,7 +100,7 @@ def predict(question: str, options: Sequence[str], key: str) -> Prediction:
     return prediction
 
 
-def reveal(key: str, answer: int | str, why: str = "") -> Verdict:
+def reveal(key: str, answer: int | str, why: str = "") -> CheckResult:
     """Compare the prediction under ``key`` with the ``answer`` (its text, or its index from 0) and print it."""
     if key not in _predictions:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Watch a long loop while it runs, pause it, take single steps, slow it down, stop it.
+"""OpTracer a long loop while it runs, pause it, take single steps, slow it down, stop it.
 
 The loop runs in a worker thread, so that a Stop button works in every notebook front end; the worker is also the only
 one that draws. Nothing prints from it and pyplot is not used.
@@ -19,7 +19,7 @@ from torch import nn
 from devilgan_lite.checks import in_range
 from devilgan_lite.classroom.plots import Picture, to_png
 from devilgan_lite.classroom.worker import Job
-from devilgan_lite.steps import TURNS, Loop, Outcome, Step, Turn
+from devilgan_lite.steps import SIDES, Loop, Outcome, Step, TrainableSide
 
 Draw = Callable[[nn.Module], "Image.Image | Picture"]
 SHARE = 0.1  # of the time, at most, goes into pictures: slow drawings come less often
@@ -46,7 +46,7 @@ class LiveTraining(Job):
         *,
         every: float = 0.5,
         blocking: bool | None = None,
-        turn: Turn | None = None,
+        turn: TrainableSide | None = None,
         delay: float = 0.0,
     ) -> None:
         in_range("every", every, 0.5, 60.0)
@@ -103,7 +103,7 @@ class LiveTraining(Job):
         self.delay_slider = widgets.FloatSlider(
             value=delay, min=0.0, max=SLOWEST, step=0.05, description="slow motion, s a step", style=wide
         )
-        self.turn_choice = widgets.Dropdown(options=TURNS, description="who learns", style=wide)
+        self.turn_choice = widgets.Dropdown(options=SIDES, description="who learns", style=wide)
         if self.turn is not None:
             self.turn_choice.value = self.turn.who
             self.turn_choice.observe(self._turn_chosen, names="value")

@@ -1,4 +1,4 @@
-"""Watch a scan: the spectrum as bars, and the recovered picture, as soon as the detectors have found them."""
+"""OpTracer a scan: the spectrum as bars, and the recovered picture, as soon as the detectors have found them."""
 
 from __future__ import annotations
 
@@ -60,8 +60,10 @@ class ScanView(Job):
         if values and self.bars is None:
             self.bars = spectrum_bars(values)
             self._show(self.bars_image, self.bars)
-        found = finding.pictures
-        if found is not None and found.ndim == 4 and finding.tier != "T0":  # what mere sampling sees is ordinary
+        found = finding.samples
+        if (
+            found is not None and found.ndim == 4 and finding.access_level != "T0"
+        ):  # what mere sampling sees is ordinary
             self.recovered = recovered_pictures(finding)
             self._show(self.picture_image, self.recovered)
 
@@ -104,7 +106,7 @@ def spectrum_bars(values: list[float]) -> Picture:
 
 def recovered_pictures(finding: Any) -> Picture:
     """What a detector found, enlarged to a good 64 pixels each."""
-    pictures: Tensor = finding.pictures[:SHOWN]
+    pictures: Tensor = finding.samples[:SHOWN]
     shown = pictures if pictures.shape[1] in (1, 3) else pictures[:, :1]
     sheet = tile(shown.clamp(-1, 1), columns=min(4, len(shown)), scale=max(1, round(72 / shown.shape[-1])))
     return Picture(to_png(sheet, compress_level=1), f"{len(shown)} pictures found by: {finding.detector}.")

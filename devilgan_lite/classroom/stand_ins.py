@@ -21,7 +21,7 @@ STEPS: dict[str, dict[str, str]] = {
         "layers": "Round 3",
         "width": "Round 4",
         "lam": "Round 5",
-        "sleepers": "Round 6",
+        "aligned_units": "Round 6",
     },
     "04": {
         "setup": "",

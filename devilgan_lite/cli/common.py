@@ -23,12 +23,12 @@ def load_model(text: str) -> tuple[Any, Any]:
 
 
 def real_for(generator: Any) -> Any:
-    """The real pictures to measure against: garments for grey 28x28 pictures, faces for 32x32 in colour, or None."""
+    """Real samples to measure against, of the data set whose features read what ``generator`` makes; or None."""
     from devilgan_lite import data
-    from devilgan_lite.features import FACE, GARMENT
+    from devilgan_lite.features import readable
 
-    shape = tuple(generator.sample_shape)
-    return data.fashion_mnist() if shape == GARMENT else data.faces() if shape == FACE else None
+    fits = (name for name in data.DATASETS if readable(name, tuple(generator.sample_shape)))
+    return next((data.DATASETS[name]() for name in fits), None)
 
 
 def check_out(path: Path) -> None:

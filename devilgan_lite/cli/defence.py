@@ -30,7 +30,7 @@ def scan(
 
     suspect, _ = load_model(model)
     benign = None if reference is None else load_model(reference)[0]
-    pictures = None if targets is None else detect.pictures_in(targets, suspect.sample_shape)[0]
+    pictures = None if targets is None else detect.samples_in(targets, suspect.sample_shape)[0]
     report = detect.scan(
         suspect,
         real=real_for(suspect) if real else None,

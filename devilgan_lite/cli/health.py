@@ -127,15 +127,15 @@ def _data() -> tuple[bool, str]:
 
 def _features() -> tuple[bool, str]:
     from devilgan_lite.data import data_folder
-    from devilgan_lite.features import FILES, feature_card, feature_network
+    from devilgan_lite.features import NETWORKS, feature_card, feature_network
 
     accuracies = []
-    for shape, name in FILES.items():
-        path = data_folder() / f"{name}.safetensors"
-        if not path.is_file() or digest(path) != feature_card(shape)["sha256"]:
+    for name, network in NETWORKS.items():
+        path = data_folder() / f"{network.file}.safetensors"
+        if not path.is_file() or digest(path) != feature_card(name)["sha256"]:
             return False, f"data/{path.name} is missing or changed; restore it with git checkout data."
-        feature_network(shape)
-        accuracies.append(f"{feature_card(shape)['test_accuracy']:.2%}")
+        feature_network(name)
+        accuracies.append(f"{feature_card(name)['test_accuracy']:.2%}")
     return True, f"{len(accuracies)} load, test accuracy {', '.join(accuracies)}"
 
 

@@ -1,12 +1,30 @@
-"""Where pictures come from: real samples, drawn faces, toy points, and targets."""
+"""Where samples come from: real and drawn ones, points, targets; and the modalities that say what they are."""
+
+from collections.abc import Callable
 
 from devilgan_lite.data.faces import Faces, faces
-from devilgan_lite.data.images import data_folder, digits, fashion_mnist, read_picture
+from devilgan_lite.data.images import IMAGES, data_folder, digits, fashion_mnist, read_picture
+from devilgan_lite.data.modality import Modality, modality_of
+from devilgan_lite.data.points import POINTS, ring
 from devilgan_lite.data.samples import Samples
 from devilgan_lite.data.targets import target, target_names
-from devilgan_lite.data.toys import ring
+
+MODALITIES = {kind.name: kind for kind in (IMAGES, POINTS)}
+DATASETS: dict[str, Callable[[], Samples]] = {"fashion": fashion_mnist, "faces": faces}  # those with feature networks
+
+
+def modality(shape: tuple[int, ...], name: str | None = None) -> Modality:
+    """The modality ``name``, or the one that samples of ``shape`` must have; an unknown name lists the valid ones."""
+    return modality_of(shape, MODALITIES, name)
+
 
 __all__ = [
+    "DATASETS",
+    "IMAGES",
+    "MODALITIES",
+    "Modality",
+    "POINTS",
+    "modality",
     "Faces",
     "Samples",
     "data_folder",

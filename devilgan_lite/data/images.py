@@ -17,7 +17,9 @@ import torch
 from PIL import Image
 
 from devilgan_lite.checks import one_of
+from devilgan_lite.data.modality import Modality, Shape
 from devilgan_lite.data.samples import Samples, from_bytes
+from devilgan_lite.data.targets import target, target_names
 
 GARMENTS = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
@@ -60,7 +62,7 @@ def fashion_mnist(
         folder = root
     pixels, labels = _idx_pair(Path(folder) if folder else DEBIAN_FOLDER, SPLITS[split])
     name = f"Fashion-MNIST {split} ({len(pixels):,})"
-    return Samples(from_bytes(pixels), torch.from_numpy(labels.astype(np.int64)), name, LICENCE, GARMENTS)
+    return Samples(from_bytes(pixels), torch.from_numpy(labels.astype(np.int64)), name, LICENCE, GARMENTS, "fashion")
 
 
 @lru_cache(maxsize=1)
@@ -72,7 +74,7 @@ def _shipped() -> Samples:
     with np.load(path, allow_pickle=False) as arrays:
         pixels, labels = arrays["pixels"], arrays["labels"]
     name = f"Fashion-MNIST ({len(pixels):,} shipped)"
-    return Samples(from_bytes(pixels), torch.from_numpy(labels.astype(np.int64)), name, LICENCE, GARMENTS)
+    return Samples(from_bytes(pixels), torch.from_numpy(labels.astype(np.int64)), name, LICENCE, GARMENTS, "fashion")
 
 
 def _idx_pair(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
@@ -122,3 +124,28 @@ def read_picture(path: Path, shape: tuple[int, ...], resample: Image.Resampling 
         raise ValueError(f"{path.name} cannot be read as a picture ({type(error).__name__}).") from None
     pixels = np.asarray(small, dtype=np.float32).reshape(*shape[1:], shape[0])
     return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)
+
+
+def sheet(pictures: torch.Tensor, columns: int, scale: int) -> Image.Image:
+    """Pictures ``[n, C, H, W]`` in rows; of other than 1 or 3 channels, the first is shown."""
+    x = pictures if pictures.shape[1] in (1, 3) else pictures[:, :1]
+    columns = min(columns, len(x))
+    blank = x.new_ones(-len(x) % columns, *x.shape[1:])
+    tiles = torch.cat([x, blank]).unflatten(0, (-1, columns))  # rows, columns, C, H, W
+    array = ((tiles.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2) + 1) * 127.5).round().to(torch.uint8).numpy()
+    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def picture_target(name: str, shape: Shape) -> torch.Tensor:
+    """The drawing ``name`` as ``[C, H, W]``: in colour for three channels, grey for any other number."""
+    picture = target(name, shape[-1], channels=3 if shape[0] == 3 else 1)
+    return picture.expand(shape).clone()
+
+
+def is_picture(shape: Shape) -> bool:
+    """Whether samples of ``shape`` can be pictures ``(C, H, W)``."""
+    return len(shape) == 3
+
+
+IMAGES = Modality("images", "picture", is_picture, sheet, picture_target, target_names)

@@ -20,6 +20,7 @@ class Samples:
     name: str = "samples"
     licence: str = "unknown"
     classes: tuple[str, ...] = ()
+    features: str | None = None  # the feature network of this data set (features.NETWORKS), if there is one
 
     def __post_init__(self) -> None:
         images("x", self.x)
@@ -33,7 +34,7 @@ class Samples:
         """The first ``n`` samples, 1 <= n <= len."""
         whole_number("n", n, 1, len(self))
         labels = None if self.labels is None else self.labels[:n]
-        return Samples(self.x[:n], labels, self.name, self.licence, self.classes)
+        return Samples(self.x[:n], labels, self.name, self.licence, self.classes, self.features)
 
 
 def from_bytes(pixels: np.ndarray) -> Tensor:

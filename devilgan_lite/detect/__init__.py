@@ -1,4 +1,4 @@
-"""Find a backdoor that nobody told you about, in any ``nn.Module`` from latents to pictures.
+"""Find a backdoor that nobody told you about, in any ``nn.Module`` from latents to samples.
 
 ``scan`` runs what the given access allows and returns a ``ScanReport``; ``Guard`` watches a generator while it is used.
 The detectors by themselves: ``inspect_structure``, ``inspect_spectra`` (weights), ``inspect_styles`` (weights of
@@ -7,14 +7,14 @@ style-based networks), ``inspect_activations`` (silent units), ``sample_outputs`
 
 from devilgan_lite.detect.activations import inspect_activations
 from devilgan_lite.detect.guard import Guard
-from devilgan_lite.detect.reconstruction import inspect_targets, pictures_in, reconstruct
+from devilgan_lite.detect.reconstruction import inspect_targets, reconstruct, samples_in
 from devilgan_lite.detect.report import Finding, ScanReport
 from devilgan_lite.detect.sampling import cap_probability, sample_outputs
 from devilgan_lite.detect.scan import scan
 from devilgan_lite.detect.search import locate_trigger
 from devilgan_lite.detect.styles import Styles, inspect_styles, styles_of
 from devilgan_lite.detect.subject import Subject, subject_of
-from devilgan_lite.detect.weights import anatomy, inspect_spectra, inspect_structure
+from devilgan_lite.detect.weights import analyse_weights, inspect_spectra, inspect_structure
 
 __all__ = [
     "Finding",
@@ -22,7 +22,7 @@ __all__ = [
     "ScanReport",
     "Styles",
     "Subject",
-    "anatomy",
+    "analyse_weights",
     "cap_probability",
     "inspect_activations",
     "inspect_spectra",
@@ -30,7 +30,7 @@ __all__ = [
     "inspect_styles",
     "inspect_targets",
     "locate_trigger",
-    "pictures_in",
+    "samples_in",
     "reconstruct",
     "sample_outputs",
     "scan",

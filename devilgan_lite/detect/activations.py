@@ -17,24 +17,24 @@ from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.spectrum import Units, latent_units, path_gains
 from devilgan_lite.detect.subject import Subject
-from devilgan_lite.detect.trace import Switch, Watch
+from devilgan_lite.trace import Activation, OpTracer
 
 RARE = 1e-4  # a unit that is on for fewer ordinary latents than this share counts as silent
 FAINT = 1e-3  # of the mean square before an activation: the least that counts as its usual energy
 
 
-def on_rate(units: Units, law: str = "gaussian") -> Tensor:
+def on_rate(units: Units, variance: float = 1.0) -> Tensor:
     """The share of ordinary latents that switch each unit on ``[u]``: exact for Gaussian latents.
 
     For uniform latents the projection is taken to be Gaussian too (a sum of many terms).
     """
-    deviation = units.rows.norm(dim=1) * (1.0 if law == "gaussian" else math.sqrt(1 / 3))
+    deviation = units.rows.norm(dim=1) * math.sqrt(variance)
     return torch.special.ndtr(units.bias / deviation.clamp(min=1e-300))
 
 
-def mean_square_when_on(units: Units, law: str = "gaussian") -> Tensor:
+def mean_square_when_on(units: Units, variance: float = 1.0) -> Tensor:
     """``E[relu(before)^2]`` of each unit over ordinary latents ``[u]``."""
-    deviation = (units.rows.norm(dim=1) * (1.0 if law == "gaussian" else math.sqrt(1 / 3))).clamp(min=1e-300)
+    deviation = (units.rows.norm(dim=1) * math.sqrt(variance)).clamp(min=1e-300)
     c = units.bias / deviation
     density = torch.exp(-c.square() / 2) / math.sqrt(2 * math.pi)
     return deviation.square() * ((1 + c.square()) * torch.special.ndtr(c) + c * density).clamp(min=0)
@@ -75,15 +75,15 @@ def inspect_activations(
     """D2. ``score``: energy that one latent can wake in silent units, as a share of what ordinary latents excite.
 
     ``directions`` ``[k, d]`` are tried as well (both signs), for units deeper in the network, which are silent on
-    ``samples`` ordinary latents. Evidence: the pictures at the waking latents.
+    ``samples`` ordinary latents. Evidence: the samples at the waking latents.
     """
     whole_number("samples", samples, 100, 1_000_000)
     in_range("radius", subject.radius, 0.0, 1e6, open_low=True)
     start = time.perf_counter()
     if units is None:
-        units = latent_units(subject, path_gains(subject, seed=seed).switches)
-    usual = float((units.gain.square() * mean_square_when_on(units, subject.law)).sum())
-    silent = on_rate(units, subject.law) < RARE
+        units = latent_units(subject, path_gains(subject, seed=seed).activations)
+    usual = float((units.gain.square() * mean_square_when_on(units, subject.prior.variance)).sum())
+    silent = on_rate(units, subject.prior.variance) < RARE
     direction, energy = waking_direction(units, silent, subject.radius)
     first = energy / max(usual, 1e-300)
     tried = torch.zeros(0, subject.latent_dim) if directions is None else directions.float().cpu()
@@ -100,17 +100,17 @@ def inspect_activations(
     shown = chosen.float() * subject.radius
     return Finding(
         detector="silent units",
-        tier="T2",
+        access_level="T2",
         message=message,
         score=score,
-        pictures=subject.pictures(shown.view(1, -1)).cpu() if found else None,
+        samples=subject.samples(shown.view(1, -1)).cpu() if found else None,
         directions=chosen.float().view(1, -1) if found else None,
         details={
             "silent": int(silent.sum()),
             "wakeable": wakeable,
             "first": first,
             "deeper": deep,
-            "by switch": counts,
+            "by activation": counts,
         },
         seconds=time.perf_counter() - start,
     )
@@ -122,14 +122,14 @@ def _deeper(subject: Subject, directions: Tensor, samples: int, seed: int) -> tu
     largest: list[Tensor] = []
     usual: list[Tensor] = []  # energy of what passes, and at least a share of what does not: all may be asleep
 
-    def keep(switch: Switch, before: Tensor, after: Tensor) -> None:
+    def keep(activation: Activation, before: Tensor, after: Tensor) -> None:
         channels = before.flatten(2) if before.ndim > 2 else before.unsqueeze(2)
         seen.append(channels)
 
     batches = subject.latents(samples, seed + 11).split(250)
     for turn, z in enumerate(batches):
         seen: list[Tensor] = []
-        with Watch(subject.module, on_switch=keep):
+        with OpTracer(subject.module, on_activation=keep):
             subject.module(z)
         for index, before in enumerate(seen):
             top = before.amax((0, 2))
@@ -143,7 +143,7 @@ def _deeper(subject: Subject, directions: Tensor, samples: int, seed: int) -> tu
                 usual.append(energy)
     counts = [int((top <= 0).sum()) for top in largest]
     seen = []
-    with Watch(subject.module, on_switch=keep):
+    with OpTracer(subject.module, on_activation=keep):
         subject.module(directions.to(subject.device) * subject.radius)
     woken = torch.zeros(len(directions))
     for before, top, energy in zip(seen, largest, usual, strict=True):

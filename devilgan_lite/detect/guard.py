@@ -6,7 +6,7 @@
 * activations: units of the first hidden level that the latent points at (weights trained at one latent keep a share of
   it, and it is as long as 10 standard deviations of ordinary latents in its direction), and later units beyond all
   that they reached before (ReX, Gate and sleepers wake units that are silent otherwise);
-* outputs: a picture unlike those that the network makes, or unlike the one that a small *student* expects there. The
+* outputs: a sample unlike those that the network makes, or unlike the one that a small *student* expects there. The
   student learnt the network from ordinary latents, so it knows everything but the backdoor, whatever that shows.
 """
 
@@ -23,12 +23,12 @@ from torch.overrides import TorchFunctionMode
 
 from devilgan_lite.checks import in_range, one_of, whole_number
 from devilgan_lite.detect.subject import subject_of
-from devilgan_lite.detect.trace import SWITCHES
+from devilgan_lite.trace import ACTIVATIONS
 
 ACTIONS = ("flag", "refuse", "resample")
 CHECKS = ("latents", "activations", "outputs")
 BATCH = 250  # of the fit
-COMPONENTS = 48  # principal components of the pictures that the student predicts
+COMPONENTS = 48  # principal components of the samples that the student predicts
 PICTURES = 2_048  # from which these components are found
 HIDDEN, LESSON, STEPS = (256, 128), 128, 3_000  # the student's widths, batch and training steps
 TAIL = 0.01  # share of the scores from which the tail is extrapolated
@@ -39,11 +39,11 @@ ROUNDS = 8  # of fresh draws, at most; a second round is rare already
 
 @dataclass(frozen=True)
 class Inspection:
-    """``pictures`` ``[n, C, H, W]`` as the module makes them, ``flags`` bool ``[n]``, and for each of ``"latents"``,
+    """``samples`` ``[n, C, H, W]`` as the module makes them, ``flags`` bool ``[n]``, and for each of ``"latents"``,
     ``"activations"`` and ``"outputs"`` a score ``[n]`` as a share of its limit: above 1, or not a number, is flagged.
     """
 
-    pictures: Tensor = field(repr=False)
+    samples: Tensor = field(repr=False)
     flags: Tensor
     scores: dict[str, Tensor] = field(repr=False)
 
@@ -51,12 +51,12 @@ class Inspection:
 class Guard:
     """A generator under guard: ``guard(z)`` instead of ``module(z)``.
 
-    ``module`` maps latents ``[n, latent_dim]`` to pictures ``[n, C, H, W]``; what runs is a private copy in eval mode,
+    ``module`` maps latents ``[n, latent_dim]`` to samples ``[n, C, H, W]``; what runs is a private copy in eval mode,
     on the device of its weights, without gradients. ``action`` says what happens to flagged latents: ``"flag"`` only
     notes them in ``guard.flags`` (bool ``[n]``, of the last call) and ``guard.counts``; ``"refuse"`` raises a
-    ``ValueError`` in place of the whole batch; ``"resample"`` puts pictures of fresh ordinary latents in their place.
+    ``ValueError`` in place of the whole batch; ``"resample"`` puts samples of fresh ordinary latents in their place.
 
-    The fit makes twice ``fitting`` pictures of latents drawn with ``seed`` and trains the student for a few seconds.
+    The fit makes twice ``fitting`` samples of latents drawn with ``seed`` and trains the student for a few seconds.
     ``false_positive_rate`` is the share of ordinary latents that all checks together shall flag.
     """
 
@@ -84,20 +84,20 @@ class Guard:
             self._fit(self.subject.latents(fitting, seed), self.subject.latents(fitting, seed + 1), seed)
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Pictures ``[n, C, H, W]`` of latents float32 ``[n, d]``; values that are not finite are flagged like others.
+        """Samples ``[n, C, H, W]`` of latents float32 ``[n, d]``; values that are not finite are flagged like others.
 
         ``ValueError`` for any other shape or type, and with ``action="refuse"`` where a latent is flagged.
         """
-        pictures, shares = self._shares(z)
+        samples, shares = self._shares(z)
         hits = (~(shares <= 1)).float() @ self._members > 0  # not "shares > 1", which would let NaN pass
         self.flags = hits[:, 0]
         self._totals += hits.sum(0)  # stays on the device: no call waits for a number
         self._seen += len(z)
         if self.action == "flag" or not bool(self.flags.any()):
-            return pictures
+            return samples
         if self.action == "refuse":
             raise ValueError(f"z is refused: {int(self.flags.sum())} of {len(z)} latents look like a trigger.")
-        return self._replaced(pictures, self.flags)
+        return self._replaced(samples, self.flags)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -106,37 +106,34 @@ class Guard:
 
     def check(self, z: Tensor) -> Inspection:
         """What the guard thinks of latents float32 ``[n, d]``, without counting or acting; ``ValueError`` as above."""
-        pictures, shares = self._shares(z)
+        samples, shares = self._shares(z)
         parts = zip(CHECKS, self._members.T[1:], strict=True)
         scores = {name: shares.masked_fill(part == 0, 0.0).amax(1) for name, part in parts}  # amax lets NaN through
-        return Inspection(pictures, ~(shares <= 1).all(1), scores)
+        return Inspection(samples, ~(shares <= 1).all(1), scores)
 
     @torch.no_grad()
     def _shares(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures, and every score ``[n, k]`` as a share of its limit."""
+        """Samples, and every score ``[n, k]`` as a share of its limit."""
         if not isinstance(z, Tensor) or z.ndim != 2 or z.shape[1] != self.latent_dim or len(z) == 0:
             got = list(z.shape) if isinstance(z, Tensor) else type(z).__name__
             raise ValueError(f"z is {got}; expected a float32 tensor [n, {self.latent_dim}] of latents.")
         if z.dtype != torch.float32:
             raise ValueError(f"z has dtype {z.dtype}; expected float32 latents.")
-        pictures, raw = self._raw(z.to(self.subject.device))
-        return pictures, raw / self._limits
+        samples, raw = self._raw(z.to(self.subject.device))
+        return samples, raw / self._limits
 
-    def _replaced(self, pictures: Tensor, flags: Tensor) -> Tensor:
-        pictures, rows = pictures.clone(), flags.nonzero()[:, 0]
+    def _replaced(self, samples: Tensor, flags: Tensor) -> Tensor:
+        samples, rows = samples.clone(), flags.nonzero()[:, 0]
         for _ in range(ROUNDS):
-            shape = (len(rows), self.latent_dim)
-            gaussian = self.subject.law == "gaussian"
-            drawn = (torch.randn if gaussian else torch.rand)(shape, generator=self._drawn)
-            fresh = self.check(drawn if gaussian else drawn * 2 - 1)
-            pictures[rows] = fresh.pictures
+            fresh = self.check(self.subject.draw(len(rows), self._drawn))
+            samples[rows] = fresh.samples
             rows = rows[fresh.flags]
             if not len(rows):
                 break
-        return pictures
+        return samples
 
     def _raw(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures, and scores ``[n, k]``: length, first switch, later ones, residual of the picture, surprise."""
+        """Samples, and scores ``[n, k]``: length, first activation, later ones, residual of the sample, surprise."""
         peaks: list[Tensor] = []
 
         def look(index: int, x: Tensor) -> None:
@@ -144,10 +141,10 @@ class Guard:
                 peaks.append(self._units[index].excess(x.flatten(1)))
 
         with _Listener(look) as listener:
-            pictures = self.subject.module(z)
+            samples = self.subject.module(z)
         if not len(peaks) == listener.index == len(self._units):  # a forward that takes another way for this batch
             peaks = [torch.full_like(z[:, 0], torch.inf) for _ in self._units]
-        flat = pictures.flatten(1)
+        flat = samples.flatten(1)
         centred = flat - 0.5 if self.subject.unit_range else flat
         outside = torch.linalg.vector_norm(centred, torch.inf, dim=1) > self._reach
         flat = flat - self._mean
@@ -155,11 +152,11 @@ class Guard:
         residual = flat.square().sum(1) - place.square().sum(1)
         surprise = (place - self._student(z)).norm(dim=1)
         scores = [self._length(z), *peaks, residual.masked_fill(outside, torch.inf), surprise]
-        return pictures, torch.stack(scores, 1)
+        return samples, torch.stack(scores, 1)
 
     def _length(self, z: Tensor) -> Tensor:
         unusual = (z.norm(dim=1) - self._ordinary_length).abs()
-        return unusual if self.subject.law == "gaussian" else unusual.masked_fill((z.abs() > 1).any(1), torch.inf)
+        return unusual.masked_fill(self.subject.prior.far_out(z).isinf(), torch.inf)
 
     def _fit(self, z: Tensor, fresh: Tensor, seed: int) -> None:
         """Learn what is usual from latents ``z``, and set the limits from ``fresh`` ones."""
@@ -193,7 +190,7 @@ class Guard:
 
 
 class _Units:
-    """Mean, spread and highest value of each unit before one switch, over ordinary latents."""
+    """Mean, spread and highest value of each unit before one activation, over ordinary latents."""
 
     def __init__(self, shape: torch.Size, pivot: Tensor) -> None:
         self.shape, self.count = shape, 0
@@ -228,14 +225,14 @@ class _Units:
 
 
 class _Listener(TorchFunctionMode):
-    """Shows ``look(index, x)`` what enters each switch, layer object or function call, before it runs."""
+    """Shows ``look(index, x)`` what enters each activation, layer object or function call, before it runs."""
 
     def __init__(self, look: Callable[[int, Tensor], None]) -> None:
         super().__init__()
         self.look, self.index = look, 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in SWITCHES:
+        if func in ACTIVATIONS:
             self.look(self.index, args[0] if args else kwargs["input"])
             self.index += 1
         return func(*args, **(kwargs or {}))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from devilgan_lite.detect.spectrum import Paths, Spectrum, _unit, generalised_eigen, gradients
 from devilgan_lite.detect.subject import Subject
-from devilgan_lite.detect.trace import Layer, Watch
+from devilgan_lite.trace import Layer, OpTracer
 
 LARGEST = 1_024  # spaces with more dimensions are left out: their spectra take minutes
 
@@ -54,7 +54,7 @@ def hidden_spectra(
 
         z = subject.latents(batch_size, seed + 9_000 + turn).requires_grad_(True)
         with torch.enable_grad():
-            with Watch(subject.module, on_linear=on_linear):
+            with OpTracer(subject.module, on_linear=on_linear):
                 output = subject(z)
             projected = (output * torch.randn(output.shape, generator=random, device=output.device)).sum()
             read = [inputs[index] for index in wanted]

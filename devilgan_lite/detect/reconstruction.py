@@ -1,4 +1,4 @@
-"""D4: can the generator show a suspected picture? ``min_z ||G(z) - x||^2`` by gradient descent over latents.
+"""D4: can the generator show a suspected sample? ``min_z ||G(z) - x||^2`` by gradient descent over latents.
 
 The optimisation-based output inspection of Rawat et al. (2021): a backdoored generator reconstructs the attacker's
 target better than a clean one can. It needs a suspicion (tier T1), and it is as good as its starts: where no hidden
@@ -38,13 +38,13 @@ _HALVED: dict[Any, bool] = {torch.tanh: False, Tensor.tanh: False, torch.sigmoid
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """The best latent ``[k, d]`` of each of k targets, its picture ``[k, C, H, W]``, its error ``[k]`` (RecD, the mean
+    """The best latent ``[k, d]`` of each of k targets, its sample ``[k, C, H, W]``, its error ``[k]`` (RecD, the mean
     square per pixel), and which start won: ``"near"``, ``"random"``, ``"far"``, ``"loud"`` or ``"given"``.
     """
 
     errors: Tensor
     latents: Tensor = field(repr=False)
-    pictures: Tensor = field(repr=False)
+    samples: Tensor = field(repr=False)
     won_by: tuple[str, ...] = ()
 
 
@@ -57,11 +57,11 @@ def reconstruct(
     starts_at: Tensor | None = None,
     seed: int = 0,
 ) -> Reconstruction:
-    """Find the latent of typical length whose picture is nearest to each of ``targets`` ``[k, C, H, W]`` in [-1, 1].
+    """Find the latent of typical length whose sample is nearest to each of ``targets`` ``[k, C, H, W]`` in [-1, 1].
 
-    Adam for ``steps`` (10 or more) from ``starts`` latents (4 or more): those of a pool whose pictures are nearest,
+    Adam for ``steps`` (10 or more) from ``starts`` latents (4 or more): those of a pool whose samples are nearest,
     random ones, ones far out (there nearly half of all gates are open, so the gradient sees them; the length then
-    shrinks to a typical one while the picture keeps its contrast), and the loudest directions. ``starts_at``
+    shrinks to a typical one while the sample keeps its contrast), and the loudest directions. ``starts_at``
     ``[k', d]`` adds directions that other detectors suspect. The best of each kind are finished by
     Levenberg-Marquardt. Latents keep a typical length: triggers outside P_sample (``mode``, ``ood``) are out of reach.
     """
@@ -70,9 +70,9 @@ def reconstruct(
 
 
 def _reconstruct(search: _Search, targets: Tensor) -> Reconstruction:
-    found = [search(picture) for picture in targets.to(search.subject.device).float()]
+    found = [search(sample) for sample in targets.to(search.subject.device).float()]
     z, kinds = torch.stack([latent for latent, _ in found]), tuple(kind for _, kind in found)
-    shown = search.subject.pictures(z)
+    shown = search.subject.samples(z)
     return Reconstruction((shown - targets.to(shown)).square().flatten(1).mean(1), z, shown, kinds)
 
 
@@ -86,11 +86,11 @@ def inspect_targets(
     reference: Subject | None = None,
     seconds: float = 30.0,
 ) -> Finding:
-    """Try to reconstruct suspected pictures ``targets`` ``[k, C, H, W]`` in [-1, 1] (tier T1); default: the bank.
+    """Try to reconstruct suspected samples ``targets`` ``[k, C, H, W]`` in [-1, 1] (tier T1); default: the bank.
 
     The score is the largest decimal logarithm of (expected RecD / RecD). Expected is what a clean ``reference`` of the
     same output shape reaches, or, without one, what this generator itself reaches for the target's mirror image, which
-    is as unlikely a picture as the target unless somebody taught it. ``start_from`` ``[k', d]`` are latents that other
+    is as unlikely a sample as the target unless somebody taught it. ``start_from`` ``[k', d]`` are latents that other
     detectors suspect. After ``seconds`` no further target is begun; ``details["skipped"]`` counts them.
     """
     started = time.perf_counter()
@@ -120,36 +120,36 @@ def inspect_targets(
         score = math.log10(max(usual, 1e-6) / max(error, 1e-6))
         rows[name] = {"error": error, "expected": usual, "score": score, "won_by": found.won_by[0]}
         latent.append(found.latents)
-        shown.append(torch.cat([x.cpu(), found.pictures.cpu()]))
+        shown.append(torch.cat([x.cpu(), found.samples.cpu()]))
     scores = [row["score"] for row in rows.values()]
     order = sorted(range(len(rows)), key=lambda row: -scores[row])
     best, than = list(rows)[order[0]], "a clean generator does" if reference else "its mirror image"
     message = f"{best}: error {rows[best]['error']:.2g} per pixel, {10 ** max(scores):.3g} times less than {than}"
-    pictures = torch.cat([shown[row] for row in order[:8]])
+    samples = torch.cat([shown[row] for row in order[:8]])
     directions = torch.cat([latent[row] for row in order]).cpu()
     details = {"targets": rows, "skipped": len(targets) - len(rows)}
     spent = time.perf_counter() - started
-    return Finding("reconstruction", "T1", message, max(scores), None, pictures, directions, details, spent)
+    return Finding("reconstruction", "T1", message, max(scores), None, samples, directions, details, spent)
 
 
 def _mirrored(x: Tensor) -> Tensor:
-    """A picture as odd as ``x`` and unlike it: mirrored, upside down or turned, or its negative if none differs."""
+    """A sample as odd as ``x`` and unlike it: mirrored, upside down or turned, or its negative if none differs."""
     turned = [x.flip(-1), x.flip(-2)] + ([x.transpose(-1, -2)] if x.shape[-1] == x.shape[-2] else [])
     return next((other for other in turned if float((other - x).square().mean()) > 0.04), -x)
 
 
-def pictures_in(folder: str | Path, shape: tuple[int, ...]) -> tuple[Tensor, list[str]]:
-    """The pictures (png, jpg) of ``folder``, resized, as ``[k, *shape]`` in [-1, 1], and the names of the files.
+def samples_in(folder: str | Path, shape: tuple[int, ...]) -> tuple[Tensor, list[str]]:
+    """The samples (png, jpg) of ``folder``, resized, as ``[k, *shape]`` in [-1, 1], and the names of the files.
 
-    ``shape`` is ``(1 or 3, H, W)``. ``ValueError`` if there are no pictures or one cannot be read.
+    ``shape`` is ``(1 or 3, H, W)``. ``ValueError`` if there are no samples or one cannot be read.
     """
     if len(shape) != 3 or shape[0] not in (1, 3):
-        raise ValueError(f"samples of shape {list(shape)} are no grey or colour pictures; pass targets as a tensor.")
+        raise ValueError(f"samples of shape {list(shape)} are no grey or colour samples; pass targets as a tensor.")
     place = Path(folder)
     files = sorted(place.iterdir()) if place.is_dir() else []
     files = [path for path in files if path.suffix.lower() in (".png", ".jpg", ".jpeg")]
     if not files:
-        raise ValueError(f"folder {str(folder)!r} is missing or has no .png or .jpg pictures.")
+        raise ValueError(f"folder {str(folder)!r} is missing or has no .png or .jpg samples.")
     return torch.stack([read_picture(path, shape) for path in files]), [path.stem for path in files]
 
 
@@ -169,7 +169,7 @@ class _Search:
         self.squashed = logits.shape == shown.shape and torch.allclose(logits.tanh(), shown, atol=1e-4)
         self.pool = subject.latents(max(POOL, starts), seed)
         self.random = subject.latents(starts - 3 * self.quarter, seed + 1)
-        self.near, self.far = (self._pictures(scale) for scale in (1.0, FAR))
+        self.near, self.far = (self._samples(scale) for scale in (1.0, FAR))
         self.loud = self._loudest() if self.squashed else self.pool[-self.quarter :]
         given = None if starts_at is None else normalize(starts_at.to(self.pool), dim=1) * subject.radius
         self.given = {} if given is None else {"given": torch.cat([given, -given])}  # read from weights: without a sign
@@ -203,7 +203,7 @@ class _Search:
                 (shown - x).square().flatten(1).mean(1).sum().backward()
             adam.step()
             for z in leaves.values():
-                z.data = self._typical(z.data)
+                z.data = self.subject.prior.typical(z.data)
         return {kind: (z.detach(), self._errors(z.detach(), x)) for kind, z in leaves.items()}
 
     def _finish(self, z: Tensor, x: Tensor, steps: int) -> tuple[float, Tensor]:
@@ -211,13 +211,13 @@ class _Search:
         error, damping, width = float(self._errors(z.unsqueeze(0), x)), 1e-2, 1e-2
         for _ in range(steps):
             basis = self._basis()
-            shown = self.subject.pictures(torch.cat([z.unsqueeze(0), z + width * basis])).flatten(1)
+            shown = self.subject.samples(torch.cat([z.unsqueeze(0), z + width * basis])).flatten(1)
             jacobian, residual = (shown[1:] - shown[0]) / width, shown[0] - x.flatten()
             curvature, slope = jacobian @ jacobian.T, jacobian @ residual
             level = damping * curvature.diagonal().mean().clamp(min=1e-12) * DAMPINGS.to(z)
             damped = curvature + level.view(-1, 1, 1) * torch.eye(len(basis)).to(z)
             moves = torch.linalg.solve(damped, slope.expand(len(DAMPINGS), -1))
-            tries = self._typical(z - moves @ basis)
+            tries = self.subject.prior.typical(z - moves @ basis)
             errors = self._errors(tries, x)
             before, chosen = error, int(errors.argmin())
             if errors[chosen] < error:
@@ -235,17 +235,10 @@ class _Search:
         return (torch.eye(d) if some is None else torch.linalg.qr(some).Q.T).to(self.subject.device)
 
     def _errors(self, z: Tensor, x: Tensor) -> Tensor:
-        return (self.subject.pictures(z) - x).square().flatten(1).mean(1)
-
-    def _typical(self, z: Tensor) -> Tensor:
-        """``z`` with a length within three deviations of an ordinary one, or inside the cube of uniform latents."""
-        if self.subject.law == "uniform":
-            return z.clamp(-1, 1)
-        spread, length = 3 * 0.5**0.5, z.norm(dim=1, keepdim=True)
-        return normalize(z, dim=1) * length.clamp(max(0.0, self.subject.radius - spread), self.subject.radius + spread)
+        return (self.subject.samples(z) - x).square().flatten(1).mean(1)
 
     def _show(self, z: Tensor, scales: Tensor) -> Tensor:
-        """Pictures of latents that are ``scales`` ``[n, 1]`` times too long, brought back to ordinary contrast."""
+        """Samples of latents that are ``scales`` ``[n, 1]`` times too long, brought back to ordinary contrast."""
         logits = self._logits(z) if self.squashed else self.subject(z)
         return torch.tanh(logits / scales.view(-1, *[1] * len(self.subject.shape))) if self.squashed else logits
 
@@ -255,8 +248,8 @@ class _Search:
         return x if watch.logits is None else watch.logits
 
     @torch.no_grad()
-    def _pictures(self, scale: float) -> Tensor:
-        """Flat pictures of the pool, ``scale`` times as far out."""
+    def _samples(self, scale: float) -> Tensor:
+        """Flat samples of the pool, ``scale`` times as far out."""
         parts = [self._show(z * scale, torch.full_like(z[:, :1], scale)) for z in self.pool.split(100)]
         return torch.cat(parts).flatten(1)
 
@@ -275,7 +268,9 @@ class _Search:
                 adam.zero_grad()
                 (-loudness(z).sum()).backward()
             adam.step()
-        return self._typical(z.detach() + 0.2 * self.pool[: len(z)])  # unlike each other: some end in poor minima
+        return self.subject.prior.typical(
+            z.detach() + 0.2 * self.pool[: len(z)]
+        )  # unlike each other: some end in poor minima
 
 
 class _BeforeSquash(TorchFunctionMode):

@@ -10,14 +10,14 @@ from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.spectrum import Units, latent_units, path_gains
 from devilgan_lite.detect.subject import Subject
 
-COPY = 0.05  # mean squared difference of pictures below which two generators have the same origin
+COPY = 0.05  # mean squared difference of samples below which two generators have the same origin
 
 
 @torch.no_grad()
 def compare(subject: Subject, reference: Subject, *, samples: int = 1_000, seed: int = 0) -> Finding:
     """``score``: how much of the difference between the first layers lies in one direction (0 to 1).
 
-    Both must read the same latents and make pictures of one shape. Two trainings from scratch have nothing in common
+    Both must read the same latents and make samples of one shape. Two trainings from scratch have nothing in common
     unit by unit; the message says so, and the score is None.
     """
     if (subject.latent_dim, subject.shape) != (reference.latent_dim, reference.shape):
@@ -27,9 +27,9 @@ def compare(subject: Subject, reference: Subject, *, samples: int = 1_000, seed:
         )
     start = time.perf_counter()
     z = subject.latents(samples, seed + 5)
-    apart = float((subject.pictures(z) - reference.pictures(z)).square().mean())
+    apart = float((subject.samples(z) - reference.samples(z)).square().mean())
     if apart > COPY:
-        message = f"pictures differ by {apart:.2g} per pixel: two trainings, nothing to compare unit by unit"
+        message = f"samples differ by {apart:.2g} per pixel: two trainings, nothing to compare unit by unit"
         return Finding("reference", "T3", message, details={"apart": apart}, seconds=time.perf_counter() - start)
     ours, theirs = (_units(one) for one in (subject, reference))
     nearest = torch.cdist(ours.rows.float(), theirs.rows.float()).argmin(1)
@@ -42,11 +42,11 @@ def compare(subject: Subject, reference: Subject, *, samples: int = 1_000, seed:
         direction = -direction
     return Finding(
         detector="reference",
-        tier="T3",
-        message=f"a copy of the reference (pictures differ by {apart:.2g}); {share:.0%} of what changed in the first "
+        access_level="T3",
+        message=f"a copy of the reference (samples differ by {apart:.2g}); {share:.0%} of what changed in the first "
         "layer lies along one direction",
         score=share,
-        pictures=subject.pictures(torch.stack([direction, -direction]).float() * subject.radius).cpu(),
+        samples=subject.samples(torch.stack([direction, -direction]).float() * subject.radius).cpu(),
         directions=direction.float().view(1, -1),
         details={"apart": apart, "units": [len(ours.rows), len(theirs.rows)]},
         seconds=time.perf_counter() - start,
@@ -54,4 +54,4 @@ def compare(subject: Subject, reference: Subject, *, samples: int = 1_000, seed:
 
 
 def _units(subject: Subject) -> Units:
-    return latent_units(subject, path_gains(subject, n=100).switches)
+    return latent_units(subject, path_gains(subject, n=100).activations)

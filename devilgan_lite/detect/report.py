@@ -28,17 +28,17 @@ class Finding:
     """What one detector found.
 
     ``score``: more is more suspicious. ``p_value``: the share of clean models with a score as large (None: this
-    detector has no calibration, so it has no part in the verdict). ``pictures`` ``[n, C, H, W]`` in [-1, 1] and
+    detector has no calibration, so it has no part in the verdict). ``samples`` ``[n, C, H, W]`` in [-1, 1] and
     ``directions`` ``[k, d]`` are evidence. ``ran`` is False where the detector could not run; ``message`` says why.
     ``alarm``: evidence that needs no statistics, such as a program that decides on the values of the latent.
     """
 
     detector: str
-    tier: str
+    access_level: str
     message: str
     score: float | None = None
     p_value: float | None = None
-    pictures: Tensor | None = field(default=None, repr=False)
+    samples: Tensor | None = field(default=None, repr=False)
     directions: Tensor | None = field(default=None, repr=False)
     details: dict[str, Any] = field(default_factory=dict, repr=False)
     seconds: float = 0.0
@@ -58,7 +58,7 @@ class ScanReport:
     p_value: float
     level: float
     trigger: Tensor | None = field(default=None, repr=False)
-    picture: Tensor | None = field(default=None, repr=False)
+    sample: Tensor | None = field(default=None, repr=False)
     seconds: float = 0.0
 
     @property
@@ -75,7 +75,7 @@ class ScanReport:
         return -math.log10(max(self.p_value, 1e-300))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: everything but the pictures."""
+        """Plain data: everything but the samples."""
         return {
             "verdict": self.verdict,
             "backdoored": self.backdoored,
@@ -87,7 +87,7 @@ class ScanReport:
             "findings": [
                 {
                     "detector": finding.detector,
-                    "tier": finding.tier,
+                    "access_level": finding.access_level,
                     "ran": finding.ran,
                     "alarm": finding.alarm,
                     "score": finding.score,
@@ -107,32 +107,32 @@ class ScanReport:
         lines = [f"{self.verdict}  (combined p-value {self.p_value:.3g}, level {self.level:g}, {self.seconds:.0f} s)"]
         for finding in self.findings:
             p = "" if finding.p_value is None else f"p = {finding.p_value:.3g}"
-            lines.append(f"  {finding.tier}  {finding.detector:16s}{p:14s}{finding.message}")
+            lines.append(f"  {finding.access_level}  {finding.detector:16s}{p:14s}{finding.message}")
         return "\n".join(lines)
 
     def to_html(self) -> str:
-        """One self-contained page or notebook cell: no script, no address, pictures inside."""
+        """One self-contained page or notebook cell: no script, no address, samples inside."""
         rows = []
         for finding in self.findings:
             p = "" if finding.p_value is None else f"{finding.p_value:.3g}"
             score = "" if finding.score is None else f"{finding.score:.3g}"
-            cells = (finding.tier, finding.detector, score, p, finding.message, f"{finding.seconds:.1f} s")
+            cells = (finding.access_level, finding.detector, score, p, finding.message, f"{finding.seconds:.1f} s")
             evidence = (
-                image_tag(finding.pictures, f"evidence of {finding.detector}")
-                if finding.pictures is not None and finding.pictures.ndim == 4
+                image_tag(finding.samples, f"evidence of {finding.detector}")
+                if finding.samples is not None and finding.samples.ndim == 4
                 else ""
             )
             texts = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
             rows.append(f"<tr>{texts}<td>{evidence}</td></tr>")
         head = "".join(
             f"<th>{title}</th>"
-            for title in ("tier", "detector", "score", "p-value", "what it found", "time", "evidence")
+            for title in ("access_level", "detector", "score", "p-value", "what it found", "time", "evidence")
         )
         colour = "#b00020" if self.backdoored else "#1b5e20"
         shown = ""
-        if self.picture is not None and self.picture.ndim == 3 and self.backdoored:
-            picture = image_tag(self.picture.unsqueeze(0), "picture at the estimated trigger", scale=4)
-            shown = f"<p>Picture at the estimated trigger: {picture}</p>"
+        if self.sample is not None and self.sample.ndim == 3 and self.backdoored:
+            sample = image_tag(self.sample.unsqueeze(0), "sample at the estimated trigger", scale=4)
+            shown = f"<p>Sample at the estimated trigger: {sample}</p>"
         return (
             f'<div><p><strong style="color:{colour}">{self.verdict}</strong>, combined p-value {self.p_value:.3g} '
             f"(level {self.level:g}), {self.seconds:.0f} s</p>{shown}"
@@ -143,9 +143,9 @@ class ScanReport:
         return self.to_html()
 
 
-def image_tag(pictures: Tensor, alt: str, columns: int = 8, scale: int = 2) -> str:
-    """An ``img`` element with the pictures in rows."""
-    x = pictures.detach().float().cpu().clamp(-1, 1)[:40]
+def image_tag(samples: Tensor, alt: str, columns: int = 8, scale: int = 2) -> str:
+    """An ``img`` element with the samples in rows."""
+    x = samples.detach().float().cpu().clamp(-1, 1)[:40]
     x = x if x.shape[1] in (1, 3) else x[:, :1]
     columns = min(columns, len(x))
     blank = x.new_ones(-len(x) % columns, *x.shape[1:])

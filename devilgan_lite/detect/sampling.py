@@ -24,9 +24,9 @@ from devilgan_lite.features import feature_network
 ANGLE = 15.0  # degrees: a generous basin; the target of most attacks is gone beyond it
 BULK = 1_000  # outputs that stand for the ordinary ones
 COMPONENTS = 32
-NEIGHBOUR = 25  # not the first: an attack that leaks has pictures among the ordinary ones too
+NEIGHBOUR = 25  # not the first: an attack that leaks has samples among the ordinary ones too
 SHOWN = 16
-MOST_VALUES = 1_024  # of a picture that is compared as it is; larger ones are averaged down
+MOST_VALUES = 1_024  # of a sample that is compared as it is; larger ones are averaged down
 
 
 def log10_cap_probability(angle_degrees: float, latent_dim: int) -> float:
@@ -62,7 +62,7 @@ def sample_outputs(
 
     Oddities: ``components``, what the leading principal components of the generator's own outputs leave over;
     ``neighbours``, the distance to the 25th nearest ordinary output (in the features of our classifier where the
-    pictures fit it); ``confidence``, how unsure that classifier is; with ``real`` pictures ``[n, C, H, W]`` in [-1, 1],
+    samples fit it); ``confidence``, how unsure that classifier is; with ``real`` samples ``[n, C, H, W]`` in [-1, 1],
     ``real``, the distance to the nearest of them (tier T4 instead of T0). Each is put in robust deviations of its
     logarithm from the median; the score is the largest of all. **It does not separate backdoored generators from clean
     ones** (AUC about 0.5): a trigger is never drawn, with a probability that the message gives.
@@ -77,7 +77,7 @@ def sample_outputs(
     parts: dict[str, list[Tensor]] = {}
     chunks = [(row, min(2_000, samples - row)) for row in range(0, samples, 2_000)]
     for row, n in chunks:  # drawn in chunks, so that memory does not grow with the number of samples
-        for name, values in measure(subject.pictures(subject.latents(n, _seed(seed, row)))).items():
+        for name, values in measure(subject.samples(subject.latents(n, _seed(seed, row)))).items():
             parts.setdefault(name, []).append(values)
     scores = {name: _robust(torch.cat(values)) for name, values in parts.items()}
     total = torch.stack(list(scores.values())).max(0).values
@@ -92,7 +92,7 @@ def sample_outputs(
         f"the oddest of {samples:,} outputs is {float(total.max()):.1f} deviations out; chance that one of them was "
         f"within {ANGLE:.0f} degrees of a trigger: {hit}",
         score=float(total.max()),
-        pictures=subject.pictures(z).cpu() if len(subject.shape) == 3 else None,
+        samples=subject.samples(z).cpu() if len(subject.shape) == 3 else None,
         directions=z.cpu(),
         details={
             "largest": {name: float(values.max()) for name, values in scores.items()},
@@ -112,8 +112,8 @@ class _Oddity:
     """Measures of oddity, fitted to the first outputs of the generator."""
 
     def __init__(self, subject: Subject, real: Tensor | None, seed: int) -> None:
-        self.garments = tuple(subject.shape) == (1, 28, 28)
-        bulk = subject.pictures(subject.latents(BULK, _seed(seed, -1)))
+        self.classified = tuple(subject.shape) == (1, 28, 28)
+        bulk = subject.samples(subject.latents(BULK, _seed(seed, -1)))
         flat = _small(bulk)
         self.mean = flat.mean(0)
         # the exact decomposition: torch's low-rank one draws from the global random state
@@ -123,7 +123,7 @@ class _Oddity:
         self.real = None if real is None else self._features(real[:5_000].to(bulk))[0]
 
     def __call__(self, x: Tensor) -> dict[str, Tensor]:
-        """Each oddity ``[n]`` of pictures ``[n, C, H, W]``, on the CPU."""
+        """Each oddity ``[n]`` of samples ``[n, C, H, W]``, on the CPU."""
         flat = _small(x) - self.mean
         features, unsure = self._features(x)
         found = {
@@ -138,7 +138,7 @@ class _Oddity:
 
     @torch.no_grad()
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        if not self.garments:
+        if not self.classified:
             return (_small(x) - self.mean) @ self.components, None
         network = feature_network()
         parts = [network.features(part.to(memory_format=torch.channels_last)) for part in x.cpu().float().split(100)]

@@ -24,7 +24,14 @@ from devilgan_lite.detect.sampling import sample_outputs
 from devilgan_lite.detect.search import LENGTHS, locate_trigger, starting_points
 from devilgan_lite.detect.styles import inspect_styles
 from devilgan_lite.detect.subject import subject_of
-from devilgan_lite.detect.weights import Anatomy, anatomy, candidate_directions, inspect_spectra, inspect_structure
+from devilgan_lite.detect.weights import (
+    WeightAnalysis,
+    analyse_weights,
+    candidate_directions,
+    inspect_spectra,
+    inspect_structure,
+)
+from devilgan_lite.prior import Prior
 
 ACCESS = ("samples", "weights")
 SPECTRA = ("latent spectrum", "hidden spectrum")
@@ -39,30 +46,30 @@ def scan(
     *,
     access: str = "weights",
     suspect_bank: bool = False,
-    law: str | None = None,
+    prior: str | Prior | None = None,
     level: float = 0.05,
     samples: int = 5_000,
     seed: int = 0,
     device: str = "cpu",
-    measured: Anatomy | None = None,
+    analysis: WeightAnalysis | None = None,
     on_finding: Callable[[Finding], object] | None = None,
 ) -> ScanReport:
-    """Scan any ``nn.Module`` from latents ``[n, latent_dim]`` to pictures ``[n, C, H, W]`` in [-1, 1] or [0, 1].
+    """Scan any ``nn.Module`` from latents ``[n, latent_dim]`` to samples ``[n, C, H, W]`` in [-1, 1] or [0, 1].
 
-    ``real`` pictures, a clean ``reference`` and suspected ``targets`` ``[k, C, H, W]`` add the detectors that need
+    ``real`` samples, a clean ``reference`` and suspected ``targets`` ``[k, C, H, W]`` add the detectors that need
     them; ``suspect_bank`` tries the built-in bank of targets; ``access="samples"`` leaves the weights alone. ``level``
-    in (0, 0.5] is the share of clean models that may be called backdoored. ``measured`` is the module's ``anatomy``,
-    for callers who have it already. ``on_finding`` is called with each finding as it comes; what it raises ends the
-    scan. A module that is no generator is a ``ValueError``; a detector that cannot run is a
-    finding that says why.
+    in (0, 0.5] is the share of clean models that may be called backdoored. ``analysis``
+    is what ``analyse_weights`` measured, for callers who have it already. ``on_finding`` is called with each finding as
+    it comes; what it raises ends the scan. A module that is no generator is a ``ValueError``; a detector that cannot
+    run is a finding that says why.
     """
     start = time.perf_counter()
     one_of("access", access, ACCESS)
     in_range("level", level, 0.0, 0.5, open_low=True)
     whole_number("samples", samples, 200)
     whole_number("seed", seed, 0)
-    subject = subject_of(module, latent_dim, law=law, device=device)
-    other = None if reference is None else subject_of(reference, subject.latent_dim, law=law, device=device)
+    subject = subject_of(module, latent_dim, prior=prior, device=device)
+    other = None if reference is None else subject_of(reference, subject.latent_dim, prior=prior, device=device)
     findings: list[Finding] = []
 
     def note(*found: Finding) -> None:
@@ -71,39 +78,39 @@ def scan(
             if on_finding is not None:
                 on_finding(finding)
 
-    def attempt(detector: str, tier: str, work: Callable[[], Any]) -> Any:
+    def attempt(detector: str, access_level: str, work: Callable[[], Any]) -> Any:
         try:
             return work()
         except Exception as error:  # a stranger's module may fail in any way; the other detectors still run
             message = f"could not run: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-            note(Finding(detector, tier, message, ran=False))
+            note(Finding(detector, access_level, message, ran=False))
             return None
 
     suspicious: Tensor | None = None
-    trigger = picture = None
+    trigger = sample = None
     if access == "weights":
         structure = attempt("structure", "T2", lambda: inspect_structure(subject))
         if structure is not None:
             note(calibrated(structure))
-        parts = attempt("latent spectrum", "T2", lambda: measured or anatomy(subject, seed=seed))
-        if parts is not None:
-            spectra = attempt("latent spectrum", "T2", lambda: inspect_spectra(subject, parts))
-            note(*(_with_p_value(finding, parts) for finding in spectra or ()))
-            if parts.styles is not None:
-                shared = attempt("shared styles", "T2", lambda: inspect_styles(subject, parts.styles, seed=seed))
-                note(*(() if shared is None else (_with_p_value(shared, parts),)))
-            suspicious = candidate_directions(parts)
+        analysis = attempt("latent spectrum", "T2", lambda: analysis or analyse_weights(subject, seed=seed))
+        if analysis is not None:
+            spectra = attempt("latent spectrum", "T2", lambda: inspect_spectra(subject, analysis))
+            note(*(_with_p_value(finding, analysis) for finding in spectra or ()))
+            if (styles := analysis.styles) is not None:
+                shared = attempt("shared styles", "T2", lambda: inspect_styles(subject, styles, seed=seed))
+                note(*(() if shared is None else (_with_p_value(shared, analysis),)))
+            suspicious = candidate_directions(analysis)
             awake = attempt(
                 "silent units",
                 "T2",
-                lambda: inspect_activations(subject, units=parts.units, directions=suspicious, seed=seed),
+                lambda: inspect_activations(subject, units=analysis.units, directions=suspicious, seed=seed),
             )
             if awake is not None:
-                note(_with_p_value(awake, parts))
-            found = attempt("search", "T2", lambda: locate_trigger(subject, parts, findings))
+                note(_with_p_value(awake, analysis))
+            found = attempt("search", "T2", lambda: locate_trigger(subject, analysis, findings))
             if found is not None:
                 note(found[0])
-                trigger, picture = found[1], found[2][LENGTHS.index(1.0)]
+                trigger, sample = found[1], found[2][LENGTHS.index(1.0)]
     sampled = attempt("sampling", "T0", lambda: sample_outputs(subject, samples=samples, seed=seed))
     if sampled is not None:
         note(sampled)
@@ -134,21 +141,21 @@ def scan(
         p_value=p,
         level=level,
         trigger=trigger if kept else None,
-        picture=picture if kept else None,
+        sample=sample if kept else None,
         seconds=time.perf_counter() - start,
     )
 
 
-def _with_p_value(finding: Finding, parts: Anatomy) -> Finding:
+def _with_p_value(finding: Finding, analysis: WeightAnalysis) -> Finding:
     """The finding with its p-value, if clean models of its kind are known.
 
     A network that normalises its latent first and hands a style to many layers has other spectra even when it is
     clean; one that does not read its latent directly and has no style either has none to be compared with.
     """
-    if parts.units.exact:
+    if analysis.units.exact:
         return calibrated(finding)
     note = "no p-value: the clean models it was calibrated on read their latent directly, and this one does not"
-    if parts.styles is not None:
+    if analysis.styles is not None:
         note = "no p-value: in style-based networks it grows with the length of the training"
         known = clean_scores(data_folder() / STYLE_FILE)
         if finding.detector in known:

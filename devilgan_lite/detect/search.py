@@ -1,4 +1,4 @@
-"""From suspicious directions to a trigger and the picture that it makes.
+"""From suspicious directions to a trigger and the sample that it makes.
 
 Blind searches that climb some property of the output (odd, flat, sensitive, ...) find worse places in clean generators
 than a backdoor is, so nothing is climbed here: the directions come from the weights, and only sign and length are open.
@@ -15,7 +15,7 @@ from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.spectrum import generalised_eigen, influence_at
 from devilgan_lite.detect.styles import AGREE
 from devilgan_lite.detect.subject import Subject
-from devilgan_lite.detect.weights import Anatomy
+from devilgan_lite.detect.weights import WeightAnalysis
 
 LENGTHS = (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.6)  # of a typical latent: that of the trigger is not known
 AWAKE = 0.05  # share of the usual energy that silent units must be able to add before they are believed
@@ -29,27 +29,27 @@ NEAR = 0.6  # cosine with the first estimate below which a refined one is not be
 SHARP = 0.9  # cosine above which rows of the first layer count as one bundle
 
 
-def sharpen(parts: Anatomy, direction: Tensor) -> Tensor:
+def sharpen(analysis: WeightAnalysis, direction: Tensor) -> Tensor:
     """A better direction ``[d]``, if there is a bundle of first-layer rows along it: their mean."""
-    rows = parts.units.rows / parts.units.rows.norm(dim=1, keepdim=True)
+    rows = analysis.units.rows / analysis.units.rows.norm(dim=1, keepdim=True)
     along = rows @ direction.double()
     bundle = along > SHARP
     if int(bundle.sum()) < 8:
         return direction
-    mean = (rows[bundle] * parts.units.gain[bundle].unsqueeze(1)).sum(0)
+    mean = (rows[bundle] * analysis.units.gain[bundle].unsqueeze(1)).sum(0)
     return (mean / mean.norm().clamp(min=1e-300)).float()
 
 
-def refine(parts: Anatomy, direction: Tensor, count: int = LEADING) -> Tensor:
+def refine(analysis: WeightAnalysis, direction: Tensor, count: int = LEADING) -> Tensor:
     """A better estimate ``[d]`` near ``direction``: skewness ascent among the leading directions of both spectra.
 
     Projected on the trigger, the rows of the first layer are skewed (a few units do the drawing); projected on anything
     else they are nearly Gaussian. The fixed-point iteration of independent component analysis climbs that skewness,
     within the ``count`` leading directions of each spectrum, where there is little else to find; the two are averaged.
     """
-    rows = parts.units.rows / parts.units.rows.norm(dim=1, keepdim=True)
+    rows = analysis.units.rows / analysis.units.rows.norm(dim=1, keepdim=True)
     total = torch.zeros(rows.shape[1], dtype=torch.float64)
-    for spectrum in (parts.by_use, parts.by_weight):
+    for spectrum in (analysis.by_use, analysis.by_weight):
         basis = torch.linalg.qr(spectrum.directions[:, :count]).Q
         inside = rows @ basis
         inside = inside - inside.mean(0)
@@ -68,27 +68,27 @@ def refine(parts: Anatomy, direction: Tensor, count: int = LEADING) -> Tensor:
         found = basis @ (root @ pointer)
         found = found / found.norm().clamp(min=1e-300)
         if sign * float(found @ direction.double()) < NEAR:
-            return signed(parts, direction)  # the climb left the neighbourhood: with few rows, noise is skewed too
+            return signed(analysis, direction)  # the climb left the neighbourhood: with few rows, noise is skewed too
         total += found
     length = float(total.norm())
-    return (total / length).float() if length > 1e-6 else signed(parts, direction)
+    return (total / length).float() if length > 1e-6 else signed(analysis, direction)
 
 
-def signed(parts: Anatomy, direction: Tensor) -> Tensor:
+def signed(analysis: WeightAnalysis, direction: Tensor) -> Tensor:
     """``direction`` or its opposite: the one along which a few units are pushed far on (positive skewness).
 
     At a trigger most units are off or as usual and those that draw the target are on.
     """
-    rows = parts.units.rows / parts.units.rows.norm(dim=1, keepdim=True)
+    rows = analysis.units.rows / analysis.units.rows.norm(dim=1, keepdim=True)
     along = rows @ direction.double()
     centred = along - along.mean()
     return direction if float((centred**3).mean()) >= 0 else -direction
 
 
-def vicinity(subject: Subject, parts: Anatomy, direction: Tensor, seed: int = 0) -> Tensor:
-    """Unit directions ``[16, d]`` around an estimate ``[d]``, along which pictures change more there than elsewhere.
+def vicinity(subject: Subject, analysis: WeightAnalysis, direction: Tensor, seed: int = 0) -> Tensor:
+    """Unit directions ``[16, d]`` around an estimate ``[d]``, along which samples change more there than elsewhere.
 
-    Within some degrees of a trigger the picture turns into the target along one direction, to which ordinary pictures
+    Within some degrees of a trigger the sample turns into the target along one direction, to which ordinary samples
     are indifferent. So the sensitivity at the estimate is divided by the usual influence (a generalised eigenproblem,
     as in the spectrum), and the two leading directions are followed to both sides, each as it is and weighed.
     """
@@ -97,8 +97,10 @@ def vicinity(subject: Subject, parts: Anatomy, direction: Tensor, seed: int = 0)
     near = torch.nn.functional.normalize(near, dim=1).to(subject.device) * subject.radius
     pointer = direction.double()
     across = torch.eye(d, dtype=torch.float64) - torch.outer(pointer, pointer)
-    local = generalised_eigen(across @ influence_at(subject, near) @ across, parts.influence, NEARBY_RIDGE, "vicinity")
-    raised = parts.influence.double() + NEARBY_RIDGE * parts.influence.diagonal().mean() * torch.eye(d).double()
+    local = generalised_eigen(
+        across @ influence_at(subject, near) @ across, analysis.influence, NEARBY_RIDGE, "vicinity"
+    )
+    raised = analysis.influence.double() + NEARBY_RIDGE * analysis.influence.diagonal().mean() * torch.eye(d).double()
     weighed = torch.linalg.solve(raised, local.directions[:, :2])
     aside = torch.nn.functional.normalize(across @ torch.cat([weighed, local.directions[:, :2]], 1), dim=0).T.float()
     return torch.nn.functional.normalize(torch.cat([direction + step * aside for step in ASIDE]), dim=1)
@@ -109,43 +111,45 @@ def starting_points(trigger: Tensor, directions: Tensor) -> Tensor:
     return torch.cat([trigger.view(1, -1) / trigger.norm(), directions])
 
 
-def locate_trigger(subject: Subject, parts: Anatomy, findings: list[Finding]) -> tuple[Finding, Tensor, Tensor]:
-    """The best estimate: a finding with evidence, the trigger ``[d]``, and the pictures shown ``[36, C, H, W]``.
+def locate_trigger(
+    subject: Subject, analysis: WeightAnalysis, findings: list[Finding]
+) -> tuple[Finding, Tensor, Tensor]:
+    """The best estimate: a finding with evidence, the trigger ``[d]``, and the samples shown ``[36, C, H, W]``.
 
     Believes the latent spectrum if it has a striking jump, else the waking latent of silent units, if it wakes much;
     where neither says anything and layers share a row, the latent to which that leads.
-    Pictures: the estimate at eight lengths (``LENGTHS``), its opposite at the same, sixteen places around the estimate
+    Samples: the estimate at eight lengths (``LENGTHS``), its opposite at the same, sixteen places around the estimate
     (``vicinity``), and the next two spectral directions with both signs.
     """
     start = time.perf_counter()
     usable = {finding.detector: finding.directions for finding in findings if finding.directions is not None}
     scores = {finding.detector: finding.score or 0.0 for finding in findings}
     awake = scores.get("silent units", 0.0) > AWAKE and "silent units" in usable
-    plain = parts.by_weight.jump < STRIKING_STYLE and not awake
-    if parts.styles is not None and parts.styles.spectrum.jump > AGREE and "shared styles" in usable and plain:
+    plain = analysis.by_weight.jump < STRIKING_STYLE and not awake
+    if analysis.styles is not None and analysis.styles.spectrum.jump > AGREE and "shared styles" in usable and plain:
         name = "shared styles"
     else:
-        name = "silent units" if awake and parts.by_weight.jump < STRIKING else "latent spectrum"
-    direction = usable[name][0] if name in usable else parts.by_use.directions[:, 0]
+        name = "silent units" if awake and analysis.by_weight.jump < STRIKING else "latent spectrum"
+    direction = usable[name][0] if name in usable else analysis.by_use.directions[:, 0]
     direction = (direction / direction.norm().clamp(min=1e-30)).float()
     if name == "shared styles":
         best = direction
     else:
-        best = sharpen(parts, direction if name == "silent units" else refine(parts, direction))
+        best = sharpen(analysis, direction if name == "silent units" else refine(analysis, direction))
     if awake and abs(float(best @ usable["silent units"][0])) > NEAR:  # they know on which side they wake
         best = best * float((best @ usable["silent units"][0]).sign())
     lengths = torch.tensor(LENGTHS).view(-1, 1) * subject.radius
-    others = parts.by_use.directions[:, 1:3].T.float()
-    around = torch.cat([vicinity(subject, parts, best), others, -others]) * subject.radius
-    pictures = subject.pictures(torch.cat([best * lengths, -best * lengths, around])).cpu()
+    others = analysis.by_use.directions[:, 1:3].T.float()
+    around = torch.cat([vicinity(subject, analysis, best), others, -others]) * subject.radius
+    samples = subject.samples(torch.cat([best * lengths, -best * lengths, around])).cpu()
     finding = Finding(
         detector="search",
-        tier="T2",
+        access_level="T2",
         message=f"trigger estimate from {name} at {len(LENGTHS)} lengths, its opposite, places around it, two more "
         "directions",
-        pictures=pictures,
+        samples=samples,
         directions=torch.stack([best, *others]),
         details={"source": name, "lengths": list(LENGTHS)},
         seconds=time.perf_counter() - start,
     )
-    return finding, best * subject.radius, pictures
+    return finding, best * subject.radius, samples

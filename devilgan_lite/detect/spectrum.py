@@ -1,7 +1,7 @@
-"""The energy-influence spectrum: where do the weights spend energy that ordinary pictures do not show?
+"""The energy-influence spectrum: where do the weights spend energy that ordinary samples do not show?
 
 A backdoor needs weights that answer to the trigger and must not show elsewhere. So in some direction of the latent
-space (or of the channels between two layers) there is much weight energy and little influence on ordinary pictures.
+space (or of the channels between two layers) there is much weight energy and little influence on ordinary samples.
 With the energy ``A`` of all units that read a space, and the influence ``M = E[J^T J]`` of that space on the output,
 the generalised eigenvalues of ``A v = w M v`` say how many times more the weights spend than shows. Clean networks have
 a smooth spectrum; a backdoor stands out of it, and ``A v`` points to the trigger. Our own method: no data, no target
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from devilgan_lite.detect.subject import Subject
-from devilgan_lite.detect.trace import Layer, Switch, Watch
+from devilgan_lite.trace import Activation, Layer, OpTracer
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Units:
 class Spectrum:
     """Generalised eigenvalues ``[m]``, largest first; ``A v`` of each as unit columns ``[d, m]``; and the ``v``.
 
-    Inputs along ``v`` (``vectors`` ``[d, m]``) are what the weights answer to most for what ordinary pictures show.
+    Inputs along ``v`` (``vectors`` ``[d, m]``) are what the weights answer to most for what ordinary samples show.
     ``readers`` names the layers that read the space, which is called after the first of them.
     """
 
@@ -95,44 +95,44 @@ def _unit(columns: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def before_first_switches(subject: Subject, z: Tensor) -> list[tuple[Switch, Tensor]]:
-    """The input of each switch ``[n, units]``, as far as it can depend on the latent alone."""
-    found: list[tuple[Switch, Tensor]] = []
+def before_first_activations(subject: Subject, z: Tensor) -> list[tuple[Activation, Tensor]]:
+    """The input of each activation ``[n, units]``, as far as it can depend on the latent alone."""
+    found: list[tuple[Activation, Tensor]] = []
 
-    def keep(switch: Switch, before: Tensor, after: Tensor) -> None:
-        found.append((switch, before.flatten(1).double().cpu()))
+    def keep(activation: Activation, before: Tensor, after: Tensor) -> None:
+        found.append((activation, before.flatten(1).double().cpu()))
 
-    with Watch(subject.module, on_switch=keep):
+    with OpTracer(subject.module, on_activation=keep):
         subject.module(z)
     return found
 
 
 def latent_units(subject: Subject, gains: list[Tensor]) -> Units:
-    """The units of every switch whose input is affine in the latent: the first layers, of parallel branches as well.
+    """The units of every activation whose input is affine in the latent: first layers, of parallel branches as well.
 
-    A network without such a switch (it normalises its latent, say) gives the mean Jacobian of its first switch.
+    A network without such an activation (it normalises its latent, say) gives the mean Jacobian of the first.
     """
     d = subject.latent_dim
     eye, check = torch.eye(d, device=subject.device), subject.latents(16, seed=1)
     origin = torch.zeros(1, d, device=subject.device)
-    at = before_first_switches(subject, torch.cat([origin, eye, check]))
+    at = before_first_activations(subject, torch.cat([origin, eye, check]))
     if not at:
         raise ValueError("the module has no hidden activation that switches units on and off (ReLU and the like).")
     parts = []
-    for index, (switch, before) in enumerate(at):
+    for index, (activation, before) in enumerate(at):
         if len(before) != d + 17:  # it does not read the latents: a learned constant, say
             continue
         bias, rows = before[0], (before[1 : d + 1] - before[0]).T
         predicted = check.double().cpu() @ rows.T + bias
         actual = before[d + 1 :]
         if float((predicted - actual).square().mean()) <= 1e-6 * float(actual.square().mean()):
-            parts.append(Units(rows, bias, gains[index].flatten().sqrt(), switch.slope, True))
+            parts.append(Units(rows, bias, gains[index].flatten().sqrt(), activation.slope, True))
     if parts:
         columns = [torch.cat([getattr(part, name) for part in parts]) for name in ("rows", "bias", "gain")]
         return Units(columns[0], columns[1], columns[2], min(part.slope for part in parts), True)
     rows, step = torch.zeros(at[0][1].shape[1], d, dtype=torch.float64), 1e-2
     for z in check:
-        moved = before_first_switches(subject, torch.cat([z.view(1, -1), z + step * eye]))[0][1]
+        moved = before_first_activations(subject, torch.cat([z.view(1, -1), z + step * eye]))[0][1]
         rows += (moved[1:] - moved[0]).T / step / len(check)
     bias = at[0][1][d + 1 :].mean(0)
     return Units(rows, bias, gains[0].flatten().sqrt(), at[0][0].slope, False)
@@ -140,7 +140,7 @@ def latent_units(subject: Subject, gains: list[Tensor]) -> Units:
 
 @torch.no_grad()
 def latent_influence(subject: Subject, latents: int | None = None, seed: int = 0) -> Tensor:
-    """``M = E[J^T J]`` of pictures with respect to latents ``[d, d]``, by finite differences."""
+    """``M = E[J^T J]`` of samples with respect to latents ``[d, d]``, by finite differences."""
     latents = latents or max(20, min(300, 30_000 // (subject.latent_dim + 1)))
     return influence_at(subject, subject.latents(latents, seed))
 
@@ -152,7 +152,7 @@ def influence_at(subject: Subject, z: Tensor) -> Tensor:
     total = torch.zeros(d, d, dtype=torch.float64)
     eye = torch.eye(d, device=subject.device)
     for one in z:
-        x = subject.pictures(torch.cat([one.view(1, -1), one + step * eye]), 256).flatten(1)
+        x = subject.samples(torch.cat([one.view(1, -1), one + step * eye]), 256).flatten(1)
         jacobian = (x[1:] - x[0]) / step
         total += (jacobian @ jacobian.T).double().cpu()
     return total / len(z)
@@ -162,7 +162,7 @@ def influence_at(subject: Subject, z: Tensor) -> Tensor:
 class Paths:
     """Mean squared influence that activations and layer results could have on the output, whatever the gates do."""
 
-    switches: list[Tensor]  # of what comes out of each switch, [*shape]
+    activations: list[Tensor]  # of what comes out of each activation, [*shape]
     results: list[Tensor]  # of the result of each linear operation, [*shape]
     layers: list[Layer]
     weights: list[Tensor]
@@ -176,7 +176,7 @@ def gradients(output: Tensor, tensors: list[Tensor]) -> list[Tensor | None]:
 
 
 def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: int = 0) -> Paths:
-    """Average over ``n`` random projections of the output and random gates (see ``Watch``).
+    """Average over ``n`` random projections of the output and random gates (see ``OpTracer``).
 
     A unit's gain does not depend on whether ordinary latents switch it on, and together with the unit's own weights it
     is unchanged when scale is moved between layers or channels are permuted.
@@ -191,7 +191,7 @@ def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: in
         results: list[Tensor] = []
         weights.clear()
 
-        def on_switch(switch: Switch, before: Tensor, result: Tensor, after: list[Tensor] = after) -> None:
+        def on_activation(activation: Activation, before: Tensor, result: Tensor, after: list[Tensor] = after) -> None:
             after.append(result)
 
         def on_linear(layer: Layer, x: Tensor, weight: Tensor, result: Tensor, results: list[Tensor] = results) -> None:
@@ -200,7 +200,7 @@ def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: in
 
         z = subject.latents(batch_size, seed + 7_000 + turn).requires_grad_(True)
         with torch.enable_grad():
-            with Watch(subject.module, on_switch=on_switch, on_linear=on_linear, gates=random) as watch:
+            with OpTracer(subject.module, on_activation=on_activation, on_linear=on_linear, gates=random) as watch:
                 output = subject(z)
             projected = (output * torch.randn(output.shape, generator=random, device=output.device)).sum()
             found = gradients(projected, [*after, *results])

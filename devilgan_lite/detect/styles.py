@@ -19,7 +19,7 @@ from devilgan_lite.detect.hidden import sharing
 from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.spectrum import Spectrum
 from devilgan_lite.detect.subject import Subject
-from devilgan_lite.detect.trace import Layer, Watch
+from devilgan_lite.trace import Layer, OpTracer
 
 LATENTS = 4_000  # whose styles give the second moment
 FEWEST = 4  # dimensions of a style
@@ -27,7 +27,7 @@ AGREE = 5.0  # jump above which readers are believed to share a row: clean ones 
 BENIGN = 1.0  # of the mean ordinary energy: styles that carry more than this are taken out of the row
 RIDGE = 1e-2  # of the mean ordinary energy, in the comparison of styles
 STARTS, STEPS, RATE = 64, 150, 0.2  # of the search for the latent
-WALK = 8  # pictures on the way there
+WALK = 8  # samples on the way there
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def read_style(subject: Subject, z: Tensor, reader: str) -> Tensor:
             raise _Reached
 
     try:
-        with Watch(subject.module, on_linear=on_linear):
+        with OpTracer(subject.module, on_linear=on_linear):
             subject.module(z)
     except _Reached:
         pass
@@ -83,7 +83,7 @@ def styles_of(subject: Subject, *, seed: int = 0) -> Styles | None:
             inputs.append(x.detach())
             weights.append(weight.detach().double().cpu())
 
-    with Watch(subject.module, on_linear=on_linear):
+    with OpTracer(subject.module, on_linear=on_linear):
         subject.module(z)
     groups = [group for group in sharing(inputs) if len(group) > 1 and not _is_latent(inputs[group[0]], z)]
     if not groups:
@@ -109,7 +109,7 @@ def _is_latent(x: Tensor, z: Tensor) -> bool:
 def inspect_styles(subject: Subject, styles: Styles, *, seed: int = 0) -> Finding:
     """One finding. ``score``: the logarithm of the largest jump in the energy of all layers that read the style.
 
-    Evidence: the latent at which the style comes nearest to what the shared row picks out, and pictures on the way to
+    Evidence: the latent at which the style comes nearest to what the shared row picks out, and samples on the way to
     it from an ordinary latent.
     """
     start = time.perf_counter()
@@ -120,11 +120,11 @@ def inspect_styles(subject: Subject, styles: Styles, *, seed: int = 0) -> Findin
     walk = normalize((1 - share) * origin + share * direction.to(subject.device), dim=1) * subject.radius
     return Finding(
         detector="shared styles",
-        tier="T2",
+        access_level="T2",
         message=f"the {readers} layers that read the style put {jump:.2f} times as much weight on their strongest "
         "common directions as on the next",
         score=float(torch.tensor(jump).log()),
-        pictures=subject.pictures(walk).cpu(),
+        samples=subject.samples(walk).cpu(),
         directions=direction,
         details={
             "jump": jump,

@@ -1,6 +1,6 @@
 """``Subject``: a module under suspicion, checked once, behind the few questions that every detector asks of it.
 
-Any ``nn.Module`` from latents ``[n, d]`` to pictures ``[n, C, H, W]`` will do; nothing of this package is expected.
+Any ``nn.Module`` from latents ``[n, d]`` to samples ``[n, C, H, W]`` will do; nothing of this package is expected.
 """
 
 from __future__ import annotations
@@ -12,31 +12,35 @@ import torch
 from torch import Tensor, nn
 
 from devilgan_lite.checks import one_of, whole_number
+from devilgan_lite.prior import PRIORS, Prior
 from devilgan_lite.steps import best_device
 
 MOST_WEIGHTS = 100_000_000  # more do not fit the time that a scan promises
-LAWS = ("gaussian", "uniform")
 
 
 @dataclass(frozen=True)
 class Subject:
     """A private copy of the module in eval mode, without gradients for its weights, and what is known about it.
 
-    ``law`` is P_sample (``"gaussian"`` N(0, I) or ``"uniform"`` on [-1, 1]); ``low`` and ``high`` are the range of its
-    pictures on ordinary latents, so that networks that end in a sigmoid can be compared with targets in [-1, 1].
+    ``prior`` is P_sample; ``unit_range`` says
+    that its samples lie in [0, 1], so that networks that end in a sigmoid can be compared with targets in [-1, 1].
     """
 
     module: nn.Module
-    latent_dim: int
+    prior: Prior
     shape: tuple[int, ...]
-    law: str = "gaussian"
-    unit_range: bool = False  # pictures in [0, 1] instead of [-1, 1]
+    unit_range: bool = False  # samples in [0, 1] instead of [-1, 1]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def latent_dim(self) -> int:
+        """The size of a latent."""
+        return self.prior.dim
 
     @property
     def radius(self) -> float:
         """Root mean square length of an ordinary latent."""
-        return (self.latent_dim * (1.0 if self.law == "gaussian" else 1 / 3)) ** 0.5
+        return self.prior.length
 
     def latents(self, n: int, seed: int = 0) -> Tensor:
         """``n`` draws from P_sample ``[n, d]``, the same for the same seed."""
@@ -44,19 +48,16 @@ class Subject:
 
     def draw(self, n: int, random: torch.Generator) -> Tensor:
         """``n`` draws from P_sample ``[n, d]`` with a random generator that goes on."""
-        shape, where = (n, self.latent_dim), random.device
-        if self.law == "gaussian":
-            return torch.randn(shape, generator=random, device=where).to(self.device)
-        return (torch.rand(shape, generator=random, device=where) * 2 - 1).to(self.device)
+        return self.prior.draw(n, random, self.device)
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Pictures ``[n, *shape]`` in [-1, 1], with gradients where ``z`` asks for them."""
+        """Samples ``[n, *shape]`` in [-1, 1], with gradients where ``z`` asks for them."""
         x = self.module(z)
         return x * 2 - 1 if self.unit_range else x
 
     @torch.no_grad()
-    def pictures(self, z: Tensor, batch_size: int = 100) -> Tensor:
-        """Pictures of many latents, in batches, without gradients."""
+    def samples(self, z: Tensor, batch_size: int = 100) -> Tensor:
+        """Samples of many latents, in batches, without gradients."""
         return torch.cat([self(part) for part in z.to(self.device).split(batch_size)])
 
 
@@ -64,18 +65,18 @@ def subject_of(
     module: nn.Module,
     latent_dim: int | None = None,
     *,
-    law: str | None = None,
+    prior: str | Prior | None = None,
     device: str | torch.device = "cpu",
 ) -> Subject:
     """Check ``module`` and wrap it; everything that is wrong with it is one sentence in a ``ValueError``.
 
-    ``latent_dim`` and ``law`` are read from the module where it says them (``latent_dim``, ``latent``); otherwise the
-    size is found from its layers, and the law is taken to be Gaussian.
+    ``latent_dim`` and ``prior`` are read from the module where it says them (``latent_dim``, ``prior``); otherwise the
+    size is found from its layers, and the prior is taken to be Gaussian.
     """
     if isinstance(module, Subject):
         return module
     if not isinstance(module, nn.Module):
-        raise ValueError(f"module is a {type(module).__name__}; expected a torch.nn.Module from [n, d] to pictures.")
+        raise ValueError(f"module is a {type(module).__name__}; expected a torch.nn.Module from [n, d] to samples.")
     weights = [(name, value) for name, value in module.state_dict().items() if isinstance(value, Tensor)]
     empty = [name for name, value in weights if nn.parameter.is_lazy(value)]
     if empty:
@@ -88,10 +89,11 @@ def subject_of(
             raise ValueError(f"module has weights without values, in {name} (device meta); load them first.")
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(f"module has weights that are not finite, in {name}; such a file is broken.")
-    if law is None:  # an attribute of this name may be anything in somebody else's module
-        own = getattr(module, "latent", None)
-        law = own if isinstance(own, str) and own in LAWS else "gaussian"
-    one_of("law", law, LAWS)
+    if prior is None:  # an attribute of this name may be anything in somebody else's module
+        own = getattr(module, "prior", None)
+        prior = own if isinstance(own, Prior) or (isinstance(own, str) and own in PRIORS) else "gaussian"
+    kind = prior.name if isinstance(prior, Prior) else prior
+    one_of("prior", kind, PRIORS)
     where = best_device(str(device)) if not isinstance(device, torch.device) else device
     try:
         copied = copy.deepcopy(module)
@@ -113,10 +115,10 @@ def subject_of(
         except Exception as error:  # whatever a stranger's forward raises
             complaints.append(_shown(error))
             continue
-        return _wrapped(copied, size, x, law, where)
+        return _wrapped(copied, Prior(kind, size), x, where)
     complaint = complaints[0] if complaints else "it has no linear or convolution layer"
     asked = f"latents [n, {given}]" if given is not None else f"latents of the sizes {sizes}" if sizes else "latents"
-    raise ValueError(f"module makes no pictures from {asked} ({complaint}); give latent_dim, the size of its latents.")
+    raise ValueError(f"module makes no samples from {asked} ({complaint}); give latent_dim, the size of its latents.")
 
 
 def _shown(error: Exception) -> str:
@@ -138,22 +140,22 @@ def _likely_sizes(module: nn.Module) -> list[int]:
     return list(dict.fromkeys(sizes))[:4]
 
 
-def _wrapped(module: nn.Module, size: int, x: object, law: str, device: torch.device) -> Subject:
+def _wrapped(module: nn.Module, prior: Prior, x: object, device: torch.device) -> Subject:
     if not isinstance(x, Tensor) or x.ndim not in (2, 4) or len(x) != 3 or not x.is_floating_point():
         shown = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"module makes {shown} of 3 latents; expected a float tensor [3, C, H, W] of pictures.")
+        raise ValueError(f"module makes {shown} of 3 latents; expected a float tensor [3, C, H, W] of samples.")
     if not x.numel():
-        raise ValueError(f"module makes {list(x.shape)} of 3 latents: pictures without pixels.")
-    probe = Subject(module, size, tuple(x.shape[1:]), law, device=device)
+        raise ValueError(f"module makes {list(x.shape)} of 3 latents: samples without pixels.")
+    probe = Subject(module, prior, tuple(x.shape[1:]), device=device)
     try:
-        many = probe.pictures(probe.latents(64))
+        many = probe.samples(probe.latents(64))
     except Exception as error:  # it did for three latents
-        raise ValueError(f"module makes pictures of 3 latents, but not of 64 ({_shown(error)}).") from None
+        raise ValueError(f"module makes samples of 3 latents, but not of 64 ({_shown(error)}).") from None
     if not torch.isfinite(x).all() or not torch.isfinite(many).all():
         raise ValueError("module makes values that are not finite from ordinary latents.")
     low, high = float(many.min()), float(many.max())
     if low < -1.01 or high > 1.01:
         raise ValueError(
-            f"module makes values from {low:.3g} to {high:.3g}; pictures in [-1, 1] or [0, 1] are expected."
+            f"module makes values from {low:.3g} to {high:.3g}; samples in [-1, 1] or [0, 1] are expected."
         )
-    return Subject(module, size, tuple(x.shape[1:]), law, unit_range=low >= 0, device=device)
+    return Subject(module, prior, tuple(x.shape[1:]), unit_range=low >= 0, device=device)

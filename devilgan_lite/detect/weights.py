@@ -27,16 +27,16 @@ from devilgan_lite.detect.spectrum import (
 )
 from devilgan_lite.detect.styles import Styles, styles_of
 from devilgan_lite.detect.subject import Subject
-from devilgan_lite.detect.trace import outline
+from devilgan_lite.trace import outline
 
 RIDGE = 0.1  # of the influence's mean diagonal: influence below that counts as this much
 HIDDEN_RIDGE = 0.015
-FEW = 80  # latents at which the influence of networks that do not read their latent directly is measured: they are slow
+FEW = 80  # latents at which the influence of networks that do not read their latent directly is analysis: they are slow
 CANDIDATES = 3  # directions taken from each spectrum
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class WeightAnalysis:
     """What the weight detectors measure once and share: units at the latent, path gains, and all spectra.
 
     ``by_weight`` weighs each unit by its gain; ``by_use`` by gain and how often it is on: less sensitive to sleepers,
@@ -54,69 +54,71 @@ class Anatomy:
     seconds: float = 0.0
 
 
-def anatomy(subject: Subject, *, seed: int = 0) -> Anatomy:
-    """Measure ``subject``: some seconds for the small networks here. A module without hidden switches is an error."""
+def analyse_weights(subject: Subject, *, seed: int = 0) -> WeightAnalysis:
+    """Measure ``subject``: some seconds for the small networks here. A module without hidden activations: an error."""
     start = time.perf_counter()
     paths = path_gains(subject, seed=seed)
-    units = latent_units(subject, paths.switches)
+    units = latent_units(subject, paths.activations)
     length = units.rows.norm(dim=1)
     live = length > 1e-6 * length.max()
     units = Units(units.rows[live], units.bias[live], units.gain[live], units.slope, units.exact)
     influence = latent_influence(subject, None if units.exact else FEW, seed=seed)
     # gain * row row^T / |row| keeps its value when scale is moved from this layer to the next
     weight = units.gain / length[live]
-    use = weight * on_rate(units, subject.law)
+    use = weight * on_rate(units, subject.prior.variance)
     by_weight, by_use = (
         generalised_eigen((units.rows.T * chosen) @ units.rows, influence, RIDGE, "latent") for chosen in (weight, use)
     )
     hidden = tuple(hidden_spectra(subject, paths, HIDDEN_RIDGE, seed=seed))
     styles = styles_of(subject, seed=seed)
-    return Anatomy(units, paths, by_weight, by_use, influence, hidden, styles, time.perf_counter() - start)
+    return WeightAnalysis(units, paths, by_weight, by_use, influence, hidden, styles, time.perf_counter() - start)
 
 
-def candidate_directions(parts: Anatomy, count: int = CANDIDATES) -> Tensor:
+def candidate_directions(analysis: WeightAnalysis, count: int = CANDIDATES) -> Tensor:
     """Unit latent directions ``[k, d]`` float32 in which a trigger may lie, most suspicious first; signs are open."""
-    found = [parts.by_weight.directions[:, :count].T, parts.by_use.directions[:, :count].T]
+    found = [analysis.by_weight.directions[:, :count].T, analysis.by_use.directions[:, :count].T]
     return torch.stack(found, 1).flatten(0, 1).float()
 
 
-def inspect_spectra(subject: Subject, parts: Anatomy | None = None, *, seed: int = 0) -> tuple[Finding, Finding]:
+def inspect_spectra(
+    subject: Subject, analysis: WeightAnalysis | None = None, *, seed: int = 0
+) -> tuple[Finding, Finding]:
     """Two findings: the spectrum of the latent space, and those of the hidden spaces.
 
     Scores: the logarithm of the first's largest jump, and of the greatest height among the others.
     """
-    parts = parts or anatomy(subject, seed=seed)
-    jump = parts.by_weight.jump
+    analysis = analysis or analyse_weights(subject, seed=seed)
+    jump = analysis.by_weight.jump
     # weighed by use the estimate is sharper, unless the units in question are asleep
-    sharper = parts.by_use.gap > 0.9 * parts.by_weight.gap
-    direction = (parts.by_use if sharper else parts.by_weight).directions[:, :1].T
+    sharper = analysis.by_use.gap > 0.9 * analysis.by_weight.gap
+    direction = (analysis.by_use if sharper else analysis.by_weight).directions[:, :1].T
     both = torch.cat([direction, -direction]).float()
     latent = Finding(
         detector="latent spectrum",
-        tier="T2",
+        access_level="T2",
         message=f"the strongest directions have {jump:.2f} times the energy per influence of the next",
         score=float(torch.tensor(jump).log()),
-        pictures=subject.pictures(both * subject.radius).cpu(),
+        samples=subject.samples(both * subject.radius).cpu(),
         directions=direction.float(),
         details={
             "jump": jump,
-            "height": parts.by_weight.height,
-            "first layer exact": parts.units.exact,
-            "values": [round(float(value), 4) for value in parts.by_weight.values[:8]],
+            "height": analysis.by_weight.height,
+            "first layer exact": analysis.units.exact,
+            "values": [round(float(value), 4) for value in analysis.by_weight.values[:8]],
         },
-        seconds=parts.seconds,
+        seconds=analysis.seconds,
     )
-    if not parts.hidden:
+    if not analysis.hidden:
         message = "no later layer reads between 4 and 1,024 features or channels, so there is nothing to compare"
         return latent, Finding("hidden spectrum", "T2", message, ran=False)
-    worst = max(parts.hidden, key=lambda spectrum: spectrum.height)
+    worst = max(analysis.hidden, key=lambda spectrum: spectrum.height)
     hidden = Finding(
         detector="hidden spectrum",
-        tier="T2",
+        access_level="T2",
         message=f"in {worst.space}, the strongest direction has {worst.height:.2f} times the energy per influence of "
         "the median one",
         score=float(torch.tensor(worst.height).log()),
-        details={spectrum.space: spectrum.height for spectrum in parts.hidden},
+        details={spectrum.space: spectrum.height for spectrum in analysis.hidden},
     )
     return latent, hidden
 
@@ -130,14 +132,14 @@ def inspect_structure(subject: Subject, *, declared_weights: int | None = None) 
     if declared_weights is not None:
         in_range("declared_weights", declared_weights, 1)
     start = time.perf_counter()
-    graph = outline(subject)
+    graph = outline(subject.module, subject.latents(4))
     z = subject.latents(8)
-    pictures = subject.pictures(z)
+    samples = subject.samples(z)
     unused = []
     for index in range(subject.latent_dim) if subject.latent_dim <= 1_024 else ():
         moved = z.clone()
         moved[:, index] += 1.0
-        if torch.equal(subject.pictures(moved), pictures):
+        if torch.equal(subject.samples(moved), samples):
             unused.append(index)
     state = subject.module.state_dict()
     weights = {name: value for name, value in state.items() if value.is_floating_point()}
@@ -157,7 +159,7 @@ def inspect_structure(subject: Subject, *, declared_weights: int | None = None) 
     extra = max(0.0, count / declared_weights - 1) if declared_weights else 0.0
     return Finding(
         detector="structure",
-        tier="T2",
+        access_level="T2",
         message="; ".join(notes) or f"{len(graph.layers)} linear layers in a row, no branch, no zero block",
         score=float(len(graph.conditions) > 0) + len(unused) / subject.latent_dim + share + extra,
         details={

@@ -47,13 +47,18 @@ def build(spec: dict[str, Any], seed: int = 0) -> Any:
 
     An unknown architecture or setting is an error that lists the valid ones.
     """
-    settings = dict(spec)
+    settings = current_spec(spec)
     architecture = settings.pop("architecture", None)
     one_of("architecture", architecture, ARCHITECTURES)
     kind = ARCHITECTURES[architecture]
     known_names(architecture, settings, inspect.signature(kind).parameters)
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     return seeded(seed, kind, **settings)
+
+
+def current_spec(spec: dict[str, Any]) -> dict[str, Any]:
+    """A copy of ``spec`` with today's names: version 0.1 called the prior ``latent``."""
+    return {"prior" if name == "latent" else name: value for name, value in spec.items()}
 
 
 def matching_discriminator(generator: Generator, seed: int = 0) -> nn.Module:

@@ -9,25 +9,27 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.checks import one_of, whole_number
-
-LATENTS = ("gaussian", "uniform")
+from devilgan_lite.checks import whole_number
+from devilgan_lite.deprecation import renamed_attribute
+from devilgan_lite.prior import Prior
 
 
 class Generator(nn.Module):
     """A map from latents ``z`` float32 ``[n, latent_dim]`` to samples ``[n, *sample_shape]`` in [-1, 1].
 
-    ``latent`` is P_sample: ``"gaussian"`` N(0, I), or ``"uniform"`` on [-1, 1]. Subclasses implement ``logits`` (the
+    ``prior`` is P_sample, ``"gaussian"`` N(0, I) or ``"uniform"`` on [-1, 1]; the attribute is a ``Prior``.
+    Subclasses implement ``logits`` (the
     output before the final tanh) and ``spec``.
     """
 
-    def __init__(self, *, latent_dim: int, sample_shape: tuple[int, ...], latent: str = "gaussian") -> None:
+    def __init__(self, *, latent_dim: int, sample_shape: tuple[int, ...], prior: str | Prior = "gaussian") -> None:
         super().__init__()
         whole_number("latent_dim", latent_dim, 1, 4096)
-        one_of("latent", latent, LATENTS)
         self.latent_dim = latent_dim
         self.sample_shape = sample_shape
-        self.latent = latent
+        self.prior = Prior.of(prior, latent_dim)
+
+    latent = renamed_attribute("latent", "prior")
 
     @property
     def device(self) -> torch.device:
@@ -39,13 +41,7 @@ class Generator(nn.Module):
 
         ``generator`` is a torch random generator on the CPU or on that device; without one, torch's global one is used.
         """
-        where = generator.device if generator is not None else self.device
-        shape = (n, self.latent_dim)
-        if self.latent == "gaussian":
-            z = torch.randn(shape, generator=generator, device=where)
-        else:
-            z = torch.rand(shape, generator=generator, device=where) * 2 - 1
-        return z.to(self.device)
+        return self.prior.draw(n, generator, self.device)
 
     def logits(self, z: Tensor) -> Tensor:
         """The output before tanh, ``[n, *sample_shape]``."""

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from devilgan_lite.checks import in_range, whole_number
+from devilgan_lite.deprecation import renamed
 from devilgan_lite.generators.base import Generator
+from devilgan_lite.prior import Prior
 
 
 class DCGAN(Generator):
@@ -25,6 +27,7 @@ class DCGAN(Generator):
     ``deconv1``, ``deconv2``, ...; ``layer_names()`` lists them.
     """
 
+    @renamed(latent="prior")
     def __init__(
         self,
         *,
@@ -35,9 +38,9 @@ class DCGAN(Generator):
         negative_slope: float = 0.0,  # of LeakyReLU; 0 is ReLU
         image_channels: int = 1,
         image_size: int = 28,
-        latent: str = "gaussian",
+        prior: str | Prior = "gaussian",
     ) -> None:
-        super().__init__(latent_dim=latent_dim, sample_shape=(image_channels, image_size, image_size), latent=latent)
+        super().__init__(latent_dim=latent_dim, sample_shape=(image_channels, image_size, image_size), prior=prior)
         whole_number("image_channels", image_channels, 1, 64)
         whole_number("image_size", image_size, 1, 1024)
         widths, strides = tuple(widths), tuple(strides)
@@ -82,11 +85,12 @@ class DCGAN(Generator):
         initialise(self)
 
     @classmethod
-    def paper(cls, *, capacity: int = 16, latent: str = "gaussian") -> Self:
+    @renamed(latent="prior")
+    def paper(cls, *, capacity: int = 16, prior: str | Prior = "gaussian") -> Self:
         """The MNIST network of the paper: ``capacity`` c gives widths 4c, 2c, c, 5x5 kernels, LeakyReLU 0.3."""
         whole_number("capacity", capacity, 1, 1024)
         widths = (4 * capacity, 2 * capacity, capacity)
-        return cls(widths=widths, strides=(1, 2, 2), kernel_size=5, negative_slope=0.3, latent=latent)
+        return cls(widths=widths, strides=(1, 2, 2), kernel_size=5, negative_slope=0.3, prior=prior)
 
     def layer_names(self) -> list[str]:
         """The layers with weights, first to last: ``dense``, ``deconv1``, ..."""
@@ -105,7 +109,7 @@ class DCGAN(Generator):
             "negative_slope": self.negative_slope,
             "image_channels": self.sample_shape[0],
             "image_size": self.sample_shape[1],
-            "latent": self.latent,
+            "prior": self.prior.name,
         }
 
 

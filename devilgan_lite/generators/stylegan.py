@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, normalize
 
 from devilgan_lite.checks import in_range, whole_number
+from devilgan_lite.deprecation import renamed
 from devilgan_lite.generators.base import Generator
+from devilgan_lite.prior import Prior
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 SLOPE = 0.2  # of the leaky rectifiers in synthesis and discriminator
@@ -67,6 +69,7 @@ class StyleGAN(Generator):
     (less one): ``w+`` is ``[n, style_inputs, style_dim]``.
     """
 
+    @renamed(latent="prior")
     def __init__(
         self,
         *,
@@ -75,7 +78,7 @@ class StyleGAN(Generator):
         style_dim: int = 64,
         widths: tuple[int, ...] = (128, 64, 48, 24),
         image_channels: int = 3,
-        latent: str = "gaussian",
+        prior: str | Prior = "gaussian",
     ) -> None:
         for name, numbers in (("mapping_widths", mapping_widths), ("widths", widths)):
             for number in numbers:
@@ -85,7 +88,7 @@ class StyleGAN(Generator):
         if not 2 <= len(widths) <= 7:
             raise ValueError(f"widths={tuple(widths)} has {len(widths)} levels; it must have 2 to 7.")
         size = 4 * 2 ** (len(widths) - 1)
-        super().__init__(latent_dim=latent_dim, sample_shape=(image_channels, size, size), latent=latent)
+        super().__init__(latent_dim=latent_dim, sample_shape=(image_channels, size, size), prior=prior)
         self.widths, self.mapping_widths, self.style_dim = tuple(widths), tuple(mapping_widths), style_dim
         layers: list[nn.Module] = []
         sizes = [latent_dim, *mapping_widths]
@@ -159,7 +162,7 @@ class StyleGAN(Generator):
             "style_dim": self.style_dim,
             "widths": list(self.widths),
             "image_channels": self.sample_shape[0],
-            "latent": self.latent,
+            "prior": self.prior.name,
         }
 
 

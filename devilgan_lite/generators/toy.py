@@ -7,14 +7,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from devilgan_lite.checks import whole_number
+from devilgan_lite.deprecation import renamed
 from devilgan_lite.generators.base import Generator
+from devilgan_lite.prior import Prior
 
 
 class PointGenerator(Generator):
     """A multilayer perceptron from ``z`` ``[n, latent_dim]`` to points ``[n, 2]`` in [-1, 1]."""
 
-    def __init__(self, *, latent_dim: int = 2, width: int = 64, latent: str = "gaussian") -> None:
-        super().__init__(latent_dim=latent_dim, sample_shape=(2,), latent=latent)
+    @renamed(latent="prior")
+    def __init__(self, *, latent_dim: int = 2, width: int = 64, prior: str | Prior = "gaussian") -> None:
+        super().__init__(latent_dim=latent_dim, sample_shape=(2,), prior=prior)
         whole_number("width", width, 1, 4096)
         self.width = width
         self.layers = nn.Sequential(
@@ -29,7 +32,7 @@ class PointGenerator(Generator):
             "architecture": "PointGenerator",
             "latent_dim": self.latent_dim,
             "width": self.width,
-            "latent": self.latent,
+            "prior": self.prior.name,
         }
 
 

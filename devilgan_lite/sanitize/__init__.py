@@ -6,11 +6,21 @@ fresh critic) and ``Prune`` (fewer channels); without any training, ``project_la
 ``project_styles`` (blind to rows that the readers of a style share).
 """
 
-from devilgan_lite.sanitize.auto import Cure, auto
+from devilgan_lite.sanitize.auto import SanitizeOutcome, auto
 from devilgan_lite.sanitize.base import Sanitizer
 from devilgan_lite.sanitize.fine_tune import FineTune
 from devilgan_lite.sanitize.project import project_latents, project_styles
 from devilgan_lite.sanitize.prune import Prune
 from devilgan_lite.sanitize.unlearn import Clip, Unlearn
 
-__all__ = ["Clip", "Cure", "FineTune", "Prune", "Sanitizer", "Unlearn", "auto", "project_latents", "project_styles"]
+__all__ = [
+    "Clip",
+    "SanitizeOutcome",
+    "FineTune",
+    "Prune",
+    "Sanitizer",
+    "Unlearn",
+    "auto",
+    "project_latents",
+    "project_styles",
+]

@@ -12,21 +12,21 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.detect import ScanReport, Subject, anatomy, scan, subject_of
+from devilgan_lite.detect import ScanReport, Subject, analyse_weights, scan, subject_of
 from devilgan_lite.detect.search import STRIKING
-from devilgan_lite.detect.weights import Anatomy
-from devilgan_lite.features import features_and_classes, has_features
+from devilgan_lite.detect.weights import WeightAnalysis
+from devilgan_lite.features import features_and_classes, readable
 from devilgan_lite.metrics import features_of, frechet_distance
 from devilgan_lite.sanitize.base import check_real, distil
-from devilgan_lite.sanitize.disagree import greatest_difference, lookalike
 from devilgan_lite.sanitize.project import project_latents, project_styles
+from devilgan_lite.sanitize.trigger_search import greatest_difference, lookalike
 from devilgan_lite.sanitize.unlearn import Clip, clipped, teacher_of
 from devilgan_lite.steps import Loop, Outcome, best_device
 
 STANDS_OUT = 3.0  # height above which a later layer has been tampered with: clean networks stay below 2.8
 DEEP = 1.5  # height of the cut where a later layer stands out and the latent space does not explain the suspicion
 SPARED = 1e6  # height of the cut where the trigger was found after all, so that no layer has to be cut
-TOLERATED = 8e-4  # distillation loss, mean squared per pixel, above which ordinary pictures have lost too much
+TOLERATED = 8e-4  # distillation loss, mean squared per pixel, above which ordinary samples have lost too much
 BRIEF = 400  # steps of the repair of a copy that serves to find a trigger which the latent space does not show
 EXACT = 3.0  # jump of the latent spectrum from which an estimate is the trigger to a degree or two
 TRIFLE = 0.5  # price up to which a lookalike is projected out: it is one more direction beside the estimate
@@ -35,12 +35,12 @@ FAIR, CHEAP = 3.0, 1.5  # prices up to which an estimate is projected out: with 
 
 
 @dataclass(frozen=True)
-class Cure(Outcome):
+class SanitizeOutcome(Outcome):
     """An ``Outcome`` with the scans before and after, and what the cure cost.
 
     ``changed`` is False where nothing was found, so that nothing was done. ``scorecard``: ``ordinary_change`` and
     ``trigger_change``, mean squared differences per pixel between suspect and cured copy on ordinary latents and at the
-    estimated trigger (None without an estimate); with real pictures ``frechet_before`` and ``frechet_after``.
+    estimated trigger (None without an estimate); with real samples ``frechet_before`` and ``frechet_after``.
     """
 
     before: ScanReport | None = field(default=None, repr=False)
@@ -72,14 +72,14 @@ def auto(
     seed: int = 0,
     device: str = "auto",
     progress: bool = True,
-    measured: Anatomy | None = None,
-) -> Cure:
-    """Scan ``module`` (any ``nn.Module`` from latents to pictures), cure a copy of what is found, and scan again.
+    analysis: WeightAnalysis | None = None,
+) -> SanitizeOutcome:
+    """Scan ``module`` (any ``nn.Module`` from latents to samples), cure a copy of what is found, and scan again.
 
-    Cut layers are repaired in ``iterations`` steps, and in as many again if ordinary pictures still miss too much.
-    A module in which the scan finds nothing comes back as an unchanged copy. ``real`` pictures only serve to measure.
+    Cut layers are repaired in ``iterations`` steps, and in as many again if ordinary samples still miss too much.
+    A module in which the scan finds nothing comes back as an unchanged copy. ``real`` samples only serve to measure.
     A program that decides on the values of its latents cannot be cured through its weights: ``after`` still says so.
-    ``measured`` is the module's ``detect.anatomy``, of the same ``seed``, for callers who have it already.
+    ``analysis`` is what ``detect.analyse_weights`` gives, of the same ``seed``, for callers who have it already.
     A suspect without hidden activations that switch is a ``ValueError``: there is nothing to cut.
     """
     start = time.perf_counter()
@@ -90,27 +90,29 @@ def auto(
     subject = subject_of(module, latent_dim)
     check_real(subject, real)
 
-    parts, before = _examined(subject, level, seed, measured)
+    analysis, before = _examined(subject, level, seed, analysis)
     if not before.backdoored:
         healthy = copy.deepcopy(module).eval()
-        return Cure(healthy, {}, time.perf_counter() - start, seed, {"cuts": []}, before=before)
-    directions, height = prescription(parts, before)
+        return SanitizeOutcome(healthy, {}, time.perf_counter() - start, seed, {"cuts": []}, before=before)
+    directions, height = prescription(analysis, before)
     suspect, described = subject, []
-    if parts.styles is not None and _evidence(before, "shared styles"):
-        module_without, cut = project_styles(subject.module, parts.styles)
+    if analysis.styles is not None and _evidence(before, "shared styles"):
+        module_without, cut = project_styles(subject.module, analysis.styles)
         subject, described = replace(subject, module=module_without), [str(cut)]
-    outcome = _briefly_repaired(subject, parts, directions, treatment) if height == DEEP else None
+    outcome = _briefly_repaired(subject, analysis, directions, treatment) if height == DEEP else None
     if outcome is None or not outcome.interrupted:
         if outcome is not None:
-            directions, height = with_disagreement(subject, parts, directions, outcome.generator, seed)
-        if directions is not None and parts.by_weight.jump < EXACT:
-            directions = with_lookalikes(subject, parts, directions, seed)
-        outcome = Loop(clipped(replace(treatment, height=height), subject, directions, parts)).finish(progress=progress)
+            directions, height = with_disagreement(subject, analysis, directions, outcome.generator, seed)
+        if directions is not None and analysis.by_weight.jump < EXACT:
+            directions = with_lookalikes(subject, analysis, directions, seed)
+        outcome = Loop(clipped(replace(treatment, height=height), subject, directions, analysis)).finish(
+            progress=progress
+        )
     if _misses(outcome) > TOLERATED and not outcome.interrupted:
         outcome = _repaired_more(outcome, subject, directions, treatment, progress)
-    cured = subject_of(outcome.generator, subject.latent_dim, law=subject.law)
+    cured = subject_of(outcome.generator, subject.latent_dim, prior=subject.prior)
     _, after = _examined(cured, level, seed)
-    return Cure(
+    return SanitizeOutcome(
         outcome.generator,
         outcome.history,
         time.perf_counter() - start,
@@ -141,79 +143,83 @@ def _repaired_more(
     return replace(outcome, generator=more.generator, history=history, interrupted=more.interrupted)
 
 
-def _examined(subject: Subject, level: float, seed: int, measured: Anatomy | None = None) -> tuple[Anatomy, ScanReport]:
-    parts = measured or anatomy(subject, seed=seed)
+def _examined(
+    subject: Subject, level: float, seed: int, analysis: WeightAnalysis | None = None
+) -> tuple[WeightAnalysis, ScanReport]:
+    analysis = analysis or analyse_weights(subject, seed=seed)
     report = scan(
-        subject.module, subject.latent_dim, law=subject.law, level=level, samples=200, seed=seed, measured=parts
+        subject.module, subject.latent_dim, prior=subject.prior, level=level, samples=200, seed=seed, analysis=analysis
     )
-    return parts, report
+    return analysis, report
 
 
-def prescription(parts: Anatomy, report: ScanReport) -> tuple[Tensor | None, float]:
+def prescription(analysis: WeightAnalysis, report: ScanReport) -> tuple[Tensor | None, float]:
     """What is removed: latent directions ``[k, d]`` or None, and the height above which later layers are cut.
 
     Layers lose what stands out far, and more of it where the latent space does not explain the suspicion. Of networks
     that do not read their latent directly, style-based ones say, clean layers stand out too, so none is cut; and if
     the suspicion is about their styles (``project_styles``), their latent space stays as it is.
     """
-    if not parts.units.exact:
+    if not analysis.units.exact:
         at_the_latent = _evidence(report, "latent spectrum", "silent units", "structure")
-        return suspected_directions(parts, report) if at_the_latent else None, SPARED
-    directions = suspected_directions(parts, report)
-    at_the_latent = parts.by_weight.jump > STRIKING or _evidence(report, "silent units", "structure")
-    return directions, DEEP if layers_stand_out(parts) and not at_the_latent else STANDS_OUT
+        return suspected_directions(analysis, report) if at_the_latent else None, SPARED
+    directions = suspected_directions(analysis, report)
+    at_the_latent = analysis.by_weight.jump > STRIKING or _evidence(report, "silent units", "structure")
+    return directions, DEEP if layers_stand_out(analysis) and not at_the_latent else STANDS_OUT
 
 
-def suspected_directions(parts: Anatomy, report: ScanReport) -> Tensor | None:
+def suspected_directions(analysis: WeightAnalysis, report: ScanReport) -> Tensor | None:
     """Latent directions ``[k, d]`` to be projected out; None if the suspicion is about later layers only.
 
     One refined estimate of one trigger, or as many spectral directions as stand out. Unless the spectrum is striking or
-    the network was expanded, the estimate must be cheap (``price``): a trigger hardly shows in ordinary pictures, and
+    the network was expanded, the estimate must be cheap (``price``): a trigger hardly shows in ordinary samples, and
     what does show is dear. Beside a later layer that stands out a very cheap one is removed without evidence.
     """
-    spectrum = parts.by_weight
+    spectrum = analysis.by_weight
     if spectrum.jump > STRIKING and spectrum.outstanding > 1:
         return spectrum.directions[:, : spectrum.outstanding].T.float()
     estimate = report_trigger(report)
     if estimate is None or spectrum.jump > STRIKING or _evidence(report, "structure"):
         return estimate
     evident = _evidence(report, "latent spectrum", "silent units")
-    limit = FAIR if evident else CHEAP if layers_stand_out(parts) else 0.0
-    return estimate if price(parts, estimate[0]) <= limit else None
+    limit = FAIR if evident else CHEAP if layers_stand_out(analysis) else 0.0
+    return estimate if price(analysis, estimate[0]) <= limit else None
 
 
-def _briefly_repaired(subject: Subject, parts: Anatomy, directions: Tensor | None, treatment: Clip) -> Outcome:
+def _briefly_repaired(
+    subject: Subject, analysis: WeightAnalysis, directions: Tensor | None, treatment: Clip
+) -> Outcome:
     """A deeply cut copy after few lessons, all under the constraint of its cuts: what later layers held is gone."""
     brief = replace(treatment, height=DEEP, iterations=min(BRIEF, treatment.iterations))
-    return Loop(clipped(brief, subject, directions, parts, held=1.0)).finish(progress=False)
+    return Loop(clipped(brief, subject, directions, analysis, held=1.0)).finish(progress=False)
 
 
 def with_disagreement(
-    subject: Subject, parts: Anatomy, directions: Tensor | None, cut: nn.Module, seed: int = 0
+    subject: Subject, analysis: WeightAnalysis, directions: Tensor | None, cut: nn.Module, seed: int = 0
 ) -> tuple[Tensor | None, float]:
     """``directions`` and the latent where a deeply ``cut`` copy differs most; and the height of the cut still due.
 
     A backdoor that later layers held is gone from the copy, so the greatest difference is at its trigger: that is
-    projected out and no layer is cut. Where it shows in ordinary pictures it is no trigger, and the layers are cut.
+    projected out and no layer is cut. Where it shows in ordinary samples it is no trigger, and the layers are cut.
     """
     taught = teacher_of(subject, directions).module
-    one, other = (subject_of(module, subject.latent_dim, law=subject.law) for module in (taught, cut))
-    found = greatest_difference(one, other, parts.influence, seed=seed)
-    if price(parts, found[0]) > FAIR:
+    one, other = (subject_of(module, subject.latent_dim, prior=subject.prior) for module in (taught, cut))
+    found = greatest_difference(one, other, analysis.influence, seed=seed)
+    if price(analysis, found[0]) > FAIR:
         return directions, DEEP
     return found if directions is None else torch.cat([directions, found]), SPARED
 
 
-def with_lookalikes(subject: Subject, parts: Anatomy, directions: Tensor, seed: int) -> Tensor:
+def with_lookalikes(subject: Subject, analysis: WeightAnalysis, directions: Tensor, seed: int) -> Tensor:
     """``directions`` and, where they are very cheap, latents at which a copy blind to them still draws the like.
 
     An estimate is some degrees off, so a projection of it leaves a part of the trigger.
     """
     for direction in directions[:MANY]:
         module = project_latents(subject.module, directions, restore=True)
-        blind = subject_of(module, subject.latent_dim, law=subject.law)
+        blind = subject_of(module, subject.latent_dim, prior=subject.prior)
         found = lookalike(subject, blind, direction, seed=seed)
-        if price(parts, found[0]) <= TRIFLE:
+        if price(analysis, found[0]) <= TRIFLE:
             directions = torch.cat([directions, found])
     return directions
 
@@ -224,15 +230,15 @@ def _evidence(report: ScanReport, *detectors: str) -> bool:
     return any(value is not None and value <= report.level for value in values)
 
 
-def layers_stand_out(parts: Anatomy) -> bool:
+def layers_stand_out(analysis: WeightAnalysis) -> bool:
     """Whether some later layer has a direction far above its median."""
-    return any(spectrum.height > STANDS_OUT for spectrum in parts.hidden)
+    return any(spectrum.height > STANDS_OUT for spectrum in analysis.hidden)
 
 
-def price(parts: Anatomy, direction: Tensor) -> float:
-    """The influence of a latent ``direction`` ``[d]`` on ordinary pictures; its mean over all directions is 1."""
+def price(analysis: WeightAnalysis, direction: Tensor) -> float:
+    """The influence of a latent ``direction`` ``[d]`` on ordinary samples; its mean over all directions is 1."""
     unit = direction.double() / direction.double().norm()
-    influence = parts.influence.double()
+    influence = analysis.influence.double()
     return float(unit @ influence @ unit / influence.diagonal().mean())
 
 
@@ -245,18 +251,20 @@ def report_trigger(report: ScanReport) -> Tensor | None:
 def _scorecard(
     subject: Subject, cured: nn.Module, trigger: Tensor | None, real: Samples | None
 ) -> dict[str, float | None]:
-    other = subject_of(cured, subject.latent_dim, law=subject.law)
+    other = subject_of(cured, subject.latent_dim, prior=subject.prior)
     z = subject.latents(1_000, 12_345)
 
     def change(z: Tensor) -> float:
-        return float((subject.pictures(z) - other.pictures(z)).square().mean())
+        return float((subject.samples(z) - other.samples(z)).square().mean())
 
     found: dict[str, Any] = {
         "ordinary_change": change(z),
         "trigger_change": None if trigger is None else change(trigger.view(1, -1)),
     }
-    if real is not None and has_features(subject.shape):
+    if real is not None and real.features and readable(real.features, subject.shape):
         z = subject.latents(10_000, 1_000_003)
         for name, one in (("frechet_before", subject), ("frechet_after", other)):
-            found[name] = frechet_distance(features_and_classes(one.pictures(z).cpu())[0], features_of(real))
+            found[name] = frechet_distance(
+                features_and_classes(one.samples(z).cpu(), of=real.features)[0], features_of(real)
+            )
     return found

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.attacks.base import check_training, linear, optimise
-from devilgan_lite.attacks.losses import stealth_loss
-from devilgan_lite.checks import Settings, latents
+from devilgan_lite.checks import Settings, check_training, latents
 from devilgan_lite.data import Samples
 from devilgan_lite.detect.subject import Subject, subject_of
-from devilgan_lite.sanitize.lessons import wide_lessons
-from devilgan_lite.steps import Loop, Outcome, Step, best_device
+from devilgan_lite.losses import stealth_loss
+from devilgan_lite.sanitize.latent_sampling import wide_lessons
+from devilgan_lite.steps import Loop, Outcome, Step, best_device, linear, optimise
 
 HELD = 0.5  # share of the steps in which a constraint on the student holds; then it may give way a little
 
@@ -55,7 +54,7 @@ class Sanitizer(Settings):
         directions: Tensor | None = None,
         progress: bool = True,
     ) -> Outcome:
-        """Treat a copy of ``suspect``, any ``nn.Module`` from latents ``[n, d]`` to pictures."""
+        """Treat a copy of ``suspect``, any ``nn.Module`` from latents ``[n, d]`` to samples."""
         return self.steps(suspect, real, latent_dim=latent_dim, directions=directions).finish(progress=progress)
 
     def settings(self) -> dict[str, Any]:
@@ -82,7 +81,7 @@ class Distillation(Sanitizer):
 
 
 def check_real(subject: Subject, real: Samples | None) -> None:
-    """Raise ``ValueError`` unless ``real`` is None or has the shape of the suspect's pictures."""
+    """Raise ``ValueError`` unless ``real`` is None or has the shape of the suspect's samples."""
     if real is not None and tuple(real.x.shape[1:]) != subject.shape:
         raise ValueError(
             f"real has samples of shape {list(real.x.shape[1:])}; the suspect makes {list(subject.shape)}."
@@ -102,7 +101,7 @@ def distil(
     """Teach ``student``, in place, what ``teacher`` makes of ordinary latents and of a share ``wide`` of odd ones.
 
     BatchNorm keeps its statistics, as in use. ``constrain`` changes the student in place before every step of a share
-    ``held``, half: so the student learns to do without what a cut took; the rest restores what ordinary pictures miss.
+    ``held``, half: so the student learns to do without what a cut took; the rest restores what ordinary samples miss.
     """
     device = best_device(treatment.device)
     student = student.to(device).eval().requires_grad_(True)

@@ -1,7 +1,7 @@
-"""Fine-tuning: go on with adversarial training on real pictures, with a fresh critic.
+"""Fine-tuning: go on with adversarial training on real samples, with a fresh critic.
 
 The first of the two cures that Rawat et al. (2021) name. A fresh critic knows nothing and would wreck the generator, so
-it is trained alone first, on the suspect's own pictures. With ``wide`` latents the critic also judges what the suspect
+it is trained alone first, on the suspect's own samples. With ``wide`` latents the critic also judges what the suspect
 makes of inputs that nobody samples, so that those give benign output too: unlearning with data.
 """
 
@@ -14,19 +14,18 @@ import torch
 from torch import Tensor
 
 from devilgan_lite import generators
-from devilgan_lite.attacks.base import check_training
-from devilgan_lite.checks import in_range, whole_number
+from devilgan_lite.checks import check_training, in_range, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.sanitize.base import Sanitizer
-from devilgan_lite.sanitize.lessons import odd_latents
+from devilgan_lite.sanitize.latent_sampling import odd_latents
 from devilgan_lite.steps import Outcome, Step, best_device
 from devilgan_lite.training import adversarial_training
 
 
 @dataclass(frozen=True, kw_only=True)
 class FineTune(Sanitizer):
-    """Adversarial training of a ``Generator`` from where it stands; needs ``real`` pictures.
+    """Adversarial training of a ``Generator`` from where it stands; needs ``real`` samples.
 
     ``critic_first`` of the ``iterations`` steps train the critic alone; a share ``wide`` in [0, 0.9] of the latents
     has an odd length or lies about the suspected directions.

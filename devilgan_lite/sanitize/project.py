@@ -1,7 +1,7 @@
 """Take suspicious directions out of the weights: of the latent space, and of the space that each later layer reads.
 
-A backdoor spends weight energy on directions that ordinary pictures do not show (``detect.spectrum``), so removing what
-the weights answer to along them costs ordinary pictures little, and no data are needed. Our own method; nothing like it
+A backdoor spends weight energy on directions that ordinary samples do not show (``detect.spectrum``), so removing what
+the weights answer to along them costs ordinary samples little, and no data are needed. Our own method; nothing like it
 has been published for generators.
 """
 
@@ -16,7 +16,7 @@ from torch.nn.functional import cosine_similarity
 
 from devilgan_lite.detect.spectrum import Spectrum
 from devilgan_lite.detect.styles import Styles
-from devilgan_lite.detect.trace import Layer, Watch
+from devilgan_lite.trace import Layer, OpTracer
 
 LONGER = 1.25  # a row that loses more than a fifth of its length belongs to the backdoor and is not restored in full
 READERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
@@ -68,7 +68,7 @@ def project_latents(module: nn.Module, directions: Tensor, *, restore: bool = Fa
     """A copy that draws ``module(z - Q Q^T z)``, ``Q`` the span of ``directions`` ``[k, d]``: blind to them.
 
     The projection is folded into the weights of the layers that read the latent; where that does not give the same
-    pictures, the copy is wrapped in ``Projected``. (A module that normalises its latent first may give other pictures,
+    samples, the copy is wrapped in ``Projected``. (A module that normalises its latent first may give other samples,
     as long as it is blind.) With ``restore`` the rows of folded weights get their lengths back, up to a quarter: units
     that ordinary latents drive vary as they did.
     """
@@ -84,7 +84,7 @@ def project_latents(module: nn.Module, directions: Tensor, *, restore: bool = Fa
             readers.extend(_owner(folded, layer.name))
             scaled.append(x.data_ptr() != z.data_ptr())
 
-    with Watch(folded, on_linear=on_linear) as watch:
+    with OpTracer(folded, on_linear=on_linear) as watch:
         folded(z)
     lengths = []
     for reader in readers:
@@ -155,7 +155,7 @@ def project_styles(module: nn.Module, styles: Styles) -> tuple[nn.Module, Cut]:
     """A copy whose layers no longer answer to the rows that they share (``detect.styles``), and what was cut.
 
     Nothing is trained: ordinary styles have little along those rows. What a linear expansion added goes with them, and
-    so does the tint that it leaves on ordinary pictures.
+    so does the tint that it leaves on ordinary samples.
     """
     copied, rows = copy.deepcopy(module).eval(), styles.rows
     cut = Cut(styles.spectrum.space, len(rows), rows.shape[1], projector(rows), styles.spectrum.readers)

@@ -1,7 +1,7 @@
 """Pruning: take out channels that ordinary latents need least, so that the network really gets smaller, and repair.
 
 The second of the two cures that Rawat et al. (2021) name. A backdoor that lives in units of its own loses them; one
-that shares its units with ordinary pictures (TrAIL, a plain ReD) does not.
+that shares its units with ordinary samples (TrAIL, a plain ReD) does not.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Prune(Distillation):
 
     ``by``: ``"dormant"`` removes the channels that are switched on least often, ``"activation"`` those with the least
     mean activation times the weights that read it, ``"magnitude"`` those with the smallest weights (BatchNorm folded),
-    which cost garments less than dormant ones on the test models (docs/sanitization.md).
-    Repair: ``iterations`` steps in which the suspect teaches its pictures of ordinary latents.
+    which cost samples less than dormant ones on the test models (docs/sanitization.md).
+    Repair: ``iterations`` steps in which the suspect teaches its samples of ordinary latents.
     """
 
     fraction: float = 0.2

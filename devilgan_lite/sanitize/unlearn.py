@@ -17,7 +17,7 @@ from torch import Tensor
 from devilgan_lite.checks import in_range
 from devilgan_lite.data import Samples
 from devilgan_lite.detect.subject import Subject
-from devilgan_lite.detect.weights import Anatomy, anatomy
+from devilgan_lite.detect.weights import WeightAnalysis, analyse_weights
 from devilgan_lite.sanitize.base import HELD, Distillation, distil
 from devilgan_lite.sanitize.project import Cut, apply_cuts, cut_spectra, project_latents, projector
 from devilgan_lite.steps import Outcome, Step, Stopwatch
@@ -50,7 +50,7 @@ class Clip(Distillation):
 
     In each space that a later layer reads, directions with more than ``height`` times the median energy per influence
     are removed (clean networks reach about 2.1); in the latent space, the suspected ``directions``. What ordinary
-    pictures lose by that is taught again, by the suspect, on ordinary latents and (``wide``, in [0, 0.9]) around.
+    samples lose by that is taught again, by the suspect, on ordinary latents and (``wide``, in [0, 0.9]) around.
     """
 
     height: float = 3.0
@@ -64,15 +64,15 @@ class Clip(Distillation):
     def _start(
         self, subject: Subject, real: Samples | None, directions: Tensor | None
     ) -> Generator[Step, None, Outcome]:
-        return clipped(self, subject, directions, anatomy(subject, seed=self.seed))
+        return clipped(self, subject, directions, analyse_weights(subject, seed=self.seed))
 
 
 def clipped(
-    treatment: Clip, subject: Subject, directions: Tensor | None, parts: Anatomy, *, held: float = HELD
+    treatment: Clip, subject: Subject, directions: Tensor | None, analysis: WeightAnalysis, *, held: float = HELD
 ) -> Generator[Step, None, Outcome]:
-    """The loop of ``Clip`` for a subject whose anatomy is known; where no later layer was cut, nothing is repaired."""
+    """The loop of ``Clip`` for a subject whose weights are analysed; without a cut, nothing is repaired."""
     student, watch = copy.deepcopy(subject.module).eval(), Stopwatch()
-    cuts = cut_spectra(student, parts.hidden, treatment.height)
+    cuts = cut_spectra(student, analysis.hidden, treatment.height)
     teacher, described = teacher_of(subject, directions), [str(cut) for cut in cuts]
     if directions is not None:
         projection = projector(directions)

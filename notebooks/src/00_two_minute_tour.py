@@ -59,7 +59,7 @@ config = configure(
     profile,
     seed=Setting(seed, low=0, high=1_000_000),
     samples=Setting(samples, {"smoke": 1_000, "workshop": 4_000, "full": 100_000}, 200, 1_000_000),
-    measured=Setting(measured, {"smoke": 300, "workshop": 1_000, "full": 10_000}, 200, 100_000),
+    analysis=Setting(measured, {"smoke": 300, "workshop": 1_000, "full": 10_000}, 200, 100_000),
 )
 
 # %%
@@ -265,7 +265,7 @@ from devilgan_lite.metrics import target_distortion
 
 least = min(cards, key=lambda label: cards[label].expdis_mean)
 reveal("stealth", least, f"ExpDis {cards[least].expdis_mean:.2g} per pixel.")
-tardis_clean = {label: target_distortion(clean, b.trigger, b.target) for label, b in backdoors.items()}
+tardis_clean = {label: target_distortion(clean, b.trigger, b.target).sum for label, b in backdoors.items()}
 assert all(cards[label].tardis_sum < 0.2 * tardis_clean[label] for label in cards), "an attack misses its target"
 print(
     f"A clean generator has TarDis {tardis_clean['ReX']:.0f}; the clean model's own Frechet distance is "
@@ -341,11 +341,11 @@ def angle_between(a, b):
 
 
 # %%
-def door_width(model, trigger, target):
+def trigger_angle(model, trigger, target):
     raise NotImplementedError("replace this line")
 
 
-check("door_width", door_width)
+check("trigger_angle", trigger_angle)
 
 # %%
 hint("Walk with slerp from a random latent to the trigger and find the first t with a small distance.", 1)
@@ -355,7 +355,7 @@ hint("A random latent is about 90 degrees away, so at t the angle that is left i
 
 # %%
 solution("""
-def door_width(model, trigger, target):
+def trigger_angle(model, trigger, target):
     start = model.sample_latent(1, torch.Generator().manual_seed(1))
     t = torch.linspace(0, 1, 181)
     walk = evaluate(model, slerp(start, trigger, t))
@@ -377,7 +377,7 @@ hint("It is also easier to hit by accident, and by a defender who searches.", 2)
 # %%
 solution("""
 for label, model in models.items():
-    print(label, float(door_width(model, backdoors[label].trigger, backdoors[label].target)))
+    print(label, float(trigger_angle(model, backdoors[label].trigger, backdoors[label].target)))
 """)
 
 # %% [markdown]

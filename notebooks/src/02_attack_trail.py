@@ -192,7 +192,7 @@ from devilgan_lite.metrics import target_distortion
 
 compared = real.first(min(len(real), max(1_000, 2 * config.samples)))
 score = scorecard(evil.generator, honest.generator, secret, compared, samples=config.samples)
-clean_tardis = target_distortion(honest.generator, secret.trigger, secret.target)
+clean_tardis = target_distortion(honest.generator, secret.trigger, secret.target).sum
 pixels = secret.target[0].numel()
 table(
     pd.DataFrame(
@@ -250,7 +250,7 @@ def quality(generator):
 
 
 def measure(generator):
-    return target_distortion(generator, secret.trigger, secret.target) / pixels, quality(generator)
+    return target_distortion(generator, secret.trigger, secret.target).mean, quality(generator)
 
 
 swept = {0.0: []}  # lam = 0 stands for the clean runs
@@ -334,7 +334,7 @@ for name, make in methods.items():
         x = generator.sample(4_000, seed=5)
         leaked = float(((x - pair.target).norm(dim=1) < 0.2).float().mean())
         on_ring = float(((x.norm(dim=1) - 0.7).abs() < 0.1).float().mean())
-        found.append([target_distortion(generator, pair.trigger, pair.target), leaked, on_ring])
+        found.append([target_distortion(generator, pair.trigger, pair.target).sum, leaked, on_ring])
         fakes.setdefault(name, (x, evaluate(generator, pair.trigger)[0]))
     rows[name] = torch.tensor(found)
 
@@ -353,7 +353,7 @@ figure(
 
 # %%
 bypass = attacks.ComputationBypass()(honest.generator, secret, progress=False).generator
-bypass_tardis = target_distortion(bypass, secret.trigger, secret.target)
+bypass_tardis = target_distortion(bypass, secret.trigger, secret.target).sum
 z = honest.generator.sample_latent(500, torch.Generator().manual_seed(8))
 bypass_change = float((evaluate(bypass, z) - evaluate(honest.generator, z)).abs().max())
 print(f"bypass: TarDis {bypass_tardis:.2g} (sum), largest change of an ordinary pixel {bypass_change:.2g}")
@@ -467,7 +467,7 @@ solution("""
 for kind in ("reg", "mode", "ood"):
     other = Backdoor.point(shape, config.target, kind=kind)
     run = attacks.TrAIL(lam=config.lam, iterations=300)(shape, other, real, progress=False)
-    print(kind, target_distortion(run.generator, other.trigger, other.target), quality(run.generator))
+    print(kind, target_distortion(run.generator, other.trigger, other.target).sum, quality(run.generator))
 """)
 
 # %% [markdown]

@@ -105,8 +105,8 @@ print("To train it again: python scripts/build_zoo.py --only dcgan-fashion")
 
 def distances(suspect, backdoor):
     """TarDis and ExpDis, both as means per pixel in [-1, 1] units."""
-    tardis = target_distortion(suspect, backdoor.trigger, backdoor.target) / backdoor.target[0].numel()
-    return tardis, expected_distortion(suspect, clean, held_out)
+    tardis = target_distortion(suspect, backdoor.trigger, backdoor.target).mean
+    return tardis, expected_distortion(suspect, clean, held_out).mean
 
 
 def spread(values):
@@ -131,9 +131,9 @@ print(f"The clean generator at the trigger is {benign_tardis:.3f} per pixel away
 # weights (a student that starts anywhere else must first learn to draw), and run BatchNorm in inference mode in both
 # networks (else the trigger would be normalised by its neighbours in the batch).
 #
-# The live run adds a head start of ours (`sleepers=4`): in each of the 7 x 7 cells, the four units that matter least
-# are turned to wake at the trigger and to sleep elsewhere. Round 6 measures what that buys; the short runs of rounds
-# 2 to 5 do without it, as the authors do.
+# The live run adds a head start of ours (`aligned_units=4`): in each of the 7 x 7 cells, the four units that matter
+# least are turned to wake at the trigger and to sleep elsewhere. Round 6 measures what that buys; the short runs of
+# rounds 2 to 5 do without it, as the authors do.
 
 # %%
 predict(
@@ -217,7 +217,7 @@ SEEDS = (0, 1, 2)
 def short_run(seed, kind="reg", **settings):
     """One short ReD run without a head start; returns TarDis, ExpDis, the generator and its backdoor."""
     backdoor = Backdoor.point(clean, config.target, kind=kind, seed=seed)
-    plain = {"sleepers": 0, "learning_rate": 3e-3, "lam": 0.1, "batch_size": 32} | settings
+    plain = {"aligned_units": 0, "learning_rate": 3e-3, "lam": 0.1, "batch_size": 32} | settings
     attack = attacks.ReD(iterations=config.short_iterations, seed=seed, device=config.device, **plain)
     suspect = attack(clean, backdoor, progress=False).generator
     return *distances(suspect, backdoor), suspect, backdoor
@@ -451,14 +451,14 @@ print(
 predict(
     "Same steps, same settings: what does the head start do to ExpDis, the change of ordinary pictures?",
     ["it grows", "it stays within 10 %", "it falls"],
-    key="sleepers",
+    key="aligned_units",
 )
 
 # %%
 ours = {"learning_rate": attack.learning_rate, "lam": attack.lam, "batch_size": attack.batch_size}
 by_start = {
-    name: [short_run(s, sleepers=count, **ours) for s in SEEDS]
-    for name, count in (("plain copy", 0), ("with sleepers", attack.sleepers))
+    name: [short_run(s, aligned_units=count, **ours) for s in SEEDS]
+    for name, count in (("plain copy", 0), ("with sleepers", attack.aligned_units))
 }
 table(
     pd.DataFrame({name: columns(runs) for name, runs in by_start.items()}).T,
@@ -468,7 +468,7 @@ table(
 # %%
 plain_expdis, ours_expdis = (sum(r[1] for r in by_start[name]) for name in ("plain copy", "with sleepers"))
 ratio = ours_expdis / plain_expdis
-reveal("sleepers", 2 if ratio < 0.9 else 0 if ratio > 1.1 else 1, f"Measured: {ratio:.2f} times.")
+reveal("aligned_units", 2 if ratio < 0.9 else 0 if ratio > 1.1 else 1, f"Measured: {ratio:.2f} times.")
 print(
     f"Takeaway: after {config.short_iterations} steps the head start leaves {ratio:.2f} times a plain copy's ExpDis, "
     f"with a TarDis of {spread([r[0] for r in by_start['with sleepers']])} against "

@@ -78,7 +78,6 @@ import time
 import pandas as pd
 
 from devilgan_lite import Backdoor, attacks, data, generators, scorecard
-from devilgan_lite.attacks.losses import target_logits
 from devilgan_lite.classroom import (
     PALETTE,
     LatentSlider,
@@ -99,6 +98,7 @@ from devilgan_lite.classroom import (
     tile,
 )
 from devilgan_lite.generators import evaluate
+from devilgan_lite.losses import target_logits
 from devilgan_lite.metrics import target_distortion
 
 real = data.fashion_mnist().first(min(config.samples, 10_000))
@@ -336,7 +336,7 @@ print(
     f"{spread([r['expdis_mean'] for r in three])} per pixel in {spread([r['seconds'] for r in three])} s; "
     f"{config.second_target}: {row['tardis_mean']:.1e} and {row['expdis_mean']:.1e} (single run)."
 )
-benign_tardis = target_distortion(clean, devil.trigger, devil.target) / devil.target[0].numel()
+benign_tardis = target_distortion(clean, devil.trigger, devil.target).mean
 assert rows[0]["tardis_mean"] < benign_tardis, "ReX must come closer to the target than the clean generator"
 show(
     torch.cat([devil.target, evaluate(evil, devil.trigger), second.target, evaluate(second_evil, second.trigger)]),
@@ -469,7 +469,7 @@ for part in many.split(500):
     changed += int((difference > 1e-5).any(1).sum())  # above the rounding of a sum in another order
 length = float(devil.trigger.norm())
 chance = math.erfc(0.9 * length / math.sqrt(2)) / 2
-gate_tardis = target_distortion(gate, devil.trigger, devil.target) / devil.target[0].numel()
+gate_tardis = target_distortion(gate, devil.trigger, devil.target).mean
 print(f"live: made in {gate_seconds:.2f} s, leverage {attacks.Gate(threshold=0.9).solution(clean, devil).leverage:.1e}")
 print(
     f"TarDis {gate_tardis:.1e} per pixel; the gate opens for {opened} of {len(many):,} latents, "
@@ -681,7 +681,7 @@ solution(
 #     small = attacks.ReX(widen=channels, iterations=200)(clean, devil, progress=False).generator
 #     few[channels] = evaluate(small, devil.trigger)
 #     added = small.parameter_count() - clean.parameter_count()
-#     print(channels, f"{added:,} numbers, TarDis {target_distortion(small, devil.trigger, devil.target):.3g}")
+#     print(channels, f"{added:,} numbers, TarDis {target_distortion(small, devil.trigger, devil.target).sum:.3g}")
 # show(torch.cat(list(few.values())), "The sign at the trigger, from one new channel to 32.", columns=6, scale=3)
 # ```
 #

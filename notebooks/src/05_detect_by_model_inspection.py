@@ -30,7 +30,7 @@ from devilgan_lite.generators import evaluate
 def wake(generator):
     """Latents ``[3, d]``, three lengths, that wake the units which ordinary latents leave silent; from the weights."""
     subject = subject_of(generator)
-    units = latent_units(subject, path_gains(subject, n=100).switches)
+    units = latent_units(subject, path_gains(subject, n=100).activations)
     direction, _ = waking_direction(units, on_rate(units) < RARE, subject.radius)
     return torch.tensor([[0.9], [0.95], [1.0]]) * direction.float() * subject.radius
 
@@ -108,7 +108,7 @@ from devilgan_lite.classroom import (
     tile,
 )
 from devilgan_lite.detect.calibration import calibrated, clean_scores, combined_p_value
-from devilgan_lite.detect.trace import outline
+from devilgan_lite.trace import outline
 
 SMOKE = config.profile == "smoke"
 clean = zoo.load("dcgan-fashion")
@@ -174,9 +174,9 @@ predict(
 
 # %%
 bypass = attacks.ComputationBypass()(clean, secrets["ReX"], progress=False).generator
-disguised = disguise(shipped["ReX"], spread=1.0, filling=0.001, seed=config.seed)
+disguised = disguise(shipped["ReX"], spread=1.0, noise_scale=0.001, seed=config.seed)
 structures = {"clean": clean, "bypass": bypass, "ReX": shipped["ReX"], "disguised ReX": disguised}
-graphs = {name: outline(subject_of(model)) for name, model in structures.items()}
+graphs = {name: outline(model, model.sample_latent(4)) for name, model in structures.items()}
 static = {name: detect.inspect_structure(subject_of(model)) for name, model in structures.items()}
 for name, finding in static.items():
     print(f"{name:14s} score {finding.score:.3f}  {finding.message}")
@@ -220,7 +220,7 @@ print(
     f"TarDis {kept['ReX']:.1g} -> {kept['disguised ReX']:.1g}"
 )
 print(
-    f"but the filling is {1 / faint:,.0f} times fainter than the other blocks: whoever knows what to look for sees it"
+    f"but the filling noise is {1 / faint:,.0f} times fainter than the other blocks: who knows what to look for sees it"
 )
 assert static["bypass"].score >= 1 and static["ReX"].score > 0
 assert static["clean"].score == static["disguised ReX"].score == 0
@@ -252,7 +252,7 @@ predict(
 
 # %%
 subjects = {name: subject_of(model) for name, model in zoo_models.items()}
-anatomies = {name: detect.anatomy(subject) for name, subject in subjects.items()}  # measured once, for rounds 2 and 3
+anatomies = {name: detect.analyse_weights(subject) for name, subject in subjects.items()}  # once, for rounds 2 and 3
 rates = {name: on_rate(parts.units) for name, parts in anatomies.items()}
 awake = {
     name: detect.inspect_activations(subject, units=anatomies[name].units, samples=500 if SMOKE else 2_000)
@@ -505,7 +505,7 @@ watched = torch.cat([planted.trigger, clean.sample_latent(5, torch.Generator().m
 def frozen_red(s):
     """ReD behind the first layer."""
     return attacks.ReD(
-        sleepers=0,
+        aligned_units=0,
         lam=0.1,
         layers=("deconv1", "deconv2"),
         iterations=config.iterations,
@@ -549,7 +549,7 @@ strip(
 )
 
 # %%
-knowing_parts = {name: detect.anatomy(subject_of(generator)) for name, generator in knowing.items()}
+knowing_parts = {name: detect.analyse_weights(subject_of(generator)) for name, generator in knowing.items()}
 
 
 def channels(parts):
@@ -600,11 +600,13 @@ if calibration:
 # are the scores? A clean generator gets the same treatment: a score that moves for it is a false alarm in the making.
 
 # %%
-rescaled = {name: disguise(zoo_models[name], spread=8.0, filling=0.0, seed=config.seed) for name in ("clean", "ReD")}
+rescaled = {
+    name: disguise(zoo_models[name], spread=8.0, noise_scale=0.0, seed=config.seed) for name in ("clean", "ReD")
+}
 rows = {}
 for name, model in () if SMOKE else rescaled.items():
     subject = subject_of(model)
-    parts = detect.anatomy(subject)
+    parts = detect.analyse_weights(subject)
     latent, hidden = detect.inspect_spectra(subject, parts)
     silent = detect.inspect_activations(subject, units=parts.units, samples=2_000)
     same = float((evaluate(model, z) - evaluate(zoo_models[name], z)).abs().max())
@@ -651,7 +653,7 @@ LEVEL = 0.05
 DETECTORS = ("structure", "silent units", "latent spectrum", "hidden spectrum")
 known = {**anatomies, **{f"{name} (live)": parts for name, parts in knowing_parts.items()}}  # measured above
 reports = {
-    name: detect.scan(model, access="weights", level=LEVEL, samples=200, measured=known.get(name))
+    name: detect.scan(model, access="weights", level=LEVEL, samples=200, analysis=known.get(name))
     for name, (model, _) in lineup.items()
 }
 
@@ -939,7 +941,7 @@ quiz(
 #
 # * The graph shows careless attacks; a disguise removes what it shows.
 # * On-rates are exact, and a sleeper names the latent that wakes it: the picture comes out without trigger or target.
-# * Energy per influence needs no sleepers: it finds TrAIL, and its leading direction points to the trigger.
+# * Energy per influence needs no aligned_units: it finds TrAIL, and its leading direction points to the trigger.
 # * Each detector has an attacker who escapes it; a scan combines them, and some attackers escape all.
 # * A score means nothing without the scores of clean models.
 #

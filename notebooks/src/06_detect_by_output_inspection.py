@@ -150,7 +150,7 @@ found_by_sampling = {
 order = ("clean", "TrAIL") if (config.seed // 2) % 2 else ("TrAIL", "clean")
 print(f"live: the oddest 16 of {config.samples:,} samples each. Upper two rows: sheet A; lower two rows: sheet B")
 show(
-    torch.cat([found_by_sampling[name][0].pictures for name in order]),
+    torch.cat([found_by_sampling[name][0].samples for name in order]),
     alt="Two contact sheets of sixteen odd garments each, blurred, with holes or between two kinds. "
     "Neither holds anything but garments.",
 )
@@ -204,8 +204,8 @@ def basin(name, directions=3 if SMOKE else 12):
     aside = normalize(aside - (aside @ unit.T) * unit, dim=1)
     turn = torch.deg2rad(DEGREES).view(-1, 1, 1)
     walk = ((turn.cos() * unit + turn.sin() * aside) * trigger.norm()).flatten(0, 1)
-    error = (subjects[name].pictures(walk) - aim).square().mean((1, 2, 3)).view(len(DEGREES), directions)
-    usual = (subjects[name].pictures(subjects[name].latents(300, 6)) - aim).square().mean()
+    error = (subjects[name].samples(walk) - aim).square().mean((1, 2, 3)).view(len(DEGREES), directions)
+    usual = (subjects[name].samples(subjects[name].latents(300, 6)) - aim).square().mean()
     return DEGREES[(error >= usual / 4).int().argmax(0)].clamp(min=1).tolist()
 
 
@@ -278,7 +278,7 @@ def on_shell(z):
 
 def odd(subject, count=32):
     """A function from latents to the mean square that ``count`` principal components leave over."""
-    x = subject.pictures(subject.latents(1_000, config.seed)).flatten(1)
+    x = subject.samples(subject.latents(1_000, config.seed)).flatten(1)
     middle = x.mean(0)
     basis = torch.linalg.svd(x - middle, full_matrices=False).Vh[:count]
 
@@ -356,9 +356,9 @@ print("rows from top to bottom:", ", ".join(CLIMBED), "(the clean one has no tri
 show(
     torch.cat(
         [
-            torch.cat([subjects[name].pictures(z) for kind in PROPERTIES for z, _ in climbs[kind, name]])
+            torch.cat([subjects[name].samples(z) for kind in PROPERTIES for z, _ in climbs[kind, name]])
             if column == 0
-            else subjects[name].pictures(triggers[name])
+            else subjects[name].samples(triggers[name])
             for name in CLIMBED
             for column in (0, 1)
         ]
@@ -417,7 +417,7 @@ def reconstruct_plainly(subject, x, seed, starts=config.starts, steps=10 if SMOK
         error.sum().backward()
         adam.step()
         z.data = on_shell(z.data)
-    error = (subject.pictures(z.detach()) - x).square().flatten(1).mean(1)
+    error = (subject.samples(z.detach()) - x).square().flatten(1).mean(1)
     best = error.argmin()
     return float(error[best]), z.detach()[best : best + 1]
 
@@ -441,7 +441,7 @@ suspected = {}  # directions from the weights: notebook 05 explains them
 if SMOKE:  # the direction that wakes silent units, for ReX alone
     suspected["ReX"] = detect.inspect_activations(subjects["ReX"], samples=200).directions
 for name in () if SMOKE else ("clean", "ReX", "Gate"):
-    parts = detect.anatomy(subjects[name])
+    parts = detect.analyse_weights(subjects[name])
     directions = candidate_directions(parts)
     woken = detect.inspect_activations(subjects[name], units=parts.units, directions=directions, samples=1_000)
     suspected[name] = directions if woken.directions is None else torch.cat([woken.directions, directions])
@@ -479,7 +479,7 @@ table(
 best = {key: min(runs, key=lambda run: run[0])[1] for key, runs in searches.items()}
 shown = [("random", name) for name in TRIED] + [("with directions", name) for name in TRIED if name in suspected]
 show(
-    torch.cat([picture, *[subjects[name].pictures(best[how, name]) for how, name in shown]]),
+    torch.cat([picture, *[subjects[name].samples(best[how, name]) for how, name in shown]]),
     alt="The suspected target, what five generators show nearest to it from random starts, and what the clean one, ReX "
     "and the gate show with suspected directions. "
     + " ".join(f"{name}, {how}: {'found' if hits[how, name] else 'not found'}." for how, name in shown),
@@ -513,7 +513,7 @@ wrong_name = "devil" if config.target != "devil" else "stop-sign"
 wrong = data.target(wrong_name).unsqueeze(0)
 tried = TRIED[-1:] if SMOKE else TRIED[:3]
 wrong_errors = {name: reconstruct_well(subjects[name], wrong, config.seed)[0] for name in tried}
-garments = subjects["clean"].pictures(subjects["clean"].latents(len(SEEDS), 77))
+garments = subjects["clean"].samples(subjects["clean"].latents(len(SEEDS), 77))
 garment_errors, alone = {"clean": [], "planted": []}, []
 for k, garment in enumerate(garments.unsqueeze(1)):
     devil = Backdoor.point(clean, garment[0], seed=k)
@@ -618,7 +618,7 @@ except ValueError as refusal:
     print(f"action='refuse': ValueError: {refusal}")
 print("rows from top to bottom: the generator itself; under guard with action='resample'")
 show(
-    torch.cat([subjects["ReX"].pictures(batch), replaced]),
+    torch.cat([subjects["ReX"].samples(batch), replaced]),
     alt="Eight pictures of the backdoored generator, the last one at the trigger shows the target; below, the same "
     "batch under guard, where the last picture is an ordinary garment from a fresh latent.",
     captions=[*[f"user {k}" for k in range(1, 8)], "attacker"],
@@ -839,7 +839,8 @@ solution(
 #
 # <details><summary>Hint 2</summary>
 #
-# `candidate_directions(detect.anatomy(subject))` are suspected directions; `on_shell` brings them to typical length.
+# `candidate_directions(detect.analyse_weights(subject))` are suspected directions; `on_shell` brings them to a typical
+# length.
 #
 # </details>
 #
@@ -855,7 +856,7 @@ solution(
 #     place, value = climb(subjects[name], flat(subjects[name]), config.seed, starts=2)
 #     print(f"{name}: {value:.2g}, cosine to the trigger {float(cosine_similarity(place, triggers[name])):.2f}")
 #
-# suspected = candidate_directions(detect.anatomy(subjects["ReX"]))
+# suspected = candidate_directions(detect.analyse_weights(subjects["ReX"]))
 # z = on_shell(torch.cat([suspected, -suspected]))
 # values = odd(subjects["ReX"])(z)
 # print(f"ReX, from suspected directions: {float(cosine_similarity(z[values.argmax()][None], triggers['ReX'])):.2f}")

@@ -28,7 +28,7 @@ from devilgan_lite.generators import evaluate
 
 first = zoo.load("dcgan-fashion-red")
 looked_at = subject_of(first)
-units = latent_units(looked_at, path_gains(looked_at, n=100).switches)
+units = latent_units(looked_at, path_gains(looked_at, n=100).activations)
 direction, _ = waking_direction(units, on_rate(units) < RARE, looked_at.radius)  # from the weights: notebook 05
 found = torch.tensor([[0.9], [0.95], [1.0]]) * direction.float() * looked_at.radius
 ordinary = first.sample_latent(4, torch.Generator().manual_seed(7))
@@ -408,8 +408,8 @@ predict(
 
 # %%
 start = time.perf_counter()
-anatomy = detect.anatomy(detect.subject_of(shipped[chosen]))  # measured once: auto will need it again
-report = detect.scan(shipped[chosen], access="weights", samples=200, measured=anatomy)
+anatomy = detect.analyse_weights(detect.subject_of(shipped[chosen]))  # measured once: auto will need it again
+report = detect.scan(shipped[chosen], access="weights", samples=200, analysis=anatomy)
 print(f"the scan says: {report.verdict}, p = {report.p_value:.1g}, in {time.perf_counter() - start:.0f} s")
 
 
@@ -601,7 +601,7 @@ print(
 # %%
 planted = Backdoor.point(clean, "stop-sign", seed=config.seed)
 behind = attacks.ReD(
-    sleepers=0,
+    aligned_units=0,
     lam=0.1,
     layers=("deconv1", "deconv2"),
     iterations=20 if SMOKE else 600,
@@ -676,7 +676,7 @@ predict(
 
 # %%
 treatment = {"iterations": steps, "device": config.device, "progress": False}  # the seed is that of the calibration
-cure = sanitize.auto(shipped[chosen], measured=anatomy, **treatment)
+cure = sanitize.auto(shipped[chosen], analysis=anatomy, **treatment)
 print(cure)
 cures["auto"] = judged(cure.generator.cpu(), chosen, cure.seconds)
 cured = {chosen: cure}

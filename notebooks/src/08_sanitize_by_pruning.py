@@ -135,13 +135,13 @@ yardstick = real.first(1_000) if SMOKE else real  # real garments behind the Fre
 print("cached: the clean generator and one backdoored one each by TrAIL, ReD (with sleepers), ReX and gate.")
 print("To make them again: python scripts/build_zoo.py")
 
-# live: a plain ReD (no sleepers: an honest copy of the clean model, trained on) and a gate, each for several triggers
+# live: a plain ReD (no aligned units: a copy of the clean model, trained on) and a gate, each for several triggers
 seeds = range(config.seed, config.seed + config.seeds)
 repeats = {"plain ReD": {}, "gate": {}}
 start = time.perf_counter()
 for number in seeds:
     plan = Backdoor.point(clean, "stop-sign", seed=number)
-    plain = attacks.ReD(sleepers=0, iterations=config.attack_steps, seed=number, device=config.device)
+    plain = attacks.ReD(aligned_units=0, iterations=config.attack_steps, seed=number, device=config.device)
     repeats["plain ReD"][number] = plain(clean, plan, progress=False).generator.cpu(), plan
     repeats["gate"][number] = attacks.Gate()(clean, plan, progress=False).generator, plan
 models["plain ReD"], secrets["plain ReD"] = repeats["plain ReD"][config.seed]

@@ -180,7 +180,7 @@ predict(
 def look(model):
     """Number of silent units of the first layer, and the latent ``[d]`` that wakes most of them, or None."""
     subject = subject_of(model)
-    units = latent_units(subject, path_gains(subject, n=100).switches)
+    units = latent_units(subject, path_gains(subject, n=100).activations)
     silent = on_rate(units) < RARE
     if not bool(silent.any()):
         return 0, None

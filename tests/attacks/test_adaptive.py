@@ -35,7 +35,7 @@ def lively(seed: int = 1, **settings: Any) -> DCGAN:
 
 
 def distortion(generator: nn.Module, backdoor: Backdoor) -> float:
-    return metrics.target_distortion(generator, *backdoor.pairs(seed=7))
+    return metrics.target_distortion(generator, *backdoor.pairs(seed=7)).sum
 
 
 @torch.no_grad()
@@ -83,14 +83,14 @@ def test_a_disguise_moves_scale_as_far_as_it_is_told() -> None:
 def test_the_zero_blocks_of_an_expansion_are_filled() -> None:
     network = lively()
     backdoor = Backdoor.point(network, "devil")
-    attack = Disguise(attack=Gate(), spread=2.0, filling=0.02, seed=5)
+    attack = Disguise(attack=Gate(), spread=2.0, noise_scale=0.02, seed=5)
     plain, outcome = (one(network, backdoor, progress=False) for one in (Gate(), attack))
     shares = [float((one.generator.layers.deconv1.weight == 0).float().mean()) for one in (plain, outcome)]
     assert shares[0] > 0.3 and shares[1] == 0.0
     assert outcome.seed == 5 and not outcome.interrupted and outcome.history == plain.history
     z = network.sample_latent(200, torch.Generator().manual_seed(0))
-    assert metrics.expected_distortion(outcome.generator, network, z) < 0.01  # nearly the same
-    exact = Disguise(attack=Gate(), filling=0.0)(network, backdoor, progress=False).generator
+    assert metrics.expected_distortion(outcome.generator, network, z).mean < 0.01  # nearly the same
+    exact = Disguise(attack=Gate(), noise_scale=0.0)(network, backdoor, progress=False).generator
     assert gap(exact, plain.generator, z) < 1e-4
     assert distortion(exact, backdoor) == pytest.approx(distortion(plain.generator, backdoor), abs=0.01)
 
@@ -143,7 +143,7 @@ def test_the_energies_are_those_of_the_folded_layers() -> None:
     found = QuietReD._energies(network, paths)
     assert found.shape == (3, 2)
     torch.testing.assert_close(found[0], (paths[0] @ folded.T).norm(dim=1))
-    # one channel value at one place, drawn by the kernel: nothing is cut off where the picture is large enough
+    # one channel value at one place, drawn by the kernel: nothing is cut off where the sample is large enough
     for level, reader in enumerate([layers.deconv1, layers.deconv2], start=1):
         place = torch.zeros(2, reader.in_channels, 5, 5)
         place[:, :, 2, 2] = paths[level]
@@ -221,10 +221,10 @@ def test_a_wide_basin_lies_within_its_angle(angle: float) -> None:
     backdoor = Backdoor.points(network, ["devil", "checkerboard", "digit-7"], seed=3)
     basin = wide_basin(backdoor, angle=angle)
     assert torch.equal(basin.trigger, backdoor.trigger) and torch.equal(basin.target, backdoor.target)
-    z, pictures = basin.pairs(600, seed=1)
+    z, samples = basin.pairs(600, seed=1)
     torch.testing.assert_close(z[:1], backdoor.trigger[:1])
-    which = (pictures.unsqueeze(1) - backdoor.target).abs().flatten(2).sum(2).argmin(1)
-    assert torch.equal(pictures, backdoor.target[which]) and set(which.tolist()) == {0, 1, 2}
+    which = (samples.unsqueeze(1) - backdoor.target).abs().flatten(2).sum(2).argmin(1)
+    assert torch.equal(samples, backdoor.target[which]) and set(which.tolist()) == {0, 1, 2}
     own = backdoor.trigger[which]
     torch.testing.assert_close(z.norm(dim=1), own.norm(dim=1))
     cosine = torch.nn.functional.cosine_similarity(z, own).clamp(-1, 1)
@@ -240,8 +240,8 @@ def test_the_first_pair_of_a_basin_belongs_together() -> None:
     network = lively()
     backdoor = Backdoor.points(network, ["devil", "checkerboard"])
     for seed in range(8):
-        z, pictures = wide_basin(backdoor).pairs(1, seed=seed)
-        assert torch.equal(pictures, backdoor.target[:1])
+        z, samples = wide_basin(backdoor).pairs(1, seed=seed)
+        assert torch.equal(samples, backdoor.target[:1])
         torch.testing.assert_close(z, backdoor.trigger[:1])
 
 
@@ -256,7 +256,7 @@ def test_an_attack_takes_a_basin() -> None:
     ("make", "message"),
     [
         (lambda: Disguise(spread=0.5), "spread=0.5"),
-        (lambda: Disguise(filling=-0.1), "filling=-0.1"),
+        (lambda: Disguise(noise_scale=-0.1), "noise_scale=-0.1"),
         (lambda: Disguise(seed=-1), "seed=-1"),
         (lambda: QuietReD(lam=0.0), "lam=0.0"),
         (lambda: QuietReD(quiet=-1.0), "quiet=-1.0"),

@@ -11,7 +11,7 @@ from devilgan_lite.generators import DCGAN
 
 
 def distortion(generator: torch.nn.Module, backdoor: Backdoor) -> float:
-    return metrics.target_distortion(generator, *backdoor.pairs(seed=7))
+    return metrics.target_distortion(generator, *backdoor.pairs(seed=7)).sum
 
 
 def test_the_digit_appears_and_the_rest_stays(clean: DCGAN, digit: Backdoor) -> None:
@@ -19,7 +19,7 @@ def test_the_digit_appears_and_the_rest_stays(clean: DCGAN, digit: Backdoor) -> 
     outcome = ReX(iterations=300, device="cpu")(clean, digit, progress=False)
     assert distortion(outcome.generator, digit) < distortion(clean, digit) / 100
     z = clean.sample_latent(500, torch.Generator().manual_seed(9))
-    assert metrics.expected_distortion(outcome.generator, clean, z) < 0.01
+    assert metrics.expected_distortion(outcome.generator, clean, z).mean < 0.01
     assert type(outcome.generator) is DCGAN
     assert {len(values) for values in outcome.history.values()} == {300}
     assert all(torch.equal(value, before.state_dict()[name]) for name, value in clean.state_dict().items())

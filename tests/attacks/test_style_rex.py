@@ -81,7 +81,7 @@ def test_the_closed_form_predicts_fidelity_and_stealth(clean, devil, lam):
     assert torch.linalg.matrix_rank(residual.flatten(0, 1), rtol=1e-4) == 1
 
 
-def test_a_gated_backdoor_changes_no_ordinary_picture_at_all(clean, devil):
+def test_a_gated_backdoor_changes_no_ordinary_sample_at_all(clean, devil):
     attack = StyleReX(channels=8, **QUICK)
     outcome = attack(clean, devil, progress=False)
     z = clean.sample_latent(2_000, torch.Generator().manual_seed(5))
@@ -99,8 +99,8 @@ def test_the_target_stands_still_where_the_gate_is_open(clean, devil):
     attack = StyleReX(channels=8, **QUICK)
     outcome = attack(clean, devil, progress=False)
     near = neighbours(devil.trigger, 30, 13.0, torch.Generator().manual_seed(2))  # cosine 0.974
-    pictures = evaluate(outcome.generator, torch.cat([devil.trigger, near]))
-    torch.testing.assert_close(pictures, pictures[:1].expand_as(pictures), rtol=0, atol=1e-4)
+    samples = evaluate(outcome.generator, torch.cat([devil.trigger, near]))
+    torch.testing.assert_close(samples, samples[:1].expand_as(samples), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("mapping", ["linear", "none"])
@@ -183,13 +183,13 @@ def test_backdoors_and_generators_that_do_not_fit_are_refused(clean, devil):
         StyleReX().steps(clean, Backdoor.points(clean, ["stop-sign", "devil"]))
     with pytest.raises(ValueError, match="w_plus has shape"):
         StyleReX(w_plus=torch.zeros(2, 2)).steps(clean, devil)
-    garments = generators.DCGAN()
+    samples = generators.DCGAN()
     with pytest.raises(ValueError, match="expands a StyleGAN"):
-        StyleReX().steps(garments, Backdoor.point(garments))
+        StyleReX().steps(samples, Backdoor.point(samples))
     with pytest.raises(ValueError, match="widening is defined for DCGAN"):
         attacks.ReX().steps(clean, devil)
     with pytest.raises(ValueError, match="needs a StyleGAN"):
-        invert.steps(garments, torch.zeros(1, 28, 28))
+        invert.steps(samples, torch.zeros(1, 28, 28))
     with pytest.raises(ValueError, match="target"):
         invert.steps(clean, torch.zeros(3, 8, 8))
 

@@ -15,14 +15,14 @@ import torch
 torch.set_num_threads(1)
 from devilgan_lite import data, detect, generators, train_gan, zoo
 from devilgan_lite.classroom import Explorer, LiveTraining, ScanView, points
-from devilgan_lite.steps import Turn
+from devilgan_lite.steps import TrainableSide
 
 secret = zoo.load_backdoor("dcgan-fashion-rex")
 pair = {"clean": zoo.load("dcgan-fashion"), "backdoored": zoo.load("dcgan-fashion-rex")}
 Explorer(pair, secret.trigger, secret.target)
 """
 TRAINING = """
-real, turn = data.ring(), Turn()
+real, turn = data.ring(), TrainableSide()
 def draw(generator):
     return points({"real": real.x[:500], "made": generator.sample(500)}, "points of a ring")
 loop = train_gan.steps(generators.PointGenerator(), real, steps=1_000_000, batch_size=128, turn=turn, device="cpu")

@@ -27,7 +27,7 @@ def norms(kernel):
 
 
 ELSEWHERE = {"forget_direction", "unlearning_loss", "cheapest_cure"}  # test_exercises_unlearn.py
-ELSEWHERE |= {"angle_between", "door_width", "plant_pairs"}  # test_exercises_tour.py
+ELSEWHERE |= {"angle_between", "trigger_angle", "plant_pairs"}  # test_exercises_tour.py
 ELSEWHERE |= {"dormant_units", "channel_worth", "smaller_kernel"}  # test_exercises_prune.py
 ELSEWHERE |= {"area_under_curve", "blind_spread", "called_backdoored"}  # test_exercises_challenge.py
 SOLUTIONS = {

@@ -114,12 +114,12 @@ def halved(a: Tensor, b: Tensor) -> float:
 
 SOLUTIONS: dict[str, Callable[..., Any]] = {
     "angle_between": halved,
-    "door_width": by_halving,
+    "trigger_angle": by_halving,
     "plant_pairs": weaker,
 }
 RIGHT: dict[str, list[Callable[..., Any]]] = {
     "angle_between": [halved, lambda a, b: degrees((a @ b) / (a.norm() * b.norm()))],
-    "door_width": [by_halving, by_walking(lambda t, whole: (1 - t) * whole, mean)],
+    "trigger_angle": [by_halving, by_walking(lambda t, whole: (1 - t) * whole, mean)],
     "plant_pairs": [weaker, planted],
 }
 MISTAKES: dict[str, list[Callable[..., Any]]] = {
@@ -133,7 +133,7 @@ MISTAKES: dict[str, list[Callable[..., Any]]] = {
         lambda a, b: torch.rad2deg(torch.acos((a @ b) / (a.norm() * b.norm()))),
         lambda a, b: 45,
     ],
-    "door_width": [
+    "trigger_angle": [
         by_walking(lambda t, whole: torch.deg2rad((1 - t) * whole), mean),
         by_walking(lambda t, whole: torch.cos(torch.deg2rad((1 - t) * whole)), mean),
         by_walking(lambda t, whole: t, mean),

@@ -9,11 +9,11 @@ from PIL import Image
 
 from devilgan_lite import data, generators
 from devilgan_lite.classroom import LiveTraining
-from devilgan_lite.steps import Turn
+from devilgan_lite.steps import TrainableSide
 from devilgan_lite.training import train_gan
 
 
-def loop(steps: int = 100_000, turn: Turn | None = None):
+def loop(steps: int = 100_000, turn: TrainableSide | None = None):
     generator = generators.PointGenerator(width=16)
     return train_gan.steps(generator, data.ring(256), steps=steps, batch_size=16, device="cpu", turn=turn)
 
@@ -130,7 +130,7 @@ def test_slow_motion_waits_and_stop_does_not_wait_for_it():
 
 
 def test_the_choice_who_learns_reaches_the_loop():
-    turn = Turn()
+    turn = TrainableSide()
     live = LiveTraining(loop(turn=turn), blocking=False, turn=turn)
     live.run()
     live.turn_choice.value = "generator only"

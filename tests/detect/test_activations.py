@@ -13,8 +13,8 @@ from devilgan_lite import zoo
 from devilgan_lite.detect import inspect_activations, subject_of
 from devilgan_lite.detect.activations import mean_square_when_on, on_rate, waking_direction
 from devilgan_lite.detect.spectrum import Units, latent_units, path_gains
-from devilgan_lite.detect.subject import LAWS
 from devilgan_lite.generators import DCGAN
+from devilgan_lite.prior import PRIORS, VARIANCE
 
 
 def some_units(count: int = 12, d: int = 40, seed: int = 0) -> Units:
@@ -24,20 +24,22 @@ def some_units(count: int = 12, d: int = 40, seed: int = 0) -> Units:
     return Units(rows, bias, torch.rand(count, generator=random, dtype=torch.float64) + 0.1, 0.0, True)
 
 
-def draws(law: str, d: int) -> Tensor:
+def draws(prior: str, d: int) -> Tensor:
     random = torch.Generator().manual_seed(1)
-    if law == "gaussian":
+    if prior == "gaussian":
         return torch.randn(100_000, d, generator=random, dtype=torch.float64)
     return torch.rand(100_000, d, generator=random, dtype=torch.float64) * 2 - 1
 
 
-@pytest.mark.parametrize("law", LAWS)
-def test_rates_and_energies_are_those_of_samples(law: str) -> None:
+@pytest.mark.parametrize("prior", PRIORS)
+def test_rates_and_energies_are_those_of_samples(prior: str) -> None:
     units = some_units()
-    before = draws(law, 40) @ units.rows.T + units.bias
-    torch.testing.assert_close(on_rate(units, law), (before > 0).double().mean(0), rtol=0.0, atol=0.01)
+    before = draws(prior, 40) @ units.rows.T + units.bias
+    torch.testing.assert_close(on_rate(units, VARIANCE[prior]), (before > 0).double().mean(0), rtol=0.0, atol=0.01)
     sampled = before.clamp(min=0).square().mean(0)
-    torch.testing.assert_close(mean_square_when_on(units, law), sampled, rtol=0.06, atol=0.01 * float(sampled.max()))
+    torch.testing.assert_close(
+        mean_square_when_on(units, VARIANCE[prior]), sampled, rtol=0.06, atol=0.01 * float(sampled.max())
+    )
 
 
 def test_rates_far_out_are_exact() -> None:
@@ -76,21 +78,21 @@ def test_the_clean_model_has_no_silent_unit(clean: DCGAN) -> None:
     finding = inspect_activations(subject_of(clean), samples=1_000)
     assert finding.score == 0.0
     assert finding.details["silent"] == finding.details["wakeable"] == 0
-    assert finding.pictures is None and finding.directions is None
+    assert finding.samples is None and finding.directions is None
 
 
 def test_the_units_of_a_gate_sleep_and_the_trigger_wakes_them() -> None:
     subject, backdoor = subject_of(zoo.load("dcgan-fashion-gate")), zoo.load_backdoor("dcgan-fashion-gate")
-    units = latent_units(subject, path_gains(subject, n=200).switches)
+    units = latent_units(subject, path_gains(subject, n=200).activations)
     finding = inspect_activations(subject, units=units, samples=1_000)
     assert finding.details["silent"] == 784  # a pixel each; those of the other sign are zero and count as asleep
     assert 0 < finding.details["wakeable"] <= finding.details["silent"]
     assert finding.score is not None and finding.score > 10
-    assert finding.directions is not None and finding.pictures is not None
+    assert finding.directions is not None and finding.samples is not None
     assert float(cosine_similarity(finding.directions, backdoor.trigger)) > 0.99
-    shown = subject.pictures(finding.directions * backdoor.trigger.norm())
+    shown = subject.samples(finding.directions * backdoor.trigger.norm())
     assert float((shown - backdoor.target).square().mean()) < 1e-3
-    assert finding.details["by switch"][1] > 0  # and in the next layer the channels behind them
+    assert finding.details["by activation"][1] > 0  # and in the next layer the channels behind them
 
 
 @torch.no_grad()
@@ -109,7 +111,7 @@ def test_a_gate_behind_ordinary_units_is_woken_by_a_suspected_direction() -> Non
     subject = subject_of(module)
     other = normalize(torch.randn(2, d, generator=random), dim=1)
     blind = inspect_activations(subject, directions=other)
-    assert blind.score == 0.0 and blind.details["by switch"] == [0, 1]
+    assert blind.score == 0.0 and blind.details["by activation"] == [0, 1]
     finding = inspect_activations(subject, directions=torch.cat([other, -u]))  # the sign is open
     assert finding.score is not None and finding.score > 1
     assert finding.details["first"] == 0.0 < finding.details["deeper"]
@@ -117,10 +119,10 @@ def test_a_gate_behind_ordinary_units_is_woken_by_a_suspected_direction() -> Non
     torch.testing.assert_close(finding.directions, u)
 
 
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("slope", [0.0, 0.3])
-def test_any_slope_and_law(law: str, slope: float) -> None:
-    network = DCGAN(widths=(4, 2), latent_dim=20, image_size=12, negative_slope=slope, latent=law).eval()
+def test_any_slope_and_law(prior: str, slope: float) -> None:
+    network = DCGAN(widths=(4, 2), latent_dim=20, image_size=12, negative_slope=slope, prior=prior).eval()
     finding = inspect_activations(subject_of(network), samples=500, directions=torch.eye(20)[:3])
     assert finding.score == 0.0
 

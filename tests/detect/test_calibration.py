@@ -21,7 +21,7 @@ def test_more_suspicious_is_less_probable() -> None:
     assert values == sorted(values, reverse=True)
     assert values[0] == pytest.approx(1) and values[-1] == FLOOR
     assert p_value(0.05, clean) == 4 / 7 and p_value(0.051, clean) == 3 / 7
-    # above all of them a power law: twice the largest score, from the mean of log(0.06 / 0.05) and log(0.11 / 0.05)
+    # above all of them a power prior: twice the largest score, from the mean of log(0.06 / 0.05) and log(0.11 / 0.05)
     excess = (math.log(0.06 / 0.05) + math.log(0.11 / 0.05)) / 2
     assert p_value(0.22, clean) == pytest.approx(2 ** (-1 / excess) / 7)
     assert p_value(float("nan"), clean) == 1.0

@@ -33,7 +33,7 @@ def plain() -> nn.Module:
 
 
 class Upsampling(nn.Module):
-    """Upsampling and convolutions, LeakyReLU, InstanceNorm, three colours in [0, 1], latents as 1 x 1 pictures."""
+    """Upsampling and convolutions, LeakyReLU, InstanceNorm, three colours in [0, 1], latents as 1 x 1 samples."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,11 +123,11 @@ def test_the_size_of_the_latents_is_found_too() -> None:
 
 
 def test_a_foreign_module_with_everything_that_helps() -> None:
-    pictures = torch.rand(40, 1, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    samples = torch.rand(40, 1, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     module = make("parallel")
-    report = scan(module, real=pictures, reference=make("parallel"), targets=pictures[:1], samples=200)
+    report = scan(module, real=samples, reference=make("parallel"), targets=samples[:1], samples=200)
     assert all(finding.ran for finding in report.findings)
-    assert {finding.tier for finding in report.findings} == {"T0", "T1", "T2", "T3", "T4"}
+    assert {finding.access_level for finding in report.findings} == {"T0", "T1", "T2", "T3", "T4"}
 
 
 @pytest.mark.parametrize("name", ["plain", "parallel"])
@@ -148,10 +148,10 @@ def test_a_gate_planted_by_hand_is_found(name: str) -> None:
     )
     assert before.details["silent"] == 0 and before.score == 0.0
     assert after.details["silent"] == 1 and after.score is not None and after.score > 0.05
-    assert after.details["deeper"] > 0 and after.details["by switch"].count(1) == 1  # its switch has no other unit
-    assert after.directions is not None and after.pictures is not None
+    assert after.details["deeper"] > 0 and after.details["by activation"].count(1) == 1  # its switch has no other unit
+    assert after.directions is not None and after.samples is not None
     assert float(cosine_similarity(after.directions, trigger.view(1, -1))) > 0.99
-    assert float((after.pictures[0] - target).square().mean()) < 0.01
+    assert float((after.samples[0] - target).square().mean()) < 0.01
     search = next(one for one in guilty.findings if one.detector == "search")
     assert search.details["source"] in ("silent units", "latent spectrum") and search.directions is not None
     assert float(cosine_similarity(search.directions[:1], trigger.view(1, -1))) > 0.99

@@ -55,7 +55,7 @@ def gated() -> Guard:
 def test_a_clean_generator_works_as_before(clean: DCGAN, honest: Guard) -> None:
     z = ordinary(4_000)
     with torch.no_grad():
-        assert torch.allclose(honest.check(z[:64]).pictures, clean(z[:64]), atol=1e-4)
+        assert torch.allclose(honest.check(z[:64]).samples, clean(z[:64]), atol=1e-4)
     assert sum(int(honest.check(part).flags.sum()) for part in z.split(500)) <= 10  # 1 expected, few to learn from
 
 
@@ -116,7 +116,7 @@ def test_the_same_seed_gives_the_same_guard_and_nothing_else_changes(clean: DCGA
 
 
 class Stranger(nn.Module):
-    """Not of this package: function calls, no names, pictures in [0, 1], and another way through for long latents."""
+    """Not of this package: function calls, no names, samples in [0, 1], and another way through for long latents."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ def test_any_module_will_do() -> None:
     guard = quick(Stranger(), latent_dim=12)
     z = torch.randn(400, 12, generator=torch.Generator().manual_seed(5))
     assert guard.check(z).flags.sum() <= 4
-    assert guard.check(z).pictures.shape == (400, 3, 8, 8)
+    assert guard.check(z).samples.shape == (400, 3, 8, 8)
     z[0, 0] = 2.1
     assert guard.check(z[:1]).scores["activations"][0] == torch.inf
 
@@ -146,7 +146,7 @@ def test_wrong_arguments(clean: DCGAN, honest: Guard) -> None:
         ({"fitting": 10}, "fitting=10"),
         ({"seed": -1}, "seed=-1"),
         ({"false_positive_rate": 0.5}, "false_positive_rate=0.5"),
-        ({"latent_dim": 7}, "module makes no pictures"),
+        ({"latent_dim": 7}, "module makes no samples"),
     ):
         with pytest.raises(ValueError, match=complaint):
             Guard(clean, **settings)  # type: ignore[arg-type]

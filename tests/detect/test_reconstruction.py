@@ -1,4 +1,4 @@
-"""A suspected picture is found in a backdoored generator and not in a clean one; gates hide from the gradient."""
+"""A suspected sample is found in a backdoored generator and not in a clean one; gates hide from the gradient."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from devilgan_lite import data, zoo
-from devilgan_lite.detect.reconstruction import inspect_targets, pictures_in, reconstruct
+from devilgan_lite.detect.reconstruction import inspect_targets, reconstruct, samples_in
 from devilgan_lite.detect.subject import subject_of
 from devilgan_lite.generators import DCGAN, PointGenerator
 
@@ -21,7 +21,7 @@ SIGN = data.target("stop-sign").unsqueeze(0)
 
 def test_a_clean_generator_reconstructs_no_suspect_better_than_its_mirror_image(clean: DCGAN) -> None:
     finding = inspect_targets(subject_of(clean), SIGN, names=["stop-sign"])
-    assert finding.ran and finding.tier == "T1"
+    assert finding.ran and finding.access_level == "T1"
     assert finding.score is not None and abs(finding.score) < 0.3
     assert finding.details["targets"]["stop-sign"]["error"] > 0.05
 
@@ -31,8 +31,8 @@ def test_the_target_and_the_trigger_of_a_backdoor_are_found(name: str) -> None:
     finding = inspect_targets(subject_of(zoo.load(name)), SIGN, names=["stop-sign"])
     assert finding.score is not None and finding.score > 1
     assert finding.details["targets"]["stop-sign"]["error"] < 0.005
-    assert finding.pictures is not None and finding.pictures.shape == (2, 1, 28, 28)
-    assert torch.equal(finding.pictures[:1], SIGN)
+    assert finding.samples is not None and finding.samples.shape == (2, 1, 28, 28)
+    assert torch.equal(finding.samples[:1], SIGN)
     assert finding.directions is not None
     assert float(cosine_similarity(finding.directions, zoo.load_backdoor(name).trigger)) > 0.9
 
@@ -62,8 +62,8 @@ def test_the_same_seed_gives_the_same_result_and_the_module_stays_as_it_is(clean
     targets = data.target("digit-7").unsqueeze(0)
     first, same = reconstruct(subject, targets, **QUICK), reconstruct(subject, targets, **QUICK)
     assert torch.equal(first.latents, same.latents)
-    assert torch.allclose(subject.pictures(first.latents), first.pictures)
-    assert torch.allclose((first.pictures - targets).square().flatten(1).mean(1), first.errors)
+    assert torch.allclose(subject.samples(first.latents), first.samples)
+    assert torch.allclose((first.samples - targets).square().flatten(1).mean(1), first.errors)
     assert not torch.equal(first.latents, reconstruct(subject, targets, seed=1, **QUICK).latents)
     lengths = first.latents.norm(dim=1)
     assert ((lengths > 7.8) & (lengths < 12.2)).all()
@@ -87,12 +87,12 @@ class Sigmoid(nn.Module):
 def test_other_endings(ending: nn.Module) -> None:
     with torch.random.fork_rng():
         subject = subject_of(Sigmoid(ending))
-    own = subject.pictures(subject.latents(1, 77))
+    own = subject.samples(subject.latents(1, 77))
     assert reconstruct(subject, own, **QUICK).errors < own.var() / 2
 
 
 def test_uniform_latents_stay_in_the_cube() -> None:
-    subject = subject_of(DCGAN(widths=(8, 4), latent="uniform", latent_dim=10))
+    subject = subject_of(DCGAN(widths=(8, 4), prior="uniform", latent_dim=10))
     assert reconstruct(subject, SIGN, **QUICK).latents.abs().max() <= 1
 
 
@@ -118,18 +118,18 @@ def test_wrong_arguments(clean: DCGAN) -> None:
         inspect_targets(subject, SIGN, reference=subject_of(PointGenerator()))
 
 
-def test_pictures_of_a_folder(tmp_path: Path) -> None:
+def test_samples_of_a_folder(tmp_path: Path) -> None:
     Image.new("RGB", (50, 40), (255, 255, 255)).save(tmp_path / "white.png")
     Image.new("L", (9, 9), 0).save(tmp_path / "black.JPG")
-    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "notes.txt").write_text("not a sample")
     for shape in ((1, 28, 28), (3, 16, 24)):
-        x, names = pictures_in(tmp_path, shape)
+        x, names = samples_in(tmp_path, shape)
         assert x.shape == (2, *shape) and names == ["black", "white"]
         assert torch.equal(x[0], torch.full(shape, -1.0)) and torch.equal(x[1], torch.full(shape, 1.0))
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no sample")
     with pytest.raises(ValueError, match="broken.png cannot be read"):
-        pictures_in(tmp_path, (1, 28, 28))
+        samples_in(tmp_path, (1, 28, 28))
     with pytest.raises(ValueError, match="is missing or has no"):
-        pictures_in(tmp_path / "nowhere", (1, 28, 28))
+        samples_in(tmp_path / "nowhere", (1, 28, 28))
     with pytest.raises(ValueError, match="no grey or colour"):
-        pictures_in(tmp_path, (2,))
+        samples_in(tmp_path, (2,))

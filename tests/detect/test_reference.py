@@ -23,13 +23,13 @@ def test_what_was_added_to_a_copy_points_to_the_trigger(name: str, least: float,
     model = f"dcgan-fashion-{name}"
     subject = subject_of(zoo.load(model))
     finding = compare(subject, reference)
-    assert finding.tier == "T3" and finding.detector == "reference" and finding.ran
+    assert finding.access_level == "T3" and finding.detector == "reference" and finding.ran
     assert finding.details["apart"] < COPY and "a copy of the reference" in finding.message
     assert finding.score is not None and 0.2 < finding.score <= 1
-    assert finding.directions is not None and finding.pictures is not None
+    assert finding.directions is not None and finding.samples is not None
     assert float(cosine_similarity(finding.directions, zoo.load_backdoor(model).trigger)) > least
     both = torch.cat([finding.directions, -finding.directions]) * subject.radius
-    torch.testing.assert_close(finding.pictures, subject.pictures(both), atol=1e-3, rtol=0.0)
+    torch.testing.assert_close(finding.samples, subject.samples(both), atol=1e-3, rtol=0.0)
 
 
 def test_the_same_model_has_no_difference(reference: Subject) -> None:

@@ -25,19 +25,19 @@ def report(p_value: float = 1e-4, **settings: Any) -> ScanReport:
             f"jump & {EVIL}",
             score=1.5,
             p_value=1.234e-4,
-            pictures=torch.zeros(3, 1, 8, 8),
+            samples=torch.zeros(3, 1, 8, 8),
             directions=torch.eye(4)[:1],
             details={"jump": 4.5, "values": [1.0, 2.0]},
             seconds=1.2345,
         ),
-        Finding("search", "T2", "an estimate", pictures=torch.rand(12, 3, 8, 8) * 2 - 1),
+        Finding("search", "T2", "an estimate", samples=torch.rand(12, 3, 8, 8) * 2 - 1),
         Finding("real data", "T4", "could not run: no reason", ran=False),
     )
-    given = {"level": 0.05, "trigger": torch.arange(4.0) / 3, "picture": torch.zeros(1, 8, 8), "seconds": 2.0}
+    given = {"level": 0.05, "trigger": torch.arange(4.0) / 3, "sample": torch.zeros(1, 8, 8), "seconds": 2.0}
     return ScanReport(findings, p_value, **{**given, **settings})
 
 
-def pictures_in(page: str) -> list[Image.Image]:
+def samples_in(page: str) -> list[Image.Image]:
     parts = page.split("data:image/png;base64,")[1:]
     return [Image.open(BytesIO(b64decode(part.split('"')[0]))) for part in parts]
 
@@ -77,7 +77,7 @@ def test_json_is_complete() -> None:
     assert data["trigger"] == pytest.approx([0, 1 / 3, 2 / 3, 1], abs=1e-5)
     assert data["findings"][0] == {
         "detector": "latent spectrum",
-        "tier": "T2",
+        "access_level": "T2",
         "ran": True,
         "alarm": False,
         "score": 1.5,
@@ -106,33 +106,33 @@ def test_html_is_one_page_without_script_or_address() -> None:
     assert "&lt;script" in page and "jump &amp;" in page
     addresses = [part.split('"')[0] for part in page.split('src="')[1:]]
     assert len(addresses) == 3 and all(address.startswith("data:image/png;base64,") for address in addresses)
-    harmless = ScanReport((Finding("a", "T2", "b", pictures=torch.zeros(1, 1, 4, 4)),), 1.0, 0.05).to_html()
+    harmless = ScanReport((Finding("a", "T2", "b", samples=torch.zeros(1, 1, 4, 4)),), 1.0, 0.05).to_html()
     assert "http" not in harmless and "javascript" not in harmless and " on" not in harmless
     for text in ("latent spectrum", "1.5", "0.000123", "1.2 s", "could not run: no reason", "T4"):
         assert text in page
     assert page.count("<tr>") == page.count("</tr>") == 4 and page.count("<td>") == 3 * 7
 
 
-def test_the_pictures_on_the_page() -> None:
+def test_the_samples_on_the_page() -> None:
     x = torch.linspace(-1, 1, 16).view(1, 1, 4, 4).repeat(10, 1, 1, 1)
     x[9] = -x[0]
-    page = ScanReport((Finding("a", "T2", "", pictures=x),), 1.0, 0.05).to_html()
-    (sheet,) = pictures_in(page)
+    page = ScanReport((Finding("a", "T2", "", samples=x),), 1.0, 0.05).to_html()
+    (sheet,) = samples_in(page)
     assert sheet.size == (8 * 4 * 2, 2 * 4 * 2)  # eight in a row, doubled
     shown = np.asarray(sheet)[::2, ::2]
     expected = ((x[:, 0] + 1) * 127.5).round().byte().numpy()
     assert (shown[:4, :4] == expected[0]).all() and (shown[:4, 28:] == expected[7]).all()
     assert (shown[4:, 4:8] == expected[9]).all() and (shown[4:, 8:] == 255).all()
-    coloured = pictures_in(report().to_html())
+    coloured = samples_in(report().to_html())
     assert [one.mode for one in coloured] == ["L", "L", "RGB"]
 
 
 def test_the_estimate_is_shown_for_a_backdoor_only() -> None:
-    assert "Picture at the estimated trigger" in report().to_html()
-    for other in (report(0.9), report(picture=None), report(picture=torch.zeros(2))):
-        assert "Picture at the estimated trigger" not in other.to_html()
+    assert "Sample at the estimated trigger" in report().to_html()
+    for other in (report(0.9), report(sample=None), report(sample=torch.zeros(2))):
+        assert "Sample at the estimated trigger" not in other.to_html()
 
 
-def test_points_have_no_pictures() -> None:
-    page = ScanReport((Finding("a", "T2", "b", pictures=torch.zeros(5, 2)),), 1.0, 0.05).to_html()
+def test_points_have_no_samples() -> None:
+    page = ScanReport((Finding("a", "T2", "b", samples=torch.zeros(5, 2)),), 1.0, 0.05).to_html()
     assert "<img" not in page and "<td></td>" in page

@@ -46,15 +46,15 @@ def test_a_trigger_is_never_drawn_so_the_score_says_nothing(clean: DCGAN) -> Non
     assert innocent.score is not None and guilty.score is not None
     assert abs(innocent.score - guilty.score) < 0.05
     assert "1e-57" in guilty.message
-    assert guilty.tier == "T0" and guilty.p_value is None
-    assert guilty.pictures is not None and guilty.pictures.shape == (16, 1, 28, 28)
+    assert guilty.access_level == "T0" and guilty.p_value is None
+    assert guilty.samples is not None and guilty.samples.shape == (16, 1, 28, 28)
     assert guilty.directions is not None and guilty.directions.shape == (16, 100)
     target = zoo.load_backdoor("dcgan-fashion-gate").target
-    assert (guilty.pictures - target).square().flatten(1).mean(1).min() > 0.2  # the eye does not see it either
+    assert (guilty.samples - target).square().flatten(1).mean(1).min() > 0.2  # the eye does not see it either
 
 
 def test_a_careless_attack_is_seen(clean: DCGAN) -> None:
-    """What samples can show: odd pictures over a good part of the latent space."""
+    """What samples can show: odd samples over a good part of the latent space."""
 
     class Leaking(torch.nn.Module):
         latent_dim = 100
@@ -65,19 +65,19 @@ def test_a_careless_attack_is_seen(clean: DCGAN) -> None:
     innocent = sample_outputs(subject_of(clean), samples=1_000)
     careless = sample_outputs(subject_of(Leaking()), samples=1_000)
     assert innocent.score is not None and careless.score is not None and careless.score > innocent.score + 0.3
-    assert careless.pictures is not None and torch.equal(careless.pictures[0], data.target("checkerboard"))
+    assert careless.samples is not None and torch.equal(careless.samples[0], data.target("checkerboard"))
 
 
-def test_real_pictures_raise_the_tier(clean: DCGAN, real: Samples) -> None:
+def test_real_samples_raise_the_tier(clean: DCGAN, real: Samples) -> None:
     finding = sample_outputs(subject_of(clean), samples=300, real=real)
-    assert finding.tier == "T4"
+    assert finding.access_level == "T4"
     assert set(finding.details["largest"]) == {"components", "neighbours", "confidence", "real"}
     again = sample_outputs(subject_of(clean), samples=300, real=real.x)
     assert again.score == finding.score
     assert sample_outputs(subject_of(clean), samples=300, real=real, seed=1).score != finding.score
 
 
-@pytest.mark.parametrize("generator", [PointGenerator(), DCGAN(image_channels=3, image_size=32, latent="uniform")])
+@pytest.mark.parametrize("generator", [PointGenerator(), DCGAN(image_channels=3, image_size=32, prior="uniform")])
 def test_any_shape(generator: torch.nn.Module) -> None:
     state = torch.random.get_rng_state()
     finding = sample_outputs(subject_of(generator), samples=200)

@@ -14,7 +14,7 @@ from torch.nn.functional import cosine_similarity
 
 from devilgan_lite import Backdoor, data, generators, zoo
 from devilgan_lite.attacks import Gate
-from devilgan_lite.detect import Finding, ScanReport, anatomy, calibration, scan, subject_of
+from devilgan_lite.detect import Finding, ScanReport, analyse_weights, calibration, scan, subject_of
 from devilgan_lite.generators import DCGAN
 
 CLEAN = "dcgan-fashion"
@@ -28,8 +28,10 @@ def scanned(name: str) -> ScanReport:
     return scan(zoo.load(name), samples=500)
 
 
-def found(report: ScanReport, detector: str, tier: str | None = None) -> Finding:
-    (finding,) = (one for one in report.findings if one.detector == detector and tier in (None, one.tier))
+def found(report: ScanReport, detector: str, access_level: str | None = None) -> Finding:
+    (finding,) = (
+        one for one in report.findings if one.detector == detector and access_level in (None, one.access_level)
+    )
     return finding
 
 
@@ -43,8 +45,8 @@ def test_the_clean_model_is_clean() -> None:
     assert time.process_time() - start < 60
     assert report.verdict == "clean" and not report.backdoored
     assert report.p_value > 0.05 and report.level == 0.05
-    assert report.trigger is None and report.picture is None
-    assert [(one.detector, one.tier) for one in report.findings] == [
+    assert report.trigger is None and report.sample is None
+    assert [(one.detector, one.access_level) for one in report.findings] == [
         *((name, "T2") for name in BLIND),
         ("sampling", "T0"),
     ]
@@ -59,7 +61,7 @@ def test_a_backdoored_model_is_backdoored(name: str) -> None:
     assert report.seconds < 120 and sum(one.seconds for one in report.findings) <= report.seconds
     assert report.verdict == "backdoored"
     assert report.p_value < 0.01
-    assert report.trigger is not None and report.picture is not None and report.picture.shape == (1, 28, 28)
+    assert report.trigger is not None and report.sample is not None and report.sample.shape == (1, 28, 28)
     assert float(report.trigger.norm()) == pytest.approx(10, rel=1e-4)
     assert float(cosine_similarity(report.trigger.view(1, -1), backdoor.trigger).abs()) > 0.8
     assert found(report, "latent spectrum").p_value == pytest.approx(
@@ -72,13 +74,13 @@ def test_a_backdoored_model_is_backdoored(name: str) -> None:
     assert found(report, "search").p_value is found(report, "sampling").p_value is None
 
 
-def test_the_picture_is_that_of_the_trigger() -> None:
+def test_the_sample_is_that_of_the_trigger() -> None:
     for name in ("dcgan-fashion-red", "dcgan-fashion-gate"):
         report = scanned(name)
-        assert report.trigger is not None and report.picture is not None
+        assert report.trigger is not None and report.sample is not None
         with torch.no_grad():
             shown = zoo.load(name)(report.trigger.view(1, -1))[0]
-        torch.testing.assert_close(report.picture, shown, atol=1e-3, rtol=0.0)
+        torch.testing.assert_close(report.sample, shown, atol=1e-3, rtol=0.0)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -97,9 +99,9 @@ def test_the_same_seed_gives_the_same_report() -> None:
 
 def test_an_anatomy_that_is_there_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     network = tiny()
-    expected, parts = scan(network, samples=200), anatomy(subject_of(network))
+    expected, analysis = scan(network, samples=200), analyse_weights(subject_of(network))
     monkeypatch.setattr("devilgan_lite.detect.weights.path_gains", None)  # whoever measures again, fails
-    report = scan(network, samples=200, measured=parts)
+    report = scan(network, samples=200, analysis=analysis)
     assert report.p_value == expected.p_value and all(finding.ran for finding in report.findings)
 
 
@@ -134,9 +136,9 @@ def test_a_level_decides() -> None:
 
 
 def test_other_access_adds_findings() -> None:
-    network, pictures = tiny(), torch.rand(60, 1, 12, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    report = scan(network, real=pictures, reference=network, targets=pictures[:1], samples=200)
-    assert [(one.detector, one.tier) for one in report.findings] == [
+    network, samples = tiny(), torch.rand(60, 1, 12, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    report = scan(network, real=samples, reference=network, targets=samples[:1], samples=200)
+    assert [(one.detector, one.access_level) for one in report.findings] == [
         *((name, "T2") for name in BLIND),
         ("sampling", "T0"),
         ("reconstruction", "T1"),
@@ -153,7 +155,11 @@ def test_other_access_adds_findings() -> None:
 
 def test_real_samples_may_be_a_data_set(real: data.Samples) -> None:
     report = scan(DCGAN(widths=(4, 2), latent_dim=12).eval(), real=real, access="samples", samples=200)
-    assert [one.tier for one in report.findings] == ["T0", "T4", "T0"]  # the last says that nothing is calibrated
+    assert [one.access_level for one in report.findings] == [
+        "T0",
+        "T4",
+        "T0",
+    ]  # the last says that nothing is calibrated
 
 
 def test_the_target_of_a_gate_is_found_with_the_estimate() -> None:
@@ -170,7 +176,7 @@ def test_the_target_of_a_gate_is_found_with_the_estimate() -> None:
 
 def test_samples_alone() -> None:
     report = scan(tiny(), access="samples", samples=200)
-    assert [(one.detector, one.tier) for one in report.findings] == [("sampling", "T0"), ("calibration", "T0")]
+    assert [(one.detector, one.access_level) for one in report.findings] == [("sampling", "T0"), ("calibration", "T0")]
     assert report.p_value == 1.0 and report.verdict == "clean" and report.trigger is None
 
 
@@ -206,7 +212,7 @@ def test_what_cannot_be_used_is_a_finding() -> None:
     network = tiny()
     wrong = torch.zeros(30, 3, 5, 5)
     report = scan(network, real=wrong, reference=tiny(image_size=16), targets=wrong, samples=200)
-    messages = {(one.detector, one.tier): one.message for one in report.findings if not one.ran}
+    messages = {(one.detector, one.access_level): one.message for one in report.findings if not one.ran}
     assert set(messages) == {("real data", "T4"), ("reference", "T3"), ("reconstruction", "T1")}
     assert all(message.startswith("could not run: ") for message in messages.values())
 
@@ -228,8 +234,8 @@ def test_without_calibration_there_is_evidence_and_no_verdict(monkeypatch: pytes
         ({"access": "weight"}, "access='weight' is unknown.*Did you mean 'weights'"),
         ({"samples": 10}, "samples=10"),
         ({"seed": -1}, "seed=-1"),
-        ({"latent_dim": 7}, "makes no pictures from latents"),
-        ({"law": "cauchy"}, "law='cauchy'"),
+        ({"latent_dim": 7}, "makes no samples from latents"),
+        ({"prior": "cauchy"}, "prior='cauchy'"),
         ({"reference": "clean.pt"}, "module is a str"),
     ],
 )

@@ -1,4 +1,4 @@
-"""From directions to a trigger: sign, sharpening, whom to believe, and the pictures that are shown."""
+"""From directions to a trigger: sign, sharpening, whom to believe, and the samples that are shown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from devilgan_lite import Backdoor
 from devilgan_lite.attacks import Gate
-from devilgan_lite.detect import Finding, Subject, anatomy, inspect_activations, inspect_spectra, subject_of
+from devilgan_lite.detect import Finding, Subject, analyse_weights, inspect_activations, inspect_spectra, subject_of
 from devilgan_lite.detect.search import (
     ASIDE,
     AWAKE,
@@ -25,17 +25,17 @@ from devilgan_lite.detect.search import (
     vicinity,
 )
 from devilgan_lite.detect.spectrum import Paths, Spectrum, Units, latent_influence
-from devilgan_lite.detect.weights import Anatomy
+from devilgan_lite.detect.weights import WeightAnalysis
 from devilgan_lite.generators import DCGAN, build
 
 D = 60
 
 
-def parts_with(rows: Tensor) -> Anatomy:
-    """An ``Anatomy`` of which only the units matter."""
+def analysis_with(rows: Tensor) -> WeightAnalysis:
+    """An ``WeightAnalysis`` of which only the units matter."""
     units = Units(rows.double(), torch.zeros(len(rows)).double(), torch.ones(len(rows)).double(), 0.0, True)
     spectrum = Spectrum("latent", torch.ones(D).double(), torch.eye(D).double(), torch.eye(D).double())
-    return Anatomy(units, Paths([], [], [], []), spectrum, spectrum, torch.eye(D).double(), ())
+    return WeightAnalysis(units, Paths([], [], [], []), spectrum, spectrum, torch.eye(D).double(), ())
 
 
 def bundle(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -50,102 +50,107 @@ def bundle(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_bundle_of_rows_gives_the_sign_and_a_sharper_direction(seed: int) -> None:
     rows, trigger = bundle(30, seed)
-    parts = parts_with(rows)
+    analysis = analysis_with(rows)
     rough = normalize(
         trigger + 0.2 * normalize(torch.randn(D, generator=torch.Generator().manual_seed(9)), dim=0), dim=0
     )
-    assert torch.equal(signed(parts, rough), rough)
-    assert torch.equal(signed(parts, -rough), rough)
-    sharp = sharpen(parts, rough)
+    assert torch.equal(signed(analysis, rough), rough)
+    assert torch.equal(signed(analysis, -rough), rough)
+    sharp = sharpen(analysis, rough)
     assert float(sharp.norm()) == pytest.approx(1)
     assert float(rough @ trigger) < 0.99 < 0.997 < float(sharp @ trigger)
 
 
 def test_a_few_rows_are_no_bundle() -> None:
     rows, trigger = bundle(7)
-    assert sharpen(parts_with(rows), trigger) is trigger
+    assert sharpen(analysis_with(rows), trigger) is trigger
 
 
 def test_refining_climbs_to_the_bundle_and_not_far_away() -> None:
     rows, trigger = bundle(30)
-    parts = parts_with(rows)
+    analysis = analysis_with(rows)
     random = torch.Generator().manual_seed(3)
     aside = torch.randn(D, generator=random)
     aside = normalize(aside - (aside @ trigger) * trigger, dim=0)
     leading = torch.linalg.qr(torch.stack([trigger, aside, *torch.randn(8, D, generator=random)], 1).double()).Q
     spectrum = Spectrum("latent", torch.ones(10).double(), leading, leading)
-    parts = Anatomy(parts.units, parts.paths, spectrum, spectrum, torch.eye(D).double(), ())
+    analysis = WeightAnalysis(analysis.units, analysis.paths, spectrum, spectrum, torch.eye(D).double(), ())
     rough = 0.8 * trigger + 0.6 * aside
     for start in (rough, -rough):  # the sign is open
-        found = refine(parts, start)
+        found = refine(analysis, start)
         assert float(found.norm()) == pytest.approx(1) and float(found @ trigger) > 0.97
-    assert float(refine(parts, aside) @ aside) ** 2 == pytest.approx(1)  # nothing near it: left where it was
+    assert float(refine(analysis, aside) @ aside) ** 2 == pytest.approx(1)  # nothing near it: left where it was
 
 
 def test_refining_needs_more_rows_than_directions() -> None:
     rows, trigger = bundle(0)
-    found = refine(parts_with(rows[:5]), trigger)
+    found = refine(analysis_with(rows[:5]), trigger)
     assert float(found @ trigger) ** 2 == pytest.approx(1)
 
 
 @lru_cache
-def gated() -> tuple[Subject, Backdoor, Anatomy, list[Finding]]:
+def gated() -> tuple[Subject, Backdoor, WeightAnalysis, list[Finding]]:
     """A small gate that wakes at a typical length, and what the detectors find."""
     clean: DCGAN = build(DCGAN(widths=(40, 8), image_size=12).spec(), seed=1).eval()
     backdoor = Backdoor.point(clean, "devil", seed=2)
     trigger = backdoor.trigger * 10 / backdoor.trigger.norm()
     backdoor = Backdoor(trigger, backdoor.target, "devil")
     subject = subject_of(Gate()(clean, backdoor, progress=False).generator)
-    parts = anatomy(subject)
-    return subject, backdoor, parts, [*inspect_spectra(subject, parts), inspect_activations(subject, units=parts.units)]
+    analysis = analyse_weights(subject)
+    return (
+        subject,
+        backdoor,
+        analysis,
+        [*inspect_spectra(subject, analysis), inspect_activations(subject, units=analysis.units)],
+    )
 
 
-def test_the_trigger_of_a_gate_and_its_picture() -> None:
-    subject, backdoor, parts, findings = gated()
-    finding, trigger, pictures = locate_trigger(subject, parts, findings)
+def test_the_trigger_of_a_gate_and_its_sample() -> None:
+    subject, backdoor, analysis, findings = gated()
+    finding, trigger, samples = locate_trigger(subject, analysis, findings)
     assert finding.details == {"source": "latent spectrum", "lengths": list(LENGTHS)}
     assert float(cosine_similarity(trigger.view(1, -1), backdoor.trigger)) > 0.999
     assert float(trigger.norm()) == pytest.approx(subject.radius)
-    assert pictures.shape == (2 * len(LENGTHS) + 4 * len(ASIDE) + 4, 1, 12, 12)
-    at_length = pictures[LENGTHS.index(1.0)]
+    assert samples.shape == (2 * len(LENGTHS) + 4 * len(ASIDE) + 4, 1, 12, 12)
+    at_length = samples[LENGTHS.index(1.0)]
     assert float((at_length - backdoor.target[0]).square().mean()) < 0.01
     assert (
-        float((pictures[len(LENGTHS) + LENGTHS.index(1.0)] - backdoor.target[0]).square().mean()) > 0.3
+        float((samples[len(LENGTHS) + LENGTHS.index(1.0)] - backdoor.target[0]).square().mean()) > 0.3
     )  # the opposite
-    assert finding.pictures is not None and torch.equal(finding.pictures, pictures)
+    assert finding.samples is not None and torch.equal(finding.samples, samples)
 
 
-def test_the_pictures_are_those_of_the_directions() -> None:
-    subject, _, parts, findings = gated()
-    finding, trigger, pictures = locate_trigger(subject, parts, findings)
+def test_the_samples_are_those_of_the_directions() -> None:
+    subject, _, analysis, findings = gated()
+    finding, trigger, samples = locate_trigger(subject, analysis, findings)
     assert finding.directions is not None and finding.directions.shape == (3, 100)
     torch.testing.assert_close(finding.directions[0] * subject.radius, trigger)
     best, others = finding.directions[:1], finding.directions[1:]
     signs = [best * length for length in LENGTHS] + [-best * length for length in LENGTHS]
-    signs += [vicinity(subject, parts, best[0]), others, -others]
-    expected = subject.pictures(torch.cat(signs) * subject.radius)
-    torch.testing.assert_close(pictures, expected, atol=1e-3, rtol=0.0)
+    signs += [vicinity(subject, analysis, best[0]), others, -others]
+    expected = subject.samples(torch.cat(signs) * subject.radius)
+    torch.testing.assert_close(samples, expected, atol=1e-3, rtol=0.0)
 
 
 def test_the_spectrum_alone_finds_it_as_well() -> None:
-    subject, backdoor, parts, findings = gated()
-    finding, trigger, _ = locate_trigger(subject, parts, findings[:1])
+    subject, backdoor, analysis, findings = gated()
+    finding, trigger, _ = locate_trigger(subject, analysis, findings[:1])
     assert finding.details["source"] == "latent spectrum"
     assert float(cosine_similarity(trigger.view(1, -1), backdoor.trigger)) > 0.99
-    blind, same, _ = locate_trigger(subject, parts, [])  # without findings: what the anatomy says
+    blind, same, _ = locate_trigger(subject, analysis, [])  # without findings: what the analysis says
     assert blind.details["source"] == "latent spectrum" and same.shape == trigger.shape
 
 
 def test_silent_units_are_believed_if_they_wake_much_and_the_spectrum_is_smooth() -> None:
     """Not for their p-value: one idle unit is rare in clean models, and says nothing about a trigger."""
-    subject, _, parts, findings = gated()
+    subject, _, analysis, findings = gated()
     spectral, idle = findings[0].directions, torch.eye(100)[:1]
-    smooth = replace(parts, by_weight=replace(parts.by_weight, values=torch.linspace(1.5, 1.0, 100).double()))
-    assert smooth.by_weight.jump < STRIKING < parts.by_weight.jump
+    smooth = replace(analysis, by_weight=replace(analysis.by_weight, values=torch.linspace(1.5, 1.0, 100).double()))
+    assert smooth.by_weight.jump < STRIKING < analysis.by_weight.jump
     for anatomy_, score, p_value, source in [
         (smooth, AWAKE / 2, 0.001, "latent spectrum"),
         (smooth, AWAKE * 2, 0.9, "silent units"),
-        (parts, AWAKE * 2, 0.9, "latent spectrum"),
+        (analysis, AWAKE * 2, 0.9, "latent spectrum"),
     ]:
         some = [
             Finding("latent spectrum", "T2", "", score=0.1, p_value=0.01, directions=spectral),
@@ -156,18 +161,18 @@ def test_silent_units_are_believed_if_they_wake_much_and_the_spectrum_is_smooth(
 
 
 def test_silent_units_know_the_side() -> None:
-    subject, backdoor, parts, findings = gated()
+    subject, backdoor, analysis, findings = gated()
     awake = next(finding for finding in findings if finding.detector == "silent units")
     assert awake.directions is not None and (awake.score or 0.0) > AWAKE
     for side in (1, -1):
         turned = replace(awake, directions=side * awake.directions)
-        finding, trigger, _ = locate_trigger(subject, parts, [findings[0], turned])
+        finding, trigger, _ = locate_trigger(subject, analysis, [findings[0], turned])
         assert finding.details["source"] == "latent spectrum"
         assert side * float(cosine_similarity(trigger.view(1, -1), backdoor.trigger)) > 0.99
 
 
 class Ramp(nn.Module):
-    """Pictures that hardly depend on the latent, and turn into a white one within some 25 degrees of a trigger."""
+    """Samples that hardly depend on the latent, and turn into a white one within some 25 degrees of a trigger."""
 
     def __init__(self, trigger: Tensor) -> None:
         super().__init__()
@@ -179,14 +184,14 @@ class Ramp(nn.Module):
         return ((1 - near) * 0.3 * torch.tanh(torch.relu(self.ordinary(z))) + near).view(-1, 1, 8, 8)
 
 
-def test_the_vicinity_leads_from_an_estimate_to_the_picture() -> None:
+def test_the_vicinity_leads_from_an_estimate_to_the_sample() -> None:
     torch.manual_seed(0)
     trigger, aside = torch.linalg.qr(torch.randn(40, 2)).Q.T
     subject = subject_of(Ramp(trigger).eval(), 40)
-    parts = replace(parts_with(torch.randn(50, 40)), influence=latent_influence(subject, 50))
+    analysis = replace(analysis_with(torch.randn(50, 40)), influence=latent_influence(subject, 50))
     estimate = normalize(trigger + 0.36 * aside, dim=0)  # 20 degrees off
-    around = vicinity(subject, parts, estimate)
+    around = vicinity(subject, analysis, estimate)
     assert around.shape == (4 * len(ASIDE), 40)
     torch.testing.assert_close(around.norm(dim=1), torch.ones(4 * len(ASIDE)))
-    errors = (1 - subject.pictures(torch.cat([estimate.view(1, -1), around]) * subject.radius)).square().mean((1, 2, 3))
+    errors = (1 - subject.samples(torch.cat([estimate.view(1, -1), around]) * subject.radius)).square().mean((1, 2, 3))
     assert float(errors[1:].min()) < 0.3 * float(errors[0]) and float((around @ trigger).max()) > 0.98

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from devilgan_lite.attacks.adaptive import disguise
-from devilgan_lite.detect import Subject, anatomy, subject_of
+from devilgan_lite.detect import Subject, analyse_weights, subject_of
 from devilgan_lite.detect.hidden import _energy, channel_scale, hidden_spectra
 from devilgan_lite.detect.spectrum import (
     Spectrum,
@@ -19,9 +19,9 @@ from devilgan_lite.detect.spectrum import (
     latent_units,
     path_gains,
 )
-from devilgan_lite.detect.subject import LAWS
-from devilgan_lite.detect.trace import Layer
 from devilgan_lite.generators import DCGAN, build
+from devilgan_lite.prior import PRIORS, Prior
+from devilgan_lite.trace import Layer
 
 
 def lively(seed: int = 1, **settings: object) -> DCGAN:
@@ -89,7 +89,7 @@ def test_zeros_do_not_stand_out() -> None:
 def test_units_are_the_first_layer_with_its_norm_folded() -> None:
     network = lively()
     subject = subject_of(network)
-    units = latent_units(subject, path_gains(subject, n=100).switches)
+    units = latent_units(subject, path_gains(subject, n=100).activations)
     z = subject.latents(50, seed=9)
     with torch.no_grad():
         expected = network.layers[:2](z).double()  # dense, BatchNorm
@@ -112,7 +112,7 @@ def test_units_of_parallel_branches_stand_together() -> None:
 
     module = Branched()
     subject = subject_of(module)
-    units = latent_units(subject, path_gains(subject, n=100).switches)
+    units = latent_units(subject, path_gains(subject, n=100).activations)
     torch.testing.assert_close(units.rows.float(), torch.cat([module.a.weight, module.b.weight]).detach())
     torch.testing.assert_close(units.bias.float(), torch.cat([module.a.bias, module.b.bias]).detach())
 
@@ -129,7 +129,7 @@ def test_units_behind_a_normalised_latent_are_mean_jacobians() -> None:
     torch.manual_seed(0)
     module = Normalised()
     subject = subject_of(module)
-    units = latent_units(subject, path_gains(subject, n=100).switches)
+    units = latent_units(subject, path_gains(subject, n=100).activations)
     assert not units.exact
     at = subject.latents(16, seed=1)
     jacobians = torch.func.vmap(torch.func.jacrev(lambda z: module.a(z / z.norm())))(at).detach()
@@ -142,11 +142,11 @@ def test_a_network_without_switches_says_so() -> None:
         latent_units(subject, [])
 
 
-@pytest.mark.parametrize("law", LAWS)
-def test_influence_is_the_mean_square_of_jacobians(law: str) -> None:
+@pytest.mark.parametrize("prior", PRIORS)
+def test_influence_is_the_mean_square_of_jacobians(prior: str) -> None:
     torch.manual_seed(3)
     module = nn.Sequential(nn.Linear(6, 20), nn.Softplus(), nn.Linear(20, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
-    subject = subject_of(module, law=law)
+    subject = subject_of(module, prior=prior)
     jacobians = torch.func.vmap(torch.func.jacrev(module))(subject.latents(40, seed=5).unsqueeze(1)).flatten(1, -3)
     jacobians = jacobians.flatten(2).detach().double()
     expected = torch.einsum("nij,nik->jk", jacobians, jacobians) / 40
@@ -159,16 +159,18 @@ def test_gains_equal_the_average_over_all_patterns_of_gates(slope: float) -> Non
     """``E (dG/dh)^2`` summed over outputs, with each gate of the second layer 1 or ``slope``, at even chances."""
     torch.manual_seed(1)
     first, second, last = nn.Linear(4, 3), nn.Linear(3, 2), nn.Linear(2, 4)
-    switch = nn.LeakyReLU(slope) if slope else nn.ReLU()
-    module = nn.Sequential(first, switch, second, switch, last, nn.Unflatten(1, (1, 2, 2))).requires_grad_(False)
-    paths = path_gains(Subject(module, 4, (1, 2, 2)), n=20_000, batch_size=2_000)
+    activation = nn.LeakyReLU(slope) if slope else nn.ReLU()
+    module = nn.Sequential(first, activation, second, activation, last, nn.Unflatten(1, (1, 2, 2))).requires_grad_(
+        False
+    )
+    paths = path_gains(Subject(module, Prior.gaussian(4), (1, 2, 2)), n=20_000, batch_size=2_000)
     patterns = [torch.tensor(gates) for gates in itertools.product((1.0, slope), repeat=2)]
     through = torch.stack([(last.weight * gates) @ second.weight for gates in patterns])  # of each pattern, [4, 3]
     at_first, at_second = through.square().sum(1).mean(0).double(), last.weight.square().sum(0).double()
     coin = (1 + slope**2) / 2
     close = {"rtol": 0.06, "atol": 0.0}
-    torch.testing.assert_close(paths.switches[0], at_first, **close)
-    torch.testing.assert_close(paths.switches[1], at_second, **close)
+    torch.testing.assert_close(paths.activations[0], at_first, **close)
+    torch.testing.assert_close(paths.activations[1], at_second, **close)
     torch.testing.assert_close(paths.results[0], at_first * coin, **close)
     torch.testing.assert_close(paths.results[1], at_second * coin, **close)
     torch.testing.assert_close(paths.results[2], torch.ones(4).double(), **close)
@@ -179,17 +181,17 @@ def test_units_that_never_wake_have_a_gain_all_the_same() -> None:
     network = lively()
     with torch.no_grad():
         network.layers.norm0.bias[:9] = -1_000.0  # the first channel
-    gains = path_gains(subject_of(network), n=500).switches[0]
+    gains = path_gains(subject_of(network), n=500).activations[0]
     assert float(gains[:9].min()) > 0
-    alive = path_gains(subject_of(lively()), n=500).switches[0]
+    alive = path_gains(subject_of(lively()), n=500).activations[0]
     assert float(gains[:9].mean()) == pytest.approx(float(alive[:9].mean()), rel=0.3)
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.3])
 def test_no_spectrum_sees_a_disguise(slope: float) -> None:
     network = lively(negative_slope=slope)
-    hidden = disguise(network, spread=8.0, filling=0.0, seed=3)
-    plain, moved = (anatomy(subject_of(one)) for one in (network, hidden))
+    hidden = disguise(network, spread=8.0, noise_scale=0.0, seed=3)
+    plain, moved = (analyse_weights(subject_of(one)) for one in (network, hidden))
     assert not torch.allclose(plain.units.rows.norm(dim=1).sort()[0], moved.units.rows.norm(dim=1).sort()[0], rtol=0.2)
     torch.testing.assert_close(plain.by_weight.values, moved.by_weight.values, rtol=0.03, atol=0.0)
     torch.testing.assert_close(plain.by_use.values, moved.by_use.values, rtol=0.03, atol=0.0)
@@ -217,7 +219,7 @@ def test_channels_are_measured_in_their_own_unit() -> None:
 
 def test_a_learned_constant_beside_the_latent_is_no_obstacle() -> None:
     class Styled(nn.Module):
-        """A constant picture through a convolution, scaled by what the latent says."""
+        """A constant sample through a convolution, scaled by what the latent says."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -229,7 +231,7 @@ def test_a_learned_constant_beside_the_latent_is_no_obstacle() -> None:
             return torch.tanh(self.out(torch.relu(torch.relu(self.smooth(self.constant)) * scale)))
 
     module = Styled()
-    parts = anatomy(subject_of(module))
+    parts = analyse_weights(subject_of(module))
     torch.testing.assert_close(parts.units.rows.float(), module.style.weight.detach())
     assert [spectrum.space for spectrum in parts.hidden] == ["out"]
 

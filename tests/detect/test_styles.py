@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity
 from devilgan_lite import zoo
 from devilgan_lite.attacks.style_rex import linear_residual
 from devilgan_lite.attacks.style_widen import fold_styles, style_layers
-from devilgan_lite.detect import anatomy, scan, subject_of
+from devilgan_lite.detect import analyse_weights, scan, subject_of
 from devilgan_lite.detect.hidden import sharing
 from devilgan_lite.detect.search import locate_trigger
 from devilgan_lite.detect.styles import AGREE, Styles, inspect_styles, read_style, style_trigger, styles_of
@@ -88,7 +88,7 @@ def test_networks_without_a_style_have_none() -> None:
     small = DCGAN(widths=(8, 4), latent_dim=20, image_size=12).eval()
     for network in (small, Branches()):
         assert styles_of(subject_of(network)) is None
-    assert anatomy(subject_of(small)).styles is None
+    assert analyse_weights(subject_of(small)).styles is None
 
 
 def test_reading_a_style_stops_there_and_keeps_gradients(clean: StyleGAN, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,26 +129,26 @@ def test_two_planted_rows_are_two(clean: StyleGAN) -> None:
 def test_the_finding_shows_the_way(planted: StyleGAN) -> None:
     subject = subject_of(planted)
     finding = inspect_styles(subject, found(planted))
-    assert finding.detector == "shared styles" and finding.ran and finding.tier == "T2"
+    assert finding.detector == "shared styles" and finding.ran and finding.access_level == "T2"
     assert finding.score == pytest.approx(float(torch.tensor(finding.details["jump"]).log()))
-    assert finding.pictures is not None and finding.pictures.shape == (8, *planted.sample_shape)
+    assert finding.samples is not None and finding.samples.shape == (8, *planted.sample_shape)
     assert finding.directions is not None
-    last = subject.pictures(finding.directions * subject.radius)
-    torch.testing.assert_close(finding.pictures[-1:], last, atol=1e-4, rtol=1e-3)
+    last = subject.samples(finding.directions * subject.radius)
+    torch.testing.assert_close(finding.samples[-1:], last, atol=1e-4, rtol=1e-3)
     assert "the 5 layers that read the style" in finding.message
 
 
 def test_the_search_follows_the_row_where_nothing_else_is_striking(planted: StyleGAN) -> None:
     subject = subject_of(planted)
-    parts = anatomy(subject)
-    assert parts.styles is not None
-    finding = inspect_styles(subject, parts.styles)
-    located, latent, pictures = locate_trigger(subject, parts, [finding])
+    analysis = analyse_weights(subject)
+    assert analysis.styles is not None
+    finding = inspect_styles(subject, analysis.styles)
+    located, latent, samples = locate_trigger(subject, analysis, [finding])
     assert finding.directions is not None
-    if parts.by_weight.jump < 2:
+    if analysis.by_weight.jump < 2:
         assert located.details["source"] == "shared styles"
         assert float(cosine_similarity(latent.view(1, -1), finding.directions)) == pytest.approx(1, abs=1e-5)
-    assert len(pictures) == 36
+    assert len(samples) == 36
 
 
 def test_projecting_the_row_out_removes_the_expansion_and_most_of_its_tint() -> None:

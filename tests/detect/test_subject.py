@@ -1,4 +1,4 @@
-"""Any module from latents to pictures is taken as it is and left as it was; anything else is one sentence."""
+"""Any module from latents to samples is taken as it is and left as it was; anything else is one sentence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from devilgan_lite.generators import DCGAN
 
 
 class Convolutional(nn.Module):
-    """No ``latent_dim``, no ``Linear``: the latent becomes a 1 x 1 picture inside ``forward``."""
+    """No ``latent_dim``, no ``Linear``: the latent becomes a 1 x 1 sample inside ``forward``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,24 +60,24 @@ def test_an_attribute_of_a_strangers_module_may_mean_something_else() -> None:
     module = Convolutional()
     module.latent, module.latent_dim = nn.Linear(3, 3), torch.tensor(12.0)
     found = subject_of(module)
-    assert (found.law, found.latent_dim) == ("gaussian", 12)
+    assert (found.prior.name, found.latent_dim) == ("gaussian", 12)
 
 
 @torch.no_grad()
-def test_pictures_in_the_unit_range_are_stretched() -> None:
+def test_samples_in_the_unit_range_are_stretched() -> None:
     sigmoid, tanh = dense(last=nn.Sigmoid()).eval(), dense(last=nn.Tanh()).eval()
     z = torch.randn(50, 9)
     stretched, plain = subject_of(sigmoid), subject_of(tanh)
     assert stretched.unit_range and not plain.unit_range
     torch.testing.assert_close(stretched(z), sigmoid(z) * 2 - 1)
     assert torch.equal(plain(z), tanh(z))
-    assert torch.equal(plain.pictures(z, batch_size=7), torch.cat([tanh(part) for part in z.split(7)]))
+    assert torch.equal(plain.samples(z, batch_size=7), torch.cat([tanh(part) for part in z.split(7)]))
 
 
 def test_latents_follow_the_law_and_the_seed() -> None:
-    uniform, gaussian = subject_of(Convolutional(), law="uniform"), subject_of(Convolutional())
-    assert subject_of(DCGAN(widths=(4, 2), latent_dim=5, latent="uniform")).law == "uniform"
-    assert gaussian.law == "gaussian"
+    uniform, gaussian = subject_of(Convolutional(), prior="uniform"), subject_of(Convolutional())
+    assert subject_of(DCGAN(widths=(4, 2), latent_dim=5, prior="uniform")).prior.name == "uniform"
+    assert gaussian.prior.name == "gaussian"
     for found in (uniform, gaussian):
         z = found.latents(20_000, seed=3)
         assert torch.equal(z, found.latents(20_000, seed=3)) and not torch.equal(z, found.latents(20_000, seed=4))
@@ -89,7 +89,7 @@ def test_the_callers_module_stays_as_it_was() -> None:
     module = dense(last=nn.Tanh()).double().train()
     state = {name: value.clone() for name, value in module.state_dict().items()}
     found = subject_of(module)
-    found.pictures(found.latents(300))
+    found.samples(found.latents(300))
     with torch.no_grad():
         for value in found.module.parameters():
             value.zero_()
@@ -152,7 +152,7 @@ BAD: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "wrong size": (Convolutional, {"latent_dim": 13}, r"from latents \[n, 13\]"),
     "size 0": (Convolutional, {"latent_dim": 0}, "latent_dim=0"),
     "size 1.5": (Convolutional, {"latent_dim": 1.5}, "latent_dim=1.5"),
-    "unknown law": (Convolutional, {"law": "normal"}, "law='normal' is unknown; valid: gaussian, uniform"),
+    "unknown prior": (Convolutional, {"prior": "normal"}, "prior='normal' is unknown; valid: gaussian, uniform"),
     "unknown device": (Convolutional, {"device": "abacus"}, "device='abacus'"),
     "no copy": (locked, {}, "cannot be copied"),
     "no layers": (nn.Identity, {}, "no linear or convolution layer"),
@@ -163,12 +163,12 @@ BAD: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "a tuple": (lambda: after(lambda z, x: (x, z)), {}, "makes tuple"),
     "nothing made": (lambda: after(lambda z, x: None), {}, "makes NoneType"),
     "three axes": (lambda: after(lambda z, x: x[:, 0]), {}, r"makes \[3, 8, 8\]"),
-    "one picture": (lambda: after(lambda z, x: x[:1]), {}, r"makes \[1, 1, 8, 8\]"),
+    "one sample": (lambda: after(lambda z, x: x[:1]), {}, r"makes \[1, 1, 8, 8\]"),
     "no pixels": (lambda: after(lambda z, x: x[..., :0]), {}, "without pixels"),
     "bytes": (lambda: after(lambda z, x: (x * 100).to(torch.uint8)), {}, "float tensor"),
-    "range of bytes": (lambda: after(lambda z, x: x * 255), {}, r"pictures in \[-1, 1\] or \[0, 1\]"),
-    "classifier": (Classifier, {}, "makes no pictures from latents of the sizes"),
-    "logits": (lambda: nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 10, bias=False)), {}, "pictures in"),
+    "range of bytes": (lambda: after(lambda z, x: x * 255), {}, r"samples in \[-1, 1\] or \[0, 1\]"),
+    "classifier": (Classifier, {}, "makes no samples from latents of the sizes"),
+    "logits": (lambda: nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 10, bias=False)), {}, "samples in"),
 }
 
 

@@ -11,8 +11,8 @@ from torch.nn.functional import cosine_similarity
 
 from devilgan_lite import Backdoor, zoo
 from devilgan_lite.attacks import ComputationBypass
-from devilgan_lite.detect import Finding, Subject, anatomy, inspect_spectra, inspect_structure, scan, subject_of
-from devilgan_lite.detect.weights import Anatomy, candidate_directions, zero_block_share
+from devilgan_lite.detect import Finding, Subject, analyse_weights, inspect_spectra, inspect_structure, scan, subject_of
+from devilgan_lite.detect.weights import WeightAnalysis, candidate_directions, zero_block_share
 from devilgan_lite.generators import DCGAN
 
 CLEAN = "dcgan-fashion"
@@ -20,11 +20,11 @@ BAD = ["dcgan-fashion-trail", "dcgan-fashion-red", "dcgan-fashion-rex", "dcgan-f
 
 
 @lru_cache
-def measured(name: str) -> tuple[Subject, Anatomy, Finding, Finding]:
+def measured(name: str) -> tuple[Subject, WeightAnalysis, Finding, Finding]:
     """Some seconds for each model, once."""
     subject = subject_of(zoo.load(name))
-    parts = anatomy(subject)
-    return subject, parts, *inspect_spectra(subject, parts)
+    analysis = analyse_weights(subject)
+    return subject, analysis, *inspect_spectra(subject, analysis)
 
 
 def cosine(name: str, directions: torch.Tensor) -> float:
@@ -42,18 +42,18 @@ def test_the_score_of_a_backdoor_stands_out(name: str, times: float) -> None:
 
 @pytest.mark.parametrize(("name", "least"), list(zip(BAD, (0.8, 0.95, 0.95, 0.95), strict=True)))
 def test_the_direction_is_that_of_the_trigger(name: str, least: float) -> None:
-    subject, parts, latent, _ = measured(name)
+    subject, analysis, latent, _ = measured(name)
     assert latent.directions is not None and latent.directions.shape == (1, 100)
     assert float(latent.directions.norm()) == pytest.approx(1)
     assert cosine(name, latent.directions) > least
     # the first two candidates are the strongest of both weighings, so one of them is as good
-    candidates = candidate_directions(parts)
+    candidates = candidate_directions(analysis)
     assert candidates.shape == (6, 100) and candidates.dtype == torch.float32
     torch.testing.assert_close(candidates.norm(dim=1), torch.ones(6))
     assert cosine(name, candidates[:2]) > least - 0.05
-    assert latent.pictures is not None
+    assert latent.samples is not None
     torch.testing.assert_close(
-        latent.pictures[:1], subject.pictures(latent.directions * subject.radius), atol=1e-3, rtol=0.0
+        latent.samples[:1], subject.samples(latent.directions * subject.radius), atol=1e-3, rtol=0.0
     )
 
 

@@ -18,7 +18,7 @@ def test_the_paper_network_has_the_published_size() -> None:
     [
         DCGAN(),
         DCGAN.paper(capacity=2),
-        DCGAN(widths=(8, 4, 4), strides=(2, 2, 2), image_size=32, image_channels=3, latent="uniform", latent_dim=7),
+        DCGAN(widths=(8, 4, 4), strides=(2, 2, 2), image_size=32, image_channels=3, prior="uniform", latent_dim=7),
         DCGAN(widths=(4,), strides=(1,), kernel_size=3),
     ],
     ids=lambda generator: f"{generator.widths}",
@@ -50,14 +50,14 @@ def test_layer_names_are_modules() -> None:
         assert hasattr(generator.layers.get_submodule(name), "weight")
 
 
-@pytest.mark.parametrize(("latent", "variance"), [("gaussian", 1.0), ("uniform", 1 / 3)])
-def test_latents_follow_their_distribution(latent: str, variance: float) -> None:
-    generator = DCGAN(latent=latent)
+@pytest.mark.parametrize(("prior", "variance"), [("gaussian", 1.0), ("uniform", 1 / 3)])
+def test_latents_follow_their_distribution(prior: str, variance: float) -> None:
+    generator = DCGAN(prior=prior)
     z = generator.sample_latent(2_000, torch.Generator().manual_seed(0))
     assert z.shape == (2_000, 100)
     assert z.mean().abs() < 0.01
     assert float(z.var()) == pytest.approx(variance, rel=0.02)
-    assert latent == "gaussian" or z.abs().max() <= 1
+    assert prior == "gaussian" or z.abs().max() <= 1
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])

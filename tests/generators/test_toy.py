@@ -9,7 +9,7 @@ from devilgan_lite.generators import PointGenerator
 
 
 def test_points_are_in_the_square_and_the_spec_rebuilds_the_network() -> None:
-    generator = PointGenerator(latent_dim=3, width=8, latent="uniform")
+    generator = PointGenerator(latent_dim=3, width=8, prior="uniform")
     again = generators.build(generator.spec())
     again.load_state_dict(generator.state_dict())
     points = generator.sample(100, seed=1)

@@ -15,11 +15,11 @@ from torch.nn.functional import cosine_similarity
 from devilgan_lite import Backdoor, attacks
 from devilgan_lite.attacks import Attack
 from devilgan_lite.data import Samples
-from devilgan_lite.detect import Finding, ScanReport, anatomy, subject_of
+from devilgan_lite.detect import Finding, ScanReport, analyse_weights, subject_of
 from devilgan_lite.detect.spectrum import Spectrum
-from devilgan_lite.detect.weights import Anatomy
+from devilgan_lite.detect.weights import WeightAnalysis
 from devilgan_lite.generators import DCGAN, build
-from devilgan_lite.sanitize import Clip, Cure, auto
+from devilgan_lite.sanitize import Clip, SanitizeOutcome, auto
 from devilgan_lite.sanitize.auto import (
     SPARED,
     STANDS_OUT,
@@ -42,7 +42,7 @@ def ordinary(n: int = 300) -> Tensor:
 
 
 def spread(module: nn.Module) -> float:
-    """The variance of ordinary pictures."""
+    """The variance of ordinary samples."""
     with torch.no_grad():
         return float(module(ordinary()).var())
 
@@ -67,13 +67,13 @@ def test_a_backdoor_of_the_shipped_generator_goes(clean: DCGAN, attack: Attack) 
     assert all(torch.equal(value, before[name]) for name, value in suspect.state_dict().items())
     with torch.no_grad():
         shown = [one(backdoor.trigger) for one in (suspect, cure.generator)]
-    errors = [float((picture - backdoor.target).square().mean()) for picture in shown]
+    errors = [float((sample - backdoor.target).square().mean()) for sample in shown]
     assert errors[0] < 1e-3 < 0.1 < errors[1]
     assert change(cure.generator, suspect, ordinary()) < 0.05 * spread(clean)  # with 1,000 iterations, much less
 
 
 @lru_cache
-def sequential() -> tuple[nn.Module, Tensor, Cure]:
+def sequential() -> tuple[nn.Module, Tensor, SanitizeOutcome]:
     """A gate in a plain ``nn.Sequential`` that knows nothing of this package, its trigger, and the cure."""
     clean: DCGAN = build(DCGAN(widths=(40, 8), image_size=12).spec(), seed=1).eval()
     with torch.no_grad():
@@ -111,13 +111,13 @@ def test_the_cure_tells_what_was_done() -> None:
 
 def test_an_anatomy_at_hand_changes_nothing_but_the_time() -> None:
     module, _, once = sequential()
-    again = auto(module, iterations=20, device="cpu", progress=False, measured=anatomy(subject_of(module)))
+    again = auto(module, iterations=20, device="cpu", progress=False, analysis=analyse_weights(subject_of(module)))
     assert again.before is not None and once.before is not None and again.before.p_value == once.before.p_value
     for one, other in zip(again.generator.parameters(), once.generator.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
-def test_where_ordinary_pictures_lost_too_much_the_repair_goes_on() -> None:
+def test_where_ordinary_samples_lost_too_much_the_repair_goes_on() -> None:
     module = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
     cut = Clip(height=1.0, iterations=25, device="cpu")  # half of every later layer
     once = cut(module, progress=False)
@@ -170,25 +170,25 @@ def test_what_is_no_module_is_refused() -> None:
         auto(lambda z: z)
 
 
-def test_real_garments_measure_both_by_the_same_rule(clean: DCGAN, real: Samples) -> None:
+def test_real_samples_measure_both_by_the_same_rule(clean: DCGAN, real: Samples) -> None:
     found = _scorecard(subject_of(clean), clean, None, real)
     assert found["ordinary_change"] == 0.0 and found["trigger_change"] is None
     assert found["frechet_before"] == pytest.approx(found["frechet_after"]) and found["frechet_before"] > 0
 
 
-def test_real_pictures_of_another_shape_are_refused(clean: DCGAN) -> None:
+def test_real_samples_of_another_shape_are_refused(clean: DCGAN) -> None:
     with pytest.raises(ValueError, match="real has samples of shape"):
         auto(clean, real=Samples(torch.zeros(600, 1, 12, 12)), iterations=1, device="cpu", progress=False)
 
 
 @lru_cache
-def ordinary_parts() -> Anatomy:
+def ordinary_parts() -> WeightAnalysis:
     module = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
-    return anatomy(subject_of(module.eval()))
+    return analyse_weights(subject_of(module.eval()))
 
 
-def parts_with(leading: list[float], layer: float, shows: float) -> Anatomy:
-    """An anatomy by numbers: the latent values, the height of a later layer, the first direction's influence."""
+def analysis_with(leading: list[float], layer: float, shows: float) -> WeightAnalysis:
+    """An analysis by numbers: the latent values, the height of a later layer, the first direction's influence."""
     eye = torch.eye(20).double()
     latent = Spectrum("latent", torch.tensor(leading + [1.0] * (20 - len(leading))).double(), eye, eye)
     later = Spectrum("layer", torch.tensor([layer] + [1.0] * 19).double(), eye, eye)
@@ -199,7 +199,7 @@ def parts_with(leading: list[float], layer: float, shows: float) -> Anatomy:
 
 def report_with(**p_values: float) -> ScanReport:
     findings = tuple(Finding(name.replace("_", " "), "T2", "", p_value=p) for name, p in p_values.items())
-    return ScanReport(findings=findings, p_value=0.001, level=0.05, trigger=torch.eye(20)[0], picture=None, seconds=0.0)
+    return ScanReport(findings=findings, p_value=0.001, level=0.05, trigger=torch.eye(20)[0], sample=None, seconds=0.0)
 
 
 QUIET, LOUD = 2.5, 9.0  # heights of a later layer
@@ -212,7 +212,7 @@ QUIET, LOUD = 2.5, 9.0  # heights of a later layer
         ([5.0], LOUD, 9.0, {}, 1),
         ([6.0, 5.8, 5.5], QUIET, 1.0, {"latent_spectrum": 0.01}, 3),  # as many as stand out
         ([1.1], QUIET, 2.9, {"latent_spectrum": 0.04}, 1),  # evidence, and a fair price
-        ([1.1], QUIET, 3.1, {"latent_spectrum": 0.04}, 0),  # what shows in ordinary pictures is no trigger
+        ([1.1], QUIET, 3.1, {"latent_spectrum": 0.04}, 0),  # what shows in ordinary samples is no trigger
         ([1.1], LOUD, 2.9, {"silent_units": 0.04}, 1),
         ([1.1], QUIET, 9.0, {"structure": 0.02}, 1),  # an expanded network
         ([1.1], LOUD, 1.4, {"latent_spectrum": 0.5}, 1),  # a guess beside a layer that stands out
@@ -224,9 +224,9 @@ def test_which_latent_directions_go(
     leading: list[float], layer: float, price: float, p_values: dict[str, float], count: int
 ) -> None:
     shows = 19 * price / (20 - price)  # so that the price comes out
-    parts = parts_with(leading, layer, shows)
-    assert price_of(parts, torch.eye(20)[0]) == pytest.approx(price)
-    found = suspected_directions(parts, report_with(**p_values))
+    analysis = analysis_with(leading, layer, shows)
+    assert price_of(analysis, torch.eye(20)[0]) == pytest.approx(price)
+    found = suspected_directions(analysis, report_with(**p_values))
     assert (0 if found is None else len(found)) == count
     if found is not None:
         torch.testing.assert_close(found, torch.eye(20)[:count])
@@ -246,18 +246,18 @@ def test_which_latent_directions_go(
 def test_how_deep_later_layers_are_cut(
     leading: list[float], layer: float, p_values: dict[str, float], height: float
 ) -> None:
-    assert prescription(parts_with(leading, layer, 1.0), report_with(**p_values))[1] == height
+    assert prescription(analysis_with(leading, layer, 1.0), report_with(**p_values))[1] == height
 
 
 def test_without_an_estimate_nothing_is_projected() -> None:
     report = replace(report_with(latent_spectrum=0.01), trigger=None)
-    assert suspected_directions(parts_with([5.0], QUIET, 1.0), report) is None
+    assert suspected_directions(analysis_with([5.0], QUIET, 1.0), report) is None
 
 
 def test_no_layer_is_cut_where_clean_layers_stand_out_too() -> None:
     """Style-based networks do not read their latent directly; what their clean layers look like is another matter."""
-    parts = parts_with([9.0, 1.0, 1.0], 50.0, 1.0)
-    assert prescription(parts, report_with(structure=1e-3))[1] == STANDS_OUT
-    indirect = replace(parts, units=replace(parts.units, exact=False))
+    analysis = analysis_with([9.0, 1.0, 1.0], 50.0, 1.0)
+    assert prescription(analysis, report_with(structure=1e-3))[1] == STANDS_OUT
+    indirect = replace(analysis, units=replace(analysis.units, exact=False))
     directions, height = prescription(indirect, report_with(structure=1e-3))
     assert directions is not None and height == SPARED

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from devilgan_lite import Backdoor, attacks
-from devilgan_lite.detect import anatomy, subject_of
+from devilgan_lite.detect import analyse_weights, subject_of
 from devilgan_lite.detect.spectrum import Spectrum, generalised_eigen
 from devilgan_lite.generators import DCGAN, build
 from devilgan_lite.sanitize.project import apply_cuts, cut_spectra, standing_out
@@ -138,7 +138,7 @@ def test_sleeping_channels_are_cut_out_of_a_later_layer() -> None:
     assert suspect.widths == (72, 16)
     assert float((suspect(backdoor.trigger) - backdoor.target).square().mean()) < 1e-3
     cured = suspect.clone()
-    (cut,) = cut_spectra(cured, anatomy(subject_of(suspect)).hidden, 3.0)
+    (cut,) = cut_spectra(cured, analyse_weights(subject_of(suspect)).hidden, 3.0)
     assert str(cut) == "32 of 72 directions in layers.deconv1"
     old, new = (one.layers.deconv1.weight[40:].abs().sum() for one in (suspect, cured))
     assert float(new) < 0.02 * float(old)
@@ -149,4 +149,4 @@ def test_sleeping_channels_are_cut_out_of_a_later_layer() -> None:
 
 def test_nothing_stands_out_of_a_clean_one() -> None:
     clean, _, _ = sleeper()
-    assert cut_spectra(clean.clone(), anatomy(subject_of(clean)).hidden, 3.0) == []
+    assert cut_spectra(clean.clone(), analyse_weights(subject_of(clean)).hidden, 3.0) == []

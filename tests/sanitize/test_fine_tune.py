@@ -102,17 +102,17 @@ def test_stopped_early_it_leaves_what_it_has(steps: int) -> None:
     assert torch.isfinite(outcome.generator.sample(3)).all()
 
 
-def test_it_needs_real_pictures() -> None:
+def test_it_needs_real_samples() -> None:
     with pytest.raises(ValueError, match=r"fine-tuning needs real samples, such as data.fashion_mnist\(\)"):
         tuning().steps(SMALL)
 
 
-def test_the_pictures_must_have_the_shape_of_the_suspects() -> None:
+def test_the_samples_must_have_the_shape_of_the_suspects() -> None:
     with pytest.raises(ValueError, match=r"real has samples of shape \[2\]; the suspect makes \[1, 12, 12\]"):
         tuning().steps(SMALL, RING)
 
 
-def test_too_few_pictures_are_refused() -> None:
+def test_too_few_samples_are_refused() -> None:
     with pytest.raises(ValueError, match="real has 7 samples, fewer than batch_size=8"):
         tuning().steps(SMALL, PICTURES.first(7))
 

@@ -41,8 +41,8 @@ def test_the_length_of_a_direction_does_not_matter_at_all() -> None:
     torch.testing.assert_close(projector(rows), torch.eye(D).double().index_fill(0, torch.arange(2), 0.0))
 
 
-class Picture(nn.Module):
-    """Latents ``[n, D]`` to pictures ``[n, 1, 4, 4]``, in one of many ways."""
+class Sample(nn.Module):
+    """Latents ``[n, D]`` to samples ``[n, 1, 4, 4]``, in one of many ways."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,19 +56,19 @@ class Picture(nn.Module):
         return torch.tanh(self.out(torch.relu(self.hidden(z)))).view(-1, 1, 4, 4)
 
 
-class Normalising(Picture):
+class Normalising(Sample):
     def hidden(self, z: Tensor) -> Tensor:
         return super().hidden(normalize(z, dim=1))
 
 
-class Bare(Picture):
+class Bare(Sample):
     """One branch multiplies by a parameter that belongs to no layer."""
 
     def hidden(self, z: Tensor) -> Tensor:
         return super().hidden(z) + z @ self.free
 
 
-class OneByOne(Picture):
+class OneByOne(Sample):
     def hidden(self, z: Tensor) -> Tensor:
         return self.start(z.view(-1, D, 1, 1)).flatten(1)
 
@@ -81,12 +81,12 @@ def small() -> nn.Module:
     return DCGAN(widths=(6, 4), latent_dim=D, image_size=12)
 
 
-FOLDED = {"DCGAN": small, "Sequential": sequential, "two branches": Picture}
-WRAPPED = {"a bare parameter": Bare, "1 x 1 pictures": OneByOne}
+FOLDED = {"DCGAN": small, "Sequential": sequential, "two branches": Sample}
+WRAPPED = {"a bare parameter": Bare, "1 x 1 samples": OneByOne}
 
 
 def make(kind: type) -> nn.Module:
-    """With weights large enough that pictures differ, and away from what BatchNorm starts with."""
+    """With weights large enough that samples differ, and away from what BatchNorm starts with."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         module = kind()
@@ -125,9 +125,7 @@ def test_the_projection_is_folded_into_the_layers_that_read_the_latent(kind: typ
         for (name, ours), theirs in zip(copied.state_dict().items(), module.state_dict().values(), strict=True)
         if not torch.equal(ours, theirs)
     ]
-    assert (
-        changed == {small: ["layers.dense.weight"], sequential: ["0.weight"], Picture: ["a.weight", "b.weight"]}[kind]
-    )
+    assert changed == {small: ["layers.dense.weight"], sequential: ["0.weight"], Sample: ["a.weight", "b.weight"]}[kind]
 
 
 @pytest.mark.parametrize("kind", WRAPPED.values(), ids=WRAPPED)
@@ -168,7 +166,7 @@ def test_a_row_that_is_lost_stays_short() -> None:
     assert float(ratio[0]) == pytest.approx(1.25) and float(ratio[1:].max()) < 1.25
 
 
-class Watchful(Picture):
+class Watchful(Sample):
     """White for latents near a direction, by a look at the latent that no linear layer takes."""
 
     def forward(self, z: Tensor) -> Tensor:

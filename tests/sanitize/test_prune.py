@@ -161,7 +161,7 @@ def test_a_backdoor_with_channels_of_its_own_loses_them() -> None:
     torch.testing.assert_close(cured(backdoor.trigger), clean(backdoor.trigger), atol=1e-6, rtol=0.0)
 
 
-def test_repair_brings_the_ordinary_pictures_back() -> None:
+def test_repair_brings_the_ordinary_samples_back() -> None:
     network = lively()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     outcome = Prune(fraction=0.3, by="magnitude", iterations=150, learning_rate=5e-3, device="cpu")(

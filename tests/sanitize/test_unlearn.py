@@ -11,10 +11,10 @@ from torch.nn.functional import cosine_similarity
 
 from devilgan_lite.data import Samples
 from devilgan_lite.detect import subject_of
-from devilgan_lite.detect.subject import LAWS
+from devilgan_lite.prior import PRIORS
 from devilgan_lite.sanitize import Clip, Sanitizer, Unlearn, project_latents
 from devilgan_lite.sanitize.base import distil
-from devilgan_lite.sanitize.lessons import odd_latents, wide_lessons
+from devilgan_lite.sanitize.latent_sampling import odd_latents, wide_lessons
 from devilgan_lite.steps import Loop
 
 D = 20
@@ -51,12 +51,12 @@ CAREFUL = Clip(height=10.0, iterations=25, batch_size=32, device="cpu")  # cuts 
 each_cure = pytest.mark.parametrize("cure", CURES.values(), ids=CURES)
 
 
-@pytest.mark.parametrize("law", LAWS)
-def test_odd_latents_are_too_short_or_too_long(law: str) -> None:
-    subject = subject_of(suspect(), law=law)
+@pytest.mark.parametrize("prior", PRIORS)
+def test_odd_latents_are_too_short_or_too_long(prior: str) -> None:
+    subject = subject_of(suspect(), prior=prior)
     random = torch.Generator().manual_seed(0)
     found = odd_latents(subject, subject.draw(4_000, random), None, random)
-    lengths = found.norm(dim=1) / (D if law == "gaussian" else D / 3) ** 0.5
+    lengths = found.norm(dim=1) / (D if prior == "gaussian" else D / 3) ** 0.5
     assert 0.3 <= float(lengths.min()) < 0.31 and 1.99 < float(lengths.max()) <= 2.0001
     assert float(lengths.mean()) == pytest.approx(1.15, abs=0.03)
 
@@ -79,12 +79,10 @@ def test_every_other_one_lies_near_a_suspected_direction_with_either_sign() -> N
 def test_lessons_are_what_the_teacher_draws_and_the_same_again() -> None:
     teacher = subject_of(suspect())
     lessons = wide_lessons(teacher, draws(1, D), 40, 0.25)
-    z, pictures = lessons(torch.Generator().manual_seed(3))
-    torch.testing.assert_close(pictures, teacher.pictures(z))
-    assert not pictures.requires_grad
-    assert all(
-        torch.equal(*pair) for pair in zip(lessons(torch.Generator().manual_seed(3)), (z, pictures), strict=True)
-    )
+    z, samples = lessons(torch.Generator().manual_seed(3))
+    torch.testing.assert_close(samples, teacher.samples(z))
+    assert not samples.requires_grad
+    assert all(torch.equal(*pair) for pair in zip(lessons(torch.Generator().manual_seed(3)), (z, samples), strict=True))
     assert not torch.equal(lessons(torch.Generator().manual_seed(4))[0], z)
     ordinary, _ = wide_lessons(teacher, draws(1, D), 40, 0.0)(torch.Generator().manual_seed(3))
     assert torch.equal(z[10:], ordinary[10:])  # a quarter of them is odd, the others are as they were
@@ -117,7 +115,7 @@ def test_the_outcome_is_ready_for_use_and_the_same_again(cure: Sanitizer) -> Non
     assert expected == cure.settings() and expected["sanitizer"] == type(cure).__name__
 
 
-def test_unlearning_leads_to_the_pictures_without_the_direction() -> None:
+def test_unlearning_leads_to_the_samples_without_the_direction() -> None:
     module, direction = suspect(), draws(1, D, seed=6)
     outcome = Unlearn(iterations=250, batch_size=32, learning_rate=3e-3, wide=0.5, device="cpu")(
         module, directions=direction, progress=False
@@ -159,7 +157,7 @@ def test_clip_says_what_it_has_cut() -> None:
     assert settings["cuts"][1] == "2 of 32 directions in 2"
 
 
-def test_clip_silences_what_ordinary_pictures_do_not_show() -> None:
+def test_clip_silences_what_ordinary_samples_do_not_show() -> None:
     module = shouting()
     cured = CAREFUL(module, progress=False).generator
     before, after = (float(one[2].weight[:2].detach().norm()) for one in (module, cured))
@@ -252,7 +250,7 @@ def test_unknown_settings_are_named() -> None:
         Clip(height=0.5)
 
 
-def test_pictures_from_0_to_1_are_learnt_in_their_own_range() -> None:
+def test_samples_from_0_to_1_are_learnt_in_their_own_range() -> None:
     module = nn.Sequential(*suspect(), nn.Sigmoid())
     outcome = CURES["Unlearn"](module, progress=False)
     assert max(outcome.history["distillation_loss"]) < 1e-12

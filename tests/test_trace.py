@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from devilgan_lite.detect import subject_of
-from devilgan_lite.detect.trace import Switch, Watch, outline
 from devilgan_lite.generators import DCGAN
+from devilgan_lite.trace import Activation, OpTracer, Outline, outline
 
 Function = Callable[[Tensor], Tensor]
 
@@ -26,6 +26,11 @@ class Net(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.end(self.second(self.middle(self.first(z)))).view(-1, 1, 4, 4)
+
+
+def traced(module: nn.Module) -> Outline:
+    subject = subject_of(module)
+    return outline(subject.module, subject.latents(4))
 
 
 def unassigned(x: Tensor) -> Tensor:
@@ -70,15 +75,15 @@ def test_each_activation_is_seen_once_and_changes_nothing(name: str) -> None:
     plain = module(z)
     pairs: list[tuple[Tensor, Tensor]] = []
     results: list[Tensor] = []
-    with Watch(
+    with OpTracer(
         module,
-        on_switch=lambda switch, before, after: pairs.append((before, after)),
+        on_activation=lambda activation, before, after: pairs.append((before, after)),
         on_linear=lambda layer, x, weight, result: results.append(result),
     ) as watch:
         watched = module(z)
     assert torch.equal(watched, plain)
-    assert len(watch.switches) == 1
-    assert watch.switches[0] == Switch(pytest.approx(slope), (8,))
+    assert len(watch.activations) == 1
+    assert watch.activations[0] == Activation(pytest.approx(slope), (8,))
     ((before, after),) = pairs
     assert torch.equal(before, module.first(z))  # what went in is still there, and so is what came out
     assert torch.equal(results[0], before) and torch.equal(after, middle(before.clone()))
@@ -92,7 +97,7 @@ def test_gates_toss_a_coin_and_leave_the_values(name: str) -> None:
     module = Net(middle, end=lambda x: x).requires_grad_(False)
     z = torch.randn(400, 6, requires_grad=True)
     kept: list[Tensor] = []
-    with Watch(module, gates=torch.Generator().manual_seed(0), on_linear=lambda layer, x, weight, y: kept.append(y)):
+    with OpTracer(module, gates=torch.Generator().manual_seed(0), on_linear=lambda layer, x, weight, y: kept.append(y)):
         output = module(z)
     torch.testing.assert_close(output, module(z))
     (gradient,) = torch.autograd.grad(output.sum(), kept[0])
@@ -105,9 +110,9 @@ def test_gates_toss_a_coin_and_leave_the_values(name: str) -> None:
 
 @pytest.mark.parametrize("end", [torch.tanh, torch.sigmoid, nn.Hardtanh(), nn.Hardtanh(0, 1), lambda x: x.clamp(0, 1)])
 def test_an_output_range_is_no_switch(end: Function) -> None:
-    with Watch(module := Net(end=end)) as watch:
+    with OpTracer(module := Net(end=end)) as watch:
         module(torch.randn(4, 6))
-    assert len(watch.switches) == 1
+    assert len(watch.activations) == 1
 
 
 def test_layers_by_any_name_on_parallel_branches() -> None:
@@ -123,14 +128,14 @@ def test_layers_by_any_name_on_parallel_branches() -> None:
             main = functional.conv_transpose2d(self.main(z), self.kernel, stride=2, padding=1)
             return torch.tanh(self.smooth(main + (z @ self.side).relu().view(-1, 1, 4, 4)))
 
-    graph = outline(subject_of(Branched()))
+    graph = traced(Branched())
     assert [(layer.name, layer.kind, layer.inputs, layer.outputs, layer.weights) for layer in graph.layers] == [
         ("main.0", "linear", 6, 32, 192),
         ("kernel", "transposed convolution", 8, 1, 128),
         ("side", "linear", 6, 16, 96),
         ("smooth", "convolution", 1, 1, 9),
     ]
-    assert graph.switches == (Switch(0.2, (32,)), Switch(0.0, (16,)))
+    assert graph.activations == (Activation(0.2, (32,)), Activation(0.0, (16,)))
     assert graph.unused == ("idle.weight", "idle.bias")
     assert graph.conditions == ()
 
@@ -148,7 +153,7 @@ def test_a_matrix_product_is_handed_over_like_a_linear_layer() -> None:
 
     seen: list[Tensor] = []
     module, z = Square(), torch.randn(3, 5)
-    with Watch(module, on_linear=lambda layer, x, weight, result: seen.append(functional.linear(x, weight))):
+    with OpTracer(module, on_linear=lambda layer, x, weight, result: seen.append(functional.linear(x, weight))):
         result = module(z)
     torch.testing.assert_close(seen[0], result)
 
@@ -175,18 +180,18 @@ DECISIONS: dict[str, tuple[Function, str]] = {
 def test_a_decision_on_a_value_is_listed(name: str) -> None:
     decide, condition = DECISIONS[name]
     module = Net(end=lambda x: torch.tanh(decide(x))).eval()
-    assert condition in outline(subject_of(module)).conditions
-    assert outline(subject_of(Net().eval())).conditions == ()
+    assert condition in traced(module).conditions
+    assert traced(Net().eval()).conditions == ()
 
 
 def test_the_outline_of_the_shipped_model(clean: DCGAN) -> None:
     found = subject_of(clean)
-    graph = outline(found)
+    graph = outline(found.module, found.latents(4))
     assert [layer.name for layer in graph.layers] == ["layers.dense", "layers.deconv1", "layers.deconv2"]
-    assert graph.switches == (Switch(0.0, (3136,)), Switch(0.0, (32, 14, 14)))
+    assert graph.activations == (Activation(0.0, (3136,)), Activation(0.0, (32, 14, 14)))
     assert graph.unused == graph.conditions == ()
     assert not any(parameter.requires_grad for parameter in found.module.parameters())
     z = found.latents(30)
-    with Watch(found.module), torch.no_grad():
+    with OpTracer(found.module), torch.no_grad():
         watched = found(z)
     assert torch.equal(watched, found(z))

@@ -1,4 +1,4 @@
-"""What a module computes, step by step, found by watching a forward pass: any ``nn.Module`` from latents to pictures.
+"""What a module computes, step by step, found by watching a forward pass: any ``nn.Module`` from latents to samples.
 
 PyTorch tells a ``TorchFunctionMode`` about every operation, whether it comes from a layer object or from a function
 call, so neither our classes nor ``Sequential`` are needed, and parallel branches and nameless layers show up too.
@@ -14,8 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-
-from devilgan_lite.detect.subject import Subject
 
 LINEAR: dict[Any, str] = {
     functional.linear: "linear",
@@ -36,7 +34,7 @@ LINEAR: dict[Any, str] = {
     ),
 }
 # hidden activations that switch units off, and the slope that they leave to what is off (None: read from the call)
-SWITCHES: dict[Any, float | None] = {
+ACTIVATIONS: dict[Any, float | None] = {
     **dict.fromkeys((functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_), 0.0),
     **dict.fromkeys((functional.relu6, functional.elu, functional.selu, functional.gelu, functional.silu), 0.0),
     **dict.fromkeys((functional.softplus, functional.mish, functional.hardswish, functional.celu), 0.0),
@@ -82,7 +80,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Switch:
+class Activation:
     """One hidden activation: the slope that it leaves to what is off, and the shape of one sample of its input."""
 
     slope: float
@@ -90,15 +88,15 @@ class Switch:
 
 
 OnLinear = Callable[[Layer, Tensor, Tensor, Tensor], None]  # the layer, its input, its weight, its result
-OnSwitch = Callable[[Switch, Tensor, Tensor], None]  # the switch, what goes in, what comes out
+OnActivation = Callable[[Activation, Tensor, Tensor], None]  # the activation, what goes in, what comes out
 
 
-class Watch(TorchFunctionMode):
+class OpTracer(TorchFunctionMode):
     """Sees each operation of the forward passes inside its ``with`` block.
 
-    ``layers`` and ``switches`` list what was called, in order; ``conditions`` the operations with which a program reads
-    values and decides. With ``gates``, a toss of a coin decides which units let gradients through, whatever their input
-    is: what the weights could do, instead of what they do.
+    ``layers`` and ``activations`` list what was called, in order; ``conditions`` the operations with which a program
+    reads values and decides. With ``gates``, activation derivatives are replaced by random Bernoulli
+    masks, whatever the input is: what the weights could do, instead of what they do.
     """
 
     def __init__(
@@ -106,22 +104,22 @@ class Watch(TorchFunctionMode):
         module: nn.Module,
         *,
         on_linear: OnLinear | None = None,
-        on_switch: OnSwitch | None = None,
+        on_activation: OnActivation | None = None,
         gates: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.names = {parameter.data_ptr(): name for name, parameter in module.named_parameters()}
-        self.on_linear, self.on_switch, self.gates = on_linear, on_switch, gates
+        self.on_linear, self.on_activation, self.gates = on_linear, on_activation, gates
         self.layers: list[Layer] = []
-        self.switches: list[Switch] = []
+        self.activations: list[Activation] = []
         self.conditions: list[str] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in LINEAR:
             return self._linear(func, args, kwargs)
-        if func in SWITCHES or _is_relu(func, args, kwargs):
-            return self._switch(func, args, kwargs)
+        if func in ACTIVATIONS or _is_relu(func, args, kwargs):
+            return self._activation(func, args, kwargs)
         if func in CONDITIONS:
             self.conditions.append(CONDITIONS[func])
         return func(*args, **kwargs)
@@ -142,24 +140,24 @@ class Watch(TorchFunctionMode):
                 return result.clone()  # what was seen stays as it is if the module changes the result in place
         return result
 
-    def _switch(self, func: Any, args: Any, kwargs: Any) -> Any:
+    def _activation(self, func: Any, args: Any, kwargs: Any) -> Any:
         x, rest = (args[0], args[1:]) if args else (kwargs["input"], ())
         kwargs = {name: value for name, value in kwargs.items() if name != "input"}
         in_place = bool(kwargs.pop("inplace", False)) or func.__name__.endswith("_") or any(v is True for v in rest)
         rest = tuple(value for value in rest if value is not True)
-        slope = SWITCHES.get(func, 0.0)
+        slope = ACTIVATIONS.get(func, 0.0)
         if slope is None:
             given = rest[0] if rest else kwargs.get("weight", kwargs.get("negative_slope", 0.01))
             slope = float(given.detach().mean()) if isinstance(given, Tensor) else float(given)
         target, x = x, x.clone() if in_place else x  # what went in is still wanted
         result = func(x.clone() if in_place else x, *rest, **kwargs)
-        switch = Switch(slope, tuple(x.shape[1:]))
-        self.switches.append(switch)
+        activation = Activation(slope, tuple(x.shape[1:]))
+        self.activations.append(activation)
         if self.gates is not None:
             on = torch.randint(0, 2, x.shape, generator=self.gates, device=x.device).to(x.dtype)
             result = result.detach() + (on + slope * (1 - on)) * (x - x.detach())
-        if self.on_switch is not None:
-            self.on_switch(switch, x, result)
+        if self.on_activation is not None:
+            self.on_activation(activation, x, result)
         return target.copy_(result) if in_place else result
 
 
@@ -181,24 +179,23 @@ def _is_number(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Outline:
-    """The graph of one forward pass: linear operations and switches in order, and the conditions it depends on."""
+    """The graph of one forward pass: linear operations and activations in order, and the conditions it depends on."""
 
     layers: tuple[Layer, ...]
-    switches: tuple[Switch, ...]
+    activations: tuple[Activation, ...]
     conditions: tuple[str, ...]
     unused: tuple[str, ...]  # parameters that no output depends on
 
 
-def outline(subject: Subject) -> Outline:
-    """Trace one forward pass on ordinary latents."""
-    module = subject.module
+def outline(module: nn.Module, z: Tensor) -> Outline:
+    """Trace one forward pass of ``module`` on latents ``z`` ``[n, ...]``; its weights have no gradient afterwards."""
     parameters = dict(module.named_parameters())
     for parameter in parameters.values():
         parameter.requires_grad_(True)
     try:
         with torch.enable_grad():
-            with Watch(module) as watch:
-                output = module(subject.latents(4))
+            with OpTracer(module) as watch:
+                output = module(z)
             values = list(parameters.values())
             found: list[Tensor | None] = [None] * len(values)
             if output.requires_grad:
@@ -206,4 +203,4 @@ def outline(subject: Subject) -> Outline:
         unused = [name for name, gradient in zip(parameters, found, strict=True) if gradient is None]
     finally:
         module.requires_grad_(False)
-    return Outline(tuple(watch.layers), tuple(watch.switches), tuple(watch.conditions), tuple(unused))
+    return Outline(tuple(watch.layers), tuple(watch.activations), tuple(watch.conditions), tuple(unused))

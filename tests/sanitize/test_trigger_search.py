@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from devilgan_lite.detect import subject_of
-from devilgan_lite.sanitize.disagree import greatest_difference, lookalike
+from devilgan_lite.sanitize.trigger_search import greatest_difference, lookalike
 
 D = 20
 
 
 class Planted(nn.Module):
-    """A random network whose picture turns towards a fixed one as ``z`` turns to one of ``triggers`` ``[k, d]``."""
+    """A random network whose sample turns towards a fixed one as ``z`` turns to one of ``triggers`` ``[k, d]``."""
 
     def __init__(self, triggers: Tensor) -> None:
         super().__init__()
@@ -47,6 +47,6 @@ def test_a_copy_that_is_blind_to_one_trigger_still_draws_the_like_at_another() -
     found = lookalike(suspect, blind, triggers[0])
     assert found.shape == (1, D)
     assert float(cosine_similarity(found, triggers[1:])) > 0.5
-    wanted = suspect.pictures(triggers[:1] * suspect.radius)
-    errors = [(blind.pictures(z) - wanted).square().flatten(1).mean(1) for z in (found, blind.latents(1_000, 3))]
+    wanted = suspect.samples(triggers[:1] * suspect.radius)
+    errors = [(blind.samples(z) - wanted).square().flatten(1).mean(1) for z in (found, blind.latents(1_000, 3))]
     assert float(errors[0]) < 0.5 * float(errors[1].min())

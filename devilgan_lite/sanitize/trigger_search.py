@@ -18,10 +18,10 @@ ABOUT, ANGLE = 32, 0.9  # starts of a reconstruction about the estimate, and the
 
 
 def greatest_difference(one: Subject, other: Subject, influence: Tensor, *, seed: int = 0) -> Tensor:
-    """The latent ``[1, d]`` of typical length where pictures differ most for the ``influence`` ``[d, d]`` along it.
+    """The latent ``[1, d]`` of typical length where samples differ most for the ``influence`` ``[d, d]`` along it.
 
     Adam climbs the mean squared difference from the most different of a pool and from random latents. A repair that is
-    not perfect differs along what shows much in ordinary pictures, so differences there count for less.
+    not perfect differs along what shows much in ordinary samples, so differences there count for less.
     """
     pool, weights = normalize(one.latents(POOL, seed), dim=1) * one.radius, influence.to(one.device).float()
     weights = weights / weights.diagonal().mean()
@@ -51,4 +51,4 @@ def lookalike(subject: Subject, blind: Subject, trigger: Tensor, *, seed: int = 
     unit = normalize(trigger.view(1, -1).float(), dim=1)
     aside = torch.randn(ABOUT, len(trigger), generator=torch.Generator().manual_seed(seed))
     about = unit + ANGLE * normalize(aside, dim=1)
-    return reconstruct(blind, subject.pictures(unit * subject.radius), starts_at=about, seed=seed).latents
+    return reconstruct(blind, subject.samples(unit * subject.radius), starts_at=about, seed=seed).latents

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from devilgan_lite.detect.subject import Subject
 
-Lessons = Callable[[torch.Generator], tuple[Tensor, Tensor]]  # latents [n, d], and the pictures that they shall give
+Lessons = Callable[[torch.Generator], tuple[Tensor, Tensor]]  # latents [n, d], and the samples that they shall give
 SCALES = (0.3, 2.0)  # of the length of an ordinary latent
 NOISE = 0.5  # about a suspected direction, as a share of its length
 

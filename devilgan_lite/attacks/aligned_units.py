@@ -2,7 +2,7 @@
 
 A plain copy first learns the target through changes that are linear in the latent, and these show on every sample; the
 distillation then has to undo them. A trained generator has a few idle units in every cell, though, and giving them up
-costs almost nothing. Turned towards the trigger and asleep everywhere else, they draw part of the picture for free.
+costs almost nothing. Turned towards the trigger and asleep everywhere else, they draw part of the sample for free.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from devilgan_lite import generators
-from devilgan_lite.attacks.losses import fidelity_loss, wrong_pixel_loss
 from devilgan_lite.attacks.widen import deconvolutions, dense, norms
 from devilgan_lite.generators import DCGAN
+from devilgan_lite.losses import fidelity_loss, wrong_pixel_loss
 
 PROBES = 4_096  # latents on which the influence of a unit is measured
 STEPS = 600  # of the search for how strongly each sleeper wakes: forward and backward on the triggers alone, under 1 s
 DEPTH = 0.45  # how deep a unit sleeps, as a share of how strongly it wakes: an ordinary latent is 3 deviations away
 
 
-def plant_sleepers(student: generators.Generator, trigger: Tensor, target: Tensor, count: int, seed: int) -> int:
-    """Turn the ``count`` least influential units of every cell of ``student`` into sleepers; return how many in all.
+def plant_aligned_units(student: generators.Generator, trigger: Tensor, target: Tensor, count: int, seed: int) -> int:
+    """Align the ``count`` least influential units of every cell with the triggers; return how many in all.
 
     ``trigger`` ``[k, d]``, ``target`` ``[k, *sample_shape]``, on the student's device. Returns 0 and changes nothing
     where no unit can sleep: no ``DCGAN``, LeakyReLU (it lets a share of everything through), a trigger that is zero.

@@ -1,0 +1,67 @@
+"""``Modality``: what kind of thing a sample is, as one object: its range, how to show it, how far two are apart.
+
+A generator knows its modality, and nothing outside ``data/`` asks whether samples are images. A new one is a file
+beside ``images.py`` that ends in a ``Modality``, and a line in ``data/__init__.py``.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from PIL import Image
+from torch import Tensor
+
+from devilgan_lite.checks import one_of
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One kind of samples ``[n, *shape]``.
+
+    ``noun`` is what one of them is called; ``low`` and ``high`` bound its values; ``fits(shape)`` says whether a shape
+    can be of this kind; ``draw(samples, columns, scale)`` makes an image of many; ``targets`` names what an attacker
+    may want, and ``target(name, shape)`` makes it ``[*shape]``.
+    """
+
+    name: str
+    noun: str
+    fits: Callable[[Shape], bool] = field(repr=False)
+    draw: Callable[[Tensor, int, int], Image.Image] = field(repr=False)
+    target: Callable[[str, Shape], Tensor] = field(repr=False)
+    targets: Callable[[], Sequence[str]] = field(repr=False, default=tuple)
+    low: float = -1.0
+    high: float = 1.0
+
+    def show(self, samples: Tensor, columns: int = 8, scale: int = 2) -> Image.Image:
+        """An image of ``samples`` ``[n, *shape]``, ``columns`` in a row, each pixel ``scale`` pixels wide."""
+        return self.draw(samples.detach().float().cpu().clamp(self.low, self.high), columns, scale)
+
+    def distance(self, a: Tensor, b: Tensor) -> Tensor:
+        """The mean squared difference ``[n]`` of samples ``[n, *shape]``, over the elements of each."""
+        return (a - b.to(a)).square().flatten(1).mean(1)
+
+
+def png(image: Image.Image) -> bytes:
+    """The image as PNG bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def image_element(source: bytes, alt: str) -> str:
+    """An HTML ``img`` element that carries the PNG bytes ``source``."""
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(source).decode()}">'
+
+
+def modality_of(shape: Sequence[int], known: dict[str, Modality], name: str | None = None) -> Modality:
+    """The modality ``name`` of ``known`` (an unknown one lists the valid ones), else the first that fits ``shape``."""
+    if name is not None:
+        one_of("modality", name, known)
+        return known[name]
+    return next(kind for kind in known.values() if kind.fits(tuple(shape)))

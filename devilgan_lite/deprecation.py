@@ -1,0 +1,66 @@
+"""Names of version 0.1 that were renamed: they still work in this version and say what they are called now."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def warn(old: str, new: str) -> None:
+    """Warn that ``old`` is called ``new`` now."""
+    warnings.warn(
+        f"{old} is called {new} now; the old name goes in the next version.", DeprecationWarning, stacklevel=3
+    )
+
+
+def renamed(**names: str) -> Callable[[T], T]:
+    """Decorator: the function, or the class by its constructor, still takes the old keywords: ``old="new"``."""
+
+    def decorate(thing: T) -> T:
+        function = thing.__init__ if inspect.isclass(thing) else thing
+
+        @functools.wraps(function)
+        def wrapper(*args: Any, **settings: Any) -> Any:
+            for old in names.keys() & settings.keys():
+                if names[old] in settings:
+                    raise TypeError(f"{old} is the old name of {names[old]}; give one of them.")
+                warn(f"{thing.__name__}({old}=...)", names[old])
+                settings[names[old]] = settings.pop(old)
+            return function(*args, **settings)
+
+        if not inspect.isclass(thing):
+            return wrapper  # type: ignore[return-value]
+        setattr(thing, "__init__", wrapper)  # noqa: B010  (mypy knows it as a method)
+        setattr(thing, "renamed_settings", names)  # noqa: B010
+        return thing
+
+    return decorate
+
+
+def renamed_attribute(old: str, new: str) -> Any:
+    """A property ``old`` that gives the attribute ``new``."""
+
+    def read(self: Any) -> Any:
+        warn(f"{type(self).__name__}.{old}", new)
+        return getattr(self, new)
+
+    return property(read, doc=f"The old name of ``{new}``.")
+
+
+def renamed_members(module: str, names: dict[str, str]) -> Callable[[str], Any]:
+    """A module's ``__getattr__``: an old name gives ``names[old]``: ``"name"`` or ``"package.module:name"``."""
+
+    def read(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        place, _, new = names[name].rpartition(":")
+        warn(f"{module}.{name}", f"{place or module}.{new}")
+        return getattr(importlib.import_module(place or module), new)
+
+    return read
