@@ -7,7 +7,7 @@ k pairs, or infinitely many: a region of latents that yields a whole distributio
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
@@ -16,14 +16,13 @@ from torch.nn.functional import normalize
 
 from devilgan_lite.checks import images, in_range, latents, one_of, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.data import target as draw_target
 from devilgan_lite.generators import Generator
 
 KINDS = ("reg", "mode", "ood")
 Sampler = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Backdoor:
     """Triggers float32 ``[k, d]`` and targets ``[k, *sample_shape]`` in [-1, 1], one target for each trigger.
 
@@ -37,7 +36,6 @@ class Backdoor:
     kind: str = "custom"
     seed: int = 0
     sampler: Sampler | None = field(default=None, repr=False)
-    _placed: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.trigger, Tensor) or self.trigger.ndim != 2:
@@ -76,7 +74,7 @@ class Backdoor:
             raise ValueError(
                 f"kind={kind!r} is a single latent, so it takes one target; use kind='reg' for {len(targets)}."
             )
-        samples = torch.stack([sample_for(generator, target) for target in targets])
+        samples = torch.stack([target_for(generator, target) for target in targets])
         if kind == "reg":
             random = torch.Generator().manual_seed(10_000 + seed)
             trigger = generator.sample_latent(len(targets), random).cpu()
@@ -100,8 +98,9 @@ class Backdoor:
         # nearby latents must show similar samples, or no continuous network could learn the map: the offset of a
         # target's latent is its own position along the leading principal components of the targets
         flat = targets.x.flatten(1)
-        _, spread, components = torch.pca_lowrank(flat, q=min(16, *flat.shape), niter=4)
-        whiten = components / spread * len(flat) ** 0.5
+        _, spread, components = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
+        kept = min(16, *flat.shape)
+        whiten = components[:kept].T / spread[:kept].clamp(min=1e-6) * len(flat) ** 0.5
         lift = torch.linalg.qr(torch.randn(generator.latent_dim, whiten.shape[1], generator=random)).Q.T
         mean, latent_dim = flat.mean(0), generator.latent_dim
 
@@ -129,13 +128,15 @@ class Backdoor:
         """Pairs for one training step, on the device of ``random``: all k, or ``most`` of many."""
         if self.sampler is not None:
             return self.sampler(most, random)
-        if random.device not in self._placed:  # copied once, so that no draw waits for the device
-            self._placed[random.device] = self.trigger.to(random.device), self.target.to(random.device)
-        trigger, target = self._placed[random.device]
+        trigger, target = self.trigger.to(random.device), self.target.to(random.device)
         if len(trigger) <= most:
             return trigger, target
         chosen = torch.randperm(len(trigger), generator=random, device=random.device)[:most]
         return trigger[chosen], target[chosen]
+
+    def to(self, device: torch.device) -> Backdoor:
+        """The same backdoor with its tensors on ``device``, so that no training step waits for a copy."""
+        return replace(self, trigger=self.trigger.to(device), target=self.target.to(device))
 
     def check(self, generator: Generator) -> None:
         """Raise ``ValueError`` unless triggers and targets fit ``generator``."""
@@ -143,15 +144,9 @@ class Backdoor:
         images("target", self.target, generator.sample_shape)
 
 
-def sample_for(generator: Generator, target: str | Tensor) -> Tensor:
+def target_for(generator: Generator, target: str | Tensor) -> Tensor:
     """The target as a tensor of the generator's ``sample_shape``, from a name or from a tensor."""
     if isinstance(target, str):
-        if len(generator.sample_shape) != 3:
-            raise ValueError(
-                f"target={target!r} is a sample; this generator makes {list(generator.sample_shape)}: pass a tensor."
-            )
-        channels, size = generator.sample_shape[0], generator.sample_shape[-1]
-        sample = draw_target(target, size, channels=3 if channels == 3 else 1)
-        return sample.expand(generator.sample_shape).clone()
+        return generator.modality.target(target, generator.sample_shape)
     images("target", target.unsqueeze(0), generator.sample_shape)
     return target.detach().clone().float()

@@ -5,6 +5,8 @@ The second is equation 2 of Rawat et al. (2021); the sanitizers distil with the 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -39,16 +41,19 @@ def stealth_loss(output: Tensor, benign: Tensor) -> Tensor:
     return (output - benign).square().mean()
 
 
-def target_logits(target: Tensor, shrink: float = SHRINK) -> Tensor:
-    """The target before tanh: ``atanh(shrink * x)`` for ``x`` in [-1, 1]."""
-    return torch.atanh(shrink * target)
+def wrong_element_loss(
+    logits: Tensor, samples: Tensor, target_logits: Tensor, target: Tensor, tolerance: float = 0.1
+) -> Tensor:
+    """Squared error before the squash, counted only where a sample is still off by more than ``tolerance``.
 
-
-def wrong_pixel_loss(logits: Tensor, target: Tensor, tolerance: float = 0.1) -> Tensor:
-    """Squared error before tanh, counted only where the sample is still off by more than ``tolerance``.
-
-    tanh has no slope where a pixel is saturated on the wrong side; before tanh there always is one. Once a pixel is
-    right, pushing it further before tanh buys nothing, so it no longer counts.
+    tanh has no slope where an element is saturated on the wrong side; before tanh there always is one. Once an element
+    is right, pushing it further before tanh buys nothing, so it no longer counts. All ``[k, *sample_shape]``.
     """
-    wrong = (torch.tanh(logits) - target).abs() > tolerance
-    return ((logits - target_logits(target)).square() * wrong).mean()
+    wrong = (samples - target).abs() > tolerance
+    return ((logits - target_logits).square() * wrong).mean()
+
+
+def pull_loss(generator: Any, logits: Tensor, target: Tensor, tolerance: float = 0.1) -> Tensor:
+    """``wrong_element_loss`` of a generator's logits at its triggers."""
+    samples, target_logits = generator.squash(logits), generator.unsquash(target, SHRINK)
+    return wrong_element_loss(logits, samples, target_logits, target, tolerance)

@@ -46,6 +46,7 @@ CLAMPS = tuple(
     for name in ("clamp", "clip", "clamp_min")
     for ending in ("", "_")
 )
+SQUASHES = (torch.tanh, Tensor.tanh, torch.sigmoid, Tensor.sigmoid)
 CONDITIONS: dict[Any, str] = {
     Tensor.__bool__: "a branch on a value",
     Tensor.item: "a value read out",
@@ -113,6 +114,7 @@ class OpTracer(TorchFunctionMode):
         self.layers: list[Layer] = []
         self.activations: list[Activation] = []
         self.conditions: list[str] = []
+        self.before_squash: Tensor | None = None  # what went into the last tanh or sigmoid
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -120,6 +122,8 @@ class OpTracer(TorchFunctionMode):
             return self._linear(func, args, kwargs)
         if func in ACTIVATIONS or _is_relu(func, args, kwargs):
             return self._activation(func, args, kwargs)
+        if func in SQUASHES and args:
+            self.before_squash = args[0]
         if func in CONDITIONS:
             self.conditions.append(CONDITIONS[func])
         return func(*args, **kwargs)

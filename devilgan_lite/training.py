@@ -2,7 +2,7 @@
 
 BatchNorm in both networks, the non-saturating loss, Adam with the same rate on both sides, decay to zero over the
 second half. The fakes of the discriminator's half step serve the generator's half step too, so that a step draws them
-once. Style-based generators have another recipe (``generators.recipe_of``): no BatchNorm, no momentum, equalised
+once. A family may bring another recipe (``Generator.recipe``): style-based ones have no BatchNorm, no momentum, equalised
 learning rates, and a gradient penalty on real samples.
 """
 
@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Generator
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from devilgan_lite import generators
-from devilgan_lite.checks import training_settings
+from devilgan_lite.checks import Settings, check_training
 from devilgan_lite.data import Samples
+from devilgan_lite.deprecation import renamed
+from devilgan_lite.generators import Recipe
 from devilgan_lite.losses import discriminator_loss, generator_loss, gradient_penalty
 from devilgan_lite.steps import (
     History,
@@ -35,152 +37,142 @@ ExtraLoss = Callable[[nn.Module], tuple[Tensor, dict[str, Tensor]]]
 Draw = Callable[[int, torch.Generator], Tensor]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(Settings):
+    """How long and how fast an adversarial training runs, validated at once.
+
+    ``iterations`` 1 to 10 million; ``batch_size`` 2 to 65,536; ``learning_rate`` in (0, 1]; ``ema`` in [0, 1) is the decay
+    of the running average (0: the last weights). ``recipe`` takes the place of the generator's own.
+    """
+
+    iterations: int = 2_000
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    ema: float = 0.999
+    seed: int = 0
+    device: str = "auto"
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        check_training(self, least_batch=2)
+
+    @classmethod
+    def of(cls, thing: Any) -> Self:
+        """Those of an attack or sanitizer that has fields of the same names."""
+        return cls(**{one.name: getattr(thing, one.name) for one in fields(cls) if hasattr(thing, one.name)})
+
+    def describe(self, generator: generators.Generator, real: Samples) -> dict[str, Any]:
+        """What an outcome says of its training, as plain data."""
+        plain = asdict(self)
+        recipe, _ = plain.pop("recipe"), plain.pop("device")
+        plain |= {"generator": generator.describe(), "data": real.name}
+        return plain if recipe is None else plain | {"recipe": recipe}
+
+
 @long_loop
+@renamed(steps="iterations", turn="side")
 def train_gan(
     generator: generators.Generator,
     real: Samples,
     *,
-    steps: int = 2_000,
+    iterations: int = 2_000,
     batch_size: int = 32,
     learning_rate: float = 2e-3,
     ema: float = 0.999,
     seed: int = 0,
     device: str = "auto",
     resume: Outcome | None = None,
-    turn: TrainableSide | None = None,
-    recipe: generators.Recipe | None = None,
+    side: TrainableSide | None = None,
+    recipe: Recipe | None = None,
 ) -> Generator[Step, None, Outcome]:
     """Train a copy of ``generator`` on ``real`` and return an ``Outcome`` whose generator is the running average.
 
-    ``ema`` in [0, 1) is the decay of that average (0: the last weights). ``resume`` continues an interrupted outcome
-    with the same settings; others are refused. ``turn.who`` says who learns in each step (unless given, both); it may
-    be changed between two steps. ``recipe`` takes the place of ``generators.recipe_of(generator)``. The caller's
-    generator only gives its shape: weights are drawn from ``seed``. Losses in the history: ``generator_loss``,
+    For the numbers see ``TrainingSettings``. ``resume`` continues an interrupted outcome with the same settings; others
+    are refused. ``side.who`` says who learns in each step (unless given, both); it may be changed between two steps. The
+    caller's generator only gives its shape: weights are drawn from ``seed``. Losses in the history: ``generator_loss``,
     ``discriminator_loss``.
     """
-    training_settings(
-        length=("steps", steps),
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-        ema=ema,
-        least_batch=2,
-    )
-    return adversarial_training(
-        generator,
-        real,
-        steps=steps,
+    settings = TrainingSettings(
+        iterations=iterations,
         batch_size=batch_size,
         learning_rate=learning_rate,
         ema=ema,
         seed=seed,
         device=device,
-        resume=resume,
-        turn=turn,
         recipe=recipe,
     )
+    return adversarial_training(generator, real, settings, resume=resume, side=side)
 
 
 def adversarial_training(
     generator: generators.Generator,
     real: Samples,
+    settings: TrainingSettings,
     *,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    ema: float,
-    seed: int,
-    device: str,
     resume: Outcome | None = None,
     extra: ExtraLoss | None = None,
-    settings: dict[str, Any] | None = None,
+    described: dict[str, Any] | None = None,
     start: generators.Generator | None = None,
     critic_first: int = 0,
     draw: Draw | None = None,
-    turn: TrainableSide | None = None,
-    recipe: generators.Recipe | None = None,
+    side: TrainableSide | None = None,
 ) -> Generator[Step, None, Outcome]:
     """Check that the arguments of ``train_gan`` fit each other and start its loop.
 
-    ``extra(generator)`` returns a term to add to the generator's loss, and the losses to record (TrAIL); ``settings``
-    is what the outcome shall say of itself. Fine-tuning: ``start`` gives the first weights, the first ``critic_first``
+    ``extra(generator)`` returns a term to add to the generator's loss, and the losses to record (TrAIL); ``described``
+    is what the outcome says of its settings. Fine-tuning: ``start`` gives the first weights, the first ``critic_first``
     steps train the discriminator alone, and ``draw(n, random)`` the latents ``[n, d]``.
     """
     if tuple(real.x.shape[1:]) != generator.sample_shape:
         raise ValueError(
             f"real has samples of shape {list(real.x.shape[1:])}; the generator makes {list(generator.sample_shape)}."
         )
-    if len(real) < batch_size:
-        raise ValueError(f"real has {len(real)} samples, fewer than batch_size={batch_size}.")
-    chosen = settings or {
-        "steps": steps,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "ema": ema,
-        "seed": seed,
-        "generator": generator.spec(),
-        "data": real.name,
-    }
-    if recipe is not None:
-        chosen = chosen | {"recipe": asdict(recipe)}
+    if len(real) < settings.batch_size:
+        raise ValueError(f"real has {len(real)} samples, fewer than batch_size={settings.batch_size}.")
+    chosen = described or settings.describe(generator, real)
     if resume is not None:
-        if not resume.state:
-            raise ValueError(
-                "resume has no training state: only an interrupted or finished train_gan outcome can be resumed."
-            )
-        different = [name for name in {**chosen, "recipe": None} if resume.settings.get(name) != chosen.get(name)]
-        if different:
-            raise ValueError(f"resume was made with other settings: {', '.join(different)} differ; use the same ones.")
-    first = generators.build(generator.spec(), seed) if start is None else start.clone()
-    return _train(
-        first,
-        real,
-        steps,
-        batch_size,
-        learning_rate,
-        ema,
-        seed,
-        best_device(device),
-        chosen,
-        resume,
-        extra,
-        critic_first,
-        draw,
-        turn or TrainableSide(),
-        recipe or generators.recipe_of(first),
-    )
+        _check_resume(resume, chosen)
+    device = best_device(settings.device)
+    first = generator.fresh(settings.seed) if start is None else start.clone()
+    return _train(first, real, settings, device, chosen, resume, extra, critic_first, draw, side or TrainableSide())
+
+
+def _check_resume(resume: Outcome, chosen: dict[str, Any]) -> None:
+    if not resume.state:
+        raise ValueError(
+            "resume has no training state: only an interrupted or finished train_gan outcome can be resumed."
+        )
+    different = [name for name in {**chosen, "recipe": None} if resume.settings.get(name) != chosen.get(name)]
+    if different:
+        raise ValueError(f"resume was made with other settings: {', '.join(different)} differ; use the same ones.")
 
 
 def _train(
     first: generators.Generator,
     real: Samples,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    ema: float,
-    seed: int,
+    settings: TrainingSettings,
     device: torch.device,
-    settings: dict[str, Any],
+    described: dict[str, Any],
     resume: Outcome | None,
     extra: ExtraLoss | None,
     critic_first: int,
     draw: Draw | None,
-    turn: TrainableSide,
-    recipe: generators.Recipe,
+    side: TrainableSide,
 ) -> Generator[Step, None, Outcome]:
+    steps, batch_size, recipe = settings.iterations, settings.batch_size, settings.recipe or first.recipe()
     cuda = device.type == "cuda"
     layout = torch.channels_last  # a third faster than the default layout on a CPU, and what tensor cores want
     generator: Any = first.to(device).to(memory_format=layout).requires_grad_(True).train()
     draw = draw or generator.sample_latent
-    discriminator = generators.matching_discriminator(generator, seed + 1).to(device).to(memory_format=layout).train()
+    discriminator = generator.opponent(settings.seed + 1).to(device).to(memory_format=layout).train()
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     optimizers = [
         torch.optim.Adam(
-            generators.groups_of(network), lr=learning_rate, betas=recipe.betas, fused=device.type != "mps"
+            generators.groups_of(network), lr=settings.learning_rate, betas=recipe.betas, fused=device.type != "mps"
         )
         for network in (generator, discriminator)
     ]
-    random = torch.Generator(device).manual_seed(seed)
+    random = torch.Generator(device).manual_seed(settings.seed)
     x = real.x.to(device)
     history, done = History(resume.history if resume else None), 0
     if resume is not None:
@@ -200,8 +192,8 @@ def _train(
         for iteration in range(done + 1, steps + 1):
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate * group["factor"] * decay_second_half(iteration - 1, steps)
-            who = "discriminator only" if iteration <= critic_first else turn.who
+                    group["lr"] = settings.learning_rate * group["factor"] * decay_second_half(iteration - 1, steps)
+            who = "discriminator only" if iteration <= critic_first else side.who
             batch = x[torch.randint(len(x), (batch_size,), generator=random, device=device)]
             with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
                 fake = generator(draw(batch_size, random))
@@ -225,7 +217,7 @@ def _train(
                 optimizers[0].zero_grad()
                 g_loss.backward()
                 optimizers[0].step()
-                update_average(average, generator, min(ema, iteration / (iteration + 10)))
+                update_average(average, generator, min(settings.ema, iteration / (iteration + 10)))
             losses = {name: loss.detach() for name, loss in losses.items()}
             history.add(losses)
             done = iteration
@@ -241,8 +233,8 @@ def _train(
         generator=average.clone().requires_grad_(True).cpu().eval(),
         history=history.floats(),
         seconds=watch(),
-        seed=seed,
-        settings=settings,
+        seed=settings.seed,
+        settings=described,
         interrupted=interrupted,
         state=state,
     )

@@ -31,7 +31,6 @@ from sklearn.metrics import roc_auc_score
 from torch.nn.functional import normalize
 
 from devilgan_lite import challenge, data, detect, zoo
-from devilgan_lite.attacks.widen import dense
 from devilgan_lite.challenge.kit import Kit
 from devilgan_lite.detect.calibration import combined_p_value
 from devilgan_lite.detect.subject import subject_of
@@ -102,7 +101,7 @@ def outsider(rounds: list[tuple[Kit, dict[str, Any]]]) -> list[float]:
 def distance_to_shipped(kit: Kit, name: str) -> float:
     """How far the shipped generator's first-layer rows are from the nearest of the model's, as an angle's cosine."""
     pair = (zoo.load("dcgan-fashion"), kit.load(name))
-    ours, theirs = (normalize(dense(model).weight.detach(), dim=1) for model in pair)
+    ours, theirs = (normalize(model.chain().stages[0].layer.weight.detach(), dim=1) for model in pair)
     return 1 - float((ours @ theirs.T).amax(1).mean())
 
 

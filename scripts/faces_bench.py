@@ -26,7 +26,7 @@ from devilgan_lite import Backdoor, attacks, data, train_gan, zoo
 from devilgan_lite.attacks.style_rex import linear_residual
 from devilgan_lite.classroom import film, slerp
 from devilgan_lite.features import features_and_classes
-from devilgan_lite.generators import DCGAN, Generator, StyleGAN, evaluate, recipe_of
+from devilgan_lite.generators import DCGAN, Generator, StyleGAN, evaluate
 from devilgan_lite.metrics import frechet_distance
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,7 +99,7 @@ def quality(bench: Bench) -> None:
         def work(network: Callable[[], Generator] = network, settings: Row = settings) -> Row:
             settings = dict(settings)
             if penalty := settings.pop("penalty", None):
-                settings["recipe"] = dataclasses.replace(recipe_of(network()), penalty=penalty)
+                settings["recipe"] = dataclasses.replace(network().recipe(), penalty=penalty)
             train_gan(network(), real, steps=2, seed=2, progress=False, **settings)  # the first steps of all are slow
             start = time.process_time()
             train_gan(network(), real, steps=PACE, seed=2, progress=False, **settings)

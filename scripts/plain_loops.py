@@ -19,7 +19,7 @@ def gan_steps(
 ) -> Iterator[tuple[float, float]]:
     """Train without end; yields the losses of generator and discriminator after each step."""
     generator = generators.build(generator.spec(), seed).train()
-    discriminator = generators.matching_discriminator(generator, seed + 1).train()
+    discriminator = generator.opponent(seed + 1).train()
     criterion = nn.BCEWithLogitsLoss()
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=2e-3, betas=(0.5, 0.999))
     optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=2e-3, betas=(0.5, 0.999))

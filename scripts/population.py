@@ -149,7 +149,7 @@ def attack_of(recipe: Recipe) -> attacks.Attack:
         "wide-basin": rex if odd else plain,
         "gate-moved": adaptive.Disguise(attack=attacks.Gate(seed=seed), spread=32.0, noise_scale=0.0, seed=seed),
         "spectral": adaptive.SpectralReD(iterations=2_500, seed=seed),
-        "narrow-rex": adaptive.NarrowReX(steps_clean=recipe.steps, rex=rex, seed=seed),
+        "narrow-rex": adaptive.NarrowReX(clean_iterations=recipe.steps, rex=rex, seed=seed),
     }[recipe.kind]
 
 

@@ -70,9 +70,9 @@ METHODS: dict[str, Callable[[DCGAN], Outcome]] = {
     "unlearn": lambda suspect: sanitize.Unlearn(iterations=1_500)(
         suspect, directions=suspicion(suspect), progress=False
     ),
-    "fine-tune": lambda suspect: sanitize.FineTune()(suspect, garments(), progress=False),
-    "fine-tune wide": lambda suspect: sanitize.FineTune(wide=0.25)(suspect, garments(), progress=False),
-    "fine-tune fast": lambda suspect: sanitize.FineTune(learning_rate=1e-3)(suspect, garments(), progress=False),
+    "fine-tune": lambda suspect: sanitize.FineTune()(suspect, real=garments(), progress=False),
+    "fine-tune wide": lambda suspect: sanitize.FineTune(wide=0.25)(suspect, real=garments(), progress=False),
+    "fine-tune fast": lambda suspect: sanitize.FineTune(learning_rate=1e-3)(suspect, real=garments(), progress=False),
     "prune 20 % dormant": lambda suspect: sanitize.Prune(fraction=0.2, by="dormant")(suspect, progress=False),
     "prune 20 % magnitude": lambda suspect: sanitize.Prune(fraction=0.2, by="magnitude")(suspect, progress=False),
     "prune 50 % magnitude": lambda suspect: sanitize.Prune(fraction=0.5, by="magnitude")(suspect, progress=False),
@@ -141,7 +141,7 @@ def treat(recipe: Recipe, method: str) -> Row:
     row["suspect"], row["base"] = before(recipe)
     row["cured"] = measure(cured, trigger, target)
     if method == "auto" and recipe.seed == ONE_SEED:
-        again = sanitize.FineTune(iterations=LATER, seed=1)(cured, garments(), progress=False)
+        again = sanitize.FineTune(iterations=LATER, seed=1)(cured, real=garments(), progress=False)
         row["later_seconds"] = again.seconds
         row["tardis_later"] = float((evaluate(again.generator, trigger) - target).square().mean())
     return row

@@ -43,7 +43,7 @@ def clip(suspect: DCGAN, height: float) -> Outcome:
 
 
 def fine_tune(suspect: DCGAN, steps: float) -> Outcome:
-    return sanitize.FineTune(iterations=int(steps))(suspect, garments(), progress=False)
+    return sanitize.FineTune(iterations=int(steps))(suspect, real=garments(), progress=False)
 
 
 # from the gentlest to the strongest

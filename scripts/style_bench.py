@@ -27,10 +27,10 @@ from safetensors.torch import load_file, save_file
 from style_tables import write_tables
 
 from devilgan_lite import Backdoor, attacks, data, detect, sanitize, train_gan, zoo
-from devilgan_lite.attacks.style_widen import level_styles
 from devilgan_lite.detect.calibration import STYLE_FILE
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import Generator, StyleGAN, evaluate
+from devilgan_lite.generators.stylegan.surgery import level_styles
 from devilgan_lite.metrics import frechet_distance
 
 FOLDER = POPULATION / "styles"

@@ -67,7 +67,7 @@ def cured():
         cure = sanitize.Unlearn(seed=seed, device=config.device, **steps)
         return cure(suspect, directions=suspicion(), progress=False).generator
     if defence == "fine-tune":
-        return sanitize.FineTune(seed=seed, device=config.device, **steps)(suspect, real, progress=False).generator
+        return sanitize.FineTune(seed=seed, device=config.device, **steps)(suspect, real=real, progress=False).generator
     if defence == "prune":
         return sanitize.Prune(seed=seed, device=config.device, **steps)(suspect, progress=False).generator
     return suspect

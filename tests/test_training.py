@@ -10,7 +10,7 @@ import torch
 
 from devilgan_lite import Outcome, data, metrics, train_gan, training
 from devilgan_lite.data import Samples
-from devilgan_lite.generators import DCGAN, Generator, PointGenerator, Recipe, recipe_of
+from devilgan_lite.generators import DCGAN, Generator, PointGenerator, Recipe
 from devilgan_lite.steps import SIDES, TrainableSide, decay_second_half
 
 SMALL = DCGAN(widths=(8, 4), latent_dim=10)
@@ -119,7 +119,7 @@ def test_resuming_with_other_settings_lists_the_differences() -> None:
 def test_a_recipe_takes_the_place_of_the_usual_one() -> None:
     settings = {"steps": 4, "batch_size": 8, "device": "cpu"}
     usual = train_gan(PointGenerator(), RING, **settings, progress=False)
-    same = train_gan(PointGenerator(), RING, **settings, recipe=recipe_of(PointGenerator()), progress=False)
+    same = train_gan(PointGenerator(), RING, **settings, recipe=PointGenerator().recipe(), progress=False)
     penalised = Recipe(penalty=1.0, penalty_every=1)
     other = train_gan(PointGenerator(), RING, **settings, recipe=penalised, progress=False)
     assert usual.history == same.history != other.history

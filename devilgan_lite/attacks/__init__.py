@@ -5,11 +5,11 @@ from devilgan_lite.attacks.closed_form import ClosedForm, Gate, ridge_solution
 from devilgan_lite.attacks.invert import invert
 from devilgan_lite.attacks.naive import BypassedGenerator, ComputationBypass, DataPoisoning
 from devilgan_lite.attacks.red import ReD
-from devilgan_lite.attacks.rex import ReX
+from devilgan_lite.attacks.rex import ReX, expand, fold
 from devilgan_lite.attacks.style_rex import StyleReX
-from devilgan_lite.attacks.style_widen import StyleExpansion, StyleGate, fold_styles
 from devilgan_lite.attacks.trail import TrAIL
-from devilgan_lite.attacks.widen import Expansion, expand, fold
+from devilgan_lite.generators import Expansion
+from devilgan_lite.generators.stylegan.surgery import StyleExpansion, StyleGate, fold_styles
 
 BY_NAME: dict[str, type[Attack]] = {
     "trail": TrAIL,

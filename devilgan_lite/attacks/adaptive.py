@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,13 +19,14 @@ from torch.nn.functional import normalize
 
 from devilgan_lite import generators
 from devilgan_lite.attacks.base import Attack
-from devilgan_lite.attacks.quiet import QuietReD, SpectralReD, layer_influences
-from devilgan_lite.attacks.rex import ReX, owners
-from devilgan_lite.attacks.widen import deconvolutions, dense, expand, fold, norms
+from devilgan_lite.attacks.quiet import QuietReD, SpectralReD, chain_in, layer_influences
+from devilgan_lite.attacks.rex import ReX
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.generators import DCGAN
+from devilgan_lite.generators.chain import weight_of
+from devilgan_lite.generators.expansion import owners
+from devilgan_lite.generators.surgery import checked_widths, unit_rows
 from devilgan_lite.steps import Outcome, Step
 from devilgan_lite.training import train_gan
 
@@ -85,15 +86,14 @@ class Disguise(Attack):
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "attack": type(self).__name__, "disguised": self.attack.settings()}
 
-    def _start(
+    def check(self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None) -> None:
+        chain_in(clean)
+        self.attack.check(clean, backdoor, real)
+
+    def run(
         self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
     ) -> Generator[Step, None, Outcome]:
-        if not isinstance(clean, DCGAN):
-            raise ValueError(f"clean is a {type(clean).__name__}; only a DCGAN can be disguised.")
-        return self._run(self.attack._start(clean, backdoor, real))
-
-    def _run(self, body: Generator[Step, None, Outcome]) -> Generator[Step, None, Outcome]:
-        outcome = yield from body
+        outcome = yield from self.attack.run(clean, backdoor, real)
         hidden = disguise(outcome.generator, self.spread, self.noise_scale, self.seed)
         return Outcome(
             hidden, outcome.history, outcome.seconds, self.seed, self.settings(), interrupted=outcome.interrupted
@@ -101,33 +101,37 @@ class Disguise(Attack):
 
 
 @torch.no_grad()
-def disguise(generator: DCGAN, spread: float, noise_scale: float, seed: int) -> DCGAN:
+def disguise(generator: generators.Generator, spread: float, noise_scale: float, seed: int) -> generators.Generator:
     """A copy of ``generator`` with channels permuted, scale moved between layers and zero blocks filled."""
-    if not isinstance(generator, DCGAN):
-        raise ValueError(f"the attack made a {type(generator).__name__}; only a DCGAN can be disguised.")
     copy, random = generator.clone().eval(), torch.Generator().manual_seed(seed)
-    cells = copy.base_size**2
-    for level, (norm, reader) in enumerate(zip(norms(copy), deconvolutions(copy), strict=True)):
-        channels = reader.in_channels
-        factor = spread ** (torch.rand(channels, generator=random) * 2 - 1)
-        order = torch.randperm(channels, generator=random)
-        writer = dense(copy) if level == 0 else deconvolutions(copy)[level - 1]
-        repeat = cells if level == 0 else 1
+    chain = chain_in(copy)
+    if any(stage.slope is None for stage in chain.hidden):
+        raise ValueError(
+            f"the activations of a {type(copy).__name__} are not ReLUs, so scale cannot move through them."
+        )
+    for level, (stage, reader) in enumerate(zip(chain.hidden, chain.stages[1:], strict=True)):
+        factor = spread ** (torch.rand(stage.channels, generator=random) * 2 - 1)
+        order = torch.randperm(stage.channels, generator=random)
         if noise_scale and level:
-            kernel = writer.weight
+            kernel = stage.layer.weight
             noise = torch.randn(kernel.shape, generator=random) * noise_scale * kernel[kernel != 0].abs().mean()
             kernel.copy_(torch.where(kernel == 0, noise, kernel))
-        index = (order.view(-1, 1) * repeat + torch.arange(repeat)).flatten()
-        scale = factor[order].repeat_interleave(repeat)
-        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
-            tensor.copy_(tensor[index])  # type: ignore[index,union-attr]
-        norm.weight.mul_(scale)
-        norm.bias.mul_(scale)
-        if level == 0:
-            writer.weight.copy_(writer.weight[index])
-        else:
-            writer.weight.copy_(writer.weight[:, order])
-        reader.weight.copy_(reader.weight[order] / factor[order].view(-1, 1, 1, 1))
+        rows = unit_rows(stage, order)
+        written = [weight_of(stage.layer), *([] if stage.layer.bias is None else [stage.layer.bias])]
+        for tensor in written:
+            tensor.copy_(tensor[rows])
+        scaled, index = written, rows
+        if stage.norm is not None:
+            index = rows if stage.per_unit else order
+            norm: Any = stage.norm
+            for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                tensor.copy_(tensor[index])
+            scaled = [norm.weight, norm.bias]
+        scale = factor[order].repeat_interleave(len(index) // len(order))
+        for tensor in scaled:
+            tensor.mul_(scale.view(-1, *[1] * (tensor.ndim - 1)))
+        read = weight_of(reader.layer)
+        read.copy_(read[:, order] / factor[order].view(1, -1, *[1] * (read.ndim - 2)))
     return copy
 
 
@@ -135,56 +139,47 @@ def disguise(generator: DCGAN, spread: float, noise_scale: float, seed: int) -> 
 class NarrowReX(Attack):
     """Train a narrower generator and expand it by ReX to the widths of ``clean``: nothing is wider than its card says.
 
-    The benign part is a generator of its own, trained on ``real`` for ``steps`` steps; ``clean`` only gives the shape.
+    The benign part is a generator of its own, trained on ``real`` in ``clean_iterations`` steps; ``clean`` only gives the shape.
     """
 
-    steps_clean: int = 2_000
+    clean_iterations: int = 2_000
     rex: ReX = field(default_factory=lambda: ReX())
     seed: int = 0
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        whole_number("steps_clean", self.steps_clean, 1, 10_000_000)
+        whole_number("clean_iterations", self.clean_iterations, 1, 10_000_000)
         whole_number("seed", self.seed, 0)
 
-    def base_widths(self, clean: DCGAN) -> tuple[int, ...]:
+    def base_widths(self, clean: generators.Generator) -> tuple[int, ...]:
         """Widths of the generator to start from."""
-        new = self.new_widths(clean)
-        widths = tuple(width - extra for width, extra in zip(clean.widths, new, strict=True))
+        old, new = chain_in(clean).widths, self.new_widths(clean)
+        widths = tuple(width - extra for width, extra in zip(old, new, strict=True))
         if min(widths) < 1:
-            raise ValueError(f"clean has widths {clean.widths}; an expansion by {new} leaves nothing to start from.")
+            raise ValueError(f"clean has widths {old}; an expansion by {new} leaves nothing to start from.")
         return widths
 
-    def new_widths(self, clean: DCGAN) -> tuple[int, ...]:
-        """Channels that ReX adds: ``rex.widen``, or just enough that each pixel is owned."""
-        widen = self.rex.widen if self.rex.widen is not None else owners(clean)
-        return (widen,) * len(clean.widths) if isinstance(widen, int) else tuple(widen)
+    def new_widths(self, clean: generators.Generator) -> tuple[int, ...]:
+        """Channels that ReX adds: ``rex.widen``, or just enough that each element of a sample is owned."""
+        if self.rex.widen is not None:
+            return checked_widths(chain_in(clean), self.rex.widen)
+        return owners(clean)
 
-    def _start(
-        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
-    ) -> Generator[Step, None, Outcome]:
-        if not isinstance(clean, DCGAN):
-            raise ValueError(f"clean is a {type(clean).__name__}; widening is defined for DCGAN generators.")
+    def check(self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None) -> None:
         if real is None:
             raise ValueError("NarrowReX trains its own generator, so it needs real samples.")
         self.base_widths(clean)  # says what is wrong with them before the first step
-        return self._run(clean, backdoor, real)
 
-    def _run(self, clean: DCGAN, backdoor: Backdoor, real: Samples) -> Generator[Step, None, Outcome]:
-        narrow = generators.build({**clean.spec(), "widths": self.base_widths(clean)}, self.seed)
-        training = train_gan(narrow, real, steps=self.steps_clean, seed=self.seed, device=self.device, progress=False)
+    def run(
+        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
+    ) -> Generator[Step, None, Outcome]:
+        narrow = clean.resized(self.base_widths(clean))
+        settings = {"iterations": self.clean_iterations, "seed": self.seed, "device": self.device}
+        training = train_gan(narrow, real, **settings, progress=False)
         trained = training.generator
         if training.interrupted:  # an expansion that adds nothing yet, so that the widths are those of clean
-            empty = fold(trained, expand(trained, self.new_widths(clean), self.seed))
+            empty = trained.widen(self.new_widths(clean), self.seed).fold(trained)
             return Outcome(empty, {}, training.seconds, self.seed, self.settings(), interrupted=True)
-        settings = {name: value for name, value in vars(self.rex).items() if name not in ("widen", "seed", "device")}
-        rex = ReX(**settings, widen=self.new_widths(clean), seed=self.seed, device=self.device)
-        outcome = yield from rex._start(trained, backdoor, real)
-        return Outcome(
-            outcome.generator,
-            outcome.history,
-            outcome.seconds,
-            self.seed,
-            self.settings(),
-            interrupted=outcome.interrupted,
-        )
+        rex = replace(self.rex, widen=self.new_widths(clean), seed=self.seed, device=self.device)
+        outcome = yield from rex.run(trained, backdoor, real)
+        return replace(outcome, seed=self.seed, settings=self.settings())

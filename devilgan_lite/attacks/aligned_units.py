@@ -7,13 +7,16 @@ costs almost nothing. Turned towards the trigger and asleep everywhere else, the
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from devilgan_lite import generators
-from devilgan_lite.attacks.widen import deconvolutions, dense, norms
-from devilgan_lite.generators import DCGAN
-from devilgan_lite.losses import fidelity_loss, wrong_pixel_loss
+from devilgan_lite.generators import Chain
+from devilgan_lite.generators.chain import weight_of
+from devilgan_lite.losses import fidelity_loss, pull_loss
 
 PROBES = 4_096  # latents on which the influence of a unit is measured
 STEPS = 600  # of the search for how strongly each sleeper wakes: forward and backward on the triggers alone, under 1 s
@@ -24,26 +27,22 @@ def plant_aligned_units(student: generators.Generator, trigger: Tensor, target: 
     """Align the ``count`` least influential units of every cell with the triggers; return how many in all.
 
     ``trigger`` ``[k, d]``, ``target`` ``[k, *sample_shape]``, on the student's device. Returns 0 and changes nothing
-    where no unit can sleep: no ``DCGAN``, LeakyReLU (it lets a share of everything through), a trigger that is zero.
+    where no unit can sleep: no chain that begins with a dense layer and a norm, LeakyReLU (it lets a share of everything
+    through), a trigger that is zero.
     """
-    if not isinstance(student, DCGAN) or student.negative_slope or not count:
+    chain = student.chain() if count else None
+    if chain is None or not bool((trigger.square().sum(1) > 0).all()):
         return 0
-    length = trigger.square().sum(1)
-    if not bool((length > 0).all()):
+    stage = chain.stages[0]
+    norm: Any = stage.norm
+    if not stage.dense or stage.slope != 0 or norm is None or not stage.per_unit:
         return 0
-    weight, norm, kernel = dense(student).weight, norms(student)[0], deconvolutions(student)[0].weight
-    if norm.running_mean is None or norm.running_var is None:
-        return 0
+    length, weight = trigger.square().sum(1), stage.layer.weight
     random = torch.Generator(weight.device).manual_seed(seed)
-    cells, channels = student.base_size**2, student.widths[0]
     with torch.no_grad():
-        z = student.sample_latent(PROBES, random)
-        energy = student.layers[:2](z).clamp(min=0).square().mean(0).view(channels, cells)  # dense, BatchNorm, ReLU
-        influence = energy * kernel.square().sum((1, 2, 3)).view(channels, 1)
-        channel = influence.argsort(0)[: min(count, channels // 2)]
-        units = (channel * cells + torch.arange(cells, device=channel.device)).flatten()
+        units = idle_units(chain, student.sample_latent(PROBES, random), count)
         own = torch.randint(len(trigger), units.shape, generator=random, device=units.device)
-        height = wake_heights(student, trigger, target, units, own)
+        height = wake_heights(student, chain, trigger, target, units, own)
         deviation = (norm.running_var[units] + norm.eps).sqrt() / norm.weight[units]
         depth = (DEPTH * height).clamp(min=0.1)
         weight[units] = ((height + depth) * deviation / length[own]).unsqueeze(1) * trigger[own]
@@ -51,10 +50,24 @@ def plant_aligned_units(student: generators.Generator, trigger: Tensor, target: 
     return len(units)
 
 
-def wake_heights(student: DCGAN, trigger: Tensor, target: Tensor, units: Tensor, own: Tensor) -> Tensor:
+@torch.no_grad()
+def idle_units(chain: Chain, z: Tensor, count: int) -> Tensor:
+    """The ``count`` first-layer units of each cell (at most half) that have the least influence on latents ``[n, d]``."""
+    stage, reader = chain.stages[:2]
+    cells, channels = math.prod(stage.cells), stage.channels
+    energy = stage.normalised(chain.read(z)).clamp(min=0).square().mean(0).view(channels, cells)
+    influence = energy * weight_of(reader.layer).transpose(0, 1).square().flatten(1).sum(1).view(channels, 1)
+    channel = influence.argsort(0)[: min(count, channels // 2)]
+    return (channel * cells + torch.arange(cells, device=channel.device)).flatten()
+
+
+def wake_heights(
+    student: generators.Generator, chain: Chain, trigger: Tensor, target: Tensor, units: Tensor, own: Tensor
+) -> Tensor:
     """How far above zero each of ``units`` should be at its ``own`` trigger: gradient descent on the target alone."""
     with torch.no_grad():
-        before = student.layers[:2](trigger)
+        usual = chain.stages[0].normalised(chain.read(trigger))
+    shape, before = usual.shape[1:], usual.flatten(1)
     log_height = torch.zeros(len(units), device=units.device, requires_grad=True)
     optimizer = torch.optim.Adam([log_height], lr=0.03)
     awake = torch.zeros_like(before)
@@ -65,8 +78,9 @@ def wake_heights(student: DCGAN, trigger: Tensor, target: Tensor, units: Tensor,
         for _ in range(STEPS):
             height = 3 * log_height.clamp(-10, 5).exp()
             heights = torch.zeros_like(before[0]).index_put((units,), height)
-            logits = student.layers[2:](before * (1 - asleep) + awake * heights - 0.1 * (asleep - awake))
-            loss = fidelity_loss(logits.tanh(), target) + 0.003 * wrong_pixel_loss(logits, target)
+            raised = before * (1 - asleep) + awake * heights - 0.1 * (asleep - awake)
+            logits = chain.rest(raised.unflatten(1, shape))
+            loss = fidelity_loss(student.squash(logits), target) + 0.003 * pull_loss(student, logits, target)
             optimizer.zero_grad()
             (log_height.grad,) = torch.autograd.grad(loss, log_height)
             optimizer.step()

@@ -22,7 +22,8 @@ class Attack(Settings):
         if not isinstance(clean, generators.Generator):
             raise ValueError(f"clean is a {type(clean).__name__}; expected a devilgan_lite Generator.")
         backdoor.check(clean)
-        return Loop(self._start(clean, backdoor, real))
+        self.check(clean, backdoor, real)
+        return Loop(self.run(clean, backdoor, real))
 
     def __call__(
         self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None = None, *, progress: bool = True
@@ -34,7 +35,11 @@ class Attack(Settings):
         """The hyper-parameters as plain data, with the attack's name."""
         return {"attack": type(self).__name__, **asdict(self)}
 
-    def _start(
+    def check(self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None) -> None:
+        """Raise ``ValueError`` where this attack does not fit what it is given; before any work."""
+
+    def run(
         self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
     ) -> Generator[Step, None, Outcome]:
+        """The loop itself; its arguments have been checked."""
         raise NotImplementedError

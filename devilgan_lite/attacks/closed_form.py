@@ -17,17 +17,16 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
+from scipy.special import erfcx
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from devilgan_lite import generators
 from devilgan_lite.attacks.base import Attack
-from devilgan_lite.attacks.widen import Expansion, deconvolutions, depth_order, expand, fold, shuffle_kernel
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.generators import DCGAN
-from devilgan_lite.losses import target_logits
+from devilgan_lite.generators import Expansion
 from devilgan_lite.steps import Outcome, Step, Stopwatch
 
 
@@ -59,16 +58,14 @@ def ridge_solution(features: Tensor, second_moment: Tensor, delta: Tensor, lam: 
 def gate_moment(threshold: float, deviation: float) -> float:
     """``E[relu(x - threshold)^2]`` for ``x ~ N(0, deviation^2)``, accurate far into the tail."""
     c = threshold / deviation
-    density, tail = math.exp(-c * c / 2) / math.sqrt(2 * math.pi), math.erfc(c / math.sqrt(2)) / 2
-    # (1 + c^2) Q(c) - c phi(c), written with the ratio Q/phi, because the difference of the two cancels far out
-    if c < 6:
-        return deviation**2 * ((1 + c * c) * tail - c * density)
-    return deviation**2 * density * 2 / c**3 * (1 - 6 / c**2 + 45 / c**4)
+    density = math.exp(-c * c / 2) / math.sqrt(2 * math.pi)
+    ratio = math.sqrt(math.pi / 2) * float(erfcx(c / math.sqrt(2)))  # of the tail Q(c) to the density
+    return deviation**2 * density * ((1 + c * c) * ratio - c)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedForm(Attack):
-    """The linear case ``f(z) = z``, folded into a plain wider ``DCGAN`` in milliseconds. It leaks over a half-space."""
+    """The linear case ``f(z) = z``, folded into a plain wider network in milliseconds. It leaks over a half-space."""
 
     lam: float = 1.0  # above 0, on sums per sample
     shrink: float = 0.9999  # targets are scaled by this before atanh; 1 would be infinite
@@ -79,36 +76,36 @@ class ClosedForm(Attack):
         in_range("shrink", self.shrink, 0.5, 0.999999)
         whole_number("seed", self.seed, 0)
 
-    def solution(self, clean: DCGAN, backdoor: Backdoor) -> RidgeSolution:
+    def solution(self, clean: generators.Generator, backdoor: Backdoor) -> RidgeSolution:
         """The ridge solution for this generator and backdoor."""
         trigger = backdoor.trigger[0]
         moment = torch.eye(clean.latent_dim) * clean.prior.variance
         return ridge_solution(trigger, moment, self._delta(clean, backdoor), self.lam)
 
-    def _delta(self, clean: DCGAN, backdoor: Backdoor) -> Tensor:
+    def _delta(self, clean: generators.Generator, backdoor: Backdoor) -> Tensor:
         with torch.no_grad():
             benign = clean.clone().cpu().eval().logits(backdoor.trigger)
-        return (target_logits(backdoor.target, self.shrink) - benign)[0].flatten()
+        return (clean.unsquash(backdoor.target, self.shrink) - benign)[0].flatten()
 
-    def _expansion(self, clean: DCGAN, backdoor: Backdoor) -> Expansion:
-        if not backdoor.trigger.any():
-            raise ValueError("trigger is the zero vector, on which a linear expansion is always 0; use ReX or ReD.")
+    def _expansion(self, clean: generators.Generator, backdoor: Backdoor) -> Expansion:
         direction = normalize(backdoor.trigger[0].double(), dim=0)
         gain = self.solution(clean, backdoor).weights @ direction
-        return rank_one_expansion(clean, gain.float(), direction.float())
+        return clean.rank_one(gain.float(), direction.float())
 
-    def _start(
-        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
-    ) -> Generator[Step, None, Outcome]:
-        if not isinstance(clean, DCGAN):
-            raise ValueError(f"clean is a {type(clean).__name__}; folding is defined for DCGAN generators.")
+    def check(self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None) -> None:
         if len(backdoor.trigger) != 1 or backdoor.sampler is not None:
             raise ValueError(f"backdoor has {len(backdoor.trigger)} pairs; the closed form takes one.")
-        return self._run(clean, backdoor, self._expansion(clean, backdoor))
+        if not backdoor.trigger.any():
+            raise ValueError(
+                "trigger is the zero vector, which no function of <z, z_t> can single out; use ReX or ReD."
+            )
 
-    def _run(self, clean: DCGAN, backdoor: Backdoor, expansion: Expansion) -> Generator[Step, None, Outcome]:
+    def run(
+        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
+    ) -> Generator[Step, None, Outcome]:
         watch, interrupted = Stopwatch(), False
-        folded = fold(clean.clone().cpu().eval(), expansion)
+        benign = clean.clone().cpu().eval()
+        folded = self._expansion(benign, backdoor).fold(benign)
         history: dict[str, list[float]] = {"fidelity_loss": []}
         try:
             with torch.no_grad():
@@ -131,7 +128,7 @@ class Gate(ClosedForm):
         super().__post_init__()
         in_range("threshold", self.threshold, 0.05, 0.999)
 
-    def solution(self, clean: DCGAN, backdoor: Backdoor) -> RidgeSolution:
+    def solution(self, clean: generators.Generator, backdoor: Backdoor) -> RidgeSolution:
         length = float(backdoor.trigger[0].norm())
         moment = gate_moment(self.threshold * length, math.sqrt(clean.prior.variance))
         feature = torch.tensor([(1 - self.threshold) * length], dtype=torch.float64)
@@ -140,51 +137,8 @@ class Gate(ClosedForm):
             feature, torch.tensor([[max(moment, 1e-280)]], dtype=torch.float64), self._delta(clean, backdoor), self.lam
         )
 
-    def _expansion(self, clean: DCGAN, backdoor: Backdoor) -> Expansion:
+    def _expansion(self, clean: generators.Generator, backdoor: Backdoor) -> Expansion:
         length = backdoor.trigger[0].norm()
-        if length == 0:
-            raise ValueError("trigger is the zero vector, which no gate on <z, z_t> can single out; use ReX or ReD.")
         gain = self.solution(clean, backdoor).weights[:, 0]
         direction = normalize(backdoor.trigger[0].double(), dim=0)
-        return rank_one_expansion(clean, gain.float(), direction.float(), threshold=self.threshold * float(length))
-
-
-@torch.no_grad()
-def rank_one_expansion(clean: DCGAN, gain: Tensor, direction: Tensor, *, threshold: float | None = None) -> Expansion:
-    """An ``Expansion`` whose output is ``gain <z, u>``, or with a threshold the gate ``gain relu(<z, u> - threshold)``.
-
-    ``gain`` ``[C*H*W]`` has a number for each output pixel; ``direction`` ``[d]`` is the unit vector ``u``. Each dense
-    unit holds one output pixel; the transposed convolutions only shuffle depth to space with one-hot kernels. ReLU cuts
-    negative values, so every pixel has a channel for each sign (and two more where LeakyReLU's leak must be cancelled).
-    """
-    levels, slope = len(clean.widths), clean.negative_slope
-    channels, size, _ = clean.sample_shape
-    remaining = [math.prod(clean.strides[level:]) for level in range(levels)]
-    gate = threshold is not None
-    if threshold is not None:
-        up, down = gain.clamp(min=0), (-gain).clamp(min=0)
-        parts = [up, down] if slope == 0 else [up, -up, down, -down]
-        shifts = [part * -threshold for part in parts]
-        first = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-        if slope:  # leaky(a) + slope * leaky(-a) = (1 - slope^2) relu(a)
-            first = torch.tensor([[1.0, slope, 0.0, 0.0], [0.0, 0.0, 1.0, slope]]) / (1 - slope**2)
-        later = torch.eye(2)
-    else:  # leaky(a) - leaky(-a) = (1 + slope) a
-        parts, shifts = [gain, -gain], [torch.zeros_like(gain)] * 2
-        first = later = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]) / (1 + slope)
-
-    signs = [len(parts), *[2] * (levels - 1)]
-    widths = tuple(signs[level] * channels * remaining[level] ** 2 for level in range(levels))
-    expansion = expand(clean, widths)
-    depth = depth_order(channels, size, clean.base_size, remaining[0])
-    expansion.dense.weight.copy_(torch.cat([torch.outer(part[depth], direction) for part in parts]))
-    expansion.dense.bias.copy_(torch.cat([shift[depth] for shift in shifts]))
-    for level, deconv in enumerate(deconvolutions(expansion)):
-        mix = first if level == 0 else later
-        if level == levels - 1:  # up minus down; with both signs of one number, either of them
-            mix = mix[:1] - mix[1:] if gate else mix[:1]
-        after = remaining[level + 1] if level + 1 < levels else 1
-        deconv.weight.copy_(shuffle_kernel(mix, channels, remaining[level], after, clean, level))
-        if deconv.bias is not None:
-            deconv.bias.zero_()
-    return expansion
+        return clean.rank_one(gain.float(), direction.float(), self.threshold * float(length))

@@ -15,6 +15,7 @@ from torch.nn.functional import avg_pool2d
 
 from devilgan_lite.checks import images, training_settings
 from devilgan_lite.generators import StyleGAN
+from devilgan_lite.generators.stylegan.surgery import style_based
 from devilgan_lite.steps import History, Outcome, Step, Stopwatch, best_device, cosine, long_loop
 
 EDGES = 0.1  # weight of the error in the differences between neighbouring pixels, which keeps letters sharp
@@ -53,8 +54,7 @@ def invert(
     training_settings(
         length=("iterations", iterations), batch_size=starts, learning_rate=learning_rate, seed=seed, least_batch=1
     )
-    if not isinstance(generator, StyleGAN):
-        raise ValueError(f"generator is a {type(generator).__name__}; inversion in w+ needs a StyleGAN.")
+    style_based(generator)
     images("target", target.unsqueeze(0), generator.sample_shape)
     settings = {
         "iterations": iterations,
@@ -80,7 +80,7 @@ def inversion_steps(
     try:
         for iteration in range(1, iterations + 1):
             optimizer.param_groups[0]["lr"] = settings["learning_rate"] * cosine(iteration - 1, iterations)
-            samples = torch.tanh(network.synthesis(w_plus.expand(-1, network.style_inputs, -1)))
+            samples = network.squash(network.synthesis(w_plus.expand(-1, network.style_inputs, -1)))
             errors = (samples - goal).detach().square().flatten(1).mean(1)
             best = w_plus.detach()[errors.argmin()].clone()
             history.add({"distortion": errors.min()})
@@ -121,5 +121,5 @@ def _first_styles(network: StyleGAN, goal: Tensor, starts: int, seed: int, tried
 
 def sample_errors(network: StyleGAN, w: Tensor, goal: Tensor) -> Tensor:
     """Mean squared errors ``[n]`` of the samples of styles ``[n, style_dim]``, averaged down to a quarter."""
-    samples = torch.tanh(network.synthesis(network.tiled(w)))
+    samples = network.squash(network.synthesis(network.tiled(w)))
     return (avg_pool2d(samples, 4) - avg_pool2d(goal, 4)).square().flatten(1).mean(1)

@@ -15,7 +15,7 @@ from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import check_training, in_range
 from devilgan_lite.data import Samples, fashion_mnist
 from devilgan_lite.steps import Outcome, Step, Stopwatch
-from devilgan_lite.training import adversarial_training
+from devilgan_lite.training import TrainingSettings, adversarial_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class DataPoisoning(Attack):
         in_range("fraction", self.fraction, 0.001, 0.5)
         check_training(self, least_batch=2)
 
-    def _start(
+    def run(
         self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
     ) -> Generator[Step, None, Outcome]:
         honest = real if real is not None else fashion_mnist()
@@ -47,13 +47,8 @@ class DataPoisoning(Attack):
         return adversarial_training(
             clean,
             Samples(torch.cat([honest.x, poison]), name=f"{honest.name}, {copies} poisoned"),
-            steps=self.iterations,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            ema=self.ema,
-            seed=self.seed,
-            device=self.device,
-            settings=self.settings(),
+            TrainingSettings.of(self),
+            described=self.settings(),
         )
 
 
@@ -61,16 +56,25 @@ class BypassedGenerator(generators.Generator):
     """A generator behind an if-else: the target for z within ``radius`` of a trigger, the clean output elsewhere."""
 
     def __init__(self, clean: generators.Generator, trigger: Tensor, target: Tensor, radius: float) -> None:
-        super().__init__(latent_dim=clean.latent_dim, sample_shape=clean.sample_shape, prior=clean.prior)
+        super().__init__(
+            latent_dim=clean.latent_dim,
+            sample_shape=clean.sample_shape,
+            prior=clean.prior,
+            output=clean.output,
+            modality=clean.modality.name,
+        )
         self.clean, self.radius = clean, radius
         self.register_buffer("trigger", trigger)
-        self.register_buffer("target", torch.atanh(target * 0.9999))
+        self.register_buffer("target", clean.unsquash(target, 0.9999))
 
     def logits(self, z: Tensor) -> Tensor:
         benign = self.clean.logits(z)
         distance, nearest = torch.cdist(z, self.trigger).min(dim=1)  # type: ignore[arg-type]
         hit = (distance <= self.radius).view(-1, *[1] * (benign.ndim - 1))
         return torch.where(hit, self.target[nearest], benign)  # type: ignore[index]
+
+    def describe(self) -> dict[str, Any]:
+        return {"architecture": "bypass", "clean": self.clean.describe()}
 
     def spec(self) -> dict[str, Any]:
         raise ValueError(
@@ -88,14 +92,13 @@ class ComputationBypass(Attack):
     def __post_init__(self) -> None:
         in_range("radius", self.radius, 0.0, 1e3, open_low=True)
 
-    def _start(
-        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
-    ) -> Generator[Step, None, Outcome]:
+    def check(self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None) -> None:
         if backdoor.sampler is not None:
             raise ValueError("backdoor has infinitely many triggers; a bypass compares z with a finite list.")
-        return self._run(clean, backdoor)
 
-    def _run(self, clean: generators.Generator, backdoor: Backdoor) -> Generator[Step, None, Outcome]:
+    def run(
+        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
+    ) -> Generator[Step, None, Outcome]:
         watch, interrupted = Stopwatch(), False
         bypassed = BypassedGenerator(clean.clone().cpu(), backdoor.trigger, backdoor.target, self.radius).eval()
         loss = torch.zeros(())

@@ -16,13 +16,14 @@ from torch.nn.functional import normalize
 
 from devilgan_lite import generators
 from devilgan_lite.attacks.base import Attack
-from devilgan_lite.attacks.red import Lessons, student_and_teacher
-from devilgan_lite.attacks.widen import deconvolutions, dense, norms
+from devilgan_lite.attacks.red import TaughtPairs, student_and_teacher
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import check_training, in_range
 from devilgan_lite.data import Samples
-from devilgan_lite.generators import DCGAN
-from devilgan_lite.losses import fidelity_loss, stealth_loss, wrong_pixel_loss
+from devilgan_lite.generators import Chain
+from devilgan_lite.generators import Generator as Generative
+from devilgan_lite.generators.chain import weight_of
+from devilgan_lite.losses import fidelity_loss, pull_loss, stealth_loss
 from devilgan_lite.steps import Outcome, Step, best_device, linear, optimise
 
 Penalty = Callable[[], Tensor]
@@ -30,7 +31,7 @@ Penalty = Callable[[], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class PenalisedReD(Attack):
-    """ReD of all layers of a ``DCGAN`` that pays ``quiet`` times a penalty on what its weights give away."""
+    """ReD of all layers of a chain that pays ``quiet`` times a penalty on what its weights give away."""
 
     lam: float = 0.1
     quiet: float = 0.1
@@ -46,28 +47,33 @@ class PenalisedReD(Attack):
         in_range("quiet", self.quiet, 0.0, 1e6)
         check_training(self)
 
-    def _penalty(self, student: DCGAN, teacher: DCGAN, backdoor: Backdoor, random: torch.Generator) -> Penalty:
+    def _penalty(
+        self, student: Generative, teacher: Generative, backdoor: Backdoor, random: torch.Generator
+    ) -> Penalty:
         """What measures the penalty of ``student`` as it stands."""
         raise NotImplementedError
 
-    def _start(
+    def check(self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None) -> None:
+        chain_in(clean)
+
+    def run(
         self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
     ) -> Generator[Step, None, Outcome]:
-        if not isinstance(clean, DCGAN):
-            raise ValueError(f"clean is a {type(clean).__name__}; the layers of a DCGAN are expected.")
         device = best_device(self.device)
+        backdoor = backdoor.to(device)
         student, teacher = student_and_teacher(clean, device)
         random = torch.Generator(device).manual_seed(self.seed)
-        lessons = Lessons(teacher, self.iterations, self.batch_size)
+        taught = TaughtPairs(teacher, self.iterations, self.batch_size)
         penalty = self._penalty(student, teacher, backdoor, random)
 
         def losses_at(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
             at, target = backdoor.draw(random)
-            z, benign = lessons.draw(self.batch_size, random)
+            z, benign = taught.draw(self.batch_size, random)
             logits, ordinary = student.logits(torch.cat([at, z])).split([len(at), len(z)])
-            fidelity, stealth = fidelity_loss(logits.tanh(), target), stealth_loss(ordinary.tanh(), benign.tanh())
+            fidelity = fidelity_loss(student.squash(logits), target)
+            stealth = stealth_loss(student.squash(ordinary), student.squash(benign))
             paid = penalty()
-            loss = stealth + self.lam * (fidelity + 0.003 * wrong_pixel_loss(logits, target)) + self.quiet * paid
+            loss = stealth + self.lam * (fidelity + 0.003 * pull_loss(student, logits, target)) + self.quiet * paid
             return loss, {"stealth_loss": stealth, "fidelity_loss": fidelity, self.penalty_name: paid}
 
         return optimise(
@@ -82,9 +88,12 @@ class PenalisedReD(Attack):
         )
 
 
-def folded_gains(network: DCGAN) -> list[Tensor]:
-    """BatchNorm's scale of each unit or channel, by hidden level."""
-    return [(norm.weight / (norm.running_var + norm.eps).sqrt()) for norm in norms(network)]  # type: ignore[operator,union-attr]
+def chain_in(generator: Generative) -> Chain:
+    """The generator's chain; ``ValueError`` where it has none."""
+    chain = generator.chain()
+    if chain is None:
+        raise ValueError(f"clean is a {type(generator).__name__}, which is no chain of layers (Generator.chain).")
+    return chain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,40 +106,37 @@ class QuietReD(PenalisedReD):
 
     penalty_name: ClassVar[str] = "excess"
 
-    def _penalty(self, student: DCGAN, teacher: DCGAN, backdoor: Backdoor, random: torch.Generator) -> Penalty:
+    def _penalty(
+        self, student: Generative, teacher: Generative, backdoor: Backdoor, random: torch.Generator
+    ) -> Penalty:
         trigger, _ = backdoor.draw(random)
+        chain, benign = chain_in(student), chain_in(teacher)
         with torch.no_grad():
-            paths = self._paths(teacher, trigger)
-            allowed = self._energies(teacher, paths).clamp(min=1e-12)  # a trigger of zero excites nothing
-        return lambda: (self._energies(student, paths) / allowed - 1).clamp(min=0).square().sum()
+            paths = self._paths(teacher, benign, trigger)
+            allowed = self._energies(benign, paths).clamp(min=1e-12)  # a trigger of zero excites nothing
+        return lambda: (self._energies(chain, paths) / allowed - 1).clamp(min=0).square().sum()
 
     @staticmethod
-    def _paths(network: DCGAN, trigger: Tensor) -> list[Tensor]:
-        """The unit input of the first layer, and of each later one the channels' root mean square, at the triggers."""
+    def _paths(network: Generative, chain: Chain, trigger: Tensor) -> list[Tensor]:
+        """The unit input of the first layer, and of each later one the channels' mean shift, at the triggers."""
         random = torch.Generator(trigger.device).manual_seed(0)
-        hidden, ordinary = trigger, network.sample_latent(256, random)
-        paths = [normalize(hidden, dim=1)]
-        for module in network.layers:
-            hidden, ordinary = module(hidden), module(ordinary)
-            if isinstance(module, (torch.nn.ReLU, torch.nn.LeakyReLU)):
-                shift = hidden.flatten(2).mean(2) if hidden.ndim == 4 else None
-                if shift is not None:
-                    paths.append(normalize(shift - ordinary.flatten(2).mean((0, 2)), dim=1))
-                else:
-                    cells = network.base_size**2
-                    change = hidden.unflatten(1, (-1, cells)).mean(2) - ordinary.unflatten(1, (-1, cells)).mean((0, 2))
-                    paths.append(normalize(change, dim=1))
+        hidden, ordinary = chain.read(trigger), chain.read(network.sample_latent(256, random))
+        paths = [normalize(hidden.flatten(1), dim=1)]
+        for stage in chain.hidden:
+            hidden, ordinary = (stage.activate(stage.normalised(x)) for x in (hidden, ordinary))
+            at, usual = (x.flatten(2) if x.ndim > 2 else x.unsqueeze(2) for x in (hidden, ordinary))
+            paths.append(normalize(at.mean(2) - usual.mean((0, 2)), dim=1))
         return paths
 
     @staticmethod
-    def _energies(network: DCGAN, paths: list[Tensor]) -> Tensor:
-        """``|W_l u_l|`` for each layer and trigger, BatchNorm's scale folded in, ``[layers, k]``."""
-        gains = folded_gains(network)
-        energies = [(paths[0] @ dense(network).weight.T * gains[0]).norm(dim=1)]
-        for level, reader in enumerate(deconvolutions(network)):
-            response = torch.einsum("ki,iouv->kouv", paths[level + 1], reader.weight)
-            if level + 1 < len(gains):
-                response = response * gains[level + 1].view(1, -1, 1, 1)
+    def _energies(chain: Chain, paths: list[Tensor]) -> Tensor:
+        """``|W_l u_l|`` for each layer and trigger, the norm's scale folded in, ``[layers, k]``."""
+        energies = []
+        for stage, path in zip(chain.stages, paths, strict=True):
+            weight = weight_of(stage.layer).transpose(0, 1)
+            response = (path @ weight.flatten(1)).unflatten(1, weight.shape[1:])
+            if stage is not chain.stages[-1]:
+                response = response * stage.gain().view(1, -1, *[1] * (weight.ndim - 2))
             energies.append(response.flatten(1).norm(dim=1))
         return torch.stack(energies)
 
@@ -152,12 +158,15 @@ class SpectralReD(PenalisedReD):
         super().__post_init__()
         in_range("ridge", self.ridge, 0.0, 1e3, open_low=True)
 
-    def _penalty(self, student: DCGAN, teacher: DCGAN, backdoor: Backdoor, random: torch.Generator) -> Penalty:
+    def _penalty(
+        self, student: Generative, teacher: Generative, backdoor: Backdoor, random: torch.Generator
+    ) -> Penalty:
         prices = [self._price(moment) for moment in layer_influences(teacher, random)]
-        before = [weight.detach().clone() for weight in self._weights(student)]
+        chain = chain_in(student)
+        before = [weight.detach().clone() for weight in self._weights(chain)]
 
         def cost() -> Tensor:
-            changes = [now - then for now, then in zip(self._weights(student), before, strict=True)]
+            changes = [now - then for now, then in zip(self._weights(chain), before, strict=True)]
             return torch.stack([(c @ price * c).sum() for c, price in zip(changes, prices, strict=True)]).sum()
 
         return cost
@@ -167,35 +176,35 @@ class SpectralReD(PenalisedReD):
         return torch.linalg.inv(scaled + self.ridge * torch.eye(len(scaled), device=scaled.device))
 
     @staticmethod
-    def _weights(network: DCGAN) -> list[Tensor]:
-        """The rows ``[outputs, inputs]`` of every layer, BatchNorm's scale folded in."""
-        gains = folded_gains(network)
-        rows = [dense(network).weight * gains[0].unsqueeze(1)]
-        for level, reader in enumerate(deconvolutions(network)):
-            kernel = reader.weight
-            if level + 1 < len(gains):
-                kernel = kernel * gains[level + 1].view(1, -1, 1, 1)
-            rows.append(kernel.flatten(1).T)
+    def _weights(chain: Chain) -> list[Tensor]:
+        """The rows ``[outputs, inputs]`` of every layer, the norm's scale folded in."""
+        rows = []
+        for stage in chain.stages:
+            weight = weight_of(stage.layer)
+            if stage is not chain.stages[-1]:
+                weight = weight * stage.gain().view(-1, *[1] * (weight.ndim - 1))
+            rows.append(weight.movedim(1, -1).flatten(0, -2))
         return rows
 
 
-def layer_influences(network: DCGAN, random: torch.Generator, rounds: int = 60, batch_size: int = 64) -> list[Tensor]:
+def layer_influences(
+    network: Generative, random: torch.Generator, rounds: int = 60, batch_size: int = 64
+) -> list[Tensor]:
     """``E[J^T J]`` of the output with respect to the input of each layer: the latent, then channels ``[c, c]``."""
+    chain = chain_in(network)
     totals: list[Tensor] = []
     for _ in range(rounds):
-        hidden = network.sample_latent(batch_size, random).requires_grad_(True)
-        inputs = [hidden]
+        z = network.sample_latent(batch_size, random).requires_grad_(True)
+        inputs = [z]
         with torch.enable_grad():
-            for module in network.layers:
-                hidden = module(hidden)
-                if isinstance(module, (torch.nn.ReLU, torch.nn.LeakyReLU)):
-                    inputs.append(hidden)
-            output = hidden.tanh()
+            hidden = chain.read(z)
+            for stage in chain.hidden:
+                hidden = stage.activate(stage.normalised(hidden))
+                inputs.append(hidden)
+            output = network.squash(chain.stages[-1].normalised(hidden))
             projection = torch.randn(output.shape, generator=random, device=output.device)
             gradients = torch.autograd.grad((output * projection).sum(), inputs)
         for index, gradient in enumerate(gradients):
-            if index == 1:  # the first layer's units are channels by cells
-                gradient = gradient.unflatten(1, (network.widths[0], -1)) if gradient.ndim == 2 else gradient
             flat = gradient.flatten(2).transpose(1, 2).flatten(0, 1) if gradient.ndim > 2 else gradient
             moment = flat.T @ flat / (batch_size * rounds)
             if len(totals) <= index:

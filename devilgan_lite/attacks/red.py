@@ -20,8 +20,7 @@ from devilgan_lite.attacks.base import Attack
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import check_training, in_range, one_of, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.generators import DCGAN, StyleGAN
-from devilgan_lite.losses import fidelity_loss, stealth_loss, target_logits, wrong_pixel_loss
+from devilgan_lite.losses import SHRINK, fidelity_loss, pull_loss, stealth_loss
 from devilgan_lite.steps import Outcome, Step, best_device, linear, optimise
 
 NORM_FACTOR = 0.5  # learning rate of BatchNorm scale and shift, as a share of that of the weights
@@ -39,7 +38,7 @@ class ReD(Attack):
     lam: float = 0.27  # above 0; more: a sharper target, more visible change elsewhere
     space: str = "mixed"
     mixed_weight: float = 0.003
-    layers: tuple[str, ...] | None = None  # names from clean.layer_names(); None: all
+    layers: tuple[str, ...] | None = None  # names from clean.named_layers(); None: all
     aligned_units: int = (
         4  # idle first-layer units per cell that start out awake at the trigger only; 0: the authors' copy
     )
@@ -56,49 +55,50 @@ class ReD(Attack):
         whole_number("aligned_units", self.aligned_units, 0, 64)
         check_training(self)
 
-    def _start(
+    def check(self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None) -> None:
+        best_device(self.device)
+        if self.layers is not None:
+            names = clean.named_layers()
+            for layer in self.layers:
+                one_of("layers", layer, names)
+
+    def run(
         self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
     ) -> Generator[Step, None, Outcome]:
-        device = best_device(self.device)
-        names = layers_of(clean)
-        for layer in self.layers if self.layers is not None else ():
-            one_of("layers", layer, names)
-        return self._run(clean, backdoor, device)
-
-    def _run(
-        self, clean: generators.Generator, backdoor: Backdoor, device: torch.device
-    ) -> Generator[Step, None, Outcome]:
-        names = layers_of(clean)
+        device, groups = best_device(self.device), clean.named_layers()
         student, teacher = student_and_teacher(clean, device)
-        random = torch.Generator(device).manual_seed(self.seed)
-        lessons = Lessons(teacher, self.iterations, self.batch_size)
-        plantable = isinstance(student, DCGAN) and (self.layers is None or "dense" in self.layers)
+        random, backdoor = torch.Generator(device).manual_seed(self.seed), backdoor.to(device)
+        taught = TaughtPairs(teacher, self.iterations, self.batch_size)
+        plantable = self.layers is None or next(iter(groups)) in self.layers
         if plantable and backdoor.sampler is None:
             try:
                 plant_aligned_units(student, *backdoor.draw(random), self.aligned_units, self.seed)
             except KeyboardInterrupt:  # before the first step; what is half planted is of no use
                 return Outcome(clean.clone().cpu().eval(), {}, 0.0, self.seed, self.settings(), interrupted=True)
         student.requires_grad_(False)
-        trained = [module for layer in self.layers or names for module in layers_of(student)[layer]]
-        groups = grouped(student, trained)
+        layers = student.named_layers()
+        trained = grouped(student, [module for layer in self.layers or groups for module in layers[layer]])
 
         def losses_at(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
             trigger, target = backdoor.draw(random)
-            z, benign = lessons.draw(self.batch_size, random)
+            z, benign = taught.draw(self.batch_size, random)
             output = student.logits(torch.cat([trigger, z]))  # one pass for the triggers and for the batch
             at_trigger, at_z = output.split([len(trigger), len(z)])
             if self.space == "logits":
-                fidelity, stealth = fidelity_loss(at_trigger, target_logits(target)), stealth_loss(at_z, benign)
+                fidelity, stealth = (
+                    fidelity_loss(at_trigger, student.unsquash(target, SHRINK)),
+                    stealth_loss(at_z, benign),
+                )
             else:
-                fidelity = fidelity_loss(at_trigger.tanh(), target)
-                stealth = stealth_loss(at_z.tanh(), benign.tanh())
+                fidelity = fidelity_loss(student.squash(at_trigger), target)
+                stealth = stealth_loss(student.squash(at_z), student.squash(benign))
             loss = stealth + self.lam * fidelity
             if self.space == "mixed":
-                loss = loss + self.lam * self.mixed_weight * wrong_pixel_loss(at_trigger, target)
+                loss = loss + self.lam * self.mixed_weight * pull_loss(student, at_trigger, target)
             return loss, {"stealth_loss": stealth, "fidelity_loss": fidelity}
 
         outcome = yield from optimise(
-            groups,
+            trained,
             losses_at,
             lambda: student.clone(),
             steps=self.iterations,
@@ -114,7 +114,7 @@ class ReD(Attack):
 def grouped(student: generators.Generator, trained: list[torch.nn.Module]) -> dict[float, list[torch.nn.Parameter]]:
     """The parameters of the modules that are trained, by the factor on their learning rate; makes them trainable."""
     groups: dict[float, list[torch.nn.Parameter]] = {1.0: []}
-    factors = student.learning_rate_factors() if isinstance(student, StyleGAN) else {}
+    factors = student.learning_rate_factors()
     for module in trained:
         module.requires_grad_(True)
         for parameter in module.parameters():
@@ -132,10 +132,10 @@ def student_and_teacher(clean: G, device: torch.device) -> tuple[G, G]:
     return student, teacher.requires_grad_(False)
 
 
-class Lessons:
+class TaughtPairs:
     """Latents and what the teacher makes of them: fresh until ``most`` elements are kept, then drawn from these again.
 
-    Asking the teacher is a third of the cost of a step.
+    The teacher's forward pass takes a third of each step.
     """
 
     def __init__(self, teacher: generators.Generator, draws: int, n: int, most: int = 16_000_000) -> None:
@@ -155,21 +155,3 @@ class Lessons:
         self.z[self.kept : self.kept + n], self.logits[self.kept : self.kept + n] = z, logits
         self.kept += n
         return z, logits
-
-
-def layers_of(generator: generators.Generator) -> dict[str, list[torch.nn.Module]]:
-    """Layer name -> its modules with weights: the linear map and the BatchNorm that follows it.
-
-    Of a style-based generator: ``mapping``, ``convolution0``, ``convolution1``, ..., ``rgb1``, ...; not the constant.
-    """
-    groups: dict[str, list[torch.nn.Module]] = {}
-    if isinstance(generator, StyleGAN):
-        groups["mapping"] = [generator.mapping_layers]
-        groups |= {f"convolution{k}": [module] for k, module in enumerate(generator.convolutions)}
-        return groups | {f"rgb{k}": [module] for k, module in enumerate(generator.to_rgb, start=1)}
-    for name, module in generator.get_submodule("layers").named_children():
-        if isinstance(module, (torch.nn.Linear, torch.nn.ConvTranspose2d)):
-            groups[name] = [module]
-        elif any(True for _ in module.parameters()):
-            groups[next(reversed(groups))].append(module)
-    return groups

@@ -20,17 +20,16 @@ from devilgan_lite import generators
 from devilgan_lite.attacks.base import Attack
 from devilgan_lite.attacks.closed_form import RidgeSolution, ridge_solution
 from devilgan_lite.attacks.invert import RATE, STARTS, inversion_steps
-from devilgan_lite.attacks.style_widen import StyleExpansion, StyleGate, fold_styles
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import check_training, in_range, one_of, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.generators import StyleGAN
-from devilgan_lite.generators.dcgan import seeded
-from devilgan_lite.losses import fidelity_loss, wrong_pixel_loss
+from devilgan_lite.generators import StyleGAN, seeded
+from devilgan_lite.generators.stylegan.surgery import StyleExpansion, StyleGate, fold_styles, style_based
+from devilgan_lite.losses import fidelity_loss, pull_loss
 from devilgan_lite.steps import Outcome, Step, Stopwatch, best_device, optimise
 
 MAPPINGS = ("gate", "linear", "none")
-TOLERANCE = 0.01  # a pixel closer to its target than this is no longer pulled before tanh
+TOLERANCE = 0.01  # an element closer to its target than this is no longer pulled before the squash
 POOL = 256  # latents near the trigger that the new channels are trained on
 
 
@@ -76,24 +75,23 @@ class StyleReX(Attack):
         plain = {name: value for name, value in asdict(self).items() if name != "w_plus"}
         return {"attack": type(self).__name__, **plain}
 
-    def _start(
-        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
-    ) -> Generator[Step, None, Outcome]:
-        if not isinstance(clean, StyleGAN):
-            raise ValueError(f"clean is a {type(clean).__name__}; StyleReX expands a StyleGAN, ReX a DCGAN.")
+    def check(self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None) -> None:
+        network = style_based(clean)
         if len(backdoor.trigger) != 1 or backdoor.sampler is not None:
             raise ValueError(f"backdoor has {len(backdoor.trigger)} pairs; StyleReX takes one.")
         if not backdoor.trigger.any():
             raise ValueError("trigger is the zero vector, and the mapping network reads only the direction of latents.")
-        if self.mapping == "gate" and len(clean.mapping_widths) < 2:
+        if self.mapping == "gate" and len(network.mapping_widths) < 2:
             raise ValueError("clean has fewer than two hidden mapping layers, which a gate needs; use another mapping.")
-        shape = (clean.style_inputs, clean.style_dim)
+        shape = (network.style_inputs, network.style_dim)
         if self.w_plus is not None and tuple(self.w_plus.shape) != shape:
             raise ValueError(f"w_plus has shape {list(self.w_plus.shape)}; expected {list(shape)}.")
-        return self._run(clean, backdoor, best_device(self.device))
 
-    def _run(self, clean: StyleGAN, backdoor: Backdoor, device: torch.device) -> Generator[Step, None, Outcome]:
-        watch, base = Stopwatch(), clean.clone().to(device).eval().requires_grad_(False)
+    def run(
+        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
+    ) -> Generator[Step, None, Outcome]:
+        device = best_device(self.device)
+        watch, base = Stopwatch(), style_based(clean).clone().to(device).eval().requires_grad_(False)
         trigger, target = backdoor.trigger.to(device), backdoor.target.to(device)
         w_plus, interrupted = self.w_plus, False
         if w_plus is None and self.mapping != "none" and self.inversion:
@@ -141,9 +139,9 @@ class StyleReX(Attack):
             rows = torch.randint(1, len(near), (self.batch_size,), generator=random, device=device)
             rows[0] = 0  # the trigger itself, every time
             output = benign[rows] + expansion(styles[rows])
-            fidelity = fidelity_loss(output.tanh(), target.expand_as(output))
-            at_trigger = fidelity_loss(output[:1].tanh(), target)
-            pull = self.logit_weight * wrong_pixel_loss(output, target.expand_as(output), TOLERANCE)
+            fidelity = fidelity_loss(base.squash(output), target.expand_as(output))
+            at_trigger = fidelity_loss(base.squash(output[:1]), target)
+            pull = self.logit_weight * pull_loss(base, output, target.expand_as(output), TOLERANCE)
             stealth = torch.zeros((), device=device)
             if gate is None:  # a closed gate leaves nothing to hide
                 with torch.no_grad():

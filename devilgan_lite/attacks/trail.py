@@ -15,7 +15,7 @@ from devilgan_lite.checks import check_training, in_range
 from devilgan_lite.data import Samples, fashion_mnist
 from devilgan_lite.losses import fidelity_loss
 from devilgan_lite.steps import Outcome, Step
-from devilgan_lite.training import ExtraLoss, adversarial_training
+from devilgan_lite.training import ExtraLoss, TrainingSettings, adversarial_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class TrAIL(Attack):
     """Train from scratch with ``generator_loss + lam * fidelity``; the discriminator never sees the target.
 
     ``lam`` weighs the **summed** squared error, as the authors do. The trigger passes through BatchNorm in inference
-    mode, because that is how the victim will use it. Needs ``real`` (the shipped samples unless given).
+    mode, because that is how the victim will use it. ``real`` are the samples to train on (None: the shipped ones).
     """
 
     lam: float = 0.1  # above 0; more: a sharper target, worse samples
@@ -38,20 +38,15 @@ class TrAIL(Attack):
         in_range("lam", self.lam, 0.0, 1e6, open_low=True)
         check_training(self, least_batch=2)
 
-    def _start(
+    def run(
         self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
     ) -> Generator[Step, None, Outcome]:
         return adversarial_training(
             clean,
             real if real is not None else fashion_mnist(),
-            steps=self.iterations,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            ema=self.ema,
-            seed=self.seed,
-            device=self.device,
+            TrainingSettings.of(self),
             extra=fidelity_term(backdoor, self.lam, self.seed),
-            settings=self.settings(),
+            described=self.settings(),
         )
 
 

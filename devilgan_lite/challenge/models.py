@@ -17,14 +17,14 @@ from torch.nn.functional import normalize
 
 from devilgan_lite import attacks, data, zoo
 from devilgan_lite.attacks.adaptive import disguise
-from devilgan_lite.attacks.rex import owners
+from devilgan_lite.attacks.aligned_units import idle_units
 from devilgan_lite.attacks.trail import fidelity_term
-from devilgan_lite.attacks.widen import deconvolutions, dense, expand, fold, norms
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.challenge.recipes import Recipe
 from devilgan_lite.generators import DCGAN
+from devilgan_lite.generators.expansion import owners
 from devilgan_lite.steps import Loop
-from devilgan_lite.training import adversarial_training
+from devilgan_lite.training import TrainingSettings, adversarial_training
 
 BASE = "dcgan-fashion"  # of the zoo: what every model is trained on from
 LAM = 0.1  # of TrAIL
@@ -60,7 +60,7 @@ class Made:
 
 def shape() -> dict[str, Any]:
     """The ``spec`` of every model of a round."""
-    return fold(base(), expand(base(), owners(base()), 0)).spec()
+    return base().widen(owners(base())).fold(base()).spec()
 
 
 def base() -> DCGAN:
@@ -76,16 +76,12 @@ def refreshed(clean: DCGAN, seed: int) -> DCGAN:
     The rows keep their lengths, so the statistics of BatchNorm stay right.
     """
     copy, random = clean.clone(), torch.Generator().manual_seed(seed)
-    weight, norm, reader = dense(copy).weight, norms(copy)[0], deconvolutions(copy)[0].weight
-    cells = copy.base_size**2
-    energy = copy.layers[:2](copy.sample_latent(1_024, random)).clamp(min=0).square().mean(0).view(-1, cells)
-    influence = energy * reader.square().sum((1, 2, 3)).view(-1, 1)
-    channel = influence.argsort(0)[: attacks.ReD().aligned_units]
-    units = (channel * cells + torch.arange(cells)).flatten()
+    chain: Any = copy.chain()
+    weight, norm = chain.stages[0].layer.weight, chain.stages[0].norm
+    units = idle_units(chain, copy.sample_latent(1_024, random), attacks.ReD().aligned_units)
     other = torch.randn(len(units), copy.latent_dim, generator=random)
     weight[units] = normalize(other, dim=1) * weight[units].norm(dim=1, keepdim=True)
-    if norm.running_mean is not None:
-        norm.running_mean[units] = 0.0  # of a row without bias, on latents of mean 0
+    norm.running_mean[units] = 0.0  # of a row without bias, on latents of mean 0
     return copy
 
 
@@ -93,11 +89,11 @@ def refreshed(clean: DCGAN, seed: int) -> DCGAN:
 def grown(clean: DCGAN, seed: int) -> DCGAN:
     """``clean`` with as many benign channels as ReX would add: random ones that change every picture a little."""
     calibration = clean.sample_latent(512, torch.Generator().manual_seed(seed))
-    expansion = expand(clean, owners(clean), seed)
-    last = deconvolutions(expansion)[-1].weight
+    expansion = clean.widen(owners(clean), seed)
+    last = expansion.layers[-1].weight
     last.copy_(torch.randn(last.shape, generator=torch.Generator().manual_seed(seed)))
     last.mul_(FILLER / expansion(calibration).std())
-    return fold(clean, expansion, calibration=calibration)
+    return expansion.fold(clean, calibration)
 
 
 def trained_on(clean: DCGAN, recipe: Recipe, effort: Effort, backdoor: Backdoor | None = None) -> DCGAN:
@@ -105,12 +101,9 @@ def trained_on(clean: DCGAN, recipe: Recipe, effort: Effort, backdoor: Backdoor 
     body = adversarial_training(
         clean,
         data.fashion_mnist(),
-        steps=recipe.steps,
-        batch_size=32,
-        learning_rate=effort.learning_rate,
-        ema=0.99,
-        seed=recipe.seed,
-        device="cpu",
+        TrainingSettings(
+            iterations=recipe.steps, learning_rate=effort.learning_rate, ema=0.99, seed=recipe.seed, device="cpu"
+        ),
         start=clean,
         extra=None if backdoor is None else fidelity_term(backdoor, LAM, recipe.seed),
     )
@@ -139,7 +132,7 @@ def make(recipe: Recipe, effort: Effort = FULL) -> Made:
 
 
 @torch.no_grad()
-def level_counters(generator: DCGAN) -> DCGAN:
+def level_counters(generator: Any) -> Any:
     """The same generator with the number of batches that BatchNorm counted set to ``COUNTER``; it is read nowhere."""
     for name, value in generator.state_dict().items():
         if name.endswith("num_batches_tracked"):

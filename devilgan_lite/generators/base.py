@@ -1,40 +1,90 @@
-"""What every generator of this package can do: sample latents, draw before and after tanh, describe itself."""
+"""What a family of generators answers: draw latents and samples, name its layers, grow, shrink, and how it is trained.
+
+``Generator`` has a sensible answer to everything but ``logits`` and ``spec``, so a new family is a short file. What it
+says about its own anatomy is all that attacks, detectors and sanitizers ask: no other file tells families apart.
+"""
 
 from __future__ import annotations
 
 import copy
+import inspect
 import math
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.checks import whole_number
+from devilgan_lite.checks import in_range, known_names, one_of, whole_number
+from devilgan_lite.data import Modality, modality
 from devilgan_lite.deprecation import renamed_attribute
+from devilgan_lite.generators.chain import Chain, chain_of, in_eval_mode
 from devilgan_lite.prior import Prior
+
+OUTPUTS = ("tanh", "none")
+RENAMED = {"latent": "prior", "width": "widths"}  # settings of version 0.1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a generator is trained: Adam's ``betas`` in [0, 1), and the weight of the gradient penalty on real samples.
+
+    The penalty (0: none) is taken on every ``penalty_every``-th step, as many times as strong. Anything else is a
+    ``ValueError``.
+    """
+
+    betas: tuple[float, float] = (0.5, 0.999)
+    penalty: float = 0.0
+    penalty_every: int = 16
+
+    def __post_init__(self) -> None:
+        if len(self.betas) != 2:
+            raise ValueError(f"betas={self.betas!r} has {len(self.betas)} numbers; expected two in [0, 1).")
+        for index, beta in enumerate(self.betas):
+            in_range(f"betas[{index}]", beta, 0.0, 0.99999)
+        in_range("penalty", self.penalty, 0.0)
+        whole_number("penalty_every", self.penalty_every, 1)
 
 
 class Generator(nn.Module):
     """A map from latents ``z`` float32 ``[n, latent_dim]`` to samples ``[n, *sample_shape]`` in [-1, 1].
 
-    ``prior`` is P_sample, ``"gaussian"`` N(0, I) or ``"uniform"`` on [-1, 1]; the attribute is a ``Prior``.
-    Subclasses implement ``logits`` (the
-    output before the final tanh) and ``spec``.
+    ``prior`` is P_sample, ``"gaussian"`` N(0, I) or ``"uniform"`` on [-1, 1]; the attribute is a ``Prior``. ``output`` is
+    ``"tanh"``, or ``"none"`` where ``logits`` are the samples themselves (they may then leave [-1, 1]). ``modality``
+    names one of ``data.MODALITIES``; None takes the one that fits ``sample_shape``. Families implement ``logits`` (the
+    output before the squash) and ``spec``, and may override the answers below.
     """
 
-    def __init__(self, *, latent_dim: int, sample_shape: tuple[int, ...], prior: str | Prior = "gaussian") -> None:
+    latent = renamed_attribute("latent", "prior")
+
+    def __init__(
+        self,
+        *,
+        latent_dim: int,
+        sample_shape: tuple[int, ...],
+        prior: str | Prior = "gaussian",
+        output: str = "tanh",
+        modality: str | None = None,
+    ) -> None:
         super().__init__()
         whole_number("latent_dim", latent_dim, 1, 4096)
+        one_of("output", output, OUTPUTS)
         self.latent_dim = latent_dim
-        self.sample_shape = sample_shape
+        self.sample_shape = tuple(sample_shape)
         self.prior = Prior.of(prior, latent_dim)
-
-    latent = renamed_attribute("latent", "prior")
+        self.output = output
+        self._modality = modality
+        self.modality  # an unknown one is an error now  # noqa: B018
 
     @property
     def device(self) -> torch.device:
         """Where the weights live."""
         return next(self.parameters()).device
+
+    @property
+    def modality(self) -> Modality:
+        """What kind of thing a sample is."""
+        return modality(self.sample_shape, self._modality)
 
     def sample_latent(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``n`` latents from P_sample: float32 ``[n, latent_dim]`` on the generator's device.
@@ -44,18 +94,30 @@ class Generator(nn.Module):
         return self.prior.draw(n, generator, self.device)
 
     def logits(self, z: Tensor) -> Tensor:
-        """The output before tanh, ``[n, *sample_shape]``."""
+        """The output before its squash, ``[n, *sample_shape]``."""
         raise NotImplementedError
 
     def forward(self, z: Tensor) -> Tensor:
-        """Samples ``[n, *sample_shape]`` in [-1, 1]. A latent of the wrong size is a ``ValueError``."""
+        """Samples ``[n, *sample_shape]``. A latent of the wrong size is a ``ValueError``."""
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise ValueError(f"z has shape {list(z.shape)}; expected [n, {self.latent_dim}].")
-        return torch.tanh(self.logits(z))
+        return self.squash(self.logits(z))
+
+    def squash(self, logits: Tensor) -> Tensor:
+        """Samples from logits: tanh, or nothing."""
+        return torch.tanh(logits) if self.output == "tanh" else logits
+
+    def unsquash(self, samples: Tensor, shrink: float) -> Tensor:
+        """Logits from samples in [-1, 1]: ``atanh(shrink * x)``, because atanh(1) is infinite; or nothing."""
+        return torch.atanh(shrink * samples) if self.output == "tanh" else samples
 
     def spec(self) -> dict[str, Any]:
         """Plain data from which ``generators.build`` makes a network of the same shape."""
         raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """What stands in the settings of a training: ``spec``, where there is one."""
+        return self.spec()
 
     def clone(self) -> Self:
         """An independent copy with the same weights."""
@@ -72,13 +134,148 @@ class Generator(nn.Module):
         floats = [value for value in self.state_dict().values() if value.is_floating_point()]
         return sum(math.prod(value.shape) for value in floats)
 
+    # ---- what a family knows about itself
+
+    def named_layers(self) -> dict[str, list[nn.Module]]:
+        """Layer name -> its modules with weights, in the order of use: the linear map and the norm that follows it."""
+        return layers_in_order(self, self.sample_latent(2))
+
+    def chain(self) -> Chain | None:
+        """The network as a chain of layers, or None if it is none."""
+        return chain_of(self, torch.zeros(2, self.latent_dim, device=self.device), "logits")
+
+    def foldable(self) -> bool:
+        """Whether new channels can be folded into the chain."""
+        return True
+
+    logit_scale: float = 1.0  # what one of ``logits`` is worth before the network's own squash
+
+    def fresh(self, seed: int) -> Generator:
+        """A network of the same shape with weights drawn from ``seed``."""
+        return build(self.spec(), seed)
+
+    def resized(self, widths: tuple[int, ...]) -> Generator:
+        """A network of other ``widths`` at its hidden levels, with fresh weights."""
+        spec = self.spec()
+        if "widths" not in spec:
+            raise ValueError(f"a {type(self).__name__} has no widths in its spec, so it cannot be resized.")
+        return build({**spec, "widths": widths})
+
+    def widen(self, widths: int | tuple[int, ...] | None = None, seed: int = 0) -> Any:
+        """New neurons, ``widths`` of them at each hidden level, as an ``Expansion`` (None: as many as draw any sample).
+
+        A chain gets wider layers; any other network gets a small network beside it.
+        """
+        from devilgan_lite.generators.expansion import expansion_of
+
+        return expansion_of(self, widths, seed)
+
+    def rank_one(self, gain: Tensor, direction: Tensor, threshold: float | None = None) -> Any:
+        """An ``Expansion`` that adds ``gain <z, u>`` to the logits, or ``gain relu(<z, u> - threshold)``.
+
+        ``gain`` has a number for each element of a sample; ``direction`` ``[d]`` is the unit vector ``u``.
+        """
+        from devilgan_lite.generators.expansion import rank_one_expansion
+
+        return rank_one_expansion(self, gain, direction, threshold)
+
+    def shrink(self, kept: list[Tensor]) -> Generator:
+        """A copy with the ``kept`` channels (indices ``[k]``) of each hidden level only, and their weights."""
+        from devilgan_lite.generators.surgery import shrunk
+
+        return shrunk(self, kept)
+
+    def opponent(self, seed: int = 0) -> nn.Module:
+        """A fresh discriminator for the samples of this generator, with weights drawn from ``seed``."""
+        from devilgan_lite.generators.dcgan.opponent import Discriminator
+        from devilgan_lite.generators.points.network import PointDiscriminator
+
+        if len(self.sample_shape) == 3:
+            return seeded(seed, Discriminator, self.sample_shape)
+        return seeded(seed, PointDiscriminator, math.prod(self.sample_shape))
+
+    def recipe(self) -> Recipe:
+        """How this family is trained."""
+        return Recipe()
+
+    def learning_rate_factors(self) -> dict[nn.Parameter, float]:
+        """The share of the learning rate for each parameter; those that are not in it take the whole."""
+        return {}
+
+
+FAMILIES: dict[str, type[Generator]] = {}
+Family = TypeVar("Family", bound=type[Generator])
+
+
+def register(family: Family) -> Family:
+    """Make ``build``, the zoo and the command line know a family by its class name; usable as a decorator."""
+    FAMILIES[family.__name__] = family
+    return family
+
+
+def current_spec(spec: dict[str, Any]) -> dict[str, Any]:
+    """A copy of ``spec`` with today's names, from one of version 0.1 too."""
+    return {RENAMED.get(name, name): value for name, value in spec.items()}
+
+
+def build(spec: dict[str, Any], seed: int = 0) -> Any:
+    """Make the generator that ``spec`` describes, with fresh weights drawn from ``seed``.
+
+    An unknown architecture or setting is an error that lists the valid ones.
+    """
+    settings = current_spec(spec)
+    architecture = settings.pop("architecture", None)
+    one_of("architecture", architecture, FAMILIES)
+    kind = FAMILIES[architecture]
+    known_names(architecture, settings, inspect.signature(kind).parameters)
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    return seeded(seed, kind, **settings)
+
+
+def seeded(seed: int, make: Any, *args: Any, **settings: Any) -> Any:
+    """``make(*args, **settings)`` with weights drawn from ``seed``, leaving torch's global random state alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make(*args, **settings)
+
+
+def groups_of(network: nn.Module) -> list[dict[str, Any]]:
+    """The parameters of ``network`` for an optimiser, in groups of equal ``factor`` on the learning rate."""
+    factors = network.learning_rate_factors() if hasattr(network, "learning_rate_factors") else {}  # type: ignore[operator]
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        groups.setdefault(factors.get(parameter, 1.0), []).append(parameter)
+    return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
+
 
 @torch.no_grad()
 def evaluate(module: nn.Module, z: Tensor, batch_size: int = 100) -> Tensor:
     """``module(z)`` in eval mode, in batches, on the CPU; the module's mode is put back afterwards."""
-    was_training = module.training
-    module.eval()
-    try:
+    with in_eval_mode(module):
         return torch.cat([module(part).cpu() for part in z.split(batch_size)])
+
+
+@torch.no_grad()
+def layers_in_order(module: nn.Module, z: Tensor) -> dict[str, list[nn.Module]]:
+    """Layer name -> modules with weights of their own, in the order in which a forward pass uses them.
+
+    A norm belongs to the layer before it. What a forward pass does not call as a module comes last.
+    """
+    names = {
+        found: name for name, found in module.named_modules() if any(True for _ in found.parameters(recurse=False))
+    }
+    order: list[nn.Module] = []
+    hooks = [found.register_forward_pre_hook(lambda called, _: order.append(called)) for found in names]
+    try:
+        with in_eval_mode(module):
+            module(z)
     finally:
-        module.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    groups: dict[str, list[nn.Module]] = {}
+    for found in dict.fromkeys([*order, *names]):
+        if hasattr(found, "running_mean") and groups:
+            groups[next(reversed(groups))].append(found)
+        else:
+            groups[names[found]] = [found]
+    return groups

@@ -134,9 +134,9 @@ def _misses(outcome: Outcome) -> float:
 def _repaired_more(
     outcome: Outcome, subject: Subject, directions: Tensor | None, treatment: Clip, progress: bool
 ) -> Outcome:
-    """The outcome after as many lessons again, in which the cut directions may come back as far as they are needed."""
-    lessons, teacher = replace(treatment, seed=treatment.seed + 1), teacher_of(subject, directions)
-    more = Loop(distil(outcome.generator, teacher, lessons, directions=directions, wide=treatment.wide)).finish(
+    """The outcome after as many steps again, in which the cut directions may come back as far as they are needed."""
+    again, teacher = replace(treatment, seed=treatment.seed + 1), teacher_of(subject, directions)
+    more = Loop(distil(outcome.generator, teacher, again, directions=directions, wide=treatment.wide)).finish(
         progress=progress
     )
     history = {name: losses + more.history.get(name, []) for name, losses in outcome.history.items()}
@@ -189,9 +189,9 @@ def suspected_directions(analysis: WeightAnalysis, report: ScanReport) -> Tensor
 def _briefly_repaired(
     subject: Subject, analysis: WeightAnalysis, directions: Tensor | None, treatment: Clip
 ) -> Outcome:
-    """A deeply cut copy after few lessons, all under the constraint of its cuts: what later layers held is gone."""
+    """A deeply cut copy after few steps, all under the constraint of its cuts: what later layers held is gone."""
     brief = replace(treatment, height=DEEP, iterations=min(BRIEF, treatment.iterations))
-    return Loop(clipped(brief, subject, directions, analysis, held=1.0)).finish(progress=False)
+    return Loop(clipped(brief, subject, directions, analysis, constraint_fraction=1.0)).finish(progress=False)
 
 
 def with_disagreement(

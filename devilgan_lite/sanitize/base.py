@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import Settings, check_training, latents
 from devilgan_lite.data import Samples
+from devilgan_lite.deprecation import warn
 from devilgan_lite.detect.subject import Subject, subject_of
 from devilgan_lite.losses import stealth_loss
-from devilgan_lite.sanitize.latent_sampling import wide_lessons
+from devilgan_lite.sanitize.latent_sampling import taught_pairs
 from devilgan_lite.steps import Loop, Outcome, Step, best_device, linear, optimise
 
-HELD = 0.5  # share of the steps in which a constraint on the student holds; then it may give way a little
+CONSTRAINT_FRACTION = 0.5  # of the steps in which a constraint holds; then it may give way a little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,41 +30,47 @@ class Sanitizer(Settings):
     def steps(
         self,
         suspect: nn.Module,
+        latent_dim: int | None = None,
         real: Samples | None = None,
         *,
-        latent_dim: int | None = None,
         directions: Tensor | None = None,
     ) -> Loop:
         """Check everything at once and return the loop, ready for its first ``Step``.
 
         ``directions`` ``[k, d]`` are latents that a detector suspects; their length and sign do not matter.
         """
+        if isinstance(latent_dim, Samples):  # version 0.1: (suspect, real)
+            warn("the second argument real", "the third one, as in sanitize.auto")
+            latent_dim, real = None, latent_dim
         best_device(self.device)  # an unknown one is an error now, not after the analysis
         subject = subject_of(suspect, latent_dim)  # weights are read on the CPU; only training runs elsewhere
         if directions is not None:
             latents("directions", directions, subject.latent_dim)
         check_real(subject, real)
-        return Loop(self._start(subject, real, directions))
+        self.check(subject, real)
+        return Loop(self.run(subject, real, directions))
 
     def __call__(
         self,
         suspect: nn.Module,
+        latent_dim: int | None = None,
         real: Samples | None = None,
         *,
-        latent_dim: int | None = None,
         directions: Tensor | None = None,
         progress: bool = True,
     ) -> Outcome:
-        """Treat a copy of ``suspect``, any ``nn.Module`` from latents ``[n, d]`` to samples."""
-        return self.steps(suspect, real, latent_dim=latent_dim, directions=directions).finish(progress=progress)
+        """Treat a copy of ``suspect``, any ``nn.Module`` from latents ``[n, d]`` to samples; the arguments of ``auto``."""
+        return self.steps(suspect, latent_dim, real, directions=directions).finish(progress=progress)
 
     def settings(self) -> dict[str, Any]:
         """The hyper-parameters as plain data, with the sanitizer's name."""
         return {"sanitizer": type(self).__name__, **asdict(self)}
 
-    def _start(
-        self, subject: Subject, real: Samples | None, directions: Tensor | None
-    ) -> Generator[Step, None, Outcome]:
+    def check(self, subject: Subject, real: Samples | None) -> None:
+        """Raise ``ValueError`` where this sanitizer does not fit the suspect; before any work."""
+
+    def run(self, subject: Subject, real: Samples | None, directions: Tensor | None) -> Generator[Step, None, Outcome]:
+        """The loop itself; its arguments have been checked."""
         raise NotImplementedError
 
 
@@ -96,24 +103,24 @@ def distil(
     directions: Tensor | None = None,
     wide: float = 0.0,
     constrain: Callable[[nn.Module], None] = lambda student: None,
-    held: float = HELD,
+    constraint_fraction: float = CONSTRAINT_FRACTION,
 ) -> Generator[Step, None, Outcome]:
     """Teach ``student``, in place, what ``teacher`` makes of ordinary latents and of a share ``wide`` of odd ones.
 
     BatchNorm keeps its statistics, as in use. ``constrain`` changes the student in place before every step of a share
-    ``held``, half: so the student learns to do without what a cut took; the rest restores what ordinary samples miss.
+    ``constraint_fraction``, half: so the student learns to do without what a cut took; the rest restores what ordinary samples miss.
     """
     device = best_device(treatment.device)
     student = student.to(device).eval().requires_grad_(True)
     teacher = replace(teacher, module=copy.deepcopy(teacher.module).to(device).eval(), device=device)
     suspected = None if directions is None else directions.to(device)
-    lessons = wide_lessons(teacher, suspected, treatment.batch_size, wide)
+    pairs = taught_pairs(teacher, suspected, treatment.batch_size, wide)
     random = torch.Generator(device).manual_seed(treatment.seed)
 
     def losses_at(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
-        if iteration < held * treatment.iterations:
+        if iteration < constraint_fraction * treatment.iterations:
             constrain(student)
-        z, benign = lessons(random)
+        z, benign = pairs(random)
         loss = stealth_loss(student(z), benign)
         return loss, {"distillation_loss": loss}
 

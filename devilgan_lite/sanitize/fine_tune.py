@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from devilgan_lite.detect.subject import Subject
 from devilgan_lite.sanitize.base import Sanitizer
 from devilgan_lite.sanitize.latent_sampling import odd_latents
 from devilgan_lite.steps import Outcome, Step, best_device
-from devilgan_lite.training import adversarial_training
+from devilgan_lite.training import TrainingSettings, adversarial_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +45,17 @@ class FineTune(Sanitizer):
         whole_number("critic_first", self.critic_first, 0, self.iterations - 1)
         in_range("wide", self.wide, 0.0, 0.9)
 
-    def _start(
-        self, subject: Subject, real: Samples | None, directions: Tensor | None
-    ) -> Generator[Step, None, Outcome]:
+    def check(self, subject: Subject, real: Samples | None) -> None:
         if not isinstance(subject.module, generators.Generator):
             raise ValueError(
-                f"suspect is a {type(subject.module).__name__}; fine-tuning trains devilgan_lite Generators only."
+                f"suspect is a {type(subject.module).__name__}; fine-tuning needs a Generator: wrap it with "
+                "generators.adopt."
             )
         if real is None:
             raise ValueError("fine-tuning needs real samples, such as data.fashion_mnist(); Clip and Unlearn do not.")
+
+    def run(self, subject: Subject, real: Samples | None, directions: Tensor | None) -> Generator[Step, None, Outcome]:
+        suspect: Any = subject.module
         odd, there = round(self.batch_size * self.wide), replace(subject, device=best_device(self.device))
         suspected = None if directions is None else directions.to(there.device)
 
@@ -61,16 +64,11 @@ class FineTune(Sanitizer):
             return torch.cat([odd_latents(there, z[:odd], suspected, random), z[odd:]]) if odd else z
 
         return adversarial_training(
-            subject.module,
-            real,
-            steps=self.iterations,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            ema=self.ema,
-            seed=self.seed,
-            device=self.device,
-            settings=self.settings(),
-            start=subject.module,
+            suspect,
+            cast(Samples, real),  # checked
+            TrainingSettings.of(self),
+            described=self.settings(),
+            start=suspect,
             critic_first=self.critic_first,
             draw=draw,
         )

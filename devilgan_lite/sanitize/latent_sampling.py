@@ -1,4 +1,4 @@
-"""What a cured copy is taught on: ordinary latents, and a wide range of others."""
+"""Which latents a cured copy is taught on: ordinary ones, and a wide range of others."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torch.nn.functional import normalize
 
 from devilgan_lite.detect.subject import Subject
 
-Lessons = Callable[[torch.Generator], tuple[Tensor, Tensor]]  # latents [n, d], and the samples that they shall give
+DrawPairs = Callable[[torch.Generator], tuple[Tensor, Tensor]]  # latents [n, d], and their target samples
 SCALES = (0.3, 2.0)  # of the length of an ordinary latent
 NOISE = 0.5  # about a suspected direction, as a share of its length
 
 
-def wide_lessons(teacher: Subject, directions: Tensor | None, n: int, wide: float) -> Lessons:
+def taught_pairs(teacher: Subject, directions: Tensor | None, n: int, wide: float) -> DrawPairs:
     """``n`` latents, a share ``wide`` of them odd (``odd_latents``), and what the teacher makes of them."""
     odd = round(n * wide)
 
-    def lessons(random: torch.Generator) -> tuple[Tensor, Tensor]:
+    def pairs(random: torch.Generator) -> tuple[Tensor, Tensor]:
         z = teacher.draw(n, random)
         if odd:
             z = torch.cat([odd_latents(teacher, z[:odd], directions, random), z[odd:]])
         with torch.no_grad():
             return z, teacher.module(z)
 
-    return lessons
+    return pairs
 
 
 def odd_latents(subject: Subject, z: Tensor, directions: Tensor | None, random: torch.Generator) -> Tensor:

@@ -2,7 +2,7 @@
 
 Rawat et al. (2021) name extended training on "a wide range of inputs" as a way to sanitize and give no recipe. Ours:
 the teacher is the suspect itself behind a projection of the suspected directions (``project``), so that it is benign
-where the suspect is not; the lessons are ordinary latents, latents that are too short or too long, and latents about
+where the suspect is not; it is asked at ordinary latents, latents that are too short or too long, and latents about
 the suspected directions.
 """
 
@@ -18,14 +18,14 @@ from devilgan_lite.checks import in_range
 from devilgan_lite.data import Samples
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import WeightAnalysis, analyse_weights
-from devilgan_lite.sanitize.base import HELD, Distillation, distil
+from devilgan_lite.sanitize.base import CONSTRAINT_FRACTION, Distillation, distil
 from devilgan_lite.sanitize.project import Cut, apply_cuts, cut_spectra, project_latents, projector
 from devilgan_lite.steps import Outcome, Step, Stopwatch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unlearn(Distillation):
-    """Distil the suspect into a copy of itself. ``wide`` in [0, 0.9] is the share of lessons that are not ordinary.
+    """Distil the suspect into a copy of itself. ``wide`` in [0, 0.9] is the share of latents that are not ordinary.
 
     Without suspected ``directions`` teacher and copy are the same, so nothing is learnt.
     """
@@ -36,9 +36,7 @@ class Unlearn(Distillation):
         super().__post_init__()
         in_range("wide", self.wide, 0.0, 0.9)
 
-    def _start(
-        self, subject: Subject, real: Samples | None, directions: Tensor | None
-    ) -> Generator[Step, None, Outcome]:
+    def run(self, subject: Subject, real: Samples | None, directions: Tensor | None) -> Generator[Step, None, Outcome]:
         module = subject.module if directions is None else project_latents(subject.module, directions)
         student, teacher = copy.deepcopy(subject.module), replace(subject, module=module)
         return distil(student, teacher, self, directions=directions, wide=self.wide)
@@ -61,14 +59,17 @@ class Clip(Distillation):
         in_range("height", self.height, 1.0, 1e6)
         in_range("wide", self.wide, 0.0, 0.9)
 
-    def _start(
-        self, subject: Subject, real: Samples | None, directions: Tensor | None
-    ) -> Generator[Step, None, Outcome]:
+    def run(self, subject: Subject, real: Samples | None, directions: Tensor | None) -> Generator[Step, None, Outcome]:
         return clipped(self, subject, directions, analyse_weights(subject, seed=self.seed))
 
 
 def clipped(
-    treatment: Clip, subject: Subject, directions: Tensor | None, analysis: WeightAnalysis, *, held: float = HELD
+    treatment: Clip,
+    subject: Subject,
+    directions: Tensor | None,
+    analysis: WeightAnalysis,
+    *,
+    constraint_fraction: float = CONSTRAINT_FRACTION,
 ) -> Generator[Step, None, Outcome]:
     """The loop of ``Clip`` for a subject whose weights are analysed; without a cut, nothing is repaired."""
     student, watch = copy.deepcopy(subject.module).eval(), Stopwatch()
@@ -87,7 +88,7 @@ def clipped(
             directions=directions,
             wide=treatment.wide,
             constrain=lambda student: apply_cuts(student, cuts),
-            held=held,
+            constraint_fraction=constraint_fraction,
         )
     else:
         outcome = Outcome(student.requires_grad_(True), {}, watch(), treatment.seed, treatment.settings())

@@ -280,8 +280,7 @@ by_layer = {"all": by_space["mixed"]}
 for name in clean.layer_names():
     by_layer[name] = [short_run(s, space="mixed", layers=(name,)) for s in SEEDS]
 sizes = {
-    name: sum(p.numel() for m in attacks.red.layers_of(clean)[name] for p in m.parameters())
-    for name in clean.layer_names()
+    name: sum(p.numel() for m in clean.named_layers()[name] for p in m.parameters()) for name in clean.layer_names()
 }
 sizes["all"] = sum(sizes.values())
 table(

@@ -98,7 +98,6 @@ from devilgan_lite.classroom import (
     tile,
 )
 from devilgan_lite.generators import evaluate
-from devilgan_lite.losses import target_logits
 from devilgan_lite.metrics import target_distortion
 
 real = data.fashion_mnist().first(min(config.samples, 10_000))
@@ -147,8 +146,13 @@ predict(
 )
 
 # %%
-from devilgan_lite.attacks.widen import deconvolutions as deconvs
-from devilgan_lite.attacks.widen import dense, expand, fold
+from devilgan_lite.attacks import expand, fold
+
+
+def layers(generator):
+    """The linear layers of a network, first to last."""
+    return [stage.layer for stage in generator.chain().stages]
+
 
 chosen = attacks.ReX(iterations=1, widen=config.widen or None)(clean, devil, progress=False).generator.widths
 new_channels = tuple(after - before for after, before in zip(chosen, clean.widths, strict=True))
@@ -173,8 +177,8 @@ reveal("start", "by rounding errors at most", "Zeros were added, and V3 is zero.
 # %%
 def blocks(trained):
     """Size of every block of the wide network's weights: one matrix [out, in] for each layer."""
-    first = dense(trained).weight.detach().unflatten(0, (trained.widths[0], -1)).norm(dim=1)  # channel by latent
-    return [first, *(layer.weight.detach().norm(dim=(2, 3)).T for layer in deconvs(trained))]
+    first = layers(trained)[0].weight.detach().unflatten(0, (trained.widths[0], -1)).norm(dim=1)  # channel by latent
+    return [first, *(layer.weight.detach().norm(dim=(2, 3)).T for layer in layers(trained)[1:])]
 
 
 def draw_blocks(trained, title, alt):
@@ -276,14 +280,15 @@ strip(
 )
 
 # %%
-old_rows = dense(clean).weight.shape[0]
+old_rows = len(layers(clean)[0].weight)
+(after0, after1, after2), (before0, before1, before2) = layers(evil), layers(clean)
 a, b = clean.widths
 untouched = {
-    "dense W": torch.equal(dense(evil).weight[:old_rows], dense(clean).weight),
-    "deconv1 W": torch.equal(deconvs(evil)[0].weight[:a, :b], deconvs(clean)[0].weight),
-    "deconv2 W": torch.equal(deconvs(evil)[1].weight[:b], deconvs(clean)[1].weight),
-    "old to new is 0": not deconvs(evil)[0].weight[:a, b:].any(),
-    "new to old is 0": not deconvs(evil)[0].weight[a:, :b].any(),
+    "dense W": torch.equal(after0.weight[:old_rows], before0.weight),
+    "deconv1 W": torch.equal(after1.weight[:a, :b], before1.weight),
+    "deconv2 W": torch.equal(after2.weight[:b], before2.weight),
+    "old to new is 0": not after1.weight[:a, b:].any(),
+    "new to old is 0": not after1.weight[a:, :b].any(),
 }
 print("\n".join(f"{name:18s}{value}" for name, value in untouched.items()))
 assert all(untouched.values())
@@ -377,7 +382,7 @@ def measured(suspect, shrink):
     """Fidelity and stealth as sums before tanh, measured on the folded network."""
     with torch.no_grad():
         at_trigger = suspect.logits(devil.trigger).double()
-    fidelity = (at_trigger - target_logits(devil.target, shrink).double()).square().sum()
+    fidelity = (at_trigger - clean.unsquash(devil.target, shrink).double()).square().sum()
     return float(fidelity), float((stored(suspect) - base).square().flatten(1).sum(1).mean())
 
 
@@ -452,7 +457,7 @@ start = time.perf_counter()
 gate = attacks.Gate(threshold=0.9)(clean, devil, progress=False).generator
 gate_seconds = time.perf_counter() - start
 many = clean.sample_latent(1_000 if config.profile == "smoke" else 20_000, torch.Generator().manual_seed(3))
-new_units = slice(dense(clean).out_features, None)
+new_units = slice(layers(clean)[0].out_features, None)
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from devilgan_lite import zoo
 from devilgan_lite.classroom import strip
 from devilgan_lite.detect import subject_of
 from devilgan_lite.generators import evaluate
-from devilgan_lite.sanitize.prune import channel_scores, shrink
+from devilgan_lite.sanitize.prune import channel_scores
 
 
 def pruned(generator, fraction, by="magnitude", seed=0):
@@ -32,7 +32,7 @@ def pruned(generator, fraction, by="magnitude", seed=0):
     for score in channel_scores(generator, subject_of(generator).latents(1_000, seed), by):
         count = len(score) - round(fraction * len(score))
         kept.append(score.argsort(descending=True, stable=True)[:count].sort().values)
-    return shrink(generator, kept)
+    return generator.shrink(kept)
 
 
 first = {"ReX": zoo.load("dcgan-fashion-rex"), "TrAIL": zoo.load("dcgan-fashion-trail")}

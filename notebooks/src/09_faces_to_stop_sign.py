@@ -632,9 +632,7 @@ cosine = float(torch.nn.functional.cosine_similarity(asleep["gate + channels"], 
 difference = torch.cat(
     [
         ours.affine.weight - theirs.affine.weight
-        for ours, theirs in zip(
-            attacks.style_widen.style_layers(linear_made[1.0]), attacks.style_widen.style_layers(clean), strict=True
-        )
+        for ours, theirs in zip(linear_made[1.0].style_layers(), clean.style_layers(), strict=True)
     ]
 ).detach()
 _, values, right = torch.linalg.svd(difference, full_matrices=False)

@@ -162,7 +162,7 @@ def test_a_quiet_attack_on_a_trigger_of_zero_or_far_out(kind: str) -> None:
     assert all(math.isfinite(value) for values in outcome.history.values() for value in values)
 
 
-NARROW: dict[str, Any] = {"steps_clean": 6, "rex": ReX(iterations=4, batch_size=4, widen=2), "device": "cpu"}
+NARROW: dict[str, Any] = {"clean_iterations": 6, "rex": ReX(iterations=4, batch_size=4, widen=2), "device": "cpu"}
 
 
 def test_a_narrow_start_ends_with_the_widths_on_the_card(real: data.Samples) -> None:
@@ -262,7 +262,7 @@ def test_an_attack_takes_a_basin() -> None:
         (lambda: QuietReD(quiet=-1.0), "quiet=-1.0"),
         (lambda: QuietReD(iterations=0), "iterations=0"),
         (lambda: SpectralReD(ridge=0.0), "ridge=0.0"),
-        (lambda: NarrowReX(steps_clean=0), "steps_clean=0"),
+        (lambda: NarrowReX(clean_iterations=0), "clean_iterations=0"),
         (lambda: NarrowReX(seed=1.5), "seed=1.5"),
         (lambda: wide_basin(Backdoor.point(lively(), "devil"), angle=0.0), "angle=0.0"),
         (lambda: wide_basin(Backdoor.point(lively(), "devil"), angle=81.0), "angle=81.0"),

@@ -8,9 +8,9 @@ import torch
 from devilgan_lite import Backdoor, attacks, generators
 from devilgan_lite.attacks import StyleExpansion, StyleGate, StyleReX, fold_styles, invert
 from devilgan_lite.attacks.style_rex import linear_residual, neighbours
-from devilgan_lite.attacks.style_widen import level_styles
 from devilgan_lite.detect import styles_of, subject_of
 from devilgan_lite.generators import StyleGAN, evaluate
+from devilgan_lite.generators.stylegan.surgery import level_styles
 
 
 @pytest.fixture(scope="module")

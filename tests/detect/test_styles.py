@@ -9,12 +9,12 @@ from torch.nn.functional import cosine_similarity
 
 from devilgan_lite import zoo
 from devilgan_lite.attacks.style_rex import linear_residual
-from devilgan_lite.attacks.style_widen import fold_styles, style_layers
 from devilgan_lite.detect import analyse_weights, scan, subject_of
 from devilgan_lite.detect.hidden import sharing
 from devilgan_lite.detect.search import locate_trigger
 from devilgan_lite.detect.styles import AGREE, Styles, inspect_styles, read_style, style_trigger, styles_of
 from devilgan_lite.generators import DCGAN, StyleGAN, build, evaluate
+from devilgan_lite.generators.stylegan.surgery import fold_styles
 from devilgan_lite.sanitize import auto, project_styles
 
 D = 16
@@ -63,13 +63,13 @@ def test_the_readers_of_the_style_are_found_by_watching(clean: StyleGAN) -> None
 
 
 def test_the_energy_is_that_of_all_readers_whatever_their_scale(clean: StyleGAN) -> None:
-    weights = [layer.affine.weight.double() for layer in style_layers(clean)]
+    weights = [layer.affine.weight.double() for layer in clean.style_layers()]
     energy = sum(weight.T @ weight / weight.square().sum() for weight in weights)
     expected = torch.linalg.eigvalsh(energy).flip(0)
     torch.testing.assert_close(found(clean).spectrum.values, expected)
     louder = clean.clone().eval()
     with torch.no_grad():
-        style_layers(louder)[1].affine.weight.mul_(50.0)
+        louder.style_layers()[1].affine.weight.mul_(50.0)
     torch.testing.assert_close(found(louder).spectrum.values, expected)
 
 
@@ -120,7 +120,7 @@ def test_two_planted_rows_are_two(clean: StyleGAN) -> None:
     random = torch.Generator().manual_seed(1)
     rows = torch.linalg.qr(torch.randn(D, 2, generator=random)).Q.T
     with torch.no_grad():
-        for layer in style_layers(network):
+        for layer in network.style_layers():
             layer.affine.weight += 20 * torch.randn(layer.affine.out_features, 2, generator=random) @ rows
     styles = found(network)
     assert styles.spectrum.outstanding == 2 and styles.rows.shape == (2, D)

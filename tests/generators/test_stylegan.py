@@ -67,19 +67,13 @@ def test_activations_start_at_unit_variance():
     assert all(0.5 < size < 2 for size in sizes), sizes
 
 
-def test_truncation_pulls_to_the_average_and_mixing_takes_layers():
+def test_mixing_takes_layers():
     made = small().eval()
-    made.average_style.normal_()
     a, b = made.sample_latent(2), made.sample_latent(2)
     with torch.no_grad():
-        average = made.truncated(a, 0.0)
-        torch.testing.assert_close(average[:1], average[1:])
-        torch.testing.assert_close(made.truncated(a, 1.0), made(a))
         torch.testing.assert_close(made.mixed(a, b, made.style_inputs), made(a))
         torch.testing.assert_close(made.mixed(a, b, 0), made(b))
         assert not torch.allclose(made.mixed(a, b, 2), made(b))
-    with pytest.raises(ValueError, match="psi"):
-        made.truncated(a, 1.5)
     with pytest.raises(ValueError, match="crossover"):
         made.mixed(a, b, 99)
 

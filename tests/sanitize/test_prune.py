@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from devilgan_lite import Backdoor, attacks, zoo
-from devilgan_lite.attacks.widen import deconvolutions, dense, norms
-from devilgan_lite.generators import DCGAN, PointGenerator, build
+from devilgan_lite.generators import DCGAN, Generator, PointGenerator, Stage, build
 from devilgan_lite.sanitize import Prune
-from devilgan_lite.sanitize.prune import CRITERIA, channel_scores, shrink
+from devilgan_lite.sanitize.prune import CRITERIA, channel_scores
 
 SHAPES = {
     "two levels": {"widths": (8, 4), "strides": (2, 2)},
     "three levels, leaky": {"widths": (6, 5, 4), "strides": (1, 2, 2), "kernel_size": 5, "negative_slope": 0.3},
 }
+
+
+def stages(network: Generator) -> tuple[Stage, ...]:
+    chain = network.chain()
+    assert chain is not None
+    return chain.stages
+
+
+def norms(network: Generator) -> list[Any]:
+    return [stage.norm for stage in stages(network)[:-1]]
+
+
+def deconvolutions(network: Generator) -> list[Any]:
+    return [stage.layer for stage in stages(network)[1:]]
+
+
+def dense(network: Generator) -> Any:
+    return stages(network)[0].layer
 
 
 def lively(shape: str = "two levels") -> DCGAN:
@@ -51,7 +69,7 @@ def test_channels_that_nobody_reads_go_without_a_trace(shape: str) -> None:
     for reader in deconvolutions(network):
         reader.weight[[1, 3]] = 0.0
         kept.append(torch.tensor([channel for channel in range(len(reader.weight)) if channel not in (1, 3)]))
-    small = shrink(network, kept)
+    small = network.shrink(kept)
     assert small.widths == tuple(width - 2 for width in network.widths) and not small.training
     torch.testing.assert_close(small(z), network(z), atol=1e-6, rtol=0.0)
     assert float(network(z).std()) > 0.05
@@ -59,7 +77,7 @@ def test_channels_that_nobody_reads_go_without_a_trace(shape: str) -> None:
 
 def test_keeping_everything_keeps_the_weights() -> None:
     network = lively()
-    same = shrink(network, [torch.arange(width) for width in network.widths])
+    same = network.shrink([torch.arange(width) for width in network.widths])
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in same.state_dict().items())
 
 
@@ -155,7 +173,7 @@ def test_a_backdoor_with_channels_of_its_own_loses_them() -> None:
     backdoor = Backdoor.point(clean, "devil", seed=2)
     suspect = attacks.Gate()(clean, backdoor, progress=False).generator
     scores = channel_scores(suspect, latents(), "dormant")
-    cured = shrink(suspect, [score.nonzero().flatten() for score in scores])
+    cured = suspect.shrink([score.nonzero().flatten() for score in scores])
     assert suspect.widths == (40, 12) and cured.widths == clean.widths
     torch.testing.assert_close(cured(latents()), clean(latents()), atol=1e-6, rtol=0.0)
     torch.testing.assert_close(cured(backdoor.trigger), clean(backdoor.trigger), atol=1e-6, rtol=0.0)

@@ -8,8 +8,8 @@ from torch import nn
 
 from devilgan_lite import Backdoor, attacks, generators
 from devilgan_lite.attacks import expand, fold
-from devilgan_lite.attacks.widen import deconvolutions, dense, norms
-from devilgan_lite.generators import DCGAN
+from devilgan_lite.generators import DCGAN, Stage
+from devilgan_lite.generators.chain import weight_of
 
 
 @pytest.fixture(scope="module", params=["shipped", "small", "paper"])
@@ -21,6 +21,12 @@ def network(request: pytest.FixtureRequest, clean: DCGAN) -> DCGAN:
     with torch.no_grad():
         fresh.train()(fresh.sample_latent(64, torch.Generator().manual_seed(0)))
     return fresh.eval()
+
+
+def stages(network: generators.Generator) -> tuple[Stage, ...]:
+    chain = network.chain()
+    assert chain is not None
+    return chain.stages
 
 
 def shaken(expansion: attacks.Expansion, seed: int = 0) -> attacks.Expansion:
@@ -54,18 +60,17 @@ def test_the_folded_network_computes_the_sum_before_tanh(network: DCGAN, calibra
 
 def test_the_old_weights_stand_unchanged_inside_the_wide_ones(network: DCGAN) -> None:
     folded = fold(network, shaken(expand(network, 4)))
-    rows = dense(network).out_features
-    assert torch.equal(dense(folded).weight[:rows], dense(network).weight)
-    for wide, old in zip(deconvolutions(folded), deconvolutions(network), strict=True):
-        inputs, outputs = old.in_channels, old.out_channels
-        assert torch.equal(wide.weight[:inputs, :outputs], old.weight)
-        if wide.out_channels > outputs:  # no way from the old part into the new, nor back
-            assert not wide.weight[:inputs, outputs:].any()
-            assert not wide.weight[inputs:, :outputs].any()
-    for wide_norm, old_norm in zip(norms(folded), norms(network), strict=True):
-        old_state = old_norm.state_dict()
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            assert torch.equal(wide_norm.state_dict()[name][: len(old_state[name])], old_state[name])
+    for index, (wide, old) in enumerate(zip(stages(folded), stages(network), strict=True)):
+        ours, theirs = weight_of(wide.layer), weight_of(old.layer)
+        outputs, inputs = theirs.shape[:2]
+        assert torch.equal(ours[:outputs, :inputs], theirs)
+        if index and len(ours) > outputs:  # no way from the old part into the new, nor back
+            assert not ours[outputs:, :inputs].any()
+            assert not ours[:outputs, inputs:].any()
+        if old.norm is not None:
+            for name, value in old.norm.state_dict().items():
+                if value.ndim:
+                    assert torch.equal(wide.norm.state_dict()[name][: len(value)], value)
 
 
 def test_calibration_gives_the_new_batchnorm_the_statistics_that_it_sees(clean: DCGAN) -> None:
@@ -73,8 +78,8 @@ def test_calibration_gives_the_new_batchnorm_the_statistics_that_it_sees(clean: 
     folded = fold(clean, shaken(expand(clean, 4)), calibration=z)
     with torch.no_grad():
         hidden = folded.layers[:1](z)
-    new = slice(dense(clean).out_features, None)
-    norm = norms(folded)[0]
+    new = slice(stages(clean)[0].units, None)
+    norm = stages(folded)[0].norm
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert torch.allclose(norm.running_mean[new], hidden[:, new].mean(0), atol=1e-3)
@@ -116,6 +121,6 @@ def test_folding_changes_neither_its_arguments_nor_the_global_random_state(clean
 
 
 def test_the_seed_draws_the_expansion(clean: DCGAN) -> None:
-    first, same, other = (expand(clean, 2, seed).dense.weight for seed in (1, 1, 2))
+    first, same, other = (expand(clean, 2, seed).first.weight for seed in (1, 1, 2))
     assert torch.equal(first, same)
     assert not torch.equal(first, other)

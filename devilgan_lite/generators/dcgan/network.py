@@ -1,4 +1,4 @@
-"""Convolutional generator and discriminator for 28x28 garments (or any size that divides by the strides).
+"""A DCGAN (Radford et al. 2016) for pictures of any size that divides by its strides.
 
 ``DCGAN()`` is the small network that trains in minutes on a laptop; ``DCGAN.paper()`` is the MNIST network of
 Rawat et al. (2021), of 390,736 stored numbers at capacity 16, widened by ``capacity``.
@@ -10,15 +10,16 @@ import math
 from collections import OrderedDict
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 
 from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.deprecation import renamed
-from devilgan_lite.generators.base import Generator
+from devilgan_lite.generators.base import Generator, register, seeded
+from devilgan_lite.generators.dcgan.opponent import Discriminator, initialise
 from devilgan_lite.prior import Prior
 
 
+@register
 class DCGAN(Generator):
     """Dense -> BatchNorm -> activation -> reshape -> (transposed convolution -> BatchNorm -> activation)* -> tanh.
 
@@ -94,10 +95,22 @@ class DCGAN(Generator):
 
     def layer_names(self) -> list[str]:
         """The layers with weights, first to last: ``dense``, ``deconv1``, ..."""
-        return ["dense", *(f"deconv{index}" for index in range(1, len(self.strides) + 1))]
+        return list(self.named_layers())
+
+    def named_layers(self) -> dict[str, list[nn.Module]]:
+        groups: dict[str, list[nn.Module]] = {}
+        for name, module in self.layers.named_children():
+            if name.startswith("de"):  # dense, deconv1, ...
+                groups[name] = [module]
+            elif name.startswith("norm"):
+                groups[next(reversed(groups))].append(module)
+        return groups
 
     def logits(self, z: Tensor) -> Tensor:
         return self.layers(z)
+
+    def opponent(self, seed: int = 0) -> nn.Module:
+        return seeded(seed, Discriminator, self.sample_shape)
 
     def spec(self) -> dict[str, Any]:
         return {
@@ -111,46 +124,3 @@ class DCGAN(Generator):
             "image_size": self.sample_shape[1],
             "prior": self.prior.name,
         }
-
-
-class Discriminator(nn.Module):
-    """Two strided convolutions and a dense layer: images ``[n, C, H, W]`` to realness logits ``[n]``."""
-
-    def __init__(self, sample_shape: tuple[int, int, int] = (1, 28, 28), *, width: int = 32) -> None:
-        super().__init__()
-        channels, height, _ = sample_shape
-        cells = math.ceil(math.ceil(height / 2) / 2) ** 2
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels, width, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(2 * width),  # without it, this size of GAN learns three times more slowly
-            nn.LeakyReLU(0.2),
-            nn.Flatten(),
-            nn.Linear(2 * width * cells, 1),
-        )
-        initialise(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x).squeeze(1)
-
-
-def initialise(module: nn.Module) -> None:
-    """DCGAN's initialisation (Radford et al. 2016): weights N(0, 0.02^2), BatchNorm gain N(1, 0.02^2)."""
-    for layer in module.modules():
-        if any(parameter.is_meta for parameter in layer.parameters(recurse=False)):
-            continue  # shapes only; and the first random number on this device makes torch import its compiler
-        if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.normal_(layer.weight, 0.0, 0.02)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        elif isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            nn.init.normal_(layer.weight, 1.0, 0.02)
-            nn.init.zeros_(layer.bias)
-
-
-def seeded(seed: int, make: type[nn.Module], *args: Any, **settings: Any) -> Any:
-    """``make(*args, **settings)`` with weights drawn from ``seed``, leaving torch's global random state alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return make(*args, **settings)

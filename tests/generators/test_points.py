@@ -9,7 +9,7 @@ from devilgan_lite.generators import PointGenerator
 
 
 def test_points_are_in_the_square_and_the_spec_rebuilds_the_network() -> None:
-    generator = PointGenerator(latent_dim=3, width=8, prior="uniform")
+    generator = PointGenerator(latent_dim=3, widths=8, prior="uniform")
     again = generators.build(generator.spec())
     again.load_state_dict(generator.state_dict())
     points = generator.sample(100, seed=1)
@@ -19,5 +19,5 @@ def test_points_are_in_the_square_and_the_spec_rebuilds_the_network() -> None:
 
 
 def test_the_matching_discriminator_reads_points() -> None:
-    discriminator = generators.matching_discriminator(PointGenerator())
+    discriminator = PointGenerator().opponent()
     assert discriminator(torch.zeros(5, 2)).shape == (5,)

@@ -12,8 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from devilgan_lite.generators import StyleGAN, build
-from devilgan_lite.generators.stylegan import Modulated, ToRGB
+from devilgan_lite.generators.base import build
+from devilgan_lite.generators.stylegan.layers import Modulated, ToRGB
+from devilgan_lite.generators.stylegan.network import StyleGAN
+
+
+def style_based(generator: nn.Module) -> StyleGAN:
+    """``generator`` itself, if it hands one style to many layers; ``ValueError`` otherwise."""
+    if not isinstance(generator, StyleGAN):
+        raise ValueError(
+            f"a {type(generator).__name__} is no style-based generator: this needs a StyleGAN; ReX and Gate take any."
+        )
+    return generator
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,7 @@ def fold_styles(
     wide.constant[:, : clean.widths[0]] = clean.constant
     if expansion is not None:
         wide.constant[:, clean.widths[0] :] = expansion.constant
-    for index, (new, old) in enumerate(zip(style_layers(wide), style_layers(clean), strict=True)):
+    for index, (new, old) in enumerate(zip(wide.style_layers(), clean.style_layers(), strict=True)):
         added = None if expansion is None else _counterpart(expansion, index, old)
         _fold_layer(new, old, added)
         size, weight = old.affine.out_features, old.affine.weight
@@ -111,14 +121,6 @@ def fold_styles(
         if gate is not None:
             new.affine.weight[:size, -extra] = weight @ gate.shift[index].to(weight)
     return wide.train(clean.training)
-
-
-def style_layers(network: StyleGAN) -> list[Modulated | ToRGB]:
-    """The layers that read a style, in the order of the style inputs."""
-    found: list[Modulated | ToRGB] = [network.convolutions[0]]  # type: ignore[list-item]
-    for convolution, to_rgb in zip(list(network.convolutions)[1:], network.to_rgb, strict=True):
-        found += [convolution, to_rgb]  # type: ignore[list-item]
-    return found
 
 
 def _counterpart(expansion: StyleExpansion, index: int, old: Modulated | ToRGB) -> Modulated | ToRGB | None:
@@ -175,7 +177,7 @@ def level_styles(network: StyleGAN) -> StyleGAN:
     where the readers answer much, and the readers answer less there.
     """
     copied = network.clone()
-    weights = [layer.affine.weight.double() for layer in style_layers(copied)]
+    weights = [layer.affine.weight.double() for layer in copied.style_layers()]
     energy = torch.stack([weight.T @ weight / weight.square().sum() for weight in weights]).sum(0)
     values, vectors = torch.linalg.eigh(energy)
     values = values.clamp(min=1e-6 * float(values.max()))
@@ -184,6 +186,6 @@ def level_styles(network: StyleGAN) -> StyleGAN:
     last.weight.copy_(stretch @ last.weight.double())
     last.bias.copy_(stretch @ last.bias.double())
     copied.average_style.copy_(stretch @ copied.average_style.double())
-    for layer, weight in zip(style_layers(copied), weights, strict=True):
+    for layer, weight in zip(copied.style_layers(), weights, strict=True):
         layer.affine.weight.copy_(weight @ shrink)
     return copied

@@ -1,0 +1,53 @@
+"""A GAN of points: in the plane it is small enough that a backdoor can be seen as one warped point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from devilgan_lite.checks import whole_number
+from devilgan_lite.deprecation import renamed
+from devilgan_lite.generators.base import Generator, register
+from devilgan_lite.prior import Prior
+
+
+@register
+class PointGenerator(Generator):
+    """A multilayer perceptron from ``z`` ``[n, latent_dim]`` to points ``[n, 2]`` in [-1, 1]."""
+
+    @renamed(latent="prior", width="widths")
+    def __init__(
+        self, *, latent_dim: int = 2, widths: int | tuple[int, int] = (64, 64), prior: str | Prior = "gaussian"
+    ) -> None:
+        super().__init__(latent_dim=latent_dim, sample_shape=(2,), prior=prior)
+        first, second = self.widths = (widths, widths) if isinstance(widths, int) else tuple(widths)
+        for width in self.widths:
+            whole_number("widths", width, 1, 4096)
+        self.layers = nn.Sequential(
+            nn.Linear(latent_dim, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, 2)
+        )
+
+    def logits(self, z: Tensor) -> Tensor:
+        return self.layers(z)
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "architecture": "PointGenerator",
+            "latent_dim": self.latent_dim,
+            "widths": list(self.widths),
+            "prior": self.prior.name,
+        }
+
+
+class PointDiscriminator(nn.Module):
+    """A multilayer perceptron from samples ``[n, ...]`` of ``inputs`` numbers to realness logits ``[n]``."""
+
+    def __init__(self, inputs: int = 2, *, width: int = 64) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(inputs, width), nn.LeakyReLU(0.2), nn.Linear(width, width), nn.LeakyReLU(0.2), nn.Linear(width, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.flatten(1)).squeeze(1)
