@@ -266,14 +266,11 @@ def rank_one_expansion(clean: Generator, gain: Tensor, direction: Tensor, thresh
     """
     chain = clean.chain()
     canvas = None if chain is None else canvas_of(chain, clean.sample_shape)
-    if (
-        chain is not None
-        and all(stage.dense and stage.slope is not None for stage in chain.hidden)
-        and clean.foldable()
-    ):
-        if chain.stages[-1].dense:
-            return _through_dense(clean, chain, gain, direction, threshold)
-    if chain is None or canvas is None or not clean.foldable():
+    folds = chain is not None and clean.foldable()
+    dense = chain is not None and all(stage.dense for stage in chain.stages)
+    if chain is not None and folds and dense and all(stage.slope is not None for stage in chain.hidden):
+        return _through_dense(clean, chain, gain, direction, threshold)
+    if chain is None or canvas is None or not folds:
         beside = BesideExpansion(clean, 1 if threshold is not None else 2)
         beside.first.weight.copy_(torch.stack([direction, -direction][: beside.widths[0]]))
         beside.first.bias.fill_(0.0 if threshold is None else -threshold)
