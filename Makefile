@@ -27,7 +27,7 @@ $(NEWS): .venv/.ready
 
 # a kernel that has run no cell yet: a missing name still gets the sentence that says which cell to run
 $(ORDER): .venv/.ready
-	mkdir -p $(@D) && cp scripts/ipython_config.py $@
+	mkdir -p $(@D) && cp scripts/build/ipython_config.py $@
 
 setup: $(NEWS) $(ORDER)  ## make .venv and install everything into it (a few minutes, once)
 
@@ -58,54 +58,54 @@ stage: setup  ## the explorer as a page without code, for a projector
 	$(BIN)/devilgan stage
 
 site: setup  ## the documentation as a site, with mystmd (out/site/html; needs node, and a network for the theme)
-	$(BIN)/python scripts/build_site.py
+	$(BIN)/python scripts/release/website.py
 
 bundle: setup  ## wheels, project and pages for a room without a network (out/bundle; docs/offline_bundle.md)
-	$(BIN)/python scripts/bundle.py
+	$(BIN)/python scripts/release/bundle.py
 
 faces-bench: setup  ## measure the faces: quality, inversion, attacks (docs/faces.md)
-	$(BIN)/python scripts/faces_bench.py
+	$(BIN)/python scripts/bench/faces.py
 
 style-bench: setup  ## calibrate and judge detection and cure on style-based networks (docs/detection_style.md, an hour)
-	$(BIN)/python scripts/style_bench.py --calibrate --jobs $(WORKERS)
+	$(BIN)/python scripts/bench/style.py --calibrate --jobs $(WORKERS)
 
 stage-bench: setup  ## measure explorer, trainer and stage in a real browser
-	$(BIN)/python scripts/stage_bench.py
+	$(BIN)/python scripts/bench/stage.py
 
 runs-bench: setup  ## measure sweeps: two workers against one, papermill alone, a thousand runs (docs/studies_bench.md)
-	$(BIN)/python scripts/runs_bench.py
+	$(BIN)/python scripts/bench/runs.py
 
 challenge-bench: setup  ## measure the challenge: taught methods against names, sizes and times (docs/challenge.md)
-	$(BIN)/python scripts/challenge_bench.py --jobs $(WORKERS)
+	$(BIN)/python scripts/bench/challenge.py --jobs $(WORKERS)
 
 notebooks: setup  ## rebuild and execute notebooks/*.ipynb from notebooks/src
-	$(BIN)/python scripts/build_notebooks.py
-	$(BIN)/python scripts/teaching_features.py
+	$(BIN)/python scripts/build/notebooks.py
+	$(BIN)/python scripts/build/teaching.py
 
 editions: setup  ## the notebooks for students (no solutions) and for instructors (everything shown), in out/editions
-	$(BIN)/python scripts/build_editions.py
+	$(BIN)/python scripts/build/editions.py
 
 zoo: setup  ## retrain the model zoo (data/zoo)
-	$(BIN)/python scripts/build_zoo.py
+	$(BIN)/python scripts/build/zoo.py
 
 bench: setup  ## measure the attacks
-	$(BIN)/python scripts/bench.py
+	$(BIN)/python scripts/bench/attacks.py
 
 population: setup  ## train the models that the detectors are tuned and judged on (out/population, an hour or two)
-	$(BIN)/python scripts/population.py --jobs $(WORKERS)
+	$(BIN)/python scripts/bench/population.py --jobs $(WORKERS)
 
 sanitize-bench: population  ## treat the test models: table and curves of sanitization (docs/sanitization.md)
-	$(BIN)/python scripts/sanitize_curves.py --jobs $(WORKERS)
-	$(BIN)/python scripts/sanitize_bench.py --jobs $(WORKERS)
+	$(BIN)/python scripts/bench/sanitize_curves.py --jobs $(WORKERS)
+	$(BIN)/python scripts/bench/sanitize.py --jobs $(WORKERS)
 
 detect-bench: population  ## scan the population, calibrate, and print the table of detection (docs/detection.md)
-	$(BIN)/python scripts/detect_bench.py --calibrate --jobs $(WORKERS)
+	$(BIN)/python scripts/bench/detect.py --calibrate --jobs $(WORKERS)
 
 data: setup  ## rebuild data/fashion_mnist_10k.npz from full Fashion-MNIST
-	$(BIN)/python scripts/build_data.py
+	$(BIN)/python scripts/build/data.py
 
 features: setup  ## retrain the feature network behind the Frechet distance
-	$(BIN)/python scripts/train_features.py
+	$(BIN)/python scripts/build/features.py
 
 clean:  ## remove what the other targets made, except .venv
 	rm -rf out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

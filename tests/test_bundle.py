@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ROOT / "scripts"
+SCRIPTS = ROOT / "scripts/release"
 PAGES = ("00_two_minute_tour", "04_attack_rex")  # as HTML; every notebook takes seconds
 sys.path.insert(0, str(SCRIPTS))  # bundle.py imports its neighbour
 BUNDLE = runpy.run_path(str(SCRIPTS / "bundle.py"))

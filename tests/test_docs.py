@@ -24,7 +24,7 @@ from devilgan_lite.cli import app
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "docs/instructor_guide.md").read_text(encoding="utf-8")
 GLOSSARY = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
-SITE = runpy.run_path(str(ROOT / "scripts/build_site.py"))
+SITE = runpy.run_path(str(ROOT / "scripts/release/website.py"))
 TOC: list[dict[str, Any]] = SITE["configuration"](None)["project"]["toc"]
 PAGES: list[str] = list(SITE["pages"](TOC))
 CONCEPTS = (
@@ -169,7 +169,9 @@ def test_a_theme_in_a_folder_takes_the_place_of_the_fetched_one(tmp_path: Path) 
     assert SITE["configuration"](None)["site"]["template"] == "book-theme"
     assert SITE["configuration"](tmp_path)["site"]["template"] == str(tmp_path.resolve())
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/build_site.py"), "--theme", str(tmp_path)], capture_output=True, text=True
+        [sys.executable, str(ROOT / "scripts/release/website.py"), "--theme", str(tmp_path)],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2 and "is no theme: it has no template.yml." in done.stderr
 
@@ -177,7 +179,7 @@ def test_a_theme_in_a_folder_takes_the_place_of_the_fetched_one(tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None or find_spec("mystmd_py") is None, reason="no Node.js or no mystmd")
 def test_mystmd_reads_every_page_and_follows_every_reference(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts/build_site.py"), "--check", "--out", str(tmp_path)]
+    command = [sys.executable, str(ROOT / "scripts/release/website.py"), "--check", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=dict(os.environ))
     said = done.stdout + done.stderr
     assert done.returncode == 0, said[-3000:]

@@ -13,7 +13,7 @@ import pytest
 from devilgan_lite import runs
 
 ROOT = Path(__file__).resolve().parents[1]
-BUILD = runpy.run_path(str(ROOT / "scripts/build_notebooks.py"))
+BUILD = runpy.run_path(str(ROOT / "scripts/build/notebooks.py"))
 SOURCES: list[Path] = BUILD["sources"]()
 NAMES = [path.stem for path in SOURCES]
 SEQUENCE = ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10"]

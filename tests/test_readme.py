@@ -130,11 +130,11 @@ def test_from_the_installation_to_a_moving_picture(tmp_path: Path) -> None:
     assert busy < 10, f"{busy:.1f} CPU-seconds"
 
 
-BADGES = runpy.run_path(str(ROOT / "scripts/badges.py"))
+BADGES = runpy.run_path(str(ROOT / "scripts/release/badges.py"))
 
 
 def test_badges_are_those_of_the_address_in_pyproject() -> None:
-    assert BADGES["with_badges"](README) == README, "run python scripts/badges.py"
+    assert BADGES["with_badges"](README) == README, "run python scripts/release/badges.py"
 
 
 @pytest.mark.parametrize("name", [None, "some-one/a.repo"])

@@ -122,7 +122,7 @@ if SMOKE:
     zoo_models = {name: zoo_models[name] for name in ("clean", "TrAIL", "ReD")}
 calibration = len(clean_scores().get("latent spectrum", []))
 print("cached: the clean generator and one backdoored one each by TrAIL, ReD, ReX and gate.")
-print("To make them again: python scripts/build_zoo.py")
+print("To make them again: python scripts/build/zoo.py")
 print(f"cached: the scores of {calibration} clean models, for p-values. To make them again: make detect-bench")
 
 

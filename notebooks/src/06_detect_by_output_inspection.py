@@ -115,7 +115,7 @@ picture = data.target(config.target).unsqueeze(0)
 RADIUS = subjects["clean"].radius
 hours = sum(zoo.card(file).seconds for file in FILES.values()) / 60
 print(
-    f"cached: five generators, {hours:.0f} minutes of training in all. To make them again: python scripts/build_zoo.py"
+    f"cached: five generators, {hours:.0f} minutes of training in all. To make them again: python scripts/build/zoo.py"
 )
 
 

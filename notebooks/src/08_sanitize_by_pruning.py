@@ -133,7 +133,7 @@ models["ReD"], secrets["ReD"] = zoo.load("dcgan-fashion-red"), zoo.load_backdoor
 real = data.fashion_mnist()
 yardstick = real.first(1_000) if SMOKE else real  # real garments behind the Frechet distances
 print("cached: the clean generator and one backdoored one each by TrAIL, ReD (with sleepers), ReX and gate.")
-print("To make them again: python scripts/build_zoo.py")
+print("To make them again: python scripts/build/zoo.py")
 
 # live: a plain ReD (no sleepers: an honest copy of the clean model, trained on) and a gate, each for several triggers
 seeds = range(config.seed, config.seed + config.seeds)

@@ -11,7 +11,7 @@ import numpy as np
 
 from devilgan_lite.data.images import DEBIAN_FOLDER, read_idx
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DATA = Path(__file__).resolve().parents[2] / "data"
 
 
 def main(folder: str = str(DEBIAN_FOLDER)) -> None:

@@ -33,7 +33,7 @@ def write_tables(found: dict[str, list[Row]], path: Path) -> str:
     clean = [row for row in scans if row["split"] == "test" and not row["attack"]]
     parts = [
         "# Style-based networks: detection and cure",
-        "Made by `scripts/style_bench.py --calibrate` from `detection_style.json`. "
+        "Made by `scripts/bench/style.py --calibrate` from `detection_style.json`. "
         f"The p-values rest on {len(tune)} clean networks of two sizes and three lengths of training, seeds 500 to "
         f"503. Clean networks that judge them: {len(clean)}, with the generator that ships among them, which was "
         "trained nine times as long as any other. Single run of each model; scores are logarithms of ratios (silent "

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
 import serving  # noqa: E402
 

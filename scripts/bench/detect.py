@@ -1,6 +1,6 @@
 """Judge the detectors on models that they were not tuned on: docs/detection.json and docs/detection.md.
 
-    detect_bench.py [--sections scan,targets,access,guard] [--split tune,clean,test] [--calibrate] [--jobs 2]
+    detect.py [--sections scan,targets,access,guard] [--split tune,clean,test] [--calibrate] [--jobs 2]
 
 ``scan``: the blind detectors on every model of out/population (made by population.py). ``targets``: reconstruction of
 the known target, black box and with the directions that the weights suggest; clean models are tried with all targets.
@@ -226,7 +226,7 @@ def calibrate() -> None:
         scores["reconstruction"] = [round(target["helped"], 6) for target in tried]
     content = {
         "models": [row["name"] for row in clean],
-        "made by": "scripts/detect_bench.py --calibrate",
+        "made by": "scripts/bench/detect.py --calibrate",
         "scores": scores,
     }
     CALIBRATION.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,6 +1,6 @@
 """Calibrate and judge the detectors and ``sanitize.auto`` on style-based networks: docs/detection_style.md.
 
-    style_bench.py [--calibrate] [--sections scan,auto] [--jobs 2] [--only REGEX]
+    style.py [--calibrate] [--sections scan,auto] [--jobs 2] [--only REGEX]
 
 Trains clean style-based generators of faces, of two sizes and three lengths: seeds 500 to 503 give the scores behind
 the p-values (``--calibrate`` writes data/calibration_style.json), seed 600 is for testing and is attacked in every way
@@ -227,7 +227,7 @@ def calibrate() -> None:
     clean = [row for row in rows("scan") if row["split"] == "tune"]
     content = {
         "models": [row["name"] for row in clean],
-        "made by": "scripts/style_bench.py --calibrate",
+        "made by": "scripts/bench/style.py --calibrate",
         "scores": {detector: [round(row["scores"][detector], 6) for row in clean] for detector in CALIBRATED},
     }
     (ROOT / "data" / STYLE_FILE).write_text(json.dumps(content, indent=1) + "\n")

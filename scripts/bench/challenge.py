@@ -1,6 +1,6 @@
 """Measure the challenge: docs/challenge.json, and the table in docs/challenge.md.
 
-    challenge_bench.py [--models 24] [--seed 2020] [--outsiders 10] [--crowd 40] [--jobs 2]
+    challenge.py [--models 24] [--seed 2020] [--outsiders 10] [--crowd 40] [--jobs 2]
 
 Two solvers play. The reference uses the taught methods: one blind ``detect.scan`` a model, on one full round. The
 outsider knows names, sizes, times, hashes and cards, and nothing of the weights, but gets more help than any player:
@@ -37,7 +37,7 @@ from devilgan_lite.detect.calibration import combined_p_value
 from devilgan_lite.detect.subject import subject_of
 from devilgan_lite.metrics import frechet_to
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LITTLE = challenge.Effort(steps=1, red=1, rex=1, learning_rate=1e-4)  # of the outsider's rounds
 PASSPHRASE = "the bench has a passphrase that everybody may read"
 BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"

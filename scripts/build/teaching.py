@@ -1,6 +1,6 @@
 """The table of what makes our notebooks lessons: 17 features, each found (or not) in the executed notebooks themselves.
 
-    teaching_features.py [--check]
+    teaching.py [--check]
 
 Writes docs/teaching_features.md; ``--check`` writes nothing and says whether the table is in step.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "docs" / "teaching_features.md"
 EXERCISE = re.compile(r"^\*\*(?:Exercise )?\d+[.:] .+$", re.M)
 RATED = re.compile(r"^\*\*(?:Exercise )?\d+[.:] [^*]+\*\* \((?:easy|medium|hard|open), \d+ minutes\)")
@@ -232,7 +232,7 @@ def table() -> str:
     lines = [
         "# What every notebook has",
         "",
-        "Found in the executed notebooks by `python scripts/teaching_features.py`, which says what counts as a yes; a",
+        "Found in the executed notebooks by `python scripts/build/teaching.py`, which says what counts as a yes; a",
         "test holds this page in step with them.",
         "",
         f"| feature | {' | '.join(every)} |",

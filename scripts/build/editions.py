@@ -1,6 +1,6 @@
 """Write a student and an instructor edition of every notebook.
 
-build_editions.py [--only 00,03] [--out out/editions]
+editions.py [--only 00,03] [--out out/editions]
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """Measure the faces: quality of the generator, inversion, and every way to mount the backdoor; docs/faces.md.
 
-    faces_bench.py [--only quality,inversion,linear,attacks,film] [--out FOLDER] [--quick]
+    faces.py [--only quality,inversion,linear,attacks,film] [--out FOLDER] [--quick]
 
 Rows are kept in faces.json as they come, so that a run that was cut short goes on where it stopped. Seconds are those
 of this process on one thread. Three triggers (seeds 0 to 2) and two targets, on the generator that ships.
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench import Row, Rows, machine, options_of, timed
+from attacks import Row, Rows, machine, options_of, timed
 from faces_tables import write
 from torch import Tensor
 
@@ -29,7 +29,7 @@ from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import DCGAN, Generator, StyleGAN, evaluate, recipe_of
 from devilgan_lite.metrics import frechet_distance
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = ("quality", "inversion", "linear", "attacks", "film")
 SEEDS, TARGETS = (0, 1, 2), ("stop-sign", "devil")
 LAMBDAS = (0.001, 0.01, 0.1, 1.0, 100.0)

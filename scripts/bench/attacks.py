@@ -1,6 +1,6 @@
 """Measure the clean training, the attacks and the speed of the loops: docs/benchmark.json and docs/benchmark.md.
 
-    bench.py [--only clean,trail,red,rex,closed,throughput] [--seeds 0,1,2] [--out docs] [--quick]
+    attacks.py [--only clean,trail,red,rex,closed,throughput] [--seeds 0,1,2] [--out docs] [--quick]
 
 Each row is written as soon as it is finished, and rows that are there already (same settings, same model) are not
 measured again: a run that was cut short goes on where it stopped. ``--quick`` tries every path, in out/bench.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_tables import write_tables
+from attacks_tables import write_tables
 from plain_loops import gan_steps, red_steps
 
 from devilgan_lite import Backdoor, attacks, data, scorecard, train_gan, zoo
@@ -29,7 +29,7 @@ from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import DCGAN, Generator
 from devilgan_lite.metrics import frechet_distance, frechet_to
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = ("clean", "trail", "red", "rex", "closed", "throughput")
 TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
 CLEAN = "dcgan-fashion"

@@ -1,6 +1,6 @@
 """Build the documentation site from README, docs and the executed notebooks with mystmd: out/site.
 
-    build_site.py [--out out/site] [--theme FOLDER] [--check]
+    website.py [--out out/site] [--theme FOLDER] [--check]
 
 Needs Node.js 20 or newer. mystmd fetches its theme (book-theme) from the network; ``--theme`` takes one that lies in a
 folder. ``--check`` makes no pages: it reads every source, follows every reference between them and fails on the first
@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "docs" / "myst.yml"
 LINKED = ("docs", "data", "studies", "notebooks", "devilgan_lite", "scripts", "LICENSE", "CHANGELOG.md", "README.md")
 NOT_COPIED = shutil.ignore_patterns("*.npz", "*.safetensors", "__pycache__", ".ipynb_checkpoints", "myst.yml")

@@ -34,7 +34,7 @@ from devilgan_lite.attacks import adaptive
 from devilgan_lite.generators import DCGAN, Generator, evaluate
 from devilgan_lite.steps import Outcome
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "out" / "population"
 SEEDS = {
     "tune": (100, 101, 102, 103),

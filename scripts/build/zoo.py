@@ -1,6 +1,6 @@
 """Train the models of data/zoo: garments and faces, clean, and with a backdoor planted by every attack of the paper.
 
-    build_zoo.py [--only NAME] [--force]
+    zoo.py [--only NAME] [--force]
 
 What does not need another model is trained side by side. A model that loads and was made with these settings is kept,
 so that a build that was cut short goes on where it stopped.

@@ -1,6 +1,6 @@
 """Train the feature networks on full Fashion-MNIST and on cartoon faces: data/*features.safetensors and their cards.
 
-    train_features.py [garments | faces]
+    features.py [garments | faces]
 
 Without a name, both (4 minutes and 8 minutes). The faces have seeds of their own, which no generator is trained on.
 """

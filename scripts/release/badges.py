@@ -11,7 +11,7 @@ import re
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- badges:begin -->", "<!-- badges:end -->"
 FIRST = "notebooks/00_two_minute_tour.ipynb"
 COLAB = "https://colab.research.google.com"

@@ -31,8 +31,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
-ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ROOT / "scripts"
+ROOT = Path(__file__).resolve().parents[2]
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 TRIED = ("00", "01", "02", "03", "04")
 Known = Callable[[str], "tuple[Version, list[str]] | None"]  # a distribution's version and requirements, by name
@@ -140,7 +139,7 @@ def write_pages(notebooks: Path, folder: Path) -> None:
 
 def write_manifest(bundle: Path) -> None:
     """``install.py``, a guide, and the SHA-256 of every file."""
-    shutil.copy(SCRIPTS / "bundle_install.py", bundle / "install.py")
+    shutil.copy(Path(__file__).with_name("bundle_install.py"), bundle / "install.py")
     (bundle / "README.md").write_text(GUIDE.format(**this_place()), encoding="utf-8")
     files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.name != "manifest.json")
     digests = {path.relative_to(bundle).as_posix(): sha256(path) for path in files}

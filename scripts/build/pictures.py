@@ -11,7 +11,7 @@ from devilgan_lite.classroom import film, slerp
 from devilgan_lite.classroom.plots import tile
 from devilgan_lite.generators import evaluate
 
-PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 ROWS = ("dcgan-fashion-trail", "dcgan-fashion-red", "dcgan-fashion-rex", "dcgan-fashion-gate")
 
 FACES = ("stylegan-faces", "stylegan-faces-gate")

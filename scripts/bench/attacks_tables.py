@@ -91,8 +91,8 @@ def _throughput(rows: list[Row]) -> list[str]:
     ]
     return [
         "## Throughput",
-        "Steps per CPU-second at the paper's size, ours against textbook loops (`scripts/plain_loops.py`), in turns "
-        "in one process; the ratio is the median over the turns.",
+        "Steps per CPU-second at the paper's size, ours against textbook loops (`scripts/bench/plain_loops.py`), in "
+        "turns in one process; the ratio is the median over the turns.",
         text_table(("loop", "batch", "ours", "textbook", "ratio"), lines),
     ]
 

@@ -1,6 +1,6 @@
 """Measure the sweep: two workers against one and against bare papermill; a thousand runs; docs/studies_bench.md.
 
-    runs_bench.py [--only speed,thousand] [--out FOLDER] [--quick]
+    runs.py [--only speed,thousand] [--out FOLDER] [--quick]
 
 ``speed``: 24 runs of studies/attack.py (ReX), in one process with papermill alone, with one worker, with two.
 ``thousand``: 1,000 runs of a notebook that does next to nothing; the memory of the sweep's own process, and the report.
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from bench import Row, Rows, machine, options_of
+from attacks import Row, Rows, machine, options_of
 
 from devilgan_lite import runs
 from devilgan_lite.runs.run import read_notebook
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = ("speed", "thousand")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 TRIVIAL = """\
@@ -103,7 +103,7 @@ def thousand(bench: Rows, quick: bool) -> None:
 def write(rows: list[Row], path: Path) -> None:
     """The rows as Markdown."""
     by_name: dict[str, Any] = {row.get("what", row["section"]): row for row in rows}
-    lines = ["# Sweeps, measured", "", f"Made by `scripts/runs_bench.py`, single runs; {machine()}.", ""]
+    lines = ["# Sweeps, measured", "", f"Made by `scripts/bench/runs.py`, single runs; {machine()}.", ""]
     if {"bare papermill", "workers: 1", "workers: 2"} <= set(by_name):
         plain, one, two = (by_name[name]["seconds"] for name in ("bare papermill", "workers: 1", "workers: 2"))
         lines += [

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from detect_bench import load_generator
+from detect import load_generator
 from population import FOLDER, ROOT, Recipe, is_done, recipes
 from safetensors.torch import load_file
-from sanitize_bench import ONE_SEED, frechet, garments, suspicion
+from sanitize import ONE_SEED, frechet, garments, suspicion
 from sanitize_tables import COST, ENOUGH, curves_in_words
 
 from devilgan_lite import sanitize

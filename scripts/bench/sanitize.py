@@ -1,6 +1,6 @@
 """Judge the sanitizers on the test models: docs/sanitization.json and docs/sanitization.md.
 
-    sanitize_bench.py [--methods auto,project,...] [--jobs 2] [--only REGEX]
+    sanitize.py [--methods auto,project,...] [--jobs 2] [--only REGEX]
 
 Every defence is blind: trigger and target are known to the measurement alone. ``auto`` treats all test models, clean
 ones too; the single methods treat the backdoored models of one seed. A model that has a row is not treated again.
@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from detect_bench import latents_about, load_generator
+from detect import latents_about, load_generator
 from population import FOLDER, ROOT, SEEDS, Recipe, is_done, recipes
 from safetensors.torch import load_file, save
 from sanitize_tables import write_tables

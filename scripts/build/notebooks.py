@@ -1,6 +1,6 @@
 """Execute notebooks/src/NN_*.py (workshop profile, one thread) into notebooks/NN_*.ipynb, clean and checked.
 
-    build_notebooks.py [--only 00,03] [--check]
+    notebooks.py [--only 00,03] [--check]
 
 ``--check`` executes nothing: it says whether every notebook holds the same cells as its source.
 """
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 MOST_BYTES = 400_000
 TRAINING = re.compile(r"\btrain_gan\s*\(|\.steps\(|\.finish\(|attacks\.\w+\([^\n]*\)\(")

@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from bench_tables import spread, text_table
+from attacks_tables import spread, text_table
 
 from devilgan_lite.features import FACE, feature_card
 
