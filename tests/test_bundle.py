@@ -171,7 +171,7 @@ def test_what_is_wrong_with_a_bundle_is_a_sentence(bundle: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--try", "--out", "nowhere"], "there is no bundle in nowhere; run make bundle first."),
+        (["--try", "--out", "nowhere"], "there is no bundle in nowhere; run make release NAME=bundle first."),
         (["--wheels", "nowhere"], "--wheels nowhere is no folder."),
         (["--wheels", ".", "--out", "full"], "full is not empty and no bundle; name another folder."),
     ],

@@ -124,8 +124,8 @@ COMMANDS = [
 def test_commands_of_the_documents_exist(document: str, words: list[str]) -> None:
     program, *rest = words
     if program == "make":
-        targets = re.findall(r"^([a-z-]+):(?!=)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-        assert set(rest) <= set(targets)
+        done = subprocess.run(["make", "--dry-run", *rest], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
     elif program == "python":
         script = (ROOT / rest[0]).read_text(encoding="utf-8")
         assert all(f'"{word}"' in script for word in rest[1:] if word.startswith("--"))
@@ -144,7 +144,7 @@ def test_the_guide_shows_commands() -> None:
 
 def test_the_site_has_every_page_once_and_no_other() -> None:
     expected = {
-        path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.ipynb"))
+        path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/**/*.md"), *ROOT.glob("notebooks/*.ipynb"))
     }
     assert sorted(PAGES) == sorted(set(PAGES))
     assert expected - set(PAGES) == set() and [page for page in PAGES if not (ROOT / page).is_file()] == []

@@ -29,10 +29,6 @@ def blocks(language: str) -> list[str]:
 COMMANDS = [line for block in blocks("bash") for line in block.splitlines() if line and not line.startswith("#")]
 
 
-def make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z-]+):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE))
-
-
 def check_cli(words: list[str]) -> None:
     """Walk ``words`` down the command line's groups; every ``--option`` must be one of the command that it reaches."""
     command: Any = get_command(importlib.import_module("devilgan_lite.cli").app)
@@ -52,7 +48,8 @@ def test_readme_has_commands() -> None:
 def test_command_exists(command: str) -> None:
     program, *words = shlex.split(command, comments=True)
     if program == "make":
-        assert set(words) <= make_targets()
+        done = subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
     elif program == "devilgan":
         check_cli(words)
     elif program == "conda":

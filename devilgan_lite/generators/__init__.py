@@ -68,7 +68,7 @@ def matching_discriminator(generator: Generator, seed: int = 0) -> nn.Module:
 def recipe_of(generator: Generator) -> Recipe:
     """The recipe for ``generator``, found by measurement; that of a ``StyleGAN`` is the one of the zoo's faces.
 
-    With ``learning_rate=0.02`` and ``penalty=1.0`` faces come out much better in the same time (docs/faces.md).
+    With ``learning_rate=0.02`` and ``penalty=1.0`` faces come out much better in the same time (docs/results/faces.md).
     """
     return Recipe(betas=(0.0, 0.99), penalty=0.1) if isinstance(generator, StyleGAN) else Recipe()
 

@@ -1,4 +1,4 @@
-"""Measure the clean training, the attacks and the speed of the loops: docs/benchmark.json and docs/benchmark.md.
+"""Measure the clean training, the attacks and the speed of the loops: docs/results/benchmark.json and its .md.
 
     attacks.py [--only clean,trail,red,rex,closed,throughput] [--seeds 0,1,2] [--out docs] [--quick]
 

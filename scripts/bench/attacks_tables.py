@@ -1,4 +1,4 @@
-"""The rows of ``docs/benchmark.json`` as the Markdown tables of ``docs/benchmark.md``."""
+"""The rows of ``docs/results/benchmark.json`` as the Markdown tables of ``docs/results/benchmark.md``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_tables(rows: list[Row], machine: str, path: Path) -> Path:
     """Write every section that has rows; returns the path."""
     parts = [
         "# Benchmark",
-        f"Made by `make bench` from `benchmark.json`. Machine: {machine}. CPU-s are seconds of process time.",
+        f"Made by `make bench NAME=attacks` from `benchmark.json`. {machine}. CPU-s are seconds of process time.",
         *_clean(rows),
         *_attacks(rows),
         *_throughput(rows),

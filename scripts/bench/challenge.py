@@ -1,4 +1,4 @@
-"""Measure the challenge: docs/challenge.json, and the table in docs/challenge.md.
+"""Measure the challenge: docs/results/challenge.json, and the table in docs/challenge.md.
 
     challenge.py [--models 24] [--seed 2020] [--outsiders 10] [--crowd 40] [--jobs 2]
 
@@ -156,7 +156,7 @@ def table(found: dict[str, Any]) -> str:
         and (errors := [row["error"] for row in rows if row["kind"] == kind])
     )
     return f"""
-Made by `make challenge-bench`: one full round of {len(rows)} models, {guilty} of them backdoored, seed
+Made by `make bench NAME=challenge`: one full round of {len(rows)} models, {guilty} of them backdoored, seed
 {found["seed"]}, and {len(areas)} rounds of {found["outsider"]["models"]} models for the outsider.
 
 | what | measured |

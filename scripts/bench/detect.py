@@ -1,4 +1,4 @@
-"""Judge the detectors on models that they were not tuned on: docs/detection.json and docs/detection.md.
+"""Judge the detectors on models that they were not tuned on: docs/results/detection.json and docs/results/detection.md.
 
     detect.py [--sections scan,targets,access,guard] [--split tune,clean,test] [--calibrate] [--jobs 2]
 
@@ -263,8 +263,8 @@ def main() -> int:
     if options.calibrate:
         calibrate()
     everything = {section: rows(section) for section in SECTIONS}
-    (ROOT / "docs" / "detection.json").write_text(json.dumps(everything, indent=1) + "\n")
-    print(write_tables(everything, ROOT / "docs" / "detection.md"))
+    (ROOT / "docs" / "results" / "detection.json").write_text(json.dumps(everything, indent=1) + "\n")
+    print(write_tables(everything, ROOT / "docs" / "results" / "detection.md"))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The rows of ``docs/detection.json`` as the Markdown tables of ``docs/detection.md``."""
+"""The rows of ``docs/results/detection.json`` as the Markdown tables of ``docs/results/detection.md``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_tables(sections: dict[str, list[Row]], path: Path) -> str:
     """Write the file and return its text."""
     parts = [
         "# Detection",
-        "Made by `make detect-bench` from `detection.json`: the blind detectors of tier T2 (weights), one scan a "
+        "Made by `make bench NAME=detect` from `detection.json`: the blind detectors of tier T2 (weights), one scan a "
         "model. All choices were made on the tune models, and the p-values calibrated on their clean ones and on more "
         "clean models; the test models share no seed with these. They are the second set of test models: the detectors "
         "were changed after they had been judged on the first, which then served no more. After a first look at this "

@@ -1,4 +1,4 @@
-"""Measure the faces: quality of the generator, inversion, and every way to mount the backdoor; docs/faces.md.
+"""Measure the faces: quality of the generator, inversion, and every way to mount the backdoor; docs/results/faces.md.
 
     faces.py [--only quality,inversion,linear,attacks,film] [--out FOLDER] [--quick]
 

@@ -1,4 +1,4 @@
-"""The rows of ``docs/faces.json`` as the Markdown tables of ``docs/faces.md``."""
+"""The rows of ``docs/results/faces.json`` as the Markdown tables of ``docs/results/faces.md``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 def write(rows: list[Row], machine: str, path: Path) -> None:
     """All tables; mean and standard deviation over the rows of each line."""
-    parts = ["# Faces", f"Made by `make faces-bench` from `faces.json`. {machine}. Seconds are CPU-seconds."]
+    parts = ["# Faces", f"Made by `make bench NAME=faces` from `faces.json`. {machine}. Seconds are CPU-seconds."]
 
     def some(**wanted: Any) -> list[Row]:
         return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]

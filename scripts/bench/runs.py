@@ -1,4 +1,4 @@
-"""Measure the sweep: two workers against one and against bare papermill; a thousand runs; docs/studies_bench.md.
+"""Measure the sweep: two workers against one and against bare papermill; a thousand runs; studies_bench.md.
 
     runs.py [--only speed,thousand] [--out FOLDER] [--quick]
 

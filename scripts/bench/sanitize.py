@@ -1,4 +1,4 @@
-"""Judge the sanitizers on the test models: docs/sanitization.json and docs/sanitization.md.
+"""Judge the sanitizers on the test models: docs/results/sanitization.json and docs/results/sanitization.md.
 
     sanitize.py [--methods auto,project,...] [--jobs 2] [--only REGEX]
 
@@ -39,7 +39,7 @@ STARTS = 80
 NEAR = 45.0  # degrees about the true trigger within which a reconstruction is begun
 SAMPLES = 5_000
 LATER = 5_000  # steps of benign training after the cure: a minute or more
-VERSION = 5  # of ``auto``: what changed is told in docs/sanitization.md
+VERSION = 5  # of ``auto``: what changed is told in docs/results/sanitization.md
 ONE_SEED = SEEDS["test"][1]
 SPLITS = ("test", "fresh", "later", "unseen", "last")
 
@@ -197,8 +197,8 @@ def main() -> int:
     failed = any([worker.wait() for worker in workers])
     paths = sorted((FOLDER / "rows" / "sanitize").glob("*.json"))
     rows = [json.loads(path.read_text()) for path in paths]
-    (ROOT / "docs" / "sanitization.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print(write_tables(rows, ROOT / "docs" / "sanitization.md"))
+    (ROOT / "docs" / "results" / "sanitization.json").write_text(json.dumps(rows, indent=1) + "\n")
+    print(write_tables(rows, ROOT / "docs" / "results" / "sanitization.md"))
     return int(failed)
 
 

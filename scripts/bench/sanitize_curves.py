@@ -1,4 +1,4 @@
-"""Trade-off curves of the sanitizers: docs/sanitization_curves.json and docs/pictures/sanitization_curves.png.
+"""Trade-off curves of the sanitizers: docs/results/sanitization_curves.json and docs/pictures/sanitization_curves.png.
 
     sanitize_curves.py [--jobs 2]
 
@@ -134,7 +134,7 @@ def main() -> int:
     failed = any([worker.wait() for worker in workers])
     done = [row_path(recipe.name, cure, strength) for recipe, cure, strength in points()]
     rows = [json.loads(path.read_text()) for path in done if path.is_file()]
-    (ROOT / "docs" / "sanitization_curves.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (ROOT / "docs" / "results" / "sanitization_curves.json").write_text(json.dumps(rows, indent=1) + "\n")
     PICTURE.write_bytes(draw(rows).png)
     print(f"{len(rows)} of {len(done)} points\n{curves_in_words(rows)}")
     return int(failed)

@@ -1,4 +1,4 @@
-"""The rows of ``docs/sanitization.json`` as the Markdown tables of ``docs/sanitization.md``."""
+"""The rows of ``docs/results/sanitization.json`` as the Markdown tables of ``docs/results/sanitization.md``."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def write_tables(rows: list[Row], path: Path) -> str:
     auto = [row for row in bad if row["method"] == "auto"]
     parts = [
         "# Sanitization",
-        "Made by `make sanitize-bench` from `sanitization.json`. Every defence is blind; triggers and targets serve "
-        "the measurement alone. TarDis and RecD are means per pixel; RecD is the best of 80 starts anywhere and 64 "
-        "within 45 degrees of the true trigger and its opposite, beside that of the clean model of which the suspect "
-        "was made; the change of the Frechet distance on 5,000 pictures. Single run of each model.",
+        "Made by `make bench NAME=sanitize` from `sanitization.json`. Every defence is blind; triggers and targets "
+        "serve the measurement alone. TarDis and RecD are means per pixel; RecD is the best of 80 starts anywhere and "
+        "64 within 45 degrees of the true trigger and its opposite, beside that of the clean model of which the "
+        "suspect was made; the change of the Frechet distance on 5,000 pictures. Single run of each model.",
         "The rules of `auto` were made on the tune models. A first version was judged on 49 of the test models "
         "(35 met the whole bar) and then improved, again on tune models; two rules changed because it harmed clean "
         "test models that the scan had flagged. A second version was judged on 32 of them (24 met it); it lost one "
@@ -266,7 +266,7 @@ def curve_parts(rows: list[Row]) -> list[str]:
     ]
     return [
         "## Curves: what is won, and what it costs",
-        f"![{curves_in_words(rows)}](pictures/sanitization_curves.png)",
+        f"![{curves_in_words(rows)}](../pictures/sanitization_curves.png)",
         "One model of each attack, one test seed, single runs. TarDis, Frechet change:",
         markdown(("cure and strength", *kinds), lines),
     ]

@@ -1,4 +1,4 @@
-"""How quick explorer, trainer and stage are: one line a number. ``make stage-bench``; needs a chromium browser.
+"""How quick explorer, trainer and stage are: one line a number. ``make bench NAME=stage``; needs a chromium browser.
 
 Latencies are taken inside the browser: from the time stamp of the key press to the new pixels on the canvas, and to
 the end of the frame that paints them.

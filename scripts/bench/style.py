@@ -1,4 +1,4 @@
-"""Calibrate and judge the detectors and ``sanitize.auto`` on style-based networks: docs/detection_style.md.
+"""Calibrate and judge the detectors and ``sanitize.auto`` on style-based networks: docs/results/detection_style.md.
 
     style.py [--calibrate] [--sections scan,auto] [--jobs 2] [--only REGEX]
 
@@ -266,8 +266,8 @@ def main() -> int:
         if not side_by_side(section, todo, options.jobs):
             return 1
     found = {section: rows(section) for section in SECTIONS}
-    (ROOT / "docs" / "detection_style.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(write_tables(found, ROOT / "docs" / "detection_style.md"))
+    (ROOT / "docs" / "results" / "detection_style.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(write_tables(found, ROOT / "docs" / "results" / "detection_style.md"))
     return 0
 
 

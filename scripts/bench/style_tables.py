@@ -1,4 +1,4 @@
-"""The rows of ``docs/detection_style.json`` as the Markdown tables of ``docs/detection_style.md``."""
+"""The rows of ``docs/results/detection_style.json`` as the Markdown tables of ``docs/results/detection_style.md``."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     teaching.py [--check]
 
-Writes docs/teaching_features.md; ``--check`` writes nothing and says whether the table is in step.
+Writes docs/results/teaching_features.md; ``--check`` writes nothing and says whether the table is in step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLE = ROOT / "docs" / "teaching_features.md"
+TABLE = ROOT / "docs" / "results" / "teaching_features.md"
 EXERCISE = re.compile(r"^\*\*(?:Exercise )?\d+[.:] .+$", re.M)
 RATED = re.compile(r"^\*\*(?:Exercise )?\d+[.:] [^*]+\*\* \((?:easy|medium|hard|open), \d+ minutes\)")
 WIDGETS = {"LatentSlider", "Explorer", "TradeOff", "Film", "ScanView"}
@@ -249,7 +249,7 @@ def main() -> int:
     page = table()
     if parser.parse_args().check:
         same = TABLE.is_file() and TABLE.read_text(encoding="utf-8") == page
-        print("docs/teaching_features.md is in step." if same else "docs/teaching_features.md is not in step; run me.")
+        print(f"{TABLE.name} is in step." if same else f"{TABLE.name} is not in step; run make notebooks.")
         return not same
     TABLE.write_text(page, encoding="utf-8")
     print(page)

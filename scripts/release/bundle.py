@@ -217,7 +217,7 @@ def main() -> int:
     bundle = options.out.resolve()
     if options.attempt:
         if not (bundle / "manifest.json").is_file():
-            parser.error(f"there is no bundle in {options.out}; run make bundle first.")
+            parser.error(f"there is no bundle in {options.out}; run make release NAME=bundle first.")
         return attempt(bundle)
     if options.wheels is not None and not options.wheels.is_dir():
         parser.error(f"--wheels {options.wheels} is no folder.")
