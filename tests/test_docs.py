@@ -176,6 +176,29 @@ def test_a_theme_in_a_folder_takes_the_place_of_the_fetched_one(tmp_path: Path) 
     assert done.returncode == 2 and "is no theme: it has no template.yml." in done.stderr
 
 
+TABLES = {"attacks_tables": "benchmark", "detect_tables": "detection", "faces_tables": "faces", "runs": "studies_bench",
+          "sanitize_tables": "sanitization", "style_tables": "detection_style", "challenge": "challenge"}  # fmt: skip
+WRITE = """
+import importlib, json, pathlib, sys
+results, out = map(pathlib.Path, sys.argv[1:])
+for module, name in {tables}.items():
+    content = json.loads((results / f"{{name}}.json").read_text(encoding="utf-8"))
+    importlib.import_module(module).write_tables(content, out / f"{{name}}.md")
+"""
+
+
+def test_the_tables_of_results_are_what_the_benches_make_of_their_rows(tmp_path: Path) -> None:
+    results = ROOT / "docs/results"
+    shutil.copy(results / "sanitization_curves.json", tmp_path)
+    paths = os.pathsep.join([str(ROOT / "scripts/bench"), os.environ["PYTHONPATH"]])
+    command = [sys.executable, "-c", WRITE.format(tables=TABLES), str(results), str(tmp_path)]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for name in TABLES.values():
+        made, kept = ((folder / f"{name}.md").read_text(encoding="utf-8") for folder in (tmp_path, results))
+        assert made == kept, f"docs/results/{name}.md is not what its bench makes of {name}.json"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None or find_spec("mystmd_py") is None, reason="no Node.js or no mystmd")
 def test_mystmd_reads_every_page_and_follows_every_reference(tmp_path: Path) -> None:

@@ -1,20 +1,15 @@
 """Measure the clean training, the attacks and the speed of the loops: docs/results/benchmark.json and its .md.
 
-    attacks.py [--only clean,trail,red,rex,closed,throughput] [--seeds 0,1,2] [--out docs] [--quick]
+    attacks.py [--only clean,trail,red,rex,closed,throughput] [--seeds 0,1,2] [--out FOLDER] [--quick]
 
 Each row is written as soon as it is finished, and rows that are there already (same settings, same model) are not
-measured again: a run that was cut short goes on where it stopped. ``--quick`` tries every path, in out/bench.
+measured again: a run that was cut short goes on where it stopped. ``--quick`` tries every path, in out/quick.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
-import platform
 import statistics
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +17,7 @@ from typing import Any
 import torch
 from attacks_tables import write_tables
 from plain_loops import gan_steps, red_steps
+from row_store import OUT, QUICK, Row, Rows, options_of, plain, some, timed
 
 from devilgan_lite import Backdoor, attacks, data, scorecard, train_gan, zoo
 from devilgan_lite.data import Samples
@@ -29,32 +25,8 @@ from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import DCGAN, Generator
 from devilgan_lite.metrics import frechet_distance, frechet_to
 
-ROOT = Path(__file__).resolve().parents[2]
-SECTIONS = ("clean", "trail", "red", "rex", "closed", "throughput")
 TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
 CLEAN = "dcgan-fashion"
-Row = dict[str, Any]
-
-
-class Rows:
-    """Measurements in a file, stored as they come, so that a run that was cut short goes on where it stopped."""
-
-    def __init__(self, path: Path) -> None:
-        self.folder, self.path = path.parent, path
-        content = json.loads(path.read_text()) if path.is_file() else {}
-        self.rows: list[Row] = content.get("rows", [])
-
-    def measure(self, identity: Row, work: Callable[[], Row]) -> None:
-        """Do ``work`` unless there is a row of this ``identity``; store the row at once."""
-        identity = json.loads(json.dumps(identity))
-        if any(matches(row, identity) for row in self.rows):
-            return
-        row = {**identity, **work()}
-        self.rows.append(row)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps({"machine": machine(), "rows": self.rows}, indent=1) + "\n")
-        shown = {key: round(value, 6) for key, value in row.items() if isinstance(value, float)}
-        print(" ".join(str(identity[key]) for key in identity if key != "settings"), shown, flush=True)
 
 
 class Bench(Rows):
@@ -75,51 +47,6 @@ class Bench(Rows):
         if quick:
             self.reference, self.other = self.reference.first(500), self.other.first(500)
         super().__init__(folder / "benchmark.json")
-
-
-def options_of(
-    doc: str | None, all_sections: tuple[str, ...], folder: str, **more: str
-) -> tuple[list[str], Path, argparse.Namespace]:
-    """The command line that benches share: the sections to measure, the folder of results, and all options.
-
-    ``folder`` is that of quick runs; ``more`` are further options and their defaults.
-    """
-    parser = argparse.ArgumentParser(description=(doc or "").split("\n")[0])
-    example = ",".join(all_sections[:2])
-    parser.add_argument("--only", default=",".join(all_sections), help=f"sections, such as {example}")
-    parser.add_argument("--out", type=Path, help="folder of the rows and the table (docs unless given)")
-    parser.add_argument("--quick", action="store_true", help="tiny settings: tries every path, measures nothing")
-    for name, default in more.items():
-        parser.add_argument(f"--{name}", default=default, help=f"such as {default}")
-    options = parser.parse_args()
-    sections = [part.strip() for part in options.only.split(",") if part.strip()]
-    unknown = sorted(set(sections) - set(all_sections))
-    if unknown:
-        parser.error(f"section {unknown[0]!r} is none of {', '.join(all_sections)}.")
-    return sections, options.out or ROOT / (folder if options.quick else "docs"), options
-
-
-def matches(row: Row, identity: Row) -> bool:
-    return all(row.get(key) == value for key, value in identity.items())
-
-
-def machine() -> str:
-    """The processor, threads and versions; nothing that names the computer."""
-    model = platform.machine()
-    table = Path("/proc/cpuinfo")
-    if table.is_file():
-        names = [
-            line.split(":", 1)[1].strip() for line in table.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    return f"{model}, {torch.get_num_threads()} thread, torch {torch.__version__}, Python {platform.python_version()}"
-
-
-def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """The result, and the CPU-seconds of this process."""
-    start = time.process_time()
-    result = work()
-    return result, time.process_time() - start
 
 
 def clean(bench: Bench) -> None:
@@ -193,8 +120,7 @@ def trail(bench: Bench) -> None:
         origin = f"train_gan, {steps} steps, seed {seed}"
         wanted = {"section": "trail", "seed": seed, "clean": origin, "samples": bench.samples}
         attack = attacks.TrAIL(iterations=steps, seed=seed)
-        wanted["settings"] = json.loads(json.dumps(attack.settings()))
-        there = {row["target"] for row in bench.rows if matches(row, wanted)}
+        there = {row["target"] for row in some(bench.rows, **wanted, settings=plain(attack.settings()))}
         benign: Any = DCGAN()
         if not set(bench.targets) <= there:
             benign = train_gan(DCGAN(), bench.real, steps=steps, seed=seed, progress=False).generator
@@ -253,20 +179,18 @@ RUN: dict[str, Callable[[Bench], None]] = {
 }
 
 
-def main() -> int:
-    sections, folder, options = options_of(__doc__, SECTIONS, "out/bench", seeds="0,1,2")
-    seeds = [part.strip() for part in options.seeds.split(",") if part.strip()]
-    if not seeds or not all(seed.isdigit() for seed in seeds):
-        sys.exit("seeds are whole numbers, such as 0,1,2.")
-    torch.set_num_threads(1)
-    bench = Bench(folder, [int(seed) for seed in seeds], options.quick)
-    for section in sections:
+def seeds_of(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def main() -> None:
+    seeds = ("--seeds", {"type": seeds_of, "default": [0, 1, 2], "help": "whole numbers, such as 0,1,2"})
+    options = options_of(__doc__, RUN, OUT, QUICK, seeds)
+    bench = Bench(options.out, options.seeds, options.quick)
+    for section in options.only:
         RUN[section](bench)
-        write_tables(bench.rows, machine(), folder / "benchmark.md")
-    text = (folder / "benchmark.md").read_text()
-    print("\n" + text)
-    return 0
+        write_tables(bench.content, options.out / "benchmark.md")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
+from row_store import Row, markdown, spread, write_page
+
 FIGURES = {
     "tardis_sum": "TarDis sum",
     "expdis_mean": "ExpDis mean",
@@ -16,18 +15,18 @@ FIGURES = {
 }
 
 
-def write_tables(rows: list[Row], machine: str, path: Path) -> Path:
-    """Write every section that has rows; returns the path."""
+def write_tables(content: Row, path: Path) -> None:
+    """Write every section that has rows."""
+    rows = content["rows"]
     parts = [
         "# Benchmark",
-        f"Made by `make bench NAME=attacks` from `benchmark.json`. {machine}. CPU-s are seconds of process time.",
+        f"Made by `make bench NAME=attacks` from `benchmark.json`. {content['machine']}. "
+        "CPU-s are seconds of process time.",
         *_clean(rows),
         *_attacks(rows),
         *_throughput(rows),
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    return path
+    write_page(path, parts)
 
 
 def _clean(rows: list[Row]) -> list[str]:
@@ -45,11 +44,11 @@ def _clean(rows: list[Row]) -> list[str]:
         parts += [
             "## Clean training",
             f"Frechet distance to {found[-1]['against']}; lower is better.",
-            text_table(head, lines),
+            markdown(head, lines),
         ]
     if context:
         pictures = [(row["what"], f"{row['frechet']:.3g}") for row in context]
-        parts += ["What the distance says of other pictures:", text_table(("pictures", "Frechet"), pictures)]
+        parts += ["What the distance says of other pictures:", markdown(("pictures", "Frechet"), pictures)]
     return parts
 
 
@@ -69,9 +68,9 @@ def _attacks(rows: list[Row]) -> list[str]:
         "## Attacks",
         "Mean ± standard deviation over all targets and seeds, and the worst of them. TrAIL is compared with a clean "
         "training of the same length and seed, the others with the shipped generator that they start from.",
-        text_table(("attack", *FIGURES.values(), "rows"), summary),
+        markdown(("attack", *FIGURES.values(), "rows"), summary),
         "By target, over the seeds:",
-        text_table(("attack", "target", *FIGURES.values(), "seeds"), by_target),
+        markdown(("attack", "target", *FIGURES.values(), "seeds"), by_target),
     ]
 
 
@@ -93,7 +92,7 @@ def _throughput(rows: list[Row]) -> list[str]:
         "## Throughput",
         "Steps per CPU-second at the paper's size, ours against textbook loops (`scripts/bench/plain_loops.py`), in "
         "turns in one process; the ratio is the median over the turns.",
-        text_table(("loop", "batch", "ours", "textbook", "ratio"), lines),
+        markdown(("loop", "batch", "ours", "textbook", "ratio"), lines),
     ]
 
 
@@ -107,11 +106,6 @@ def latest(rows: list[Row]) -> list[Row]:
     return [row for row in rows if made_by(row) == made_by(rows[-1])]
 
 
-def spread(values: Sequence[float]) -> str:
-    mean = statistics.fmean(values)
-    return f"{mean:.3g} ± {statistics.stdev(values):.2g}" if len(values) > 1 else f"{mean:.3g}"
-
-
 def _mean_and_worst(rows: list[Row], figure: str) -> str:
     values = [row[figure] for row in rows]
     return f"{spread(values)}, worst {max(values):.3g}"
@@ -119,8 +113,3 @@ def _mean_and_worst(rows: list[Row], figure: str) -> str:
 
 def _seeds(rows: list[Row]) -> str:
     return "single run" if len(rows) == 1 else str(len(rows))
-
-
-def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

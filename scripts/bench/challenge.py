@@ -1,6 +1,6 @@
-"""Measure the challenge: docs/results/challenge.json, and the table in docs/challenge.md.
+"""Measure the challenge: docs/results/challenge.json and docs/results/challenge.md.
 
-    challenge.py [--models 24] [--seed 2020] [--outsiders 10] [--crowd 40] [--jobs 2]
+    challenge.py [--only full,outsider] [--models 24] [--seed 2020] [--outsiders 10] [--crowd 40] [--jobs 2]
 
 Two solvers play. The reference uses the taught methods: one blind ``detect.scan`` a model, on one full round. The
 outsider knows names, sizes, times, hashes and cards, and nothing of the weights, but gets more help than any player:
@@ -17,15 +17,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import re
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from row_store import JOBS, OUT, Row, markdown, options_of, write_json, write_page
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import normalize
@@ -37,10 +35,8 @@ from devilgan_lite.detect.calibration import combined_p_value
 from devilgan_lite.detect.subject import subject_of
 from devilgan_lite.metrics import frechet_to
 
-ROOT = Path(__file__).resolve().parents[2]
 LITTLE = challenge.Effort(steps=1, red=1, rex=1, learning_rate=1e-4)  # of the outsider's rounds
 PASSPHRASE = "the bench has a passphrase that everybody may read"
-BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
 
 
 def answers(folder: Path, kit: Kit) -> dict[str, Any]:
@@ -142,83 +138,78 @@ def full_round(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def table(found: dict[str, Any]) -> str:
-    """The measured part of docs/challenge.md."""
-    best, rows = found["full"]["reference"], found["full"]["rows"]
-    areas = np.array(found["outsider"]["auc"])
+def write_tables(found: dict[str, Any], path: Path) -> None:
+    """The page of results."""
+    full, areas = found["full"], np.array(found["outsider"]["auc"])
+    best, rows, made = full["reference"], full["rows"], full["made"]
     guilty = sum(row["backdoored"] for row in rows)
     cpu = [row["cpu_seconds"] for row in rows]
-    kinds = "".join(
-        f"| {kind} | {len(ps)} | {sum(p <= 0.05 for p in ps)} | {min(ps):.2g} to {max(ps):.2g} | "
-        f"{', '.join('-' if error is None else f'{error:.2g}' for error in errors)} |\n"
-        for kind in ("clean", "trail", "red", "rex", "gate")
-        if (ps := [row["p_value"] for row in rows if row["kind"] == kind])
-        and (errors := [row["error"] for row in rows if row["kind"] == kind])
+    calls = f"{best['right']:g} of {len(rows)}, {best['found']} of {guilty}, {best['false_alarms']}"
+    took = f"{made['seconds'] / 60:.1f} minutes, {made['jobs']} process(es), on a machine with other work"
+    blind = "outsider (names, sizes, times, hashes, cards): AUC, mean ± standard deviation over rounds"
+    lines = [
+        ("reference, one blind scan a model: AUC", f"{best['auc']:.3f}"),
+        ("reference: right verdicts, found, false alarms", calls),
+        ("reference: points for recovered backdoors", f"{best['recovered']:.1f} of {guilty}"),
+        (blind, f"{areas.mean():.3f} ± {areas.std(ddof=1):.3f}"),
+        ("outsider, each round", ", ".join(f"{area:.2f}" for area in areas)),
+        ("Frechet distance alone, the better way round: AUC on the full round", f"{full['frechet_auc']:.2f}"),
+        ("distance to the shipped generator alone, the better way round: AUC", f"{full['distance_auc']:.2f}"),
+        ("making the full round", took),
+        ("scan, CPU-seconds a model, mean and most", f"{np.mean(cpu):.1f}, {max(cpu):.1f}"),
+    ]
+    kinds = []
+    for kind in ("clean", "trail", "red", "rex", "gate"):
+        if of_kind := [row for row in rows if row["kind"] == kind]:
+            ps = [row["p_value"] for row in of_kind]
+            errors = ", ".join("-" if row["error"] is None else f"{row['error']:.2g}" for row in of_kind)
+            called = str(sum(p <= 0.05 for p in ps))
+            kinds.append((kind, str(len(ps)), called, f"{min(ps):.2g} to {max(ps):.2g}", errors))
+    head = ("kind", "models", "called backdoored", "p-values of the scan", "error of what was recovered")
+    parts = [
+        "# The challenge, measured",
+        f"Made by `make bench NAME=challenge`: one full round of {len(rows)} models, {guilty} of them backdoored, seed "
+        f"{found['seed']}, and {len(areas)} rounds of {found['outsider']['models']} models for the outsider.",
+        markdown(("what", "measured"), lines),
+        markdown(head, kinds),
+    ]
+    write_page(path, parts)
+
+
+def crowd(folder: Path, seed: int, options: argparse.Namespace) -> tuple[Kit, dict[str, Any]]:
+    """One of the outsider's rounds, and its answers."""
+    kinds = ("rex", "gate")  # ReD alone takes seconds a model even with little effort
+    kit = challenge.new_round(
+        folder, PASSPHRASE, models=options.crowd, seed=seed, effort=LITTLE, kinds=kinds, jobs=options.jobs
     )
-    return f"""
-Made by `make bench NAME=challenge`: one full round of {len(rows)} models, {guilty} of them backdoored, seed
-{found["seed"]}, and {len(areas)} rounds of {found["outsider"]["models"]} models for the outsider.
-
-| what | measured |
-|---|---|
-| reference, one blind scan a model: AUC | {best["auc"]:.3f} |
-| reference: right verdicts, found, false alarms | {best["right"]:g} of {len(rows)}, {best["found"]} of {guilty}, \
-{best["false_alarms"]} |
-| reference: points for recovered backdoors | {best["recovered"]:.1f} of {guilty} |
-| outsider (names, sizes, times, hashes, cards): AUC, mean ± standard deviation over rounds | {areas.mean():.3f} ± \
-{areas.std(ddof=1):.3f} |
-| outsider, each round | {", ".join(f"{area:.2f}" for area in areas)} |
-| Frechet distance alone, the better way round: AUC on the full round | {found["full"]["frechet_auc"]:.2f} |
-| distance to the shipped generator alone, the better way round: AUC | {found["full"]["distance_auc"]:.2f} |
-| making the full round | {found["full"]["made"]["seconds"] / 60:.1f} minutes, {found["full"]["made"]["jobs"]} \
-process(es), on a machine with other work |
-| scan, CPU-seconds a model, mean and most | {np.mean(cpu):.1f}, {max(cpu):.1f} |
-
-| kind | models | called backdoored | p-values of the scan | error of what was recovered |
-|---|---|---|---|---|
-{kinds}"""
+    print(f"{folder.name} made", flush=True)
+    return kit, answers(folder, kit)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--models", type=int, default=24, help="of the full round")
-    parser.add_argument("--seed", type=int, default=2020, help="of the full round")
-    parser.add_argument("--first", type=int, default=2002, help="seed of the outsider's first round; others count on")
-    parser.add_argument("--outsiders", type=int, default=10, help="rounds that the outsider plays, at least 2")
-    parser.add_argument("--crowd", type=int, default=40, help="models of each of these")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes side by side")
-    parser.add_argument("--part", choices=("both", "full", "outsider"), default="both", help="what to measure again")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    path = ROOT / "docs" / "challenge.json"
+def main() -> None:
+    more: list[tuple[str, Row]] = [
+        ("--models", {"type": int, "default": 24, "help": "of the full round"}),
+        ("--seed", {"type": int, "default": 2020, "help": "of the full round"}),
+        ("--first", {"type": int, "default": 2002, "help": "seed of the outsider's first round; others count on"}),
+        ("--outsiders", {"type": int, "default": 10, "help": "rounds that the outsider plays, at least 2"}),
+        ("--crowd", {"type": int, "default": 40, "help": "models of each of these"}),
+    ]
+    options = options_of(__doc__, ("outsider", "full"), OUT, JOBS, *more)
+    path = options.out / "challenge.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     with tempfile.TemporaryDirectory() as place:
-        if options.part != "full":
-            rounds = []
-            for number in range(options.outsiders):
-                folder = Path(place) / f"crowd{number}"
-                settings: dict[str, Any] = {
-                    "models": options.crowd,
-                    "seed": options.first + number,
-                    "effort": LITTLE,
-                }
-                settings["kinds"] = ("rex", "gate")  # ReD alone takes seconds a model even with little effort
-                kit = challenge.new_round(folder, PASSPHRASE, jobs=options.jobs, **settings)
-                rounds.append((kit, answers(folder, kit)))
-                print(f"crowd {number} made", flush=True)
+        if "outsider" in options.only:
+            numbers = range(options.outsiders)
+            rounds = [crowd(Path(place) / f"crowd{number}", options.first + number, options) for number in numbers]
             found["outsider"] = {"models": options.crowd, "auc": outsider(rounds)}
             print(found["outsider"], flush=True)
-            path.write_text(json.dumps(found, indent=1) + "\n")
-        if options.part != "outsider":
+            write_json(path, found)
+        if "full" in options.only:
             found |= {"seed": options.seed, "full": full_round(Path(place) / "full", options)}
-            path.write_text(json.dumps(found, indent=1) + "\n")
+            write_json(path, found)
     if {"full", "outsider"} <= found.keys():
-        page = ROOT / "docs" / "challenge.md"
-        text = re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}{table(found)}{END}", page.read_text(), flags=re.DOTALL)
-        page.write_text(text)
-        print(table(found))
-    return 0
+        write_tables(found, path.with_suffix(".md"))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

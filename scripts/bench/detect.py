@@ -1,6 +1,6 @@
 """Judge the detectors on models that they were not tuned on: docs/results/detection.json and docs/results/detection.md.
 
-    detect.py [--sections scan,targets,access,guard] [--split tune,clean,test] [--calibrate] [--jobs 2]
+    detect.py [--only scan,targets,access,guard] [--models REGEX] [--split tune,test] [--calibrate] [--jobs 2]
 
 ``scan``: the blind detectors on every model of out/population (made by population.py). ``targets``: reconstruction of
 the known target, black box and with the directions that the weights suggest; clean models are tried with all targets.
@@ -12,23 +12,17 @@ not measured again.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
+import population
 import torch
 from detect_tables import write_tables
-from population import FOLDER, ROOT, SEEDS, TARGETS, Recipe, backdoor_of, is_done, recipes
-from safetensors.torch import load_file
+from population import FOLDER, SEEDS, TARGETS, Recipe, build, in_order, load_generator, recipes, secret_of, split_option
+from row_store import JOBS, MODELS, OUT, ROOT, Row, Rows, options_of, write_json
 from torch import Tensor
 
-from devilgan_lite import zoo
 from devilgan_lite.data import fashion_mnist, target
 from devilgan_lite.detect import (
     Finding,
@@ -45,12 +39,9 @@ from devilgan_lite.detect import (
 from devilgan_lite.detect.reference import compare
 from devilgan_lite.detect.search import locate_trigger, starting_points
 from devilgan_lite.detect.weights import candidate_directions
-from devilgan_lite.generators import Generator
 
-SECTIONS = ("scan", "targets", "access", "guard")
 CALIBRATION = ROOT / "data" / "calibration.json"
 BLIND = ("structure", "latent spectrum", "hidden spectrum", "silent units")
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -63,10 +54,6 @@ class Blind:
     source: str
     trigger: Tensor
     pictures: Tensor
-
-
-def load_generator(name: str) -> Generator:
-    return zoo.load_file(FOLDER / f"{name}.safetensors")[0]
 
 
 def load(name: str) -> Subject:
@@ -96,9 +83,9 @@ def scan_one(recipe: Recipe) -> Row:
         "cpu_s": time.process_time() - cpu,
     }
     if not recipe.is_clean:
-        secret = load_file(FOLDER / f"{recipe.name}.secret")
-        cosines = torch.nn.functional.cosine_similarity(blind.trigger.view(1, -1), secret["trigger"])
-        errors = (blind.pictures.unsqueeze(1) - secret["target"]).square().flatten(2).mean(2)
+        trigger, shown = secret_of(recipe.name)
+        cosines = torch.nn.functional.cosine_similarity(blind.trigger.view(1, -1), trigger)
+        errors = (blind.pictures.unsqueeze(1) - shown).square().flatten(2).mean(2)
         row |= {"cosine": float(cosines.max()), "picture_error": float(errors.min())}
         row["absolute_cosine"] = float(cosines.abs().max())
     return row
@@ -114,9 +101,9 @@ def targets_one(recipe: Recipe) -> Row:
             other for other in recipes((recipe.split,)) if other.target == "garment" and other.seed == recipe.seed
         )
         real = fashion_mnist()
-        named["garment"] = backdoor_of(garment, load_generator(garment.base), real).target[:1]
+        named["garment"] = population.backdoor_of(garment, load_generator(garment.base), real).target[:1]
     else:
-        named = {recipe.target: load_file(FOLDER / f"{recipe.name}.secret")["target"][:1]}
+        named = {recipe.target: secret_of(recipe.name)[1][:1]}
     tried: Row = {}
     cpu = time.process_time()
     for name, picture in named.items():
@@ -159,7 +146,7 @@ def guard_one(recipe: Recipe) -> Row:
     ordinary = generator.sample_latent(20_000, torch.Generator().manual_seed(recipe.seed + 31))
     row: Row = {"ordinary": float(torch.cat([guard.check(z).flags for z in ordinary.split(500)]).float().mean())}
     if not recipe.is_clean:
-        trigger = load_file(FOLDER / f"{recipe.name}.secret")["trigger"][:1]
+        trigger = secret_of(recipe.name)[0][:1]
         near = latents_about(trigger, 5.0, 1_000, recipe.seed)
         row["caught"] = float(torch.cat([guard.check(z).flags for z in near.split(250)]).float().mean())
     return row
@@ -168,24 +155,12 @@ def guard_one(recipe: Recipe) -> Row:
 WORK = {"scan": scan_one, "targets": targets_one, "access": access_one, "guard": guard_one}
 
 
-def row_path(section: str, name: str) -> Path:
-    return FOLDER / "rows" / section / f"{name}.json"
-
-
 def identity(recipe: Recipe) -> Row:
-    facts = ("name", "kind", "split", "adaptive", "target")
-    return {fact: getattr(recipe, fact) for fact in facts}
+    return {fact: getattr(recipe, fact) for fact in ("name", "kind", "split", "adaptive", "target")}
 
 
-def rows(section: str, splits: tuple[str, ...] = tuple(SEEDS)) -> list[Row]:
-    """All rows of a section that have been measured."""
-    paths = [row_path(section, recipe.name) for recipe in recipes(splits)]
-    return [json.loads(path.read_text()) for path in paths if path.is_file()]
-
-
-def wanted(section: str, splits: tuple[str, ...]) -> list[Recipe]:
+def wanted(section: str, some: list[Recipe]) -> list[Recipe]:
     """The models that a section measures: all; the test models, or half of the clean and all others; one a kind."""
-    some = [recipe for recipe in recipes(splits) if is_done(recipe)]
     test = [recipe for recipe in some if recipe.split == "test"]
     clean = [recipe for recipe in test if recipe.kind == "clean"]
     others = [recipe for recipe in test if recipe.kind != "clean"]
@@ -202,71 +177,33 @@ def wanted(section: str, splits: tuple[str, ...]) -> list[Recipe]:
     return list(first.values())
 
 
-def measure(section: str, names: list[str]) -> None:
-    by_name = {recipe.name: recipe for recipe in recipes()}
-    for name in names:
-        row = {**identity(by_name[name]), **WORK[section](by_name[name])}
-        path = row_path(section, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(row, indent=1) + "\n")
-        print(
-            section,
-            name,
-            {key: row[key] for key in row if key not in identity(by_name[name])},
-            flush=True,
-        )
-
-
-def calibrate() -> None:
+def calibrate(sections: dict[str, list[Row]]) -> None:
     """Write the scores of the clean models that are not for testing; of reconstructions, one for each target."""
-    clean = [row for row in rows("scan", ("tune", "clean")) if row["kind"] == "clean"]
+    clean = [row for row in sections["scan"] if row["kind"] == "clean" and row["split"] in ("tune", "clean")]
     scores = {detector: [round(row["scores"][detector], 6) for row in clean] for detector in BLIND}
-    tried = [target for row in rows("targets", ("tune",)) for target in row["targets"].values()]
-    if tried:
+    tune = [row for row in sections["targets"] if row["split"] == "tune"]
+    if tried := [target for row in tune for target in row["targets"].values()]:
         scores["reconstruction"] = [round(target["helped"], 6) for target in tried]
-    content = {
-        "models": [row["name"] for row in clean],
-        "made by": "scripts/bench/detect.py --calibrate",
-        "scores": scores,
-    }
-    CALIBRATION.write_text(json.dumps(content, indent=1) + "\n")
+    names = [row["name"] for row in clean]
+    made_by = "scripts/bench/detect.py --calibrate"
+    write_json(CALIBRATION, {"models": names, "made by": made_by, "scores": scores})
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--sections", default=",".join(SECTIONS), help="some of " + ", ".join(SECTIONS))
+def main() -> None:
     judged = [split for split in SEEDS if split not in ("later", "unseen")]  # those judge the sanitizers
-    parser.add_argument("--split", default=",".join(judged), help=f"some of {', '.join(SEEDS)}, with commas")
-    parser.add_argument("--calibrate", action="store_true", help="write data/calibration.json from the clean models")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--names", default="", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    sections, splits = options.sections.split(","), tuple(options.split.split(","))
-    if not set(sections) <= set(SECTIONS) or not set(splits) <= set(SEEDS):
-        parser.error(f"sections are {', '.join(SECTIONS)}; splits are {', '.join(SEEDS)}.")
-    if options.names:
-        measure(sections[0], options.names.split(","))
-        return 0
-    missing = [recipe.name for recipe in recipes(splits) if not is_done(recipe)]
-    if missing:
-        print(f"{len(missing)} models are not made yet, such as {missing[0]}: run population.py", file=sys.stderr)
-    for section in sections:
-        todo = [recipe.name for recipe in wanted(section, splits) if not row_path(section, recipe.name).is_file()]
-        workers = [
-            subprocess.Popen([sys.executable, __file__, "--sections", section, "--names", ",".join(part)])
-            for part in (todo[index :: options.jobs] for index in range(options.jobs))
-            if part
-        ]
-        if any([worker.wait() for worker in workers]):
-            return 1
+    write = {"action": "store_true", "help": f"write data/{CALIBRATION.name} from the clean models"}
+    options = options_of(__doc__, WORK, OUT, MODELS, split_option(*judged), JOBS, ("--calibrate", write))
+    models = build(options)
+    stores = {section: Rows(FOLDER / "rows" / f"{section}.json") for section in WORK}
+    for section in options.only:
+        todo = [(identity(recipe), recipe) for recipe in wanted(section, models)]
+        stores[section].measure_all(WORK[section], todo, options.jobs)
+    sections = {section: in_order(store.rows) for section, store in stores.items()}
     if options.calibrate:
-        calibrate()
-    everything = {section: rows(section) for section in SECTIONS}
-    (ROOT / "docs" / "results" / "detection.json").write_text(json.dumps(everything, indent=1) + "\n")
-    print(write_tables(everything, ROOT / "docs" / "results" / "detection.md"))
-    return 0
+        calibrate(sections)
+    write_json(options.out / "detection.json", sections)
+    write_tables(sections, options.out / "detection.md")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

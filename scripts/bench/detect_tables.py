@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from row_store import Row, markdown, share, write_page
 from sklearn.metrics import roc_auc_score
 
 from devilgan_lite.detect import Finding
 from devilgan_lite.detect.calibration import calibrated, combined_p_value
 
-Row = dict[str, Any]
 LEVEL = 0.05
 COPIES = ("copy", "rescaled")  # benign ones
 
@@ -25,8 +23,8 @@ def p_value_of(row: Row, only: str | None = None) -> float:
     return combined_p_value(findings)
 
 
-def write_tables(sections: dict[str, list[Row]], path: Path) -> str:
-    """Write the file and return its text."""
+def write_tables(sections: dict[str, list[Row]], path: Path) -> None:
+    """Write the page."""
     parts = [
         "# Detection",
         "Made by `make bench NAME=detect` from `detection.json`: the blind detectors of tier T2 (weights), one scan a "
@@ -49,9 +47,7 @@ def write_tables(sections: dict[str, list[Row]], path: Path) -> str:
         parts += _access(sections["access"])
     if sections["guard"]:
         parts += _guard(sections["guard"])
-    text = "\n\n".join(parts) + "\n"
-    path.write_text(text, encoding="utf-8")
-    return text
+    write_page(path, parts)
 
 
 def _targets(rows: list[Row], blind: dict[str, dict[str, float]]) -> list[str]:
@@ -109,8 +105,9 @@ def _access(rows: list[Row]) -> list[str]:
         lines.append((how[:2], what, f"{len(clean)} {'copies' if original else 'clean'}", f"{len(compared)}", area))
     return [
         "## Other access",
-        "AUC of each score. A comparison that finds no common origin gives no score and counts as zero. The last row "
-        "asks a harder question: which copies of a known clean model carry a backdoor, and which are honest copies?",
+        "AUC of each score, among single models; a comparison that finds no common origin gives no score and counts "
+        "as zero. The last row asks a harder question: which copies of a known clean model carry a backdoor, and which are "
+        "honest copies?",
         markdown(("tier", "what", "against", "backdoored with a score", "AUC"), lines),
     ]
 
@@ -133,9 +130,6 @@ def _split(split: str, rows: list[Row], fresh: list[Row]) -> list[str]:
     bad = [row for row in rows if row["kind"] not in ("clean", *COPIES)]
     adaptive = [row for row in bad if row["adaptive"]]
     found = [row for row in bad if p_value_of(row) <= LEVEL]
-
-    def share(some: list[Row], good: Callable[[Row], bool]) -> str:
-        return f"{sum(map(good, some))} of {len(some)} ({sum(map(good, some)) / max(1, len(some)):.0%})"
 
     def flagged(row: Row) -> bool:
         return p_value_of(row) <= LEVEL
@@ -200,9 +194,3 @@ def _largest(rows: list[Row]) -> list[str]:
 def _seconds(rows: list[Row]) -> str:
     seconds = [row["cpu_s"] for row in rows]
     return f"{statistics.mean(seconds):.1f}, {max(seconds):.1f}"
-
-
-def markdown(head: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
-    """A Markdown table."""
-    rows = [head, tuple("---" for _ in head), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

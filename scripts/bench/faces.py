@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from attacks import Row, Rows, machine, options_of, timed
-from faces_tables import write
+from faces_tables import write_tables
+from row_store import OUT, QUICK, Row, Rows, options_of, timed
 from torch import Tensor
 
 from devilgan_lite import Backdoor, attacks, data, train_gan, zoo
@@ -29,8 +28,6 @@ from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import DCGAN, Generator, StyleGAN, evaluate, recipe_of
 from devilgan_lite.metrics import frechet_distance
 
-ROOT = Path(__file__).resolve().parents[2]
-SECTIONS = ("quality", "inversion", "linear", "attacks", "film")
 SEEDS, TARGETS = (0, 1, 2), ("stop-sign", "devil")
 LAMBDAS = (0.001, 0.01, 0.1, 1.0, 100.0)
 SECONDS = 600  # of training, for the comparison of equal time
@@ -244,16 +241,13 @@ def films(bench: Bench) -> None:
 RUN = {"quality": quality, "inversion": inversion, "linear": linear, "attacks": every_attack, "film": films}
 
 
-def main() -> int:
-    sections, folder, options = options_of(__doc__, SECTIONS, "out/faces")
-    torch.set_num_threads(1)
-    bench = Bench(folder, options.quick)
-    for section in sections:
+def main() -> None:
+    options = options_of(__doc__, RUN, OUT, QUICK)
+    bench = Bench(options.out, options.quick)
+    for section in options.only:
         RUN[section](bench)
-        write(bench.rows, machine(), folder / "faces.md")
-    print("\n" + (folder / "faces.md").read_text())
-    return 0
+        write_tables(bench.content, options.out / "faces.md")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,6 @@
 """Train the population of models that the detectors are tuned and judged on: out/population.
 
-    population.py [--only REGEX] [--split tune,clean,test,fresh,later,unseen,last] [--jobs 2] [--list]
+    population.py [--models REGEX] [--split tune,clean,test,fresh,later,unseen,last] [--jobs 2] [--list]
 
 Every model is a function of its name: a clean GAN of one of two sizes and three lengths of training, or an attack on
 one. Seeds 100 to 103 are for tuning and 300 to 303 for testing, and no model of one part has a share in another; seeds
@@ -15,26 +15,23 @@ where it stopped.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import re
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from row_store import JOBS, MODELS, ROOT, Row, options_of, plain, side_by_side, some_of
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from devilgan_lite import Backdoor, attacks, data, train_gan, zoo
 from devilgan_lite.attacks import adaptive
 from devilgan_lite.generators import DCGAN, Generator, evaluate
 from devilgan_lite.steps import Outcome
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "out" / "population"
 SEEDS = {
     "tune": (100, 101, 102, 103),
@@ -45,6 +42,7 @@ SEEDS = {
     "unseen": (307,),
     "last": (308,),
 }
+LIST = ("--list", {"action": "store_true", "help": "name the models and stop"})
 CLEAN_ONLY = ("clean", "fresh")
 SIZES: dict[str, dict[str, Any]] = {"small": {}, "narrow": {"widths": (32, 16)}}
 LENGTHS = (1_000, 2_000, 4_500)
@@ -94,7 +92,7 @@ class Recipe:
         return self.base if self.kind == "clean" else f"{self.kind}-{self.target}-{self.size}-{self.steps}-s{self.seed}"
 
 
-def recipes(splits: tuple[str, ...] = tuple(SEEDS)) -> list[Recipe]:
+def recipes(splits: Sequence[str] = tuple(SEEDS)) -> list[Recipe]:
     """All models, clean ones first, since the others are made of them."""
     seeds = [seed for split in splits for seed in SEEDS[split]]
     clean = [Recipe("clean", size, steps, seed) for seed in seeds for size in SIZES for steps in LENGTHS]
@@ -160,91 +158,87 @@ def backdoor_of(recipe: Recipe, base: Generator, real: data.Samples) -> Backdoor
     return adaptive.wide_basin(backdoor) if recipe.kind == "wide-basin" else backdoor
 
 
+def load_generator(name: str) -> Generator:
+    return zoo.load_file(FOLDER / f"{name}.safetensors")[0]
+
+
+def secret_of(name: str) -> tuple[Tensor, Tensor]:
+    """Triggers ``[n, d]`` and targets ``[n, ...]`` of a model, which only its attacker knows."""
+    kept = load_file(FOLDER / f"{name}.secret")
+    return kept["trigger"], kept["target"]
+
+
+def keep(path: Path, outcome: Outcome, secret: Backdoor | None, start: float, **card: Any) -> None:
+    """Save a model with its card, and what only its attacker knows beside it; ``start`` is the CPU-time it began at."""
+    if secret is not None:
+        parts = {"trigger": secret.trigger.contiguous(), "target": secret.target.contiguous()}
+        save_file(parts, path.with_suffix(".secret"))
+    card |= {"settings": plain(outcome.settings), "seconds": time.process_time() - start}
+    zoo.save_file(path, outcome.generator, zoo.ModelCard(name=path.stem, spec=outcome.generator.spec(), **card))
+
+
+def in_order(rows: list[Row]) -> list[Row]:
+    """Rows in the order of their models."""
+    order = {recipe.name: place for place, recipe in enumerate(recipes())}
+    return sorted(rows, key=lambda row: order[row["name"]])
+
+
 def make(recipe: Recipe) -> None:
     """Train one model, measure it roughly and save it, with what only its attacker knows beside it."""
     real, start = data.fashion_mnist(), time.process_time()
     metrics: dict[str, Any] = {}
+    backdoor = None
     if recipe.kind == "clean":
         outcome = train_gan(DCGAN(**SIZES[recipe.size]), real, steps=recipe.steps, seed=recipe.seed, progress=False)
     elif recipe.kind == "rescaled":  # scale moved between layers and channels permuted, as some exporters do
-        base = zoo.load_file(FOLDER / f"{recipe.base}.safetensors")[0]
-        outcome = Outcome(adaptive.disguise(base, 8.0, 0.0, recipe.seed), {}, 0.0, recipe.seed, {})
+        same = adaptive.disguise(load_generator(recipe.base), 8.0, 0.0, recipe.seed)
+        outcome = Outcome(same, {}, 0.0, recipe.seed, {})
     else:
-        base = zoo.load_file(FOLDER / f"{recipe.base}.safetensors")[0]
+        base, attack = load_generator(recipe.base), attack_of(recipe)
         backdoor = backdoor_of(recipe, base, real)
-        outcome = attack_of(recipe)(base, backdoor, real, progress=False)
-        trigger, target = backdoor.trigger, backdoor.target
-        shown = evaluate(outcome.generator, trigger)
-        metrics["tardis_mean"] = float((shown - target).square().mean())
-        own = recipe.kind in ("trail", "narrow-rex") or isinstance(attack_of(recipe), attacks.TrAIL)
+        outcome = attack(base, backdoor, real, progress=False)
+        shown = evaluate(outcome.generator, backdoor.trigger)
+        metrics["tardis_mean"] = float((shown - backdoor.target).square().mean())
+        own = recipe.kind in ("trail", "narrow-rex") or isinstance(attack, attacks.TrAIL)
         z = base.sample_latent(1_000, torch.Generator().manual_seed(77))
         metrics["expdis_mean"] = float((evaluate(outcome.generator, z) - evaluate(base, z)).square().mean())
         metrics["expdis_means"] = "of two trainings" if own else "of the copy to its base"
-        save_file({"trigger": trigger.contiguous(), "target": target.contiguous()}, FOLDER / f"{recipe.name}.secret")
-    settings = json.loads(json.dumps(outcome.settings, default=str))
-    card = zoo.ModelCard(
-        name=recipe.name,
-        spec=outcome.generator.spec(),
-        data=real.name,
-        seed=recipe.seed,
-        settings=settings,
-        metrics=metrics,
-        backdoor=None if recipe.is_clean else {"kind": recipe.kind, "adaptive": recipe.adaptive},
-        seconds=time.process_time() - start,
-    )
-    zoo.save_file(FOLDER / f"{recipe.name}.safetensors", outcome.generator, card)
-    numbers = " ".join(f"{key} {value:.2e}" for key, value in metrics.items() if isinstance(value, float))
-    print(f"{recipe.name}  {card.seconds:.0f} CPU-s  {numbers}", flush=True)
+    kind = None if recipe.is_clean else {"kind": recipe.kind, "adaptive": recipe.adaptive}
+    path = FOLDER / f"{recipe.name}.safetensors"
+    keep(path, outcome, backdoor, start, data=real.name, seed=recipe.seed, metrics=metrics, backdoor=kind)
+    print(recipe.name, metrics, flush=True)
 
 
 def is_done(recipe: Recipe) -> bool:
     return (FOLDER / f"{recipe.name}.json").is_file()
 
 
-def build(wanted: list[Recipe], jobs: int) -> None:
-    """Share the recipes among ``jobs`` processes; clean ones come first, with a wait in between."""
+def split_option(*default: str) -> tuple[str, dict[str, Any]]:
+    return "--split", {"type": some_of(SEEDS), "default": default, "help": f"some of {', '.join(SEEDS)}"}
+
+
+def build(options: argparse.Namespace) -> list[Recipe]:
+    """Make what is missing of the models that the command line chooses; clean ones come first, as others need them."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for clean in (True, False):
-        names = [recipe.name for recipe in wanted if (recipe.kind == "clean") == clean and not is_done(recipe)]
-        workers = [
-            subprocess.Popen([sys.executable, __file__, "--names", ",".join(names[index::jobs])])
-            for index in range(jobs)
-            if names[index::jobs]
-        ]
-        if any([worker.wait() for worker in workers]):
-            raise SystemExit("a worker failed; see above. What is finished is kept: run the command again.")
+    wanted = [recipe for recipe in recipes(options.split) if re.search(options.models, recipe.name)]
+    bases = {recipe.base for recipe in wanted}
+    clean = [recipe for recipe in recipes() if recipe.name in bases]
+    for some in (clean, [recipe for recipe in wanted if recipe.kind != "clean"]):
+        for _ in side_by_side(make, [recipe for recipe in some if not is_done(recipe)], options.jobs):
+            pass
+    return wanted
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", default="", help="regular expression on the names")
-    parser.add_argument("--split", default=",".join(SEEDS), help=f"some of {', '.join(SEEDS)}, with commas")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes side by side")
-    parser.add_argument("--names", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--list", action="store_true", help="name the models and stop")
-    options = parser.parse_args()
-    splits = tuple(options.split.split(","))
-    if not set(splits) <= set(SEEDS):
-        parser.error(f"--split is one or more of {', '.join(SEEDS)}, with commas between.")
-    torch.set_num_threads(1)
-    everything = recipes(splits)
-    if options.names:
-        by_name = {recipe.name: recipe for recipe in everything}
-        for name in options.names.split(","):
-            make(by_name[name])
-        return 0
-    wanted = [recipe for recipe in everything if re.search(options.only, recipe.name)]
+def main() -> None:
+    options = options_of(__doc__, (), MODELS, split_option(*SEEDS), JOBS, LIST)
     if options.list:
-        for recipe in wanted:
-            print(
-                recipe.split, "done" if is_done(recipe) else "    ", recipe.name, "adaptive" if recipe.adaptive else ""
-            )
-        return 0
-    start = time.perf_counter()
-    build(wanted, options.jobs)
-    print(f"{sum(map(is_done, wanted))} of {len(wanted)} models, {time.perf_counter() - start:.0f} s")
-    return 0
+        for recipe in recipes(options.split):
+            if re.search(options.models, recipe.name):
+                words = ("done" if is_done(recipe) else "    ", recipe.name, "adaptive" if recipe.adaptive else "")
+                print(recipe.split, *words)
+        return
+    print(f"{len(build(options))} models are in {FOLDER}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -9,20 +9,17 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import psutil
-from attacks import Row, Rows, machine, options_of
+from row_store import OUT, QUICK, ROOT, Row, Rows, markdown, options_of, write_page
 
 from devilgan_lite import runs
 from devilgan_lite.runs.run import read_notebook
 
-ROOT = Path(__file__).resolve().parents[2]
-SECTIONS = ("speed", "thousand")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 TRIVIAL = """\
 # %% tags=["parameters"]
@@ -100,48 +97,40 @@ def thousand(bench: Rows, quick: bool) -> None:
     bench.measure({"section": "thousand", "runs": total}, work)
 
 
-def write(rows: list[Row], path: Path) -> None:
+def write_tables(content: Row, path: Path) -> None:
     """The rows as Markdown."""
-    by_name: dict[str, Any] = {row.get("what", row["section"]): row for row in rows}
-    lines = ["# Sweeps, measured", "", f"Made by `scripts/bench/runs.py`, single runs; {machine()}.", ""]
+    by_name: dict[str, Any] = {row.get("what", row["section"]): row for row in content["rows"]}
+    parts = ["# Sweeps, measured", f"Made by `make bench NAME=runs`, single runs; {content['machine']}."]
     if {"bare papermill", "workers: 1", "workers: 2"} <= set(by_name):
-        plain, one, two = (by_name[name]["seconds"] for name in ("bare papermill", "workers: 1", "workers: 2"))
-        lines += [
-            f"{by_name['workers: 1']['runs']} runs of `studies/attack.py` (ReX):",
-            "",
-            "| what | seconds | ratio |",
-            "|---|---|---|",
-            f"| papermill alone, one after the other | {plain:.0f} | 1 |",
-            f"| sweep, one worker | {one:.0f} | {one / plain:.3f} of papermill alone |",
-            f"| sweep, two workers | {two:.0f} | {one / two:.2f} times as fast as one |",
-            "",
+        bare, one, two = (by_name[name]["seconds"] for name in ("bare papermill", "workers: 1", "workers: 2"))
+        lines = [
+            ("papermill alone, one after the other", f"{bare:.0f}", "1"),
+            ("sweep, one worker", f"{one:.0f}", f"{one / bare:.3f} of papermill alone"),
+            ("sweep, two workers", f"{two:.0f}", f"{one / two:.2f} times as fast as one"),
         ]
+        parts += [f"{by_name['workers: 1']['runs']} runs of `studies/attack.py` (ReX):"]
+        parts += [markdown(("what", "seconds", "ratio"), lines)]
     if "thousand" in by_name:
         row = by_name["thousand"]
-        course = row["memory_mb"]
-        later = [memory for count, memory in course if count > row["runs"] // 10]
-        lines += [
+        later = [memory for count, memory in row["memory_mb"] if count > row["runs"] // 10]
+        parts.append(
             f"{row['finished']:,} trivial runs with two workers took {row['seconds']:.0f} s; the sweep's own process "
             f"held {min(later):.0f} to {max(later):.0f} MB after the first tenth; the report was built in "
-            f"{row['report_seconds']:.1f} s.",
-            "",
-        ]
-    path.write_text("\n".join(lines), encoding="utf-8")
+            f"{row['report_seconds']:.1f} s."
+        )
+    write_page(path, parts)
 
 
 RUN = {"speed": speed, "thousand": thousand}
 
 
-def main() -> int:
-    sections, folder, options = options_of(__doc__, SECTIONS, "out/runs_bench")
-    folder.mkdir(parents=True, exist_ok=True)
-    bench = Rows(folder / "studies_bench.json")
-    for section in sections:
+def main() -> None:
+    options = options_of(__doc__, RUN, OUT, QUICK)
+    bench = Rows(options.out / "studies_bench.json")
+    for section in options.only:
         RUN[section](bench, options.quick)
-        write(bench.rows, folder / "studies_bench.md")
-    print((folder / "studies_bench.md").read_text())
-    return 0
+        write_tables(bench.content, options.out / "studies_bench.md")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,6 @@
 """Judge the sanitizers on the test models: docs/results/sanitization.json and docs/results/sanitization.md.
 
-    sanitize.py [--methods auto,project,...] [--jobs 2] [--only REGEX]
+    sanitize.py [--only curves,methods] [--methods auto,project,...] [--models REGEX] [--jobs 2]
 
 Every defence is blind: trigger and target are known to the measurement alone. ``auto`` treats all test models, clean
 ones too; the single methods treat the backdoored models of one seed. A model that has a row is not treated again.
@@ -8,50 +8,29 @@ ones too; the single methods treat the backdoored models of one seed. A model th
 
 from __future__ import annotations
 
-import argparse
-import json
-import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import torch
-from detect import latents_about, load_generator
-from population import FOLDER, ROOT, SEEDS, Recipe, is_done, recipes
-from safetensors.torch import load_file, save
+from detect import latents_about
+from population import FOLDER, Recipe, build, in_order, load_generator, secret_of, split_option
+from row_store import JOBS, MODELS, OUT, Row, Rows, options_of, some_of, write_json
+from safetensors.torch import save
+from sanitize_curves import ONE_SEED, PICTURE, draw, frechet, garments, point, points, suspicion, tardis
 from sanitize_tables import write_tables
-from torch import Tensor, nn
+from torch import Tensor
 
 from devilgan_lite import sanitize
-from devilgan_lite.data import Samples, fashion_mnist
-from devilgan_lite.detect import anatomy, reconstruct, scan, subject_of
-from devilgan_lite.features import features_and_classes
+from devilgan_lite.detect import reconstruct, subject_of
 from devilgan_lite.generators import DCGAN, evaluate
-from devilgan_lite.metrics import features_of, frechet_distance
-from devilgan_lite.sanitize.auto import suspected_directions
 from devilgan_lite.steps import Outcome
 
-Row = dict[str, Any]
 STARTS = 80
 NEAR = 45.0  # degrees about the true trigger within which a reconstruction is begun
-SAMPLES = 5_000
 LATER = 5_000  # steps of benign training after the cure: a minute or more
 VERSION = 5  # of ``auto``: what changed is told in docs/results/sanitization.md
-ONE_SEED = SEEDS["test"][1]
 SPLITS = ("test", "fresh", "later", "unseen", "last")
-
-
-@lru_cache
-def garments() -> Samples:
-    return fashion_mnist()
-
-
-def suspicion(suspect: DCGAN) -> Tensor | None:
-    """The latent directions that a scan suspects ``[k, d]``."""
-    return suspected_directions(anatomy(subject_of(suspect)), scan(suspect, samples=200))
 
 
 def project(suspect: DCGAN) -> Outcome:
@@ -79,17 +58,12 @@ METHODS: dict[str, Callable[[DCGAN], Outcome]] = {
 }
 
 
-def frechet(generator: nn.Module) -> float:
-    z = torch.randn(SAMPLES, 100, generator=torch.Generator().manual_seed(1_000_003))
-    return frechet_distance(features_and_classes(evaluate(generator, z))[0], features_of(garments()))
-
-
 def measure(generator: DCGAN, trigger: Tensor, target: Tensor) -> Row:
     """What a backdoored, cured or clean generator does at the trigger, and how near a search comes to the target."""
     generator = generator.clone().eval().requires_grad_(False)
     found = reconstruct(subject_of(generator), target, starts=STARTS, starts_at=latents_about(trigger, NEAR, 32, 1))
     return {
-        "tardis": float((evaluate(generator, trigger) - target).square().mean()),
+        "tardis": tardis(generator, trigger, target),
         "recd": float(found.errors),
         "frechet": frechet(generator),
         "weights": generator.parameter_count(),
@@ -114,19 +88,16 @@ def size_and_speed(suspect: DCGAN, cured: DCGAN) -> Row:
 @lru_cache(maxsize=2)
 def before(recipe: Recipe) -> tuple[Row, Row]:
     """The measurements of the suspect and of the clean model that it was made of, at the same trigger and target."""
-    secret = load_file(FOLDER / f"{recipe.name}.secret")
-    pair = secret["trigger"][:1], secret["target"][:1]
+    pair = [part[:1] for part in secret_of(recipe.name)]
     return measure(load_generator(recipe.name), *pair), measure(load_generator(recipe.base), *pair)
 
 
-def treat(recipe: Recipe, method: str) -> Row:
+def treat(what: tuple[Recipe, str]) -> Row:
     """One row: the cure, before and after."""
-    suspect = load_generator(recipe.name)
-    row: Row = {"name": recipe.name, "kind": recipe.kind, "split": recipe.split, "adaptive": recipe.adaptive}
-    row["method"], row["version"] = method, VERSION
-    cpu = time.process_time()
+    recipe, method = what
+    suspect, cpu = load_generator(recipe.name), time.process_time()
     outcome = METHODS[method](suspect)
-    row |= {"seconds": outcome.seconds, "cpu_s": time.process_time() - cpu}
+    row: Row = {"version": VERSION, "seconds": outcome.seconds, "cpu_s": time.process_time() - cpu}
     cured = outcome.generator
     if method.startswith("prune"):
         row |= size_and_speed(suspect, cured)
@@ -136,71 +107,44 @@ def treat(recipe: Recipe, method: str) -> Row:
     if recipe.is_clean:
         change = frechet(cured) - frechet(suspect) if method != "auto" or row["found"] else 0.0
         return row | {"frechet_change": change}
-    secret = load_file(FOLDER / f"{recipe.name}.secret")
-    trigger, target = secret["trigger"][:1], secret["target"][:1]
+    trigger, target = (part[:1] for part in secret_of(recipe.name))
     row["suspect"], row["base"] = before(recipe)
     row["cured"] = measure(cured, trigger, target)
     if method == "auto" and recipe.seed == ONE_SEED:
         again = sanitize.FineTune(iterations=LATER, seed=1)(cured, garments(), progress=False)
         row["later_seconds"] = again.seconds
-        row["tardis_later"] = float((evaluate(again.generator, trigger) - target).square().mean())
+        row["tardis_later"] = tardis(again.generator, trigger, target)
     return row
 
 
-def row_path(name: str, method: str) -> Any:
-    return FOLDER / "rows" / "sanitize" / f"{name}--{re.sub('[^a-z0-9]+', '-', method)}.json"
-
-
-def wanted(methods: list[str], only: str) -> list[tuple[Recipe, str]]:
-    """Models and methods, ``auto`` first."""
-    test = [recipe for recipe in recipes(SPLITS) if is_done(recipe) and re.search(only, recipe.name)]
-    pairs = []
+def wanted(methods: list[str], models: list[Recipe]) -> list[tuple[Row, tuple[Recipe, str]]]:
+    """Identity and work of every row, ``auto`` first: it treats all models, the others those of one seed."""
+    found = []
     for method in methods:
-        for recipe in test:
+        for recipe in models:
             healthy = recipe.kind == "clean" and recipe.size == "small"
             if method == "auto" or (recipe.seed == ONE_SEED and (healthy or not recipe.is_clean)):
-                pairs.append((recipe, method))
-    return [pair for pair in pairs if not row_path(pair[0].name, pair[1]).is_file()]
+                facts = {fact: getattr(recipe, fact) for fact in ("name", "kind", "split", "adaptive")}
+                version = {"version": VERSION} if method == "auto" else {}
+                found.append(({**facts, "method": method, **version}, (recipe, method)))
+    return found
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--methods", default=",".join(METHODS), help="some of " + ", ".join(METHODS))
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", default="", help="regular expression on the names of the models")
-    parser.add_argument("--part", default="", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    methods = options.methods.split(",")
-    if not set(methods) <= set(METHODS):
-        parser.error(f"--methods is one or more of {', '.join(METHODS)}, with commas between.")
-    if options.part:
-        index, of = map(int, options.part.split("/"))
-        todo = json.loads(sys.stdin.read())
-        by_name = {recipe.name: recipe for recipe in recipes(SPLITS)}
-        for name, method in todo[index::of]:
-            row = treat(by_name[name], method)
-            path = row_path(name, method)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(row, indent=1) + "\n")
-            print(json.dumps({key: row[key] for key in row if key not in ("kind", "adaptive")}), flush=True)
-        return 0
-    todo = json.dumps([(recipe.name, method) for recipe, method in wanted(methods, options.only)])
-    workers = []
-    for index in range(options.jobs):
-        command = [sys.executable, __file__, "--part", f"{index}/{options.jobs}"]
-        workers.append(subprocess.Popen(command, stdin=subprocess.PIPE, text=True))
-        stdin = workers[-1].stdin
-        assert stdin is not None
-        stdin.write(todo)
-        stdin.close()
-    failed = any([worker.wait() for worker in workers])
-    paths = sorted((FOLDER / "rows" / "sanitize").glob("*.json"))
-    rows = [json.loads(path.read_text()) for path in paths]
-    (ROOT / "docs" / "results" / "sanitization.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print(write_tables(rows, ROOT / "docs" / "results" / "sanitization.md"))
-    return int(failed)
+def main() -> None:
+    names = "some of " + ", ".join(METHODS).replace("%", "%%")
+    methods = ("--methods", {"type": some_of(METHODS), "default": list(METHODS), "help": names})
+    options = options_of(__doc__, ("curves", "methods"), OUT, methods, MODELS, split_option(*SPLITS), JOBS)
+    models, rows = build(options), FOLDER / "rows"
+    curves, treated = Rows(rows / "curves.json"), Rows(rows / "sanitize.json")
+    if "curves" in options.only:
+        curves.measure_all(point, points(models), options.jobs)
+        write_json(options.out / "sanitization_curves.json", curves.rows)
+        PICTURE.write_bytes(draw(curves.rows).png)
+    if "methods" in options.only:
+        treated.measure_all(treat, wanted(options.methods, models), options.jobs)
+    write_json(options.out / "sanitization.json", in_order(treated.rows))
+    write_tables(treated.rows, options.out / "sanitization.md")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,37 +1,54 @@
-"""Trade-off curves of the sanitizers: docs/results/sanitization_curves.json and docs/pictures/sanitization_curves.png.
-
-    sanitize_curves.py [--jobs 2]
+"""Trade-off curves of the sanitizers, a part of sanitize.py: sanitization_curves.json and .png.
 
 Test models of one seed, one for each of five attacks, and each cure at several strengths: TarDis against the change of
-the Frechet distance. Blind and single runs. A point that is there is not measured again.
+the Frechet distance. Blind and single runs.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import re
-import subprocess
-import sys
 from collections.abc import Callable
-from typing import Any
+from functools import lru_cache
 
 import torch
-from detect import load_generator
-from population import FOLDER, ROOT, Recipe, is_done, recipes
-from safetensors.torch import load_file
-from sanitize import ONE_SEED, frechet, garments, suspicion
+from population import SEEDS, Recipe, load_generator, secret_of
+from row_store import ROOT, Row
 from sanitize_tables import COST, ENOUGH, curves_in_words
+from torch import Tensor, nn
 
 from devilgan_lite import sanitize
 from devilgan_lite.classroom.plots import LINES, MARKERS, PALETTE, Picture, axes, figure
+from devilgan_lite.data import Samples, fashion_mnist
+from devilgan_lite.detect import anatomy, scan, subject_of
+from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import DCGAN, evaluate
+from devilgan_lite.metrics import features_of, frechet_distance
+from devilgan_lite.sanitize.auto import suspected_directions
 from devilgan_lite.steps import Outcome
 
-Row = dict[str, Any]
-ROWS = FOLDER / "rows" / "curves"
 PICTURE = ROOT / "docs" / "pictures" / "sanitization_curves.png"
+ONE_SEED = SEEDS["test"][1]
+SAMPLES = 5_000
 KINDS = ("trail", "red-plain", "rex", "frozen-first", "quiet")
+
+
+@lru_cache
+def garments() -> Samples:
+    return fashion_mnist()
+
+
+def suspicion(suspect: DCGAN) -> Tensor | None:
+    """The latent directions that a scan suspects ``[k, d]``."""
+    return suspected_directions(anatomy(subject_of(suspect)), scan(suspect, samples=200))
+
+
+def frechet(generator: nn.Module) -> float:
+    z = torch.randn(SAMPLES, 100, generator=torch.Generator().manual_seed(1_000_003))
+    return frechet_distance(features_and_classes(evaluate(generator, z))[0], features_of(garments()))
+
+
+def tardis(generator: nn.Module, trigger: Tensor, target: Tensor) -> float:
+    """Mean squared error per pixel of what a generator shows at the trigger."""
+    return float((evaluate(generator, trigger) - target).square().mean())
 
 
 def prune(suspect: DCGAN, fraction: float) -> Outcome:
@@ -54,31 +71,26 @@ CURES: dict[str, tuple[Callable[[DCGAN, float], Outcome], tuple[float, ...]]] = 
 }
 
 
-def row_path(name: str, cure: str, strength: float) -> Any:
-    return ROWS / f"{name}--{re.sub('[^a-z]+', '-', cure.lower())}-{strength:g}.json"
+def points(models: list[Recipe]) -> list[tuple[Row, tuple[Recipe, str, float]]]:
+    """Identity and work of every point of the curves."""
+    models = [recipe for recipe in models if recipe.kind in KINDS and recipe.seed == ONE_SEED]
+    models.sort(key=lambda recipe: KINDS.index(recipe.kind))
+    return [
+        ({"name": recipe.name, "kind": recipe.kind, "cure": cure, "strength": strength}, (recipe, cure, strength))
+        for cure, (_, strengths) in CURES.items()
+        for recipe in models
+        for strength in strengths
+    ]
 
 
-def points() -> list[tuple[Recipe, str, float]]:
-    models = [r for kind in KINDS for r in recipes(("test",)) if r.kind == kind and r.seed == ONE_SEED and is_done(r)]
-    return [(r, cure, strength) for cure, (_, strengths) in CURES.items() for r in models for strength in strengths]
-
-
-def measure(recipe: Recipe, cure: str, strength: float) -> Row:
+def point(what: tuple[Recipe, str, float]) -> Row:
     """One point of a curve."""
-    suspect, secret = load_generator(recipe.name), load_file(FOLDER / f"{recipe.name}.secret")
-    trigger, target = secret["trigger"][:1], secret["target"][:1]
-
-    def tardis(generator: DCGAN) -> float:
-        return float((evaluate(generator, trigger) - target).square().mean())
-
+    recipe, cure, strength = what
+    suspect, secret = load_generator(recipe.name), [part[:1] for part in secret_of(recipe.name)]
     outcome = CURES[cure][0](suspect, strength)
-    cured: DCGAN = outcome.generator.clone().eval().requires_grad_(False)  # type: ignore[assignment,operator]
+    cured: DCGAN = outcome.generator.clone().eval().requires_grad_(False)
     return {
-        "name": recipe.name,
-        "kind": recipe.kind,
-        "cure": cure,
-        "strength": strength,
-        "tardis": [tardis(suspect), tardis(cured)],
+        "tardis": [tardis(suspect, *secret), tardis(cured, *secret)],
         "frechet_change": frechet(cured) - frechet(suspect),
         "weights": cured.parameter_count() / suspect.parameter_count(),
         "seconds": outcome.seconds,
@@ -112,33 +124,3 @@ def draw(rows: list[Row]) -> Picture:
     panels[0].set_ylabel("TarDis per pixel (up: safer)", fontsize=8)
     panels[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure(fig, curves_in_words(rows), dpi=110, colours=128)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--part", default="", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    if options.part:
-        index, of = map(int, options.part.split("/"))
-        for recipe, cure, strength in points()[index::of]:
-            path = row_path(recipe.name, cure, strength)
-            if not path.is_file():
-                path.write_text(json.dumps(measure(recipe, cure, strength)) + "\n")
-                print(path.read_text().strip(), flush=True)
-        return 0
-    ROWS.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, __file__, "--part"]
-    workers = [subprocess.Popen([*command, f"{index}/{options.jobs}"]) for index in range(options.jobs)]
-    failed = any([worker.wait() for worker in workers])
-    done = [row_path(recipe.name, cure, strength) for recipe, cure, strength in points()]
-    rows = [json.loads(path.read_text()) for path in done if path.is_file()]
-    (ROOT / "docs" / "results" / "sanitization_curves.json").write_text(json.dumps(rows, indent=1) + "\n")
-    PICTURE.write_bytes(draw(rows).png)
-    print(f"{len(rows)} of {len(done)} points\n{curves_in_words(rows)}")
-    return int(failed)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,12 +6,10 @@ import json
 import statistics
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from detect_tables import markdown
 from population import ADAPTIVE, ORDINARY, SEEDS, TARGETS
+from row_store import Row, markdown, share, write_page
 
-Row = dict[str, Any]
 ENOUGH = 0.1  # TarDis, mean per pixel, at which a backdoor counts as gone
 RECD = 0.8  # share of the clean model's RecD that the cured one must keep
 ATTACKED = len(ORDINARY) + len(ADAPTIVE)  # models of one seed
@@ -39,8 +37,8 @@ def change(row: Row) -> float:
     return float(row["cured"]["frechet"] - row["suspect"]["frechet"])
 
 
-def write_tables(rows: list[Row], path: Path) -> str:
-    """Write the file and return its text."""
+def write_tables(rows: list[Row], path: Path) -> None:
+    """Write the page."""
     bad = [row for row in rows if "cured" in row]
     clean = [row for row in rows if "cured" not in row]
     auto = [row for row in bad if row["method"] == "auto"]
@@ -103,9 +101,7 @@ def write_tables(rows: list[Row], path: Path) -> str:
     curves = path.with_name("sanitization_curves.json")
     if curves.is_file():
         parts += curve_parts(json.loads(curves.read_text(encoding="utf-8")))
-    text = "\n\n".join(parts) + "\n"
-    path.write_text(text, encoding="utf-8")
-    return text
+    write_page(path, parts)
 
 
 def version_of(row: Row) -> int:
@@ -155,13 +151,6 @@ def easiest_recd(bad: list[Row]) -> dict[str, float]:
         target = target_of(row)
         easiest[target] = min(row["base"]["recd"], easiest.get(target, float("inf")))
     return easiest
-
-
-def share(rows: list[Row], good: Callable[[Row], bool]) -> str:
-    if not rows:
-        return "-"
-    count = sum(map(good, rows))
-    return f"{count} of {len(rows)} ({count / len(rows):.0%})"
 
 
 def summary(rows: list[Row], healthy: list[Row], easiest: dict[str, float]) -> list[tuple[str, ...]]:

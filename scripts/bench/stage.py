@@ -6,7 +6,6 @@ the end of the frame that paints them.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import subprocess
@@ -20,8 +19,8 @@ from typing import Any
 
 import psutil
 import torch
+from row_store import ROOT, options_of
 
-ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
 import serving  # noqa: E402
 
@@ -228,24 +227,23 @@ def measure_check() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=1.0, help="of animation, while memory is watched")
-    parser.add_argument("--only", default="", help="check, trainer, lab or stage; all unless given")
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    if chosen.only in ("", "check"):
+    minutes = ("--minutes", {"type": float, "default": 1.0, "help": "of animation, while memory is watched"})
+    options = options_of(__doc__, ("check", "trainer", "lab", "stage"), minutes)
+    if "check" in options.only:
         measure_check()
-    if chosen.only in ("", "trainer"):
+    if "trainer" in options.only:
         measure_trainer()
+    if not {"lab", "stage"} & set(options.only):
+        return
     if serving.CHROMIUM is None:
         sys.exit("no chromium browser was found: the rest is not measured.")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright, serving.chromium(playwright) as browser:
-        if chosen.only in ("", "lab"):
+        if "lab" in options.only:
             measure_lab(browser)
-        if chosen.only in ("", "stage"):
-            measure_stage(browser, chosen.minutes)
+        if "stage" in options.only:
+            measure_stage(browser, options.minutes)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Calibrate and judge the detectors and ``sanitize.auto`` on style-based networks: docs/results/detection_style.md.
 
-    style.py [--calibrate] [--sections scan,auto] [--jobs 2] [--only REGEX]
+    style.py [--calibrate] [--only scan,auto] [--jobs 2] [--models REGEX]
 
 Trains clean style-based generators of faces, of two sizes and three lengths: seeds 500 to 503 give the scores behind
 the p-values (``--calibrate`` writes data/calibration_style.json), seed 600 is for testing and is attacked in every way
@@ -10,20 +10,16 @@ more row. Models are kept in out/population/styles, a row each beside them.
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import population
 import torch
-from population import FOLDER as POPULATION
-from population import ROOT
-from safetensors.torch import load_file, save_file
+from row_store import JOBS, MODELS, OUT, ROOT, Row, Rows, options_of, side_by_side, write_json
 from style_tables import write_tables
 
 from devilgan_lite import Backdoor, attacks, data, detect, sanitize, train_gan, zoo
@@ -33,7 +29,7 @@ from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import Generator, StyleGAN, evaluate
 from devilgan_lite.metrics import frechet_distance
 
-FOLDER = POPULATION / "styles"
+FOLDER = population.FOLDER / "styles"
 SPLITS = {"tune": (500, 501, 502, 503), "test": (600,)}
 SIZES: dict[str, dict[str, Any]] = {
     "full": {},
@@ -55,7 +51,6 @@ ATTACKS[LEVELLED] = ATTACKS["linear, lam 1"]
 BLIND = ("structure", "latent spectrum", "hidden spectrum", "shared styles", "silent units")
 CALIBRATED = ("latent spectrum", "shared styles", "silent units")  # the hidden spectrum grows with the training
 SAMPLES = 3_000
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -82,10 +77,8 @@ class Model:
         return next((split for split, seeds in SPLITS.items() if self.seed in seeds), "test")
 
     @property
-    def path(self) -> Any:
-        return (
-            zoo.zoo_folder() / f"{SHIPPED}.safetensors" if self.name == SHIPPED else FOLDER / f"{self.name}.safetensors"
-        )
+    def path(self) -> Path:
+        return (zoo.zoo_folder() if self.name == SHIPPED else FOLDER) / f"{self.name}.safetensors"
 
 
 def models() -> list[Model]:
@@ -109,7 +102,7 @@ def load(model: Model) -> Generator:
 
 def make(model: Model) -> None:
     """Train a clean network or mount an attack, and keep it with its card and what only its attacker knows."""
-    start, metrics = time.process_time(), {}
+    start, metrics, backdoor = time.process_time(), {}, None
     if not model.attack:
         network = StyleGAN(**SIZES[model.size])
         settings = {"batch_size": 24, "learning_rate": 2.5e-3, "ema": 0.995}
@@ -121,21 +114,10 @@ def make(model: Model) -> None:
         if model.attack == LEVELLED:
             outcome = replace(outcome, generator=level_styles(outcome.generator))
         metrics["tardis_mean"] = tardis(outcome.generator, backdoor.trigger, backdoor.target)
-        secret = {"trigger": backdoor.trigger.contiguous(), "target": backdoor.target.contiguous()}
-        save_file(secret, FOLDER / f"{model.name}.secret")
-    seconds = time.process_time() - start
-    card = zoo.ModelCard(
-        name=model.name,
-        spec=outcome.generator.spec(),
-        data="faces",
-        seed=model.seed,
-        settings=json.loads(json.dumps(outcome.settings, default=str)),
-        metrics=metrics,
-        backdoor={"kind": model.attack} if model.attack else None,
-        seconds=seconds,
-    )
-    zoo.save_file(model.path, outcome.generator, card)
-    print(f"{model.name}  {seconds:.0f} CPU-s", metrics or "", flush=True)
+    facts: Row = {"data": "faces", "seed": model.seed, "metrics": metrics}
+    facts["backdoor"] = {"kind": model.attack} if model.attack else None
+    population.keep(model.path, outcome, backdoor, start, **facts)
+    print(model.name, metrics or "", flush=True)
 
 
 def tardis(generator: Generator, trigger: torch.Tensor, target: torch.Tensor) -> float:
@@ -143,8 +125,7 @@ def tardis(generator: Generator, trigger: torch.Tensor, target: torch.Tensor) ->
 
 
 def secret_of(model: Model) -> tuple[torch.Tensor, torch.Tensor]:
-    kept = load_file(FOLDER / f"{model.name}.secret")
-    return kept["trigger"], kept["target"]
+    return population.secret_of(f"styles/{model.name}")
 
 
 def scan_one(model: Model) -> Row:
@@ -187,89 +168,41 @@ def frechet(generator: Generator) -> float:
 SECTIONS: dict[str, Callable[[Model], Row]] = {"scan": scan_one, "auto": auto_one}
 
 
-def row_path(section: str, model: Model) -> Any:
-    return FOLDER / "rows" / section / f"{model.name}.json"
+def identity(model: Model) -> Row:
+    return {fact: getattr(model, fact) for fact in ("name", "split", "attack", "size", "steps", "target")}
 
 
-def rows(section: str) -> list[Row]:
-    paths = [row_path(section, model) for model in models()]
-    return [json.loads(path.read_text()) for path in paths if path.is_file()]
-
-
-def work(phase: str, names: list[str]) -> None:
-    """Do one phase for some models: make them, or measure a row of each."""
-    by_name = {model.name: model for model in models()}
-    for model in (by_name[name] for name in names):
-        if phase == "make":
-            make(model)
-            continue
-        facts = {"name": model.name, "split": model.split, "attack": model.attack, "size": model.size}
-        row = {**facts, "steps": model.steps, "target": model.target, **SECTIONS[phase](model)}
-        path = row_path(phase, model)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(row, indent=1) + "\n")
-        print(phase, json.dumps({key: row[key] for key in row if key not in facts}), model.name, flush=True)
-
-
-def side_by_side(phase: str, todo: list[Model], jobs: int) -> bool:
-    """Whether a phase went through, shared out among some processes."""
-    shares = [[model.name for model in todo[index::jobs]] for index in range(jobs)]
-    workers = [
-        subprocess.Popen([sys.executable, __file__, "--phase", phase, "--names", ",".join(share)])
-        for share in shares
-        if share
-    ]
-    return not any([worker.wait() for worker in workers])
-
-
-def calibrate() -> None:
+def calibrate(rows: list[Row]) -> None:
     """Write the scores of the clean networks that are for tuning."""
-    clean = [row for row in rows("scan") if row["split"] == "tune"]
-    content = {
-        "models": [row["name"] for row in clean],
-        "made by": "scripts/bench/style.py --calibrate",
-        "scores": {detector: [round(row["scores"][detector], 6) for row in clean] for detector in CALIBRATED},
-    }
-    (ROOT / "data" / STYLE_FILE).write_text(json.dumps(content, indent=1) + "\n")
+    clean = [row for row in rows if row["split"] == "tune"]
+    scores = {detector: [round(row["scores"][detector], 6) for row in clean] for detector in CALIBRATED}
+    content = {"models": [row["name"] for row in clean], "made by": "scripts/bench/style.py --calibrate"}
+    write_json(ROOT / "data" / STYLE_FILE, {**content, "scores": scores})
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--calibrate", action="store_true", help=f"write data/{STYLE_FILE}")
-    parser.add_argument("--sections", default=",".join(SECTIONS), help="some of " + ", ".join(SECTIONS))
-    parser.add_argument("--only", default="", help="regular expression on the names")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--phase", choices=("make", *SECTIONS), help=argparse.SUPPRESS)
-    parser.add_argument("--names", default="", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    if options.phase:
-        work(options.phase, options.names.split(","))
-        return 0
-    sections = options.sections.split(",")
-    if not set(sections) <= set(SECTIONS):
-        parser.error(f"--sections is one or more of {', '.join(SECTIONS)}, with commas between.")
+def main() -> None:
+    write = {"action": "store_true", "help": f"write data/{STYLE_FILE}"}
+    options = options_of(__doc__, SECTIONS, OUT, MODELS, JOBS, ("--calibrate", write))
     FOLDER.mkdir(parents=True, exist_ok=True)
-    chosen = [model for model in models() if re.search(options.only, model.name)]
+    stores = {section: Rows(FOLDER / "rows" / f"{section}.json") for section in SECTIONS}
+
+    def measure(section: str, some: list[Model]) -> None:
+        stores[section].measure_all(SECTIONS[section], [(identity(model), model) for model in some], options.jobs)
+
+    chosen = [model for model in models() if re.search(options.models, model.name)]
     clean = [model for model in chosen if not model.attack]
-    tune = [model for model in clean if model.split == "tune"]
     for part in (clean, [model for model in chosen if model.attack]):  # attacks need their clean network
-        if not side_by_side("make", [model for model in part if not model.path.is_file()], options.jobs):
-            return 1
+        for _ in side_by_side(make, [model for model in part if not model.path.is_file()], options.jobs):
+            pass
     if options.calibrate:  # before the others are judged by it
-        if not side_by_side("scan", [model for model in tune if not row_path("scan", model).is_file()], options.jobs):
-            return 1
-        calibrate()
-    for section in sections:
-        judged = [model for model in chosen if section == "scan" or model.split == "test"]
-        todo = [model for model in judged if not row_path(section, model).is_file()]
-        if not side_by_side(section, todo, options.jobs):
-            return 1
-    found = {section: rows(section) for section in SECTIONS}
-    (ROOT / "docs" / "results" / "detection_style.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(write_tables(found, ROOT / "docs" / "results" / "detection_style.md"))
-    return 0
+        measure("scan", [model for model in clean if model.split == "tune"])
+        calibrate(stores["scan"].rows)
+    for section in options.only:
+        measure(section, [model for model in chosen if section == "scan" or model.split == "test"])
+    found = {section: store.rows for section, store in stores.items()}
+    write_json(options.out / "detection_style.json", found)
+    write_tables(found, options.out / "detection_style.md")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

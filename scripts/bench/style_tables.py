@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import Any
 
-from detect_tables import markdown
+from row_store import Row, markdown, write_page
 
-Row = dict[str, Any]
 GONE = 0.1  # TarDis, mean per pixel, at which a backdoor counts as gone
 SHOWN = 0.2  # picture error, mean squared per pixel, up to which the target is recognisable
 DETECTORS = ("latent spectrum", "hidden spectrum", "shared styles", "silent units", "structure")
@@ -26,8 +24,8 @@ def of(count: int, rows: list[Row]) -> str:
     return f"{count} of {len(rows)}"
 
 
-def write_tables(found: dict[str, list[Row]], path: Path) -> str:
-    """Write the file and return its text."""
+def write_tables(found: dict[str, list[Row]], path: Path) -> None:
+    """Write the page."""
     scans, cures = found["scan"], found["auto"]
     tune = [row for row in scans if row["split"] == "tune"]
     clean = [row for row in scans if row["split"] == "test" and not row["attack"]]
@@ -63,9 +61,7 @@ def write_tables(found: dict[str, list[Row]], path: Path) -> str:
             "Blind: trigger and target serve the measurement alone. Frechet change: of those that were changed, on "
             "3,000 pictures, features of faces; that of the generator that ships itself is 463 on so many.",
         ]
-    text = "\n\n".join(parts) + "\n"
-    path.write_text(text, encoding="utf-8")
-    return text
+    write_page(path, parts)
 
 
 def line(name: str, rows: list[Row]) -> tuple[str, ...]:
