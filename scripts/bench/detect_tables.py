@@ -106,8 +106,8 @@ def _access(rows: list[Row]) -> list[str]:
     return [
         "## Other access",
         "AUC of each score, among single models; a comparison that finds no common origin gives no score and counts "
-        "as zero. The last row asks a harder question: which copies of a known clean model carry a backdoor, and which are "
-        "honest copies?",
+        "as zero. The last row asks a harder question: which copies of a known clean model carry a backdoor, and which "
+        "are honest copies?",
         markdown(("tier", "what", "against", "backdoored with a score", "AUC"), lines),
     ]
 
