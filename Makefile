@@ -21,6 +21,7 @@ $(error NAME='$(NAME)' is not valid: make $(KIND) takes NAME= one of $(call NAME
 endif
 endif
 
+test: export SMOKE_RESULTS := $(CURDIR)/out/smoke
 .DEFAULT_GOAL := help
 .PHONY: help setup tour test quick lint format lab film stage notebooks bench build release clean
 
@@ -44,9 +45,9 @@ setup: $(NEWS) $(ORDER)  ## make .venv and install everything into it (a few min
 tour: setup  ## the main job: all notebooks on real data, with the table of attacks (out/tour)
 	$(BIN)/devilgan tour --out out/tour
 
-test: lint  ## lint, types, tests, doctests, every notebook in the smoke profile
+test: lint  ## lint, types, every notebook in the smoke profile, tests, doctests
+	PYTHONPATH=$(CURDIR)/tests/offline DEVILGAN_PROFILE=smoke $(PYTEST) -p smoke_results --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 	$(PYTEST) --doctest-modules tests devilgan_lite
-	PYTHONPATH=$(CURDIR)/tests/offline DEVILGAN_PROFILE=smoke $(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 
 quick: setup  ## the tests that take seconds
 	$(PYTEST) -m "not slow" tests

@@ -17,7 +17,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
-MOST_BYTES = 400_000
 TRAINING = re.compile(r"\btrain_gan\s*\(|\.steps\(|\.finish\(|attacks\.\w+\([^\n]*\)\(")
 ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:home|root|tmp|work|mnt|var|Users|private)/|(?<!\w)[A-Z]:\\\\")
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -80,7 +79,7 @@ def _replace(output: Any, folders: dict[str, str]) -> None:
                 output["data"][kind] = value.replace(folder, name)
 
 
-def problems(document: Any, name: str, size: int) -> list[str]:
+def problems(document: Any, name: str) -> list[str]:
     """What keeps an executed notebook from being committed; an empty list if nothing does."""
     found = []
     prose = [
@@ -93,8 +92,6 @@ def problems(document: Any, name: str, size: int) -> list[str]:
     marked = sum("parameters" in cell.metadata.get("tags", []) for cell in document.cells)
     if marked != 1:
         found.append(f"it has {marked} cells tagged parameters, not one.")
-    if size > MOST_BYTES:
-        found.append(f"it has {size:,} bytes; {MOST_BYTES:,} is the most.")
     if "widgets" in document.metadata:
         found.append("it holds widget state.")
     picture = training = None
@@ -145,7 +142,7 @@ def build(source: Path) -> bool:
         names = {str(Path(folder).resolve()): "out", str(ROOT): ".", str(Path.home()): "~"}
         document = tidy(read_notebook(result.path), names)
     text = nbformat.writes(document) + "\n"
-    found = problems(document, source.stem, len(text.encode()))
+    found = problems(document, source.stem)
     for problem in found:
         print(f"{source.stem}: {problem}", flush=True)
     if not found:

@@ -53,8 +53,12 @@ def requirements() -> list[str]:
     """What the bundle must be able to install: the project, its notebooks, and what builds the editable install."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = pyproject["project"]
-    extras = project["optional-dependencies"]["notebooks"]
-    return [*project["dependencies"], *extras, *pyproject["build-system"]["requires"]]
+    extras = project["optional-dependencies"]
+    notebooks = list(extras["notebooks"])
+    own = next(text for text in notebooks if text.startswith(f"{project['name']}["))  # its other extras
+    notebooks.remove(own)
+    notebooks += [text for name in sorted(Requirement(own).extras) for text in extras[name]]
+    return [*project["dependencies"], *notebooks, *pyproject["build-system"]["requires"]]
 
 
 def closure(wanted: Iterable[str], known: Known) -> tuple[dict[str, Version], list[str]]:
