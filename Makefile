@@ -12,11 +12,22 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export OMP_NUM_THREADS ?= 1
 
+# make bench NAME=faces runs scripts/bench/faces.py; a script with _ in its name is a part of another
+NAMES = $(sort $(foreach path,$(wildcard scripts/$(1)/*.py),$(if $(findstring _,$(notdir $(path))),,$(basename $(notdir $(path))))))
+KIND := $(firstword $(filter bench build release,$(MAKECMDGOALS)))
+ifneq ($(KIND),)
+ifeq ($(filter $(call NAMES,$(KIND)),$(NAME)),)
+$(error NAME='$(NAME)' is not valid: make $(KIND) takes NAME= one of $(call NAMES,$(KIND)))
+endif
+endif
+
+test: export SMOKE_RESULTS := $(CURDIR)/out/smoke
 .DEFAULT_GOAL := help
-.PHONY: help setup tour test quick lint format lab notebooks editions zoo bench population detect-bench sanitize-bench film stage site bundle stage-bench faces-bench style-bench runs-bench challenge-bench data features clean
+.PHONY: help setup tour test quick lint format lab film stage notebooks bench build release clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@$(foreach kind,bench build release,printf '  make %-10s NAME=%s\n' $(kind) '$(subst $() , | ,$(call NAMES,$(kind)))';)
 
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --editable '.[notebooks,dev]'
@@ -27,16 +38,16 @@ $(NEWS): .venv/.ready
 
 # a kernel that has run no cell yet: a missing name still gets the sentence that says which cell to run
 $(ORDER): .venv/.ready
-	mkdir -p $(@D) && cp scripts/ipython_config.py $@
+	mkdir -p $(@D) && cp scripts/build/ipython_config.py $@
 
 setup: $(NEWS) $(ORDER)  ## make .venv and install everything into it (a few minutes, once)
 
 tour: setup  ## the main job: all notebooks on real data, with the table of attacks (out/tour)
 	$(BIN)/devilgan tour --out out/tour
 
-test: lint  ## lint, types, tests, doctests, every notebook in the smoke profile
+test: lint  ## lint, types, every notebook in the smoke profile, tests, doctests
+	PYTHONPATH=$(CURDIR)/tests/offline DEVILGAN_PROFILE=smoke $(PYTEST) -p smoke_results --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 	$(PYTEST) --doctest-modules tests devilgan_lite
-	PYTHONPATH=$(CURDIR)/tests/offline DEVILGAN_PROFILE=smoke $(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 
 quick: setup  ## the tests that take seconds
 	$(PYTEST) -m "not slow" tests
@@ -57,55 +68,12 @@ film: setup  ## the first moving picture: to the trigger and back (out/film.webp
 stage: setup  ## the explorer as a page without code, for a projector
 	$(BIN)/devilgan stage
 
-site: setup  ## the documentation as a site, with mystmd (out/site/html; needs node, and a network for the theme)
-	$(BIN)/python scripts/build_site.py
-
-bundle: setup  ## wheels, project and pages for a room without a network (out/bundle; docs/offline_bundle.md)
-	$(BIN)/python scripts/bundle.py
-
-faces-bench: setup  ## measure the faces: quality, inversion, attacks (docs/faces.md)
-	$(BIN)/python scripts/faces_bench.py
-
-style-bench: setup  ## calibrate and judge detection and cure on style-based networks (docs/detection_style.md, an hour)
-	$(BIN)/python scripts/style_bench.py --calibrate --jobs $(WORKERS)
-
-stage-bench: setup  ## measure explorer, trainer and stage in a real browser
-	$(BIN)/python scripts/stage_bench.py
-
-runs-bench: setup  ## measure sweeps: two workers against one, papermill alone, a thousand runs (docs/studies_bench.md)
-	$(BIN)/python scripts/runs_bench.py
-
-challenge-bench: setup  ## measure the challenge: taught methods against names, sizes and times (docs/challenge.md)
-	$(BIN)/python scripts/challenge_bench.py --jobs $(WORKERS)
-
 notebooks: setup  ## rebuild and execute notebooks/*.ipynb from notebooks/src
-	$(BIN)/python scripts/build_notebooks.py
-	$(BIN)/python scripts/teaching_features.py
+	$(BIN)/python scripts/build/notebooks.py
+	$(BIN)/python scripts/build/teaching.py
 
-editions: setup  ## the notebooks for students (no solutions) and for instructors (everything shown), in out/editions
-	$(BIN)/python scripts/build_editions.py
-
-zoo: setup  ## retrain the model zoo (data/zoo)
-	$(BIN)/python scripts/build_zoo.py
-
-bench: setup  ## measure the attacks
-	$(BIN)/python scripts/bench.py
-
-population: setup  ## train the models that the detectors are tuned and judged on (out/population, an hour or two)
-	$(BIN)/python scripts/population.py --jobs $(WORKERS)
-
-sanitize-bench: population  ## treat the test models: table and curves of sanitization (docs/sanitization.md)
-	$(BIN)/python scripts/sanitize_curves.py --jobs $(WORKERS)
-	$(BIN)/python scripts/sanitize_bench.py --jobs $(WORKERS)
-
-detect-bench: population  ## scan the population, calibrate, and print the table of detection (docs/detection.md)
-	$(BIN)/python scripts/detect_bench.py --calibrate --jobs $(WORKERS)
-
-data: setup  ## rebuild data/fashion_mnist_10k.npz from full Fashion-MNIST
-	$(BIN)/python scripts/build_data.py
-
-features: setup  ## retrain the feature network behind the Frechet distance
-	$(BIN)/python scripts/train_features.py
+bench build release: setup  # measure, make again or publish; ARGS=--help shows the options of a script
+	$(BIN)/python scripts/$@/$(NAME).py $(ARGS)
 
 clean:  ## remove what the other targets made, except .venv
-	rm -rf out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from devilgan_lite.steps import Loop, Outcome, Step
     from devilgan_lite.training import train_gan
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Backdoor",

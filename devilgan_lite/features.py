@@ -1,7 +1,7 @@
 """The feature networks behind every Frechet distance here: small classifiers of garments and of faces, 64 features.
 
 Inception features need a download and mean little on small pictures. These networks were trained by
-``scripts/train_features.py`` on all of Fashion-MNIST and on 20,000 cartoon faces; their test accuracies stand on their
+``scripts/build/features.py`` on all of Fashion-MNIST and on 20,000 cartoon faces; their test accuracies stand on their
 cards (``data/features.json``, ``data/face_features.json``).
 """
 

@@ -28,6 +28,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on a forward pass is an error: what is wrong must be said before any work starts."""
+
+    def refuse(self: torch.nn.Module, *args: object, **kwargs: object) -> None:
+        raise AssertionError(f"a {type(self).__name__} was called before the arguments were checked")
+
+    monkeypatch.setattr(torch.nn.Module, "__call__", refuse)
+
+
 @pytest.fixture(scope="session")
 def real() -> Samples:
     """512 garments."""

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ROOT / "scripts"
+SCRIPTS = ROOT / "scripts/release"
 PAGES = ("00_two_minute_tour", "04_attack_rex")  # as HTML; every notebook takes seconds
 sys.path.insert(0, str(SCRIPTS))  # bundle.py imports its neighbour
 BUNDLE = runpy.run_path(str(SCRIPTS / "bundle.py"))
@@ -62,7 +62,7 @@ def test_the_requirements_are_those_of_the_project_its_notebooks_and_its_build()
     found = BUNDLE["requirements"]()
     assert any(text.startswith("torch>=") for text in found)
     assert any(text.startswith("jupyterlab>=") for text in found)
-    assert any(text.startswith("setuptools>=") for text in found)  # or the editable install would ask the network
+    assert any(text.startswith("hatchling>=") for text in found)  # or the editable install would ask the network
     assert not any(text.startswith(("pytest", "ruff")) for text in found)
 
 
@@ -83,10 +83,11 @@ def test_the_closure_follows_requirements_extras_and_markers(tmp_path: Path) -> 
 def test_wheels_cover_what_this_environment_needed(complete: Path) -> None:
     found, lacking = BUNDLE["closure"](BUNDLE["requirements"](), BUNDLE["wheels_in"](complete))
     assert lacking == []
-    assert {"torch", "torchvision", "jupyterlab", "ipykernel", "pyzmq", "setuptools", "numpy"} <= found.keys()
+    assert {"torch", "torchvision", "jupyterlab", "ipykernel", "pyzmq", "hatchling", "editables"} <= found.keys()
+    assert {"cryptography", "python-avatars", "resvg-py"} <= found.keys()  # extras of the notebooks' extra
 
 
-@pytest.mark.parametrize("name", ["pyzmq", "torch", "jinja2", "setuptools"])
+@pytest.mark.parametrize("name", ["pyzmq", "torch", "jinja2", "hatchling"])
 def test_one_missing_wheel_is_named(complete: Path, tmp_path: Path, name: str) -> None:
     for path in complete.glob("*.whl"):
         if not path.name.startswith(f"{name}-"):
@@ -171,7 +172,7 @@ def test_what_is_wrong_with_a_bundle_is_a_sentence(bundle: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--try", "--out", "nowhere"], "there is no bundle in nowhere; run make bundle first."),
+        (["--try", "--out", "nowhere"], "there is no bundle in nowhere; run make release NAME=bundle first."),
         (["--wheels", "nowhere"], "--wheels nowhere is no folder."),
         (["--wheels", ".", "--out", "full"], "full is not empty and no bundle; name another folder."),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,11 +120,10 @@ BAD: list[tuple[Callable[[], Any], str]] = [
 
 
 @pytest.mark.parametrize(("call", "sentence"), BAD)
+@pytest.mark.usefixtures("no_work")
 def test_a_wrong_argument_is_refused_in_one_sentence(call: Callable[[], Any], sentence: str) -> None:
-    start = time.process_time()
     with pytest.raises((ValueError, TypeError, FileNotFoundError), match=sentence) as refused:
         call()
-    assert time.process_time() - start < 1
     assert "\n" not in str(refused.value)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,6 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_bad_input_is_one_sentence(call: Any, tmp_path: Path, words: list[str], sentence: str) -> None:
-    start = time.perf_counter()
     result = call(*words)
     assert result.exit_code == 2, result.output
     parts = sentence.split(".*")
@@ -66,7 +64,6 @@ def test_bad_input_is_one_sentence(call: Any, tmp_path: Path, words: list[str], 
     assert len(result.stderr.strip().splitlines()) == 1
     assert "Traceback" not in result.output
     assert list(tmp_path.rglob("*.*")) == []
-    assert time.perf_counter() - start < 5  # under 2 s on an idle machine
 
 
 def test_an_option_that_does_not_exist(call: Any) -> None:

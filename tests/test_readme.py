@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-import resource
 import runpy
 import shlex
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -27,10 +27,6 @@ def blocks(language: str) -> list[str]:
 
 
 COMMANDS = [line for block in blocks("bash") for line in block.splitlines() if line and not line.startswith("#")]
-
-
-def make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z-]+):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def check_cli(words: list[str]) -> None:
@@ -52,7 +48,8 @@ def test_readme_has_commands() -> None:
 def test_command_exists(command: str) -> None:
     program, *words = shlex.split(command, comments=True)
     if program == "make":
-        assert set(words) <= make_targets()
+        done = subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
     elif program == "devilgan":
         check_cli(words)
     elif program == "conda":
@@ -120,21 +117,18 @@ def test_from_the_installation_to_a_moving_picture(tmp_path: Path) -> None:
     path = README[README.index("```bash\n") : README.index("make film") + len("make film")]
     assert len([line for line in path.splitlines() if line.startswith("make ")]) <= 3
     code = "from devilgan_lite.cli import app; app()"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-c", code, "film", "--no-browser"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out/film.webp").stat().st_size > 50_000
-    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime  # what it takes on a machine of its own
-    assert busy < 10, f"{busy:.1f} CPU-seconds"
+    with Image.open(tmp_path / "out/film.webp") as film:
+        assert film.n_frames == 60
 
 
-BADGES = runpy.run_path(str(ROOT / "scripts/badges.py"))
+BADGES = runpy.run_path(str(ROOT / "scripts/release/badges.py"))
 
 
 def test_badges_are_those_of_the_address_in_pyproject() -> None:
-    assert BADGES["with_badges"](README) == README, "run python scripts/badges.py"
+    assert BADGES["with_badges"](README) == README, "run python scripts/release/badges.py"
 
 
 @pytest.mark.parametrize("name", [None, "some-one/a.repo"])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = runpy.run_path(str(ROOT / "scripts/teaching_features.py"))
+SCRIPT = runpy.run_path(str(ROOT / "scripts/build/teaching.py"))
 FEATURES: dict[str, Callable[[dict[str, Any]], bool]] = SCRIPT["FEATURES"]
 NOTEBOOKS: dict[str, dict[str, Any]] = SCRIPT["notebooks"]()
 
@@ -30,7 +30,7 @@ def test_every_notebook_has_every_feature(number: str) -> None:
 
 def test_the_page_is_in_step() -> None:
     written = SCRIPT["TABLE"].read_text(encoding="utf-8")
-    assert written == SCRIPT["table"](), "run python scripts/teaching_features.py"
+    assert written == SCRIPT["table"](), "run python scripts/build/teaching.py"
     assert "**no**" not in written
 
 

@@ -1,13 +1,15 @@
-"""What only notebooks use: settings, pictures, live training, widgets to play with, and the lesson itself."""
+"""What only notebooks use: settings, pictures, live training, widgets to play with, and the lesson itself.
 
-from devilgan_lite.classroom import lesson
-from devilgan_lite.classroom.exercises import EXERCISES
-from devilgan_lite.classroom.explorer import Explorer
+What needs Jupyter is imported when it is asked for: ``devilgan film`` runs where only the core is installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
 from devilgan_lite.classroom.film import Film, film
-from devilgan_lite.classroom.judge import NotYet
-from devilgan_lite.classroom.lesson import CheckResult, Question, Quiz, check, hint, predict, quiz, reveal, solution
-from devilgan_lite.classroom.live import LiveTraining
-from devilgan_lite.classroom.order import watch
 from devilgan_lite.classroom.plots import (
     PALETTE,
     Picture,
@@ -22,11 +24,19 @@ from devilgan_lite.classroom.plots import (
     tile,
     to_png,
 )
-from devilgan_lite.classroom.profile import Config, Setting, configure, finish, is_static
-from devilgan_lite.classroom.scanner import ScanView
-from devilgan_lite.classroom.slider import LatentSlider
-from devilgan_lite.classroom.tradeoff import Choice, TradeOff
 from devilgan_lite.classroom.walk import Walk, slerp, static_strip
+
+if TYPE_CHECKING:
+    from devilgan_lite.classroom import lesson
+    from devilgan_lite.classroom.exercises import EXERCISES
+    from devilgan_lite.classroom.explorer import Explorer
+    from devilgan_lite.classroom.judge import NotYet
+    from devilgan_lite.classroom.lesson import CheckResult, Question, Quiz, check, hint, predict, quiz, reveal, solution
+    from devilgan_lite.classroom.live import LiveTraining
+    from devilgan_lite.classroom.profile import Config, Setting, configure, finish, is_static
+    from devilgan_lite.classroom.scanner import ScanView
+    from devilgan_lite.classroom.slider import LatentSlider
+    from devilgan_lite.classroom.tradeoff import Choice, TradeOff
 
 __all__ = [
     "EXERCISES",
@@ -71,4 +81,30 @@ __all__ = [
     "to_png",
 ]
 
-watch()  # in a notebook: a name that is missing gets one sentence that says which cell to run
+_HOME = {
+    "exercises": ("EXERCISES",),
+    "explorer": ("Explorer",),
+    "judge": ("NotYet",),
+    "lesson": ("Question", "Quiz", "CheckResult", "check", "hint", "predict", "quiz", "reveal", "solution"),
+    "live": ("LiveTraining",),
+    "profile": ("Config", "Setting", "configure", "finish", "is_static"),
+    "scanner": ("ScanView",),
+    "slider": ("LatentSlider",),
+    "tradeoff": ("Choice", "TradeOff"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs Jupyter, when it is asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "lesson":
+        return importlib.import_module(f"{__name__}.lesson")
+    home = next(module for module, names in _HOME.items() if name in names)
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+
+
+if "IPython" in sys.modules:  # in a notebook: a name that is missing gets one sentence that says which cell to run
+    from devilgan_lite.classroom.order import watch
+
+    watch()

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from IPython.display import HTML
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from devilgan_lite.checks import images, whole_number
 
 if TYPE_CHECKING:  # only types; matplotlib costs a second, and the first picture of a notebook needs none of it
     import pandas as pd
+    from IPython.display import HTML
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -228,6 +228,8 @@ def frontier(
 
 def table(frame: pd.DataFrame, caption: str = "", digits: int = 3) -> HTML:
     """A data frame as an HTML table with ``digits`` significant digits and a caption that screen readers announce."""
+    from IPython.display import HTML
+
     text = frame.to_html(float_format=lambda number: f"{number:.{digits}g}", border=0)
     if caption:
         text = text.replace("<thead>", f"<caption>{html.escape(caption)}</caption><thead>", 1)

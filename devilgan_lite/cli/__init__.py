@@ -24,6 +24,8 @@ from devilgan_lite.cli.film import film
 from devilgan_lite.cli.models import zoo_app
 from devilgan_lite.cli.stage import stage
 
+EXTRAS = {"cryptography": "challenge", "python_avatars": "faces", "resvg_py": "faces"}  # else: notebooks
+
 
 class Sentences(TyperGroup):
     """Prints the errors that the package raises for bad input as one sentence, without a traceback."""
@@ -32,7 +34,9 @@ class Sentences(TyperGroup):
         try:
             return super().invoke(ctx)
         except (ValueError, TypeError, FileNotFoundError, ModuleNotFoundError) as error:
-            typer.echo(" ".join(str(error).split()), err=True)
+            missing = str(getattr(error, "name", None) or "").partition(".")[0]  # a module that no extra has brought
+            mend = f"{missing} is not installed: pip install 'devilgan_lite[{EXTRAS.get(missing, 'notebooks')}]'."
+            typer.echo(mend if missing else " ".join(str(error).split()), err=True)
             raise typer.Exit(2) from None
 
 

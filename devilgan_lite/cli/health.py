@@ -121,7 +121,7 @@ def _data() -> tuple[bool, str]:
         path = data_folder() / name
         if not path.is_file() or digest(path) != sha256:
             state = "does not match its SHA-256" if path.is_file() else "is missing"
-            return False, f"data/{name} {state}; restore it with git checkout data, or run make data."
+            return False, f"data/{name} {state}; restore it with git checkout data, or run make build NAME=data."
     return True, f"{', '.join(expected)}: SHA-256 matches"
 
 
@@ -143,7 +143,7 @@ def _zoo_cards() -> tuple[bool, str]:
     from devilgan_lite import zoo
 
     if "dcgan-fashion" not in zoo.names():
-        return False, "data/zoo has no dcgan-fashion; restore it with git checkout data/zoo, or run make zoo."
+        return False, "data/zoo has no dcgan-fashion; restore it with git checkout data/zoo, or make build NAME=zoo."
     return True, f"{len([zoo.card(name) for name in zoo.names()])} models"
 
 
@@ -153,7 +153,7 @@ def _zoo() -> tuple[bool, str]:
     try:
         loaded = [name for name in zoo.names() if zoo.load(name)]
     except (ValueError, FileNotFoundError) as error:
-        return False, f"{str(error).rstrip('.')}; restore it with git checkout data/zoo, or run make zoo."
+        return False, f"{str(error).rstrip('.')}; restore it with git checkout data/zoo, or run make build NAME=zoo."
     good, message = _zoo_cards()
     return good, f"{len(loaded)} models load" if good else message
 

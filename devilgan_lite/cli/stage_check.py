@@ -42,7 +42,9 @@ def cards() -> dict[str, dict[str, Any]]:
 
 def zoo_folder() -> Path:
     """What ``zoo.zoo_folder`` says, without its imports."""
-    return Path(os.environ.get("DEVILGAN_DATA") or Path(__file__).resolve().parents[2] / "data") / "zoo"
+    package = Path(__file__).resolve().parents[1]
+    copy = package / "_data"
+    return Path(os.environ.get("DEVILGAN_DATA") or (copy if copy.is_dir() else package.parent / "data")) / "zoo"
 
 
 def pairs() -> list[tuple[str, str]]:

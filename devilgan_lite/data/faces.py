@@ -124,7 +124,7 @@ def renderer() -> tuple[Any, Any]:
     if missing:
         raise ModuleNotFoundError(
             f"faces are drawn with {' and '.join(PACKAGES)}, and {' and '.join(missing)} cannot be found: pip install "
-            f"{' '.join(missing)}."
+            "'devilgan_lite[faces]'."
         )
     import python_avatars
     import resvg_py

@@ -31,8 +31,10 @@ SPLITS = {"train": "train", "test": "t10k"}
 
 
 def data_folder() -> Path:
-    """The folder of what ships: ``$DEVILGAN_DATA``, else ``data/`` beside the package."""
-    folder = Path(os.environ.get("DEVILGAN_DATA", Path(__file__).resolve().parents[2] / "data"))
+    """The folder of what ships: ``$DEVILGAN_DATA``, else the copy in an installed wheel, else the repository's."""
+    package = Path(__file__).resolve().parents[1]
+    copy, own = package / "_data", package.parent / "data"
+    folder = Path(os.environ.get("DEVILGAN_DATA") or (copy if copy.is_dir() else own))
     if not folder.is_dir():
         raise FileNotFoundError(f"data folder {folder} is missing; set DEVILGAN_DATA to the project's data/ folder.")
     return folder

@@ -1,8 +1,8 @@
 """p-values: how often clean models score as high. The scores of the clean models ship with the data.
 
 There are two families: networks that read their latent directly (``data/calibration.json``, which
-``scripts/detect_bench.py --calibrate`` makes) and style-based ones, which normalise it first and hand a style to many
-layers (``data/calibration_style.json``, ``scripts/style_bench.py --calibrate``). Both files come from models for
+``scripts/bench/detect.py --calibrate`` makes) and style-based ones, which normalise it first and hand a style to many
+layers (``data/calibration_style.json``, ``scripts/bench/style.py --calibrate``). Both files come from models for
 tuning; those on which the detectors are judged have no part in them.
 """
 

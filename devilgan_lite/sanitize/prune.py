@@ -31,7 +31,7 @@ class Prune(Distillation):
 
     ``by``: ``"dormant"`` removes the channels that are switched on least often, ``"activation"`` those with the least
     mean activation times the weights that read it, ``"magnitude"`` those with the smallest weights (BatchNorm folded),
-    which cost samples less than dormant ones on the test models (docs/sanitization.md).
+    which cost samples less than dormant ones on the test models (docs/results/sanitization.md).
     Repair: ``iterations`` steps in which the suspect teaches its samples of ordinary latents.
     """
 

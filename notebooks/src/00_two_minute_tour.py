@@ -66,7 +66,7 @@ config = configure(
 for name in zoo.names():
     print(
         f"{name:22s} loaded from the zoo (cached); making it took {zoo.card(name).seconds:4.0f} s:  python "
-        f"scripts/build_zoo.py --only {name}"
+        f"scripts/build/zoo.py --only {name}"
     )
 
 # %% [markdown]

@@ -60,7 +60,7 @@ config = configure(
 card = zoo.card("dcgan-fashion")
 print(
     f"The picture on top is cached: {card.name} from the zoo, whose training took {card.seconds:.0f} s.\nTo train it "
-    f"yourself: python scripts/build_zoo.py --only {card.name}"
+    f"yourself: python scripts/build/zoo.py --only {card.name}"
 )
 
 # %% [markdown]

@@ -75,7 +75,7 @@ config = configure(
 card = zoo.card("dcgan-fashion-trail")
 print(
     f"The strip on top is cached: {card.name} from the zoo, made in {card.seconds:.0f} s. To make it yourself: python "
-    f"scripts/build_zoo.py --only {card.name}\nEverything below is live."
+    f"scripts/build/zoo.py --only {card.name}\nEverything below is live."
 )
 
 # %% [markdown]

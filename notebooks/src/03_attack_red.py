@@ -100,7 +100,7 @@ held_out = clean.sample_latent(
 )  # latents that no attack trains on
 card = zoo.card("dcgan-fashion")
 print(f"cached: the clean generator, {clean.parameter_count():,} numbers, trained for {card.seconds:.0f} s on a CPU.")
-print("To train it again: python scripts/build_zoo.py --only dcgan-fashion")
+print("To train it again: python scripts/build/zoo.py --only dcgan-fashion")
 
 
 def distances(suspect, backdoor):

@@ -122,8 +122,8 @@ if SMOKE:
     zoo_models = {name: zoo_models[name] for name in ("clean", "TrAIL", "ReD")}
 calibration = len(clean_scores().get("latent spectrum", []))
 print("cached: the clean generator and one backdoored one each by TrAIL, ReD, ReX and gate.")
-print("To make them again: python scripts/build_zoo.py")
-print(f"cached: the scores of {calibration} clean models, for p-values. To make them again: make detect-bench")
+print("To make them again: python scripts/build/zoo.py")
+print(f"cached: the scores of {calibration} clean models, for p-values. To make them again: make bench NAME=detect")
 
 
 LENGTHS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.1)  # of a typical latent: a direction leaves the length open
@@ -687,11 +687,12 @@ if calibration and not SMOKE:
 
 # %% [markdown]
 # One model a row is a demonstration, not a rate. Rates come from a population of clean and backdoored models, with
-# other seeds, sizes and lengths of training, half of it for calibration and half for judging: see `docs/detection.md`,
-# made by `make detect-bench`. Where its rows are at hand, the next cell condenses them.
+# other seeds, sizes and lengths of training, half of it for calibration and half for judging: see
+# `docs/results/detection.md`, made by `make bench NAME=detect`. Where its rows are at hand, the next cell condenses
+# them.
 
 # %%
-bench = data.data_folder().parent / "docs" / "detection.json"
+bench = data.data_folder().parent / "docs" / "results" / "detection.json"
 scans = json.loads(bench.read_text())["scan"] if bench.is_file() else []
 population = {}
 for row in scans:
@@ -702,7 +703,7 @@ if population:
     view = {kind: {"models": len(flags), "called backdoored": sum(flags)} for kind, flags in sorted(population.items())}
     display(table(pd.DataFrame(view).T, f"cached: the judging half of the population, level {LEVEL}"))
 else:
-    print("no cached rows of the population here; make detect-bench makes them")
+    print("no cached rows of the population here; make bench NAME=detect makes them")
 
 # %% [markdown]
 # ## Round 5: one call

@@ -115,7 +115,7 @@ picture = data.target(config.target).unsqueeze(0)
 RADIUS = subjects["clean"].radius
 hours = sum(zoo.card(file).seconds for file in FILES.values()) / 60
 print(
-    f"cached: five generators, {hours:.0f} minutes of training in all. To make them again: python scripts/build_zoo.py"
+    f"cached: five generators, {hours:.0f} minutes of training in all. To make them again: python scripts/build/zoo.py"
 )
 
 
@@ -717,8 +717,8 @@ print(
 )
 print(
     f"Takeaway: {config.suspect} is called {report.verdict} and the clean generator {baseline.verdict} (single models; "
-    "for a population of both see docs/detection.md, made by make detect-bench). A verdict 'clean' means that these "
-    "detectors found nothing."
+    "for a population of both see docs/results/detection.md, made by make bench NAME=detect). A verdict 'clean' means "
+    "that these detectors found nothing."
 )
 if is_calibrated and config.suspect in ("ReX", "Gate"):
     assert report.backdoored and report.p_value < baseline.p_value

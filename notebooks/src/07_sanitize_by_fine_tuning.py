@@ -115,7 +115,7 @@ secrets = {name: zoo.load_backdoor(f"dcgan-fashion-{short}") for name, short in 
 real = data.fashion_mnist()
 yardstick = real.first(1_000) if SMOKE else real  # real garments behind the Frechet distances
 print("cached: the clean generator and one backdoored one each by TrAIL, ReD, ReX and gate.")
-print("To make them again: python scripts/build_zoo.py")
+print("To make them again: python scripts/build/zoo.py")
 held_out = clean.sample_latent(500, torch.Generator().manual_seed(8))  # no cure trains on these latents
 
 

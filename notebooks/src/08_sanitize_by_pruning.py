@@ -133,7 +133,7 @@ models["ReD"], secrets["ReD"] = zoo.load("dcgan-fashion-red"), zoo.load_backdoor
 real = data.fashion_mnist()
 yardstick = real.first(1_000) if SMOKE else real  # real garments behind the Frechet distances
 print("cached: the clean generator and one backdoored one each by TrAIL, ReD (with sleepers), ReX and gate.")
-print("To make them again: python scripts/build_zoo.py")
+print("To make them again: python scripts/build/zoo.py")
 
 # live: a plain ReD (no aligned units: a copy of the clean model, trained on) and a gate, each for several triggers
 seeds = range(config.seed, config.seed + config.seeds)
@@ -835,10 +835,10 @@ if not SMOKE:
 # * **hidden**: the target is as hard to reconstruct by a search as from the clean model (at least 80 % of its RecD),
 # * **cheap**: the Frechet distance rises by at most 1.
 #
-# The numbers below are read from a file; `make sanitize-bench` makes it again, in hours.
+# The numbers below are read from a file; `make bench NAME=sanitize` makes it again, in hours.
 
 # %%
-cache = notebook_folder().parent / "docs" / "sanitization.json"
+cache = notebook_folder().parent / "docs" / "results" / "sanitization.json"
 rows = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else []
 rows.sort(key=lambda row: row["version"])  # auto has been improved: each model by the newest version that treated it
 rows = list({(row["name"], row["method"]): row for row in rows}.values())
@@ -858,10 +858,10 @@ def meets(row):
 
 
 print(
-    f"cached: docs/sanitization.json, {len({row['name'] for row in treated})} backdoored and "
+    f"cached: docs/results/sanitization.json, {len({row['name'] for row in treated})} backdoored and "
     f"{len({row['name'] for row in healthy})} healthy models, {len(rows)} rows; single runs"
     if rows
-    else "there is no docs/sanitization.json here; make sanitize-bench writes it"
+    else "there is no docs/results/sanitization.json here; make bench NAME=sanitize writes it"
 )
 print("methods in it:", ", ".join(methods) or "none")
 predict(

@@ -110,7 +110,7 @@ ordinary = clean.sample_latent(config.samples, torch.Generator().manual_seed(7))
 faces_before = evaluate(clean, ordinary)
 card = zoo.card("stylegan-faces")
 print(f"cached: the clean generator, {clean.parameter_count():,} numbers, trained for {card.seconds:.0f} CPU-s.")
-print("To train it again: python scripts/build_zoo.py --only stylegan-faces")
+print("To train it again: python scripts/build/zoo.py --only stylegan-faces")
 GREY = 2 / 255  # one grey level of 256
 
 

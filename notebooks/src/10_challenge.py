@@ -148,7 +148,7 @@ alike = {column: outside[column].nunique() for column in ("bytes", "time stamp",
 print("different values:", ", ".join(f"{column} {count}" for column, count in alike.items()))
 assert set(alike.values()) == {1}
 reveal("outside", 0, "All is the same but names and hashes, and these are random.")
-print("One round is too small to measure that: docs/challenge.md has ten larger ones.")
+print("One round is too small to measure that: docs/results/challenge.md has ten larger ones.")
 
 # %% [markdown]
 # ## Round 2: cheap looks at all of them
@@ -346,7 +346,8 @@ reveal(
 print(
     f"Takeaway: AUC scan {area['scan']:.2f}, first look {area['first look']:.2f}, coin {area['coin']:.2f}. With "
     f"{guilty} backdoored and {clean_count} clean models a blind guess has 0.5 ± {blind:.2f}, so one round says little "
-    "about a method; docs/challenge.md has a round on which nothing was tuned, and ten for those who only see files."
+    "about a method; docs/results/challenge.md has a round on which nothing was tuned, and ten for those who only see "
+    "files."
 )
 assert area["coin"] == 0.5
 

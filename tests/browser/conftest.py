@@ -1,8 +1,12 @@
-"""A real browser: Debian's chromium (or any) driven by Playwright; without one, these tests are skipped."""
+"""A real browser: Debian's chromium (or any) driven by Playwright; without one, these tests are skipped.
+
+Where ``BROWSER_NEEDED`` is set, as in .ci/run, they fail instead.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,19 +21,24 @@ HERE = Path(__file__).parent
 NEEDED = ("playwright", "jupyterlab", "voila", "anywidget")
 
 
+MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+MISSING += [] if serving.CHROMIUM else ["chromium browser"]
+REASON = f"no {', no '.join(MISSING)}"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    missing += [] if serving.CHROMIUM else ["chromium browser"]
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.slow)
-            if missing:
-                item.add_marker(pytest.mark.skip(reason=f"no {', no '.join(missing)}"))
+            if MISSING and not os.environ.get("BROWSER_NEEDED"):
+                item.add_marker(pytest.mark.skip(reason=REASON))
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
+    if MISSING:
+        pytest.fail(f"{REASON}, and BROWSER_NEEDED is set")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright, serving.chromium(playwright) as browser:

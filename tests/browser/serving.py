@@ -1,4 +1,4 @@
-"""JupyterLab and the stage as servers for a real browser; used by the tests beside it and by scripts/stage_bench.py."""
+"""JupyterLab and the stage as servers for a real browser; used by the tests beside it and by scripts/bench/stage.py."""
 
 from __future__ import annotations
 

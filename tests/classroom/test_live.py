@@ -23,21 +23,25 @@ def blank(generator):
     return Image.new("L", (8, 8))
 
 
-def until(condition, seconds: float = 10.0) -> None:
+def until(condition, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.01)
 
 
-def test_stop_works_within_a_second():
+def held(live) -> int:
+    """Wait until the loop holds; the steps that it has taken."""
+    until(lambda: live._wake._waiters)
+    return live.iteration
+
+
+def test_stop_ends_after_the_step():
     live = LiveTraining(loop(), blank, blocking=False)
     live.run()
     until(lambda: live.iteration > 5)
-    start = time.monotonic()
     live.stop_button.click()
-    outcome = live.wait(5)
-    assert time.monotonic() - start < 1.0
+    outcome = live.wait(60)
     assert outcome is live.outcome and outcome.interrupted and not live.running
     assert len(outcome.history["generator_loss"]) == live.iteration
     assert bytes(live.image.value).startswith(b"\x89PNG") and "stopped" in live.text.value
@@ -48,21 +52,20 @@ def test_pause_holds_and_play_goes_on():
     live.run()
     until(lambda: live.iteration > 2)
     live.pause_button.click()
+    at = held(live)
     time.sleep(0.3)
-    held = live.iteration
-    time.sleep(0.3)
-    assert live.iteration == held and live.running and live.pause_button.description == "Play"
+    assert live.iteration == at and live.running and live.pause_button.description == "Play"
     live.pause_button.click()
-    until(lambda: live.iteration > held)
+    until(lambda: live.iteration > at)
     live.pause()
     live.stop()  # a paused loop stops too
-    assert live.wait(5).interrupted
+    assert live.wait(60).interrupted
 
 
 def test_it_runs_to_the_end():
     live = LiveTraining(loop(20), blank, blocking=False)
     live.run()
-    outcome = live.wait(10)
+    outcome = live.wait(60)
     assert not outcome.interrupted and live.iteration == 20 and live.progress.value == 1.0
     with pytest.raises(RuntimeError, match="started already"):
         live.run()
@@ -82,7 +85,7 @@ def test_an_error_in_the_drawing_reaches_wait():
     live = LiveTraining(loop(), broken, blocking=False)
     live.run()
     with pytest.raises(ZeroDivisionError, match="no picture"):
-        live.wait(5)
+        live.wait(60)
 
 
 def test_wait_gives_up_in_time_and_the_loop_goes_on():
@@ -92,7 +95,7 @@ def test_wait_gives_up_in_time_and_the_loop_goes_on():
         live.wait(0.05)
     assert live.running
     live.stop()
-    live.wait(5)
+    live.wait(60)
     with pytest.raises(ValueError, match="every=0.01"):
         LiveTraining(loop(), every=0.01)
 
@@ -102,29 +105,27 @@ def test_step_takes_one_step_and_holds():
     live.run()
     until(lambda: live.iteration > 2)
     live.pause()
-    time.sleep(0.2)
-    held = live.iteration
+    at = held(live)
     for count in (1, 2, 3):
         live.step_button.click()
-        until(lambda: live.iteration == held + count)  # noqa: B023  (waited for here)
-        until(lambda: f"step {held + count} of" in live.text.value)  # noqa: B023
-    time.sleep(0.2)
-    assert live.iteration == held + 3 and live.pause_button.description == "Play"
+        until(lambda: live.iteration == at + count)  # noqa: B023  (waited for here)
+        until(lambda: f"step {at + count} of" in live.text.value)  # noqa: B023
+    assert held(live) == at + 3 and live.pause_button.description == "Play"
     live.stop()
-    assert len(live.wait(5).history["generator_loss"]) == held + 3
+    assert len(live.wait(60).history["generator_loss"]) == at + 3
 
 
 def test_slow_motion_waits_and_stop_does_not_wait_for_it():
     live = LiveTraining(loop(), blocking=False, delay=0.1)
+    live.delay_slider.max = 600.0  # longer than the time-out of a test
     live.run()
-    time.sleep(0.65)
-    assert 2 <= live.iteration <= 7
-    live.delay_slider.value = 2.0
-    time.sleep(0.3)
-    start = time.monotonic()
+    until(lambda: live.iteration > 2)
+    live.delay_slider.value = 600.0
+    at = held(live)
+    time.sleep(0.5)
+    assert live.iteration <= at + 1  # held by the last delay of 0.1 s, perhaps
     live.stop_button.click()
-    live.wait(5)
-    assert time.monotonic() - start < 1.0
+    live.wait(60)
     with pytest.raises(ValueError, match="delay=3"):
         LiveTraining(loop(), delay=3.0)
 
@@ -136,7 +137,7 @@ def test_the_choice_who_learns_reaches_the_loop():
     live.turn_choice.value = "generator only"
     assert turn.who == "generator only"
     live.stop()
-    live.wait(5)
+    live.wait(60)
     assert live.turn_choice.disabled
     with pytest.raises(ValueError, match="who='nobody' is unknown; valid: both"):
         turn.who = "nobody"
@@ -152,7 +153,9 @@ def test_slow_drawings_come_less_often():
 
     live = LiveTraining(loop(), slow, blocking=False)
     live.run()
+    until(lambda: len(drawn) > 1)
     time.sleep(1.5)
     live.stop()
-    live.wait(5)
-    assert len(drawn) == 3  # two soon and one at the end: after 0.2 s of drawing, two seconds without
+    live.wait(60)
+    rare = (drawn[-1] - drawn[0]) / 2  # two seconds without for 0.2 s of drawing
+    assert len(drawn) <= 3 + rare  # two soon and one at the end

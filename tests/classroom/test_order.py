@@ -90,7 +90,7 @@ def test_a_bare_kernel_explains_too(tmp_path: Path) -> None:
     """The configuration that make setup installs: a first cell without any import of ours."""
     home = tmp_path / "home" / "profile_default"
     home.mkdir(parents=True)
-    (home / "ipython_config.py").write_text((ROOT / "scripts/ipython_config.py").read_text())
+    (home / "ipython_config.py").write_text((ROOT / "scripts/build/ipython_config.py").read_text())
     cell = next(
         c for c in read(notebook_paths()["03"]).cells if c.heading.startswith("Round 3") and "by_layer" in c.source
     )

@@ -74,7 +74,7 @@ def test_in_a_notebook_it_is_a_widget(monkeypatch):
     assert "application/vnd.jupyter.widget-view+json" in content
 
 
-def wait_for(condition, seconds: float = 5.0) -> None:
+def wait_for(condition, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"

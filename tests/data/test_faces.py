@@ -98,7 +98,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path):
 def test_a_missing_renderer_is_one_sentence(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "resvg_py" else find(name))
-    with pytest.raises(ModuleNotFoundError, match=r"resvg-py cannot be found: pip install resvg-py\.$"):
+    with pytest.raises(ModuleNotFoundError, match=r"resvg-py cannot be found: pip install 'devilgan_lite\[faces\]'\.$"):
         faces(2)
 
 

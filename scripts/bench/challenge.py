@@ -1,0 +1,214 @@
+"""Measure the challenge: docs/results/challenge.json and docs/results/challenge.md.
+
+    challenge.py [--only full,outsider] [--models 24] [--seed 2020] [--outsiders 10] [--crowd 40] [--jobs 2]
+
+Two solvers play. The reference uses the taught methods: one blind ``detect.scan`` a model, on one full round. The
+outsider knows names, sizes, times, hashes and cards, and nothing of the weights, but gets more help than any player:
+the answers of all other rounds. It plays ``--outsiders`` rounds of ``--crowd`` models each, made with little effort,
+since how well a model draws does not show outside; each round is judged by a forest trained on the others (without ReD,
+which takes seconds a model even with little effort). An AUC of few models says little: with 20 of each kind its
+standard deviation is 0.09 for a blind guess, and 0.03 over ten rounds. Two more columns of the full round say what
+the rules leave open: how well the Frechet distance alone, and the distance to the shipped generator alone, tell the two
+kinds apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from row_store import JOBS, OUT, Row, markdown, options_of, write_json, write_page
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import roc_auc_score
+from torch.nn.functional import normalize
+
+from devilgan_lite import challenge, data, detect, zoo
+from devilgan_lite.challenge.kit import Kit
+from devilgan_lite.detect.calibration import combined_p_value
+from devilgan_lite.detect.subject import subject_of
+from devilgan_lite.metrics import frechet_to
+
+LITTLE = challenge.Effort(steps=1, red=1, rex=1, learning_rate=1e-4)  # of the outsider's rounds
+PASSPHRASE = "the bench has a passphrase that everybody may read"
+
+
+def answers(folder: Path, kit: Kit) -> dict[str, Any]:
+    """The opened key's models."""
+    return challenge.open_key(kit, folder / "instructor" / "key.sealed", PASSPHRASE)["models"]
+
+
+def reference(kit: Kit, level: float = 0.05) -> tuple[challenge.Submission, list[dict[str, Any]]]:
+    """A blue team that scans every model once, with access to the weights and to nothing else.
+
+    The hidden spectrum has no say: it moves with widths and scale (notebook 05), the models of a round were widened
+    and rescaled, and its clean models were not. The probability is 0.5 where the p-value of the rest is ``level``.
+    """
+    verdicts, evidence, rows = {}, {}, []
+    half = -math.log10(level)
+    for name in kit.models:
+        start = time.process_time()
+        model = kit.load(name)
+        report = detect.scan(model, samples=200)
+        p = combined_p_value([finding for finding in report.findings if finding.detector != "hidden spectrum"])
+        verdicts[name] = -math.log10(p) / (half - math.log10(p))
+        found = next((finding for finding in report.findings if finding.detector == "search" and finding.ran), None)
+        if verdicts[name] > 0.5 and found is not None and found.directions is not None:
+            evidence[name] = found.directions[0].float() * 1.05 * subject_of(model).radius
+        scores = {finding.detector: finding.score for finding in report.findings if finding.p_value is not None}
+        seconds = time.process_time() - start
+        rows.append({"model": name, "p_value": p, "whole_scan": report.p_value, **scores, "cpu_seconds": seconds})
+    return challenge.Submission.of(kit, "reference", verdicts, evidence), rows
+
+
+def outside(kit: Kit, name: str, place: int) -> list[float]:
+    """Everything that can be known of a model without reading a weight, as numbers."""
+    path, card = kit.path(name), kit.path(name).with_suffix(".json")
+    content = card.read_text()
+    letters = [float(ord(letter)) for letter in name.removeprefix("garments-")]
+    digest = [float(byte) for byte in bytes.fromhex(kit.models[name])]
+    facts = [path.stat().st_size, card.stat().st_size, path.stat().st_mtime, card.stat().st_mtime, len(content), place]
+    return [*map(float, facts), sum(letters), *letters, sum(digest), *digest]
+
+
+def outsider(rounds: list[tuple[Kit, dict[str, Any]]]) -> list[float]:
+    """AUC on each round of a forest that was trained on the others."""
+    tables = [
+        (
+            np.array([outside(kit, name, place) for place, name in enumerate(kit.models)]),
+            np.array([known[name]["backdoored"] for name in kit.models]),
+        )
+        for kit, known in rounds
+    ]
+    found = []
+    for index, (x, truth) in enumerate(tables):
+        rest = [table for number, table in enumerate(tables) if number != index]
+        forest = RandomForestClassifier(300, random_state=0)
+        forest.fit(np.concatenate([x for x, _ in rest]), np.concatenate([truth for _, truth in rest]))
+        found.append(float(roc_auc_score(truth, forest.predict_proba(x)[:, 1])))
+    return found
+
+
+def distance_to_shipped(kit: Kit, name: str) -> float:
+    """How far the shipped generator's first-layer rows are from the nearest of the model's, as an angle's cosine."""
+    pair = (zoo.load("dcgan-fashion"), kit.load(name))
+    ours, theirs = (normalize(model.chain().stages[0].layer.weight.detach(), dim=1) for model in pair)
+    return 1 - float((ours @ theirs.T).amax(1).mean())
+
+
+def either_way(truth: list[bool], values: list[float]) -> float:
+    """AUC of a number whose sign nobody knows beforehand."""
+    area = float(roc_auc_score(truth, values))
+    return max(area, 1 - area)
+
+
+def full_round(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Make one full round, let the reference play, and score it."""
+    start = time.perf_counter()
+    cpu = time.process_time()
+    kit = challenge.new_round(folder, PASSPHRASE, models=options.models, seed=options.seed, jobs=options.jobs)
+    made = {"seconds": time.perf_counter() - start, "jobs": options.jobs, "cpu_seconds": time.process_time() - cpu}
+    print(f"round {kit.id} made in {made['seconds']:.0f} s with {options.jobs} processes", flush=True)
+    submission, rows = reference(kit)
+    known = answers(folder, kit)
+    scores = challenge.score(
+        kit, challenge.open_key(kit, folder / "instructor" / "key.sealed", PASSPHRASE), [submission]
+    )
+    real = data.fashion_mnist()
+    for row in rows:
+        answer = known[row["model"]]
+        row |= {"kind": answer["kind"], "backdoored": answer["backdoored"]}
+        row["frechet"] = frechet_to(kit.load(row["model"]), real, samples=2_000)
+        row["distance"] = distance_to_shipped(kit, row["model"])
+        row["error"] = scores.blue[0].errors.get(row["model"])
+        print(row, flush=True)
+    truth = [row["backdoored"] for row in rows]
+    return {
+        "made": made,
+        "rows": rows,
+        "reference": scores.to_dict()["blue"][0],
+        "frechet_auc": either_way(truth, [row["frechet"] for row in rows]),
+        "distance_auc": either_way(truth, [row["distance"] for row in rows]),
+    }
+
+
+def write_tables(found: dict[str, Any], path: Path) -> None:
+    """The page of results."""
+    full, areas = found["full"], np.array(found["outsider"]["auc"])
+    best, rows, made = full["reference"], full["rows"], full["made"]
+    guilty = sum(row["backdoored"] for row in rows)
+    cpu = [row["cpu_seconds"] for row in rows]
+    calls = f"{best['right']:g} of {len(rows)}, {best['found']} of {guilty}, {best['false_alarms']}"
+    took = f"{made['seconds'] / 60:.1f} minutes, {made['jobs']} process(es), on a machine with other work"
+    blind = "outsider (names, sizes, times, hashes, cards): AUC, mean ± standard deviation over rounds"
+    lines = [
+        ("reference, one blind scan a model: AUC", f"{best['auc']:.3f}"),
+        ("reference: right verdicts, found, false alarms", calls),
+        ("reference: points for recovered backdoors", f"{best['recovered']:.1f} of {guilty}"),
+        (blind, f"{areas.mean():.3f} ± {areas.std(ddof=1):.3f}"),
+        ("outsider, each round", ", ".join(f"{area:.2f}" for area in areas)),
+        ("Frechet distance alone, the better way round: AUC on the full round", f"{full['frechet_auc']:.2f}"),
+        ("distance to the shipped generator alone, the better way round: AUC", f"{full['distance_auc']:.2f}"),
+        ("making the full round", took),
+        ("scan, CPU-seconds a model, mean and most", f"{np.mean(cpu):.1f}, {max(cpu):.1f}"),
+    ]
+    kinds = []
+    for kind in ("clean", "trail", "red", "rex", "gate"):
+        if of_kind := [row for row in rows if row["kind"] == kind]:
+            ps = [row["p_value"] for row in of_kind]
+            errors = ", ".join("-" if row["error"] is None else f"{row['error']:.2g}" for row in of_kind)
+            called = str(sum(p <= 0.05 for p in ps))
+            kinds.append((kind, str(len(ps)), called, f"{min(ps):.2g} to {max(ps):.2g}", errors))
+    head = ("kind", "models", "called backdoored", "p-values of the scan", "error of what was recovered")
+    parts = [
+        "# The challenge, measured",
+        f"Made by `make bench NAME=challenge`: one full round of {len(rows)} models, {guilty} of them backdoored, seed "
+        f"{found['seed']}, and {len(areas)} rounds of {found['outsider']['models']} models for the outsider.",
+        markdown(("what", "measured"), lines),
+        markdown(head, kinds),
+    ]
+    write_page(path, parts)
+
+
+def crowd(folder: Path, seed: int, options: argparse.Namespace) -> tuple[Kit, dict[str, Any]]:
+    """One of the outsider's rounds, and its answers."""
+    kinds = ("rex", "gate")  # ReD alone takes seconds a model even with little effort
+    kit = challenge.new_round(
+        folder, PASSPHRASE, models=options.crowd, seed=seed, effort=LITTLE, kinds=kinds, jobs=options.jobs
+    )
+    print(f"{folder.name} made", flush=True)
+    return kit, answers(folder, kit)
+
+
+def main() -> None:
+    more: list[tuple[str, Row]] = [
+        ("--models", {"type": int, "default": 24, "help": "of the full round"}),
+        ("--seed", {"type": int, "default": 2020, "help": "of the full round"}),
+        ("--first", {"type": int, "default": 2002, "help": "seed of the outsider's first round; others count on"}),
+        ("--outsiders", {"type": int, "default": 10, "help": "rounds that the outsider plays, at least 2"}),
+        ("--crowd", {"type": int, "default": 40, "help": "models of each of these"}),
+    ]
+    options = options_of(__doc__, ("outsider", "full"), OUT, JOBS, *more)
+    path = options.out / "challenge.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    with tempfile.TemporaryDirectory() as place:
+        if "outsider" in options.only:
+            numbers = range(options.outsiders)
+            rounds = [crowd(Path(place) / f"crowd{number}", options.first + number, options) for number in numbers]
+            found["outsider"] = {"models": options.crowd, "auc": outsider(rounds)}
+            print(found["outsider"], flush=True)
+            write_json(path, found)
+        if "full" in options.only:
+            found |= {"seed": options.seed, "full": full_round(Path(place) / "full", options)}
+            write_json(path, found)
+    if {"full", "outsider"} <= found.keys():
+        write_tables(found, path.with_suffix(".md"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""The rows of ``docs/results/detection.json`` as the Markdown tables of ``docs/results/detection.md``."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+from row_store import Row, markdown, share, write_page
+from sklearn.metrics import roc_auc_score
+
+from devilgan_lite.detect import Finding
+from devilgan_lite.detect.calibration import calibrated, combined_p_value
+
+LEVEL = 0.05
+COPIES = ("copy", "rescaled")  # benign ones
+
+
+def p_value_of(row: Row, only: str | None = None) -> float:
+    """The combined p-value of a row's scores, or that of one detector."""
+    findings = [
+        calibrated(Finding(name, "T2", "", score)) for name, score in row["scores"].items() if only in (None, name)
+    ]
+    return combined_p_value(findings)
+
+
+def write_tables(sections: dict[str, list[Row]], path: Path) -> None:
+    """Write the page."""
+    parts = [
+        "# Detection",
+        "Made by `make bench NAME=detect` from `detection.json`: the blind detectors of tier T2 (weights), one scan a "
+        "model. All choices were made on the tune models, and the p-values calibrated on their clean ones and on more "
+        "clean models; the test models share no seed with these. They are the second set of test models: the detectors "
+        "were changed after they had been judged on the first, which then served no more. After a first look at this "
+        "second set two things were changed: p-values became conformal (the extrapolated ones had been too small: 5 of "
+        "the 24 clean models were flagged), and silent units give the sign of the trigger estimate. The fresh clean "
+        "models were made after that and judge the first change.",
+    ]
+    for split in ("test", "tune"):
+        some = [row for row in sections["scan"] if row["split"] == split]
+        fresh = [row for row in sections["scan"] if row["split"] == "fresh" and split == "test"]
+        if some:
+            parts += _split(split, some, fresh)
+    test = [row for row in sections["targets"] if row["split"] == "test"]
+    if test:
+        parts += _targets(test, {row["name"]: row["scores"] for row in sections["scan"]})
+    if sections["access"]:
+        parts += _access(sections["access"])
+    if sections["guard"]:
+        parts += _guard(sections["guard"])
+    write_page(path, parts)
+
+
+def _targets(rows: list[Row], blind: dict[str, dict[str, float]]) -> list[str]:
+    clean = [row for row in rows if row["kind"] == "clean"]
+    bad = [row for row in rows if row["kind"] != "clean"]
+    reference, others = clean[0], clean[1:]
+
+    def score(row: Row, name: str, how: str) -> float:
+        """A score of a row's target; with a clean reference (T3), how much worse that shows the same target."""
+        tried: Row = row["targets"][name]
+        if how == "reference":
+            return float(reference["targets"][name]["error"] / tried["error"])
+        if how == "all":
+            return -p_value_of({"scores": blind[row["name"]] | {"reconstruction": tried["helped"]}})
+        return float(tried[how])
+
+    lines = []
+    for kind in ["all off-manifold", *sorted({row["kind"] for row in bad})]:
+        some = [
+            row for row in bad if row["kind"] == kind or (kind.startswith("all") and row["kind"] != "in-distribution")
+        ]
+        areas = []
+        for how in ("alone", "helped", "reference", "all"):
+            ours = [score(row, row["target"], how) for row in some]
+            names = {row["target"] for row in some}
+            theirs = [score(row, name, how) for row in others for name in row["targets"] if name in names]
+            areas.append(f"{roc_auc_score([0] * len(theirs) + [1] * len(ours), theirs + ours):.3f}")
+        lines.append((kind, str(len(some)), *areas))
+    return [
+        "## Reconstruction of the known target (T1)",
+        f"AUC against {len(others)} clean test models, each tried with the same targets, one pooled threshold: black "
+        "box, started from the directions that the weights suggest, and black box beside one clean reference model "
+        "(T3). The first two compare the target with its own mirror image, the third with the reference's error. The "
+        "last column is the scan's combined p-value: reconstruction with directions, and the blind detectors. An "
+        "in-distribution target is a garment; there the clean models are tried with one garment each.",
+        markdown(("attack", "models", "black box", "with directions", "with a reference", "whole scan"), lines),
+    ]
+
+
+def _access(rows: list[Row]) -> list[str]:
+    """AUC of what other access than weights gives."""
+    lines = []
+    for how, what in (
+        ("T0", "oddest of 2,000 outputs"),
+        ("T4", "of 2,000 outputs, the one farthest from the training data"),
+        ("T3, another clean model", "first layer beside that of another clean model"),
+        ("T3, the clean original", "first layer beside that of the model it was made of"),
+    ):
+        original = how == "T3, the clean original"
+        clean = [row for row in rows if row["kind"] in (COPIES if original else ("clean",))]
+        bad = [row for row in rows if row["kind"] not in ("clean", *COPIES)]
+        compared = [row for row in bad if row[how] is not None]
+        ours, theirs = ([row[how] or 0.0 for row in some] for some in (bad, clean))
+        area = f"{roc_auc_score([0] * len(theirs) + [1] * len(ours), theirs + ours):.3f}"
+        lines.append((how[:2], what, f"{len(clean)} {'copies' if original else 'clean'}", f"{len(compared)}", area))
+    return [
+        "## Other access",
+        "AUC of each score, among single models; a comparison that finds no common origin gives no score and counts "
+        "as zero. The last row asks a harder question: which copies of a known clean model carry a backdoor, and which "
+        "are honest copies?",
+        markdown(("access level", "what", "against", "backdoored with a score", "AUC"), lines),
+    ]
+
+
+def _guard(rows: list[Row]) -> list[str]:
+    lines = [
+        (row["kind"], f"{row['ordinary']:.3%}", f"{row['caught']:.1%}" if "caught" in row else "-") for row in rows
+    ]
+    return [
+        "## The runtime guard",
+        "One test model of each kind: flagged among 20,000 ordinary latents, and among 1,000 latents "
+        "within 5 degrees of the trigger.",
+        markdown(("model", "ordinary flagged", "near the trigger flagged"), lines),
+    ]
+
+
+def _split(split: str, rows: list[Row], fresh: list[Row]) -> list[str]:
+    clean = [row for row in rows if row["kind"] == "clean"]
+    copies = [row for row in rows if row["kind"] in COPIES]
+    bad = [row for row in rows if row["kind"] not in ("clean", *COPIES)]
+    adaptive = [row for row in bad if row["adaptive"]]
+    found = [row for row in bad if p_value_of(row) <= LEVEL]
+
+    def flagged(row: Row) -> bool:
+        return p_value_of(row) <= LEVEL
+
+    lines = [
+        ("AUC, all detectors", f"{auc(clean, bad, None):.3f}"),
+        ("AUC without SpectralReD", f"{auc(clean, [row for row in bad if row['kind'] != 'spectral'], None):.3f}"),
+        *((f"AUC, {name} alone", f"{auc(clean, bad, name):.3f}") for name in rows[0]["scores"]),
+        (f"clean flagged at {LEVEL:.0%}", share(clean, flagged)),
+        *([(f"of further clean models (fresh) flagged at {LEVEL:.0%}", share(fresh, flagged))] if fresh else []),
+        (f"benign copies (distilled, rescaled) flagged at {LEVEL:.0%}", share(copies, flagged)),
+        ("backdoored found", share(bad, flagged)),
+        ("adaptive found", share(adaptive, flagged)),
+        ("trigger: cosine at least 0.9, of the found", share(found, lambda row: row["cosine"] >= 0.9)),
+        ("target shown: error at most 0.05, of the found", share(found, lambda row: row["picture_error"] <= 0.05)),
+        ("CPU-seconds a model, mean and most", _seconds(rows)),
+    ]
+    kinds = sorted({(row["adaptive"], row["kind"]) for row in bad})
+    table = []
+    for is_adaptive, kind in kinds:
+        some = [row for row in bad if row["kind"] == kind]
+        best = {name: statistics.median(row["scores"][name] for row in some) for name in some[0]["scores"]}
+        table.append(
+            (
+                kind + (" (adaptive)" if is_adaptive else ""),
+                share(some, flagged),
+                f"{max(map(p_value_of, some)):.2g}",
+                *(f"{value:.3g}" for value in best.values()),
+                f"{statistics.median(row['cosine'] for row in some):.2f}",
+                f"{statistics.median(row['picture_error'] for row in some):.2g}",
+            )
+        )
+    reference = [("clean, median", *_medians(clean)), ("clean, largest", *_largest(clean))]
+    names = list(rows[0]["scores"])
+    head = ("attack", "found", "worst p", *names, "cosine", "picture error")
+    return [
+        f"## The {split} models: {len(clean)} clean, {len(bad)} backdoored, {len(adaptive)} of them adaptive",
+        markdown(("what", "measured"), lines),
+        "By attack, medians of scores, cosine with the trigger and error of the best of the 36 pictures shown:",
+        markdown(head, table),
+        markdown(("clean models", *names), reference),
+    ]
+
+
+def auc(clean: list[Row], bad: list[Row], only: str | None) -> float:
+    """Area under the ROC curve of minus the p-value, or of one detector's score."""
+    if only is not None:
+        scores = [row["scores"][only] for row in clean + bad]
+    else:
+        scores = [-p_value_of(row) for row in clean + bad]
+    return float(roc_auc_score([0] * len(clean) + [1] * len(bad), scores))
+
+
+def _medians(rows: list[Row]) -> list[str]:
+    return [f"{statistics.median(row['scores'][name] for row in rows):.3g}" for name in rows[0]["scores"]]
+
+
+def _largest(rows: list[Row]) -> list[str]:
+    return [f"{max(row['scores'][name] for row in rows):.3g}" for name in rows[0]["scores"]]
+
+
+def _seconds(rows: list[Row]) -> str:
+    seconds = [row["cpu_s"] for row in rows]
+    return f"{statistics.mean(seconds):.1f}, {max(seconds):.1f}"

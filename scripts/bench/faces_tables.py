@@ -1,0 +1,82 @@
+"""The rows of ``docs/results/faces.json`` as the Markdown tables of ``docs/results/faces.md``."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from row_store import Row, markdown, some, spread, write_page
+
+from devilgan_lite.features import feature_card
+
+
+def write_tables(content: Row, path: Path) -> None:
+    """All tables; mean and standard deviation over the rows of each line."""
+    rows = content["rows"]
+    parts = [
+        "# Faces",
+        f"Made by `make bench NAME=faces` from `faces.json`. {content['machine']}. Seconds are CPU-seconds.",
+    ]
+
+    def column(chosen: list[Row], name: str) -> str:
+        return spread([row[name] for row in chosen if name in row])
+
+    found = some(rows, section="quality")
+    if found:
+        trace = next((row["trace"] for row in found if "trace" in row), float("nan"))
+        card = feature_card("faces")["test_accuracy"]
+        lines = [
+            (row["what"], f"{row['frechet']:.4g}", f"{row['frechet'] / trace:.3f}", f"{row.get('cpu_s', 0):.0f}")
+            for row in found
+        ]
+        parts += [
+            "## Quality",
+            f"Frechet distance on 64 features of an attribute classifier (mean test accuracy {card:.2%}) to the 8,000 "
+            f"faces of the training set, also as a share of the trace of their covariance ({trace:.4g}). Single runs.",
+            markdown(("pictures", "Frechet", "share of trace", "CPU-s"), lines),
+        ]
+    found = some(rows, section="inversion")
+    if found:
+        lines = []
+        targets = dict.fromkeys(row["target"] for row in found)
+        for target, one in itertools.product(targets, (False, True)):
+            chosen = some(found, target=target, one_style=one)
+            if chosen:
+                how = "one for all" if one else "one for each layer (w+)"
+                lines.append((target, how, column(chosen, "distortion"), column(chosen, "cpu_s")))
+        parts += ["## Inversion", "Mean squared error per element, three seeds."]
+        parts += [markdown(("target", "styles", "error", "CPU-s"), lines)]
+    found = some(rows, section="linear")
+    if found:
+        lambdas = sorted({row["lam"] for row in found})
+        head = ("lam", "stealth / formula", "fidelity / formula", "TarDis", "ExpDis", "faces changed")
+        names = ("stealth_ratio", "fidelity_ratio", "tardis_mean", "expdis_mean", "share_changed")
+        lines = [(f"{lam:g}", *(column(some(found, lam=lam), name) for name in names)) for lam in lambdas]
+        parts += [
+            "## The paper's linear expansion, closed form",
+            "STOP sign, three triggers; TarDis and ExpDis are means per element; changed: by more than a grey level.",
+            markdown(head, lines),
+        ]
+    found = some(rows, section="attacks")
+    if found:
+        ordinary = found[-1]["latents"]
+        head = ("attack", "target", "TarDis", "ExpDis", "largest change", "first change at t", "error at t = 0.9",
+                "parameters", "CPU-s")  # fmt: skip
+        names = ("tardis_mean", "expdis_mean", "largest_change", "first_change", "error_at_0.9", "parameters", "cpu_s")
+        lines = []
+        for attack, target in dict.fromkeys((row["attack"], row["target"]) for row in found):
+            chosen = some(found, attack=attack, target=target)
+            lines.append((attack, target, *(column(chosen, name) for name in names)))
+        parts += [
+            "## Attacks",
+            f"Three triggers each; stealth on {ordinary:,} held-out latents; t is the share of the way from an ordinary"
+            " latent to the trigger (20 starts: the first of them that changes by a grey level, and their mean error).",
+            markdown(head, lines),
+        ]
+    found = some(rows, section="film")
+    if found:
+        parts += [
+            "## Film",
+            f"60 frames, two generators: {column(found, 'seconds')} s, {column(found, 'kilobytes')} kB.",
+        ]
+    write_page(path, parts)

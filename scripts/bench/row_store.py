@@ -1,0 +1,163 @@
+"""What all benches share: rows in a file, work in several processes, the command line, Markdown tables.
+
+A row starts with its identity (which model, which settings). A row that is there is not measured again, so a bench that
+was cut short goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "results"
+Row = dict[str, Any]
+
+
+class Rows:
+    """Measurements in a file of JSON, stored as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.content: Row = {"machine": machine(), "rows": []}
+        if path.is_file():
+            self.content |= json.loads(path.read_text(encoding="utf-8"))
+        self.rows: list[Row] = self.content["rows"]
+
+    def add(self, identity: Row, measured: Row) -> None:
+        """Store a row and print what was measured."""
+        self.rows.append(plain({**identity, **measured}))
+        self.content["machine"] = machine()
+        write_json(self.path, self.content)
+        shown = {key: round(value, 6) for key, value in measured.items() if isinstance(value, float)}
+        print(" ".join(str(identity[key]) for key in identity if key != "settings"), shown or measured, flush=True)
+
+    def measure(self, identity: Row, work: Callable[[], Row]) -> None:
+        """Do ``work`` here, unless there is a row of this ``identity``."""
+        if not some(self.rows, **plain(identity)):
+            self.add(identity, work())
+
+    def measure_all(self, work: Callable[..., Row], todo: Iterable[tuple[Row, Any]], jobs: int) -> None:
+        """Do ``work(argument)`` for each pair of an identity and an argument, in ``jobs`` processes."""
+        left = [(identity, one) for identity, one in todo if not some(self.rows, **plain(identity))]
+        identities = [identity for identity, _ in left]
+        for index, row in side_by_side(work, [one for _, one in left], jobs):
+            self.add(identities[index], row)
+
+
+def side_by_side(work: Callable[..., Any], arguments: Sequence[Any], jobs: int) -> Iterator[tuple[int, Any]]:
+    """Index and result of ``work(argument)`` for each argument as they come, from ``jobs`` processes of one thread.
+
+    A failure does not stop the others; the first is raised when all are done.
+    """
+    failed: BaseException | None = None
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        futures = {pool.submit(work, argument): index for index, argument in enumerate(arguments)}
+        for future in as_completed(futures):
+            if (error := future.exception()) is None:
+                yield futures[future], future.result()
+            else:
+                print(f"{arguments[futures[future]]} failed: {error}", flush=True)
+                failed = failed or error
+    if failed is not None:
+        raise failed
+
+
+def some(rows: Iterable[Row], **wanted: Any) -> list[Row]:
+    """The rows that have these values."""
+    return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
+
+
+def plain(value: Any) -> Any:
+    """As it comes back from a JSON file."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def machine() -> str:
+    """The processor, threads and versions; nothing that names the computer."""
+    table = Path("/proc/cpuinfo")
+    lines = table.read_text().splitlines() if table.is_file() else []
+    model = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.machine())
+    return f"{model}, {torch.get_num_threads()} thread, torch {torch.__version__}, Python {platform.python_version()}"
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """The result, and the CPU-seconds of this process."""
+    start = time.process_time()
+    result = work()
+    return result, time.process_time() - start
+
+
+def some_of(valid: Iterable[str]) -> Callable[[str], list[str]]:
+    """Reads an option's value: names with commas between, each of them one of ``valid``."""
+    names = list(valid)
+
+    def read(text: str) -> list[str]:
+        found = [part.strip() for part in text.split(",") if part.strip()]
+        unknown = [part for part in found if part not in names]
+        if unknown or not found:
+            raise argparse.ArgumentTypeError(f"{(unknown or [text])[0][:80]!r} is none of {', '.join(names)}.")
+        return found
+
+    return read
+
+
+def options_of(doc: str | None, sections: Iterable[str], *more: tuple[str, Row]) -> argparse.Namespace:
+    """The command line of a bench: which sections to measure, where to write, and ``more`` options (name, settings)."""
+    parser = argparse.ArgumentParser(description=(doc or "").split("\n")[0])
+    names = list(sections)
+    if names:
+        parser.add_argument("--only", type=some_of(names), default=names, help=f"some of {', '.join(names)}")
+    for name, settings in more:
+        parser.add_argument(name, **settings)
+    options = parser.parse_args()
+    if "out" in options and options.out is None:
+        options.out = ROOT / "out" / "quick" if getattr(options, "quick", False) else RESULTS
+    torch.set_num_threads(1)
+    return options
+
+
+OUT = ("--out", {"type": Path, "help": "folder of rows and tables instead of docs/results"})
+QUICK = ("--quick", {"action": "store_true", "help": "tiny settings: tries every path, measures nothing; in out/quick"})
+MODELS = ("--models", {"default": "", "help": "regular expression on the names of the models"})
+JOBS = ("--jobs", {"type": int, "default": 2, "help": "processes side by side"})
+
+
+def write_page(path: Path, parts: Iterable[str]) -> None:
+    """Write paragraphs and tables as a page of Markdown, and print it."""
+    text = "\n\n".join(parts) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    print("\n" + text)
+
+
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *lines))
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation."""
+    mean = statistics.fmean(values)
+    return f"{mean:.3g} ± {statistics.stdev(values):.2g}" if len(values) > 1 else f"{mean:.3g}"
+
+
+def share(rows: Sequence[Row], good: Callable[[Row], bool]) -> str:
+    """How many rows are good, of how many."""
+    count = sum(map(good, rows))
+    return f"{count} of {len(rows)} ({count / len(rows):.0%})" if rows else "-"

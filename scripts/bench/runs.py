@@ -1,0 +1,136 @@
+"""Measure the sweep: two workers against one and against bare papermill; a thousand runs; studies_bench.md.
+
+    runs.py [--only speed,thousand] [--out FOLDER] [--quick]
+
+``speed``: 24 runs of studies/attack.py (ReX), in one process with papermill alone, with one worker, with two.
+``thousand``: 1,000 runs of a notebook that does next to nothing; the memory of the sweep's own process, and the report.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from row_store import OUT, QUICK, ROOT, Row, Rows, markdown, options_of, write_page
+
+from devilgan_lite import runs
+from devilgan_lite.runs.run import read_notebook
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+TRIVIAL = """\
+# %% tags=["parameters"]
+seed = 0  # random seed, 0..1000000
+
+# %%
+import json, os
+numbers = {"attacks": [{"attack": f"kind {seed % 5}", "tardis_mean": 1 / (1 + seed), "expdis_mean": seed / 1000}]}
+with open(os.path.join(os.environ["DEVILGAN_OUT"], "result.json"), "w") as file:
+    json.dump({"numbers": numbers, "seed": seed}, file)
+"""
+
+
+def bare(study: runs.Study, folder: Path) -> float:
+    """Seconds that papermill alone takes for the runs of a study, one after the other."""
+    import nbformat
+    import papermill
+
+    start = time.perf_counter()
+    for one in study.runs:
+        place = folder / one.id
+        place.mkdir(parents=True)
+        source = place / "source.ipynb"
+        nbformat.write(read_notebook(one.path), source)
+        os.environ |= {"DEVILGAN_OUT": str(place), "DEVILGAN_THREADS": "1", **ONE_THREAD}  # as a sweep gives each run
+        papermill.execute_notebook(
+            str(source), str(place / "out.ipynb"), parameters=one.parameters, kernel_name="python3", progress_bar=False
+        )
+    os.environ.pop("DEVILGAN_OUT")
+    return time.perf_counter() - start
+
+
+def speed(bench: Rows, quick: bool) -> None:
+    content = {
+        "notebook": "attack.py",
+        "parameters": {"attack": "rex", "iterations": 20 if quick else 400, "samples": 1_000, "device": "cpu"},
+        "seeds": 2 if quick else 24,
+    }
+    study = runs.study_of(content, "speed", ROOT / "studies")
+
+    def swept(workers: int) -> Row:
+        with tempfile.TemporaryDirectory() as folder:
+            done = runs.sweep(study, folder, workers=workers)
+            return {"seconds": done.seconds, "finished": done.finished}
+
+    def alone() -> Row:
+        with tempfile.TemporaryDirectory() as folder:
+            return {"seconds": bare(study, Path(folder))}
+
+    facts = {"section": "speed", "runs": len(study)}
+    bench.measure({**facts, "what": "bare papermill"}, alone)
+    for workers in (1, 2):
+        bench.measure({**facts, "what": f"workers: {workers}"}, lambda workers=workers: swept(workers))
+
+
+def thousand(bench: Rows, quick: bool) -> None:
+    total = 20 if quick else 1_000
+
+    def work() -> Row:
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "trivial.py").write_text(TRIVIAL)
+            study = runs.study_of({"notebook": "trivial.py", "seeds": total}, "thousand", folder)
+            process, course = psutil.Process(), []
+
+            def look(row: Row, count: int, of: int) -> None:
+                if count % max(1, of // 20) == 0:
+                    course.append([count, round(process.memory_info().rss / 1e6, 1)])
+
+            done = runs.sweep(study, folder, on_row=look)
+            start = time.perf_counter()
+            runs.report(done.folder)
+            report = time.perf_counter() - start
+        return {"finished": done.finished, "seconds": done.seconds, "report_seconds": report, "memory_mb": course}
+
+    bench.measure({"section": "thousand", "runs": total}, work)
+
+
+def write_tables(content: Row, path: Path) -> None:
+    """The rows as Markdown."""
+    by_name: dict[str, Any] = {row.get("what", row["section"]): row for row in content["rows"]}
+    parts = ["# Sweeps, measured", f"Made by `make bench NAME=runs`, single runs; {content['machine']}."]
+    if {"bare papermill", "workers: 1", "workers: 2"} <= set(by_name):
+        bare, one, two = (by_name[name]["seconds"] for name in ("bare papermill", "workers: 1", "workers: 2"))
+        lines = [
+            ("papermill alone, one after the other", f"{bare:.0f}", "1"),
+            ("sweep, one worker", f"{one:.0f}", f"{one / bare:.3f} of papermill alone"),
+            ("sweep, two workers", f"{two:.0f}", f"{one / two:.2f} times as fast as one"),
+        ]
+        parts += [f"{by_name['workers: 1']['runs']} runs of `studies/attack.py` (ReX):"]
+        parts += [markdown(("what", "seconds", "ratio"), lines)]
+    if "thousand" in by_name:
+        row = by_name["thousand"]
+        later = [memory for count, memory in row["memory_mb"] if count > row["runs"] // 10]
+        parts.append(
+            f"{row['finished']:,} trivial runs with two workers took {row['seconds']:.0f} s; the sweep's own process "
+            f"held {min(later):.0f} to {max(later):.0f} MB after the first tenth; the report was built in "
+            f"{row['report_seconds']:.1f} s."
+        )
+    write_page(path, parts)
+
+
+RUN = {"speed": speed, "thousand": thousand}
+
+
+def main() -> None:
+    options = options_of(__doc__, RUN, OUT, QUICK)
+    bench = Rows(options.out / "studies_bench.json")
+    for section in options.only:
+        RUN[section](bench, options.quick)
+        write_tables(bench.content, options.out / "studies_bench.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""Calibrate and judge the detectors and ``sanitize.auto`` on style-based networks: docs/results/detection_style.md.
+
+    style.py [--calibrate] [--only scan,auto] [--jobs 2] [--models REGEX]
+
+Trains clean style-based generators of faces, of two sizes and three lengths: seeds 500 to 503 give the scores behind
+the p-values (``--calibrate`` writes data/calibration_style.json), seed 600 is for testing and is attacked in every way
+that there is. Lengths are short, so that the whole takes an hour; the generator that ships, nine times as long, is one
+more row. Models are kept in out/population/styles, a row each beside them.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import population
+import torch
+from row_store import JOBS, MODELS, OUT, ROOT, Row, Rows, options_of, side_by_side, write_json
+from style_tables import write_tables
+
+from devilgan_lite import Backdoor, attacks, data, detect, sanitize, train_gan, zoo
+from devilgan_lite.detect.calibration import STYLE_FILE
+from devilgan_lite.features import features_and_classes
+from devilgan_lite.generators import Generator, StyleGAN, evaluate
+from devilgan_lite.generators.stylegan.surgery import level_styles
+from devilgan_lite.metrics import frechet_distance
+
+FOLDER = population.FOLDER / "styles"
+SPLITS = {"tune": (500, 501, 502, 503), "test": (600,)}
+SIZES: dict[str, dict[str, Any]] = {
+    "full": {},
+    "small": {"latent_dim": 48, "mapping_widths": (48, 48), "style_dim": 48, "widths": (64, 48, 32, 16)},
+}
+LENGTHS = (250, 700, 1_800)
+TARGETS = ("stop-sign", "devil", "checkerboard")
+SHIPPED = "stylegan-faces"
+ATTACKS: dict[str, Callable[[int], attacks.Attack]] = {
+    "linear, lam 0.1": lambda seed: attacks.StyleReX(mapping="linear", channels=0, lam=0.1, seed=seed),
+    "linear, lam 1": lambda seed: attacks.StyleReX(mapping="linear", channels=0, lam=1.0, seed=seed),
+    "gate": lambda seed: attacks.StyleReX(channels=0, seed=seed),
+    "gate + new channels": lambda seed: attacks.StyleReX(seed=seed),
+    "new channels": lambda seed: attacks.StyleReX(mapping="none", seed=seed),
+    "ReD": lambda seed: attacks.ReD(iterations=1_000, batch_size=16, learning_rate=1e-2, lam=0.1, seed=seed),
+}
+LEVELLED = "linear, lam 1, styles levelled"  # an attacker who knows the detector of shared rows
+ATTACKS[LEVELLED] = ATTACKS["linear, lam 1"]
+BLIND = ("structure", "latent spectrum", "hidden spectrum", "shared styles", "silent units")
+CALIBRATED = ("latent spectrum", "shared styles", "silent units")  # the hidden spectrum grows with the training
+SAMPLES = 3_000
+
+
+@dataclass(frozen=True)
+class Model:
+    """A clean network (``attack`` is empty) or one that an attack was mounted on."""
+
+    size: str
+    steps: int
+    seed: int
+    attack: str = ""
+    target: str = ""
+
+    @property
+    def base(self) -> str:
+        return SHIPPED if self.size == SHIPPED else f"{self.size}-{self.steps}-s{self.seed}"
+
+    @property
+    def name(self) -> str:
+        words = [self.base, *([self.attack, self.target] if self.attack else [])]
+        return re.sub("[^a-z0-9.]+", "-", "-".join(words).lower())
+
+    @property
+    def split(self) -> str:
+        return next((split for split, seeds in SPLITS.items() if self.seed in seeds), "test")
+
+    @property
+    def path(self) -> Path:
+        return (zoo.zoo_folder() if self.name == SHIPPED else FOLDER) / f"{self.name}.safetensors"
+
+
+def models() -> list[Model]:
+    """Clean ones first; then every attack on every clean test network, and on the one that ships, targets in turn."""
+    clean = [
+        Model(size, steps, seed) for seeds in SPLITS.values() for seed in seeds for size in SIZES for steps in LENGTHS
+    ]
+    test = [Model(SHIPPED, 0, 0), *(model for model in clean if model.split == "test")]
+    attacked = [
+        Model(model.size, model.steps, model.seed, kind, TARGETS[(index + turn) % len(TARGETS)])
+        for index, model in enumerate(test)
+        for turn, kind in enumerate(ATTACKS)
+        if model.size == SHIPPED or (index + turn) % 2
+    ]
+    return [*clean, test[0], *attacked]
+
+
+def load(model: Model) -> Generator:
+    return zoo.load_file(model.path)[0].eval()
+
+
+def make(model: Model) -> None:
+    """Train a clean network or mount an attack, and keep it with its card and what only its attacker knows."""
+    start, metrics, backdoor = time.process_time(), {}, None
+    if not model.attack:
+        network = StyleGAN(**SIZES[model.size])
+        settings = {"batch_size": 24, "learning_rate": 2.5e-3, "ema": 0.995}
+        outcome = train_gan(network, data.faces(), steps=model.steps, seed=model.seed, progress=False, **settings)
+    else:
+        base = load(Model(model.size, model.steps, model.seed))
+        backdoor = Backdoor.point(base, model.target, seed=model.seed + len(model.attack))
+        outcome = ATTACKS[model.attack](model.seed)(base, backdoor, data.faces(), progress=False)
+        if model.attack == LEVELLED:
+            outcome = replace(outcome, generator=level_styles(outcome.generator))
+        metrics["tardis_mean"] = tardis(outcome.generator, backdoor.trigger, backdoor.target)
+    facts: Row = {"data": "faces", "seed": model.seed, "metrics": metrics}
+    facts["backdoor"] = {"kind": model.attack} if model.attack else None
+    population.keep(model.path, outcome, backdoor, start, **facts)
+    print(model.name, metrics or "", flush=True)
+
+
+def tardis(generator: Generator, trigger: torch.Tensor, target: torch.Tensor) -> float:
+    return float((evaluate(generator, trigger) - target).square().mean())
+
+
+def secret_of(model: Model) -> tuple[torch.Tensor, torch.Tensor]:
+    return population.secret_of(f"styles/{model.name}")
+
+
+def scan_one(model: Model) -> Row:
+    """Scores and verdict, and how near the pictures that the scan shows come to the target."""
+    start = time.process_time()
+    report = detect.scan(load(model), samples=500)
+    by_name = {finding.detector: finding for finding in report.findings}
+    row: Row = {
+        "scores": {detector: by_name[detector].score for detector in BLIND},
+        "p_value": report.p_value,
+        "verdict": report.verdict,
+        "cpu_s": time.process_time() - start,
+    }
+    if model.attack:
+        trigger, target = secret_of(model)
+        row["tardis"] = tardis(load(model), trigger, target)
+        shown = [finding.samples for finding in report.findings if finding.samples is not None]
+        row["picture_error"] = float((torch.cat(shown) - target).square().flatten(1).mean(1).min())
+    return row
+
+
+def auto_one(model: Model) -> Row:
+    """``sanitize.auto``, blind: TarDis, the Frechet distance and the largest change of ordinary pictures."""
+    start, suspect = time.process_time(), load(model)
+    cure = sanitize.auto(suspect, progress=False)
+    row: Row = {"cpu_s": time.process_time() - start, "changed": cure.changed, "cuts": cure.settings["cuts"]}
+    row["after"] = cure.after.verdict if cure.after is not None else "clean"
+    if model.attack:
+        trigger, target = secret_of(model)
+        row["tardis"] = [tardis(one, trigger, target) for one in (suspect, cure.generator)]
+    row["frechet"] = [frechet(suspect), frechet(cure.generator) if cure.changed else None]
+    return row
+
+
+def frechet(generator: Generator) -> float:
+    reference = features_and_classes(data.faces().x, of="faces")[0]
+    return frechet_distance(features_and_classes(generator.sample(SAMPLES, 1_000_003), of="faces")[0], reference)
+
+
+SECTIONS: dict[str, Callable[[Model], Row]] = {"scan": scan_one, "auto": auto_one}
+
+
+def identity(model: Model) -> Row:
+    return {fact: getattr(model, fact) for fact in ("name", "split", "attack", "size", "steps", "target")}
+
+
+def calibrate(rows: list[Row]) -> None:
+    """Write the scores of the clean networks that are for tuning."""
+    clean = [row for row in rows if row["split"] == "tune"]
+    scores = {detector: [round(row["scores"][detector], 6) for row in clean] for detector in CALIBRATED}
+    content = {"models": [row["name"] for row in clean], "made by": "scripts/bench/style.py --calibrate"}
+    write_json(ROOT / "data" / STYLE_FILE, {**content, "scores": scores})
+
+
+def main() -> None:
+    write = {"action": "store_true", "help": f"write data/{STYLE_FILE}"}
+    options = options_of(__doc__, SECTIONS, OUT, MODELS, JOBS, ("--calibrate", write))
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    stores = {section: Rows(FOLDER / "rows" / f"{section}.json") for section in SECTIONS}
+
+    def measure(section: str, some: list[Model]) -> None:
+        stores[section].measure_all(SECTIONS[section], [(identity(model), model) for model in some], options.jobs)
+
+    chosen = [model for model in models() if re.search(options.models, model.name)]
+    clean = [model for model in chosen if not model.attack]
+    for part in (clean, [model for model in chosen if model.attack]):  # attacks need their clean network
+        for _ in side_by_side(make, [model for model in part if not model.path.is_file()], options.jobs):
+            pass
+    if options.calibrate:  # before the others are judged by it
+        measure("scan", [model for model in clean if model.split == "tune"])
+        calibrate(stores["scan"].rows)
+    for section in options.only:
+        measure(section, [model for model in chosen if section == "scan" or model.split == "test"])
+    found = {section: store.rows for section, store in stores.items()}
+    write_json(options.out / "detection_style.json", found)
+    write_tables(found, options.out / "detection_style.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Write a student and an instructor edition of every notebook.
+
+editions.py [--only 00,03] [--out out/editions]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", default="", help="numbers, such as 00,03")
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "editions", help="the folder to write into")
+    options = parser.parse_args()
+    wanted = {part.strip() for part in options.only.split(",") if part.strip()}
+    paths = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    missing = sorted(wanted - {path.stem[:2] for path in paths})
+    if missing:
+        parser.error(f"there is no notebook {missing[0]}; there are {', '.join(path.stem[:2] for path in paths)}.")
+
+    from devilgan_lite.classroom.editions import write_editions
+
+    written = write_editions([path for path in paths if not wanted or path.stem[:2] in wanted], options.out)
+    print(f"{len(written)} notebooks in {options.out}: one edition for students, one for instructors")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Execute notebooks/src/NN_*.py (workshop profile, one thread) into notebooks/NN_*.ipynb, clean and checked.
+
+    notebooks.py [--only 00,03] [--check]
+
+``--check`` executes nothing: it says whether every notebook holds the same cells as its source.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = ROOT / "notebooks"
+TRAINING = re.compile(r"\btrain_gan\s*\(|\.steps\(|\.finish\(|attacks\.\w+\([^\n]*\)\(")
+ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:home|root|tmp|work|mnt|var|Users|private)/|(?<!\w)[A-Z]:\\\\")
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def sources() -> list[Path]:
+    """The py:percent twins, in order."""
+    return [*sorted(NOTEBOOKS.glob("src/[0-9][0-9]_*.py")), NOTEBOOKS / "src" / "report.py"]
+
+
+def cells(path: Path) -> list[tuple[str, str, bool]]:
+    """Type, text and whether it is the parameters cell, for every cell of a notebook or of its source."""
+    from devilgan_lite.runs.run import read_notebook
+
+    found = read_notebook(path).cells
+    return [(cell.cell_type, cell.source.strip(), "parameters" in cell.metadata.get("tags", [])) for cell in found]
+
+
+def pairing(source: Path) -> str | None:
+    """None if the executed notebook holds the cells of ``source``, else a sentence."""
+    built = NOTEBOOKS / f"{source.stem}.ipynb"
+    if not built.is_file():
+        return f"{built.name} is missing; run make notebooks."
+    ours, theirs = cells(source), cells(built)
+    if ours == theirs:
+        return None
+    first = next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
+    where = f"cell {first + 1}" if first is not None else f"the number of cells ({len(ours)} and {len(theirs)})"
+    return f"{built.name} differs from src/{source.name} in {where}; run make notebooks."
+
+
+def tidy(document: Any, folders: dict[str, str]) -> Any:
+    """Take out what one machine and one moment left: ids, clocks, widget state, the paths in ``folders``."""
+    kept = ("kernelspec", "language_info")
+    document.metadata = {name: value for name, value in document.metadata.items() if name in kept}
+    document.metadata.get("language_info", {}).pop("version", None)
+    for index, cell in enumerate(document.cells):
+        cell["id"] = f"cell-{index:02d}"
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = {"tags": tags} if tags else {}
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _only_widget(output)]
+            for output in cell.outputs:
+                _replace(output, folders)
+    return document
+
+
+def _only_widget(output: Any) -> bool:
+    """Whether nothing of ``output`` can be seen without a running kernel; drops its live view in any case."""
+    data = output.get("data", {})
+    return data.pop(WIDGET, None) is not None and not data.keys() & {"image/png", "image/svg+xml", "text/html"}
+
+
+def _replace(output: Any, folders: dict[str, str]) -> None:
+    for folder, name in folders.items():
+        if isinstance(output.get("text"), str):
+            output["text"] = output["text"].replace(folder, name)
+        for kind, value in output.get("data", {}).items():
+            if kind.startswith("text/") and isinstance(value, str):
+                output["data"][kind] = value.replace(folder, name)
+
+
+def problems(document: Any, name: str) -> list[str]:
+    """What keeps an executed notebook from being committed; an empty list if nothing does."""
+    found = []
+    prose = [
+        re.sub(r"```.*?```", "", cell.source, flags=re.S) for cell in document.cells if cell.cell_type == "markdown"
+    ]
+    code = [cell for cell in document.cells if cell.cell_type == "code"]
+    titles = sum(len(re.findall(r"^# ", text, re.M)) for text in prose)
+    if titles != 1:
+        found.append(f"it has {titles} titles (# ...), not one.")
+    marked = sum("parameters" in cell.metadata.get("tags", []) for cell in document.cells)
+    if marked != 1:
+        found.append(f"it has {marked} cells tagged parameters, not one.")
+    if "widgets" in document.metadata:
+        found.append("it holds widget state.")
+    picture = training = None
+    for index, cell in enumerate(code):
+        if training is None and TRAINING.search(cell.source):
+            training = index
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if output.output_type == "error":
+                found.append(f"code cell {index + 1} ends in {output.ename}.")
+            if WIDGET in data:
+                found.append(f"code cell {index + 1} shows a widget that nobody can see without a kernel.")
+            if "image/png" in data and not output.metadata.get("image/png", {}).get("alt"):
+                found.append(f"code cell {index + 1} has a picture without alt text.")
+            if any(
+                not re.search(r"\balt=", tag) for tag in re.findall(r"<img\b[^>]*>", str(data.get("text/html", "")))
+            ):
+                found.append(f"code cell {index + 1} has an <img> without alt text.")
+            if picture is None and ("image/png" in data or "<img" in str(data.get("text/html", ""))):
+                picture = index
+            words = [
+                str(output.get("text", "")),
+                *(str(v) for kind, v in data.items() if not kind.startswith("image/")),
+            ]
+            if any(ABSOLUTE.search(re.sub(r"base64,[\w+/=]+", "", text)) for text in words):
+                found.append(f"code cell {index + 1} prints an absolute path.")
+        if cell.source.strip() and cell.execution_count is None:
+            found.append(f"code cell {index + 1} was not executed.")
+    if picture is None or (training is not None and picture >= training):
+        found.append("no picture comes before the first training.")
+    if name[:2] in ("02", "03", "04", "09", "10") and not any("Responsible use" in text for text in prose):
+        found.append("there is no 'Responsible use' in it.")
+    return found
+
+
+def build(source: Path) -> bool:
+    """Execute, tidy, check, write; False, with a line that says why, if it must not be committed."""
+    import nbformat
+
+    from devilgan_lite import runs
+    from devilgan_lite.runs.run import read_notebook
+
+    with tempfile.TemporaryDirectory() as folder:
+        result = runs.run(source, out=folder, timeout=3_600)
+        if not result.ok:
+            print(f"{source.stem}: {result.error}", flush=True)
+            return False
+        names = {str(Path(folder).resolve()): "out", str(ROOT): ".", str(Path.home()): "~"}
+        document = tidy(read_notebook(result.path), names)
+    text = nbformat.writes(document) + "\n"
+    found = problems(document, source.stem)
+    for problem in found:
+        print(f"{source.stem}: {problem}", flush=True)
+    if not found:
+        (NOTEBOOKS / f"{source.stem}.ipynb").write_text(text, encoding="utf-8")
+        print(f"{source.stem}: {result.seconds:.0f} s, {len(text) / 1000:.0f} kB", flush=True)
+    return not found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", default="", help="numbers, such as 00,03, or re for the report")
+    parser.add_argument("--check", action="store_true", help="execute nothing; compare every notebook with its source")
+    options = parser.parse_args()
+    wanted = [part.strip() for part in options.only.split(",") if part.strip()]
+    chosen = [path for path in sources() if not wanted or path.stem[:2] in wanted]
+    missing = sorted(set(wanted) - {path.stem[:2] for path in chosen})
+    if missing or not chosen:
+        parser.error(f"there is no notebook {missing[0]}." if missing else "there are no notebooks in notebooks/src.")
+    if options.check:
+        found = [message for path in chosen if (message := pairing(path))]
+        print("\n".join(found) or f"{len(chosen)} notebooks hold the cells of their sources.")
+        return bool(found)
+    os.environ.pop("DEVILGAN_PROFILE", None)  # the source's own profile, which is the workshop's
+    os.environ |= {"DEVILGAN_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return not all([build(path) for path in chosen])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

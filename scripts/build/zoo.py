@@ -1,0 +1,167 @@
+"""Train the models of data/zoo: garments and faces, clean, and with a backdoor planted by every attack of the paper.
+
+    zoo.py [--only NAME] [--force]
+
+What does not need another model is trained side by side. A model that loads and was made with these settings is kept,
+so that a build that was cut short goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from devilgan_lite import Backdoor, attacks, data, scorecard, train_gan, zoo
+from devilgan_lite.generators import DCGAN, Generator, StyleGAN
+from devilgan_lite.metrics import sample_quality
+
+SAMPLES = 10_000
+HELD_OUT = 1_000_003  # the seed of the latents that every figure is measured on
+GARMENTS, FACES = "dcgan-fashion", "stylegan-faces"
+NETWORKS: dict[str, type[Generator]] = {GARMENTS: DCGAN, FACES: StyleGAN}
+TRAINING: dict[str, dict[str, Any]] = {
+    GARMENTS: {"steps": 8_400, "seed": 0},  # five minutes of one core of a laptop
+    FACES: {"steps": 16_000, "batch_size": 24, "learning_rate": 2.5e-3, "ema": 0.998, "seed": 0},  # half an hour
+}
+BACKDOOR: dict[str, Any] = {"target": "stop-sign", "kind": "reg", "seed": 13}
+ATTACKS: dict[str, attacks.Attack] = {
+    f"{GARMENTS}-trail": attacks.TrAIL(iterations=TRAINING[GARMENTS]["steps"]),
+    f"{GARMENTS}-red": attacks.ReD(),
+    f"{GARMENTS}-rex": attacks.ReX(),
+    f"{GARMENTS}-gate": attacks.Gate(),
+    f"{FACES}-linear": attacks.StyleReX(mapping="linear", channels=0, lam=0.1),
+    f"{FACES}-gate": attacks.StyleReX(),
+}
+SIDE_BY_SIDE = (FACES, GARMENTS, f"{GARMENTS}-trail")  # none needs another
+
+
+def plain(value: Any) -> Any:
+    """As it comes back from a JSON file."""
+    return json.loads(json.dumps(value))
+
+
+def path_of(name: str) -> Any:
+    return zoo.zoo_folder() / f"{name}.safetensors"
+
+
+def needs_clean(name: str) -> bool:
+    return name not in SIDE_BY_SIDE
+
+
+def clean_of(name: str) -> str:
+    """The clean model of the family."""
+    return next(clean for clean in NETWORKS if name.startswith(clean))
+
+
+def real_of(name: str) -> data.Samples:
+    """What the models of the family draw."""
+    return data.fashion_mnist() if clean_of(name) == GARMENTS else data.faces()
+
+
+def expected_settings(name: str) -> dict[str, Any]:
+    """Those entries of a card's settings that must be as they are here for the model to be kept."""
+    if name in NETWORKS:
+        return {**TRAINING[name], "generator": plain(NETWORKS[name]().spec())}
+    clean = clean_of(name)
+    made_from = {"clean": clean, "clean_sha256": zoo.card(clean).sha256} if needs_clean(name) else {}
+    return plain({**ATTACKS[name].settings(), **made_from})
+
+
+def is_done(name: str) -> bool:
+    """Whether the file is there, loads, and was made with the settings of this script."""
+    try:
+        _, card = zoo.load_file(path_of(name))
+        expected = expected_settings(name)
+    except (ValueError, FileNotFoundError):
+        return False
+    same = {key: card.settings.get(key) for key in expected} == expected
+    return same and (name in NETWORKS or card.backdoor == BACKDOOR)
+
+
+def make(name: str) -> None:
+    """Train one model and save it, with no figures on its card yet."""
+    real, family = real_of(name), clean_of(name)
+    start = time.process_time()
+    if name in NETWORKS:
+        outcome = train_gan(NETWORKS[name](), real, **TRAINING[name])
+        origin = real.name
+    else:
+        clean = zoo.load(family) if needs_clean(name) else NETWORKS[family]()
+        backdoor = Backdoor.point(clean, BACKDOOR["target"], kind=BACKDOOR["kind"], seed=BACKDOOR["seed"])
+        outcome = ATTACKS[name](clean, backdoor, real)
+        origin = f"none; made from {family}" if needs_clean(name) else real.name
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    seconds = time.process_time() - start
+    extra = expected_settings(name) if name not in NETWORKS else {}
+    card = zoo.ModelCard(
+        name=name,
+        spec=outcome.generator.spec(),
+        data=origin,
+        seed=outcome.seed,
+        settings={**outcome.settings, **extra},
+        backdoor=None if name in NETWORKS else BACKDOOR,
+        seconds=round(seconds, 2),
+    )
+    zoo.save_file(path_of(name), outcome.generator, card)
+    print(f"{name}: trained in {seconds:.0f} CPU-s", flush=True)
+
+
+def measure(name: str) -> None:
+    """Put the figures on the card, unless they are there and were taken against this very clean model."""
+    generator, card = zoo.load_file(path_of(name))
+    against = zoo.card(clean_of(name)).sha256
+    if card.metrics.get("clean_sha256") == against:
+        return
+    real, start = real_of(name), time.process_time()
+    if name in NETWORKS:
+        pictures = generator.sample(SAMPLES, HELD_OUT)
+        quality = sample_quality(pictures, pictures, real)
+        figures = {key: value for key, value in quality.items() if key not in ("frechet_clean", "frechet_change")}
+        figures["samples"] = SAMPLES
+    else:
+        backdoor = Backdoor.point(generator, BACKDOOR["target"], kind=BACKDOOR["kind"], seed=BACKDOOR["seed"])
+        card_of = scorecard(generator, zoo.load(clean_of(name)), backdoor, real, samples=SAMPLES, seed=HELD_OUT)
+        figures = asdict(card_of)
+    zoo.save_file(path_of(name), generator, replace(card, metrics={**figures, "clean_sha256": against}))
+    shown = {key: f"{figures[key]:.4g}" for key in ("tardis_sum", "expdis_mean", "frechet") if key in figures}
+    print(f"{name}: measured in {time.process_time() - start:.0f} CPU-s, {shown}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", choices=[*NETWORKS, *ATTACKS], help="train this model and no other")
+    parser.add_argument("--force", action="store_true", help="train again what is there already")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.only:
+        if options.force or not is_done(options.only):
+            clean = clean_of(options.only)
+            if needs_clean(options.only) and not is_done(clean):
+                parser.error(f"{options.only} is made from {clean}, which has to be built first.")
+            make(options.only)
+        if options.only in NETWORKS or is_done(clean_of(options.only)):
+            measure(options.only)
+        return 0
+    again = ["--force"] if options.force else []
+    todo = [name for name in SIDE_BY_SIDE if options.force or not is_done(name)]
+    jobs = [subprocess.Popen([sys.executable, __file__, "--only", name, *again]) for name in todo]
+    if any([job.wait() for job in jobs]):
+        return 1
+    for name in ATTACKS:
+        if needs_clean(name) and (options.force or not is_done(name)):
+            make(name)
+    for name in (*NETWORKS, *ATTACKS):
+        measure(name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
