@@ -91,7 +91,7 @@ def test_the_film_needs_only_the_installation(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1_200)  # for a hang; it attacks, scans twice and repairs
+@pytest.mark.timeout(1_800)  # for a hang; it attacks, scans twice and repairs
 def test_python_runs_offline(capsys: pytest.CaptureFixture[str]) -> None:  # tests/conftest.py has closed the network
     (code,) = blocks("python")
     scope: dict[str, Any] = {}
