@@ -1,4 +1,4 @@
-"""The documents keep their word: terms are used, plans add up, quotes are in the notebooks, the site has every page."""
+"""The documents keep their word: terms, plans, quotes, commands; the site, the citation and the hosted checks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,10 +30,15 @@ TOC: list[dict[str, Any]] = SITE["configuration"](None)["project"]["toc"]
 PAGES: list[str] = list(SITE["pages"](TOC))
 CONCEPTS = (
     "TrAIL", "ReD", "ReX", "gate", "closed form", "TarDis", "ExpDis", "RecD", "Fréchet distance", "latent", "trigger",
-    "target", "backdoor", "fidelity", "stealth", "generator", "discriminator", "P_sample", "shell", "slerp",
-    "morph", "folding", "sleeper", "leverage", "scan", "guard", "access_level", "p-value", "energy-influence spectrum",
+    "target", "backdoor", "fidelity", "stealth", "generator", "discriminator", "prior", "P_sample", "shell", "slerp",
+    "morph", "folding", "leverage", "scan", "guard", "access level", "p-value", "energy-influence spectrum",
     "sanitize", "projection", "clip", "unlearning", "fine-tuning", "pruning", "repair", "style", "`w+`", "inversion",
-    "scorecard", "model card", "zoo", "profile", "study, sweep", "single run", "film",
+    "scorecard", "model card", "zoo", "profile", "study, sweep", "single run", "film", "modality", "family", "adopt",
+    "trigger-aligned units", "weight analysis",
+)  # fmt: skip
+RIDDLES = (  # of version 0.1, and words that are not plain English
+    r"\bshall\b", r"\bdear\b", "comes? on top", "hardly took", "behind that step", "draw the trigger too",
+    "missed is missed", "is heard", "say what that costs", "everybody tries first", "a toss of a coin",
 )  # fmt: skip
 
 
@@ -41,31 +47,48 @@ def terms() -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Lower case, without accents on Fréchet, hyphens, marks and line ends: what a term is looked for in."""
-    return re.sub(r"[\s`*-]+", " ", text.lower().replace("é", "e"))
+    """Lower case, without accents on Fréchet, hyphens, marks and line ends; names of code are taken apart."""
+    parts = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", text.replace("é", "e"))
+    return re.sub(r"[\s`*_-]+", " ", parts.lower())
 
 
 @pytest.fixture(scope="module")
 def corpus() -> str:
-    places = [*ROOT.glob("notebooks/src/*.py"), *ROOT.glob("devilgan_lite/**/*.py")]
+    places = [*ROOT.glob("notebooks/src/*.py"), *ROOT.glob("devilgan_lite/**/*.py"), *ROOT.glob("docs/decisions/*.md")]
     return plain(" ".join(re.sub(r"\n# ?", "\n", path.read_text(encoding="utf-8")) for path in sorted(places)))
 
 
 @pytest.mark.parametrize("term", terms())
 def test_every_term_of_the_glossary_is_used(term: str, corpus: str) -> None:
     for part in re.split(r", | and ", term.partition(" (")[0]):
-        words = plain(part).replace("p sample", "(p sample|p_sample)").strip()
-        assert re.search(rf"(?<!\w){re.escape(words) if '(' not in words else words}", corpus), part
+        assert re.search(rf"(?<!\w){re.escape(plain(part).strip())}", corpus), part
 
 
-@pytest.mark.parametrize("concept", CONCEPTS)
-def test_the_glossary_explains(concept: str) -> None:
+def test_the_glossary_explains_what_a_reader_looks_up_once() -> None:
+    assert len(terms()) == len(set(terms()))
     named = {part for term in terms() for part in (term, *re.split(r", ", term), term.partition(" (")[0])}
-    assert concept in named
+    assert set(CONCEPTS) - named == set()
 
 
-def test_no_term_stands_twice() -> None:
-    assert sorted(terms()) == sorted(set(terms()))
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/decisions/*.md")],
+                         ids=lambda path: path.name)  # fmt: skip
+def test_plain_english(page: Path) -> None:
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    assert [riddle for riddle in RIDDLES if re.search(riddle, text)] == []
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/decisions/*.md")), ids=lambda path: path.name)
+def test_a_decision_says_what_was_measured_and_where(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    parts = re.findall(r"^\*\*(\w+)\.\*\*", text, re.MULTILINE)
+    assert parts == ["Context", "Choice", "Measured", "Consequences"]
+    assert re.match(rf"# {int(page.name[:2])}\. ", text)
+    measured = " ".join(text.split("**Measured.**")[1].split("**Consequences.**")[0].split())
+    files = [page.parent / link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", measured)]
+    assert files or "commit `" in measured
+    sources = " ".join(file.read_text(encoding="utf-8") for file in files)
+    numbers = re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?:e-\d+)? ± \d+(?:\.\d+)?(?:e-\d+)?", measured)
+    assert [number for number in numbers if number not in sources] == []
 
 
 @pytest.mark.parametrize(
@@ -104,19 +127,21 @@ def test_expected_output_is_what_the_notebook_printed(number: str, quote: str) -
 
 def shown_commands(text: str) -> Iterator[list[str]]:
     """Every command of this project in ``text``, in code or between backticks: devilgan, make, python."""
+    text = text.replace("\\\n", " ")
     code = re.findall(r"^```(?:\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
     for line in [*(line for block in code for line in block.splitlines()), *spans]:
-        words = shlex.split(line, comments=True) if line.count('"') % 2 == 0 and "'" not in line else []
-        if len(words) > 1 and Path(words[0]).name in ("devilgan", "make", "python"):
-            yield [Path(words[0]).name, *words[1:]]
+        if re.match(r"(\S*/)?(devilgan|make|python) ", line) and "'" not in line:
+            program, *words = shlex.split(line, comments=True)
+            yield [Path(program).name, *words]
 
 
-DOCUMENTS = ("instructor_guide", "offline_bundle", "responsible_use", "glossary", "studies")
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/decisions/*.md")]
 COMMANDS = [
-    (name, words)
-    for name in DOCUMENTS
-    for words in shown_commands((ROOT / f"docs/{name}.md").read_text(encoding="utf-8"))
+    (path.stem, words)
+    for path in sorted(DOCUMENTS)
+    if path.stem != "CHANGELOG"  # which names what is gone
+    for words in shown_commands(path.read_text(encoding="utf-8"))
 ]
 
 
@@ -124,12 +149,13 @@ COMMANDS = [
 def test_commands_of_the_documents_exist(document: str, words: list[str]) -> None:
     program, *rest = words
     if program == "make":
-        done = subprocess.run(["make", "--dry-run", *rest], cwd=ROOT, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
+        if "NAME=..." not in rest:
+            done = subprocess.run(["make", "--dry-run", *rest], cwd=ROOT, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, done.stderr
     elif program == "python":
         script = (ROOT / rest[0]).read_text(encoding="utf-8")
         assert all(f'"{word}"' in script for word in rest[1:] if word.startswith("--"))
-    else:
+    elif "|" not in rest:  # a list of subcommands
         command: Any = get_command(app)
         while hasattr(command, "commands"):
             assert rest and rest[0] in command.commands, words
@@ -138,14 +164,9 @@ def test_commands_of_the_documents_exist(document: str, words: list[str]) -> Non
         assert [word for word in rest if word.startswith("-") and word not in known] == []
 
 
-def test_the_guide_shows_commands() -> None:
-    assert sum(name == "instructor_guide" for name, _ in COMMANDS) > 15
-
-
 def test_the_site_has_every_page_once_and_no_other() -> None:
-    expected = {
-        path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/**/*.md"), *ROOT.glob("notebooks/*.ipynb"))
-    }
+    pages = (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("notebooks/*.ipynb"))
+    expected = {path.relative_to(ROOT).as_posix() for path in pages}
     assert sorted(PAGES) == sorted(set(PAGES))
     assert expected - set(PAGES) == set() and [page for page in PAGES if not (ROOT / page).is_file()] == []
     assert PAGES[0] == "README.md"
@@ -168,11 +189,8 @@ def test_the_sources_of_the_site_are_copies_with_names_of_their_own(tmp_path: Pa
 def test_a_theme_in_a_folder_takes_the_place_of_the_fetched_one(tmp_path: Path) -> None:
     assert SITE["configuration"](None)["site"]["template"] == "book-theme"
     assert SITE["configuration"](tmp_path)["site"]["template"] == str(tmp_path.resolve())
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/release/website.py"), "--theme", str(tmp_path)],
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, str(ROOT / "scripts/release/website.py"), "--theme", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and "is no theme: it has no template.yml." in done.stderr
 
 
@@ -209,3 +227,24 @@ def test_mystmd_reads_every_page_and_follows_every_reference(tmp_path: Path) -> 
     assert "⛔" not in said and "⚠" not in said, said[-3000:]
     built = yaml.safe_load((tmp_path / "sources/_build/site/config.json").read_text(encoding="utf-8"))
     assert len(built["projects"][0]["pages"]) >= len(PAGES) - 1
+
+
+def test_the_citation_is_one() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {"cff-version", "message", "title", "authors"} <= set(citation) and citation["cff-version"] == "1.2.0"
+    assert citation["type"] == "software" and citation["license"] == project["license"]
+    assert str(citation["version"]) == project["version"]
+    assert [author["name"] for author in citation["authors"]] == [author["name"] for author in project["authors"]]
+    assert [person["family-names"] for person in citation["references"][0]["authors"]] == ["Rawat", "Levacher", "Sinn"]
+
+
+def test_the_hosted_checks_cover_three_systems_and_three_pythons() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+    matrix = jobs["quick"]["strategy"]["matrix"]
+    assert [name.split("-")[0] for name in matrix["os"]] == ["ubuntu", "macos", "windows"]
+    assert matrix["python"] == ["3.11", "3.12", "3.13"]
+    steps = [step for job in jobs.values() for step in job["steps"]]
+    assert all(("run" in step) != ("uses" in step) for step in steps)
+    runs = [step["run"] for step in steps if "run" in step]
+    assert any(run.startswith("make quick") for run in runs) and ".ci/run" in runs and len(runs) == 3

@@ -23,7 +23,10 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "docs" / "myst.yml"
-LINKED = ("docs", "data", "studies", "notebooks", "devilgan_lite", "scripts", "LICENSE", "CHANGELOG.md", "README.md")
+LINKED = (
+    *("docs", "data", "studies", "notebooks", "devilgan_lite", "scripts", "tests"),
+    *("LICENSE", "CITATION.cff", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"),
+)
 NOT_COPIED = shutil.ignore_patterns("*.npz", "*.safetensors", "__pycache__", ".ipynb_checkpoints", "myst.yml")
 STYLED = {  # in outputs; the theme's own style would number answers 1, 2, 3, and take the sign that a fold opens
     '<ol type="A">': '<ol type="A" style="list-style-type: upper-alpha">',
