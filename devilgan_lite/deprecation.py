@@ -7,6 +7,7 @@ import importlib
 import inspect
 import warnings
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, TypeVar
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -44,11 +45,11 @@ def renamed(**names: str) -> Callable[[T], T]:
 
 
 def renamed_attribute(old: str, new: str) -> Any:
-    """A property ``old`` that gives the attribute ``new``."""
+    """A property ``old`` that gives the attribute ``new``, which may be one of an attribute: ``"prior.name"``."""
 
     def read(self: Any) -> Any:
         warn(f"{type(self).__name__}.{old}", new)
-        return getattr(self, new)
+        return attrgetter(new)(self)
 
     return property(read, doc=f"The old name of ``{new}``.")
 

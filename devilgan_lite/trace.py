@@ -15,23 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+PLACES, DIMENSIONS = (functional, torch), (1, 2)
 LINEAR: dict[Any, str] = {
-    functional.linear: "linear",
-    torch.matmul: "linear",
-    torch.mm: "linear",
-    Tensor.matmul: "linear",
-    Tensor.mm: "linear",
-    Tensor.__matmul__: "linear",
-    **dict.fromkeys((functional.conv1d, functional.conv2d, torch.conv1d, torch.conv2d), "convolution"),
-    **dict.fromkeys(
-        (
-            functional.conv_transpose1d,
-            functional.conv_transpose2d,
-            torch.conv_transpose1d,
-            torch.conv_transpose2d,
-        ),
-        "transposed convolution",
-    ),
+    **dict.fromkeys((functional.linear, torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__), "linear"),
+    **{getattr(place, f"conv{d}d"): "convolution" for place in PLACES for d in DIMENSIONS},
+    **{getattr(place, f"conv_transpose{d}d"): "transposed convolution" for place in PLACES for d in DIMENSIONS},
 }
 # hidden activations that switch units off, and the slope that they leave to what is off (None: read from the call)
 ACTIVATIONS: dict[Any, float | None] = {
@@ -46,26 +34,18 @@ CLAMPS = tuple(
     for name in ("clamp", "clip", "clamp_min")
     for ending in ("", "_")
 )
-SQUASHES = (torch.tanh, Tensor.tanh, torch.sigmoid, Tensor.sigmoid)
+SQUASHES: dict[Any, str] = {
+    **dict.fromkeys((torch.tanh, Tensor.tanh), "tanh"),
+    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid), "sigmoid"),
+}
+COMPARISONS = ("eq", "ne", "lt", "gt", "le", "ge", "isclose", "allclose", "equal")
 CONDITIONS: dict[Any, str] = {
     Tensor.__bool__: "a branch on a value",
-    Tensor.item: "a value read out",
-    Tensor.__float__: "a value read out",
-    Tensor.__int__: "a value read out",
-    Tensor.tolist: "a value read out",
-    torch.where: "a choice between values",
-    Tensor.where: "a choice between values",
-    **dict.fromkeys(
-        (Tensor.__eq__, Tensor.__ne__, torch.eq, torch.isclose, torch.allclose, torch.equal), "a comparison"
-    ),
+    **dict.fromkeys((Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.tolist), "a value read out"),
+    **dict.fromkeys((torch.where, Tensor.where), "a choice between values"),
+    **dict.fromkeys((Tensor.__eq__, Tensor.__ne__), "a comparison"),
     # ``x > 0`` is reported as ``Tensor.gt``, not as ``Tensor.__gt__``
-    **dict.fromkeys(
-        (
-            *(getattr(Tensor, name) for name in ("eq", "ne", "lt", "gt", "le", "ge", "isclose", "allclose", "equal")),
-            *(getattr(torch, name) for name in ("ne", "lt", "gt", "le", "ge")),
-        ),
-        "a comparison",
-    ),
+    **{getattr(place, name): "a comparison" for place in (torch, Tensor) for name in COMPARISONS},
 }
 
 
@@ -89,6 +69,7 @@ class Activation:
 
 
 OnLinear = Callable[[Layer, Tensor, Tensor, Tensor], None]  # the layer, its input, its weight, its result
+BeforeActivation = Callable[[Activation, Tensor], None]  # the activation and what goes in
 OnActivation = Callable[[Activation, Tensor, Tensor], None]  # the activation, what goes in, what comes out
 
 
@@ -96,7 +77,8 @@ class OpTracer(TorchFunctionMode):
     """Sees each operation of the forward passes inside its ``with`` block.
 
     ``layers`` and ``activations`` list what was called, in order; ``conditions`` the operations with which a program
-    reads values and decides. With ``gates``, activation derivatives are replaced by random Bernoulli
+    reads values and decides. ``logits`` is what went into the last tanh, or half of what went into the last sigmoid
+    (``2 sigmoid(x) - 1 = tanh(x / 2)``). With ``gates``, activation derivatives are replaced by random Bernoulli
     masks, whatever the input is: what the weights could do, instead of what they do.
     """
 
@@ -105,16 +87,18 @@ class OpTracer(TorchFunctionMode):
         module: nn.Module,
         *,
         on_linear: OnLinear | None = None,
+        before_activation: BeforeActivation | None = None,
         on_activation: OnActivation | None = None,
         gates: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.names = {parameter.data_ptr(): name for name, parameter in module.named_parameters()}
         self.on_linear, self.on_activation, self.gates = on_linear, on_activation, gates
+        self.before_activation = before_activation
         self.layers: list[Layer] = []
         self.activations: list[Activation] = []
         self.conditions: list[str] = []
-        self.before_squash: Tensor | None = None  # what went into the last tanh or sigmoid
+        self.logits: Tensor | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -122,10 +106,11 @@ class OpTracer(TorchFunctionMode):
             return self._linear(func, args, kwargs)
         if func in ACTIVATIONS or _is_relu(func, args, kwargs):
             return self._activation(func, args, kwargs)
-        if func in SQUASHES and args:
-            self.before_squash = args[0]
         if func in CONDITIONS:
             self.conditions.append(CONDITIONS[func])
+        elif func in SQUASHES:
+            x = args[0] if args else kwargs["input"]
+            self.logits = x / 2 if SQUASHES[func] == "sigmoid" else x
         return func(*args, **kwargs)
 
     def _linear(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -145,40 +130,45 @@ class OpTracer(TorchFunctionMode):
         return result
 
     def _activation(self, func: Any, args: Any, kwargs: Any) -> Any:
-        x, rest = (args[0], args[1:]) if args else (kwargs["input"], ())
-        kwargs = {name: value for name, value in kwargs.items() if name != "input"}
-        in_place = bool(kwargs.pop("inplace", False)) or func.__name__.endswith("_") or any(v is True for v in rest)
-        rest = tuple(value for value in rest if value is not True)
-        slope = ACTIVATIONS.get(func, 0.0)
-        if slope is None:
-            given = rest[0] if rest else kwargs.get("weight", kwargs.get("negative_slope", 0.01))
-            slope = float(given.detach().mean()) if isinstance(given, Tensor) else float(given)
-        target, x = x, x.clone() if in_place else x  # what went in is still wanted
-        result = func(x.clone() if in_place else x, *rest, **kwargs)
-        activation = Activation(slope, tuple(x.shape[1:]))
+        x = args[0] if args else kwargs["input"]
+        activation = Activation(_slope(func, args, kwargs), tuple(x.shape[1:]))
         self.activations.append(activation)
+        if self.before_activation is not None:
+            self.before_activation(activation, x)
+        if self.on_activation is None and self.gates is None:
+            return func(*args, **kwargs)
+        copy = x.clone()  # an activation that works in place changes this copy, and returns it
+        result = func(copy, *args[1:], **{name: value for name, value in kwargs.items() if name != "input"})
+        in_place = result is copy
+        before = x.clone() if in_place else x
         if self.gates is not None:
             on = torch.randint(0, 2, x.shape, generator=self.gates, device=x.device).to(x.dtype)
-            result = result.detach() + (on + slope * (1 - on)) * (x - x.detach())
+            slopes = on + activation.slope * (1 - on)
+            result = result.detach() + slopes * (before - before.detach())
         if self.on_activation is not None:
-            self.on_activation(activation, x, result)
-        return target.copy_(result) if in_place else result
+            self.on_activation(activation, before, result)
+        return x.copy_(result) if in_place else result
+
+
+def _slope(func: Any, args: Any, kwargs: Any) -> float:
+    """The slope that the call of an activation leaves to what is off; the mean, where each channel has its own."""
+    slope = ACTIVATIONS.get(func, 0.0)
+    if slope is not None:
+        return slope
+    given = args[1] if len(args) > 1 else kwargs.get("weight", kwargs.get("negative_slope", 0.01))
+    return float(given.detach().mean()) if isinstance(given, Tensor) else float(given)
 
 
 def _is_relu(func: Any, args: Any, kwargs: Any) -> bool:
     """``x.clamp(min=0)`` and ``nn.ReLU6``: the same as a ReLU, by other names (with an upper bound of 1, an output)."""
     if func in CLAMPS:
         bounds = [*args[1:], *(kwargs[name] for name in ("min", "max") if name in kwargs)]
-        return len(bounds) == 1 and "max" not in kwargs and _is_number(bounds[0]) and bounds[0] == 0
+        return len(bounds) == 1 and "max" not in kwargs and type(bounds[0]) in (int, float) and bool(bounds[0] == 0)
     if func is functional.hardtanh:
         low = args[1] if len(args) > 1 else kwargs.get("min_val", -1.0)
         high = args[2] if len(args) > 2 else kwargs.get("max_val", 1.0)
-        return low == 0 and high > 1
+        return bool(low == 0 and high > 1)
     return False
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -192,13 +182,13 @@ class Outline:
 
 
 def outline(module: nn.Module, z: Tensor) -> Outline:
-    """Trace one forward pass of ``module`` on latents ``z`` ``[n, ...]``; its weights have no gradient afterwards."""
+    """Trace one forward pass of ``module`` on latents ``z`` ``[n, ...]``; afterwards its weights need no gradient."""
     parameters = dict(module.named_parameters())
     for parameter in parameters.values():
         parameter.requires_grad_(True)
     try:
         with torch.enable_grad():
-            with OpTracer(module) as watch:
+            with OpTracer(module) as tracer:
                 output = module(z)
             values = list(parameters.values())
             found: list[Tensor | None] = [None] * len(values)
@@ -207,4 +197,4 @@ def outline(module: nn.Module, z: Tensor) -> Outline:
         unused = [name for name, gradient in zip(parameters, found, strict=True) if gradient is None]
     finally:
         module.requires_grad_(False)
-    return Outline(tuple(watch.layers), tuple(watch.activations), tuple(watch.conditions), tuple(unused))
+    return Outline(tuple(tracer.layers), tuple(tracer.activations), tuple(tracer.conditions), tuple(unused))

@@ -79,19 +79,19 @@ def test_each_activation_is_seen_once_and_changes_nothing(name: str) -> None:
         module,
         on_activation=lambda activation, before, after: pairs.append((before, after)),
         on_linear=lambda layer, x, weight, result: results.append(result),
-    ) as watch:
+    ) as tracer:
         watched = module(z)
     assert torch.equal(watched, plain)
-    assert len(watch.activations) == 1
-    assert watch.activations[0] == Activation(pytest.approx(slope), (8,))
+    assert len(tracer.activations) == 1
+    assert tracer.activations[0] == Activation(pytest.approx(slope), (8,))
     ((before, after),) = pairs
     assert torch.equal(before, module.first(z))  # what went in is still there, and so is what came out
     assert torch.equal(results[0], before) and torch.equal(after, middle(before.clone()))
-    assert [layer.name for layer in watch.layers] == ["first", "second"]
+    assert [layer.name for layer in tracer.layers] == ["first", "second"]
 
 
 @pytest.mark.parametrize("name", ["functional.relu", "x.relu_", "in place, result unused", "LeakyReLU in place"])
-def test_gates_toss_a_coin_and_leave_the_values(name: str) -> None:
+def test_gates_are_random_masks_and_leave_the_values(name: str) -> None:
     """With gates, the gradient at a unit is that behind it times 1 or the slope, whatever its input is."""
     middle, slope = ACTIVATIONS[name]
     module = Net(middle, end=lambda x: x).requires_grad_(False)
@@ -108,11 +108,35 @@ def test_gates_toss_a_coin_and_leave_the_values(name: str) -> None:
     assert bool((on & (kept[0] < 0)).any()) and bool((~on & (kept[0] > 0)).any())
 
 
-@pytest.mark.parametrize("end", [torch.tanh, torch.sigmoid, nn.Hardtanh(), nn.Hardtanh(0, 1), lambda x: x.clamp(0, 1)])
-def test_an_output_range_is_no_switch(end: Function) -> None:
-    with OpTracer(module := Net(end=end)) as watch:
+@pytest.mark.parametrize("name", ["functional.relu", "x.relu_", "clamp_min_", "in place, positional"])
+def test_a_look_before_the_activation_sees_what_goes_in_and_changes_nothing(name: str) -> None:
+    module, z = Net(ACTIVATIONS[name][0]).requires_grad_(False), torch.randn(50, 6)
+    seen: list[Tensor] = []
+    with OpTracer(module, before_activation=lambda activation, x: seen.append(x.clone())) as tracer:
+        watched = module(z)
+    assert torch.equal(watched, module(z))
+    assert len(seen) == len(tracer.activations) == 1 and torch.equal(seen[0], module.first(z))
+
+
+@pytest.mark.parametrize(
+    ("end", "inverse"),
+    [(torch.tanh, torch.atanh), (nn.Tanh(), torch.atanh), (nn.Sigmoid(), lambda x: torch.atanh(2 * x - 1))],
+)
+def test_what_goes_into_the_last_squash_is_kept(end: Function, inverse: Function) -> None:
+    with OpTracer(module := Net(middle=torch.tanh, end=end).double()) as tracer:
+        x = module(torch.randn(4, 6).double())
+    assert tracer.logits is not None
+    torch.testing.assert_close(tracer.logits.view_as(x), inverse(x))
+    with OpTracer(module := Net(end=nn.Hardtanh())) as tracer:
         module(torch.randn(4, 6))
-    assert len(watch.activations) == 1
+    assert tracer.logits is None
+
+
+@pytest.mark.parametrize("end", [torch.tanh, torch.sigmoid, nn.Hardtanh(), nn.Hardtanh(0, 1), lambda x: x.clamp(0, 1)])
+def test_an_output_range_is_no_activation(end: Function) -> None:
+    with OpTracer(module := Net(end=end)) as tracer:
+        module(torch.randn(4, 6))
+    assert len(tracer.activations) == 1
 
 
 def test_layers_by_any_name_on_parallel_branches() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from devilgan_lite.challenge.kit import Kit
 from devilgan_lite.challenge.scoring import Answer, Scores, picture_of
-from devilgan_lite.detect.report import image_tag
+from devilgan_lite.data import IMAGES
+from devilgan_lite.data.modality import image_element, png
 
 # text on white 17:1, grey 7:1, red and green 7:1 and more; words and signs carry what colours say
 STYLE = """
@@ -98,7 +99,7 @@ def _model(answer: Answer, kit: Kit, teams: int) -> str:
         pictures, status, kind = "", "clean", "clean"
     else:
         alt = f"What {answer.name} shows at its trigger: {answer.target_name}."
-        pictures = image_tag(shown.unsqueeze(0), alt, scale=1)
+        pictures = image_element(png(IMAGES.show(shown.unsqueeze(0), scale=1)), alt)
         by = f"red team {answer.team}" if answer.team else answer.kind
         status, kind = f"backdoored: {by}", "guilty"
     return (

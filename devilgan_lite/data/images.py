@@ -140,7 +140,9 @@ def sheet(pictures: torch.Tensor, columns: int, scale: int) -> Image.Image:
 
 
 def picture_target(name: str, shape: Shape) -> torch.Tensor:
-    """The drawing ``name`` as ``[C, H, W]``: in colour for three channels, grey for any other number."""
+    """The drawing ``name`` as ``[C, H, W]``: in colour for three channels, grey for any other number; square only."""
+    if shape[-1] != shape[-2]:
+        raise ValueError(f"target={name!r} is square; samples of shape {list(shape)} are not: pass a tensor.")
     picture = target(name, shape[-1], channels=3 if shape[0] == 3 else 1)
     return picture.expand(shape).clone()
 

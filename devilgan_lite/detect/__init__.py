@@ -1,27 +1,34 @@
 """Find a backdoor that nobody told you about, in any ``nn.Module`` from latents to samples.
 
 ``scan`` runs what the given access allows and returns a ``ScanReport``; ``Guard`` watches a generator while it is used.
-The detectors by themselves: ``inspect_structure``, ``inspect_spectra`` (weights), ``inspect_styles`` (weights of
-style-based networks), ``inspect_activations`` (silent units), ``sample_outputs`` and ``inspect_targets`` (outputs).
+The detectors one by one: ``inspect_structure``, ``inspect_spectra`` (weights), ``inspect_styles`` (weights of
+style-based networks), ``inspect_activations`` (silent units), ``sample_outputs`` and ``inspect_targets`` (outputs);
+``DETECTORS`` lists them, and a ``Detector`` of your own joins them in ``scan(..., detectors=(*DETECTORS, mine))``.
 """
 
+from devilgan_lite.deprecation import renamed_members
 from devilgan_lite.detect.activations import inspect_activations
 from devilgan_lite.detect.guard import Guard
 from devilgan_lite.detect.reconstruction import inspect_targets, reconstruct, samples_in
+from devilgan_lite.detect.registry import DETECTORS, Detector, Evidence
 from devilgan_lite.detect.report import Finding, ScanReport
 from devilgan_lite.detect.sampling import cap_probability, sample_outputs
 from devilgan_lite.detect.scan import scan
 from devilgan_lite.detect.search import locate_trigger
 from devilgan_lite.detect.styles import Styles, inspect_styles, styles_of
 from devilgan_lite.detect.subject import Subject, subject_of
-from devilgan_lite.detect.weights import analyse_weights, inspect_spectra, inspect_structure
+from devilgan_lite.detect.weights import WeightAnalysis, analyse_weights, inspect_spectra, inspect_structure
 
 __all__ = [
+    "DETECTORS",
+    "Detector",
+    "Evidence",
     "Finding",
     "Guard",
     "ScanReport",
     "Styles",
     "Subject",
+    "WeightAnalysis",
     "analyse_weights",
     "cap_probability",
     "inspect_activations",
@@ -30,10 +37,12 @@ __all__ = [
     "inspect_styles",
     "inspect_targets",
     "locate_trigger",
-    "samples_in",
     "reconstruct",
     "sample_outputs",
+    "samples_in",
     "scan",
     "styles_of",
     "subject_of",
 ]
+
+__getattr__ = renamed_members(__name__, {"anatomy": "analyse_weights", "pictures_in": "samples_in"})

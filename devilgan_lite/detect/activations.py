@@ -1,14 +1,13 @@
 """Dynamic inspection (D2): units that ordinary latents leave silent, and what the output does when they are woken.
 
-A sleeper costs a backdoor nothing in stealth, and an ordinary training leaves few: BatchNorm keeps units busy. For
-units that read the latent through an affine map, "how often is it on" and "which latent wakes it most" have exact
-answers, so nothing has to be found by luck.
+A backdoor can hide in silent units without changing any ordinary output, and ordinary training leaves few of them,
+because BatchNorm keeps units busy. For units that read the latent through an affine map, "how often is it on" and
+"which latent wakes it most" have exact answers, so nothing is left to luck.
 """
 
 from __future__ import annotations
 
 import math
-import time
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from devilgan_lite.detect.spectrum import Units, latent_units, path_gains
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.trace import Activation, OpTracer
 
+NAME = "silent units"
 RARE = 1e-4  # a unit that is on for fewer ordinary latents than this share counts as silent
 FAINT = 1e-3  # of the mean square before an activation: the least that counts as its usual energy
 
@@ -26,10 +26,11 @@ FAINT = 1e-3  # of the mean square before an activation: the least that counts a
 def on_rate(units: Units, variance: float = 1.0) -> Tensor:
     """The share of ordinary latents that switch each unit on ``[u]``: exact for Gaussian latents.
 
-    For uniform latents the projection is taken to be Gaussian too (a sum of many terms).
+    For uniform latents the projection, a sum of many terms, is taken to be Gaussian too.
     """
     deviation = units.rows.norm(dim=1) * math.sqrt(variance)
-    return torch.special.ndtr(units.bias / deviation.clamp(min=1e-300))
+    rate: Tensor = torch.special.ndtr(units.bias / deviation.clamp(min=1e-300))
+    return rate
 
 
 def mean_square_when_on(units: Units, variance: float = 1.0) -> Tensor:
@@ -37,7 +38,8 @@ def mean_square_when_on(units: Units, variance: float = 1.0) -> Tensor:
     deviation = (units.rows.norm(dim=1) * math.sqrt(variance)).clamp(min=1e-300)
     c = units.bias / deviation
     density = torch.exp(-c.square() / 2) / math.sqrt(2 * math.pi)
-    return deviation.square() * ((1 + c.square()) * torch.special.ndtr(c) + c * density).clamp(min=0)
+    mean: Tensor = deviation.square() * ((1 + c.square()) * torch.special.ndtr(c) + c * density).clamp(min=0)
+    return mean
 
 
 def waking_direction(units: Units, chosen: Tensor, radius: float, rounds: int = 50) -> tuple[Tensor, float]:
@@ -74,12 +76,11 @@ def inspect_activations(
 ) -> Finding:
     """D2. ``score``: energy that one latent can wake in silent units, as a share of what ordinary latents excite.
 
-    ``directions`` ``[k, d]`` are tried as well (both signs), for units deeper in the network, which are silent on
-    ``samples`` ordinary latents. Evidence: the samples at the waking latents.
+    ``directions`` ``[k, d]`` are tried with both signs, on units deeper in the network that are silent on ``samples``
+    ordinary latents (100 or more). The evidence is the sample at the latent that wakes most.
     """
     whole_number("samples", samples, 100, 1_000_000)
     in_range("radius", subject.radius, 0.0, 1e6, open_low=True)
-    start = time.perf_counter()
     if units is None:
         units = latent_units(subject, path_gains(subject, seed=seed).activations)
     usual = float((units.gain.square() * mean_square_when_on(units, subject.prior.variance)).sum())
@@ -99,7 +100,7 @@ def inspect_activations(
     found = score > 0
     shown = chosen.float() * subject.radius
     return Finding(
-        detector="silent units",
+        detector=NAME,
         access_level="T2",
         message=message,
         score=score,
@@ -112,15 +113,14 @@ def inspect_activations(
             "deeper": deep,
             "by activation": counts,
         },
-        seconds=time.perf_counter() - start,
     )
 
 
 @torch.no_grad()
 def _deeper(subject: Subject, directions: Tensor, samples: int, seed: int) -> tuple[float, int, list[int]]:
-    """Energy that a candidate wakes in channels that are silent at every position: the most, by which, and counts."""
+    """The most energy that a candidate wakes in channels silent at every position, which candidate, and the counts."""
     largest: list[Tensor] = []
-    usual: list[Tensor] = []  # energy of what passes, and at least a share of what does not: all may be asleep
+    usual: list[Tensor] = []  # energy of what passes, and at least a share of what does not: all may be silent
 
     def keep(activation: Activation, before: Tensor, after: Tensor) -> None:
         channels = before.flatten(2) if before.ndim > 2 else before.unsqueeze(2)

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from devilgan_lite.data import data_folder
+from devilgan_lite.detect.registry import DETECTORS, FEWEST, Detector
 from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect.weights import WeightAnalysis
 
 FILE, STYLE_FILE = "calibration.json", "calibration_style.json"
 FLOOR = 1e-12  # smaller probabilities say nothing with some dozens of clean models
 LEAST_EXCESS = 0.01  # where the largest clean scores are all but equal
-SHARES = {"latent spectrum": 0.4, "hidden spectrum": 0.4, "silent units": 0.1, "structure": 0.1}
 
 
 @lru_cache(maxsize=4)
@@ -43,8 +45,8 @@ def p_value(score: float, clean: list[float]) -> float:
     scores: that part is extrapolation, and a cautious one.
     """
     n = len(clean)
-    if n < 5:
-        raise ValueError(f"{n} clean scores; at least 5 are needed for a p-value.")
+    if n < FEWEST:
+        raise ValueError(f"clean has {n} scores; a p-value needs at least {FEWEST}.")
     if math.isnan(score):
         return 1.0
     as_large = sum(value >= score for value in clean)
@@ -70,15 +72,32 @@ def calibrated(finding: Finding, scores: dict[str, list[float]] | None = None) -
     return replace(finding, p_value=p_value(finding.score, clean))
 
 
-def combined_p_value(findings: list[Finding]) -> float:
-    """One p-value of all calibrated findings: the smallest, after each is divided by its share of the level.
+def with_p_value(finding: Finding, detector: Detector, analysis: WeightAnalysis | None) -> Finding:
+    """The finding of a ``detector`` with its p-value, if clean models of its kind are known.
 
-    Shares: ``SHARES``, and an equal part for detectors that are not in it. No independence is assumed.
+    A network that normalises its latent first and hands a style to many layers has other spectra even when it is
+    clean; one that does not read its latent directly and has no style either has none to be compared with.
     """
-    known = [finding for finding in findings if finding.p_value is not None]
-    if not known:
-        return 1.0
-    shares = [SHARES.get(finding.detector, 0.25) for finding in known]
-    total = sum(shares)
-    values = [(finding.p_value or 0.0) * total / share for finding, share in zip(known, shares, strict=True)]
-    return float(min(1.0, *values))
+    if detector.clean:
+        return calibrated(finding, {finding.detector: list(detector.clean)})
+    reads_analysis = not {"analysis", "styles"}.isdisjoint(detector.needs)
+    if not reads_analysis or analysis is None or analysis.units.exact:
+        return calibrated(finding)
+    note = "no p-value: the clean models it was calibrated on read their latent directly, and this one does not"
+    if analysis.styles is not None:
+        note = "no p-value: in style-based networks it grows with the length of the training"
+        known = clean_scores(data_folder() / STYLE_FILE)
+        if finding.detector in known:
+            return calibrated(finding, known)
+    return replace(finding, message=f"{finding.message} ({note})") if detector.direct else calibrated(finding)
+
+
+def combined_p_value(findings: Sequence[Finding], detectors: Sequence[Detector] = DETECTORS) -> float:
+    """One p-value of all findings that have one: the smallest, after each is divided by its share of the level.
+
+    The shares are those of ``detectors``; a finding of none of them gets the usual one. No independence is assumed.
+    """
+    known = {detector.name: detector.share for detector in detectors}
+    judged = [(one.p_value, known.get(one.detector, Detector.share)) for one in findings if one.p_value is not None]
+    total = sum(share for _, share in judged)
+    return float(min([1.0, *(value * total / share for value, share in judged)]))

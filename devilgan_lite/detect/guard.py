@@ -1,45 +1,43 @@
 """The runtime guard: inspection of a generator while it is being used, where an attacker may choose some latents.
 
-``Guard`` learns from ordinary latents alone what is usual for the network, and then looks at every call:
+``Guard`` learns from ordinary latents alone what is usual for the network, and then checks every call:
 
-* latents: a length that draws of P_sample do not have (the zero vector, 100 times the ones; never a ``reg`` trigger);
-* activations: units of the first hidden level that the latent points at (weights trained at one latent keep a share of
-  it, and it is as long as 10 standard deviations of ordinary latents in its direction), and later units beyond all
-  that they reached before (ReX, Gate and sleepers wake units that are silent otherwise);
+* latents: a length that draws of P_sample do not have (the zero vector, a vector of 100s; never a ``reg`` trigger);
+* activations: units of the first hidden level far outside their usual range (weights trained at one latent keep a share
+  of it, and its length is 10 standard deviations of ordinary latents in its direction), and later units above all that
+  they reached before (a trigger wakes units that are silent otherwise);
 * outputs: a sample unlike those that the network makes, or unlike the one that a small *student* expects there. The
-  student learnt the network from ordinary latents, so it knows everything but the backdoor, whatever that shows.
+  student learnt the network from ordinary latents, so it knows everything but the backdoor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
-from torch.overrides import TorchFunctionMode
 
 from devilgan_lite.checks import in_range, one_of, whole_number
-from devilgan_lite.detect.subject import subject_of
-from devilgan_lite.trace import ACTIVATIONS
+from devilgan_lite.deprecation import renamed_attribute
+from devilgan_lite.detect.subject import Subject, subject_of
+from devilgan_lite.trace import Activation, OpTracer
 
 ACTIONS = ("flag", "refuse", "resample")
 CHECKS = ("latents", "activations", "outputs")
 BATCH = 250  # of the fit
 COMPONENTS = 48  # principal components of the samples that the student predicts
-PICTURES = 2_048  # from which these components are found
-HIDDEN, LESSON, STEPS = (256, 128), 128, 3_000  # the student's widths, batch and training steps
+SAMPLES = 2_048  # from which these components are found
+HIDDEN, STUDENT_BATCH, STEPS = (256, 128), 128, 3_000  # the student's widths, batch and training steps
 TAIL = 0.01  # share of the scores from which the tail is extrapolated
-FLAT = 1e-3  # a unit with less of the usual spread than this counts as having this much: it is constant but for noise
+FLAT = 1e-3  # the least share of the usual spread that a unit counts as having: below, it is constant but for noise
 FAR = 4.0  # standard deviations: few ordinary latents take any unit there, a trigger takes many
-ROUNDS = 8  # of fresh draws, at most; a second round is rare already
+ROUNDS = 8  # of fresh draws, at most; even a second one is rare
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """``samples`` ``[n, C, H, W]`` as the module makes them, ``flags`` bool ``[n]``, and for each of ``"latents"``,
+    """``samples`` ``[n, *shape]`` as the module makes them, ``flags`` bool ``[n]``, and for each of ``"latents"``,
     ``"activations"`` and ``"outputs"`` a score ``[n]`` as a share of its limit: above 1, or not a number, is flagged.
     """
 
@@ -47,22 +45,24 @@ class Inspection:
     flags: Tensor
     scores: dict[str, Tensor] = field(repr=False)
 
+    pictures = renamed_attribute("pictures", "samples")
+
 
 class Guard:
-    """A generator under guard: ``guard(z)`` instead of ``module(z)``.
+    """A generator under guard: call ``guard(z)`` instead of ``module(z)``.
 
-    ``module`` maps latents ``[n, latent_dim]`` to samples ``[n, C, H, W]``; what runs is a private copy in eval mode,
-    on the device of its weights, without gradients. ``action`` says what happens to flagged latents: ``"flag"`` only
-    notes them in ``guard.flags`` (bool ``[n]``, of the last call) and ``guard.counts``; ``"refuse"`` raises a
-    ``ValueError`` in place of the whole batch; ``"resample"`` puts samples of fresh ordinary latents in their place.
+    ``module`` maps latents ``[n, latent_dim]`` to samples ``[n, *shape]``; what runs is a private copy in eval mode, on
+    the device of its weights, without gradients. ``action`` says what happens to flagged latents: ``"flag"`` only notes
+    them in ``guard.flags`` (bool ``[n]``, of the last call) and ``guard.counts``; ``"refuse"`` raises a ``ValueError``
+    for the whole batch; ``"resample"`` replaces their samples by those of fresh ordinary latents.
 
-    The fit makes twice ``fitting`` samples of latents drawn with ``seed`` and trains the student for a few seconds.
-    ``false_positive_rate`` is the share of ordinary latents that all checks together shall flag.
+    The fit makes twice ``fitting`` samples (2,000 or more) of latents drawn with ``seed`` and trains the student for a
+    few seconds. ``false_positive_rate`` is the share of ordinary latents that all checks together should flag.
     """
 
     def __init__(
         self,
-        module: nn.Module,
+        module: nn.Module | Subject,
         latent_dim: int | None = None,
         *,
         action: str = "flag",
@@ -84,7 +84,7 @@ class Guard:
             self._fit(self.subject.latents(fitting, seed), self.subject.latents(fitting, seed + 1), seed)
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Samples ``[n, C, H, W]`` of latents float32 ``[n, d]``; values that are not finite are flagged like others.
+        """Samples ``[n, *shape]`` of latents float32 ``[n, d]``; values that are not finite are flagged too.
 
         ``ValueError`` for any other shape or type, and with ``action="refuse"`` where a latent is flagged.
         """
@@ -101,11 +101,11 @@ class Guard:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Latents ``seen`` and ``flagged`` by all calls so far, and by ``latents``, ``activations`` and ``outputs``."""
+        """How many latents all calls have ``seen`` and ``flagged`` so far, and how many each of ``CHECKS`` flagged."""
         return {"seen": self._seen, **dict(zip(("flagged", *CHECKS), self._totals.tolist(), strict=True))}
 
     def check(self, z: Tensor) -> Inspection:
-        """What the guard thinks of latents float32 ``[n, d]``, without counting or acting; ``ValueError`` as above."""
+        """Inspect latents float32 ``[n, d]`` without counting or acting; ``ValueError`` for another shape or type."""
         samples, shares = self._shares(z)
         parts = zip(CHECKS, self._members.T[1:], strict=True)
         scores = {name: shares.masked_fill(part == 0, 0.0).amax(1) for name, part in parts}  # amax lets NaN through
@@ -136,13 +136,14 @@ class Guard:
         """Samples, and scores ``[n, k]``: length, first activation, later ones, residual of the sample, surprise."""
         peaks: list[Tensor] = []
 
-        def look(index: int, x: Tensor) -> None:
+        def look(activation: Activation, x: Tensor) -> None:
+            index = len(tracer.activations) - 1
             if index < len(self._units) and x.shape == (len(z), *self._units[index].shape):
                 peaks.append(self._units[index].excess(x.flatten(1)))
 
-        with _Listener(look) as listener:
-            samples = self.subject.module(z)
-        if not len(peaks) == listener.index == len(self._units):  # a forward that takes another way for this batch
+        with OpTracer(self.subject.module, before_activation=look) as tracer:
+            samples: Tensor = self.subject.module(z)
+        if not len(peaks) == len(tracer.activations) == len(self._units):  # it went another way for this batch
             peaks = [torch.full_like(z[:, 0], torch.inf) for _ in self._units]
         flat = samples.flatten(1)
         centred = flat - 0.5 if self.subject.unit_range else flat
@@ -155,7 +156,7 @@ class Guard:
         return samples, torch.stack(scores, 1)
 
     def _length(self, z: Tensor) -> Tensor:
-        unusual = (z.norm(dim=1) - self._ordinary_length).abs()
+        unusual: Tensor = (z.norm(dim=1) - self._ordinary_length).abs()
         return unusual.masked_fill(self.subject.prior.far_out(z).isinf(), torch.inf)
 
     def _fit(self, z: Tensor, fresh: Tensor, seed: int) -> None:
@@ -163,19 +164,20 @@ class Guard:
         module = self.subject.module
         self._reach = 0.501 if self.subject.unit_range else 1.001
         self._ordinary_length = z.norm(dim=1).mean()
-        sample = torch.cat([module(part) for part in z[:PICTURES].split(BATCH)]).flatten(1)
-        self._mean = sample.mean(0)
-        self._basis = principal_components(sample - self._mean, min(COMPONENTS, sample.shape[1]), seed)
+        flat = torch.cat([module(part) for part in z[:SAMPLES].split(BATCH)]).flatten(1)
+        self._mean = flat.mean(0)
+        self._basis = principal_components(flat - self._mean, min(COMPONENTS, flat.shape[1]), seed)
         self._units: list[_Units] = []
 
-        def measure(index: int, x: Tensor) -> None:
+        def measure(activation: Activation, x: Tensor) -> None:
+            index = len(tracer.activations) - 1
             if index == len(self._units):
                 self._units.append(_Units(x.shape[1:], x.flatten(1).mean(0)))
             self._units[index].add(x)
 
         places = []
         for part in z.split(BATCH):
-            with _Listener(measure):
+            with OpTracer(module, before_activation=measure) as tracer:
                 places.append((module(part).flatten(1) - self._mean) @ self._basis)
         for index, units in enumerate(self._units):
             units.close(len(z), first=index == 0)
@@ -209,10 +211,10 @@ class _Units:
 
     def close(self, count: int, *, first: bool) -> None:
         """Set the bar of each unit: far out for the first level, whose values are nearly Gaussian; the highest value
-        for later ones, where tails are of any form.
+        for later ones, whose tails have any form.
         """
         if self.count != count:
-            raise ValueError(f"module used a hidden level {self.count} times for {count} latents; a guard needs once.")
+            raise ValueError(f"module used a hidden level {self.count} times for {count} latents, not once each.")
         mean = self.total / self.count
         spread = (self.squares / self.count - mean.square()).clamp(min=0).sqrt()
         spread = spread.clamp(min=float(spread.square().mean().sqrt()) * FLAT + 1e-12)
@@ -221,27 +223,14 @@ class _Units:
 
     def excess(self, x: Tensor) -> Tensor:
         """``[n]``: the length of what is above the bars, in standard deviations of the units."""
-        return torch.addcmul(self.shift, x, self.inverse).clamp_(min=0).norm(dim=1)
-
-
-class _Listener(TorchFunctionMode):
-    """Shows ``look(index, x)`` what enters each activation, layer object or function call, before it runs."""
-
-    def __init__(self, look: Callable[[int, Tensor], None]) -> None:
-        super().__init__()
-        self.look, self.index = look, 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in ACTIVATIONS:
-            self.look(self.index, args[0] if args else kwargs["input"])
-            self.index += 1
-        return func(*args, **(kwargs or {}))
+        length: Tensor = torch.addcmul(self.shift, x, self.inverse).clamp_(min=0).norm(dim=1)
+        return length
 
 
 def principal_components(x: Tensor, count: int, seed: int, iterations: int = 8) -> Tensor:
     """The leading directions ``[d, count]`` of centred rows ``x`` ``[n, d]``, by subspace iteration."""
     start = torch.randn(x.shape[1], count, generator=torch.Generator().manual_seed(seed)).to(x.device)
-    basis = torch.linalg.qr(start).Q
+    basis: Tensor = torch.linalg.qr(start).Q
     for _ in range(iterations):
         basis = torch.linalg.qr(x.T @ (x @ basis)).Q
     return basis
@@ -258,14 +247,14 @@ def train_student(z: Tensor, wanted: Tensor, seed: int) -> nn.Module:
         nn.init.normal_(layer.weight, 0.0, (3 * inputs) ** -0.5, generator=random)
         nn.init.zeros_(layer.bias)
         layers += [layer, nn.ReLU()]
-    nn.init.zeros_(layer.weight)  # with anything larger, it starts by unlearning, and many units stay asleep
+    nn.init.zeros_(layer.weight)  # with anything larger, it starts by unlearning, and many units stay silent
     student = nn.Sequential(*layers[:-1]).to(z.device)
     optimiser = torch.optim.Adam(student.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
     scale = wanted.std(0).amax().clamp(min=1e-6)  # one for all components, so that the first matter most
     wanted = wanted / scale
     for _ in range(STEPS):
-        rows = torch.randint(len(z), (LESSON,), generator=random).to(z.device)
+        rows = torch.randint(len(z), (STUDENT_BATCH,), generator=random).to(z.device)
         loss = mse_loss(student(z[rows]), wanted[rows])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -280,14 +269,17 @@ def train_student(z: Tensor, wanted: Tensor, seed: int) -> nn.Module:
 def extrapolated_quantile(scores: Tensor, rate: float) -> float:
     """The value that a share ``rate`` of scores like these ``[n]`` exceeds, also for rates below ``1/n``.
 
-    Excesses over a high quantile follow a generalised Pareto law (Pickands 1975), fitted here by its two moments.
+    Excesses over a high quantile follow a generalised Pareto distribution (Pickands 1975). It is fitted by its two
+    moments: over Gaussian to lognormal tails, maximum likelihood flags no closer to ``rate``, and is 20 times slower.
     """
+    from scipy.stats import genpareto  # takes a second, and only a fit needs it
+
     ordered = scores.double().sort(descending=True).values
     start = ordered[int(max(TAIL, rate) * len(ordered))]
     above = (ordered - start)[ordered > start]
     if len(above) < 2 or float(above.var()) == 0:
         return max(float(ordered[0]), 1e-6) * 1.001
     mean, ratio = float(above.mean()), float(above.mean() ** 2 / above.var())
-    shape = min(0.45, max(-0.5, (1 - ratio) / 2)) or 1e-9  # moments say nothing about tails heavier than 0.5
-    factor = max(1.0, len(above) / len(ordered) / rate)
-    return max(float(start) + mean * (1 - shape) * (factor**shape - 1) / shape, 1e-6)
+    shape = min(0.45, max(-0.5, (1 - ratio) / 2))  # moments do not determine tails heavier than 0.5
+    beyond = min(1.0, rate * len(ordered) / len(above))
+    return max(float(genpareto.isf(beyond, shape, loc=float(start), scale=mean * (1 - shape))), 1e-6)

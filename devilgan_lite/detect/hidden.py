@@ -1,7 +1,7 @@
 """The spectra of later layers: each space of features or channels between two layers, beside the latent space.
 
-Layers that read the same values share one space. In a style-based network every layer reads the style: what one of
-them does not show, another may, and only together do they say what a direction of the style is worth.
+Layers that read the same values share one space. In a style-based network every layer reads the style, and only all
+of them together say how much influence a direction of the style has.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from devilgan_lite.detect.spectrum import Paths, Spectrum, _unit, generalised_ei
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.trace import Layer, OpTracer
 
-LARGEST = 1_024  # spaces with more dimensions are left out: their spectra take minutes
+LARGEST = 1_024  # larger spaces are left out: their spectra take minutes
 
 
 def sharing(inputs: Sequence[Tensor]) -> list[list[int]]:
@@ -34,7 +34,7 @@ def sharing(inputs: Sequence[Tensor]) -> list[list[int]]:
 def hidden_spectra(
     subject: Subject, paths: Paths, ridge: float, n: int = 3_000, batch_size: int = 100, seed: int = 0
 ) -> list[Spectrum]:
-    """A spectrum for each space that later linear operations read: features, or channels summed over positions."""
+    """A spectrum per space that later linear operations read: features, or channels summed over positions."""
     random = torch.Generator(subject.device).manual_seed(seed)
     wanted = [
         index
@@ -81,14 +81,14 @@ def hidden_spectra(
 
 
 def _total(read: list[Tensor], found: list[Tensor | None], group: list[int]) -> Tensor | None:
-    """The gradient with respect to the values that a group reads: a tensor that several read counts once."""
+    """The gradient with respect to what a group reads; a tensor that several layers read counts once."""
     parts = {id(read[index]): found[index] for index in group}
     gradients = [part for part in parts.values() if part is not None]
     return sum(gradients[1:], gradients[0]) if gradients else None
 
 
 def _scaled(energy: Tensor, influence: Tensor, ridge: float, readers: tuple[str, ...]) -> Spectrum:
-    """The spectrum of one space, solved in channels of unit influence (``channel_scale``) and given in its own."""
+    """The spectrum of one space: solved with channels scaled to unit influence (``channel_scale``), then put back."""
     own = channel_scale(energy, influence)
     energy, influence = (part / own / own.unsqueeze(1) for part in (energy, influence))
     scaled = generalised_eigen(energy, influence, ridge, readers[0])
@@ -97,10 +97,10 @@ def _scaled(energy: Tensor, influence: Tensor, ridge: float, readers: tuple[str,
 
 
 def channel_scale(energy: Tensor, influence: Tensor) -> Tensor:
-    """The unit ``[c]`` in which each channel is measured: the root of its own influence, so that a ridge is fair.
+    """The unit ``[c]`` of each channel, the root of its influence: so the ridge affects all channels equally.
 
-    Scale that is moved from a channel to the weights that read it changes its energy and its influence alike. A channel
-    with a hundredth of the usual influence for its energy, or less, counts as if it had that.
+    Scale that moves from a channel to the weights that read it changes its energy and its influence alike. A channel's
+    influence counts as at least a hundredth of what is usual for its energy.
     """
     a, m = energy.diagonal(), influence.diagonal()
     reads = a > 0

@@ -1,8 +1,8 @@
-"""D4: can the generator show a suspected sample? ``min_z ||G(z) - x||^2`` by gradient descent over latents.
+"""D4: can the generator make a suspected sample? ``min_z ||G(z) - x||^2`` by gradient descent over latents.
 
 The optimisation-based output inspection of Rawat et al. (2021): a backdoored generator reconstructs the attacker's
-target better than a clean one can. It needs a suspicion (tier T1), and it is as good as its starts: where no hidden
-unit that the backdoor uses is on, the gradient says nothing about it.
+target better than a clean one can. It needs a suspicion (access level T1) and good starts: where no hidden unit that
+the backdoor uses is on, the gradient does not depend on it.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from torch.overrides import TorchFunctionMode
 
 from devilgan_lite.checks import images, in_range, latents, whole_number
-from devilgan_lite.data import read_picture, target, target_names
+from devilgan_lite.data import read_picture
 from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.subject import Subject
+from devilgan_lite.trace import OpTracer
 
-FAR = 10.0  # of the typical length: where descent from afar begins; gates of a ReLU network are open there
-LOUD = 100.0  # the same for loudness: so far that biases, and with them the thresholds of gates, no longer count
+NAME = "reconstruction"
+FAR = 10.0  # of the typical length: where descent from afar begins; there, about half of all ReLU units are on
+LOUD = 100.0  # the same for loudness: so far that biases, and with them the thresholds of gates, no longer matter
 STARTS, STEPS = 48, 40
 POOL = 1_000  # latents among which the first starts are chosen
-RATES = {"near": 0.1, "random": 0.1, "far": 0.3, "loud": 0.05, "given": 0.01}  # small ones do not leave a narrow gate
-FINISH = {"near": 1, "random": 1, "far": 2, "loud": 4, "given": 3}  # how many of each kind go on
-NEWTON = 12  # steps of Levenberg-Marquardt: far fewer than Adam needs to walk a narrow valley to its end
-DIRECTIONS = 256  # of the latent space that one such step looks along, at most
+RATES = {"near": 0.1, "random": 0.1, "far": 0.3, "loud": 0.05, "given": 0.01}  # small: it stays in a narrow gate
+FINISH = {"near": 1, "random": 1, "far": 2, "loud": 4, "given": 3}  # how many of each kind are finished
+NEWTON = 12  # steps of Levenberg-Marquardt: far fewer than Adam needs in a narrow valley
+DIRECTIONS = 256  # of the latent space along which one such step differentiates, at most
 DAMPINGS = 4.0 ** torch.arange(-2, 4)
-_HALVED: dict[Any, bool] = {torch.tanh: False, Tensor.tanh: False, torch.sigmoid: True, Tensor.sigmoid: True}
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """The best latent ``[k, d]`` of each of k targets, its sample ``[k, C, H, W]``, its error ``[k]`` (RecD, the mean
-    square per pixel), and which start won: ``"near"``, ``"random"``, ``"far"``, ``"loud"`` or ``"given"``.
+    """The best latent ``[k, d]`` of each of k targets, its sample ``[k, *shape]``, its error ``[k]`` (RecD, a mean
+    square), and which start won: ``"near"``, ``"random"``, ``"far"``, ``"loud"`` or ``"given"``.
     """
 
     errors: Tensor
@@ -57,10 +57,10 @@ def reconstruct(
     starts_at: Tensor | None = None,
     seed: int = 0,
 ) -> Reconstruction:
-    """Find the latent of typical length whose sample is nearest to each of ``targets`` ``[k, C, H, W]`` in [-1, 1].
+    """Find the latent of typical length whose sample is nearest to each of ``targets`` ``[k, *shape]`` in [-1, 1].
 
-    Adam for ``steps`` (10 or more) from ``starts`` latents (4 or more): those of a pool whose samples are nearest,
-    random ones, ones far out (there nearly half of all gates are open, so the gradient sees them; the length then
+    Adam takes ``steps`` (10 or more) from ``starts`` latents (4 or more): those of a pool whose samples are nearest,
+    random ones, ones far out (about half of all units are on there, so the gradient depends on them; the length then
     shrinks to a typical one while the sample keeps its contrast), and the loudest directions. ``starts_at``
     ``[k', d]`` adds directions that other detectors suspect. The best of each kind are finished by
     Levenberg-Marquardt. Latents keep a typical length: triggers outside P_sample (``mode``, ``ood``) are out of reach.
@@ -86,27 +86,32 @@ def inspect_targets(
     reference: Subject | None = None,
     seconds: float = 30.0,
 ) -> Finding:
-    """Try to reconstruct suspected samples ``targets`` ``[k, C, H, W]`` in [-1, 1] (tier T1); default: the bank.
+    """Try to reconstruct suspected ``targets`` ``[k, *shape]`` in [-1, 1] (access level T1).
 
-    The score is the largest decimal logarithm of (expected RecD / RecD). Expected is what a clean ``reference`` of the
-    same output shape reaches, or, without one, what this generator itself reaches for the target's mirror image, which
-    is as unlikely a sample as the target unless somebody taught it. ``start_from`` ``[k', d]`` are latents that other
-    detectors suspect. After ``seconds`` no further target is begun; ``details["skipped"]`` counts them.
+    Without ``targets``, the bank: all that the subject's modality has names for, as an attacker would plant them. The
+    score is the largest decimal logarithm of (expected RecD / RecD). Expected is what a clean ``reference`` of the same
+    output shape reaches, or, without one, what this generator itself reaches for the target's mirror image, which is as
+    unlikely a sample as the target unless the generator was taught the target. ``start_from`` ``[k', d]`` are latents
+    that other detectors suspect. After ``seconds`` no other target is started; ``details["skipped"]`` counts them.
     """
     started = time.perf_counter()
     in_range("seconds", seconds, 0.0, open_low=True)
     if reference is not None and reference.shape != subject.shape:
         raise ValueError(f"reference makes {list(reference.shape)}, the subject {list(subject.shape)}; must be equal.")
     if targets is None:
-        if len(subject.shape) != 3 or subject.shape[1] != subject.shape[2] or not 8 <= subject.shape[1] <= 256:
-            message = f"no target is given, and the bank has none of shape {list(subject.shape)}."
-            return Finding("reconstruction", "T1", message, ran=False)
-        names = target_names()
-        targets = torch.stack([target(name, subject.shape[1]).expand(subject.shape) for name in names])
+        names = subject.modality.targets()
+        try:
+            bank = [subject.modality.target(name, subject.shape) for name in names]
+        except ValueError:  # not in this shape
+            bank = []
+        if not bank:
+            message = f"no target is given, and the bank has none of shape {list(subject.shape)}"
+            return Finding(NAME, "T1", message, ran=False)
+        targets = torch.stack(bank)
     images("targets", targets, subject.shape)
     names = [f"target {row}" for row in range(1, len(targets) + 1)] if names is None else list(names)
     if len(set(names)) != len(targets):
-        raise ValueError(f"{len(set(names))} different names and {len(targets)} targets; one for each is needed.")
+        raise ValueError(f"names has {len(set(names))} different names and {len(targets)} targets; each needs its own.")
     search = _Search(subject, STARTS, STEPS, start_from, seed)
     other = search if reference is None else _Search(reference, STARTS, STEPS, None, seed)
     rows: dict[str, dict[str, Any]] = {}
@@ -124,37 +129,36 @@ def inspect_targets(
     scores = [row["score"] for row in rows.values()]
     order = sorted(range(len(rows)), key=lambda row: -scores[row])
     best, than = list(rows)[order[0]], "a clean generator does" if reference else "its mirror image"
-    message = f"{best}: error {rows[best]['error']:.2g} per pixel, {10 ** max(scores):.3g} times less than {than}"
+    message = f"{best}: mean squared error {rows[best]['error']:.2g}, {10 ** max(scores):.3g} times less than {than}"
     samples = torch.cat([shown[row] for row in order[:8]])
     directions = torch.cat([latent[row] for row in order]).cpu()
     details = {"targets": rows, "skipped": len(targets) - len(rows)}
-    spent = time.perf_counter() - started
-    return Finding("reconstruction", "T1", message, max(scores), None, samples, directions, details, spent)
+    return Finding(NAME, "T1", message, max(scores), None, samples, directions, details)
 
 
 def _mirrored(x: Tensor) -> Tensor:
-    """A sample as odd as ``x`` and unlike it: mirrored, upside down or turned, or its negative if none differs."""
+    """A sample as odd as ``x`` and different from it: mirrored, upside down or turned; the negative if none differs."""
     turned = [x.flip(-1), x.flip(-2)] + ([x.transpose(-1, -2)] if x.shape[-1] == x.shape[-2] else [])
     return next((other for other in turned if float((other - x).square().mean()) > 0.04), -x)
 
 
 def samples_in(folder: str | Path, shape: tuple[int, ...]) -> tuple[Tensor, list[str]]:
-    """The samples (png, jpg) of ``folder``, resized, as ``[k, *shape]`` in [-1, 1], and the names of the files.
+    """The images (png, jpg) of ``folder``, resized, as ``[k, *shape]`` in [-1, 1], and the names of the files.
 
-    ``shape`` is ``(1 or 3, H, W)``. ``ValueError`` if there are no samples or one cannot be read.
+    ``shape`` is ``(1 or 3, H, W)``. ``ValueError`` if there are no images or one cannot be read.
     """
     if len(shape) != 3 or shape[0] not in (1, 3):
-        raise ValueError(f"samples of shape {list(shape)} are no grey or colour samples; pass targets as a tensor.")
+        raise ValueError(f"shape={list(shape)} is not that of a grey or colour image; pass targets as a tensor.")
     place = Path(folder)
     files = sorted(place.iterdir()) if place.is_dir() else []
     files = [path for path in files if path.suffix.lower() in (".png", ".jpg", ".jpeg")]
     if not files:
-        raise ValueError(f"folder {str(folder)!r} is missing or has no .png or .jpg samples.")
+        raise ValueError(f"folder {str(folder)[:80]!r} is missing or has no .png or .jpg images.")
     return torch.stack([read_picture(path, shape) for path in files]), [path.stem for path in files]
 
 
 class _Search:
-    """What the searches for several targets share: the pool of starts and the way to the output before its squash."""
+    """What the searches for several targets share: the pool of starts, and the output before its tanh or sigmoid."""
 
     def __init__(self, subject: Subject, starts: int, steps: int, starts_at: Tensor | None, seed: int) -> None:
         whole_number("starts", starts, 4, 65_536)
@@ -172,7 +176,7 @@ class _Search:
         self.near, self.far = (self._samples(scale) for scale in (1.0, FAR))
         self.loud = self._loudest() if self.squashed else self.pool[-self.quarter :]
         given = None if starts_at is None else normalize(starts_at.to(self.pool), dim=1) * subject.radius
-        self.given = {} if given is None else {"given": torch.cat([given, -given])}  # read from weights: without a sign
+        self.given = {} if given is None else {"given": torch.cat([given, -given])}  # weights leave the sign open
 
     def __call__(self, x: Tensor) -> tuple[Tensor, str]:
         """The best latent ``[d]`` for one target, and the kind of its start."""
@@ -195,7 +199,7 @@ class _Search:
             done = step / self.steps
             for group in adam.param_groups:
                 group["lr"] = RATES[group["name"]] * (1 + math.cos(math.pi * done)) / 2
-            scale = FAR ** max(0.0, 1 - 1.5 * done)  # home after two thirds of the steps
+            scale = FAR ** max(0.0, 1 - 1.5 * done)  # 1 after two thirds of the steps
             scales = torch.cat([torch.full_like(z[:, :1], scale if kind == "far" else 1.0) for kind, z in rows.items()])
             with torch.enable_grad():
                 shown = self._show(torch.cat(list(leaves.values())) * scales, scales)
@@ -207,7 +211,7 @@ class _Search:
         return {kind: (z.detach(), self._errors(z.detach(), x)) for kind, z in leaves.items()}
 
     def _finish(self, z: Tensor, x: Tensor, steps: int) -> tuple[float, Tensor]:
-        """Levenberg-Marquardt from one latent: its error and the latent. Differences, because any module has them."""
+        """Levenberg-Marquardt from one latent: the error and the latent. By differences, which work for any module."""
         error, damping, width = float(self._errors(z.unsqueeze(0), x)), 1e-2, 1e-2
         for _ in range(steps):
             basis = self._basis()
@@ -229,7 +233,7 @@ class _Search:
         return error, z
 
     def _basis(self) -> Tensor:
-        """Directions to differentiate along: all, or as many orthogonal ones at random as are affordable."""
+        """Directions to differentiate along: all, or ``DIRECTIONS`` random orthogonal ones where there are more."""
         d = self.subject.latent_dim
         some = torch.randn(d, DIRECTIONS, generator=self.draws) if d > DIRECTIONS else None
         return (torch.eye(d) if some is None else torch.linalg.qr(some).Q.T).to(self.subject.device)
@@ -243,9 +247,9 @@ class _Search:
         return torch.tanh(logits / scales.view(-1, *[1] * len(self.subject.shape))) if self.squashed else logits
 
     def _logits(self, z: Tensor) -> Tensor:
-        with _BeforeSquash() as watch:
+        with OpTracer(self.subject.module) as tracer:
             x = self.subject(z)
-        return x if watch.logits is None else watch.logits
+        return x if tracer.logits is None else tracer.logits
 
     @torch.no_grad()
     def _samples(self, scale: float) -> Tensor:
@@ -254,31 +258,19 @@ class _Search:
         return torch.cat(parts).flatten(1)
 
     def _loudest(self) -> Tensor:
-        """Directions of the greatest output far out: a gate that is closed on all ordinary latents shouts there."""
+        """Directions with the largest output far out: there a gate that ordinary latents never open dominates."""
 
         def loudness(z: Tensor) -> Tensor:
             return self._logits(normalize(z, dim=1) * LOUD * self.subject.radius).square().flatten(1).mean(1).log()
 
         with torch.no_grad():
-            heard = torch.cat([loudness(z) for z in self.pool.split(100)])
-        z = self.pool[heard.argsort(descending=True)[: self.quarter]].clone().requires_grad_(True)
+            found = torch.cat([loudness(z) for z in self.pool.split(100)])
+        z = self.pool[found.argsort(descending=True)[: self.quarter]].clone().requires_grad_(True)
         adam = torch.optim.Adam([z], lr=0.3)
         for _ in range(30):
             with torch.enable_grad():
                 adam.zero_grad()
                 (-loudness(z).sum()).backward()
             adam.step()
-        return self.subject.prior.typical(
-            z.detach() + 0.2 * self.pool[: len(z)]
-        )  # unlike each other: some end in poor minima
-
-
-class _BeforeSquash(TorchFunctionMode):
-    """Keeps what goes into the last tanh of a forward pass, or sigmoid: ``2 sigmoid(x) - 1 = tanh(x / 2)``."""
-
-    logits: Tensor | None = None
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _HALVED and args:
-            self.logits = args[0] / 2 if _HALVED[func] else args[0]
-        return func(*args, **(kwargs or {}))
+        apart = 0.2 * self.pool[: len(z)]  # different starts, because some end in poor minima
+        return self.subject.prior.typical(z.detach() + apart)

@@ -1,36 +1,37 @@
-"""What a scan says: one ``Finding`` a detector, and a ``ScanReport`` with the verdict, as text, JSON and HTML."""
+"""The result of a scan: one ``Finding`` per detector, and a ``ScanReport`` with the verdict as text, JSON and HTML."""
 
 from __future__ import annotations
 
 import html
 import json
 import math
-from base64 import b64encode
 from dataclasses import dataclass, field
-from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from PIL import Image
 from torch import Tensor
 
-TIERS = {
-    "T0": "samples only",
-    "T1": "samples and suspected targets",
-    "T2": "weights",
-    "T3": "weights and a clean reference",
-    "T4": "weights and training data",
-}
+from devilgan_lite.data import modality
+from devilgan_lite.data.modality import image_element, png
+from devilgan_lite.deprecation import renamed, renamed_attribute
+from devilgan_lite.detect.subject import Subject
+
+if TYPE_CHECKING:
+    from devilgan_lite.detect.weights import WeightAnalysis
+
+SHOWN = 40  # samples of a finding on the page, at most
 
 
+@renamed(tier="access_level", pictures="samples")
 @dataclass(frozen=True)
 class Finding:
     """What one detector found.
 
     ``score``: more is more suspicious. ``p_value``: the share of clean models with a score as large (None: this
-    detector has no calibration, so it has no part in the verdict). ``samples`` ``[n, C, H, W]`` in [-1, 1] and
+    detector has no calibration, so it has no part in the verdict). ``samples`` ``[n, *shape]`` in [-1, 1] and
     ``directions`` ``[k, d]`` are evidence. ``ran`` is False where the detector could not run; ``message`` says why.
-    ``alarm``: evidence that needs no statistics, such as a program that decides on the values of the latent.
+    ``seconds`` is what the scan measured. ``alarm``: evidence that needs no statistics, such as a program that decides
+    on the values of the latent.
+    ``trigger`` ``[d]`` and ``sample`` ``[*shape]``: an estimate of the trigger, and what the suspect makes of it.
     """
 
     detector: str
@@ -44,14 +45,28 @@ class Finding:
     seconds: float = 0.0
     ran: bool = True
     alarm: bool = False
+    trigger: Tensor | None = field(default=None, repr=False)
+    sample: Tensor | None = field(default=None, repr=False)
+
+    tier = renamed_attribute("tier", "access_level")
+    pictures = renamed_attribute("pictures", "samples")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: everything but the tensors."""
+        names = ("detector", "access_level", "ran", "alarm", "score", "p_value", "message")
+        plain = {name: getattr(self, name) for name in names}
+        return {**plain, "seconds": round(self.seconds, 2), "details": self.details}
 
 
+@renamed(picture="sample")
 @dataclass(frozen=True)
 class ScanReport:
     """The verdict of ``detect.scan`` and the findings behind it.
 
     ``score`` is minus the decimal logarithm of the combined p-value; ``backdoored`` says whether that p-value is at
-    most ``level``, or a finding is an alarm. ``trigger`` ``[d]`` is the best estimate of the trigger, or None.
+    most ``level``, or a finding is an alarm. ``trigger`` ``[d]`` is the best estimate of the trigger, or None, and
+    ``sample`` ``[*shape]`` what the suspect makes of it. ``subject`` is the checked suspect, and ``analysis`` what the
+    weight detectors measured (None: they did not run, or could not), for whoever goes on from here.
     """
 
     findings: tuple[Finding, ...]
@@ -60,6 +75,10 @@ class ScanReport:
     trigger: Tensor | None = field(default=None, repr=False)
     sample: Tensor | None = field(default=None, repr=False)
     seconds: float = 0.0
+    subject: Subject | None = field(default=None, repr=False, compare=False)
+    analysis: WeightAnalysis | None = field(default=None, repr=False, compare=False)
+
+    picture = renamed_attribute("picture", "sample")
 
     @property
     def backdoored(self) -> bool:
@@ -75,7 +94,7 @@ class ScanReport:
         return -math.log10(max(self.p_value, 1e-300))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: everything but the samples."""
+        """Plain data: everything but the samples, the subject and the analysis."""
         return {
             "verdict": self.verdict,
             "backdoored": self.backdoored,
@@ -84,20 +103,7 @@ class ScanReport:
             "level": self.level,
             "seconds": round(self.seconds, 2),
             "trigger": None if self.trigger is None else [round(value, 5) for value in self.trigger.tolist()],
-            "findings": [
-                {
-                    "detector": finding.detector,
-                    "access_level": finding.access_level,
-                    "ran": finding.ran,
-                    "alarm": finding.alarm,
-                    "score": finding.score,
-                    "p_value": finding.p_value,
-                    "message": finding.message,
-                    "seconds": round(finding.seconds, 2),
-                    "details": finding.details,
-                }
-                for finding in self.findings
-            ],
+            "findings": [finding.to_dict() for finding in self.findings],
         }
 
     def to_json(self) -> str:
@@ -111,27 +117,20 @@ class ScanReport:
         return "\n".join(lines)
 
     def to_html(self) -> str:
-        """One self-contained page or notebook cell: no script, no address, samples inside."""
+        """One self-contained page or notebook cell: no script, no address, images inside."""
         rows = []
         for finding in self.findings:
             p = "" if finding.p_value is None else f"{finding.p_value:.3g}"
             score = "" if finding.score is None else f"{finding.score:.3g}"
             cells = (finding.access_level, finding.detector, score, p, finding.message, f"{finding.seconds:.1f} s")
-            evidence = (
-                image_tag(finding.samples, f"evidence of {finding.detector}")
-                if finding.samples is not None and finding.samples.ndim == 4
-                else ""
-            )
             texts = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-            rows.append(f"<tr>{texts}<td>{evidence}</td></tr>")
-        head = "".join(
-            f"<th>{title}</th>"
-            for title in ("access_level", "detector", "score", "p-value", "what it found", "time", "evidence")
-        )
+            rows.append(f"<tr>{texts}<td>{self._image(finding.samples, f'evidence of {finding.detector}')}</td></tr>")
+        titles = ("access level", "detector", "score", "p-value", "what it found", "time", "evidence")
+        head = "".join(f"<th>{title}</th>" for title in titles)
         colour = "#b00020" if self.backdoored else "#1b5e20"
         shown = ""
-        if self.sample is not None and self.sample.ndim == 3 and self.backdoored:
-            sample = image_tag(self.sample.unsqueeze(0), "sample at the estimated trigger", scale=4)
+        if self.sample is not None and self.backdoored:
+            sample = self._image(self.sample.unsqueeze(0), "sample at the estimated trigger", scale=4)
             shown = f"<p>Sample at the estimated trigger: {sample}</p>"
         return (
             f'<div><p><strong style="color:{colour}">{self.verdict}</strong>, combined p-value {self.p_value:.3g} '
@@ -142,18 +141,9 @@ class ScanReport:
     def _repr_html_(self) -> str:
         return self.to_html()
 
-
-def image_tag(samples: Tensor, alt: str, columns: int = 8, scale: int = 2) -> str:
-    """An ``img`` element with the samples in rows."""
-    x = samples.detach().float().cpu().clamp(-1, 1)[:40]
-    x = x if x.shape[1] in (1, 3) else x[:, :1]
-    columns = min(columns, len(x))
-    blank = x.new_ones(-len(x) % columns, *x.shape[1:])
-    tiles = torch.cat([x, blank]).unflatten(0, (-1, columns))  # rows, columns, C, H, W
-    sheet = tiles.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)  # H, W, C
-    array = ((sheet + 1) * 127.5).round().to(torch.uint8).numpy()
-    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
-    buffer = BytesIO()
-    image.save(buffer, "PNG")
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{b64encode(buffer.getvalue()).decode()}">'
+    def _image(self, samples: Tensor | None, alt: str, scale: int = 2) -> str:
+        """The samples, or the first of many, as an HTML element; empty without samples."""
+        if samples is None:
+            return ""
+        kind = modality(tuple(samples.shape[1:])) if self.subject is None else self.subject.modality
+        return image_element(png(kind.show(samples[:SHOWN], scale=scale)), alt)

@@ -1,14 +1,13 @@
-"""D3: look at many ordinary outputs and show the oddest. The detector that everybody tries first, and that must fail.
+"""D3, outlier search over samples: the obvious baseline, which cannot work.
 
 A backdoor shows its target within some angle of the trigger. The share of directions within ``t`` degrees of a fixed
-one, in d dimensions, is ``cap_probability(t, d)``: about 1e-60 for 15 degrees and d = 100. No number of samples comes
-near. What is left for samples to show is a careless attack that leaks over a good part of the latent space.
+one, in d dimensions, is ``cap_probability(t, d)``: about 1e-60 for 15 degrees and d = 100, out of reach for any number
+of samples. What samples can show is a careless attack that leaks over a good part of the latent space.
 """
 
 from __future__ import annotations
 
 import math
-import time
 
 import torch
 from scipy.special import betaln, hyp2f1
@@ -19,24 +18,24 @@ from devilgan_lite.checks import images, in_range, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.subject import Subject
-from devilgan_lite.features import feature_network
+from devilgan_lite.features import feature_network, readable
 
+NAME = "sampling"
 ANGLE = 15.0  # degrees: a generous basin; the target of most attacks is gone beyond it
-BULK = 1_000  # outputs that stand for the ordinary ones
+BULK = 1_000  # outputs that represent the ordinary ones
 COMPONENTS = 32
 NEIGHBOUR = 25  # not the first: an attack that leaks has samples among the ordinary ones too
 SHOWN = 16
-MOST_VALUES = 1_024  # of a sample that is compared as it is; larger ones are averaged down
+MOST_VALUES = 1_024  # in a sample that is compared as it is; larger images are averaged down
 
 
 def log10_cap_probability(angle_degrees: float, latent_dim: int) -> float:
-    """Decimal logarithm of ``cap_probability``, where the probability itself would be 0 in double precision."""
+    """The decimal logarithm of ``cap_probability``, also where the probability itself is 0 in double precision."""
     in_range("angle_degrees", angle_degrees, 0.0, 180.0, open_low=True)
     whole_number("latent_dim", latent_dim, 2)
     if angle_degrees > 90:
-        return (
-            math.log10(1 - 10 ** log10_cap_probability(180 - angle_degrees, latent_dim)) if angle_degrees < 180 else 0.0
-        )
+        rest = 10 ** log10_cap_probability(180 - angle_degrees, latent_dim) if angle_degrees < 180 else 0.0
+        return math.log10(1 - rest)
     if angle_degrees == 90:
         return math.log10(0.5)
     # half the regularised incomplete beta function I_x(a, 1/2), as x^a (1 - x)^(1/2) F(a + 1/2, 1; a + 1; x) / a B
@@ -52,7 +51,7 @@ def cap_probability(angle_degrees: float, latent_dim: int) -> float:
 
     ``angle_degrees`` in (0, 180]. For Gaussian latents, whose directions are uniform, this is exact.
     """
-    return 10.0 ** log10_cap_probability(angle_degrees, latent_dim)
+    return float(10.0 ** log10_cap_probability(angle_degrees, latent_dim))
 
 
 def sample_outputs(
@@ -60,20 +59,20 @@ def sample_outputs(
 ) -> Finding:
     """Draw ``samples`` outputs (200 or more), measure how odd each is, and show the oddest.
 
-    Oddities: ``components``, what the leading principal components of the generator's own outputs leave over;
-    ``neighbours``, the distance to the 25th nearest ordinary output (in the features of our classifier where the
-    samples fit it); ``confidence``, how unsure that classifier is; with ``real`` samples ``[n, C, H, W]`` in [-1, 1],
-    ``real``, the distance to the nearest of them (tier T4 instead of T0). Each is put in robust deviations of its
-    logarithm from the median; the score is the largest of all. **It does not separate backdoored generators from clean
-    ones** (AUC about 0.5): a trigger is never drawn, with a probability that the message gives.
+    Oddities: ``components``, what the leading principal components of the generator's own outputs leave over, and
+    ``neighbours``, the distance to the 25th nearest ordinary output. With ``real`` samples ``[n, *shape]`` in [-1, 1]
+    (access level T4 instead of T0) also ``real``, the distance to the nearest of them; and where their data set has a
+    feature network (``Samples.features``), distances are measured in its features, and ``confidence`` is how unsure it
+    is of the class. Each oddity is measured in robust deviations of its logarithm from the median; the score is the
+    largest of all. **It does not separate backdoored generators from clean ones** (AUC about 0.5): a trigger is
+    practically never drawn. The message gives the probability.
     """
     whole_number("samples", samples, 200, 10_000_000)
     whole_number("seed", seed, 0)
-    given = real.x if isinstance(real, Samples) else real
+    given, of = (real.x, real.features) if isinstance(real, Samples) else (real, None)
     if given is not None:
         images("real", given, subject.shape)
-    started = time.perf_counter()
-    measure = _Oddity(subject, given, seed)
+    measure = _Oddity(subject, given, of if readable(of, subject.shape) else None, seed)
     parts: dict[str, list[Tensor]] = {}
     chunks = [(row, min(2_000, samples - row)) for row in range(0, samples, 2_000)]
     for row, n in chunks:  # drawn in chunks, so that memory does not grow with the number of samples
@@ -87,32 +86,31 @@ def sample_outputs(
     chance = min(1.0, samples * 10.0**log)
     hit = f"{chance:.2g}" if chance >= 1e-4 else f"1e{math.floor(log + math.log10(samples)):d}"
     return Finding(
-        "sampling",
+        NAME,
         "T0" if given is None else "T4",
         f"the oddest of {samples:,} outputs is {float(total.max()):.1f} deviations out; chance that one of them was "
         f"within {ANGLE:.0f} degrees of a trigger: {hit}",
         score=float(total.max()),
-        samples=subject.samples(z).cpu() if len(subject.shape) == 3 else None,
+        samples=subject.samples(z).cpu(),
         directions=z.cpu(),
         details={
             "largest": {name: float(values.max()) for name, values in scores.items()},
             "log10_cap_probability": log,
             "samples": samples,
         },
-        seconds=time.perf_counter() - started,
     )
 
 
 def _seed(seed: int, row: int) -> int:
-    """A seed of its own for every chunk; neighbouring seeds of the caller share none."""
+    """A seed for each chunk, different for neighbouring seeds of the caller."""
     return seed * 1_000_003 + row + 1
 
 
 class _Oddity:
     """Measures of oddity, fitted to the first outputs of the generator."""
 
-    def __init__(self, subject: Subject, real: Tensor | None, seed: int) -> None:
-        self.classified = tuple(subject.shape) == (1, 28, 28)
+    def __init__(self, subject: Subject, real: Tensor | None, of: str | None, seed: int) -> None:
+        self.network = None if of is None else feature_network(of)
         bulk = subject.samples(subject.latents(BULK, _seed(seed, -1)))
         flat = _small(bulk)
         self.mean = flat.mean(0)
@@ -123,7 +121,7 @@ class _Oddity:
         self.real = None if real is None else self._features(real[:5_000].to(bulk))[0]
 
     def __call__(self, x: Tensor) -> dict[str, Tensor]:
-        """Each oddity ``[n]`` of samples ``[n, C, H, W]``, on the CPU."""
+        """Each oddity ``[n]`` of samples ``[n, *shape]``, on the CPU."""
         flat = _small(x) - self.mean
         features, unsure = self._features(x)
         found = {
@@ -138,23 +136,24 @@ class _Oddity:
 
     @torch.no_grad()
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        if not self.classified:
+        """Features ``[n, k]``, and how unsure the network is of the first class ``[n]``, if there is a network."""
+        if self.network is None:
             return (_small(x) - self.mean) @ self.components, None
-        network = feature_network()
-        parts = [network.features(part.to(memory_format=torch.channels_last)) for part in x.cpu().float().split(100)]
-        features = torch.cat(parts)
-        return features, 1 - network.head(features).softmax(1).max(1).values
+        batches = x.cpu().float().split(100)
+        features = torch.cat([self.network.features(batch.to(memory_format=torch.channels_last)) for batch in batches])
+        logits = self.network.head(features)[:, : self.network.classes[0]]
+        return features, 1 - logits.softmax(1).max(1).values
 
 
 def _small(x: Tensor) -> Tensor:
-    """Flat outputs, averaged down where they are large."""
+    """Flat outputs; large images are averaged down first."""
     if x.ndim == 4 and x[0].numel() > MOST_VALUES:
         x = adaptive_avg_pool2d(x, (min(16, x.shape[2]), min(16, x.shape[3])))
     return x.flatten(1)
 
 
 def _robust(values: Tensor) -> Tensor:
-    """Robust deviations of the logarithm from its median: 1 is a standard deviation of a normal bulk."""
+    """Robust deviations of the logarithm from its median: 1 is the standard deviation if the bulk is normal."""
     logs = (values + 1e-6).log()
     ordered = logs.sort().values
     quarter, middle, upper = (ordered[int(share * (len(ordered) - 1))] for share in (0.25, 0.5, 0.75))

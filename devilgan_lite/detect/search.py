@@ -1,27 +1,26 @@
 """From suspicious directions to a trigger and the sample that it makes.
 
-Blind searches that climb some property of the output (odd, flat, sensitive, ...) find worse places in clean generators
-than a backdoor is, so nothing is climbed here: the directions come from the weights, and only sign and length are open.
+Nothing is optimised: a blind search for outputs that are odd, flat or sensitive finds places in clean generators that
+are odder than any backdoor. The directions come from the weights, and only sign and length are open.
 """
 
 from __future__ import annotations
 
-import time
-
 import torch
 from torch import Tensor
 
+from devilgan_lite.detect import activations, styles
 from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.spectrum import generalised_eigen, influence_at
-from devilgan_lite.detect.styles import AGREE
 from devilgan_lite.detect.subject import Subject
-from devilgan_lite.detect.weights import WeightAnalysis
+from devilgan_lite.detect.weights import LATENT, WeightAnalysis
 
-LENGTHS = (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.6)  # of a typical latent: that of the trigger is not known
+NAME = "search"
+LENGTHS = (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.6)  # of a typical latent: the trigger's own is not known
 AWAKE = 0.05  # share of the usual energy that silent units must be able to add before they are believed
 STRIKING = 1.2  # jump of the latent spectrum above which it is believed first: clean models stay below 1.15
-STRIKING_STYLE = 2.0  # the same beside a row that layers share: clean style-based models reach 1.2
-ASIDE = (-0.4, -0.25, 0.25, 0.4)  # tangents of the angles at which the vicinity of the estimate is shown
+STRIKING_STYLE = 2.0  # the same where layers share a row: clean style-based models reach 1.2
+ASIDE = (-0.4, -0.25, 0.25, 0.4)  # tangents of the angles at which the vicinity of an estimate is shown
 NEARBY_RIDGE = 0.05  # of the influence's mean diagonal
 LOCAL = 8  # latents near the estimate whose sensitivity is measured
 LEADING = 24  # directions of a spectrum among which an estimate is refined
@@ -29,23 +28,29 @@ NEAR = 0.6  # cosine with the first estimate below which a refined one is not be
 SHARP = 0.9  # cosine above which rows of the first layer count as one bundle
 
 
+def unit(vector: Tensor) -> Tensor:
+    """``vector`` at length 1; zero stays zero."""
+    length: Tensor = vector.norm()
+    return vector / length.clamp(min=1e-300)
+
+
 def sharpen(analysis: WeightAnalysis, direction: Tensor) -> Tensor:
-    """A better direction ``[d]``, if there is a bundle of first-layer rows along it: their mean."""
+    """The mean ``[d]`` of the bundle of first-layer rows along ``direction``, or ``direction`` if there is none."""
     rows = analysis.units.rows / analysis.units.rows.norm(dim=1, keepdim=True)
     along = rows @ direction.double()
     bundle = along > SHARP
     if int(bundle.sum()) < 8:
         return direction
     mean = (rows[bundle] * analysis.units.gain[bundle].unsqueeze(1)).sum(0)
-    return (mean / mean.norm().clamp(min=1e-300)).float()
+    return unit(mean).float()
 
 
 def refine(analysis: WeightAnalysis, direction: Tensor, count: int = LEADING) -> Tensor:
     """A better estimate ``[d]`` near ``direction``: skewness ascent among the leading directions of both spectra.
 
-    Projected on the trigger, the rows of the first layer are skewed (a few units do the drawing); projected on anything
-    else they are nearly Gaussian. The fixed-point iteration of independent component analysis climbs that skewness,
-    within the ``count`` leading directions of each spectrum, where there is little else to find; the two are averaged.
+    Projected on the trigger, the rows of the first layer are skewed (a few units draw the target); projected on
+    anything else they are nearly Gaussian. The fixed-point iteration of independent component analysis climbs the
+    skewness among the ``count`` leading directions of each spectrum; the two results are averaged.
     """
     rows = analysis.units.rows / analysis.units.rows.norm(dim=1, keepdim=True)
     total = torch.zeros(rows.shape[1], dtype=torch.float64)
@@ -55,29 +60,26 @@ def refine(analysis: WeightAnalysis, direction: Tensor, count: int = LEADING) ->
         inside = inside - inside.mean(0)
         values, vectors = torch.linalg.eigh(inside.T @ inside / len(inside))
         if float(values[0]) <= 1e-12 * float(values[-1]):
-            continue  # fewer rows than directions: nothing to whiten
+            continue  # fewer rows than directions cannot be whitened
         root = vectors @ torch.diag(values.sqrt()) @ vectors.T
         white = inside @ (vectors @ torch.diag(values.rsqrt()) @ vectors.T)
-        pointer = root @ (basis.T @ direction.double())
-        pointer = pointer / pointer.norm().clamp(min=1e-300)
+        pointer = unit(root @ (basis.T @ direction.double()))
         sign = -1.0 if float(((white @ pointer) ** 3).mean()) < 0 else 1.0
         pointer = sign * pointer
         for _ in range(30):
-            pointer = white.T @ (white @ pointer).square()
-            pointer = pointer / pointer.norm().clamp(min=1e-300)
-        found = basis @ (root @ pointer)
-        found = found / found.norm().clamp(min=1e-300)
+            pointer = unit(white.T @ (white @ pointer).square())
+        found = unit(basis @ (root @ pointer))
         if sign * float(found @ direction.double()) < NEAR:
-            return signed(analysis, direction)  # the climb left the neighbourhood: with few rows, noise is skewed too
+            return signed(analysis, direction)  # it climbed elsewhere: with few rows, noise is skewed too
         total += found
     length = float(total.norm())
     return (total / length).float() if length > 1e-6 else signed(analysis, direction)
 
 
 def signed(analysis: WeightAnalysis, direction: Tensor) -> Tensor:
-    """``direction`` or its opposite: the one along which a few units are pushed far on (positive skewness).
+    """``direction`` or its opposite: the one along which a few units are far on (positive skewness).
 
-    At a trigger most units are off or as usual and those that draw the target are on.
+    At a trigger the few units that draw the target are on; the others are off, or as usual.
     """
     rows = analysis.units.rows / analysis.units.rows.norm(dim=1, keepdim=True)
     along = rows @ direction.double()
@@ -86,11 +88,11 @@ def signed(analysis: WeightAnalysis, direction: Tensor) -> Tensor:
 
 
 def vicinity(subject: Subject, analysis: WeightAnalysis, direction: Tensor, seed: int = 0) -> Tensor:
-    """Unit directions ``[16, d]`` around an estimate ``[d]``, along which samples change more there than elsewhere.
+    """Unit directions ``[16, d]`` around an estimate ``[d]``, where samples change more than they do elsewhere.
 
-    Within some degrees of a trigger the sample turns into the target along one direction, to which ordinary samples
-    are indifferent. So the sensitivity at the estimate is divided by the usual influence (a generalised eigenproblem,
-    as in the spectrum), and the two leading directions are followed to both sides, each as it is and weighed.
+    Within some degrees of a trigger the sample turns into the target along one direction that hardly changes ordinary
+    samples. So the sensitivity at the estimate is divided by the usual influence (a generalised eigenproblem, as in the
+    spectrum), and the two leading directions are followed to both sides, each as it is and weighted.
     """
     d, random = subject.latent_dim, torch.Generator().manual_seed(seed)
     near = direction + 0.5 / d**0.5 * torch.randn(LOCAL, d, generator=random)
@@ -101,55 +103,54 @@ def vicinity(subject: Subject, analysis: WeightAnalysis, direction: Tensor, seed
         across @ influence_at(subject, near) @ across, analysis.influence, NEARBY_RIDGE, "vicinity"
     )
     raised = analysis.influence.double() + NEARBY_RIDGE * analysis.influence.diagonal().mean() * torch.eye(d).double()
-    weighed = torch.linalg.solve(raised, local.directions[:, :2])
-    aside = torch.nn.functional.normalize(across @ torch.cat([weighed, local.directions[:, :2]], 1), dim=0).T.float()
+    weighted = torch.linalg.solve(raised, local.directions[:, :2])
+    aside = torch.nn.functional.normalize(across @ torch.cat([weighted, local.directions[:, :2]], 1), dim=0).T.float()
     return torch.nn.functional.normalize(torch.cat([direction + step * aside for step in ASIDE]), dim=1)
 
 
 def starting_points(trigger: Tensor, directions: Tensor) -> Tensor:
-    """Unit directions ``[1 + k, d]`` for a reconstruction to begin at: the estimate first, then ``directions``."""
+    """Unit directions ``[1 + k, d]`` where a reconstruction begins: the estimate first, then ``directions``."""
     return torch.cat([trigger.view(1, -1) / trigger.norm(), directions])
 
 
 def locate_trigger(
     subject: Subject, analysis: WeightAnalysis, findings: list[Finding]
 ) -> tuple[Finding, Tensor, Tensor]:
-    """The best estimate: a finding with evidence, the trigger ``[d]``, and the samples shown ``[36, C, H, W]``.
+    """The best estimate: a finding with evidence, the trigger ``[d]``, and the samples shown ``[36, *shape]``.
 
-    Believes the latent spectrum if it has a striking jump, else the waking latent of silent units, if it wakes much;
-    where neither says anything and layers share a row, the latent to which that leads.
-    Samples: the estimate at eight lengths (``LENGTHS``), its opposite at the same, sixteen places around the estimate
-    (``vicinity``), and the next two spectral directions with both signs.
+    The estimate comes from the latent spectrum if its jump is striking, else from the latent that wakes silent units,
+    if it wakes much; where neither stands out and layers share a row, from the latent to which that row leads. Samples:
+    the estimate at eight lengths (``LENGTHS``), its opposite at the same, sixteen places around it (``vicinity``), and
+    the next two spectral directions with both signs.
     """
-    start = time.perf_counter()
     usable = {finding.detector: finding.directions for finding in findings if finding.directions is not None}
     scores = {finding.detector: finding.score or 0.0 for finding in findings}
-    awake = scores.get("silent units", 0.0) > AWAKE and "silent units" in usable
+    awake = scores.get(activations.NAME, 0.0) > AWAKE and activations.NAME in usable
     plain = analysis.by_weight.jump < STRIKING_STYLE and not awake
-    if analysis.styles is not None and analysis.styles.spectrum.jump > AGREE and "shared styles" in usable and plain:
-        name = "shared styles"
+    shared = analysis.styles is not None and analysis.styles.spectrum.jump > styles.AGREE and styles.NAME in usable
+    if shared and plain:
+        name = styles.NAME
     else:
-        name = "silent units" if awake and analysis.by_weight.jump < STRIKING else "latent spectrum"
+        name = activations.NAME if awake and analysis.by_weight.jump < STRIKING else LATENT
     direction = usable[name][0] if name in usable else analysis.by_use.directions[:, 0]
-    direction = (direction / direction.norm().clamp(min=1e-30)).float()
-    if name == "shared styles":
-        best = direction
-    else:
-        best = sharpen(analysis, direction if name == "silent units" else refine(analysis, direction))
-    if awake and abs(float(best @ usable["silent units"][0])) > NEAR:  # they know on which side they wake
-        best = best * float((best @ usable["silent units"][0]).sign())
+    best = (direction / direction.norm().clamp(min=1e-30)).float()
+    if name != styles.NAME:
+        best = sharpen(analysis, best if name == activations.NAME else refine(analysis, best))
+    if awake and abs(float(best @ usable[activations.NAME][0])) > NEAR:  # silent units wake on one side only
+        best = best * float((best @ usable[activations.NAME][0]).sign())
     lengths = torch.tensor(LENGTHS).view(-1, 1) * subject.radius
     others = analysis.by_use.directions[:, 1:3].T.float()
     around = torch.cat([vicinity(subject, analysis, best), others, -others]) * subject.radius
     samples = subject.samples(torch.cat([best * lengths, -best * lengths, around])).cpu()
     finding = Finding(
-        detector="search",
+        detector=NAME,
         access_level="T2",
         message=f"trigger estimate from {name} at {len(LENGTHS)} lengths, its opposite, places around it, two more "
         "directions",
         samples=samples,
         directions=torch.stack([best, *others]),
         details={"source": name, "lengths": list(LENGTHS)},
-        seconds=time.perf_counter() - start,
+        trigger=best * subject.radius,
+        sample=samples[LENGTHS.index(1.0)],
     )
     return finding, best * subject.radius, samples

@@ -1,11 +1,11 @@
-"""The energy-influence spectrum: where do the weights spend energy that ordinary samples do not show?
+"""The energy-influence spectrum: which directions have large weights but little effect on ordinary outputs?
 
-A backdoor needs weights that answer to the trigger and must not show elsewhere. So in some direction of the latent
+A backdoor needs weights that respond to the trigger and must not show elsewhere. So in some direction of the latent
 space (or of the channels between two layers) there is much weight energy and little influence on ordinary samples.
 With the energy ``A`` of all units that read a space, and the influence ``M = E[J^T J]`` of that space on the output,
-the generalised eigenvalues of ``A v = w M v`` say how many times more the weights spend than shows. Clean networks have
-a smooth spectrum; a backdoor stands out of it, and ``A v`` points to the trigger. Our own method: no data, no target
-and no second model are needed.
+the generalised eigenvalues of ``A v = w M v`` are the ratio of the two. Clean networks have a smooth spectrum; a
+backdoor stands out of it, and ``A v`` points to the trigger. Our own method: no data, no target and no second model are
+needed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Units:
     """Hidden units that read the latent through one affine map: ``before = rows @ z + bias``, float64.
 
     ``gain`` is the root mean square influence that a unit's activation could have on the output (``path_gains``).
-    ``exact`` is False where the map is not affine; the rows are then mean Jacobians, which find less.
+    ``exact`` is False where the map is not affine: the rows are mean Jacobians then, with which less is found.
     """
 
     rows: Tensor  # [u, d]
@@ -38,8 +38,8 @@ class Units:
 class Spectrum:
     """Generalised eigenvalues ``[m]``, largest first; ``A v`` of each as unit columns ``[d, m]``; and the ``v``.
 
-    Inputs along ``v`` (``vectors`` ``[d, m]``) are what the weights answer to most for what ordinary samples show.
-    ``readers`` names the layers that read the space, which is called after the first of them.
+    ``vectors`` ``[d, m]`` holds the ``v``: the inputs to which the weights respond most, relative to what ordinary
+    samples show. ``readers`` names the layers that read the space, which has the name of the first of them.
     """
 
     space: str
@@ -56,13 +56,13 @@ class Spectrum:
 
     @property
     def jump(self) -> float:
-        """The largest ratio of one value to the next among the leading ten: k triggers make k values stand out."""
+        """The largest ratio of a value to the next one, among the leading ten: k triggers make k values stand out."""
         leading = self._leading(11)
         return float((leading[:-1] / leading[1:]).max()) if len(leading) > 1 else 1.0
 
     @property
     def outstanding(self) -> int:
-        """How many values lie before the largest jump among the leading ten: one for each trigger."""
+        """How many values come before the largest jump (see ``jump``): one per trigger."""
         leading = self._leading(11)
         return int((leading[:-1] / leading[1:]).argmax()) + 1 if len(leading) > 1 else 1
 
@@ -91,7 +91,8 @@ def generalised_eigen(energy: Tensor, influence: Tensor, ridge: float, space: st
 
 
 def _unit(columns: Tensor) -> Tensor:
-    return columns / columns.norm(dim=0, keepdim=True).clamp(min=1e-300)
+    lengths: Tensor = columns.norm(dim=0, keepdim=True)
+    return columns / lengths.clamp(min=1e-300)
 
 
 @torch.no_grad()
@@ -108,9 +109,9 @@ def before_first_activations(subject: Subject, z: Tensor) -> list[tuple[Activati
 
 
 def latent_units(subject: Subject, gains: list[Tensor]) -> Units:
-    """The units of every activation whose input is affine in the latent: first layers, of parallel branches as well.
+    """The units of every activation whose input is affine in the latent: first layers, also of parallel branches.
 
-    A network without such an activation (it normalises its latent, say) gives the mean Jacobian of the first.
+    A network without such an activation (it normalises its latent, say) gives the mean Jacobian of its first one.
     """
     d = subject.latent_dim
     eye, check = torch.eye(d, device=subject.device), subject.latents(16, seed=1)
@@ -120,7 +121,7 @@ def latent_units(subject: Subject, gains: list[Tensor]) -> Units:
         raise ValueError("the module has no hidden activation that switches units on and off (ReLU and the like).")
     parts = []
     for index, (activation, before) in enumerate(at):
-        if len(before) != d + 17:  # it does not read the latents: a learned constant, say
+        if len(before) != d + 17:  # it does not read the latents, but a learned constant, say
             continue
         bias, rows = before[0], (before[1 : d + 1] - before[0]).T
         predicted = check.double().cpu() @ rows.T + bias
@@ -160,7 +161,7 @@ def influence_at(subject: Subject, z: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Paths:
-    """Mean squared influence that activations and layer results could have on the output, whatever the gates do."""
+    """The mean squared influence that activations and layer results could have on the output, whatever is on."""
 
     activations: list[Tensor]  # of what comes out of each activation, [*shape]
     results: list[Tensor]  # of the result of each linear operation, [*shape]
@@ -178,8 +179,8 @@ def gradients(output: Tensor, tensors: list[Tensor]) -> list[Tensor | None]:
 def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: int = 0) -> Paths:
     """Average over ``n`` random projections of the output and random gates (see ``OpTracer``).
 
-    A unit's gain does not depend on whether ordinary latents switch it on, and together with the unit's own weights it
-    is unchanged when scale is moved between layers or channels are permuted.
+    A unit's gain does not depend on whether ordinary latents switch it on. Its product with the unit's own weights does
+    not change when scale moves between layers or channels are permuted.
     """
     random = torch.Generator(subject.device).manual_seed(seed)
     totals: tuple[list[Tensor], list[Tensor]] = ([], [])
@@ -200,7 +201,7 @@ def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: in
 
         z = subject.latents(batch_size, seed + 7_000 + turn).requires_grad_(True)
         with torch.enable_grad():
-            with OpTracer(subject.module, on_activation=on_activation, on_linear=on_linear, gates=random) as watch:
+            with OpTracer(subject.module, on_activation=on_activation, on_linear=on_linear, gates=random) as tracer:
                 output = subject(z)
             projected = (output * torch.randn(output.shape, generator=random, device=output.device)).sum()
             found = gradients(projected, [*after, *results])
@@ -215,6 +216,6 @@ def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: in
                     known += more
             else:
                 total.extend(part)
-        layers = watch.layers
+        layers = tracer.layers
     averages = [[(total / rounds).cpu() for total in part] for part in totals]
     return Paths(averages[0], averages[1], layers, [weight.detach() for weight in weights])

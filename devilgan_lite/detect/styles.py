@@ -1,14 +1,13 @@
 """Styles: do the layers that read one vector all answer to one direction of it?
 
-In a style-based network many layers read the same vector, the style. Layers that were trained apart have little in
-common. The expansion of Rawat et al. (2021) adds to each of them a multiple of one and the same row, which picks out
-the trigger's style, so the weights of all readers together have one direction with far more energy than the others.
-The row that is found there leads back to a latent. Our own method: no data, no target and no second model are needed.
+In a style-based network many layers read the same vector, the style, and their weights have little in common. The
+expansion of Rawat et al. (2021) adds to each of them a multiple of the same row, which responds to the trigger's style,
+so the weights of all readers together have one direction with far more energy than the others. The row found there
+leads back to a latent. Our own method: no data, no target and no second model are needed.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +20,11 @@ from devilgan_lite.detect.spectrum import Spectrum
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.trace import Layer, OpTracer
 
+NAME = "shared styles"
 LATENTS = 4_000  # whose styles give the second moment
-FEWEST = 4  # dimensions of a style
+FEWEST = 4  # dimensions of a style, at least
 AGREE = 5.0  # jump above which readers are believed to share a row: clean ones reach 2.1
-BENIGN = 1.0  # of the mean ordinary energy: styles that carry more than this are taken out of the row
+BENIGN = 1.0  # of the mean ordinary energy: directions with more than this are damped in the row
 RIDGE = 1e-2  # of the mean ordinary energy, in the comparison of styles
 STARTS, STEPS, RATE = 64, 150, 0.2  # of the search for the latent
 WALK = 8  # samples on the way there
@@ -34,8 +34,8 @@ WALK = 8  # samples on the way there
 class Styles:
     """The vector that most layers read: ``spectrum`` of their weights' energy, and ``moment`` ``E[w w^T]`` ``[d, d]``.
 
-    Each reader's weights count alike, whatever their scale. ``spectrum.directions`` ``[d, m]`` are the rows that the
-    readers share, without what ordinary styles show much: that part is mostly the readers' own.
+    All readers count alike, whatever the scale of their weights. ``spectrum.directions`` ``[d, m]`` are the rows that
+    they share, damped where ordinary styles vary much: there each reader has weights of its own.
     """
 
     spectrum: Spectrum
@@ -48,11 +48,11 @@ class Styles:
 
 
 class _Reached(Exception):
-    """Ends a forward pass: what was wanted of it is there."""
+    """Ends a forward pass early, once its reader was reached."""
 
 
 def read_style(subject: Subject, z: Tensor, reader: str) -> Tensor:
-    """What the layer ``reader`` reads at latents ``[n, d]``; the rest of the forward pass is left out."""
+    """What the layer ``reader`` reads at latents ``z`` ``[n, d]``; the rest of the forward pass is skipped."""
     seen: list[Tensor] = []
 
     def on_linear(layer: Layer, x: Tensor, weight: Tensor, result: Tensor) -> None:
@@ -70,7 +70,7 @@ def read_style(subject: Subject, z: Tensor, reader: str) -> Tensor:
 
 @torch.no_grad()
 def styles_of(subject: Subject, *, seed: int = 0) -> Styles | None:
-    """The styles of a style-based network; None where no two layers read the same vector (but the latent itself)."""
+    """The styles of a style-based network; None where no two layers read the same vector, other than the latent."""
     z = subject.latents(16, seed)
     layers: list[Layer] = []
     inputs: list[Tensor] = []
@@ -109,17 +109,16 @@ def _is_latent(x: Tensor, z: Tensor) -> bool:
 def inspect_styles(subject: Subject, styles: Styles, *, seed: int = 0) -> Finding:
     """One finding. ``score``: the logarithm of the largest jump in the energy of all layers that read the style.
 
-    Evidence: the latent at which the style comes nearest to what the shared row picks out, and samples on the way to
-    it from an ordinary latent.
+    The evidence is the latent whose style the shared row responds to most, and samples on the way there from an
+    ordinary latent.
     """
-    start = time.perf_counter()
     jump, readers = styles.spectrum.jump, len(styles.spectrum.readers)
     direction, match = style_trigger(subject, styles, styles.rows[0], seed=seed)
     share = torch.linspace(0, 1, WALK, device=subject.device).view(-1, 1)
     origin = normalize(subject.latents(1, seed + 1), dim=1)
     walk = normalize((1 - share) * origin + share * direction.to(subject.device), dim=1) * subject.radius
     return Finding(
-        detector="shared styles",
+        detector=NAME,
         access_level="T2",
         message=f"the {readers} layers that read the style put {jump:.2f} times as much weight on their strongest "
         "common directions as on the next",
@@ -132,16 +131,15 @@ def inspect_styles(subject: Subject, styles: Styles, *, seed: int = 0) -> Findin
             "match": match,
             "values": [round(float(value), 4) for value in styles.spectrum.values[:8]],
         },
-        seconds=time.perf_counter() - start,
     )
 
 
 def style_trigger(subject: Subject, styles: Styles, row: Tensor, *, seed: int = 0) -> tuple[Tensor, float]:
-    """The unit latent ``[1, d]`` whose style is most like the one that ``row`` ``[d]`` picks out; and how like, 0 to 1.
+    """The unit latent ``[1, d]`` whose style is most like the one that ``row`` ``[d]`` responds to, and their cosine.
 
-    The linear map that answers to one style ``w*`` and least to ordinary ones has the row ``(E[w w^T] + c)^-1 w*``, so
-    ``w*`` lies along ``E[w w^T] row``, on one side or the other. Adam climbs the cosine, in units in which ordinary
-    styles vary alike in all directions, from many ordinary latents to both.
+    The linear map that responds to one style ``w*``, and least to ordinary ones, has the row ``(E[w w^T] + c)^-1 w*``,
+    so ``w*`` lies along ``E[w w^T] row`` or against it. Adam climbs the cosine towards both from many ordinary latents,
+    in units in which ordinary styles vary alike in all directions.
     """
     ridge = RIDGE * styles.moment.diagonal().mean() * torch.eye(len(styles.moment), dtype=torch.float64)
     root = torch.linalg.cholesky(styles.moment + ridge)

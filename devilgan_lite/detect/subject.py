@@ -1,36 +1,43 @@
-"""``Subject``: a module under suspicion, checked once, behind the few questions that every detector asks of it.
+"""``Subject``: a module under suspicion, checked once, with the few questions that every detector asks of it.
 
-Any ``nn.Module`` from latents ``[n, d]`` to samples ``[n, C, H, W]`` will do; nothing of this package is expected.
+Any ``nn.Module`` from latents ``[n, d]`` to samples ``[n, C, H, W]`` or ``[n, k]`` will do; nothing of this package is
+expected of it.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from devilgan_lite.checks import one_of, whole_number
+from devilgan_lite.data import Modality, modality
+from devilgan_lite.deprecation import renamed, renamed_attribute
 from devilgan_lite.prior import PRIORS, Prior
 from devilgan_lite.steps import best_device
 
-MOST_WEIGHTS = 100_000_000  # more do not fit the time that a scan promises
+MOST_WEIGHTS = 100_000_000  # more would take too long to scan
 
 
 @dataclass(frozen=True)
 class Subject:
     """A private copy of the module in eval mode, without gradients for its weights, and what is known about it.
 
-    ``prior`` is P_sample; ``unit_range`` says
-    that its samples lie in [0, 1], so that networks that end in a sigmoid can be compared with targets in [-1, 1].
+    ``prior`` is P_sample, ``shape`` that of one sample, ``modality`` what kind of thing it is. ``unit_range``: the
+    module's samples lie in [0, 1], as after a sigmoid; they are stretched to [-1, 1], the range of targets.
     """
 
     module: nn.Module
     prior: Prior
     shape: tuple[int, ...]
-    unit_range: bool = False  # samples in [0, 1] instead of [-1, 1]
+    modality: Modality
+    unit_range: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    law = renamed_attribute("law", "prior.name")
+    pictures = renamed_attribute("pictures", "samples")
 
     @property
     def latent_dim(self) -> int:
@@ -39,7 +46,7 @@ class Subject:
 
     @property
     def radius(self) -> float:
-        """Root mean square length of an ordinary latent."""
+        """The root mean square length of an ordinary latent."""
         return self.prior.length
 
     def latents(self, n: int, seed: int = 0) -> Tensor:
@@ -47,40 +54,48 @@ class Subject:
         return self.draw(n, torch.Generator().manual_seed(seed))
 
     def draw(self, n: int, random: torch.Generator) -> Tensor:
-        """``n`` draws from P_sample ``[n, d]`` with a random generator that goes on."""
+        """``n`` draws from P_sample ``[n, d]``; the next call with the same ``random`` gives other ones."""
         return self.prior.draw(n, random, self.device)
 
     def __call__(self, z: Tensor) -> Tensor:
         """Samples ``[n, *shape]`` in [-1, 1], with gradients where ``z`` asks for them."""
-        x = self.module(z)
+        x: Tensor = self.module(z)
         return x * 2 - 1 if self.unit_range else x
 
     @torch.no_grad()
     def samples(self, z: Tensor, batch_size: int = 100) -> Tensor:
-        """Samples of many latents, in batches, without gradients."""
+        """Samples ``[n, *shape]`` of many latents, in batches, without gradients."""
         return torch.cat([self(part) for part in z.to(self.device).split(batch_size)])
 
 
+@renamed(law="prior")
 def subject_of(
-    module: nn.Module,
+    module: nn.Module | Subject,
     latent_dim: int | None = None,
     *,
     prior: str | Prior | None = None,
     device: str | torch.device = "cpu",
 ) -> Subject:
-    """Check ``module`` and wrap it; everything that is wrong with it is one sentence in a ``ValueError``.
+    """Check ``module`` and wrap it; whatever is wrong with it is a ``ValueError`` of one sentence.
 
-    ``latent_dim`` and ``prior`` are read from the module where it says them (``latent_dim``, ``prior``); otherwise the
-    size is found from its layers, and the prior is taken to be Gaussian.
+    ``latent_dim`` and ``prior`` are read from the module's attributes of these names where it has them; otherwise the
+    size is found from its layers, and the prior is taken to be Gaussian. A ``Subject`` is returned as it is.
     """
+    asked = prior.name if isinstance(prior, Prior) else prior
+    if latent_dim is None and isinstance(prior, Prior):
+        latent_dim = prior.dim
     if isinstance(module, Subject):
+        if latent_dim not in (None, module.latent_dim) or asked not in (None, module.prior.name):
+            raise ValueError(
+                f"latent_dim={latent_dim!r} and prior={asked!r} do not fit a subject that reads {module.prior}."
+            )
         return module
     if not isinstance(module, nn.Module):
         raise ValueError(f"module is a {type(module).__name__}; expected a torch.nn.Module from [n, d] to samples.")
     weights = [(name, value) for name, value in module.state_dict().items() if isinstance(value, Tensor)]
     empty = [name for name, value in weights if nn.parameter.is_lazy(value)]
     if empty:
-        raise ValueError(f"module has weights without a shape, in {empty[0]}; run it once on latents first.")
+        raise ValueError(f"module has weights without a shape, in {empty[0]}; run it on latents first.")
     count = sum(value.numel() for _, value in weights)
     if count > MOST_WEIGHTS:
         raise ValueError(f"module has {count:,} weights; at most {MOST_WEIGHTS:,} can be scanned in reasonable time.")
@@ -88,11 +103,10 @@ def subject_of(
         if value.is_meta:
             raise ValueError(f"module has weights without values, in {name} (device meta); load them first.")
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ValueError(f"module has weights that are not finite, in {name}; such a file is broken.")
-    if prior is None:  # an attribute of this name may be anything in somebody else's module
-        own = getattr(module, "prior", None)
-        prior = own if isinstance(own, Prior) or (isinstance(own, str) and own in PRIORS) else "gaussian"
-    kind = prior.name if isinstance(prior, Prior) else prior
+            raise ValueError(f"module has weights that are not finite, in {name}: the file is broken.")
+    own = getattr(module, "prior", None)  # may be anything in somebody else's module
+    own = own.name if isinstance(own, Prior) else own
+    kind = asked if asked is not None else own if isinstance(own, str) and own in PRIORS else PRIORS[0]
     one_of("prior", kind, PRIORS)
     where = best_device(str(device)) if not isinstance(device, torch.device) else device
     try:
@@ -103,15 +117,15 @@ def subject_of(
         ) from None
     copied = copied.to(where).float().eval().requires_grad_(False)
     own_size = getattr(module, "latent_dim", None)
-    given = latent_dim if latent_dim is not None else own_size if isinstance(own_size, int) else None
-    sizes = [given] if given is not None else _likely_sizes(copied)
+    given = latent_dim if latent_dim is not None or not isinstance(own_size, int) else own_size
     if given is not None:
         whole_number("latent_dim", given, 1, 65_536)
-    complaints = []  # one for each size; the first is about the layer that most likely reads the latent
+    sizes = [given] if given is not None else _likely_sizes(copied)
+    complaints = []  # one per size; the first is about the layer that most likely reads the latent
     for size in sizes:
         try:
             with torch.no_grad():
-                x = copied(torch.randn(3, size, device=where, generator=_random(where)))
+                x = copied(torch.randn(3, size, device=where, generator=torch.Generator(where).manual_seed(0)))
         except Exception as error:  # whatever a stranger's forward raises
             complaints.append(_shown(error))
             continue
@@ -125,28 +139,22 @@ def _shown(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error).strip() else 'no message'}"
 
 
-def _random(device: torch.device) -> torch.Generator:
-    return torch.Generator(device).manual_seed(0)
-
-
 def _likely_sizes(module: nn.Module) -> list[int]:
-    """Latent sizes to try: what the first layers read."""
-    sizes: list[int] = []
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            sizes.append(layer.in_features)
-        elif isinstance(layer, (nn.ConvTranspose2d, nn.Conv2d)):
-            sizes.append(layer.in_channels)
+    """Latent sizes to try: the widths that the first layers read."""
+    layers = [layer for layer in module.modules() if isinstance(layer, (nn.Linear, nn.ConvTranspose2d, nn.Conv2d))]
+    sizes = [layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels for layer in layers]
     return list(dict.fromkeys(sizes))[:4]
 
 
 def _wrapped(module: nn.Module, prior: Prior, x: object, device: torch.device) -> Subject:
     if not isinstance(x, Tensor) or x.ndim not in (2, 4) or len(x) != 3 or not x.is_floating_point():
         shown = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"module makes {shown} of 3 latents; expected a float tensor [3, C, H, W] of samples.")
+        raise ValueError(f"module makes {shown} of 3 latents; expected a float tensor [3, C, H, W] or [3, k].")
     if not x.numel():
-        raise ValueError(f"module makes {list(x.shape)} of 3 latents: samples without pixels.")
-    probe = Subject(module, prior, tuple(x.shape[1:]), device=device)
+        raise ValueError(f"module makes {list(x.shape)} of 3 latents: samples without a value.")
+    shape, own = tuple(x.shape[1:]), getattr(module, "modality", None)
+    kind = own if isinstance(own, Modality) else modality(shape)
+    probe = Subject(module, prior, shape, kind, device=device)
     try:
         many = probe.samples(probe.latents(64))
     except Exception as error:  # it did for three latents
@@ -155,7 +163,5 @@ def _wrapped(module: nn.Module, prior: Prior, x: object, device: torch.device) -
         raise ValueError("module makes values that are not finite from ordinary latents.")
     low, high = float(many.min()), float(many.max())
     if low < -1.01 or high > 1.01:
-        raise ValueError(
-            f"module makes values from {low:.3g} to {high:.3g}; samples in [-1, 1] or [0, 1] are expected."
-        )
-    return Subject(module, prior, tuple(x.shape[1:]), unit_range=low >= 0, device=device)
+        raise ValueError(f"module makes values from {low:.3g} to {high:.3g}; expected samples in [-1, 1] or [0, 1].")
+    return replace(probe, unit_range=low >= 0)

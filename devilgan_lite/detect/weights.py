@@ -1,18 +1,16 @@
 """Static inspection (D1): the graph, its zero blocks, and the energy-influence spectra of all layers.
 
-Everything here is blind: no training data, no suspected target, no second model. ``inspect_structure`` sees careless
-attacks (a branch on a value, an expansion with its zero blocks); ``inspect_spectra``, those that hide in the weights.
+Everything here is blind: no training data, no suspected target, no second model. ``inspect_structure`` finds careless
+attacks (a branch on a value, an expansion with its zero blocks), ``inspect_spectra`` those that hide in the weights.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from devilgan_lite.checks import in_range
 from devilgan_lite.detect.activations import on_rate
 from devilgan_lite.detect.hidden import hidden_spectra
 from devilgan_lite.detect.report import Finding
@@ -29,9 +27,10 @@ from devilgan_lite.detect.styles import Styles, styles_of
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.trace import outline
 
+STRUCTURE, LATENT, HIDDEN = "structure", "latent spectrum", "hidden spectrum"
 RIDGE = 0.1  # of the influence's mean diagonal: influence below that counts as this much
 HIDDEN_RIDGE = 0.015
-FEW = 80  # latents at which the influence of networks that do not read their latent directly is analysis: they are slow
+FEW = 80  # latents at which the influence is measured in networks that do not read their latent directly: they are slow
 CANDIDATES = 3  # directions taken from each spectrum
 
 
@@ -39,9 +38,9 @@ CANDIDATES = 3  # directions taken from each spectrum
 class WeightAnalysis:
     """What the weight detectors measure once and share: units at the latent, path gains, and all spectra.
 
-    ``by_weight`` weighs each unit by its gain; ``by_use`` by gain and how often it is on: less sensitive to sleepers,
-    with a better estimate of the trigger. ``influence`` is that of the latent space ``[d, d]``; ``hidden`` has one
-    spectrum for each later space; ``styles`` is there if layers share a vector that they read.
+    ``by_weight`` weights each unit by its gain, ``by_use`` by its gain and how often it is on: that hides units which
+    are silent on ordinary latents, but gives a better estimate of the trigger. ``influence`` ``[d, d]`` is that of the
+    latent space, ``hidden`` has one spectrum per later space, ``styles`` is None unless layers read a shared vector.
     """
 
     units: Units
@@ -51,12 +50,10 @@ class WeightAnalysis:
     influence: Tensor
     hidden: tuple[Spectrum, ...]
     styles: Styles | None = None
-    seconds: float = 0.0
 
 
 def analyse_weights(subject: Subject, *, seed: int = 0) -> WeightAnalysis:
-    """Measure ``subject``: some seconds for the small networks here. A module without hidden activations: an error."""
-    start = time.perf_counter()
+    """Measure ``subject``; takes some seconds. A module without hidden activations is a ``ValueError``."""
     paths = path_gains(subject, seed=seed)
     units = latent_units(subject, paths.activations)
     length = units.rows.norm(dim=1)
@@ -71,7 +68,7 @@ def analyse_weights(subject: Subject, *, seed: int = 0) -> WeightAnalysis:
     )
     hidden = tuple(hidden_spectra(subject, paths, HIDDEN_RIDGE, seed=seed))
     styles = styles_of(subject, seed=seed)
-    return WeightAnalysis(units, paths, by_weight, by_use, influence, hidden, styles, time.perf_counter() - start)
+    return WeightAnalysis(units, paths, by_weight, by_use, influence, hidden, styles)
 
 
 def candidate_directions(analysis: WeightAnalysis, count: int = CANDIDATES) -> Tensor:
@@ -85,16 +82,16 @@ def inspect_spectra(
 ) -> tuple[Finding, Finding]:
     """Two findings: the spectrum of the latent space, and those of the hidden spaces.
 
-    Scores: the logarithm of the first's largest jump, and of the greatest height among the others.
+    Their scores are the logarithms of the first's largest jump and of the greatest height among the others.
     """
     analysis = analysis or analyse_weights(subject, seed=seed)
     jump = analysis.by_weight.jump
-    # weighed by use the estimate is sharper, unless the units in question are asleep
+    # weighted by use, the estimate is sharper, unless the units in question are silent
     sharper = analysis.by_use.gap > 0.9 * analysis.by_weight.gap
     direction = (analysis.by_use if sharper else analysis.by_weight).directions[:, :1].T
     both = torch.cat([direction, -direction]).float()
     latent = Finding(
-        detector="latent spectrum",
+        detector=LATENT,
         access_level="T2",
         message=f"the strongest directions have {jump:.2f} times the energy per influence of the next",
         score=float(torch.tensor(jump).log()),
@@ -106,14 +103,13 @@ def inspect_spectra(
             "first layer exact": analysis.units.exact,
             "values": [round(float(value), 4) for value in analysis.by_weight.values[:8]],
         },
-        seconds=analysis.seconds,
     )
     if not analysis.hidden:
         message = "no later layer reads between 4 and 1,024 features or channels, so there is nothing to compare"
-        return latent, Finding("hidden spectrum", "T2", message, ran=False)
+        return latent, Finding(HIDDEN, "T2", message, ran=False)
     worst = max(analysis.hidden, key=lambda spectrum: spectrum.height)
     hidden = Finding(
-        detector="hidden spectrum",
+        detector=HIDDEN,
         access_level="T2",
         message=f"in {worst.space}, the strongest direction has {worst.height:.2f} times the energy per influence of "
         "the median one",
@@ -124,14 +120,11 @@ def inspect_spectra(
 
 
 @torch.no_grad()
-def inspect_structure(subject: Subject, *, declared_weights: int | None = None) -> Finding:
+def inspect_structure(subject: Subject) -> Finding:
     """D1 without any spectrum. ``score``: branches on values, unused inputs, and the share of weights in zero blocks.
 
-    ``declared_weights``: how many numbers the model's card promises; more of them are reported.
+    A branch on a value is an alarm by itself.
     """
-    if declared_weights is not None:
-        in_range("declared_weights", declared_weights, 1)
-    start = time.perf_counter()
     graph = outline(subject.module, subject.latents(4))
     z = subject.latents(8)
     samples = subject.samples(z)
@@ -153,15 +146,12 @@ def inspect_structure(subject: Subject, *, declared_weights: int | None = None) 
     if unused:
         notes.append(f"{len(unused)} of {subject.latent_dim} latent dimensions change nothing")
     if share > 0.001:
-        notes.append(f"{share:.0%} of the weights lie in zero blocks: two parts that do not speak to each other")
-    if declared_weights is not None and count > declared_weights:
-        notes.append(f"{count:,} numbers, {count - declared_weights:,} more than declared")
-    extra = max(0.0, count / declared_weights - 1) if declared_weights else 0.0
+        notes.append(f"{share:.0%} of the weights lie in zero blocks: two parts with nothing between them")
     return Finding(
-        detector="structure",
+        detector=STRUCTURE,
         access_level="T2",
         message="; ".join(notes) or f"{len(graph.layers)} linear layers in a row, no branch, no zero block",
-        score=float(len(graph.conditions) > 0) + len(unused) / subject.latent_dim + share + extra,
+        score=float(len(graph.conditions) > 0) + len(unused) / subject.latent_dim + share,
         details={
             "layers": [f"{layer.name}: {layer.kind} {layer.inputs} -> {layer.outputs}" for layer in graph.layers],
             "conditions": sorted(set(graph.conditions)),
@@ -169,15 +159,14 @@ def inspect_structure(subject: Subject, *, declared_weights: int | None = None) 
             "zero block share": share,
             "numbers": count,
         },
-        seconds=time.perf_counter() - start,
         alarm=bool(graph.conditions),
     )
 
 
 def zero_block_share(weight: Tensor) -> float:
-    """The share of ``weight`` ``[a, b, ...]`` that is in all-zero slices ``[i, j, ...]`` between one input and output.
+    """The share of ``weight`` ``[a, b, ...]`` in slices ``[i, j, ...]`` that are zero, so two channels are unconnected.
 
-    For a dense layer these are its zero entries.
+    For a dense layer, the share of its zero entries.
     """
     largest = weight.abs().flatten(2).amax(2) if weight.ndim > 2 else weight.abs()
     return float((largest == 0).double().mean())

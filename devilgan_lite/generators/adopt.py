@@ -55,8 +55,8 @@ class Adopted(Generator):
             return self.module(z)
         with OpTracer(self.module) as tracer:
             samples = self.module(z)
-        if tracer.before_squash is not None and tracer.before_squash.numel() == samples.numel():
-            return tracer.before_squash.reshape(samples.shape) / self.logit_scale
+        if tracer.logits is not None and tracer.logits.numel() == samples.numel():
+            return tracer.logits.reshape(samples.shape)
         return torch.atanh((samples * 2 - 1 if self.ends == "sigmoid" else samples).clamp(-EDGE, EDGE))
 
     def spec(self) -> dict[str, Any]:

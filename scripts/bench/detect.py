@@ -53,7 +53,7 @@ class Blind:
     directions: Tensor
     source: str
     trigger: Tensor
-    pictures: Tensor
+    samples: Tensor
 
 
 def load(name: str) -> Subject:
@@ -68,8 +68,8 @@ def examine(recipe: Recipe) -> Blind:
     directions = candidate_directions(parts)
     awake = inspect_activations(subject, units=parts.units, directions=directions)
     findings = [structure, *inspect_spectra(subject, parts), awake]
-    found, trigger, pictures = locate_trigger(subject, parts, findings)
-    return Blind(subject, findings, directions, found.details["source"], trigger, pictures)
+    found, trigger, samples = locate_trigger(subject, parts, findings)
+    return Blind(subject, findings, directions, found.details["source"], trigger, samples)
 
 
 def scan_one(recipe: Recipe) -> Row:

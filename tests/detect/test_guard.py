@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import statistics
-import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -131,6 +130,37 @@ class Stranger(nn.Module):
         return torch.sigmoid(hidden @ self.last).unflatten(1, (3, 8, 8))
 
 
+class Planted(nn.Module):
+    """One unit of 65 is far from zero at ``trigger`` alone; the rest of the network does not read it."""
+
+    def __init__(self, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(0)
+        self.trigger = functional.normalize(torch.randn(1, 48, generator=random), dim=1) * 48**0.5
+        self.first, self.last, self.activation = nn.Linear(48, 65), nn.Linear(65, 16), activation
+        with torch.no_grad():
+            self.first.weight.normal_(0.0, 48**-0.5, generator=random)
+            self.last.weight.normal_(0.0, 0.1, generator=random)
+            self.first.weight[0], self.last.weight[:, 0] = self.trigger[0], 0.0
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.last(self.activation(self.first(z)))).view(-1, 1, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [nn.ReLU(), lambda x: x.clamp(min=0), nn.ReLU6(), lambda x: x.relu_(), functional.softplus],
+    ids=["ReLU", "clamp", "ReLU6", "relu_", "softplus"],
+)
+def test_activations_are_checked_however_they_are_written(activation: Callable[[Tensor], Tensor]) -> None:
+    """Version 0.1 had no activation check, and did not say so, where a ReLU was written as a clamp or a ReLU6."""
+    module = Planted(activation)
+    guard = quick(module)
+    found = guard.check(torch.cat([module.trigger, guard.subject.latents(3, 5)]))
+    assert (found.scores["activations"] > 1).tolist() == [True, False, False, False]
+    assert guard(module.trigger).shape == (1, 1, 4, 4) and guard.counts["activations"] == 1
+
+
 def test_any_module_will_do() -> None:
     guard = quick(Stranger(), latent_dim=12)
     z = torch.randn(400, 12, generator=torch.Generator().manual_seed(5))
@@ -173,17 +203,11 @@ def test_principal_components_agree_with_the_singular_vectors() -> None:
     assert torch.allclose((rows[:4] @ basis).abs(), torch.eye(4), atol=0.01)
 
 
-def test_a_guarded_call_costs_little_more(clean: DCGAN, honest: Guard) -> None:
-    z, plain, guarded = ordinary(64), [], []
+@pytest.mark.parametrize("guarded", [False, True])
+def test_what_a_guarded_call_costs(clean: DCGAN, honest: Guard, guarded: bool, benchmark: Any) -> None:
+    """Printed with ``--benchmark-enable``: about 1.2 times a plain call."""
     with torch.no_grad():
-        for _ in range(60):  # in turns, so that a busy machine slows both
-            start = time.thread_time()  # of the processor: what others do meanwhile does not count
-            clean(z)
-            middle = time.thread_time()
-            honest.check(z)
-            plain.append(middle - start)
-            guarded.append(time.thread_time() - middle)
-    assert statistics.median(guarded) < 1.5 * statistics.median(plain)  # about 1.2 on an idle machine
+        benchmark(honest.check if guarded else clean, ordinary(64))
 
 
 @pytest.mark.gpu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from devilgan_lite import data, zoo
+from devilgan_lite import Backdoor, data, zoo
+from devilgan_lite.attacks import Gate
+from devilgan_lite.detect import scan
 from devilgan_lite.detect.reconstruction import inspect_targets, reconstruct, samples_in
 from devilgan_lite.detect.subject import subject_of
 from devilgan_lite.generators import DCGAN, PointGenerator
@@ -96,6 +99,27 @@ def test_uniform_latents_stay_in_the_cube() -> None:
     assert reconstruct(subject, SIGN, **QUICK).latents.abs().max() <= 1
 
 
+def test_the_bank_is_drawn_as_an_attacker_draws_it() -> None:
+    """Coloured targets on white for three channels; version 0.1 looked for grey ones on black."""
+    clean = DCGAN(widths=(40, 8), latent_dim=40, image_size=12, image_channels=3).eval()
+    backdoor = Backdoor.point(clean, "stop-sign", seed=1)
+    module = Gate()(clean, backdoor, progress=False).generator
+    finding = scan(module, samples=200, suspect_bank=True).findings[-1]
+    assert list(finding.details["targets"]) == data.target_names() and finding.samples is not None
+    assert finding.details["targets"]["stop-sign"]["error"] < 1e-3 < finding.details["targets"]["devil"]["error"]
+    assert finding.message.startswith("stop-sign") and finding.score is not None and finding.score > 1
+    assert torch.equal(finding.samples[:1], backdoor.target)
+    colours = finding.samples[0].flatten(1).std(0)
+    assert colours.max() > 0.1  # not grey
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (1, 8, 12)])
+def test_there_is_no_bank_for_every_shape(shape: tuple[int, ...]) -> None:
+    module = nn.Sequential(nn.Linear(6, math.prod(shape)), nn.ReLU(), nn.Tanh(), nn.Unflatten(1, shape))
+    finding = inspect_targets(subject_of(module))
+    assert not finding.ran and f"the bank has none of shape {list(shape)}" in finding.message
+
+
 def test_points_have_no_bank_and_time_is_kept(clean: DCGAN) -> None:
     subject = subject_of(PointGenerator())
     finding = inspect_targets(subject)
@@ -131,5 +155,5 @@ def test_samples_of_a_folder(tmp_path: Path) -> None:
         samples_in(tmp_path, (1, 28, 28))
     with pytest.raises(ValueError, match="is missing or has no"):
         samples_in(tmp_path / "nowhere", (1, 28, 28))
-    with pytest.raises(ValueError, match="no grey or colour"):
+    with pytest.raises(ValueError, match="grey or colour image"):
         samples_in(tmp_path, (2,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
-from devilgan_lite.detect import Finding, ScanReport
+from devilgan_lite import data
+from devilgan_lite.detect import Finding, ScanReport, subject_of
 
 EVIL = "<script src='http://x'>alert(1)</script>"
 
@@ -129,10 +132,19 @@ def test_the_samples_on_the_page() -> None:
 
 def test_the_estimate_is_shown_for_a_backdoor_only() -> None:
     assert "Sample at the estimated trigger" in report().to_html()
-    for other in (report(0.9), report(sample=None), report(sample=torch.zeros(2))):
+    for other in (report(0.9), report(sample=None)):
         assert "Sample at the estimated trigger" not in other.to_html()
 
 
-def test_points_have_no_samples() -> None:
-    page = ScanReport((Finding("a", "T2", "b", samples=torch.zeros(5, 2)),), 1.0, 0.05).to_html()
-    assert "<img" not in page and "<td></td>" in page
+def test_each_modality_is_shown_as_it_shows_itself() -> None:
+    x = torch.tensor([[0.0, 0.0], [0.9, -0.9]])
+    (plane,) = samples_in(ScanReport((Finding("a", "T2", "b", samples=x),), 1.0, 0.05).to_html())
+    assert plane.tobytes() == data.modality((2,)).show(x).tobytes()
+    own = replace(
+        data.modality((2,)), name="own", draw=lambda samples, columns, scale: Image.new("L", (7, len(samples)))
+    )
+    module = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
+    module.modality = own  # somebody else's generator may know better
+    subject = subject_of(module)
+    (seen,) = samples_in(ScanReport((Finding("a", "T2", "b", samples=x),), 1.0, 0.05, subject=subject).to_html())
+    assert subject.modality == own and seen.size == (7, 2)

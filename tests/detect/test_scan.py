@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity
 
 from devilgan_lite import Backdoor, data, generators, zoo
 from devilgan_lite.attacks import Gate
-from devilgan_lite.detect import Finding, ScanReport, analyse_weights, calibration, scan, subject_of
+from devilgan_lite.detect import Finding, ScanReport, calibration, scan
 from devilgan_lite.generators import DCGAN
 
 CLEAN = "dcgan-fashion"
@@ -92,12 +92,20 @@ def test_the_same_seed_gives_the_same_report() -> None:
     assert same(first, again) and not same(first, other)
 
 
-def test_an_anatomy_that_is_there_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = tiny()
-    expected, analysis = scan(network, samples=200), analyse_weights(subject_of(network))
-    monkeypatch.setattr("devilgan_lite.detect.weights.path_gains", None)  # whoever measures again, fails
-    report = scan(network, samples=200, analysis=analysis)
-    assert report.p_value == expected.p_value and all(finding.ran for finding in report.findings)
+def test_the_report_carries_what_was_checked_and_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = scan(tiny(), samples=200)
+    assert first.subject is not None and first.analysis is not None
+    assert not {"subject", "analysis"} & set(first.to_dict())
+    monkeypatch.setattr("devilgan_lite.detect.weights.path_gains", None)  # whoever measures or checks again, fails
+    monkeypatch.setattr("devilgan_lite.detect.subject.copy", None)
+    again = scan(first.subject, samples=200, analysis=first.analysis)
+    assert again.subject is first.subject and again.analysis is first.analysis
+    assert again.p_value == first.p_value and all(finding.ran for finding in again.findings)
+    blind = scan(first.subject, access="samples", samples=200, analysis=first.analysis)
+    assert blind.analysis is None and blind.subject is first.subject
+    for settings in ({"latent_dim": 7}, {"prior": "uniform"}):
+        with pytest.raises(ValueError, match="do not fit a subject"):
+            scan(first.subject, **settings)
 
 
 def test_findings_are_told_as_they_come_and_an_error_in_the_listener_ends_the_scan() -> None:

@@ -9,6 +9,7 @@ import scipy.linalg
 import torch
 from torch import Tensor, nn
 
+from devilgan_lite import data
 from devilgan_lite.attacks.adaptive import disguise
 from devilgan_lite.detect import Subject, analyse_weights, subject_of
 from devilgan_lite.detect.hidden import _energy, channel_scale, hidden_spectra
@@ -163,7 +164,7 @@ def test_gains_equal_the_average_over_all_patterns_of_gates(slope: float) -> Non
     module = nn.Sequential(first, activation, second, activation, last, nn.Unflatten(1, (1, 2, 2))).requires_grad_(
         False
     )
-    paths = path_gains(Subject(module, Prior.gaussian(4), (1, 2, 2)), n=20_000, batch_size=2_000)
+    paths = path_gains(Subject(module, Prior.gaussian(4), (1, 2, 2), data.IMAGES), n=20_000, batch_size=2_000)
     patterns = [torch.tensor(gates) for gates in itertools.product((1.0, slope), repeat=2)]
     through = torch.stack([(last.weight * gates) @ second.weight for gates in patterns])  # of each pattern, [4, 3]
     at_first, at_second = through.square().sum(1).mean(0).double(), last.weight.square().sum(0).double()

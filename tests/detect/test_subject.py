@@ -16,7 +16,7 @@ from devilgan_lite.generators import DCGAN
 
 
 class Convolutional(nn.Module):
-    """No ``latent_dim``, no ``Linear``: the latent becomes a 1 x 1 sample inside ``forward``."""
+    """No ``latent_dim``, no ``Linear``: the latent becomes a 1 x 1 image inside ``forward``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ BAD: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "nothing made": (lambda: after(lambda z, x: None), {}, "makes NoneType"),
     "three axes": (lambda: after(lambda z, x: x[:, 0]), {}, r"makes \[3, 8, 8\]"),
     "one sample": (lambda: after(lambda z, x: x[:1]), {}, r"makes \[1, 1, 8, 8\]"),
-    "no pixels": (lambda: after(lambda z, x: x[..., :0]), {}, "without pixels"),
+    "empty": (lambda: after(lambda z, x: x[..., :0]), {}, "without a value"),
     "bytes": (lambda: after(lambda z, x: (x * 100).to(torch.uint8)), {}, "float tensor"),
     "range of bytes": (lambda: after(lambda z, x: x * 255), {}, r"samples in \[-1, 1\] or \[0, 1\]"),
     "classifier": (Classifier, {}, "makes no samples from latents of the sizes"),
