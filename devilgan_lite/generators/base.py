@@ -75,10 +75,11 @@ class Generator(nn.Module):
 
 @torch.no_grad()
 def evaluate(module: nn.Module, z: Tensor, batch_size: int = 100) -> Tensor:
-    """``module(z)`` in eval mode, in batches, on the CPU; the module's mode is put back afterwards."""
+    """``module(z)`` in eval mode, in batches, on the CPU, wherever both are; the mode is put back afterwards."""
     was_training = module.training
+    device = next((parameter.device for parameter in module.parameters()), z.device)
     module.eval()
     try:
-        return torch.cat([module(part).cpu() for part in z.split(batch_size)])
+        return torch.cat([module(part.to(device)).cpu() for part in z.split(batch_size)])
     finally:
         module.train(was_training)
