@@ -1,4 +1,4 @@
-"""The scoreboard as one page for a projector: large, dark on light, pictures inside, no script and no address."""
+"""The scoreboard as one page for a projector: large dark letters on white, pictures included, no script, no links."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from devilgan_lite.challenge.kit import Kit
 from devilgan_lite.challenge.scoring import Answer, Scores, picture_of
 from devilgan_lite.detect.report import image_tag
 
-# text on white 17:1, grey 7:1, red and green 7:1 and more; words and signs carry what colours say
+# contrast on white: text 17:1, grey 7:1, red and green at least 7:1; words repeat what colours say
 STYLE = """
 body { font: 28px/1.35 system-ui, "Segoe UI", sans-serif; margin: 0; padding: 1.2rem 3vw; color: #1a1a1a;
   background: #ffffff; }
@@ -50,7 +50,7 @@ def page(scores: Scores, kit: Kit) -> str:
 <title>Scoreboard of round {html.escape(scores.challenge)}</title><style>{STYLE}</style></head>
 <body><main><h1>Scoreboard</h1>
 <p>Round {html.escape(scores.challenge)}: {len(scores.answers)} models, {guilty} with a backdoor.
-A point for each right verdict, up to one for each recovered backdoor.</p>
+One point for a right verdict, up to one for a recovered backdoor.</p>
 <h2>Blue teams</h2>
 <table><thead><tr><th scope=col class=number>place</th><th scope=col>team</th><th scope=col class=number>points</th>
 <th scope=col class=number>right</th><th scope=col class=number>found</th>
@@ -119,7 +119,7 @@ def text(scores: Scores) -> str:
 
 
 def to_rows(scores: Scores) -> Sequence[dict[str, object]]:
-    """One dictionary a blue team, for a table in a notebook."""
+    """One dictionary for each blue team, for a table in a notebook."""
     return [
         {
             "team": team.team,
