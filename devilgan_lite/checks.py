@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 MOST_LETTERS = 80  # of a value that a message shows
 
 
-def cut(text: str) -> str:
-    """``text``, or its first 80 characters and an ellipsis: a message stays one readable sentence."""
-    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}..."
+def cut(text: str, most: int = MOST_LETTERS) -> str:
+    """``text``, or its first ``most`` characters and an ellipsis: a message stays one readable sentence."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def shown(value: object) -> str:
@@ -34,7 +34,7 @@ def shown(value: object) -> str:
     try:
         return cut(" ".join(repr(value).split()))
     except Exception:  # a whole number of 5,000 digits has no repr, and a stranger's object may do anything
-        return f"a {type(value).__name__}"
+        return f"<{type(value).__name__}>"
 
 
 def in_range(name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
@@ -187,7 +187,7 @@ def read_json(
             if name not in found and name not in optional:
                 raise ValueError(f"it has no {name!r}")
             if name in found and not _fits(found[name], kind):
-                raise ValueError(f"{name}={shown(found[name])} is not valid: it must be a {_called(kind)}")
+                raise ValueError(f"{name}={shown(found[name])} is not valid: expected {_called(kind)}")
     except (RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{cut(path.name)} is not a {what}: {str(error).rstrip('.')}.") from None
     return found

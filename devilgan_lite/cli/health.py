@@ -1,4 +1,4 @@
-"""What ``devilgan doctor`` looks at: one line for each thing that could keep the project from running here."""
+"""The checks of ``devilgan doctor``: one line for each thing that could keep the project from running here."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import typer
 
+from devilgan_lite.cli.common import show
+
 Look = Callable[[], tuple[bool, str]]
 LEAST_MEMORY_GB = 1.0
 LEAST_DISK_GB = 0.5
@@ -22,7 +24,7 @@ LEAST_DISK_GB = 0.5
 
 @dataclass(frozen=True)
 class Check:
-    """One line: what was looked at, whether it is as it should be, and a sentence (what to do, if not)."""
+    """One line: what was checked, whether it is as it should be, and a sentence: what was found, or what to do."""
 
     name: str
     ok: bool
@@ -30,7 +32,7 @@ class Check:
 
 
 def examine(*, quick: bool = False) -> list[Check]:
-    """All checks, in the order in which to mend what they find; ``quick`` leaves out the loading of every model."""
+    """All checks, in the order in which to fix what they find; ``quick`` does not load every model."""
     looks: dict[str, Look] = {
         "python": _python,
         "torch": _torch,
@@ -49,12 +51,12 @@ def examine(*, quick: bool = False) -> list[Check]:
 
 
 def carry_out(looks: dict[str, Look]) -> list[Check]:
-    """One ``Check`` for each of ``looks``, a name and what returns whether it is well and a sentence."""
+    """One ``Check`` for each of ``looks``: a name, and a function that returns whether all is well and a sentence."""
     found = []
     for name, look in looks.items():
         try:
             found.append(Check(name, *look()))
-        except Exception as error:  # a broken installation fails in its own ways; each is a line, not the end
+        except Exception as error:  # a broken installation may raise anything; that is one line, and the others follow
             found.append(Check(name, False, f"{type(error).__name__}: {' '.join(str(error).split())}"))
     return found
 
@@ -62,7 +64,7 @@ def carry_out(looks: dict[str, Look]) -> list[Check]:
 def report(checks: list[Check], as_json: bool) -> None:
     """Print a line for each check (or JSON), and leave with exit code 1 if one of them found a problem."""
     lines = [f"{'ok     ' if check.ok else 'problem'}  {check.name:16s}{check.message}" for check in checks]
-    typer.echo(json.dumps([asdict(check) for check in checks], indent=2) if as_json else "\n".join(lines))
+    show([asdict(check) for check in checks], as_json, "\n".join(lines))
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
 
@@ -163,7 +165,7 @@ def _notebooks() -> tuple[bool, str]:
 
     names = runs.notebook_list()
     if not names:
-        return False, "there are none; restore the project's notebooks/ folder, or set DEVILGAN_NOTEBOOKS."
+        return False, "none were found; restore the project's notebooks/ folder, or set DEVILGAN_NOTEBOOKS."
     return True, ", ".join(names)
 
 

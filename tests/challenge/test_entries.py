@@ -141,10 +141,10 @@ def test_changed_submissions_are_refused(kit: challenge.Kit, tmp_path: Path) -> 
     for change, words in (
         ({"challenge": "00000000"}, "is for round '00000000'"),
         ({"format": 2}, "blue.json is not a submission: its format is 2; this version reads format 1"),
-        ({"verdicts": [0.5]}, r"is not a submission: verdicts=\[0.5\] is not valid: it must be a dict"),
+        ({"verdicts": [0.5]}, r"is not a submission: verdicts=\[0.5\] is not valid: expected dict"),
         ({"verdicts": {**content["verdicts"], name: "x" * 10_000}}, "='x{79}... is out of range"),
         ({"challenge": "x" * 10_000}, "is for round 'x{79}...; this is"),
-        ({"evidence_sha256": 5}, r"it must be a str \| None"),
+        ({"evidence_sha256": 5}, r"expected str \| None"),
         ({"team": "../blue"}, "1 to 24 letters"),
         ({"evidence_sha256": "0"}, "does not match the SHA-256"),
     ):
