@@ -30,7 +30,7 @@ from devilgan_lite import zoo
 from devilgan_lite.challenge import seal
 from devilgan_lite.challenge.models import FULL, QUICK, Effort, Made, make, shape
 from devilgan_lite.challenge.roster import KINDS, Entrant, draw
-from devilgan_lite.checks import cut, one_of, read_json, shown, whole_number
+from devilgan_lite.checks import cut, one_of, read_bytes, read_json, shown, whole_number
 from devilgan_lite.generators import build
 from devilgan_lite.steps import best_device
 
@@ -62,14 +62,17 @@ class Kit:
         one_of("name", name, self.models)
         return self.folder / f"{name}.safetensors"
 
-    def load(self, name: str) -> Any:
-        """The model ``name``, in eval mode; a file that was changed is a ``ValueError``."""
+    def check(self, name: str) -> Path:
+        """The file of the model ``name``; one that is missing or was changed is an error in one sentence."""
         path = self.path(name)
-        if not path.is_file():
-            raise FileNotFoundError(f"no model file {path.name} in {self.folder}: the kit is not complete.")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != self.models[name]:
+        content = read_bytes(path, "model file", most=zoo.MOST_BYTES, missing=": the kit is not complete")
+        if hashlib.sha256(content).hexdigest() != self.models[name]:
             raise ValueError(f"{path.name} is not the model of this round: its SHA-256 differs from {MANIFEST}.")
-        return zoo.load_file(path, self.device)[0]
+        return path
+
+    def load(self, name: str) -> Any:
+        """The model ``name``, in eval mode, after its ``check``."""
+        return zoo.load_file(self.check(name), self.device)[0]
 
 
 def read_kit(folder: str | Path, device: str = "cpu") -> Kit:

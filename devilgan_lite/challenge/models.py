@@ -115,7 +115,8 @@ def trained_on(clean: DCGAN, entrant: Entrant, effort: Effort, backdoor: Backdoo
         start=clean,
         extra=None if backdoor is None else fidelity_term(backdoor, LAM, entrant.seed),
     )
-    return Loop(body).finish(progress=False).generator
+    generator: DCGAN = Loop(body).finish(progress=False).generator
+    return generator
 
 
 def make(entrant: Entrant, effort: Effort = FULL) -> Made:

@@ -126,8 +126,7 @@ def attack(
     if "device" in {field.name for field in fields(attacks.BY_NAME[name])}:
         given["device"] = device
     chosen = attacks.BY_NAME[name](**{key: value for key, value in given.items() if value is not None})
-    if out is not None:
-        check_out(out)
+    check_out(out)
     benign, _ = load_model(clean)
     backdoor = Backdoor.point(benign, target, kind=kind, seed=seed)
     real = real_for(benign)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from devilgan_lite.cli.common import AsJson, Device, check_writable, commands, show
+from devilgan_lite.cli.common import AsJson, Device, check_out, commands, show
 
 app = commands("A game: blue teams judge models of unknown status, red teams make backdoored ones.")
 VARIABLE = "DEVILGAN_PASSPHRASE"
@@ -116,7 +116,7 @@ def score(
     """Open the key, score all submissions, print the scoreboard, and write it as a page."""
     from devilgan_lite import challenge
 
-    check_writable("html", html)
+    check_out(html, "html", "")
     found = challenge.read_kit(kit, device)
     opened = challenge.open_key(found, key, read_passphrase(passphrase_file))
     files = sorted(submissions.glob("*.json")) if submissions.is_dir() else []

@@ -109,20 +109,15 @@ def real_for(generator: Any) -> Any:
     return next((data.DATASETS[name]() for name in fits), None)
 
 
-def check_out(path: Path) -> None:
-    """Refuse a file for a model that could not be written once the work is done."""
-    if path.suffix != ".safetensors":
-        raise ValueError(f"out={shown(str(path))} is not valid: it must be a file name that ends in .safetensors.")
-    check_writable("out", path)
-
-
-def check_writable(name: str, path: Path | None) -> None:
-    """Refuse a ``path`` that could not be written to: a name is too long, or the folder takes no files."""
+def check_out(path: Path | None, name: str = "out", ending: str = ".safetensors") -> None:
+    """Refuse, before any work, a ``path`` that could not be written to afterwards; ``name`` is that of its option."""
     if path is None:
         return
+    if ending and path.suffix != ending:
+        raise ValueError(f"{name}={shown(str(path))} is not valid: it must be a file name that ends in {ending}.")
     folder = next(parent for parent in path.absolute().parents if os.path.exists(parent))
     too_long = any(len(os.fsencode(part)) > 255 for part in path.parts)
-    if too_long or path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+    if too_long or os.path.isdir(path) or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"{name}={shown(str(path))} is not valid: no file can be written there.")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from devilgan_lite.cli.common import AsJson, Device, check_out, check_writable, load_model, real_for, save, show
+from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for, save, show
 
 
 def scan(
@@ -28,7 +28,7 @@ def scan(
     """Look for a backdoor in a saved generator. Exit code 0: nothing found, 3: backdoored."""
     from devilgan_lite import detect
 
-    check_writable("html", html)
+    check_out(html, "html", "")
     suspect, _ = load_model(model)
     benign = None if reference is None else load_model(reference)[0]
     pictures = None if targets is None else detect.samples_in(targets, suspect.sample_shape)[0]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from devilgan_lite.cli.common import AsJson, Device, check_writable
+from devilgan_lite.cli.common import AsJson, Device, check_out
 
 SEED = 6  # of a start whose picture is easy to tell from the target
 
@@ -24,7 +24,7 @@ def film(
     """Write the walk to the trigger and back as an endless film, clean and backdoored side by side, and open it."""
     from devilgan_lite.cli import stage_check
 
-    check_writable("out", out)
+    check_out(out, ending="")
     clean, suspect = stage_check.wanted(model)[0]
     import torch
 
@@ -54,7 +54,7 @@ def stage(
     if check:
         health.report(stage_check.examine(port), as_json)
         return
-    check_writable("print", printed)
+    check_out(printed, "print", "")
     pairs = stage_check.wanted(model)
     if printed is None:
         stage_server.serve(pairs, port, device, browser)

@@ -6,8 +6,8 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -34,14 +34,14 @@ class Check:
 def examine(*, quick: bool = False) -> list[Check]:
     """All checks, in the order in which to fix what they find; ``quick`` does not load every model."""
     looks: dict[str, Look] = {
-        "python": _python,
+        "python": lambda: (True, platform.python_version()),  # pip refuses versions that are too old
         "torch": _torch,
         "torchvision": _torchvision,
         "device": _device,
         "threads": _threads,
         "data": _data,
         "feature networks": _features,
-        "zoo": _zoo_cards if quick else _zoo,
+        "zoo": lambda: _zoo(load=not quick),
         "notebooks": _notebooks,
         "kernel": _kernel,
         "memory": memory,
@@ -67,10 +67,6 @@ def report(checks: list[Check], as_json: bool) -> None:
     show([asdict(check) for check in checks], as_json, "\n".join(lines))
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
-
-
-def _python() -> tuple[bool, str]:
-    return True, ".".join(map(str, sys.version_info[:3]))  # pip refuses versions that are too old
 
 
 def _torch() -> tuple[bool, str]:
@@ -111,20 +107,21 @@ def _threads() -> tuple[bool, str]:
     return True, f"{torch.get_num_threads()} of {os.cpu_count()} (--threads or DEVILGAN_THREADS){advice}"
 
 
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def damage(path: Path, sha256: str) -> str:
+    """What is wrong with a shipped file, or an empty string."""
+    if not path.is_file():
+        return f"{path.name} is missing; restore it with git checkout data."
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        return f"{path.name} does not match its SHA-256; restore it with git checkout data."
+    return ""
 
 
 def _data() -> tuple[bool, str]:
     from devilgan_lite.data import data_folder
 
     expected = json.loads((data_folder() / "checksums.json").read_text())
-    for name, sha256 in expected.items():
-        path = data_folder() / name
-        if not path.is_file() or digest(path) != sha256:
-            state = "does not match its SHA-256" if path.is_file() else "is missing"
-            return False, f"data/{name} {state}; restore it with git checkout data, or run make data."
-    return True, f"{', '.join(expected)}: SHA-256 matches"
+    found = next(filter(None, (damage(data_folder() / name, sha256) for name, sha256 in expected.items())), "")
+    return not found, found or f"{', '.join(expected)}: SHA-256 matches"
 
 
 def _features() -> tuple[bool, str]:
@@ -133,31 +130,23 @@ def _features() -> tuple[bool, str]:
 
     accuracies = []
     for name, network in NETWORKS.items():
-        path = data_folder() / f"{network.file}.safetensors"
-        if not path.is_file() or digest(path) != feature_card(name)["sha256"]:
-            return False, f"data/{path.name} is missing or changed; restore it with git checkout data."
+        if found := damage(data_folder() / f"{network.file}.safetensors", feature_card(name)["sha256"]):
+            return False, found
         feature_network(name)
         accuracies.append(f"{feature_card(name)['test_accuracy']:.2%}")
     return True, f"{len(accuracies)} load, test accuracy {', '.join(accuracies)}"
 
 
-def _zoo_cards() -> tuple[bool, str]:
+def _zoo(load: bool = True) -> tuple[bool, str]:
     from devilgan_lite import zoo
 
     if "dcgan-fashion" not in zoo.names():
         return False, "data/zoo has no dcgan-fashion; restore it with git checkout data/zoo, or run make zoo."
-    return True, f"{len([zoo.card(name) for name in zoo.names()])} models"
-
-
-def _zoo() -> tuple[bool, str]:
-    from devilgan_lite import zoo
-
     try:
-        loaded = [name for name in zoo.names() if zoo.load(name)]
+        found = [zoo.load(name) if load else zoo.card(name) for name in zoo.names()]
     except (ValueError, FileNotFoundError) as error:
         return False, f"{str(error).rstrip('.')}; restore it with git checkout data/zoo, or run make zoo."
-    good, message = _zoo_cards()
-    return good, f"{len(loaded)} models load" if good else message
+    return True, f"{len(found)} models{' load' if load else ''}"
 
 
 def _notebooks() -> tuple[bool, str]:
@@ -170,14 +159,19 @@ def _notebooks() -> tuple[bool, str]:
 
 
 def _kernel() -> tuple[bool, str]:
-    needed = ("ipykernel", "papermill", "nbclient", "jupytext", "nbconvert", "ipywidgets")
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        return False, f"{', '.join(missing)} cannot be found; run pip install -e '.[notebooks]'."
-    version = metadata.version("ipykernel")
+    found = installed(("ipykernel", "papermill", "nbclient", "jupytext", "nbconvert", "ipywidgets"))
+    version = metadata.version("ipykernel") if found[0] else ""
     if version.startswith("7.3"):
         return False, f"ipykernel {version} runs widget callbacks on another thread; pip install 'ipykernel!=7.3.*'."
-    return True, f"ipykernel {version}, papermill {metadata.version('papermill')}"
+    return found
+
+
+def installed(names: tuple[str, ...], why: str = "") -> tuple[bool, str]:
+    """Whether all packages are installed, and their versions, or what to do."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        return False, f"{', '.join(missing)} cannot be found; run pip install -e '.[notebooks]'{why}."
+    return True, ", ".join(f"{name} {metadata.version(name)}" for name in names)
 
 
 def memory() -> tuple[bool, str]:
@@ -185,12 +179,12 @@ def memory() -> tuple[bool, str]:
     if not table.is_file():
         return True, "this system does not say how much is free; 1 GB is enough"
     entries = dict(line.split(":", 1) for line in table.read_text().splitlines() if ":" in line)
-    free = int(entries["MemAvailable"].split()[0]) / 2**20
-    enough = free >= LEAST_MEMORY_GB
-    return enough, f"{free:.1f} GB free" + ("" if enough else f"; close something, {LEAST_MEMORY_GB:g} GB is needed.")
+    return _enough(int(entries["MemAvailable"].split()[0]) / 2**20, LEAST_MEMORY_GB, "close something")
 
 
 def _disk() -> tuple[bool, str]:
-    free = shutil.disk_usage(Path.cwd()).free / 2**30
-    enough = free >= LEAST_DISK_GB
-    return enough, f"{free:.1f} GB free" + ("" if enough else f"; make room, {LEAST_DISK_GB:g} GB is needed.")
+    return _enough(shutil.disk_usage(Path.cwd()).free / 2**30, LEAST_DISK_GB, "make room")
+
+
+def _enough(free: float, least: float, mend: str) -> tuple[bool, str]:
+    return free >= least, f"{free:.1f} GB free" + ("" if free >= least else f"; {mend}, {least:g} GB is needed.")

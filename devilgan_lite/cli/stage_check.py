@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import socket
 import webbrowser
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,8 @@ PORTS = 50  # the number of ports to try, from the wanted one on
 def examine(port: int) -> list[health.Check]:
     """What the stage needs, in the order in which to fix it."""
     looks: dict[str, health.Look] = {
-        "packages": lambda: _packages(PACKAGES, "run pip install -e '.[notebooks]'"),
-        "renderer": lambda: _packages(RENDERERS, "run pip install -e '.[notebooks]'; only drawing new faces needs it"),
+        "packages": lambda: health.installed(PACKAGES),
+        "renderer": lambda: health.installed(RENDERERS, "; only drawing new faces needs it"),
         "browser": _browser,
         "port": lambda: _port(port),
         "zoo pair": _pair,
@@ -92,19 +90,9 @@ def browser() -> str | None:
         return None
 
 
-def _packages(names: tuple[str, ...], mend: str) -> tuple[bool, str]:
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        return False, f"{', '.join(missing)} cannot be found; {mend}."
-    return True, ", ".join(f"{name} {metadata.version(name)}" for name in names)
-
-
 def _browser() -> tuple[bool, str]:
     name = browser()
-    return (
-        name is not None,
-        name or "none was found; install one, or open the stage by its address.",
-    )
+    return name is not None, name or "none was found; install one, or open the stage by its address."
 
 
 def _port(port: int) -> tuple[bool, str]:
@@ -116,10 +104,7 @@ def _pair() -> tuple[bool, str]:
     found = pairs()
     if not found:
         return False, "data/zoo has no backdoored model with its clean one; restore it with git checkout data/zoo."
-    known = cards()
-    for name in found[0]:
-        path = zoo_folder() / f"{name}.safetensors"
-        if not path.is_file() or health.digest(path) != known[name]["sha256"]:
-            state = "does not match its SHA-256" if path.is_file() else "is missing"
-            return False, f"data/zoo/{path.name} {state}; restore it with git checkout data/zoo."
-    return True, f"{' and '.join(found[0])}: SHA-256 matches"
+    known, folder = cards(), zoo_folder()
+    states = (health.damage(folder / f"{name}.safetensors", known[name]["sha256"]) for name in found[0])
+    state = next(filter(None, states), "")
+    return not state, state or f"{' and '.join(found[0])}: SHA-256 matches"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -69,9 +70,7 @@ def start_voila() -> None:
     compile. A module that is None is one that Python reports as missing.
     """
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
-    from voila.app import main
-
-    main()
+    runpy.run_module("voila", run_name="__main__")
 
 
 def _write(folder: Path, pairs: list[tuple[str, str]], device: str) -> Path:
