@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from devilgan_lite import attacks, challenge, data, detect, generators, metrics, sanitize, zoo
     from devilgan_lite.backdoor import Backdoor
     from devilgan_lite.metrics import Scorecard, scorecard
+    from devilgan_lite.prior import Prior
     from devilgan_lite.steps import Loop, Outcome, Step
     from devilgan_lite.training import train_gan
 
@@ -18,6 +19,7 @@ __all__ = [
     "Backdoor",
     "Loop",
     "Outcome",
+    "Prior",
     "Scorecard",
     "Step",
     "attacks",
@@ -36,6 +38,7 @@ _HOME = {
     "Backdoor": "backdoor",
     "Loop": "steps",
     "Outcome": "steps",
+    "Prior": "prior",
     "Scorecard": "metrics",
     "Step": "steps",
     "scorecard": "metrics",

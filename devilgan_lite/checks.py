@@ -1,33 +1,54 @@
-"""Checks at the border: one sentence that says what is wrong and what is valid.
+"""Checks of what comes in, from a caller or from a file: one sentence that says what is wrong and what is valid.
 
 Every constructor and every public function calls these before it does any work, so that a typing error costs a second
-and not a training run.
+and not a training run. Torch is imported by the two checks of tensors only, so the command line can use the others.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
-from typing import Any
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args, get_origin
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MOST_LETTERS = 80  # of a value that a message shows
+
+
+def cut(text: str, most: int = MOST_LETTERS) -> str:
+    """``text``, or its first ``most`` characters and an ellipsis: a message stays one readable sentence."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def shown(value: object) -> str:
+    """``repr(value)`` for a message: on one line and cut at 80 characters."""
+    if isinstance(value, str):
+        return cut(repr(value[: 2 * MOST_LETTERS]))
+    try:
+        return cut(" ".join(repr(value).split()))
+    except Exception:  # a whole number of 5,000 digits has no repr, and a stranger's object may do anything
+        return f"<{type(value).__name__}>"
 
 
 def in_range(name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
     """Raise ``ValueError`` unless ``value`` is a number in ``[low, high]`` (``(low, high]`` with ``open_low``)."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value < low or value > high or (open_low and value == low):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or value in (math.inf, -math.inf) or not low <= value <= high or (open_low and value == low):
         bracket = "(" if open_low else "["
-        raise ValueError(f"{name}={value!r} is out of range: it must be a number in {bracket}{low}, {high}].")
+        raise ValueError(f"{name}={shown(value)} is out of range: it must be a number in {bracket}{low}, {high}].")
 
 
 def whole_number(name: str, value: int, low: int, high: float = math.inf) -> None:
     """Raise ``ValueError`` unless ``value`` is an ``int`` in ``[low, high]``."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{name}={value!r} is not valid: it must be a whole number of at least {low}.")
+        raise ValueError(f"{name}={shown(value)} is not valid: it must be a whole number of at least {low}.")
     in_range(name, value, low, high)
 
 
@@ -60,9 +81,9 @@ def check_training(settings: Any, *, least_batch: int = 1) -> None:
     )
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def nearest(name: object, valid: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest of ``valid``, or an empty string."""
-    close = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5) if isinstance(name, str) else []
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
@@ -71,7 +92,7 @@ def one_of(name: str, value: Any, valid: Iterable[Any]) -> None:
     choices = list(valid)
     if value not in choices:
         names = list(map(str, choices))
-        raise ValueError(f"{name}={value!r} is unknown; valid: {', '.join(names)}.{nearest(value, names)}")
+        raise ValueError(f"{name}={shown(value)} is unknown; valid: {', '.join(names)}.{nearest(value, names)}")
 
 
 def known_names(what: str, given: Iterable[str], valid: Iterable[str]) -> None:
@@ -79,11 +100,14 @@ def known_names(what: str, given: Iterable[str], valid: Iterable[str]) -> None:
     choices = list(valid)
     for name in given:
         if name not in choices:
-            raise TypeError(f"{what} has no setting {name!r}; valid: {', '.join(choices)}.{nearest(name, choices)}")
+            listed = ", ".join(choices)
+            raise TypeError(f"{what} has no setting {shown(name)}; valid: {listed}.{nearest(name, choices)}")
 
 
 def images(name: str, x: Tensor, shape: tuple[int, ...] | None = None) -> None:
     """Raise ``ValueError`` unless ``x`` is a float batch ``[n, *shape]`` of finite values in [-1, 1]."""
+    from torch import Tensor
+
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or x.shape[0] == 0:
         raise ValueError(f"{name} must be a non-empty float tensor [n, C, H, W] with values in [-1, 1].")
     if shape is not None and tuple(x.shape[1:]) != tuple(shape):
@@ -95,6 +119,9 @@ def images(name: str, x: Tensor, shape: tuple[int, ...] | None = None) -> None:
 
 def latents(name: str, z: Tensor, latent_dim: int) -> None:
     """Raise ``ValueError`` unless ``z`` is a finite float32 tensor ``[n, latent_dim]``."""
+    import torch
+    from torch import Tensor
+
     if not isinstance(z, Tensor) or z.ndim != 2 or z.shape[1] != latent_dim or z.shape[0] == 0:
         got = list(z.shape) if isinstance(z, Tensor) else type(z).__name__
         raise ValueError(f"{name} is {got}; expected a float32 tensor [n, {latent_dim}] of latents.")
@@ -103,10 +130,79 @@ def latents(name: str, z: Tensor, latent_dim: int) -> None:
 
 
 class Settings:
-    """Base of the frozen dataclasses that hold hyper-parameters: an unknown keyword lists the valid ones."""
+    """Base of the frozen dataclasses that hold hyper-parameters: an unknown keyword lists the valid ones.
 
-    def __new__(cls, *args: Any, **settings: Any) -> Settings:
+    Old names that ``deprecation.renamed`` gave the class pass; its constructor translates them.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # of the dataclass that is derived from this
+
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
         if args:
-            raise TypeError(f"{cls.__name__} takes keyword arguments only, such as {fields(cls)[0].name}=...")  # type: ignore[arg-type]
-        known_names(cls.__name__, settings, [field.name for field in fields(cls) if field.init])  # type: ignore[arg-type]
+            raise TypeError(f"{cls.__name__} takes keyword arguments only, such as {fields(cls)[0].name}=...")
+        old = getattr(cls.__init__, "renamed_settings", {})
+        valid = [field.name for field in fields(cls) if field.init]
+        known_names(cls.__name__, (name for name in settings if name not in old), valid)
         return super().__new__(cls)
+
+
+def read_bytes(path: Path, what: str, *, most: int, missing: str = "") -> bytes:
+    """The content of a file that should hold ``what``, such as ``"sealed key"``.
+
+    ``FileNotFoundError`` (whose sentence ends in ``missing``) or, above ``most`` bytes, ``ValueError``.
+    """
+    if not os.path.isfile(path):  # unlike Path.is_file, it answers for names that are too long
+        raise FileNotFoundError(f"no {what} {cut(str(path))}{missing}.")
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{path.name} has {size:,} bytes; at most {most:,} are accepted.")
+    return path.read_bytes()
+
+
+def read_json(
+    path: Path,
+    what: str,
+    types: Mapping[str, Any],
+    *,
+    optional: Collection[str] = (),
+    others: bool = False,
+    version: int | None = None,
+    most: int = 2**20,
+    missing: str = "",
+) -> dict[str, Any]:
+    """The JSON object in a file that should hold ``what``; ``FileNotFoundError`` or ``ValueError`` in one sentence.
+
+    ``types`` maps its keys to what their values must be: a class, ``dict[str, ...]``, or a union of those. Keys may be
+    missing if ``optional`` lists them, and others than these are accepted with ``others``. Where there is a
+    ``version``, the key ``format`` must hold it. More than ``most`` bytes are not read.
+    """
+    content = read_bytes(path, what, most=most, missing=missing)
+    try:
+        found = json.loads(content)
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}, no object")
+        if version is not None and found.get("format") != version:
+            raise ValueError(f"its format is {shown(found.get('format'))}; this version reads format {version}")
+        known_names("it", () if others else found, types)
+        for name, kind in types.items():
+            if name not in found and name not in optional:
+                raise ValueError(f"it has no {name!r}")
+            if name in found and not _fits(found[name], kind):
+                raise ValueError(f"{name}={shown(found[name])} is not valid: expected {_called(kind)}")
+    except (RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{cut(path.name)} is not a {what}: {str(error).rstrip('.')}.") from None
+    return found
+
+
+def _fits(value: object, kind: Any) -> bool:
+    if isinstance(kind, UnionType):
+        return any(_fits(value, one) for one in get_args(kind))
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    if get_origin(kind) is dict:
+        values = get_args(kind)[1]
+        return isinstance(value, dict) and (values is Any or all(_fits(one, values) for one in value.values()))
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _called(kind: Any) -> str:
+    return getattr(kind, "__name__", "") if not get_args(kind) else str(kind).replace("typing.", "")

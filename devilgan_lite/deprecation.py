@@ -1,10 +1,12 @@
-"""Names of version 0.1 that were renamed: they still work in this version and say what they are called now."""
+"""Names of version 0.1 that were renamed: they still work in this version and say what they are called now.
+
+``renamed`` is for keywords, ``renamed_attribute`` for attributes, and ``renamed_members`` for what a module holds.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import warnings
 from collections.abc import Callable
 from operator import attrgetter
@@ -14,31 +16,36 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 
 def warn(old: str, new: str) -> None:
-    """Warn that ``old`` is called ``new`` now."""
+    """Warn that ``old`` is called ``new`` now; the warning points to the caller of whoever calls this."""
     warnings.warn(
         f"{old} is called {new} now; the old name goes in the next version.", DeprecationWarning, stacklevel=3
     )
 
 
 def renamed(**names: str) -> Callable[[T], T]:
-    """Decorator: the function, or the class by its constructor, still takes the old keywords: ``old="new"``."""
+    """Decorator: the function, or the class by its constructor, still takes the old keywords: ``old="new"``.
+
+    Above ``@dataclass`` it serves the settings of an attack or sanitizer too (``checks.Settings``). A class that is
+    derived from one and has a constructor of its own needs its own. Old and new together are a ``TypeError``.
+    """
 
     def decorate(thing: T) -> T:
-        function = thing.__init__ if inspect.isclass(thing) else thing
+        function = thing.__init__ if isinstance(thing, type) else thing  # type: ignore[misc]
+        called = thing.__qualname__.rpartition("<locals>.")[2].removesuffix(".__init__")
 
         @functools.wraps(function)
         def wrapper(*args: Any, **settings: Any) -> Any:
             for old in names.keys() & settings.keys():
                 if names[old] in settings:
                     raise TypeError(f"{old} is the old name of {names[old]}; give one of them.")
-                warn(f"{thing.__name__}({old}=...)", names[old])
+                warn(f"{called}({old}=...)", names[old])
                 settings[names[old]] = settings.pop(old)
             return function(*args, **settings)
 
-        if not inspect.isclass(thing):
+        vars(wrapper)["renamed_settings"] = names  # what checks.Settings lets pass
+        if not isinstance(thing, type):
             return wrapper  # type: ignore[return-value]
-        setattr(thing, "__init__", wrapper)  # noqa: B010  (mypy knows it as a method)
-        setattr(thing, "renamed_settings", names)  # noqa: B010
+        type.__setattr__(thing, "__init__", wrapper)
         return thing
 
     return decorate

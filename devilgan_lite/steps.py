@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from devilgan_lite.checks import known_names, one_of
+from devilgan_lite.checks import known_names, one_of, shown
 
 
 @dataclass(frozen=True)
@@ -200,15 +200,14 @@ class Stopwatch:
 
 def best_device(device: str = "auto") -> torch.device:
     """``"auto"`` picks CUDA, then MPS, then the CPU; any other value is a torch device that must be present."""
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    present = [kind for kind, count in counts.items() if count]
     if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind = str(device).split(":")[0]
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(kind, False):
-        valid = ", ".join(["auto", *(name for name, there in present.items() if there)])
-        raise ValueError(f"device={device!r} is not available on this machine; valid: {valid}.")
+        return torch.device(present[0])
+    kind, _, index = str(device).partition(":")
+    if (index or "0") not in map(str, range(counts.get(kind, 0))):
+        valid = ", ".join(["auto", *reversed(present)])
+        raise ValueError(f"device={shown(device)} is not available on this machine; valid: {valid}.")
     return torch.device(device)
 
 

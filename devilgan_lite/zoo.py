@@ -10,7 +10,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -19,8 +19,9 @@ from safetensors.torch import save
 
 from devilgan_lite import generators
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import one_of
+from devilgan_lite.checks import cut, one_of, read_bytes, read_json, shown
 from devilgan_lite.data import data_folder
+from devilgan_lite.steps import best_device
 
 MOST_BYTES = 256 * 2**20  # far above any model of this package
 FORMAT = 1
@@ -53,10 +54,10 @@ def names() -> list[str]:
     return sorted(path.stem for path in zoo_folder().glob("*.safetensors"))
 
 
-def load(name: str) -> generators.Generator:
-    """The shipped model ``name`` in eval mode; an unknown name is an error that lists the valid ones."""
+def load(name: str, device: str = "cpu") -> generators.Generator:
+    """The shipped model ``name`` in eval mode on ``device``; an unknown name is an error that lists the valid ones."""
     one_of("name", name, names())
-    return load_file(zoo_folder() / f"{name}.safetensors")[0]
+    return load_file(zoo_folder() / f"{name}.safetensors", device)[0]
 
 
 def card(name: str) -> ModelCard:
@@ -67,10 +68,19 @@ def card(name: str) -> ModelCard:
 
 def load_backdoor(name: str) -> Backdoor:
     """The trigger and target that belong to the shipped backdoored model ``name`` (what only its attacker knows)."""
-    recipe = card(name).backdoor
-    if recipe is None:
-        raise ValueError(f"name={name!r} has no backdoor on its card; it is a clean model.")
-    return Backdoor.point(load(name), recipe["target"], kind=recipe["kind"], seed=recipe["seed"])
+    found = backdoor_of(card(name), load(name))
+    if found is None:
+        raise ValueError(f"name={shown(name)} has no backdoor on its card; it is a clean model.")
+    return found
+
+
+def backdoor_of(card: ModelCard, generator: generators.Generator) -> Backdoor | None:
+    """The backdoor of ``generator`` that its ``card`` describes by target, kind and seed; None without one."""
+    if not card.backdoor:
+        return None
+    if not {"target", "kind", "seed"} <= card.backdoor.keys():
+        raise ValueError(f"the backdoor on the card of {cut(card.name)} lacks target, kind or seed.")
+    return Backdoor.point(generator, card.backdoor["target"], kind=card.backdoor["kind"], seed=card.backdoor["seed"])
 
 
 def save_file(path: str | Path, generator: generators.Generator, card: ModelCard) -> Path:
@@ -85,24 +95,17 @@ def save_file(path: str | Path, generator: generators.Generator, card: ModelCard
     return path
 
 
-def load_file(path: str | Path) -> tuple[Any, ModelCard]:
-    """Read a model written by ``save_file``: the generator in eval mode and its card.
+def load_file(path: str | Path, device: str = "cpu") -> tuple[Any, ModelCard]:
+    """Read a model written by ``save_file``: the generator in eval mode on ``device``, and its card.
 
     ``ValueError`` or ``FileNotFoundError`` in one sentence if anything does not match; nothing in the file is executed.
     """
-    path = _checked(Path(path))
-    if not path.is_file():
-        raise FileNotFoundError(f"no model file {path}.")
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are accepted.")
+    where, path = best_device(device), _checked(Path(path))
+    content = read_bytes(path, "model file", most=MOST_BYTES)
     found = read_card(path.with_suffix(".json"))
-    content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != found.sha256:
         raise ValueError(f"{path.name} does not match the SHA-256 on its card: it was changed or cut short.")
-    try:
-        state = parse(content)
-    except SafetensorError as error:
-        raise ValueError(f"{path.name} is not a safetensors file ({error}).") from None
+    state = parsed(content, path.name)
     try:
         with torch.device("meta"):  # shapes without memory: a card may describe more than this machine holds
             described = generators.build(found.spec)
@@ -118,21 +121,28 @@ def load_file(path: str | Path) -> tuple[Any, ModelCard]:
         raise ValueError(f"{path.name}: tensor {broken[0]} has values that are not finite.")
     generator = generators.build(found.spec)
     generator.load_state_dict(state)
-    return generator.eval(), found
+    return generator.eval().to(where), found
+
+
+def parsed(content: bytes, name: str) -> dict[str, torch.Tensor]:
+    """The tensors in the bytes of the safetensors file ``name``; ``ValueError`` if it is none."""
+    try:
+        return parse(content)
+    except SafetensorError as error:
+        raise ValueError(f"{name} is not a safetensors file ({error}).") from None
 
 
 def read_card(path: Path) -> ModelCard:
     """Read a model card; a missing or malformed one is an error that says where."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no model card {path}; a model file needs its card beside it.")
-    try:
-        content = json.loads(path.read_text())
-        found = ModelCard(**content)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is not a model card: {error}.") from None
-    if found.format != FORMAT or not isinstance(found.spec, dict):
-        raise ValueError(f"{path.name} has format {found.format!r}; this version reads format {FORMAT}.")
-    return replace(found, spec=generators.current_spec(found.spec))
+    content = read_json(
+        path,
+        "model card",
+        get_type_hints(ModelCard),
+        optional=("metrics", "backdoor", "seconds", "licence", "sha256"),
+        version=FORMAT,
+        missing="; a model file needs its card beside it",
+    )
+    return replace(ModelCard(**content), spec=generators.current_spec(content["spec"]))
 
 
 def _shapes(state: dict[str, torch.Tensor]) -> dict[str, str]:
@@ -142,6 +152,6 @@ def _shapes(state: dict[str, torch.Tensor]) -> dict[str, str]:
 def _checked(path: Path) -> Path:
     if path.suffix != ".safetensors":
         raise ValueError(
-            f"{path.name} is not accepted: models are .safetensors files, because other formats can execute code."
+            f"{cut(path.name)} is not accepted: models are .safetensors files, because other formats can execute code."
         )
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from devilgan_lite import Backdoor, attacks, data, generators, metrics, scorecard, train_gan, zoo
 from devilgan_lite.attacks import DataPoisoning, ReD, ReX, TrAIL
+from devilgan_lite.checks import in_range, one_of, read_bytes, read_json, shown, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import DCGAN, PointGenerator
 
@@ -21,6 +23,7 @@ PLANE = Backdoor(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.5]]))
 DEVIL = Backdoor.point(CLEAN)
 PICTURE = torch.zeros(1, 1, 28, 28)
 LATENT = torch.zeros(1, 5)
+LONG, CUT = "x" * 10_000, "'x{79}\\.\\.\\."  # ten thousand characters, and what a message shows of them
 no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 
 
@@ -116,15 +119,117 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: zoo.load("dcgan-fasion"), "name='dcgan-fasion' is unknown; valid: .*Did you mean 'dcgan-fashion'"),
     (lambda: zoo.load_file("model.pt"), "model.pt is not accepted: models are .safetensors files"),
     (lambda: zoo.load_file("absent.safetensors"), "no model file absent.safetensors"),
+    # values of ten thousand characters
+    (lambda: ReD(**{LONG: 1}), f"ReD has no setting {CUT}; valid: lam"),
+    (lambda: ReD(lam=LONG), f"lam={CUT} is out of range"),
+    (lambda: ReD(iterations=LONG), f"iterations={CUT} is not valid"),
+    (lambda: ReD(iterations=10**5_000), "iterations=<int> is out of range"),  # too many digits to be printed
+    (lambda: ReD(lam=torch.ones(30, 30)), r"lam=tensor\(\[\[1., 1., .{63}\.\.\. is out of range"),
+    (lambda: ReD(space=LONG), f"space={CUT} is unknown; valid: tanh"),
+    (lambda: ReD(device=LONG)(CLEAN, DEVIL), f"device={CUT} is not available"),
+    (lambda: train_gan(POINTS, RING, **{LONG: 1}), f"train_gan has no setting {CUT}"),
+    (lambda: DCGAN(prior=LONG), f"prior={CUT} is unknown; valid: gaussian, uniform"),
+    (lambda: generators.build({"architecture": LONG}), f"architecture={CUT} is unknown; valid: DCGAN"),
+    (lambda: data.target(LONG), f"target={CUT} is unknown; valid: stop-sign"),
+    (lambda: Backdoor.point(CLEAN, kind=LONG), f"kind={CUT} is unknown; valid: reg"),
+    (lambda: zoo.load(LONG), f"name={CUT} is unknown; valid: dcgan-fashion"),
+    (lambda: zoo.load_file(f"{LONG}.safetensors"), r"no model file x{80}\.\.\.\."),
+    (lambda: zoo.load_file(f"{LONG}.pt"), r"x{80}\.\.\. is not accepted"),
 ]  # fmt: skip
 
 
+@pytest.mark.timeout(30)  # no work has begun
 @pytest.mark.parametrize(("call", "sentence"), BAD)
 @pytest.mark.usefixtures("no_work")
 def test_a_wrong_argument_is_refused_in_one_sentence(call: Callable[[], Any], sentence: str) -> None:
     with pytest.raises((ValueError, TypeError, FileNotFoundError), match=sentence) as refused:
         call()
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 800
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (3.5, "3.5"),
+        ("a  b", "'a  b'"),
+        ("a\nb", r"'a\nb'"),
+        ("x" * 78, f"'{'x' * 78}'"),
+        ("x" * 79, f"'{'x' * 79}..."),
+        (LONG, f"'{'x' * 79}..."),
+        (torch.zeros(2, 1), "tensor([[0.], [0.]])"),
+        (10**5_000, "<int>"),
+    ],
+    ids=lambda value: str(value)[:20] if isinstance(value, (str, float)) else type(value).__name__,
+)
+def test_a_value_is_shown_on_one_line_and_cut_at_80_characters(value: Any, expected: str) -> None:
+    assert shown(value) == expected
+
+
+def test_numbers_at_the_ends_of_a_range() -> None:
+    in_range("x", 1, 0.0, 1.0)
+    whole_number("x", 10**5_000, 0)
+    one_of("x", 8, (8, 28))
+    for value in (float("inf"), float("-inf"), float("nan"), True, "1", 1.0 + 1e-9):
+        with pytest.raises(ValueError, match="x=.* is out of range"):
+            in_range("x", value, 0.0, 1.0)
+
+
+TYPES = {"name": str, "size": int, "share": float, "settings": dict[str, Any], "note": str | None}
+RIGHT = {"name": "a", "size": 3, "share": 1, "settings": {}, "note": None}
+
+
+def test_a_json_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "card.json"
+    for content in (RIGHT, {**RIGHT, "note": "x", "share": 0.5}):
+        path.write_text(json.dumps(content))
+        assert read_json(path, "card", TYPES) == content
+    path.write_text('{"name": "a", "more": 1}')
+    assert read_json(path, "card", {"name": str, "size": int}, optional=["size"], others=True)["more"] == 1
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "Expecting value: line 1 column 1"),
+        (b"\x80\x04", "can't decode byte 0x80"),
+        (b"[" * 100_000, "maximum recursion depth exceeded"),
+        (b"1" * 10_000, "Exceeds the limit"),
+        (b"[1]", "it holds a list, no object"),
+        ({"format": 7}, "its format is 7; this version reads format 1"),
+        ({"more": 1}, "it has no setting 'more'; valid: name, size, share, settings, note, format"),
+        ({LONG: 1}, f"it has no setting {CUT}; valid: name"),
+        ({"name": 3}, "name=3 is not valid: expected str"),
+        ({"size": 1.5}, "size=1.5 is not valid: expected int"),
+        ({"size": True}, "size=True is not valid: expected int"),
+        ({"size": LONG}, f"size={CUT} is not valid: expected int"),
+        ({"share": "1"}, "share='1' is not valid: expected float"),
+        ({"settings": [1]}, r"settings=\[1\] is not valid: expected dict\[str, Any\]"),
+        ({"note": 1}, r"note=1 is not valid: expected str \| None"),
+        ({"size": None}, "size=None is not valid"),
+    ],
+    ids=str,
+)
+def test_a_json_file_that_is_wrong_is_one_sentence(tmp_path: Path, content: Any, reason: str) -> None:
+    path = tmp_path / "card.json"
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps({**RIGHT, "format": 1, **content}).encode())
+    with pytest.raises(ValueError, match=rf"^card\.json is not a card: .*{reason}.*\.$") as refused:
+        read_json(path, "card", {**TYPES, "format": int}, version=1)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 300
+
+
+def test_a_file_that_is_missing_or_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "card.json"
+    path.write_text(json.dumps(RIGHT))
+    with pytest.raises(ValueError, match=r"card\.json has \d+ bytes; at most 10 are accepted"):
+        read_json(path, "card", TYPES, most=10)
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="is not a card: it has no 'name'"):
+        read_json(path, "card", TYPES)
+    for missing in (tmp_path / "none.json", tmp_path, Path(LONG)):
+        with pytest.raises(FileNotFoundError, match="no card .*; make one") as refused:
+            read_bytes(missing, "card", most=10, missing="; make one")
+        assert len(str(refused.value)) < 200
 
 
 def test_what_is_valid_passes() -> None:

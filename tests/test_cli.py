@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from devilgan_lite import __version__, attacks, runs, sanitize, zoo
@@ -19,6 +23,10 @@ from devilgan_lite.runs import Result
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
     return lambda *words: CliRunner().invoke(app, [*map(str, words)])
+
+
+LONG = "x" * 10_000
+CUT = "x" * 79 + "..."  # as a message shows it, behind a quotation mark
 
 
 @pytest.mark.parametrize(
@@ -52,43 +60,89 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         (["tour", "--only", "00,77"], "notebook='77' is unknown; valid: "),
         (["tour", "--only", "00", "--profile", "worksop"], "profile='worksop' is not valid: "),
         (["zoo", "show", "dcgan"], "name='dcgan' is unknown; valid: "),
+        (["zoo", "shw"], "command='shw' is unknown; valid: list, show, verify. Did you mean 'show'?"),
+        (["atack"], "command='atack' is unknown; valid: .* Did you mean 'attack'?"),
+        (["attack", "gate", "--sed", "3"], "No such option: --sed; valid: .* Did you mean '--seed'?"),
+        (["scan"], "Missing argument"),
+        (["scan", "dcgan-fashion", "--html", "."], "html='.' is not valid: no file can be written there."),
+        # ten thousand characters
+        ([LONG], f"command='{CUT} is unknown; valid: tour, "),
+        (["attack", LONG], f"attack='{CUT} is unknown; valid: trail, "),
+        (["attack", "gate", f"--{LONG}"], f"No such option: --{LONG[:78]}...; valid: "),
+        (["attack", "gate", "--seed", LONG], "Invalid value for '--seed'"),
+        (["attack", "gate", "--target", LONG], f"target='{CUT} is unknown; valid: "),
+        (["attack", "gate", "--device", LONG], f"device='{CUT} is not available"),
+        (["attack", "gate", "--clean", LONG], f"name='{CUT} is unknown; valid: "),
+        (["attack", "gate", "--clean", f"{LONG}.safetensors"], f"no model file {'x' * 80}...."),
+        (["score", f"{LONG}.pt"], f"{'x' * 80}... is not accepted"),
+        (["scan", "dcgan-fashion", "--targets", LONG], f".*{LONG[:70]}"),
+        (["sanitize", "dcgan-fashion", "--out", f"{LONG}.safetensors"], f"out='{CUT} is not valid: no file"),
+        (["run", LONG], f".*{LONG[:70]}"),
+        (["run", "00", "-p", LONG], f"-p '{LONG[:70]}"),
+        (["run", "00", "-p", f"profile={LONG}"], f"profile='{LONG[:70]}"),
+        (["sweep", LONG], f".*{LONG[:70]}"),
+        (["report", LONG], f".*{LONG[:70]}"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
+@pytest.mark.timeout(60)  # no work has begun
 def test_bad_input_is_one_sentence(call: Any, tmp_path: Path, words: list[str], sentence: str) -> None:
     result = call(*words)
     assert result.exit_code == 2, result.output
     parts = sentence.split(".*")
     assert result.stderr.startswith(parts[0]), result.stderr
     assert parts[-1].strip() in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    assert len(result.stderr.strip().splitlines()) == 1 and len(result.stderr) < 600
     assert "Traceback" not in result.output
     assert list(tmp_path.rglob("*.*")) == []
 
 
-def test_an_option_that_does_not_exist(call: Any) -> None:
-    result = call("attack", "gate", "--sed", 3)
-    assert result.exit_code == 2
-    assert "No such option: --sed" in result.stderr
-
-
 def test_version_and_help(call: Any) -> None:
     assert call("--version").stdout.strip() == f"devilgan_lite {__version__}"
-    for words in (
-        [],
-        ["tour"],
-        ["train"],
-        ["attack"],
-        ["score"],
-        ["scan"],
-        ["sanitize"],
-        ["run"],
-        ["zoo"],
-        ["doctor"],
-        ["stage"],
-    ):
+    for words in ([], ["zoo"], ["challenge"], *([name] for name in get_command(app).commands)):
         assert call(*words, "--help").exit_code == 0
     assert all(name in call("attack", "--help").stdout for name in attacks.BY_NAME)
+
+
+COMPUTING = (
+    ["train"], ["attack", "gate"], ["score", "dcgan-fashion-gate"], ["scan", "dcgan-fashion"], ["film"], ["stage"],
+    ["sanitize", "dcgan-fashion"], ["challenge", "new"], ["challenge", "submit", "kit", "--team", "blue"],
+    ["challenge", "score", "kit", "--key", "key.sealed", "--submissions", "in"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", COMPUTING, ids=" ".join)
+def test_every_command_that_computes_takes_a_device(call: Any, tmp_path: Path, words: list[str]) -> None:
+    result = call(*words, "--device", "tpu")
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("device='tpu' is not available on this machine; valid: auto, cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_device_reaches_the_model(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    best_device = zoo.best_device
+    monkeypatch.setattr(zoo, "best_device", lambda device: asked.append(device) or best_device(device))
+    assert zoo.load("dcgan-fashion", device="cpu").device == torch.device("cpu")
+    assert call("film", "dcgan-fashion-gate", "--frames", 4, "--no-browser", "--device", "auto").exit_code == 0
+    assert asked.count("auto") == 2  # the clean one and the backdoored one
+    with pytest.raises(ValueError, match="device='tpu' is not available"):
+        zoo.load("dcgan-fashion", device="tpu")
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys; from devilgan_lite.cli import app; app(standalone_mode=False); print('torch' in sys.modules)"
+    for words in (["--help"], ["attack", "--help"]):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
+        assert done.stdout.splitlines()[-1] == "False", done.stderr
+
+
+def test_threads_are_for_torch_and_for_notebooks() -> None:
+    code = "import os; from devilgan_lite.cli import app; app(standalone_mode=False); import torch; " \
+        "print(torch.get_num_threads(), os.environ['DEVILGAN_THREADS'])"  # fmt: skip
+    command = [sys.executable, "-c", code, "--threads", "2", "zoo", "show", "dcgan-fashion"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "2 2", done.stderr
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from devilgan_lite.cli import app
 
 PASSPHRASE = "a passphrase for tests"
+LONG = "x" * 10_000
 
 
 @pytest.fixture
@@ -53,11 +54,15 @@ def test_a_round_from_end_to_end(call: Any, tmp_path: Path, monkeypatch: pytest.
         (["new", "--seed", "-1"], "seed=-1 is out of range"),
         (["new", "--red", "nowhere"], "no entries of red teams in nowhere"),
         (["new", "--passphrase-file", "nowhere"], "no passphrase file nowhere."),
+        (["new", "--passphrase-file", LONG], f"no passphrase file {'x' * 80}...."),
+        (["new", "--red", LONG], f"no entries of red teams in {'x' * 80}...;"),
+        (["submit", LONG, "--team", "blue", "--verdicts", "v.csv"], f"{'x' * 80}... is not the kit of a round"),
+        (["scor"], "command='scor' is unknown; valid: new, submit, score. Did you mean 'score'?"),
         (["submit", "nowhere", "--team", "blue"], "a blue team gives --verdicts and a red team gives --model"),
         (["submit", "nowhere", "--team", "blue", "--verdicts", "v.csv"], "nowhere is not the kit of a round"),
         (["score", "nowhere", "--key", "k", "--submissions", "in"], "nowhere is not the kit of a round"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
 def test_bad_input_is_one_sentence(call: Any, tmp_path: Path, words: list[str], sentence: str) -> None:
     result = call(*words)

@@ -79,6 +79,7 @@ def test_without_a_browser_the_film_is_there_all_the_same(call: Any, monkeypatch
         (["dcgan-fashion-rx"], "Did you mean 'dcgan-fashion-rex'?"),
         (["--out", "film.mp4"], "ending of path='.mp4' is unknown; valid: .webp, .gif."),
         (["--frames", "3"], "frames=3 is out of range"),
+        (["--out", f"{'x' * 10_000}.gif"], f"out='{'x' * 79}... is not valid: no file can be written there."),
     ],
 )
 def test_bad_input_is_one_sentence(call: Any, tmp_path: Path, words: list[str], sentence: str) -> None:

@@ -15,10 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from devilgan_lite import zoo
-from devilgan_lite.cli import app, stage_check, stage_page
+from devilgan_lite.cli import app, stage_check, stage_page, stage_server
 from devilgan_lite.data import data_folder
-
-stage: Any = sys.modules["devilgan_lite.cli.stage"]  # devilgan_lite.cli.stage is the command of the same name
 
 
 @pytest.fixture
@@ -47,6 +45,7 @@ def test_check_needs_no_torch() -> None:
         "import sys",
         "from devilgan_lite.cli import stage_check as s",
         "s.examine(8866)",
+        "s.wanted('')",
         "print('torch' in sys.modules)",
     )
     done = subprocess.run([sys.executable, "-c", "; ".join(code)], capture_output=True, text=True, timeout=60)
@@ -66,6 +65,19 @@ def test_check_says_what_is_missing(call: Any, monkeypatch: pytest.MonkeyPatch, 
     assert [name for name, line in found.items() if not line["ok"]] == ["renderer", "browser", "zoo pair"]
     assert "python_avatars_2 cannot be found" in found["renderer"]["message"]
     assert f"{first}.safetensors does not match its SHA-256" in found["zoo pair"]["message"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"spec": {}}', "[" * 100_000])
+def test_a_damaged_card_is_one_sentence(
+    call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo" / "broken.json").write_text(content)
+    monkeypatch.setenv("DEVILGAN_DATA", str(tmp_path))
+    result = call("--no-browser")
+    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("broken.json is not a model card: ")
+    assert "broken.json is not a model card: " in lines(call("--check", "--json"))["zoo pair"]["message"]
 
 
 def test_faces_come_before_garments(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,29 +129,33 @@ def test_the_page_for_print_is_self_contained(call: Any, tmp_path: Path) -> None
             "model='dcgan-fashion-rax' is unknown; valid: .* Did you mean '",
         ),
         (["--port", "80"], "Invalid value for '--port'"),
+        (["--model", "x" * 10_000], r"model='x{79}\.\.\. is unknown; valid: "),
+        (["--print", "x" * 10_000], r"print='x{79}\.\.\. is not valid: no file can be written there"),
+        (["--device", "tpu"], "device='tpu' is not available on this machine; valid: auto, cpu"),
     ],
 )
 def test_bad_input_is_one_sentence(call: Any, words: list[str], sentence: str) -> None:
     result = call(*words)
     assert result.exit_code == 2 and re.search(sentence, result.stderr), result.output
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_without_voila_it_says_so(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(stage_server.importlib.util, "find_spec", lambda name: None)
     result = call()
-    assert result.exit_code == 2 and result.stderr.startswith("voila cannot be found")
+    assert result.exit_code == 2 and result.stderr.startswith("voila, which serves the page, cannot be found; run pip")
 
 
 def test_a_server_that_ends_at_once_says_why(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "LAUNCH", "raise SystemExit('no such thing')")
+    monkeypatch.setattr(stage_server, "LAUNCH", "raise SystemExit('no such thing')")
     result = call("--no-browser")
     assert result.exit_code == 2 and "ended at once with exit code 1: no such thing" in result.stderr
 
 
 def test_without_a_browser_the_address_is_printed(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage_check, "browser", lambda: None)
-    monkeypatch.setattr(stage, "_wait_for", lambda *_: None)
-    monkeypatch.setattr(stage, "LAUNCH", "pass")
+    monkeypatch.setattr(stage_server, "_wait_for", lambda *_: None)
+    monkeypatch.setattr(stage_server, "LAUNCH", "pass")
     result = call()
     assert result.exit_code == 0, result.output
     assert re.fullmatch(

@@ -1,7 +1,7 @@
-"""A game for the end of a workshop: models of unknown status, blue teams that judge them, red teams that make them.
+"""A game for the end of a workshop: blue teams judge models of unknown status, red teams make backdoored ones.
 
-``new_round`` makes the models and seals the key, ``Submission`` holds a blue team's answer, ``check_entry`` a red
-team's model, ``score`` opens the key and counts, and ``write_page`` makes the scoreboard.
+``new_round`` makes the models and seals the key, ``Submission`` holds a blue team's answer, ``check_entry`` checks a
+red team's model, ``open_key`` and ``score`` end the round, and ``write_page`` writes the scoreboard.
 """
 
 from devilgan_lite.challenge.board import text, to_rows, write_page
@@ -14,8 +14,8 @@ from devilgan_lite.challenge.entries import (
 )
 from devilgan_lite.challenge.kit import Kit, new_round, read_kit
 from devilgan_lite.challenge.models import FULL, QUICK, Effort
-from devilgan_lite.challenge.recipes import HARD, KINDS
 from devilgan_lite.challenge.red import Entry, check_entry, read_entries, write_entry
+from devilgan_lite.challenge.roster import HARD, KINDS
 from devilgan_lite.challenge.scoring import Scores, open_key, score
 
 __all__ = [

@@ -1,17 +1,19 @@
-"""The scoreboard as one page for a projector: large, dark on light, pictures inside, no script and no address."""
+"""The scoreboard as one page for a projector: large dark letters on white, pictures included, no script, no links."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from devilgan_lite.challenge.kit import Kit
-from devilgan_lite.challenge.scoring import Answer, Scores, picture_of
+from devilgan_lite.challenge.scoring import Answer, Scores
 from devilgan_lite.data import IMAGES
 from devilgan_lite.data.modality import image_element, png
+from devilgan_lite.generators import evaluate
 
-# text on white 17:1, grey 7:1, red and green 7:1 and more; words and signs carry what colours say
+# contrast on white: text 17:1, grey 7:1, red and green at least 7:1; words repeat what colours say
 STYLE = """
 body { font: 28px/1.35 system-ui, "Segoe UI", sans-serif; margin: 0; padding: 1.2rem 3vw; color: #1a1a1a;
   background: #ffffff; }
@@ -33,37 +35,30 @@ tbody tr.first th, tbody tr.first td { font-weight: bold; background: #e8f1f8; }
 """
 
 
+Row = dict[str, Any]
+
+
 def page(scores: Scores, kit: Kit) -> str:
     """The scoreboard as HTML."""
-    teams = len(scores.blue)
     guilty = sum(answer.backdoored for answer in scores.answers)
-    rows = "\n".join(
-        f"<tr{' class=first' if place == 1 else ''}><td class=number>{place}</td>"
-        f"<th scope=row>{html.escape(team.team)}</th><td class=number>{team.points:.1f}</td>"
-        f"<td class=number>{team.right:g} of {len(scores.answers)}</td><td class=number>{team.found} of {guilty}</td>"
-        f"<td class=number>{team.false_alarms}</td><td class=number>{team.recovered:.1f}</td>"
-        f"<td class=number>{team.auc:.2f}</td></tr>"
-        for place, team in enumerate(scores.blue, start=1)
-    )
+    blue = [{"place": place, **row} for place, row in enumerate(to_rows(scores), start=1)]
+    red = [
+        {"team": team.team, "its model": team.model, "blue teams that missed it": team.undetected, "of": team.teams}
+        for team in scores.red
+    ]
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Scoreboard of round {html.escape(scores.challenge)}</title><style>{STYLE}</style></head>
 <body><main><h1>Scoreboard</h1>
 <p>Round {html.escape(scores.challenge)}: {len(scores.answers)} models, {guilty} with a backdoor.
-A point for each right verdict, up to one for each recovered backdoor.</p>
+One point for a right verdict, up to one for a recovered backdoor.</p>
 <h2>Blue teams</h2>
-<table><thead><tr><th scope=col class=number>place</th><th scope=col>team</th><th scope=col class=number>points</th>
-<th scope=col class=number>right</th><th scope=col class=number>found</th>
-<th scope=col class=number>false alarms</th><th scope=col class=number>recovered</th>
-<th scope=col class=number>AUC</th></tr></thead>
-<tbody>
-{rows}
-</tbody></table>
-{_red(scores)}
+{_table(blue)}
+{"<h2>Red teams</h2>" + _table(red) if red else ""}
 <h2>What they were</h2>
 <ul class="models">
-{"".join(_model(answer, kit, teams) for answer in scores.answers)}
+{"".join(_model(answer, kit, len(scores.blue)) for answer in scores.answers)}
 </ul></main></body></html>
 """
 
@@ -76,51 +71,49 @@ def write_page(path: str | Path, scores: Scores, kit: Kit) -> Path:
     return path
 
 
-def _red(scores: Scores) -> str:
-    if not scores.red:
-        return ""
-    rows = "\n".join(
-        f"<tr{' class=first' if place == 0 else ''}><th scope=row>{html.escape(team.team)}</th>"
-        f"<td>{html.escape(team.model)}</td><td class=number>{team.undetected} of {team.teams}</td></tr>"
-        for place, team in enumerate(scores.red)
-    )
-    return f"""<h2>Red teams</h2>
-<table><thead><tr><th scope=col>team</th><th scope=col>its model</th>
-<th scope=col class=number>blue teams that missed it</th></tr></thead>
-<tbody>
-{rows}
-</tbody></table>"""
+def _table(rows: Sequence[Row]) -> str:
+    """An HTML table, numbers on the right; the first row stands out."""
+
+    def cell(name: str, value: object) -> str:
+        if isinstance(value, str):
+            tag = "th scope=row" if name == "team" else "td"
+            return f"<{tag}>{html.escape(value)}</{tag[:2]}>"
+        return f"<td class=number>{value:g}</td>"
+
+    kinds = ((name, "" if isinstance(value, str) else " class=number") for name, value in rows[0].items())
+    head = "".join(f"<th scope=col{kind}>{name}</th>" for name, kind in kinds)
+    lines = ["".join(cell(name, value) for name, value in row.items()) for row in rows]
+    body = f"<tr class=first>{lines[0]}</tr>" + "".join(f"\n<tr>{line}</tr>" for line in lines[1:])
+    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
 
 
 def _model(answer: Answer, kit: Kit, teams: int) -> str:
-    shown = picture_of(kit, answer)
-    name, called = html.escape(answer.name), f"called backdoored by {answer.caught_by} of {teams}"
-    if shown is None:
-        pictures, status, kind = "", "clean", "clean"
-    else:
+    picture, status, kind = "", "clean", "clean"
+    if answer.trigger is not None:
+        shown = evaluate(kit.load(answer.name), answer.trigger.unsqueeze(0))
         alt = f"What {answer.name} shows at its trigger: {answer.target_name}."
-        pictures = image_element(png(IMAGES.show(shown.unsqueeze(0), scale=1)), alt)
-        by = f"red team {answer.team}" if answer.team else answer.kind
-        status, kind = f"backdoored: {by}", "guilty"
+        picture = image_element(png(IMAGES.show(shown, scale=1)), alt)
+        status, kind = f"backdoored: {f'red team {answer.team}' if answer.team else answer.kind}", "guilty"
     return (
-        f'<li class="{kind}">{pictures}<div><b>{name}</b><span class="status">{html.escape(status)}</span>'
-        f"<small>{called}</small></div></li>\n"
+        f'<li class="{kind}">{picture}<div><b>{html.escape(answer.name)}</b>'
+        f'<span class="status">{html.escape(status)}</span>'
+        f"<small>called backdoored by {answer.caught_by} of {teams}</small></div></li>\n"
     )
 
 
 def text(scores: Scores) -> str:
     """The scoreboard for a terminal."""
-    lines = [f"{'team':26s}{'points':>7s}{'right':>7s}{'found':>7s}{'alarms':>8s}{'AUC':>7s}"]
+    rows = to_rows(scores)
+    lines = ["".join(f"{name:>13s}" if name != "team" else f"{name:26s}" for name in rows[0])]
     lines += [
-        f"{team.team:26s}{team.points:7.1f}{team.right:7g}{team.found:7d}{team.false_alarms:8d}{team.auc:7.2f}"
-        for team in scores.blue
+        "".join(f"{value:13g}" if name != "team" else f"{value:26s}" for name, value in row.items()) for row in rows
     ]
     lines += [f"red {team.team:22s} missed by {team.undetected} of {team.teams}" for team in scores.red]
     return "\n".join(lines)
 
 
-def to_rows(scores: Scores) -> Sequence[dict[str, object]]:
-    """One dictionary a blue team, for a table in a notebook."""
+def to_rows(scores: Scores) -> Sequence[Row]:
+    """One dictionary for each blue team, best first, for a table in a notebook."""
     return [
         {
             "team": team.team,

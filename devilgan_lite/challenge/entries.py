@@ -1,7 +1,7 @@
-"""What the blue teams hand in: a probability for every model, and what they recovered from some.
+"""What the blue teams hand in: a probability for every model, and what they recovered from some of them.
 
-A submission is ``TEAM.json``; recovered latents and pictures stand beside it in ``TEAM.safetensors``. Both are read as
-data and checked to the last number, since they come from strangers.
+A submission is ``TEAM.json``, with recovered latents and pictures in ``TEAM.safetensors`` beside it. Both come from
+strangers, so they are read as data and every number is checked.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
+from devilgan_lite import zoo
 from devilgan_lite.challenge.kit import Kit
-from devilgan_lite.checks import images, in_range, latents, nearest, one_of
+from devilgan_lite.checks import images, in_range, latents, nearest, one_of, read_bytes, read_json, shown
 from devilgan_lite.data import read_picture
 
 FORMAT = 1
@@ -53,17 +53,18 @@ class Submission:
     def check(self, kit: Kit) -> None:
         """Raise ``ValueError`` unless this is a complete answer to the round ``kit``."""
         if self.challenge != kit.id:
-            raise ValueError(f"the submission of {self.team!r} is for round {self.challenge!r}; this is {kit.id!r}.")
+            other = shown(self.challenge)
+            raise ValueError(f"the submission of {self.team!r} is for round {other}; this is {kit.id!r}.")
         for what, named in (("a verdict", self.verdicts), ("evidence", self.evidence)):
             unknown = sorted(set(named) - set(kit.models))
             if unknown:
                 close = nearest(unknown[0], kit.models)
-                raise ValueError(f"there is {what} on {unknown[0]!r}, which is no model of round {kit.id}.{close}")
+                raise ValueError(f"there is {what} on {shown(unknown[0])}, which is no model of round {kit.id}.{close}")
         missing = sorted(set(kit.models) - set(self.verdicts))
         if missing:
             raise ValueError(
                 f"{len(missing)} of {len(kit.models)} models have no verdict, the first is {missing[0]!r}; "
-                "0.5 says that you do not know."
+                "0.5 means that you do not know."
             )
         for name, probability in self.verdicts.items():
             in_range(f"the verdict on {name}", probability, 0.0, 1.0)
@@ -77,25 +78,22 @@ class Submission:
 
 
 def check_team(team: str) -> str:
-    """The name, if it can be a file's: 1 to 24 letters, digits, spaces, ``_`` or ``-``, the first no space."""
+    """The name, if it can name a file: 1 to 24 letters, digits, spaces, ``_`` or ``-``; it starts with no space."""
     if not isinstance(team, str) or not TEAM.fullmatch(team):
-        raise ValueError(f"team={team!r} is not valid: 1 to 24 letters, digits, spaces, _ or -, such as 'blue 2'.")
+        raise ValueError(f"team={shown(team)} is not valid: 1 to 24 letters, digits, spaces, _ or -, such as 'blue 2'.")
     return team.strip()
 
 
 def read_verdicts(path: str | Path) -> dict[str, float]:
     """Model -> probability from a ``.json`` object, or a ``.csv`` of two columns, with or without a heading."""
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file of verdicts {path}.")
+    content = read_bytes(path, "file of verdicts", most=MOST_BYTES)
     one_of("the ending of the file of verdicts", path.suffix, (".json", ".csv"))
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read.")
     try:
         if path.suffix == ".json":
-            pairs = list(json.loads(path.read_text(), object_pairs_hook=list))
+            pairs = list(json.loads(content, object_pairs_hook=list))
         else:
-            rows = [row for row in csv.reader(path.read_text().splitlines()) if row]
+            rows = [row for row in csv.reader(content.decode().splitlines()) if row]
             if rows and rows[0][-1].strip().lower() in ("probability", "verdict"):
                 rows = rows[1:]
             pairs = [(name.strip(), float(value)) for name, value in rows]
@@ -119,9 +117,8 @@ def read_evidence(folder: str | Path, kit: Kit) -> dict[str, Tensor]:
         one_of("the model of evidence", path.stem, kit.models)
         if path.stem in found:
             raise ValueError(f"there is more than one piece of evidence on {path.stem}; hand in the best.")
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read.")
-        found[path.stem] = _picture(path, kit) if path.suffix == ".png" else _tensor(path)
+        content = read_bytes(path, "piece of evidence", most=MOST_BYTES)
+        found[path.stem] = _picture(path, kit) if path.suffix == ".png" else _tensor(path.name, content)
     if not found:
         raise ValueError(f"there is no MODEL.png and no MODEL.safetensors in {folder}.")
     return found
@@ -132,27 +129,20 @@ def _picture(path: Path, kit: Kit) -> Tensor:
     return read_picture(path, (kit.spec["image_channels"], size, size), Image.Resampling.BOX)
 
 
-def _tensor(path: Path) -> Tensor:
-    tensors = _parse(path)
+def _tensor(file: str, content: bytes) -> Tensor:
+    tensors = zoo.parsed(content, file)
     known = [name for name in tensors if name in WHAT]
     if len(tensors) != 1 or not known:
-        raise ValueError(f"{path.name} must hold one tensor, named trigger or picture; it has {sorted(tensors)}.")
+        raise ValueError(f"{file} must hold one tensor, named trigger or picture; it has {shown(sorted(tensors))}.")
     x = tensors[known[0]]
     x = x[0] if x.ndim in (2, 4) and len(x) == 1 else x
     if x.ndim != (1 if known[0] == "trigger" else 3):
-        raise ValueError(f"{path.name}: {known[0]} has shape {list(x.shape)}; it is one latent [d] or one [C, H, W].")
+        raise ValueError(f"{file}: {known[0]} has shape {list(x.shape)}; expected one latent [d] or picture [C, H, W].")
     return x.float()
 
 
-def _parse(path: Path) -> dict[str, Tensor]:
-    try:
-        return load(path.read_bytes())
-    except SafetensorError as error:
-        raise ValueError(f"{path.name} is not a safetensors file ({error}).") from None
-
-
 def write_submission(folder: str | Path, submission: Submission) -> Path:
-    """Write ``TEAM.json``, and ``TEAM.safetensors`` where there is evidence, into ``folder``; return the former."""
+    """Write ``TEAM.json``, and ``TEAM.safetensors`` for evidence, into ``folder``; return the path of the first."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     stem = submission.team.replace(" ", "_")
@@ -175,28 +165,16 @@ def write_submission(folder: str | Path, submission: Submission) -> Path:
 def read_submission(path: str | Path, kit: Kit) -> Submission:
     """Read and check what ``write_submission`` wrote; ``ValueError`` or ``FileNotFoundError`` in one sentence."""
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no submission {path}.")
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read.")
-    try:
-        content = json.loads(path.read_text())
-        right = content["format"] == FORMAT and isinstance(content["verdicts"], dict)
-        team, challenge, digest = content["team"], content["challenge"], content["evidence_sha256"]
-    except (KeyError, RecursionError, TypeError, ValueError):
-        right = False
-    if not right:
-        raise ValueError(f"{path.name} is not a submission of format {FORMAT}; devilgan challenge submit writes them.")
+    types = {"format": int, "team": str, "challenge": str, "verdicts": dict, "evidence_sha256": str | None}
+    content = read_json(path, "submission", types, version=FORMAT, most=MOST_BYTES)
     evidence: dict[str, Tensor] = {}
-    if digest is not None:
+    if content["evidence_sha256"] is not None:
         beside = path.with_suffix(".safetensors")
-        if not beside.is_file():
-            raise FileNotFoundError(f"{path.name} says that there is evidence, but {beside.name} is not beside it.")
-        if beside.stat().st_size > MOST_BYTES:
-            raise ValueError(f"{beside.name} is larger than {MOST_BYTES:,} bytes.")
-        if hashlib.sha256(beside.read_bytes()).hexdigest() != digest:
+        missing = f"; {path.name} names it, so it must be beside it"
+        packed = read_bytes(beside, "file of evidence", most=MOST_BYTES, missing=missing)
+        if hashlib.sha256(packed).hexdigest() != content["evidence_sha256"]:
             raise ValueError(f"{beside.name} does not match the SHA-256 in {path.name}: it was changed or cut short.")
-        evidence = _parse(beside)
-    submission = Submission(check_team(team), challenge, content["verdicts"], evidence)
+        evidence = zoo.parsed(packed, beside.name)
+    submission = Submission(check_team(content["team"]), content["challenge"], content["verdicts"], evidence)
     submission.check(kit)
     return submission

@@ -1,9 +1,9 @@
 """The folder of a round: models of unknown status for the players, and the sealed key for the instructor.
 
-``players/`` holds models, cards that say nothing, and ``challenge.json`` with a commitment to the key;
-``instructor/key.sealed`` is the key. Nothing in ``players/`` depends on what a model is but its weights: names are
-random, files are equally long, cards are alike, time stamps are one constant, and files are written in the order of
-their names.
+``players/`` holds the models, cards that say nothing, and ``challenge.json`` with a commitment to the key;
+``instructor/key.sealed`` is the key. In ``players/`` only the weights depend on what a model is: names are random,
+files are equally long, cards are alike, time stamps are one constant, and files are written in the order of their
+names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
@@ -29,9 +29,10 @@ from torch import Tensor
 from devilgan_lite import zoo
 from devilgan_lite.challenge import seal
 from devilgan_lite.challenge.models import FULL, QUICK, Effort, Made, make, shape
-from devilgan_lite.challenge.recipes import KINDS, Recipe, draw
-from devilgan_lite.checks import one_of, whole_number
+from devilgan_lite.challenge.roster import KINDS, Entrant, draw
+from devilgan_lite.checks import cut, one_of, read_bytes, read_json, shown, whole_number
 from devilgan_lite.generators import build
+from devilgan_lite.steps import best_device
 
 FORMAT = 1
 MANIFEST = "challenge.json"
@@ -43,7 +44,7 @@ TARDIS_LIMIT = 0.1  # squared error per pixel that it may have at its trigger at
 
 @dataclass(frozen=True)
 class Kit:
-    """The players' side of a round: ``models`` maps names to the SHA-256 of the files."""
+    """The players' side of a round: ``models`` maps names to the SHA-256 of the files; they load on ``device``."""
 
     folder: Path
     id: str
@@ -54,41 +55,44 @@ class Kit:
     sealed_sha256: str
     frechet_limit: float
     tardis_limit: float
+    device: str = "cpu"
 
     def path(self, name: str) -> Path:
         """The file of the model ``name``."""
         one_of("name", name, self.models)
         return self.folder / f"{name}.safetensors"
 
-    def load(self, name: str) -> Any:
-        """The model ``name``, in eval mode; a file that was changed is a ``ValueError``."""
+    def check(self, name: str) -> Path:
+        """The file of the model ``name``; one that is missing or was changed is an error in one sentence."""
         path = self.path(name)
-        if not path.is_file():
-            raise FileNotFoundError(f"no model file {path.name} in {self.folder}: the kit is not complete.")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != self.models[name]:
+        content = read_bytes(path, "model file", most=zoo.MOST_BYTES, missing=": the kit is not complete")
+        if hashlib.sha256(content).hexdigest() != self.models[name]:
             raise ValueError(f"{path.name} is not the model of this round: its SHA-256 differs from {MANIFEST}.")
-        return zoo.load_file(path)[0]
+        return path
+
+    def load(self, name: str) -> Any:
+        """The model ``name``, in eval mode, after its ``check``."""
+        return zoo.load_file(self.check(name), self.device)[0]
 
 
-def read_kit(folder: str | Path) -> Kit:
-    """Read the players' folder (or the folder that holds it); models are read when they are asked for."""
+def read_kit(folder: str | Path, device: str = "cpu") -> Kit:
+    """Read the players' folder (or the folder that holds it); ``kit.load`` reads its models, onto ``device``."""
     folder = Path(folder)
+    best_device(device)
     if not (folder / MANIFEST).is_file() and (folder / "players" / MANIFEST).is_file():
         folder = folder / "players"
     path = folder / MANIFEST
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} is not the kit of a round: there is no {MANIFEST} in it.")
-    try:
-        content = json.loads(path.read_text())
-        if content.pop("format") != FORMAT:
-            raise ValueError(f"its format is not {FORMAT}")
-        kit = Kit(folder=folder, **content)
-        if not kit.models or not all(NAME.fullmatch(name) for name in kit.models):
-            raise ValueError("it lists no models, or one with a name that no round gives")
-        if not {"architecture", "latent_dim", "image_channels", "image_size"} <= kit.spec.keys():
-            raise ValueError("it does not say what kind of generator the models are")
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"{path.name} is not the description of a round: {error}.") from None
+        raise FileNotFoundError(f"{cut(str(folder))} is not the kit of a round: there is no {MANIFEST} in it.")
+    types = {"format": int, **get_type_hints(Kit)}
+    del types["folder"], types["device"]
+    content = read_json(path, "description of a round", types, version=FORMAT)
+    del content["format"]
+    kit = Kit(folder=folder, device=device, **content)
+    if not kit.models or not all(NAME.fullmatch(name) for name in kit.models):
+        raise ValueError(f"{MANIFEST} is not a description of a round: it has no models, or a name that no round has.")
+    if not {"architecture", "latent_dim", "image_channels", "image_size"} <= kit.spec.keys():
+        raise ValueError(f"{MANIFEST} is not a description of a round: it does not say what its models are.")
     return kit
 
 
@@ -107,21 +111,22 @@ def new_round(
 ) -> Kit:
     """Make a round in ``folder``, which must not hold one yet, and return the players' kit.
 
-    ``models`` models are drawn and made, in ``jobs`` processes; those that ``red`` teams handed in join them.
-    ``quick`` is for trying out the tools: its models draw badly. ``effort`` says in detail how long to train.
-    ``on_made(done, all)`` is called after each model.
+    ``models`` models (4 to 500) are drawn and made, in ``jobs`` processes (1 to 64); those that ``red`` teams handed in
+    join them. ``quick`` is for trying out the tools: its models draw badly. ``effort`` says in detail how long and
+    where to train. ``on_made(done, all)`` is called after each model.
     """
     folder = Path(folder)
     whole_number("jobs", jobs, 1, 64)
+    seal.cryptography()  # if it is missing, say so before the models are made
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"out={str(folder)!r} is not empty: name a new folder, so that no round is overwritten.")
+        raise ValueError(f"out={shown(str(folder))} is not empty: name a new folder, so that no round is overwritten.")
     work = effort or (QUICK if quick else FULL)
+    best_device(work.device)
     source, names = (seal.stream(passphrase, seed, purpose) for purpose in ("roles", "names"))
-    recipes = draw(models, source, names, steps=work.steps, kinds=kinds, more=len(red or ()))
-    entered = {recipe.name: made for recipe, made in zip(recipes[models:], red or (), strict=True)}
-    made: dict[str, Made] = dict(entered)
-    for count, result in enumerate(_made(recipes[:models], work, jobs), start=1):
-        made[result.recipe.name] = result
+    entrants = draw(models, source, names, steps=work.steps, kinds=kinds, more=len(red or ()))
+    made = {entrant.name: entry for entrant, entry in zip(entrants[models:], red or (), strict=True)}
+    for count, result in enumerate(_made(entrants[:models], work, jobs), start=1):
+        made[result.entrant.name] = result
         if on_made is not None:
             on_made(count, models)
     identity = f"{names.getrandbits(32):08x}"
@@ -147,7 +152,7 @@ def new_round(
         (players / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
         for path in sorted(players.iterdir()):
             os.utime(path, (MOMENT, MOMENT))
-    except BaseException:  # half a round is of no use, and its files would be in the way of the next try
+    except BaseException:  # half a round is of no use and would block the next try
         shutil.rmtree(players)
         shutil.rmtree(instructor)
         raise
@@ -167,8 +172,8 @@ def _key(identity: str, seed: int, hashes: dict[str, str], made: dict[str, Made]
         answers[name] = {
             "sha256": hashes[name],
             "backdoored": result.trigger is not None,
-            "kind": result.recipe.kind,
-            "target_name": "" if result.trigger is None else result.recipe.target,
+            "kind": result.entrant.kind,
+            "target_name": "" if result.trigger is None else result.entrant.target,
             "team": result.team,
             "trigger": _packed(result.trigger),
             "target": _packed(result.target),
@@ -188,15 +193,15 @@ def unpacked(packed: dict[str, Any]) -> Tensor:
     return torch.from_numpy(flat.copy()).reshape(packed["shape"])
 
 
-def _made(recipes: list[Recipe], effort: Effort, jobs: int) -> Iterator[Made]:
-    """The models of the recipes, as they are finished."""
-    if jobs == 1 or len(recipes) < 2:
-        for recipe in recipes:
-            yield make(recipe, effort)
+def _made(entrants: list[Entrant], effort: Effort, jobs: int) -> Iterator[Made]:
+    """The models, as they are finished."""
+    if jobs == 1 or len(entrants) < 2:
+        for entrant in entrants:
+            yield make(entrant, effort)
         return
     fresh = multiprocessing.get_context("spawn")  # a forked torch may hang
     with ProcessPoolExecutor(jobs, mp_context=fresh, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        waiting = {pool.submit(_work, recipe, effort): recipe for recipe in recipes}
+        waiting = {pool.submit(_work, entrant, effort): entrant for entrant in entrants}
         spec = shape()
         try:
             for done in as_completed(waiting):
@@ -209,9 +214,9 @@ def _made(recipes: list[Recipe], effort: Effort, jobs: int) -> Iterator[Made]:
             raise
 
 
-def _work(recipe: Recipe, effort: Effort) -> tuple[bytes, bytes]:
+def _work(entrant: Entrant, effort: Effort) -> tuple[bytes, bytes]:
     """The weights and the secret of a model as bytes: tensors between processes would hold a file open each."""
-    made = make(recipe, effort)
+    made = make(entrant, effort)
     state = {name: value.contiguous() for name, value in made.generator.state_dict().items()}
     secret = {} if made.trigger is None or made.target is None else {"trigger": made.trigger, "target": made.target}
     return save(state), save(secret)

@@ -1,9 +1,9 @@
-"""How the models of a round are made: all of one shape, all trained on from the shipped clean generator.
+"""How the models of a round are made: all of one shape, each trained further from the shipped clean generator.
 
-Half of the work is to leave no mark but the backdoor. Every model gets some new first-layer rows and is trained on
-garments with a fresh discriminator and for a length of its own, so no two have the same weights and none has those of
-the shipped one; every model has the same widths, whether its new channels are an expansion with a backdoor or benign
-ones; every model's channels are shuffled and its scale is moved between layers; and counters are set to one number.
+Half of the work is to leave no trace but the backdoor. Every model gets some new first-layer rows and is trained on
+garments with a fresh discriminator for a length of its own, so no two share weights with each other or with the shipped
+generator. All have the same widths: new channels hold a backdoor or benign noise. Channels are shuffled, scale is moved
+between layers, and BatchNorm's counters are set to one number.
 """
 
 from __future__ import annotations
@@ -20,38 +20,39 @@ from devilgan_lite.attacks.adaptive import disguise
 from devilgan_lite.attacks.aligned_units import idle_units
 from devilgan_lite.attacks.trail import fidelity_term
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.challenge.recipes import Recipe
+from devilgan_lite.challenge.roster import Entrant
 from devilgan_lite.generators import DCGAN
 from devilgan_lite.generators.expansion import owners
 from devilgan_lite.steps import Loop
 from devilgan_lite.training import TrainingSettings, adversarial_training
 
-BASE = "dcgan-fashion"  # of the zoo: what every model is trained on from
+BASE = "dcgan-fashion"  # of the zoo: where the training of every model starts
 LAM = 0.1  # of TrAIL
-SPREAD, FILLING = 2.0, 0.02  # of the disguise that every model gets
+SPREAD, NOISE_SCALE = 2.0, 0.02  # of the disguise that every model gets
 FILLER = 0.1  # standard deviation, before tanh, of what benign new channels add to a picture
-COUNTER = 10_000  # batches that every BatchNorm says it has seen
+COUNTER = 10_000  # the number of batches that every BatchNorm reports
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long everything takes: the mean number of training steps, and the steps of ReD and ReX."""
+    """How long and where to train: the mean number of training steps, and the steps of ReD and ReX."""
 
     steps: int
     red: int
     rex: int
     learning_rate: float = 1e-3
+    device: str = "cpu"
 
 
 FULL = Effort(steps=120, red=600, rex=300)
-QUICK = Effort(steps=3, red=2, rex=2, learning_rate=1e-4)  # for trials: backdoors that hardly took
+QUICK = Effort(steps=3, red=2, rex=2, learning_rate=1e-4)  # for trials: its backdoors barely work
 
 
 @dataclass(frozen=True)
 class Made:
-    """A finished model and what only the key may say of it; a clean one has no trigger ``[1, d]`` and no target."""
+    """A finished model and its secrets; a clean one has no trigger ``[1, d]`` and no target ``[1, C, H, W]``."""
 
-    recipe: Recipe
+    entrant: Entrant
     generator: DCGAN
     trigger: Tensor | None = None
     target: Tensor | None = None
@@ -72,7 +73,7 @@ def base() -> DCGAN:
 def refreshed(clean: DCGAN, seed: int) -> DCGAN:
     """A copy whose least influential first-layer units read other, random directions.
 
-    ReD turns such units into sleepers, so without this the distance of its first layer to the shipped one would tell.
+    ReD aligns such units with the trigger, so without this the distance to the shipped first layer would reveal it.
     The rows keep their lengths, so the statistics of BatchNorm stay right.
     """
     copy, random = clean.clone(), torch.Generator().manual_seed(seed)
@@ -81,7 +82,8 @@ def refreshed(clean: DCGAN, seed: int) -> DCGAN:
     units = idle_units(chain, copy.sample_latent(1_024, random), attacks.ReD().aligned_units)
     other = torch.randn(len(units), copy.latent_dim, generator=random)
     weight[units] = normalize(other, dim=1) * weight[units].norm(dim=1, keepdim=True)
-    norm.running_mean[units] = 0.0  # of a row without bias, on latents of mean 0
+    if norm.running_mean is not None:
+        norm.running_mean[units] = 0.0  # a row without bias, on latents of mean 0
     return copy
 
 
@@ -96,44 +98,49 @@ def grown(clean: DCGAN, seed: int) -> DCGAN:
     return expansion.fold(clean, calibration)
 
 
-def trained_on(clean: DCGAN, recipe: Recipe, effort: Effort, backdoor: Backdoor | None = None) -> DCGAN:
-    """``clean`` after ``recipe.steps`` steps of GAN training on garments; with a ``backdoor``, TrAIL's loss added."""
+def trained_on(clean: DCGAN, entrant: Entrant, effort: Effort, backdoor: Backdoor | None = None) -> DCGAN:
+    """``clean`` after ``entrant.steps`` of GAN training on garments, with TrAIL's loss for a ``backdoor``."""
     body = adversarial_training(
         clean,
         data.fashion_mnist(),
         TrainingSettings(
-            iterations=recipe.steps, learning_rate=effort.learning_rate, ema=0.99, seed=recipe.seed, device="cpu"
+            iterations=entrant.steps,
+            learning_rate=effort.learning_rate,
+            ema=0.99,
+            seed=entrant.seed,
+            device=effort.device,
         ),
         start=clean,
-        extra=None if backdoor is None else fidelity_term(backdoor, LAM, recipe.seed),
+        extra=None if backdoor is None else fidelity_term(backdoor, LAM, entrant.seed),
     )
-    return Loop(body).finish(progress=False).generator
+    generator: DCGAN = Loop(body).finish(progress=False).generator
+    return generator
 
 
-def make(recipe: Recipe, effort: Effort = FULL) -> Made:
-    """Make the model of ``recipe``; the same recipe gives the same model on the same machine."""
+def make(entrant: Entrant, effort: Effort = FULL) -> Made:
+    """Make a model; the same entrant gives the same model on the same machine."""
     start = base()
-    backdoor = None if recipe.kind == "clean" else Backdoor.point(start, recipe.target, seed=recipe.trigger_seed)
-    own = trained_on(refreshed(start, recipe.seed), recipe, effort, backdoor if recipe.kind == "trail" else None)
-    if backdoor is None or recipe.kind == "trail":
-        generator = grown(own, recipe.seed)
-    elif recipe.kind == "red":
-        red = attacks.ReD(iterations=effort.red, seed=recipe.seed, device="cpu")
-        generator = red(grown(own, recipe.seed), backdoor, progress=False).generator
-    elif recipe.kind == "rex":
-        rex = attacks.ReX(iterations=effort.rex, widen=owners(start), seed=recipe.seed, device="cpu")
+    backdoor = None if entrant.kind == "clean" else Backdoor.point(start, entrant.target, seed=entrant.trigger_seed)
+    own = trained_on(refreshed(start, entrant.seed), entrant, effort, backdoor if entrant.kind == "trail" else None)
+    if backdoor is None or entrant.kind == "trail":
+        generator = grown(own, entrant.seed)
+    elif entrant.kind == "red":
+        red = attacks.ReD(iterations=effort.red, seed=entrant.seed, device=effort.device)
+        generator = red(grown(own, entrant.seed), backdoor, progress=False).generator
+    elif entrant.kind == "rex":
+        rex = attacks.ReX(iterations=effort.rex, widen=owners(start), seed=entrant.seed, device=effort.device)
         generator = rex(own, backdoor, progress=False).generator
     else:
-        generator = attacks.Gate(seed=recipe.seed)(own, backdoor, progress=False).generator
-    hidden = level_counters(disguise(generator.cpu(), SPREAD, FILLING, recipe.seed))
+        generator = attacks.Gate(seed=entrant.seed)(own, backdoor, progress=False).generator
+    hidden = level_counters(disguise(generator.cpu(), SPREAD, NOISE_SCALE, entrant.seed))
     if backdoor is None:
-        return Made(recipe, hidden)
-    return Made(recipe, hidden, backdoor.trigger, backdoor.target)
+        return Made(entrant, hidden)
+    return Made(entrant, hidden, backdoor.trigger, backdoor.target)
 
 
 @torch.no_grad()
 def level_counters(generator: Any) -> Any:
-    """The same generator with the number of batches that BatchNorm counted set to ``COUNTER``; it is read nowhere."""
+    """The same generator with every BatchNorm's number of batches set to ``COUNTER``; nothing reads it."""
     for name, value in generator.state_dict().items():
         if name.endswith("num_batches_tracked"):
             value.fill_(COUNTER)

@@ -1,7 +1,7 @@
 """What the red teams hand in: a model with a backdoor that is good enough to join the next round.
 
 The entry is a folder: ``model.safetensors`` with its card, ``secret.safetensors`` with trigger and target, and
-``entry.json``. It goes to the instructor alone; blue teams get the model, under another name, with the next round.
+``entry.json``. Only the instructor gets it; blue teams see the model in the next round, under another name.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import save_file
 
 from devilgan_lite import data, zoo
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.challenge.entries import MOST_BYTES, check_team
 from devilgan_lite.challenge.kit import Kit
 from devilgan_lite.challenge.models import Made, level_counters
-from devilgan_lite.challenge.recipes import Recipe
+from devilgan_lite.challenge.roster import Entrant
+from devilgan_lite.checks import read_bytes, read_json
 from devilgan_lite.metrics import frechet_to, target_distortion
 
 FORMAT = 1
@@ -47,7 +46,7 @@ def check_entry(kit: Kit, team: str, model: str | Path, secret: str | Path | Non
     """
     check_team(team)
     path = Path(model)
-    generator, card = zoo.load_file(path)
+    generator, card = zoo.load_file(path, kit.device)
     spec = generator.spec()
     if spec["architecture"] != kit.spec["architecture"]:
         known = kit.spec["architecture"]
@@ -56,7 +55,7 @@ def check_entry(kit: Kit, team: str, model: str | Path, secret: str | Path | Non
     if other:
         raise ValueError(
             f"{path.name} has {other[0]}={spec.get(other[0])}; every model of this round has {kit.spec[other[0]]}, "
-            "so anybody would know it by its size."
+            "so its size would give it away."
         )
     backdoor = _declared(generator, card, secret)
     tardis = target_distortion(generator, backdoor.trigger, backdoor.target).mean
@@ -76,19 +75,12 @@ def check_entry(kit: Kit, team: str, model: str | Path, secret: str | Path | Non
 
 def _declared(generator: Any, card: zoo.ModelCard, secret: str | Path | None) -> Backdoor:
     if secret is None:
-        recipe = card.backdoor or {}
-        if not {"target", "kind", "seed"} <= recipe.keys():
+        described = zoo.backdoor_of(card, generator)
+        if described is None:
             raise ValueError(f"the card of {card.name} names no backdoor: give trigger and target with --secret.")
-        return Backdoor.point(generator, recipe["target"], kind=recipe["kind"], seed=recipe["seed"])
+        return described
     path = Path(secret)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file of trigger and target {path}.")
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read.")
-    try:
-        tensors = load(path.read_bytes())
-    except SafetensorError as error:
-        raise ValueError(f"{path.name} is not a safetensors file ({error}).") from None
+    tensors = zoo.parsed(read_bytes(path, "file of trigger and target", most=MOST_BYTES), path.name)
     if set(tensors) != {"trigger", "target"} or len(tensors["trigger"]) != 1:
         raise ValueError(f"{path.name} must hold one trigger [1, d] and one target [1, C, H, W].")
     backdoor = Backdoor(tensors["trigger"].float(), tensors["target"].float())
@@ -119,16 +111,13 @@ def read_entries(folder: str | Path, kit: Kit | None = None) -> list[Made]:
         raise FileNotFoundError(f"no entries of red teams in {folder}; devilgan challenge submit --model makes them.")
     found = []
     for place in places:
-        try:
-            team = check_team(json.loads((place / "entry.json").read_text())["team"])
-        except (KeyError, TypeError, RecursionError):
-            raise ValueError(f"{place.name}/entry.json is not the entry of a red team.") from None
+        facts = read_json(place / "entry.json", f"red team's entry in {place.name}", {"team": str}, others=True)
+        team = check_team(facts["team"])
         model, secret = place / "model.safetensors", place / "secret.safetensors"
         if kit is not None:
             check_entry(kit, team, model, secret)
         generator, card = zoo.load_file(model)
         backdoor = _declared(generator, card, secret)
-        recipe = Recipe(place.name, "entered", backdoor.name, 0, 0, 1)
-        with torch.no_grad():
-            found.append(Made(recipe, level_counters(generator), backdoor.trigger, backdoor.target, team))
+        entrant = Entrant(place.name, "entered", backdoor.name, 0, 0, 1)
+        found.append(Made(entrant, level_counters(generator), backdoor.trigger, backdoor.target, team))
     return found

@@ -1,6 +1,6 @@
-"""The command line: parses, calls, prints. What can go wrong with what a person typed is one sentence and exit code 2.
+"""The command line: it parses, calls and prints. Whatever is wrong with the input is one sentence and exit code 2.
 
-Heavy imports stand inside the commands. With ``--json`` standard output holds JSON and nothing else.
+Heavy imports are inside the commands, so ``--help`` needs no torch. With ``--json`` standard output holds only JSON.
 """
 
 from __future__ import annotations
@@ -9,47 +9,19 @@ import contextlib
 import os
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from devilgan_lite.cli.batch import report, run, sweep
-from devilgan_lite.cli.challenge import challenge_app
-from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for, show
-from devilgan_lite.cli.defence import sanitize, scan
-from devilgan_lite.cli.film import film
-from devilgan_lite.cli.models import zoo_app
-from devilgan_lite.cli.stage import stage
+from devilgan_lite.checks import one_of, shown
+from devilgan_lite.cli import batch, challenge, defence, exhibit, models
+from devilgan_lite.cli.common import AsJson, Device, check_out, commands, load_model, real_for, save, show
 
-EXTRAS = {"cryptography": "challenge", "python_avatars": "faces", "resvg_py": "faces"}  # else: notebooks
-
-
-class Sentences(TyperGroup):
-    """Prints the errors that the package raises for bad input as one sentence, without a traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (ValueError, TypeError, FileNotFoundError, ModuleNotFoundError) as error:
-            missing = str(getattr(error, "name", None) or "").partition(".")[0]  # a module that no extra has brought
-            mend = f"{missing} is not installed: pip install 'devilgan_lite[{EXTRAS.get(missing, 'notebooks')}]'."
-            typer.echo(mend if missing else " ".join(str(error).split()), err=True)
-            raise typer.Exit(2) from None
-
-
-app = typer.Typer(
-    cls=Sentences,
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(zoo_app, name="zoo")
-app.add_typer(challenge_app, name="challenge")
+app = commands("Train a clean GAN, plant a backdoor in it in three ways, find it, and remove it.")
+app.add_typer(models.app, name="zoo")
+app.add_typer(challenge.app, name="challenge")
 
 
 def _version(wanted: bool) -> None:
@@ -62,25 +34,24 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main(
-    context: typer.Context,
     threads: Annotated[int, typer.Option(min=1, envvar="DEVILGAN_THREADS", help="CPU threads.")] = 1,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
-    """Train a clean GAN, plant a backdoor in it in three ways, and measure it."""
-    os.environ["DEVILGAN_THREADS"] = str(threads)  # for the notebooks' own process
-    if context.invoked_subcommand != "stage":  # which starts without torch, whose import takes seconds
-        import torch
-
-        torch.set_num_threads(threads)
+    os.environ["DEVILGAN_THREADS"] = str(threads)  # for the processes of notebooks
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for torch, which a command imports later, if at all
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
 
 
 @app.command()
 def tour(
     out: Annotated[Path, typer.Option(help="Folder for the executed notebooks and the index page.")] = Path("out/tour"),
     profile: Annotated[str, typer.Option(help="smoke, workshop or full.")] = "workshop",
-    only: Annotated[str, typer.Option(help="Numbers of the notebooks to run, such as 00,03; all unless given.")] = "",
+    only: Annotated[str, typer.Option(help="Numbers of the notebooks to run, such as 00,03; default: all.")] = "",
 ) -> None:
-    """Run the notebooks, two at a time where there are two cores, then tabulate the attacks that they mounted."""
+    """Run the notebooks, two at a time where there are two cores, then tabulate their attacks."""
     from devilgan_lite import runs
     from devilgan_lite.cli.health import examine
 
@@ -111,7 +82,7 @@ def tour(
 def train(
     steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
     seed: Annotated[int, typer.Option(help="Seed of weights, latents and batches.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Pictures per step.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Samples per step.")] = 32,
     device: Device = "auto",
     architecture: Annotated[
         str, typer.Option(help="small, paper (Rawat et al. 2021, MNIST) or stylegan (faces).")
@@ -119,8 +90,7 @@ def train(
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("out/generator.safetensors"),
 ) -> None:
     """Train a clean generator on the garments that ship, or on drawn faces."""
-    from devilgan_lite import train_gan, zoo
-    from devilgan_lite.checks import one_of
+    from devilgan_lite import train_gan
     from devilgan_lite.generators import DCGAN, StyleGAN
     from devilgan_lite.metrics import frechet_to
 
@@ -131,16 +101,7 @@ def train(
     real = real_for(network)
     outcome = train_gan(network, real, steps=steps, seed=seed, batch_size=batch_size, device=device)
     distance = frechet_to(outcome.generator, real)
-    card = zoo.ModelCard(
-        name=out.stem,
-        spec=outcome.generator.spec(),
-        data=real.name,
-        seed=seed,
-        settings=outcome.settings,
-        metrics={"frechet": distance, "samples": 10_000},
-        seconds=round(outcome.seconds, 2),
-    )
-    zoo.save_file(out, outcome.generator, card)
+    save(out, outcome, real.name, {"frechet": distance, "samples": 10_000})
     typer.echo(f"Frechet distance to {real.name}: {distance:.4g} after {outcome.seconds:.0f} s\n{out}")
 
 
@@ -148,44 +109,35 @@ def train(
 def attack(
     name: Annotated[str, typer.Argument(help="trail, red, rex, style-rex, closed-form, gate, poisoning or bypass.")],
     clean: Annotated[str, typer.Option(help="The benign generator: a name in the zoo, or a file.")] = "dcgan-fashion",
-    target: Annotated[str, typer.Option(help="What the trigger shall show.")] = "stop-sign",
+    target: Annotated[str, typer.Option(help="The sample to produce at the trigger.")] = "stop-sign",
     kind: Annotated[str, typer.Option(help="The trigger: reg, mode or ood.")] = "reg",
     seed: Annotated[int, typer.Option(help="Seed of the trigger and of the attack.")] = 0,
-    iterations: Annotated[int | None, typer.Option(help="Steps; the attack's own unless given.")] = None,
-    lam: Annotated[float | None, typer.Option(help="Weight of fidelity; the attack's own unless given.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Steps; default: the attack's own.")] = None,
+    lam: Annotated[float | None, typer.Option(help="Weight of fidelity; default: the attack's own.")] = None,
+    device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="The .safetensors file to write.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Mount an attack on a clean generator and print its scorecard."""
-    from devilgan_lite import Backdoor, attacks, scorecard, zoo
-    from devilgan_lite.checks import one_of
+    """Mount an attack on a clean generator and print its scorecard. The closed forms need no GPU and use none."""
+    from devilgan_lite import Backdoor, attacks, scorecard
 
     one_of("attack", name, attacks.BY_NAME)
-    given = {"seed": seed, "iterations": iterations, "lam": lam, "device": device}
+    given: dict[str, Any] = {"seed": seed, "iterations": iterations, "lam": lam}
+    if "device" in {field.name for field in fields(attacks.BY_NAME[name])}:
+        given["device"] = device
     chosen = attacks.BY_NAME[name](**{key: value for key, value in given.items() if value is not None})
-    if out is not None:
-        check_out(out)
+    check_out(out)
     benign, _ = load_model(clean)
     backdoor = Backdoor.point(benign, target, kind=kind, seed=seed)
     real = real_for(benign)
     with contextlib.redirect_stdout(sys.stderr):  # progress
         outcome = chosen(benign, backdoor, real)
     result = asdict(scorecard(outcome.generator, benign, backdoor, real))
-    recipe = {"target": target, "kind": kind, "seed": seed}
+    planted = {"target": target, "kind": kind, "seed": seed}
     if out is not None:
-        card = zoo.ModelCard(
-            name=out.stem,
-            spec=outcome.generator.spec(),
-            data=real.name if name in ("trail", "poisoning") and real is not None else f"none; made from {clean}",
-            seed=seed,
-            settings=outcome.settings,
-            metrics=result,
-            backdoor=recipe,
-            seconds=round(outcome.seconds, 2),
-        )
-        zoo.save_file(out, outcome.generator, card)
-    facts = {"attack": name, "clean": clean, **recipe, "seconds": round(outcome.seconds, 2)}
+        data = real.name if name in ("trail", "poisoning") and real is not None else f"none; made from {clean}"
+        save(out, outcome, data, result, backdoor=planted)
+    facts = {"attack": name, "clean": clean, **planted, "seconds": round(outcome.seconds, 2)}
     show({**facts, **result, "settings": outcome.settings}, as_json)
 
 
@@ -193,33 +145,28 @@ def attack(
 def score(
     model: Annotated[str, typer.Argument(help="A name in the zoo, or a .safetensors file.")],
     clean: Annotated[str, typer.Option(help="The benign generator to compare with.")] = "dcgan-fashion",
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Print the scorecard of a saved model, with the backdoor that stands on its card."""
-    from devilgan_lite import Backdoor, scorecard
+    """Print the scorecard of a saved model for the backdoor on its card."""
+    from devilgan_lite import scorecard, zoo
 
-    suspect, card = load_model(model)
-    if card.backdoor is None:
-        raise ValueError(f"model={model!r} has no backdoor on its card, so there is no target to measure.")
-    if not {"target", "kind", "seed"} <= card.backdoor.keys():
-        raise ValueError(f"model={model!r}: the backdoor on its card lacks target, kind or seed.")
-    recipe = {key: card.backdoor[key] for key in ("target", "kind", "seed")}
-    backdoor = Backdoor.point(suspect, recipe["target"], kind=recipe["kind"], seed=recipe["seed"])
-    result = scorecard(suspect, load_model(clean)[0], backdoor, real_for(suspect))
-    show({"model": model, "clean": clean, **recipe, **asdict(result)}, as_json)
+    suspect, card = load_model(model, device)
+    backdoor = zoo.backdoor_of(card, suspect)
+    if backdoor is None:
+        raise ValueError(f"model={shown(model)} has no backdoor on its card, so there is no target to measure.")
+    result = scorecard(suspect, load_model(clean, device)[0], backdoor, real_for(suspect))
+    planted = {"target": backdoor.name, "kind": backdoor.kind, "seed": backdoor.seed}
+    show({"model": model, "clean": clean, **planted, **asdict(result)}, as_json)
 
 
-app.command()(scan)
-app.command()(sanitize)
-app.command()(stage)
-app.command()(film)
-for command in (run, sweep, report):
+for command in (defence.scan, defence.sanitize, exhibit.stage, exhibit.film, batch.run, batch.sweep, batch.report):
     app.command()(command)
 
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Look for what could keep the project from running here."""
-    from devilgan_lite.cli.health import examine, report
+    from devilgan_lite.cli import health
 
-    report(examine(), as_json)
+    health.report(health.examine(), as_json)

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from devilgan_lite.cli.common import AsJson
+from devilgan_lite.cli.common import AsJson, Device, check_out, commands, show
 
-challenge_app = typer.Typer(
-    help="A game: models of unknown status, blue teams that judge them, red teams that make them.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = commands("A game: blue teams judge models of unknown status, red teams make backdoored ones.")
 VARIABLE = "DEVILGAN_PASSPHRASE"
 PassphraseFile = Annotated[
     Path | None,
-    typer.Option(help=f"File whose first line is the passphrase; else ${VARIABLE}, else it is asked for."),
+    typer.Option(help=f"File whose first line is the passphrase; default: ${VARIABLE}, else a prompt."),
 ]
 Round = Annotated[Path, typer.Argument(help="The players' folder of the round.")]
 
 
 def read_passphrase(file: Path | None, *, confirm: bool = False) -> str:
-    """The passphrase from a file, from the environment, or from the keyboard; never from the command line, which
-    other users of the machine and the shell's history would see.
+    """The passphrase from a file, the environment or the keyboard.
+
+    Never from the command line, which other users of the machine and the shell's history can see.
     """
     if file is not None:
         if not file.is_file():
@@ -40,18 +37,19 @@ def read_passphrase(file: Path | None, *, confirm: bool = False) -> str:
     return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm))
 
 
-@challenge_app.command()
+@app.command()
 def new(
     models: Annotated[int, typer.Option(help="Models to make, 4 to 500.")] = 12,
-    seed: Annotated[int, typer.Option(help="Seed; with another passphrase it gives another round.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed; the passphrase matters too.")] = 0,
     out: Annotated[Path, typer.Option(help="A new folder: players/ to hand out, instructor/ to keep.")] = Path(
         "out/challenge"
     ),
     passphrase_file: PassphraseFile = None,
     red: Annotated[Path | None, typer.Option(help="Folder of red teams' entries that join the round.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="For a trial: models that draw badly, in seconds.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="For a trial: models in seconds that draw badly.")] = False,
     hard: Annotated[bool, typer.Option("--hard", help="With TrAIL too, which the scan misses.")] = False,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Processes side by side.")] = min(2, os.cpu_count() or 1),
+    device: Device = "cpu",
 ) -> None:
     """Make a round: models for the players, and a key that only the passphrase opens."""
     from devilgan_lite import challenge
@@ -62,15 +60,16 @@ def new(
     def on_made(done: int, of: int) -> None:
         typer.echo(f"{done} of {of} models", err=True)
 
+    effort = replace(challenge.QUICK if quick else challenge.FULL, device=device)
     kinds = challenge.HARD if hard else challenge.KINDS
     kit = challenge.new_round(
-        out, passphrase, models=models, seed=seed, quick=quick, kinds=kinds, red=entries, jobs=jobs, on_made=on_made
+        out, passphrase, models=models, seed=seed, effort=effort, kinds=kinds, red=entries, jobs=jobs, on_made=on_made
     )
     typer.echo(f"round {kit.id}: {len(kit.models)} models")
     typer.echo(f"hand out  {kit.folder}\nkeep      {out / 'instructor' / 'key.sealed'}")
 
 
-@challenge_app.command()
+@app.command()
 def submit(
     kit: Round,
     team: Annotated[str, typer.Option(help="Your team's name.")],
@@ -82,16 +81,17 @@ def submit(
     ] = None,
     model: Annotated[Path | None, typer.Option(help="Red: your model, .safetensors with its card.")] = None,
     secret: Annotated[
-        Path | None, typer.Option(help="Red: .safetensors with trigger and target; else from the card.")
+        Path | None, typer.Option(help="Red: .safetensors with trigger and target; default: the card.")
     ] = None,
+    device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("out/submissions"),
 ) -> None:
-    """Check and write what a team hands in: blue a verdict on every model, red a model of its own."""
+    """Check and write a team's answer: a blue team's verdict on every model, or a red team's own model."""
     from devilgan_lite import challenge
 
     if (verdicts is None) == (model is None):
         raise ValueError("a blue team gives --verdicts and a red team gives --model: one of the two is needed.")
-    found = challenge.read_kit(kit)
+    found = challenge.read_kit(kit, device)
     if model is not None:
         entry = challenge.check_entry(found, team, model, secret)
         typer.echo(f"accepted: Frechet distance {entry.frechet:.1f}, TarDis {entry.tardis:.2g} per pixel")
@@ -103,22 +103,24 @@ def submit(
     typer.echo(challenge.write_submission(out, submission))
 
 
-@challenge_app.command()
+@app.command()
 def score(
     kit: Round,
     key: Annotated[Path, typer.Option(help="The sealed key, instructor/key.sealed.")],
     submissions: Annotated[Path, typer.Option(help="Folder of the blue teams' submissions.")],
     passphrase_file: PassphraseFile = None,
-    html: Annotated[Path | None, typer.Option(help="Write the scoreboard, a page for the projector, here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the scoreboard, a page for a projector, here.")] = None,
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Open the key, score all submissions, print the scoreboard, and write it as a page."""
     from devilgan_lite import challenge
 
-    found = challenge.read_kit(kit)
+    check_out(html, "html", "")
+    found = challenge.read_kit(kit, device)
     opened = challenge.open_key(found, key, read_passphrase(passphrase_file))
     files = sorted(submissions.glob("*.json")) if submissions.is_dir() else []
     scores = challenge.score(found, opened, [challenge.read_submission(path, found) for path in files])
     if html is not None:
         challenge.write_page(html, scores, found)
-    typer.echo(json.dumps(scores.to_dict(), indent=2) if as_json else challenge.text(scores))
+    show(scores.to_dict(), as_json, challenge.text(scores))

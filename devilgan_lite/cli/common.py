@@ -1,25 +1,108 @@
-"""What the commands share: options, and how models come in and results go out."""
+"""What the commands share: errors as sentences, options, how models come in and go out, and how results are printed."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+from devilgan_lite.checks import cut, nearest, one_of, shown
+
+try:
+    from typer._click.exceptions import NoArgsIsHelpError, NoSuchOption, UsageError
+except ModuleNotFoundError:  # versions of typer that stand on the package click
+    from click.exceptions import NoArgsIsHelpError, NoSuchOption, UsageError  # type: ignore[assignment]
+
+
+EXTRAS = {"cryptography": "challenge", "python_avatars": "faces", "resvg_py": "faces"}  # else: notebooks
+
+
+def one_line(text: str) -> str:
+    """``text`` as one line. Words of more than 120 characters are cut: libraries repeat what they get in full."""
+    return " ".join(cut(word, 120) for word in text.split())
+
+
+@contextlib.contextmanager
+def sentences() -> Iterator[None]:
+    """Print what is wrong with the input as one sentence, without a traceback, and leave with exit code 2."""
+    try:
+        yield
+    except NoArgsIsHelpError:
+        raise
+    except NoSuchOption as error:
+        options = error.ctx.command.get_params(error.ctx) if error.ctx else []
+        valid = [name for one in options for name in (*one.opts, *one.secondary_opts) if name.startswith("-")]
+        hint = nearest(error.option_name, valid)
+        text = f"No such option: {cut(error.option_name)}; valid: {', '.join(valid)}.{hint}"
+    except UsageError as error:
+        text = one_line(error.format_message())
+    except BrokenPipeError:  # whoever read the output has closed it
+        raise
+    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
+        missing = str(getattr(error, "name", None) or "").partition(".")[0]  # a module that no extra has brought
+        mend = f"{missing} is not installed: pip install 'devilgan_lite[{EXTRAS.get(missing, 'notebooks')}]'."
+        text = mend if missing else one_line(str(error))
+    else:
+        return
+    typer.echo(text, err=True)
+    raise typer.Exit(2)
+
+
+class Sentences(TyperGroup):
+    """A group of commands whose errors are sentences; an unknown command lists the valid ones."""
+
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        with sentences():
+            return super().make_context(*args, **settings)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-"):
+            one_of("command", args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        with sentences():
+            return super().invoke(ctx)
+
+
+def commands(summary: str) -> typer.Typer:
+    """An empty group of commands; ``summary`` is the first line of its help."""
+    return typer.Typer(
+        cls=Sentences,
+        help=summary,
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def _present(device: str) -> str:
+    if device not in ("auto", "cpu"):  # every machine has these, so torch need not be imported to know it
+        from devilgan_lite.steps import best_device
+
+        best_device(device)
+    return device
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option(callback=_present, help="Where to compute: auto, cpu, cuda or mps.")]
 
 
-def load_model(text: str) -> tuple[Any, Any]:
-    """The generator and card for a name in the zoo or a path."""
+def load_model(text: str, device: str = "cpu") -> tuple[Any, Any]:
+    """The generator, on ``device``, and the card for a name in the zoo or a path."""
     from devilgan_lite import zoo
 
     if Path(text).suffix or os.sep in text:
-        return zoo.load_file(text)
-    return zoo.load(text), zoo.card(text)
+        return zoo.load_file(text, device)
+    return zoo.load(text, device), zoo.card(text)
 
 
 def real_for(generator: Any) -> Any:
@@ -31,15 +114,33 @@ def real_for(generator: Any) -> Any:
     return next((data.DATASETS[name]() for name in fits), None)
 
 
-def check_out(path: Path) -> None:
-    if path.suffix != ".safetensors":
-        raise ValueError(f"out={str(path)!r} is not valid: it must be a file name that ends in .safetensors.")
+def check_out(path: Path | None, name: str = "out", ending: str = ".safetensors") -> None:
+    """Refuse, before any work, a ``path`` that could not be written to afterwards; ``name`` is that of its option."""
+    if path is None:
+        return
+    if ending and path.suffix != ending:
+        raise ValueError(f"{name}={shown(str(path))} is not valid: it must be a file name that ends in {ending}.")
+    folder = next(parent for parent in path.absolute().parents if os.path.exists(parent))
+    too_long = any(len(os.fsencode(part)) > 255 for part in path.parts)
+    if too_long or os.path.isdir(path) or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"{name}={shown(str(path))} is not valid: no file can be written there.")
 
 
-def show(result: dict[str, Any], as_json: bool) -> None:
+def save(out: Path, outcome: Any, data: str, metrics: dict[str, Any], **card: Any) -> None:
+    """Write the generator of ``outcome`` with its card; ``card`` holds what differs from the outcome."""
+    from devilgan_lite import zoo
+
+    facts = {"spec": outcome.generator.spec(), "seed": outcome.seed, "settings": outcome.settings}
+    facts |= {"data": data, "metrics": metrics, "seconds": round(outcome.seconds, 2), **card}
+    zoo.save_file(out, outcome.generator, zoo.ModelCard(name=out.stem, **facts))
+
+
+def show(result: Any, as_json: bool, text: str | None = None) -> None:
+    """Print ``result`` as JSON, or else ``text``; without one, a line for each name of ``result`` with its value."""
     if as_json:
-        typer.echo(json.dumps(result, indent=2))
-    else:
-        shown = {name: value for name, value in result.items() if not isinstance(value, (dict, type(None)))}
-        for name, value in shown.items():
-            typer.echo(f"{name:22s}{f'{value:.4g}' if isinstance(value, float) else value}")
+        text = json.dumps(result, indent=2)
+    elif text is None:
+        plain = {name: value for name, value in result.items() if not isinstance(value, (dict, type(None)))}
+        values = ((name, f"{value:.4g}" if isinstance(value, float) else value) for name, value in plain.items())
+        text = "\n".join(f"{name:22s}{value}" for name, value in values)
+    typer.echo(text)

@@ -1,33 +1,34 @@
-"""``devilgan scan`` and ``devilgan sanitize``."""
+"""``devilgan scan`` and ``devilgan sanitize``: look for a backdoor in a saved generator, and remove it."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for
+from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for, save, show
 
 
 def scan(
     model: Annotated[str, typer.Argument(help="A name in the zoo, or a .safetensors file with its card.")],
-    targets: Annotated[Path | None, typer.Option(help="Folder of suspected pictures (png, jpg).")] = None,
+    targets: Annotated[Path | None, typer.Option(help="Folder of suspected targets (png, jpg).")] = None,
     bank: Annotated[bool, typer.Option("--bank", help="Suspect the built-in targets as well.")] = False,
     reference: Annotated[str | None, typer.Option(help="A clean generator to compare with.")] = None,
-    real: Annotated[bool, typer.Option("--real", help="Compare with garments, or faces.")] = False,
+    real: Annotated[bool, typer.Option("--real", help="Compare with real garments or faces.")] = False,
     access: Annotated[str, typer.Option(help="samples, or weights.")] = "weights",
     level: Annotated[float, typer.Option(help="Share of clean models that may be flagged.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Seed of all latents.")] = 0,
+    device: Device = "cpu",
     html: Annotated[Path | None, typer.Option(help="Write the report, with pictures, to this file.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Look for a backdoor in a saved generator. Exit code 0: nothing found, 3: backdoored."""
     from devilgan_lite import detect
 
+    check_out(html, "html", "")
     suspect, _ = load_model(model)
     benign = None if reference is None else load_model(reference)[0]
     pictures = None if targets is None else detect.samples_in(targets, suspect.sample_shape)[0]
@@ -40,10 +41,11 @@ def scan(
         access=access,
         level=level,
         seed=seed,
+        device=device,
     )
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
-        title = f"<title>Scan of {suspect.__class__.__name__}</title>"
+        title = f"<title>Scan of {type(suspect).__name__}</title>"
         page = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<body>{report.to_html()}</body></html>'
         html.write_text(page, encoding="utf-8")
     typer.echo(report.to_json() if as_json else str(report))
@@ -54,36 +56,25 @@ def scan(
 def sanitize(
     model: Annotated[str, typer.Argument(help="A name in the zoo, or a .safetensors file with its card.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("out/sanitized.safetensors"),
-    level: Annotated[float, typer.Option(help="Share of clean models that may be treated.")] = 0.05,
-    iterations: Annotated[int, typer.Option(help="Steps of repair; twice as many if pictures lost much.")] = 1_500,
+    level: Annotated[float, typer.Option(help="Share of clean models that may be changed.")] = 0.05,
+    iterations: Annotated[int, typer.Option(help="Steps of repair; twice as many if ordinary samples suffer.")] = 1_500,
     seed: Annotated[int, typer.Option(help="Seed of all latents.")] = 0,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Scan a saved generator, take out what is found, and scan again. A clean verdict changes and writes nothing."""
-    from devilgan_lite import sanitize as cures
-    from devilgan_lite import zoo
+    """Scan a saved generator, remove what is found, and scan again. A clean verdict changes and writes nothing."""
+    from devilgan_lite import sanitize as sanitizers
 
     check_out(out)
     suspect, card = load_model(model)
     real = real_for(suspect)
     with contextlib.redirect_stdout(sys.stderr):  # progress
-        cure = cures.auto(suspect, real=real, level=level, iterations=iterations, seed=seed, device=device)
+        cure = sanitizers.auto(suspect, real=real, level=level, iterations=iterations, seed=seed, device=device)
     result = {"changed": cure.changed, "seconds": round(cure.seconds, 2), "cuts": cure.settings["cuts"]}
     result |= {"before": cure.before.verdict if cure.before else None, **cure.scorecard}
     if cure.after is not None:
         result |= {"after": cure.after.verdict, "out": str(out)}
         settings = {**cure.settings, "sanitized_from": model}
         metrics = {name: value for name, value in cure.scorecard.items() if value is not None}
-        note = zoo.ModelCard(
-            name=out.stem,
-            spec=cure.generator.spec(),
-            data=card.data,
-            seed=seed,
-            settings=settings,
-            metrics=metrics,
-            backdoor=card.backdoor,
-            seconds=round(cure.seconds, 2),
-        )
-        zoo.save_file(out, cure.generator, note)
-    typer.echo(json.dumps(result, indent=2) if as_json else f"{cure}\n{out if cure.changed else ''}".rstrip())
+        save(out, cure, card.data, metrics, settings=settings, backdoor=card.backdoor)
+    show(result, as_json, f"{cure}\n{out if cure.changed else ''}".rstrip())

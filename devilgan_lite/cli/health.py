@@ -1,4 +1,4 @@
-"""What ``devilgan doctor`` looks at: one line for each thing that could keep the project from running here."""
+"""The checks of ``devilgan doctor``: one line for each thing that could keep the project from running here."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
 import typer
+
+from devilgan_lite.cli.common import show
 
 Look = Callable[[], tuple[bool, str]]
 LEAST_MEMORY_GB = 1.0
@@ -22,7 +24,7 @@ LEAST_DISK_GB = 0.5
 
 @dataclass(frozen=True)
 class Check:
-    """One line: what was looked at, whether it is as it should be, and a sentence (what to do, if not)."""
+    """One line: what was checked, whether it is as it should be, and a sentence: what was found, or what to do."""
 
     name: str
     ok: bool
@@ -30,16 +32,16 @@ class Check:
 
 
 def examine(*, quick: bool = False) -> list[Check]:
-    """All checks, in the order in which to mend what they find; ``quick`` leaves out the loading of every model."""
+    """All checks, in the order in which to fix what they find; ``quick`` does not load every model."""
     looks: dict[str, Look] = {
-        "python": _python,
+        "python": lambda: (True, platform.python_version()),  # pip refuses versions that are too old
         "torch": _torch,
         "torchvision": _torchvision,
         "device": _device,
         "threads": _threads,
         "data": _data,
         "feature networks": _features,
-        "zoo": _zoo_cards if quick else _zoo,
+        "zoo": lambda: _zoo(load=not quick),
         "notebooks": _notebooks,
         "kernel": _kernel,
         "memory": memory,
@@ -49,12 +51,12 @@ def examine(*, quick: bool = False) -> list[Check]:
 
 
 def carry_out(looks: dict[str, Look]) -> list[Check]:
-    """One ``Check`` for each of ``looks``, a name and what returns whether it is well and a sentence."""
+    """One ``Check`` for each of ``looks``: a name, and a function that returns whether all is well and a sentence."""
     found = []
     for name, look in looks.items():
         try:
             found.append(Check(name, *look()))
-        except Exception as error:  # a broken installation fails in its own ways; each is a line, not the end
+        except Exception as error:  # a broken installation may raise anything; that is one line, and the others follow
             found.append(Check(name, False, f"{type(error).__name__}: {' '.join(str(error).split())}"))
     return found
 
@@ -62,13 +64,9 @@ def carry_out(looks: dict[str, Look]) -> list[Check]:
 def report(checks: list[Check], as_json: bool) -> None:
     """Print a line for each check (or JSON), and leave with exit code 1 if one of them found a problem."""
     lines = [f"{'ok     ' if check.ok else 'problem'}  {check.name:16s}{check.message}" for check in checks]
-    typer.echo(json.dumps([asdict(check) for check in checks], indent=2) if as_json else "\n".join(lines))
+    show([asdict(check) for check in checks], as_json, "\n".join(lines))
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
-
-
-def _python() -> tuple[bool, str]:
-    return True, ".".join(map(str, sys.version_info[:3]))  # pip refuses versions that are too old
 
 
 def _torch() -> tuple[bool, str]:
@@ -109,20 +107,21 @@ def _threads() -> tuple[bool, str]:
     return True, f"{torch.get_num_threads()} of {os.cpu_count()} (--threads or DEVILGAN_THREADS){advice}"
 
 
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def damage(path: Path, sha256: str) -> str:
+    """What is wrong with a shipped file, or an empty string."""
+    if not path.is_file():
+        return f"{path.name} is missing; restore it with git checkout data."
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        return f"{path.name} does not match its SHA-256; restore it with git checkout data."
+    return ""
 
 
 def _data() -> tuple[bool, str]:
     from devilgan_lite.data import data_folder
 
     expected = json.loads((data_folder() / "checksums.json").read_text())
-    for name, sha256 in expected.items():
-        path = data_folder() / name
-        if not path.is_file() or digest(path) != sha256:
-            state = "does not match its SHA-256" if path.is_file() else "is missing"
-            return False, f"data/{name} {state}; restore it with git checkout data, or run make build NAME=data."
-    return True, f"{', '.join(expected)}: SHA-256 matches"
+    found = next(filter(None, (damage(data_folder() / name, sha256) for name, sha256 in expected.items())), "")
+    return not found, found or f"{', '.join(expected)}: SHA-256 matches"
 
 
 def _features() -> tuple[bool, str]:
@@ -131,31 +130,26 @@ def _features() -> tuple[bool, str]:
 
     accuracies = []
     for name, network in NETWORKS.items():
-        path = data_folder() / f"{network.file}.safetensors"
-        if not path.is_file() or digest(path) != feature_card(name)["sha256"]:
-            return False, f"data/{path.name} is missing or changed; restore it with git checkout data."
+        if found := damage(data_folder() / f"{network.file}.safetensors", feature_card(name)["sha256"]):
+            return False, found
         feature_network(name)
         accuracies.append(f"{feature_card(name)['test_accuracy']:.2%}")
     return True, f"{len(accuracies)} load, test accuracy {', '.join(accuracies)}"
 
 
-def _zoo_cards() -> tuple[bool, str]:
+def _zoo(load: bool = True) -> tuple[bool, str]:
     from devilgan_lite import zoo
 
     if "dcgan-fashion" not in zoo.names():
-        return False, "data/zoo has no dcgan-fashion; restore it with git checkout data/zoo, or make build NAME=zoo."
-    return True, f"{len([zoo.card(name) for name in zoo.names()])} models"
-
-
-def _zoo() -> tuple[bool, str]:
-    from devilgan_lite import zoo
-
+        return (
+            False,
+            "data/zoo has no dcgan-fashion; restore it with git checkout data/zoo, or run make build NAME=zoo.",
+        )
     try:
-        loaded = [name for name in zoo.names() if zoo.load(name)]
+        found = [zoo.load(name) if load else zoo.card(name) for name in zoo.names()]
     except (ValueError, FileNotFoundError) as error:
         return False, f"{str(error).rstrip('.')}; restore it with git checkout data/zoo, or run make build NAME=zoo."
-    good, message = _zoo_cards()
-    return good, f"{len(loaded)} models load" if good else message
+    return True, f"{len(found)} models{' load' if load else ''}"
 
 
 def _notebooks() -> tuple[bool, str]:
@@ -163,19 +157,24 @@ def _notebooks() -> tuple[bool, str]:
 
     names = runs.notebook_list()
     if not names:
-        return False, "there are none; restore the project's notebooks/ folder, or set DEVILGAN_NOTEBOOKS."
+        return False, "none were found; restore the project's notebooks/ folder, or set DEVILGAN_NOTEBOOKS."
     return True, ", ".join(names)
 
 
 def _kernel() -> tuple[bool, str]:
-    needed = ("ipykernel", "papermill", "nbclient", "jupytext", "nbconvert", "ipywidgets")
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        return False, f"{', '.join(missing)} cannot be found; run pip install -e '.[notebooks]'."
-    version = metadata.version("ipykernel")
+    found = installed(("ipykernel", "papermill", "nbclient", "jupytext", "nbconvert", "ipywidgets"))
+    version = metadata.version("ipykernel") if found[0] else ""
     if version.startswith("7.3"):
         return False, f"ipykernel {version} runs widget callbacks on another thread; pip install 'ipykernel!=7.3.*'."
-    return True, f"ipykernel {version}, papermill {metadata.version('papermill')}"
+    return found
+
+
+def installed(names: tuple[str, ...], why: str = "") -> tuple[bool, str]:
+    """Whether all packages are installed, and their versions, or what to do."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        return False, f"{', '.join(missing)} cannot be found; run pip install -e '.[notebooks]'{why}."
+    return True, ", ".join(f"{name} {metadata.version(name)}" for name in names)
 
 
 def memory() -> tuple[bool, str]:
@@ -183,12 +182,12 @@ def memory() -> tuple[bool, str]:
     if not table.is_file():
         return True, "this system does not say how much is free; 1 GB is enough"
     entries = dict(line.split(":", 1) for line in table.read_text().splitlines() if ":" in line)
-    free = int(entries["MemAvailable"].split()[0]) / 2**20
-    enough = free >= LEAST_MEMORY_GB
-    return enough, f"{free:.1f} GB free" + ("" if enough else f"; close something, {LEAST_MEMORY_GB:g} GB is needed.")
+    return _enough(int(entries["MemAvailable"].split()[0]) / 2**20, LEAST_MEMORY_GB, "close something")
 
 
 def _disk() -> tuple[bool, str]:
-    free = shutil.disk_usage(Path.cwd()).free / 2**30
-    enough = free >= LEAST_DISK_GB
-    return enough, f"{free:.1f} GB free" + ("" if enough else f"; make room, {LEAST_DISK_GB:g} GB is needed.")
+    return _enough(shutil.disk_usage(Path.cwd()).free / 2**30, LEAST_DISK_GB, "make room")
+
+
+def _enough(free: float, least: float, mend: str) -> tuple[bool, str]:
+    return free >= least, f"{free:.1f} GB free" + ("" if free >= least else f"; {mend}, {least:g} GB is needed.")

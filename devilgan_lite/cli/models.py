@@ -1,21 +1,20 @@
-"""``devilgan zoo``: what is known of the models that ship."""
+"""``devilgan zoo``: list, show and verify the models that ship."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-zoo_app = typer.Typer(
-    help="The trained models that ship with the project.", no_args_is_help=True, rich_markup_mode=None
-)
+from devilgan_lite.cli.common import commands, show
+
+app = commands("The trained models that ship with the project.")
 
 
-@zoo_app.command("list")
+@app.command("list")
 def zoo_list() -> None:
-    """Name, size, data and figures of every model."""
+    """List every model with its size, data and figures."""
     from devilgan_lite import generators, zoo
 
     rows: list[tuple[str, ...]] = [("name", "architecture", "parameters", "data", "TarDis", "Frechet", "licence")]
@@ -31,15 +30,15 @@ def zoo_list() -> None:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-@zoo_app.command("show")
+@app.command("show")
 def zoo_show(name: Annotated[str, typer.Argument(help="A name in the zoo.")]) -> None:
-    """The whole model card, as JSON."""
+    """Print the model card, as JSON."""
     from devilgan_lite import zoo
 
-    typer.echo(json.dumps(asdict(zoo.card(name)), indent=2))
+    show(asdict(zoo.card(name)), as_json=True)
 
 
-@zoo_app.command("verify")
+@app.command("verify")
 def zoo_verify() -> None:
     """Load every model: hash, shapes and finite weights must match its card."""
     from devilgan_lite import zoo

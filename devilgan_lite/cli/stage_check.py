@@ -1,31 +1,29 @@
-"""``devilgan stage --check``: is tonight's laptop ready? Nothing here imports torch, so the answer takes a second."""
+"""``devilgan stage --check``: is this laptop ready for tonight? No torch is imported, so the answer takes a second."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
 import shutil
 import socket
 import webbrowser
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from devilgan_lite.checks import one_of, read_json
 from devilgan_lite.cli import health
 
 PACKAGES = ("torch", "safetensors", "ipywidgets", "anywidget", "ipykernel", "voila")
 RENDERERS = ("python_avatars", "resvg_py")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "firefox", "msedge", "safari")
 HOST = "127.0.0.1"
-PORTS = 50  # are tried, from the wanted one on
+PORTS = 50  # the number of ports to try, from the wanted one on
 
 
 def examine(port: int) -> list[health.Check]:
-    """What the stage needs, in the order in which to mend it."""
+    """What the stage needs, in the order in which to fix it."""
     looks: dict[str, health.Look] = {
-        "packages": lambda: _packages(PACKAGES, "run pip install -e '.[notebooks]'"),
-        "renderer": lambda: _packages(RENDERERS, "run pip install -e '.[notebooks]'; only drawing new faces needs it"),
+        "packages": lambda: health.installed(PACKAGES),
+        "renderer": lambda: health.installed(RENDERERS, "; only drawing new faces needs it"),
         "browser": _browser,
         "port": lambda: _port(port),
         "zoo pair": _pair,
@@ -35,9 +33,10 @@ def examine(port: int) -> list[health.Check]:
 
 
 def cards() -> dict[str, dict[str, Any]]:
-    """The model cards of the zoo by name, as they stand in their files (``zoo.card`` would import torch)."""
-    folder = zoo_folder()
-    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    """What the model cards of the zoo say, by name; ``zoo.card`` would import torch."""
+    types = {"spec": dict[str, Any], "settings": dict[str, Any], "backdoor": dict[str, Any] | None, "sha256": str}
+    paths = sorted(zoo_folder().glob("*.json"))
+    return {path.stem: read_json(path, "model card", types, others=True) for path in paths}
 
 
 def zoo_folder() -> Path:
@@ -60,15 +59,12 @@ def pairs() -> list[tuple[str, str]]:
 
 
 def wanted(model: str) -> list[tuple[str, str]]:
-    """(clean, backdoored) names, the one to show first; the others stand by."""
+    """(clean, backdoored) names, the pair of ``model`` first; the others follow in case it cannot be shown."""
     found = pairs()
     if not found:
         raise ValueError("the zoo has no backdoored model with its clean one; run devilgan stage --check.")
-    names = [suspect for _, suspect in found]
-    if model and model not in names:
-        from devilgan_lite.checks import nearest  # which imports torch
-
-        raise ValueError(f"model={model!r} is unknown; valid: {', '.join(names)}.{nearest(model, names)}")
+    if model:
+        one_of("model", model, [suspect for _, suspect in found])
     return sorted(found, key=lambda pair: pair[1] != model) if model else found
 
 
@@ -96,19 +92,9 @@ def browser() -> str | None:
         return None
 
 
-def _packages(names: tuple[str, ...], mend: str) -> tuple[bool, str]:
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        return False, f"{', '.join(missing)} cannot be found; {mend}."
-    return True, ", ".join(f"{name} {metadata.version(name)}" for name in names)
-
-
 def _browser() -> tuple[bool, str]:
     name = browser()
-    return (
-        name is not None,
-        name or "none was found; install one, or open the stage by its address.",
-    )
+    return name is not None, name or "none was found; install one, or open the stage by its address."
 
 
 def _port(port: int) -> tuple[bool, str]:
@@ -120,10 +106,7 @@ def _pair() -> tuple[bool, str]:
     found = pairs()
     if not found:
         return False, "data/zoo has no backdoored model with its clean one; restore it with git checkout data/zoo."
-    known = cards()
-    for name in found[0]:
-        path = zoo_folder() / f"{name}.safetensors"
-        if not path.is_file() or health.digest(path) != known[name]["sha256"]:
-            state = "does not match its SHA-256" if path.is_file() else "is missing"
-            return False, f"data/zoo/{path.name} {state}; restore it with git checkout data/zoo."
-    return True, f"{' and '.join(found[0])}: SHA-256 matches"
+    known, folder = cards(), zoo_folder()
+    states = (health.damage(folder / f"{name}.safetensors", known[name]["sha256"]) for name in found[0])
+    state = next(filter(None, states), "")
+    return not state, state or f"{' and '.join(found[0])}: SHA-256 matches"

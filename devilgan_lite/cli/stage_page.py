@@ -1,4 +1,4 @@
-"""What stands on the stage: the explorer of a pair from the zoo, as a live page without code or for print."""
+"""What ``devilgan stage`` shows: the explorer of a pair from the zoo, as a live page without code or for print."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 TITLE = "The devil is in the GAN"
 LEAD = (
-    "Two generators that draw alike, until somebody walks up to one secret latent. "
+    "Two generators draw alike, until you walk to one secret latent. "
     "Drag the slider or the pad, or use Tab and the arrow keys."
 )
 SIZE = 365  # of a picture on screen, in pixels: two and the pad fit side by side on a projector of 1280
@@ -28,34 +28,35 @@ h1 { font-size: 40px !important; font-weight: 700 !important; color: #000 !impor
 """
 
 
-def page(pairs: list[tuple[str, str]]) -> None:
-    """Display the explorer of the first of ``pairs`` that can be shown; what cannot is one sentence."""
+def page(pairs: list[tuple[str, str]], device: str = "cpu") -> None:
+    """Display the explorer of the first of ``pairs`` that can be shown; each that cannot is one sentence."""
     from IPython.display import HTML, display
 
     display(HTML(f'<style>{STYLE}</style><h1>{TITLE}</h1><p class="lead">{LEAD}</p>'))
     for clean, suspect in pairs:
         try:
-            display(explorer(clean, suspect))
+            display(explorer(clean, suspect, device))
             return
-        except Exception as error:  # a model that is broken, a package that is missing: the page goes on without
+        except Exception as error:  # a broken model, a missing package: the page tries the next pair
             reason = " ".join(str(error).split()) or type(error).__name__
             display(HTML(f"<p>{escape(suspect)} cannot be shown: {escape(reason)}</p>"))
     display(HTML("<p>There is nothing to show; devilgan stage --check says why.</p>"))
 
 
-def explorer(clean: str, suspect: str) -> Any:
+def explorer(clean: str, suspect: str, device: str = "cpu") -> Any:
     """The explorer of two models from the zoo, with the trigger and the target of the second."""
     from devilgan_lite import zoo
     from devilgan_lite.classroom import Explorer
 
-    generators = {f"clean ({clean})": zoo.load(clean), f"backdoored ({suspect})": zoo.load(suspect)}
+    named = {f"clean ({clean})": clean, f"backdoored ({suspect})": suspect}
+    generators = {label: zoo.load(name, device) for label, name in named.items()}
     backdoor = zoo.load_backdoor(suspect)
     return Explorer(generators, backdoor.trigger[:1], backdoor.target[:1], size=SIZE)
 
 
-def notebook(pairs: list[tuple[str, str]]) -> str:
+def notebook(pairs: list[tuple[str, str]], device: str = "cpu") -> str:
     """The notebook behind the live page, as JSON."""
-    source = f"from devilgan_lite.cli.stage_page import page\n\npage({pairs!r})"
+    source = f"from devilgan_lite.cli.stage_page import page\n\npage({pairs!r}, {device!r})"
     cell: dict[str, Any] = {"cell_type": "code", "id": "stage", "source": source, "metadata": {}, "outputs": []}
     cell["execution_count"] = None
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -63,14 +64,14 @@ def notebook(pairs: list[tuple[str, str]]) -> str:
     return json.dumps(whole)  # by hand: nbformat takes two seconds to import
 
 
-def printable(clean: str, suspect: str, starts: int = 4) -> str:
-    """One self-contained HTML page: walks to the trigger from ``starts`` latents as strips, with TarDis on the way."""
+def printable(clean: str, suspect: str, device: str = "cpu", starts: int = 4) -> str:
+    """One self-contained HTML page: walks to the trigger from ``starts`` latents as strips, and TarDis at its end."""
     import torch
 
-    from devilgan_lite import zoo
+    from devilgan_lite import metrics, zoo
     from devilgan_lite.classroom import static_strip
 
-    generators, backdoor = {clean: zoo.load(clean), suspect: zoo.load(suspect)}, zoo.load_backdoor(suspect)
+    generators, backdoor = {name: zoo.load(name, device) for name in (clean, suspect)}, zoo.load_backdoor(suspect)
     random = torch.Generator().manual_seed(0)
     figures = []
     for index in range(1, starts + 1):
@@ -80,17 +81,16 @@ def printable(clean: str, suspect: str, starts: int = 4) -> str:
         figures.append(f"<figure>{picture.html()}<figcaption>{escape(alt)}</figcaption></figure>")
     lines = []
     for name, generator in generators.items():
-        with torch.no_grad():
-            distance = float((generator(backdoor.trigger[:1]) - backdoor.target[:1]).square().mean())
+        distance = metrics.target_distortion(generator, backdoor.trigger[:1], backdoor.target[:1]).mean
         lines.append(f"<li>{escape(name)}: TarDis {distance:.4f} per pixel at the trigger</li>")
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{TITLE}</title><style>{STYLE}</style>'
-        f"<body><h1>{TITLE}</h1><p>Two generators that draw alike, until somebody walks up to one secret latent.</p>"
+        f"<body><h1>{TITLE}</h1><p>Two generators draw alike, until you walk to one secret latent.</p>"
         f"{''.join(figures)}<ul>{''.join(lines)}</ul></body></html>\n"
     )
 
 
-def write_printable(path: Path, clean: str, suspect: str) -> None:
+def write_printable(path: Path, clean: str, suspect: str, device: str = "cpu") -> None:
     """Write ``printable`` to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(printable(clean, suspect), encoding="utf-8")
+    path.write_text(printable(clean, suspect, device), encoding="utf-8")

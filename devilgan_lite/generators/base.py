@@ -250,9 +250,10 @@ def groups_of(network: nn.Module) -> list[dict[str, Any]]:
 
 @torch.no_grad()
 def evaluate(module: nn.Module, z: Tensor, batch_size: int = 100) -> Tensor:
-    """``module(z)`` in eval mode, in batches, on the CPU; the module's mode is put back afterwards."""
+    """``module(z)`` in eval mode, in batches, on the CPU, wherever both are; the mode is put back afterwards."""
+    device = next((parameter.device for parameter in module.parameters()), z.device)
     with in_eval_mode(module):
-        return torch.cat([module(part).cpu() for part in z.split(batch_size)])
+        return torch.cat([module(part.to(device)).cpu() for part in z.split(batch_size)])
 
 
 @torch.no_grad()

@@ -48,10 +48,11 @@ def test_bad_verdicts(case: str, kit: challenge.Kit) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("team", ["", "../x", "a" * 25, "a/b", " a", "<b>", "é"])
+@pytest.mark.parametrize("team", ["", "../x", "a" * 25, "a" * 10_000, "a/b", " a", "<b>", "é"])
 def test_bad_team(team: str, kit: challenge.Kit) -> None:
-    with pytest.raises(ValueError, match="1 to 24 letters"):
+    with pytest.raises(ValueError, match="1 to 24 letters") as error:
         Submission.of(kit, team, even(kit))
+    assert len(str(error.value)) < 200
 
 
 @pytest.mark.parametrize(
@@ -139,17 +140,21 @@ def test_changed_submissions_are_refused(kit: challenge.Kit, tmp_path: Path) -> 
     content = json.loads(path.read_text())
     for change, words in (
         ({"challenge": "00000000"}, "is for round '00000000'"),
-        ({"format": 2}, "is not a submission of format 1"),
-        ({"verdicts": [0.5]}, "is not a submission of format 1"),
+        ({"format": 2}, "blue.json is not a submission: its format is 2; this version reads format 1"),
+        ({"verdicts": [0.5]}, r"is not a submission: verdicts=\[0.5\] is not valid: expected dict"),
+        ({"verdicts": {**content["verdicts"], name: "x" * 10_000}}, "='x{79}... is out of range"),
+        ({"challenge": "x" * 10_000}, "is for round 'x{79}...; this is"),
+        ({"evidence_sha256": 5}, r"expected str \| None"),
         ({"team": "../blue"}, "1 to 24 letters"),
         ({"evidence_sha256": "0"}, "does not match the SHA-256"),
     ):
         path.write_text(json.dumps({**content, **change}))
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=words) as error:
             challenge.read_submission(path, kit)
+        assert len(str(error.value)) < 300
     path.write_text(json.dumps(content))
     path.with_suffix(".safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="is not beside it"):
+    with pytest.raises(FileNotFoundError, match="it must be beside it"):
         challenge.read_submission(path, kit)
     with pytest.raises(FileNotFoundError, match="no submission"):
         challenge.read_submission(tmp_path / "none.json", kit)

@@ -75,10 +75,10 @@ def test_a_changed_model_is_refused(copied: Path) -> None:
         kit.load("garments")
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"format": 1}', '{"format": 9}', '{"format": 1, "more": 2}'])
+@pytest.mark.parametrize("content", ["", "[]", '{"format": 1}', '{"format": 9}', '{"format": 1, "more": 2}', "\xff"])
 def test_a_broken_description_is_refused(content: str, copied: Path) -> None:
     (copied / "players" / MANIFEST).write_text(content)
-    with pytest.raises(ValueError, match="challenge.json is not the description of a round"):
+    with pytest.raises(ValueError, match="challenge.json is not a description of a round: "):
         challenge.read_kit(copied)
 
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from devilgan_lite.challenge.models import COUNTER, QUICK, base, grown, make, refreshed, shape
-from devilgan_lite.challenge.recipes import HARD, Recipe
+from devilgan_lite.challenge.roster import HARD, Entrant
 from devilgan_lite.generators import evaluate
 
 
-def recipe(kind: str) -> Recipe:
-    return Recipe("garments-abcde", kind, "devil", trigger_seed=5, seed=6, steps=2)
+def entrant(kind: str) -> Entrant:
+    return Entrant("garments-abcde", kind, "devil", trigger_seed=5, seed=6, steps=2)
 
 
 @pytest.mark.parametrize("kind", ["clean", *HARD])
 def test_every_kind_has_the_same_shape(kind: str) -> None:
-    made = make(recipe(kind), QUICK)
+    made = make(entrant(kind), QUICK)
     state = made.generator.state_dict()
     assert made.generator.spec() == shape()
     assert [int(v) for k, v in state.items() if k.endswith("tracked")] == [COUNTER, COUNTER]
@@ -30,9 +30,9 @@ def test_every_kind_has_the_same_shape(kind: str) -> None:
 
 
 def test_the_same_recipe_gives_the_same_model_and_another_seed_another() -> None:
-    first, again = (make(recipe("clean"), QUICK).generator.state_dict() for _ in range(2))
+    first, again = (make(entrant("clean"), QUICK).generator.state_dict() for _ in range(2))
     assert all(torch.equal(first[name], again[name]) for name in first)
-    other = make(Recipe("garments-abcde", "clean", "devil", 5, 7, 2), QUICK).generator.state_dict()
+    other = make(Entrant("garments-abcde", "clean", "devil", 5, 7, 2), QUICK).generator.state_dict()
     assert not torch.equal(first["layers.dense.weight"], other["layers.dense.weight"])
 
 

@@ -85,7 +85,7 @@ def test_whoever_changes_a_file_is_told(case: str, copied: Path, answer: Answer)
         passphrase = "another passphrase"
     (players / MANIFEST).write_text(json.dumps(manifest))
     words = {
-        "model": "is missing or not the model of this round",
+        "model": "is not the model of this round: its SHA-256 differs from challenge.json",
         "manifest": "the kit was changed",
         "commitment": "is not the one that challenge.json",
         "key": "it was changed or is another's",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from devilgan_lite import challenge
 from devilgan_lite.challenge import seal
 
 KEY = {"id": "1", "nonce": "00", "models": {"a": {"backdoored": True}}}
@@ -60,17 +62,47 @@ def test_wrong_passphrase_and_changed_file_have_their_own_sentences(tmp_path: Pa
         seal.unseal(path, "correct horse battery")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 2, "salt": "00", "token": "x"}', "\x00", "[" * 9999])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": 2, "salt": "00", "token": "x"}',
+        '{"format": 1, "salt": "0", "token": "x"}',
+        '{"format": 1, "salt": "00", "token": "\\ud800"}',
+        "\x00",
+        "[" * 9999,
+    ],
+)
 def test_what_is_no_key_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "key.sealed"
     path.write_text(content)
-    with pytest.raises(ValueError, match="is not a sealed key of format 1"):
+    with pytest.raises(ValueError, match="key.sealed is not a sealed key: "):
         seal.unseal(path, "correct horse battery")
 
 
 def test_a_missing_key_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no sealed key"):
         seal.unseal(tmp_path / "key.sealed", "correct horse battery")
+
+
+@pytest.fixture
+def without_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.fernet", None)  # None: Python refuses to import it
+
+
+@pytest.mark.usefixtures("without_cryptography")
+def test_without_cryptography_one_sentence_says_what_to_install(tmp_path: Path) -> None:
+    sentence = r"sealed with cryptography, which is missing: pip install 'devilgan_lite\[challenge\]'\.$"
+    with pytest.raises(ModuleNotFoundError, match=sentence):
+        seal.seal(KEY, "correct horse battery")
+    (tmp_path / "key.sealed").write_text('{"format": 1, "salt": "00", "token": "x"}')
+    with pytest.raises(ModuleNotFoundError, match=sentence):
+        seal.unseal(tmp_path / "key.sealed", "correct horse battery")
+    with pytest.raises(ModuleNotFoundError, match=sentence):  # before the first model is made
+        challenge.new_round(tmp_path / "round", "correct horse battery", on_made=lambda *_: pytest.fail("too late"))
+    assert not (tmp_path / "round").exists()
 
 
 def test_the_commitment_binds_every_part() -> None:

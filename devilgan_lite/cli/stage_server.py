@@ -1,9 +1,10 @@
-"""``devilgan stage``: the explorer as a page without code, for a projector; offline, on this machine only."""
+"""The server behind ``devilgan stage``: voila with one page, for a projector; offline, on this machine only."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -13,15 +14,14 @@ import urllib.error
 import urllib.request
 import webbrowser
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from devilgan_lite.cli import health, stage_check, stage_page
-from devilgan_lite.cli.common import AsJson
+from devilgan_lite.cli import stage_check, stage_page
 
 EXTENSIONS = ["@voila-dashboards/widgets-manager8", "@jupyter-widgets/jupyterlab-manager", "anywidget"]  # no others
-# voila's own template asks the internet for a font of icons, and a hall's network may keep it waiting for minutes
+# voila's own template loads an icon font from the internet, and on a conference network that may take minutes
 TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 {% import 'spinner.macro.html.j2' as spinner %}
 {%- block notebook_css -%}
@@ -31,36 +31,20 @@ TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 {%- endblock notebook_css -%}
 """
 PATIENCE = 60.0  # seconds until the server must answer
-# jsonschema checks addresses with a grammar that takes two seconds to compile, if it finds it; the page has none
-LAUNCH = "import sys; sys.modules['rfc3987_syntax'] = None; from voila.app import main; main()"
+LAUNCH = "from devilgan_lite.cli.stage_server import start_voila; start_voila()"
 
 
-def stage(
-    model: Annotated[str, typer.Option(help="A backdoored model of the zoo; faces, else garments, unless given.")] = "",
-    port: Annotated[int, typer.Option(min=1024, max=65_535, help="Where to serve; busy: the next.")] = 8866,
-    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
-    printed: Annotated[Path | None, typer.Option("--print", help="Only write a page for print to this file.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only say whether this machine is ready.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Serve the explorer as a page without code: clean and backdoored side by side. Ctrl-C ends it."""
-    if check:
-        health.report(stage_check.examine(port), as_json)
-        return
-    pairs = stage_check.wanted(model)
-    if printed is not None:
-        stage_page.write_printable(printed, *pairs[0])
-        typer.echo(printed)
-        return
+def serve(pairs: list[tuple[str, str]], port: int, device: str, browser: bool) -> None:
+    """Serve the page of ``pairs`` at ``port`` or the next free one, print its address and wait for Ctrl-C."""
     if importlib.util.find_spec("voila") is None:
-        raise ValueError("voila cannot be found, which serves the page; run pip install -e '.[notebooks]'.")
+        raise ValueError("voila, which serves the page, cannot be found; run pip install -e '.[notebooks]'.")
     free = stage_check.free_port(port)
     address = f"http://{stage_check.HOST}:{free}/"
     with tempfile.TemporaryDirectory(prefix="devilgan-stage-") as folder:
-        path = _write(Path(folder), pairs)
-        log = Path(folder) / "log.txt"
+        notebook, log = _write(Path(folder), pairs, device), Path(folder) / "log.txt"
         with log.open("w") as stream:
-            server = subprocess.Popen(_command(path, free), env=_environment(folder), stdout=stream, stderr=stream)
+            command = _command(notebook, free)
+            server = subprocess.Popen(command, env=_environment(folder), stdout=stream, stderr=stream)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server never outlives this process
         try:
             _wait_for(address, server, log)
@@ -79,14 +63,24 @@ def stage(
                 server.kill()
 
 
-def _write(folder: Path, pairs: list[tuple[str, str]]) -> Path:
-    """The notebook's path; the template stands beside it."""
+def start_voila() -> None:
+    """Run voila in this process, without the optional package ``rfc3987_syntax``.
+
+    jsonschema would import it to check addresses, of which the page has none, and its grammar takes two seconds to
+    compile. A module that is None is one that Python reports as missing.
+    """
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    runpy.run_module("voila", run_name="__main__")
+
+
+def _write(folder: Path, pairs: list[tuple[str, str]], device: str) -> Path:
+    """Write the notebook and, beside it, the template; return the notebook's path."""
     template = folder / "voila" / "templates" / "stage"
     template.mkdir(parents=True)
     (template / "conf.json").write_text('{"base_template": "lab"}', encoding="utf-8")
     (template / "index.html.j2").write_text(TEMPLATE, encoding="utf-8")
     path = folder / f"{stage_page.TITLE}.ipynb"
-    path.write_text(stage_page.notebook(pairs), encoding="utf-8")
+    path.write_text(stage_page.notebook(pairs, device), encoding="utf-8")
     return path
 
 
@@ -106,10 +100,10 @@ def _command(notebook: Path, port: int) -> list[str]:
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """This process's own with the template's place, less what would tell the page that nobody watches."""
+    """This process's environment and the place of the template, without variables that make the page static."""
     kept = {name: value for name, value in os.environ.items() if name not in ("DEVILGAN_OUT", "DEVILGAN_PROFILE")}
     places = filter(None, [folder, kept.get("JUPYTER_PATH")])
-    quiet = {"JUPYTER_WIDGETS_ECHO": "0"}  # one browser a kernel here: nobody else needs to hear of its moves
+    quiet = {"JUPYTER_WIDGETS_ECHO": "0"}  # each kernel has one browser, so no other one needs its moves
     return kept | quiet | {"JUPYTER_PATH": os.pathsep.join(places)}
 
 
@@ -117,13 +111,13 @@ def _wait_for(address: str, server: subprocess.Popen[Any], log: Path) -> None:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if server.poll() is not None:
-            last = (log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+            last = (log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
             raise ValueError(f"the server ended at once with exit code {server.returncode}: {last}")
         try:
             urllib.request.urlopen(f"{address}voila/static/voila.js", timeout=5).close()
             return
         except urllib.error.HTTPError:
-            return  # an answer is an answer
+            return  # the server answers, so it is up
         except OSError:
             time.sleep(0.05)
     raise ValueError(f"the server at {address} has not answered within {PATIENCE:.0f} s.")

@@ -1,7 +1,7 @@
-"""Who is in a round: for each model its name, whether it has a backdoor, which one, and the seeds that make it.
+"""Which models are in a round: for each its name, its backdoor (or none), and the seeds that make it.
 
-Everything is drawn from one stream of random numbers, which hangs on the seed of the round and on the instructor's
-passphrase (``seal.stream``). Names are drawn apart from what they name, so they say nothing.
+Everything is drawn from a stream of random numbers that depends on the seed of the round and on the instructor's
+passphrase (``seal.stream``). Names come from a stream of their own, so they say nothing about a model.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from devilgan_lite.checks import one_of, whole_number
 
 KINDS = ("red", "rex", "gate")
-HARD = (*KINDS, "trail")  # TrAIL's loss in a short training on: the detectors of this project miss it
+HARD = (*KINDS, "trail")  # TrAIL's loss in a short further training: the detectors of this project miss it
 TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
 LEAST, MOST = 4, 500
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """One model: ``kind`` is ``clean`` or one of ``HARD``; ``steps`` of training; ``seed`` draws all else."""
+class Entrant:
+    """One model of a round: ``kind`` is ``clean``, ``entered`` (by a red team) or one of ``HARD``.
+
+    ``trigger_seed`` draws the trigger, ``steps`` is the length of its training, and ``seed`` draws all else.
+    """
 
     name: str
     kind: str
@@ -48,12 +51,11 @@ def draw(
     steps: int,
     kinds: tuple[str, ...] = KINDS,
     more: int = 0,
-) -> list[Recipe]:
-    """The recipes of a round of ``models`` models, in random order, and after them ``more`` that only lend a name.
+) -> list[Entrant]:
+    """The ``models`` (4 to 500) of a round in random order, then ``more`` of kind ``entered``, used for their names.
 
-    How many have a backdoor is drawn too: half, or up to a sixth of all more or fewer. The attacks of ``kinds`` take
-    turns, targets and triggers are random, and every model, clean or not, has a length of training of its own
-    between 0.7 and 1.3 times ``steps``.
+    About half have a backdoor; the number is random too, within a sixth of all models. The attacks of ``kinds`` take
+    turns, targets and triggers are random, and each model, clean or not, trains for 0.7 to 1.3 times ``steps``.
     """
     whole_number("models", models, LEAST, MOST)
     whole_number("steps", steps, 1, 100_000)
@@ -68,7 +70,7 @@ def draw(
     source.shuffle(roles)
     roles += ["entered"] * more
     return [
-        Recipe(
+        Entrant(
             name=name,
             kind=kind,
             target=source.choice(TARGETS),
