@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from devilgan_lite.cli.batch import report, run, sweep
+from devilgan_lite.cli.batch import report, run, sweep, tour
 from devilgan_lite.cli.challenge import challenge_app
 from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for, show
 from devilgan_lite.cli.defence import sanitize, scan
@@ -68,39 +67,6 @@ def main(
         import torch
 
         torch.set_num_threads(threads)
-
-
-@app.command()
-def tour(
-    out: Annotated[Path, typer.Option(help="Folder for the executed notebooks and the index page.")] = Path("out/tour"),
-    profile: Annotated[str, typer.Option(help="smoke, workshop or full.")] = "workshop",
-    only: Annotated[str, typer.Option(help="Numbers of the notebooks to run, such as 00,03; all unless given.")] = "",
-) -> None:
-    """Run the notebooks, two at a time where there are two cores, then tabulate the attacks that they mounted."""
-    from devilgan_lite import runs
-    from devilgan_lite.cli.health import examine
-
-    start = time.perf_counter()
-    wanted = [part.strip() for part in only.split(",") if part.strip()] or runs.notebook_list()
-    names = [runs.find_notebook(part).stem for part in wanted]
-    for name in names:
-        runs.notebook_parameters(name)["profile"].check(profile)
-    for check in (check for check in examine(quick=True) if not check.ok):
-        typer.echo(f"{check.name}: {check.message}", err=True)
-    results: list[runs.Result] = []
-    with contextlib.suppress(KeyboardInterrupt):  # what has finished is still shown
-        for result in runs.run_all(names, {"profile": profile}, out, timeout=3_600):
-            results.append(result)
-            typer.echo(f"{result.notebook:26s}{result.seconds:7.1f} s  {result.error or 'ok'}")
-    results.sort(key=lambda result: result.notebook)
-    table = runs.attack_table(results)
-    if table:
-        typer.echo("\n" + runs.table_text(table) + "\n")
-        runs.write_csv(table, out / "table.csv")
-    page = runs.index_page(results, out, table=runs.table_html(table))
-    typer.echo(f"{page}\n{time.perf_counter() - start:.0f} s in all")
-    if len(results) < len(names) or not all(result.ok for result in results):
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -209,7 +175,7 @@ app.command()(scan)
 app.command()(sanitize)
 app.command()(stage)
 app.command()(film)
-for command in (run, sweep, report):
+for command in (tour, run, sweep, report):
     app.command()(command)
 
 
