@@ -6,7 +6,6 @@ import base64
 import html
 import json
 import re
-import time
 
 import nbformat
 import pytest
@@ -79,10 +78,9 @@ def folder(tmp_path, monkeypatch):
     ],
 )
 def test_bad_parameters_are_refused_at_once_and_nothing_is_written(folder, parameters, message):
-    start = time.perf_counter()
     with pytest.raises(ValueError, match=message) as refused:
         runs.run(3, parameters, out=folder / "out")
-    assert time.perf_counter() - start < 1.0 and "\n" not in str(refused.value)
+    assert "\n" not in str(refused.value)
     assert not (folder / "out").exists()
 
 
@@ -120,10 +118,9 @@ def test_what_goes_wrong_inside_is_one_line(folder, mode, timeout, failure, reas
     stale = folder / "out" / "03_tiny" / "result.json"
     stale.parent.mkdir(parents=True)
     stale.write_text('{"numbers": {"seed": 99}}')
-    start = time.perf_counter()
     result = runs.run("03_tiny", {"mode": mode}, out=folder / "out", timeout=timeout, memory_mb=300)
     assert not result.ok and reason in str(result.error) and "\n" not in str(result.error)
-    assert result.result == {} and time.perf_counter() - start < 30 and result.failure == failure
+    assert result.result == {} and result.failure == failure
     left = json.loads(stale.read_text())
     assert (left["settings"], left["error"], left["failure"]) == ({"mode": mode}, result.error, failure)
     assert (stale.parent / "log.txt").read_text().splitlines()[-1].startswith(f"failed: {result.error} after")
