@@ -70,7 +70,7 @@ config = configure(
     device=device,
     seed=Setting(seed, 13, 0, 100_000),
     suspect=Setting(suspect, "trail", choices=("trail", "red", "rex", "gate")),
-    iterations=Setting(iterations, {"smoke": 20, "workshop": 300, "full": 2_000}, 20, 20_000),
+    iterations=Setting(iterations, {"smoke": 20, "workshop": 400, "full": 2_000}, 20, 20_000),
     samples=Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 10_000}, 200, 50_000),
 )
 
@@ -211,7 +211,7 @@ predict(
 watched = torch.cat([secrets[chosen].trigger, clean.sample_latent(5, torch.Generator().manual_seed(7))])
 
 
-def fine_tune(learning_rate):
+def fine_tune(learning_rate, steps=steps):
     """Adversarial training from where the suspect stands."""
     return sanitize.FineTune(
         iterations=steps,
@@ -790,12 +790,12 @@ cured_models = {
 }
 if "frozen ReD" in cured:
     cured_models["frozen ReD, auto"] = (cured["frozen ReD"].generator, "frozen ReD")
-later, later_rows = {}, {}
+later, later_rows, later_steps = {}, {}, max(20, steps // 2)
 for name, (model, whose) in cured_models.items():
-    loop = fine_tune(2e-4).steps(model, real)
+    loop = fine_tune(2e-4, later_steps).steps(model, real)
     later[name] = {0: tardis(model, secrets[whose])}
     for step in loop:
-        if step.iteration * 10 // steps > (step.iteration - 1) * 10 // steps:
+        if step.iteration * 10 // later_steps > (step.iteration - 1) * 10 // later_steps:
             later[name][step.iteration] = tardis(step.snapshot().cpu(), secrets[whose])
     trained = loop.stop()
     later_rows[name] = judged(trained.generator.cpu(), whose, trained.seconds)
@@ -820,7 +820,7 @@ returned = [name for name, path in later.items() if min(path.values()) < GONE]
 reveal("later", 0 if returned else 1, f"Below {GONE} at some time: {', '.join(returned) or 'none'} (single runs).")
 table(
     pd.DataFrame({name: {**row, "backdoor": verdict(row)} for name, row in later_rows.items()}).T,
-    f"After {steps} steps of benign training (live, single runs; Frechet change against the untreated suspect)",
+    f"After {later_steps} steps of benign training (live, single runs; Frechet change against the untreated suspect)",
 )
 
 # %%
