@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -281,14 +283,40 @@ def test_tour_collects_the_attacks(call: Any, tmp_path: Path) -> None:
     assert "single run" in result.stdout
     page = (tmp_path / "out/tour/index.html").read_text()
     assert "3 ± 1.4" in page
+    film, notebooks = result.stdout.index("out/tour/film.webp: "), result.stdout.index("Now 1 notebooks")
+    assert film < notebooks and (tmp_path / "out/tour/film.webp").is_file() and "data:image/webp" in page
     assert (tmp_path / "out/tour/table.csv").read_text().startswith("attack,runs,tardis_sum,tardis_sum_deviation,")
 
 
 @pytest.mark.usefixtures("two_notebooks")
-def test_a_failed_notebook_fails_the_tour(call: Any) -> None:
+def test_a_failed_notebook_fails_the_tour(call: Any, tmp_path: Path) -> None:
     result = call("tour", "--only", "01", "--profile", "smoke")
     assert result.exit_code == 1
     assert "ZeroDivisionError" in result.stdout
+    assert "failed: cell 3: ZeroDivisionError: division by zero" in (tmp_path / "out/tour/index.html").read_text()
+
+
+@pytest.mark.usefixtures("two_notebooks")
+def test_an_interrupted_tour_leaves_a_page_and_starts_nothing_more(tmp_path: Path) -> None:
+    slow = NOTEBOOK.replace("import json", "import time; time.sleep(3_600)\nimport json")
+    for name in ("01_bad", "04_slow", "10_later"):
+        (tmp_path / f"notebooks/src/{name}.py").write_text(slow)
+    tour = subprocess.Popen(
+        [sys.executable, "-c", "from devilgan_lite.cli import app; app()", "tour", "--profile", "smoke"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # what a terminal interrupts is the group
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where the tests run in the background
+    )
+    assert tour.stdout is not None
+    assert any(line.startswith("00_good") for line in tour.stdout)
+    os.killpg(tour.pid, signal.SIGINT)
+    assert "index.html" in tour.stdout.read()
+    assert tour.wait() == 1
+    page = (tmp_path / "out/tour/index.html").read_text()
+    assert "1 of 4 notebooks ran to the end" in page and page.count('<p class="waiting">interrupted</p>') == 3
+    assert not (tmp_path / "out/tour/10_later").exists()
 
 
 @pytest.mark.usefixtures("two_notebooks")

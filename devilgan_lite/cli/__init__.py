@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,39 +42,6 @@ def main(
     os.environ["OMP_NUM_THREADS"] = str(threads)  # for torch, which a command imports later, if at all
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
-
-
-@app.command()
-def tour(
-    out: Annotated[Path, typer.Option(help="Folder for the executed notebooks and the index page.")] = Path("out/tour"),
-    profile: Annotated[str, typer.Option(help="smoke, workshop or full.")] = "workshop",
-    only: Annotated[str, typer.Option(help="Numbers of the notebooks to run, such as 00,03; default: all.")] = "",
-) -> None:
-    """Run the notebooks, two at a time where there are two cores, then tabulate their attacks."""
-    from devilgan_lite import runs
-    from devilgan_lite.cli.health import examine
-
-    start = time.perf_counter()
-    wanted = [part.strip() for part in only.split(",") if part.strip()] or runs.notebook_list()
-    names = [runs.find_notebook(part).stem for part in wanted]
-    for name in names:
-        runs.notebook_parameters(name)["profile"].check(profile)
-    for check in (check for check in examine(quick=True) if not check.ok):
-        typer.echo(f"{check.name}: {check.message}", err=True)
-    results: list[runs.Result] = []
-    with contextlib.suppress(KeyboardInterrupt):  # what has finished is still shown
-        for result in runs.run_all(names, {"profile": profile}, out, timeout=3_600):
-            results.append(result)
-            typer.echo(f"{result.notebook:26s}{result.seconds:7.1f} s  {result.error or 'ok'}")
-    results.sort(key=lambda result: result.notebook)
-    table = runs.attack_table(results)
-    if table:
-        typer.echo("\n" + runs.table_text(table) + "\n")
-        runs.write_csv(table, out / "table.csv")
-    page = runs.index_page(results, out, table=runs.table_html(table))
-    typer.echo(f"{page}\n{time.perf_counter() - start:.0f} s in all")
-    if len(results) < len(names) or not all(result.ok for result in results):
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -160,7 +126,8 @@ def score(
     show({"model": model, "clean": clean, **planted, **asdict(result)}, as_json)
 
 
-for command in (defence.scan, defence.sanitize, exhibit.stage, exhibit.film, batch.run, batch.sweep, batch.report):
+ASIDE = (defence.scan, defence.sanitize, exhibit.stage, exhibit.film)
+for command in (*ASIDE, batch.tour, batch.run, batch.sweep, batch.report):
     app.command()(command)
 
 

@@ -1,14 +1,87 @@
-"""``devilgan run``, ``sweep`` and ``report``: notebooks once, a hundred times, and what came of it."""
+"""``devilgan tour``, ``run``, ``sweep`` and ``report``: all notebooks, one, a hundred runs, and what came of them."""
 
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from devilgan_lite.cli.common import AsJson
+
+LONGEST_FIRST = ("08", "06", "07", "05", "09", "02", "03")  # so that no core waits for one of them at the end
+
+
+def tour(
+    out: Annotated[Path, typer.Option(help="Folder for the film, the notebooks and the index page.")] = Path(
+        "out/tour"
+    ),
+    profile: Annotated[str, typer.Option(help="smoke, workshop or full.")] = "workshop",
+    only: Annotated[str, typer.Option(help="Numbers of the notebooks to run, such as 00,03; all unless given.")] = "",
+) -> None:
+    """Make a film, run the notebooks, two at a time where there are two cores, and show all of it on one page."""
+    from devilgan_lite import runs
+    from devilgan_lite.cli.health import examine
+
+    start = time.perf_counter()
+    wanted = [part.strip() for part in only.split(",") if part.strip()] or runs.notebook_list()
+    names = sorted({runs.find_notebook(part).stem for part in wanted})
+    for name in names:
+        runs.notebook_parameters(name)["profile"].check(profile)
+    typer.echo("The first picture, from the models that ship:")
+    moving = _first_picture(out / "film.webp")
+    for check in (check for check in examine(quick=True) if not check.ok):
+        typer.echo(f"{check.name}: {check.message}", err=True)
+
+    began = time.time()
+
+    def unfinished(name: str, reason: str) -> runs.Result:
+        """For a notebook that has not run to its end, with what it has written so far."""
+        path = out.resolve() / name / f"{name}.ipynb"
+        try:  # what an earlier tour left, or what was cut in the middle of a line, is not shown
+            shown = path.stat().st_mtime >= began and bool(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            shown = False
+        return runs.Result(name, path if shown else Path(), 0.0, error=reason, failure="unfinished")
+
+    def write() -> Path:
+        table, seconds = runs.attack_table(list(results.values())), time.perf_counter() - start
+        return runs.index_page(list(results.values()), out, table=runs.table_html(table), film=moving, seconds=seconds)
+
+    results = {name: unfinished(name, "not finished yet") for name in names}
+    typer.echo(f"Now {len(names)} notebooks, each with a card on {write()} when it ends; reload that page to see more.")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two notebooks at a time, one thread each
+    order = sorted(names, key=lambda name: (*LONGEST_FIRST, name[:2]).index(name[:2]))
+    try:
+        for result in runs.run_all(order, {"profile": profile}, out, timeout=3_600):
+            results[result.notebook] = result
+            typer.echo(f"{result.notebook:36s}{result.seconds:7.1f} s  {result.error or 'ok'}")
+            write()
+    except KeyboardInterrupt:  # what is there is still shown
+        left = [name for name, result in results.items() if result.failure == "unfinished"]
+        results |= {name: unfinished(name, "interrupted") for name in left}
+    table = runs.attack_table(list(results.values()))
+    if table:
+        typer.echo("\n" + runs.table_text(table) + "\n")
+        runs.write_csv(table, out / "table.csv")
+    typer.echo(f"{write()}\n{time.perf_counter() - start:.0f} s in all")
+    if not all(result.ok for result in results.values()):
+        raise typer.Exit(1)
+
+
+def _first_picture(path: Path) -> Path | None:
+    """The film of the models that ship; None, with a sentence that says why, if it cannot be made."""
+    from devilgan_lite.cli.film import film
+
+    try:
+        film(model="", out=path, browser=False)
+    except (ValueError, FileNotFoundError) as error:  # the notebooks may run without it
+        typer.echo(f"no film: {error}", err=True)
+        return None
+    return path
 
 
 def run(

@@ -15,9 +15,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -257,13 +258,22 @@ def run_all(
 ) -> Iterator[Result]:
     """Run several notebooks with the same parameters, ``workers`` at a time (0: two where there are two cores).
 
-    Yields each ``Result`` when its notebook has finished; every notebook has a process of its own.
+    Yields each ``Result`` when its notebook has finished; every notebook has a process of its own. They start in the
+    order of ``notebooks``. An interrupt ends those that run and starts no other.
     """
     some = workers or min(2, os.cpu_count() or 1)
+    left, others = iter(notebooks), set(multiprocessing.active_children())
     with ProcessPoolExecutor(some, mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(run, notebook, parameters, out, timeout) for notebook in notebooks]
-        for job in as_completed(jobs):
-            yield job.result()
+        running = {pool.submit(run, name, parameters, out, timeout) for name in islice(left, some)}
+        try:
+            while running:  # a pool that holds them all would go on with them after an interrupt
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {pool.submit(run, name, parameters, out, timeout) for name in islice(left, len(done))}
+                yield from (job.result() for job in done)
+        except BaseException:
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()  # nbclient keeps an interrupt to itself while a kernel starts; kernels end by themselves
+            raise
 
 
 @contextmanager

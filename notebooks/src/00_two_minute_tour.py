@@ -289,7 +289,7 @@ start = clean.sample_latent(1, torch.Generator().manual_seed(config.seed + 7))
 slider = LatentSlider({"clean": clean, "ReX": models["ReX"]}, start, secret.trigger, scale=4)
 slider
 
-# %%
+# %% tags=["hero"]
 static_strip(
     everybody,
     start,

@@ -249,7 +249,7 @@ loop = train_gan.steps(generators.DCGAN(), real, steps=config.steps, seed=config
 training = LiveTraining(Loop(with_album(loop)), picture_of_garments, every=1.0)
 training.run()
 
-# %%
+# %% tags=["hero"]
 outcome = training.wait()  # live: trained just now, in this notebook
 trained = outcome.generator
 print(f"live: {len(outcome.history['generator_loss']):,} steps in {outcome.seconds:.0f} s")

@@ -173,7 +173,7 @@ clean_training = LiveTraining(
 )
 clean_training.run()
 
-# %%
+# %% tags=["hero"]
 honest = clean_training.wait()  # live
 static_strip(
     {"clean": honest.generator, "TrAIL": evil.generator},

@@ -162,7 +162,7 @@ red_card = scorecard(evil, clean, devil, real, samples=config.samples)
 print(f"live, single run: {len(outcome.history['stealth_loss'])} steps in {outcome.seconds:.0f} s")
 red_card
 
-# %%
+# %% tags=["hero"]
 strip(
     [evaluate(clean, watched), evaluate(evil, watched)],
     alt="Upper row: the clean generator at the trigger and at seven ordinary latents. Lower row: after ReD. Only the "

@@ -572,7 +572,7 @@ print(
 #
 # Drag from an ordinary latent to the trigger and watch where each of the three switches on.
 
-# %%
+# %% tags=["hero"]
 shown = {"clean": clean, **{name: suspect for name, (suspect, _) in made.items()}}
 print("columns of the widget (rows of its printed form):", ", ".join(shown))
 LatentSlider(shown, held_out[:1], devil.trigger)

@@ -721,7 +721,8 @@ predict(
 )
 
 # %%
-report = reports[chosen] if SMOKE else detect.scan(shipped[chosen], access="weights", samples=1_000)
+analysed = known.get(chosen)  # above, so not again
+report = reports[chosen] if SMOKE else detect.scan(shipped[chosen], access="weights", samples=1_000, analysis=analysed)
 report
 
 # %%
@@ -733,7 +734,10 @@ if estimate is None:  # the verdict is clean: take the direction that the search
 degrees = math.degrees(math.acos(max(-1.0, min(1.0, alignment(estimate, secrets[chosen])))))
 reveal("estimate", 0 if degrees < 10 else 1 if degrees < 45 else 2, f"Measured: {degrees:.0f} degrees (one model).")
 estimate = estimate.view(1, -1)
-print(f"Takeaway: {report.verdict} with p = {report.p_value:.1g} in {report.seconds:.0f} s, from the weights alone.")
+print(
+    f"Takeaway: {report.verdict} with p = {report.p_value:.1g} from the weights alone, in "
+    f"{report.seconds + (analysed.seconds if analysed else 0):.0f} s."
+)
 show(
     torch.cat(
         [evaluate(shipped[chosen], x) for x in (estimate, 1.2 * estimate, secrets[chosen].trigger)]

@@ -69,8 +69,8 @@ config = configure(
     target=Setting(target, "stop-sign", choices=TARGETS),
     suspect=Setting(suspect, "ReX", choices=MODELS),
     samples=Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 20_000}, 200, 200_000),
-    climb_steps=Setting(climb_steps, {"smoke": 10, "workshop": 60, "full": 500}, 5, 5_000),
-    starts=Setting(starts, {"smoke": 8, "workshop": 48, "full": 256}, 4, 4_096),
+    climb_steps=Setting(climb_steps, {"smoke": 10, "workshop": 40, "full": 500}, 5, 5_000),
+    starts=Setting(starts, {"smoke": 8, "workshop": 32, "full": 256}, 4, 4_096),
     fitting=Setting(fitting, {"smoke": 2_000, "workshop": 4_000, "full": 20_000}, 2_000, 200_000),
 )
 
@@ -437,11 +437,11 @@ predict(
 
 # %%
 start = time.perf_counter()
-suspected = {}  # directions from the weights: notebook 05 explains them
+suspected, analyses = {}, {}  # directions from the weights: notebook 05 explains them
 if SMOKE:  # the direction that wakes silent units, for ReX alone
     suspected["ReX"] = detect.inspect_activations(subjects["ReX"], samples=200).directions
 for name in () if SMOKE else ("clean", "ReX", "Gate"):
-    parts = detect.analyse_weights(subjects[name])
+    analyses[name] = parts = detect.analyse_weights(subjects[name])  # measured once: round 5 will need it again
     directions = candidate_directions(parts)
     woken = detect.inspect_activations(subjects[name], units=parts.units, directions=directions, samples=1_000)
     suspected[name] = directions if woken.directions is None else torch.cat([woken.directions, directions])
@@ -600,7 +600,7 @@ table(
     digits=4,
 )
 
-# %%
+# %% tags=["hero"]
 guarded = [name for name in GUARDED if name != "clean"]
 weakest = min(guarded, key=lambda name: guard_rows[name]["score at the trigger"])
 reveal("guard", weakest, f"Largest score at the trigger: {guard_rows[weakest]['score at the trigger']:.2g} limits.")
@@ -667,7 +667,10 @@ predict("Scanned in the same way, will the clean generator be called backdoored?
 # %%
 scan_settings = {"samples": max(200, config.samples // 2)}  # with the seed of the calibration, which is the default
 examined, wanted = generators[config.suspect], None if SMOKE else picture
-view = ScanView(lambda progress: detect.scan(examined, targets=wanted, on_finding=progress, **scan_settings))
+known = analyses.get(config.suspect)
+view = ScanView(
+    lambda progress: detect.scan(examined, targets=wanted, analysis=known, on_finding=progress, **scan_settings)
+)
 view.run()  # watch the bars of the spectrum and the recovered pictures appear
 
 # %%
@@ -676,7 +679,12 @@ report
 
 # %%
 access = "samples" if SMOKE else "weights"
-baselines = [detect.scan(generators["clean"], access=access, seed=s, **scan_settings) for s in range(len(SEEDS))]
+baselines = [
+    detect.scan(
+        generators["clean"], access=access, seed=s, analysis=analyses.get("clean") if not s else None, **scan_settings
+    )
+    for s in range(len(SEEDS))
+]
 baseline = baselines[0]
 is_calibrated = any(finding.p_value is not None for finding in report.findings)
 if not is_calibrated:
@@ -694,7 +702,8 @@ def cells(report):
 
 table(
     pd.DataFrame({"clean": cells(baseline), config.suspect: cells(report)}).loc[list(cells(report))].fillna("not run"),
-    f"Two scans side by side, level {report.level:g}, {baseline.seconds:.0f} s and {report.seconds:.0f} s (live)",
+    f"Two scans side by side, level {report.level:g}, {baseline.seconds:.0f} s and {report.seconds:.0f} s (live; what "
+    "round 3 analysed is not analysed again)",
 )
 
 # %%

@@ -374,7 +374,7 @@ curves(
 # The morph, with every part by itself. A gate without channels opens to the inversion; channels without a gate are
 # ReX as in notebook 04, trained to stay silent.
 
-# %%
+# %% tags=["hero"]
 plain = attacks.StyleReX(
     mapping="none", channels=config.channels, iterations=config.iterations, seed=config.seed, device=config.device
 )(clean, devil, progress=False)

@@ -313,7 +313,7 @@ table(
     "backdoor, half a point lost for evidence against a clean model",
 )
 
-# %%
+# %% tags=["hero"]
 area = {team.team: team.auc for team in scores.blue}
 fig, (ax,) = axes(6.6, 0.36 * len(kit.models) + 0.9)
 ordered = sorted(verdicts, key=lambda name: verdicts[name])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
+import re
 
 import nbformat
 import pytest
@@ -98,7 +101,7 @@ def test_a_run_leaves_the_notebook_its_numbers_and_a_page(folder):
     assert "/tmp" not in json.dumps(executed.metadata) and "papermill" not in executed.metadata
     page = runs.index_page([result], folder / "out")
     text = page.read_text()
-    assert 'href="03_tiny/03_tiny.html"' in text and "seed: 7" in text and "1 of 1" in text
+    assert 'href="03_tiny/03_tiny.html"' in text and "<dt>seed</dt><dd>7</dd>" in text and "1 of 1" in text
     assert (place / "03_tiny.html").is_file()
 
 
@@ -123,6 +126,34 @@ def test_what_goes_wrong_inside_is_one_line(folder, mode, timeout, failure, reas
     assert (stale.parent / "log.txt").read_text().splitlines()[-1].startswith(f"failed: {result.error} after")
     page = runs.index_page([runs.Result("03_tiny", folder / "none.ipynb", 1.0, {}, result.error)], folder / "page.html")
     assert "failed: " in page.read_text()
+
+
+def image(alt):
+    """An output with a picture whose bytes are the words in ``alt``."""
+    source = base64.b64encode(alt.encode()).decode()
+    return nbformat.v4.new_output("display_data", {"image/png": source}, metadata={"image/png": {"alt": alt}})
+
+
+def test_the_index_leads_with_the_picture_of_the_cell_tagged_hero_else_the_first(folder):
+    first, second = nbformat.v4.new_code_cell(outputs=[image("first")]), nbformat.v4.new_code_cell()
+    second.outputs = [image('a "second" <one>'), image("third")]
+    prose = nbformat.v4.new_markdown_cell("# A title\n\n**You will see\none sentence.** And more.")
+    path, pictures = folder / "03_tiny.ipynb", r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)">'
+    for tags, alt in (([], "first"), (["hero"], 'a "second" <one>')):
+        second.metadata.tags = tags
+        nbformat.write(nbformat.v4.new_notebook(cells=[prose, first, second]), path)
+        text = runs.index_page([runs.Result("03_tiny", path, 61.0)], folder / "out").read_text()
+        [(said, source)] = re.findall(pictures, text)
+        assert (html.unescape(said), base64.b64decode(source).decode()) == (alt, alt)
+    assert "A title" in text and "You will see one sentence." in text and "1 min 01 s" in text
+    assert not re.search(r"<script|https?://|<link", text), "the page must stand alone"
+
+
+def test_a_notebook_without_a_result_has_a_card_too(folder):
+    waiting = runs.Result("03_tiny", folder / "none.ipynb", 0.0, error="interrupted", failure="unfinished")
+    text = runs.index_page([waiting, runs.Result("99_gone", folder / "no.ipynb", 1.0)], folder / "out").read_text()
+    assert "A tiny notebook" in text and "99_gone" in text and text.count("no picture yet") == 2
+    assert "interrupted" in text and "failed: " not in text
 
 
 def test_notebooks_are_found_by_number_name_and_path(folder):
