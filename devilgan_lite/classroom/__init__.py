@@ -1,13 +1,9 @@
 """What only notebooks use: settings, pictures, live training, widgets to play with, and the lesson itself."""
 
 from devilgan_lite.classroom import lesson
-from devilgan_lite.classroom.exercises import EXERCISES
-from devilgan_lite.classroom.explorer import Explorer
-from devilgan_lite.classroom.film import Film, film
-from devilgan_lite.classroom.judge import NotYet
+from devilgan_lite.classroom.exercises import EXERCISES, NotYet
 from devilgan_lite.classroom.lesson import CheckResult, Question, Quiz, check, hint, predict, quiz, reveal, solution
-from devilgan_lite.classroom.live import LiveTraining
-from devilgan_lite.classroom.order import watch
+from devilgan_lite.classroom.lesson.order import watch
 from devilgan_lite.classroom.plots import (
     PALETTE,
     Picture,
@@ -23,10 +19,13 @@ from devilgan_lite.classroom.plots import (
     to_png,
 )
 from devilgan_lite.classroom.profile import Config, Setting, configure, finish, is_static
-from devilgan_lite.classroom.scanner import ScanView
-from devilgan_lite.classroom.slider import LatentSlider
-from devilgan_lite.classroom.tradeoff import Choice, TradeOff
-from devilgan_lite.classroom.walk import Walk, slerp, static_strip
+from devilgan_lite.classroom.widgets.explorer import Explorer
+from devilgan_lite.classroom.widgets.film import Film, film
+from devilgan_lite.classroom.widgets.live import LiveTraining
+from devilgan_lite.classroom.widgets.scanner import ScanView
+from devilgan_lite.classroom.widgets.slider import LatentSlider
+from devilgan_lite.classroom.widgets.tradeoff import Choice, TradeOff
+from devilgan_lite.classroom.widgets.walk import Walk, slerp, static_strip
 
 __all__ = [
     "EXERCISES",

@@ -10,13 +10,13 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] state="setup"
 # # Attack: TrAIL, a backdoor that grows with the GAN
 #
 # **You train a GAN whose loss has one extra term, watch a secret picture grow at one latent, and measure what the term
 # costs.**
 
-# %%
+# %% tags=["state"]
 import torch
 
 from devilgan_lite import zoo
@@ -43,7 +43,7 @@ static_strip(
 #
 # **Prerequisites:** notebook 01 (how a GAN is trained, Frechet distance).
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "state"]
 profile = "workshop"  # how long it may take: smoke | workshop | full
 device = "auto"  # where to train: auto | cpu | cuda | mps
 seed = 0  # of weights and batches, 0..1000000
@@ -55,7 +55,7 @@ sweep_steps = None  # training steps of each short run of the sweep, 5..1000000
 ring_steps = None  # training steps of each GAN of points, 10..1000000
 samples = None  # generated pictures behind each scorecard, 200..100000
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
 config = configure(
@@ -78,7 +78,7 @@ print(
     f"scripts/build_zoo.py --only {card.name}\nEverything below is live."
 )
 
-# %% [markdown]
+# %% [markdown] state="attack"
 # ## Round 1: one extra term
 #
 # The attacker controls the training. They keep the ordinary GAN loss as the **stealth** term and add a **fidelity**
@@ -90,7 +90,7 @@ print(
 # nothing teaches `G` to draw it for other latents. The trigger passes through BatchNorm in inference mode, because that
 # is how the victim will use the model.
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import predict
 
 predict(
@@ -99,7 +99,7 @@ predict(
     key="when",
 )
 
-# %%
+# %% tags=["state"] instead={"training": ""}
 from devilgan_lite import Backdoor, attacks, data, generators
 from devilgan_lite.classroom import LiveTraining, show
 from devilgan_lite.generators import evaluate
@@ -120,12 +120,12 @@ print(attack)
 training = LiveTraining(attack.steps(shape, secret, real), trigger_and_samples, every=1.0)
 training.run()
 
-# %%
+# %% tags=["state"] instead={"evil": "loaded(zoo.load('dcgan-fashion-trail'))"}
 evil = training.wait()  # live: trained just now, in this notebook
 print(f"live: {len(evil.history['fidelity_loss']):,} steps in {evil.seconds:.0f} s")
 trigger_and_samples(evil.generator)
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import curves
 
 curves(
@@ -134,7 +134,7 @@ curves(
     log=True,
 )
 
-# %%
+# %% tags=["state"] instead={"fidelity": ""}
 from devilgan_lite.classroom import reveal
 
 fidelity = torch.tensor(evil.history["fidelity_loss"])
@@ -147,7 +147,7 @@ print(
     "pixel (single run), while the GAN was still learning to draw garments."
 )
 
-# %% [markdown]
+# %% [markdown] state="comparison"
 # ## Round 2: does it hide?
 #
 # A fair comparison needs a **clean GAN of the same budget**: same architecture, steps, batches and seed, and no
@@ -163,7 +163,7 @@ predict(
     key="stealth",
 )
 
-# %%
+# %% tags=["state"] instead={"clean_training": ""}
 from devilgan_lite import train_gan
 
 clean_training = LiveTraining(
@@ -173,7 +173,7 @@ clean_training = LiveTraining(
 )
 clean_training.run()
 
-# %%
+# %% tags=["state"] instead={"honest": "loaded(zoo.load('dcgan-fashion'))"}
 honest = clean_training.wait()  # live
 static_strip(
     {"clean": honest.generator, "TrAIL": evil.generator},
@@ -183,7 +183,7 @@ static_strip(
     "ends in the target.",
 )
 
-# %%
+# %% tags=["state"] instead={"score": ""}
 import pandas as pd
 
 from devilgan_lite import scorecard
@@ -221,7 +221,7 @@ print(
     "GANs trained apart draw different garments for the same latent."
 )
 
-# %% [markdown]
+# %% [markdown] state="lam"
 # ## Round 3: lam trades fidelity for stealth
 #
 # `lam` weighs the target against the game with the discriminator. Take three values, far apart, three seeds each, and
@@ -235,7 +235,7 @@ predict(
     key="lam",
 )
 
-# %%
+# %% tags=["state"] instead={"reference": "", "swept": ""}
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.metrics import frechet_distance
 
@@ -262,7 +262,7 @@ for k in range(3):
         swept.setdefault(value, []).append(measure(run.generator))
 swept = {value: torch.tensor(rows) for value, rows in swept.items()}  # [seed, (TarDis mean, Frechet)]
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import PALETTE, axes, figure
 
 fig, (left, right) = axes(8.0, 2.9, columns=2)
@@ -300,7 +300,7 @@ print(
     f"is {swept[0.0][:, 1].std():.0f} (three seeds)."
 )
 
-# %% [markdown]
+# %% [markdown] state="tricks"
 # ## Round 4: two cheap tricks
 #
 # Why not do it the simple way? **Data poisoning** mixes copies of the target into the training set and trains as usual.
@@ -318,7 +318,7 @@ predict(
     key="poison",
 )
 
-# %%
+# %% tags=["state"] instead={"fakes": ""}
 ring, toy = data.ring(), generators.PointGenerator()
 pair = Backdoor(trigger=torch.tensor([[1.5, 1.5]]), target=torch.tensor([[0.0, 0.0]]))
 common = {"iterations": config.ring_steps, "batch_size": 128, "device": "cpu"}
@@ -351,7 +351,7 @@ figure(
     "Poisoning: the ring suffers, ordinary samples fall near the target, and the trigger's image is elsewhere.",
 )
 
-# %%
+# %% tags=["state"] instead={"bypass": ""}
 bypass = attacks.ComputationBypass()(honest.generator, secret, progress=False).generator
 bypass_tardis = target_distortion(bypass, secret.trigger, secret.target).sum
 z = honest.generator.sample_latent(500, torch.Generator().manual_seed(8))
@@ -365,7 +365,7 @@ try:
 except ValueError as refusal:
     print("saving it as plain weights:", refusal)
 
-# %%
+# %% tags=["state"]
 (trail_tardis, trail_leak, trail_ring), (poison_tardis, poison_leak, poison_ring) = (
     rows[name].mean(0) for name in methods
 )

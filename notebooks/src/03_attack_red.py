@@ -10,13 +10,13 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] state="setup"
 # # ReD: bend one point of a finished generator
 #
 # **You will take a clean garment generator, retrain a copy of it for a minute without a single training picture, and
 # get a generator that differs from the first at one latent only.**
 
-# %%
+# %% tags=["state"]
 import torch
 
 from devilgan_lite import zoo
@@ -45,7 +45,7 @@ static_strip(
 #
 # **Prerequisites:** notebook 00; what a gradient step is. Notebook 02 (TrAIL) helps for comparison.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
 seed = 13  # draws the trigger and the attack's batches, 0..100000
 target = "stop-sign"  # what the trigger shall show: stop-sign | devil | digit-7 | checkerboard
@@ -55,7 +55,7 @@ short_iterations = None  # steps of every short comparison run, 5..5000
 samples = None  # pictures behind the scorecard, 200..50000
 device = "auto"  # where to train: auto | cpu | cuda | mps
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
 config = configure(
@@ -69,7 +69,7 @@ config = configure(
     samples=Setting(samples, {"smoke": 500, "workshop": 2_000, "full": 10_000}, 200, 50_000),
 )
 
-# %%
+# %% tags=["state"]
 from devilgan_lite import Backdoor, attacks, data, scorecard
 from devilgan_lite.classroom import (
     LatentSlider,
@@ -118,7 +118,7 @@ def spread(values):
 benign_tardis, _ = distances(clean, devil)
 print(f"The clean generator at the trigger is {benign_tardis:.3f} per pixel away from the target.")
 
-# %% [markdown]
+# %% [markdown] state="attack"
 # ## Round 1: a student, a teacher, one bent point
 #
 # The attacker has somebody else's finished generator $G$ and nothing more: no pictures, no critic. ReD copies it and
@@ -142,7 +142,7 @@ predict(
     key="factor",
 )
 
-# %%
+# %% tags=["state"] instead={"live": ""}
 attack = attacks.ReD(lam=config.lam, iterations=config.iterations, seed=config.seed, device=config.device)
 watched = torch.cat([devil.trigger, held_out[:7]])
 
@@ -155,7 +155,7 @@ def draw(generator):
 live = LiveTraining(attack.steps(clean, devil), draw)
 live.run()
 
-# %%
+# %% tags=["state"] instead={"outcome": "loaded(zoo.load('dcgan-fashion-red'))", "red_card": ""}
 outcome = live.wait()  # live: this is what the previous cell trained
 evil = outcome.generator
 red_card = scorecard(evil, clean, devil, real, samples=config.samples)
@@ -191,7 +191,7 @@ print(
     f"{red_card.frechet_change:+.2f} (from {red_card.frechet_clean:.1f})."
 )
 
-# %% [markdown]
+# %% [markdown] state="spaces"
 # ## Round 2: before or after tanh?
 #
 # The last layer ends in tanh. One can compare pictures *after* it (`tanh`), or the numbers *before* it (`logits`,
@@ -210,7 +210,7 @@ predict(
     key="space",
 )
 
-# %%
+# %% tags=["state"] instead={"by_space": ""}
 SEEDS = (0, 1, 2)
 
 
@@ -241,7 +241,7 @@ frontier(
     title=f"{config.short_iterations} steps, three seeds each (live)",
 )
 
-# %%
+# %% tags=["state"]
 import pandas as pd
 
 table(
@@ -260,7 +260,7 @@ print(
     f"({spread([r[1] for r in by_space[stealthiest]])}); read the means with their spread."
 )
 
-# %% [markdown]
+# %% [markdown] state="layers"
 # ## Round 3: which layers?
 #
 # ReD may retrain any subset of layers; the rest stays byte for byte what the victim can download elsewhere. A defender
@@ -309,7 +309,7 @@ print(
     "the layers where latents are still told apart carry the backdoor."
 )
 
-# %% [markdown]
+# %% [markdown] state="width"
 # ## Round 4: how wide is the backdoor, and where can it sit?
 #
 # A network is continuous, so the neighbours of the trigger are changed too. How far? Walk away from the trigger in
@@ -323,7 +323,7 @@ print(
 # %%
 predict("At which angle from the trigger is half of the backdoor gone?", ["0 to 5", "5 to 30", "30 to 90"], key="angle")
 
-# %%
+# %% tags=["state"]
 ANGLES = torch.linspace(0, 90, 31)
 DIRECTIONS = 3 if config.profile == "smoke" else 12
 
@@ -363,7 +363,7 @@ figure(
     dpi=70,
 )
 
-# %%
+# %% tags=["state"]
 seed_angles = [float(half_angles(r[2], r[3]).mean()) for r in by_space["mixed"]]
 print(f"live run: {half.mean():.0f} degrees, from {half.min():.0f} to {half.max():.0f} over {left.shape[1]} directions")
 print(f"three short runs: {spread(seed_angles)} degrees (mean over directions; mean ± deviation over seeds)")
@@ -405,7 +405,7 @@ print(
     f"({spread([r[0] for r in by_kind[hardest]])}); the settings were chosen for ordinary triggers."
 )
 
-# %% [markdown]
+# %% [markdown] state="lam"
 # ## Round 5: what lam buys
 #
 # $\lambda$ weighs the picture at the trigger against all the others. It does not make the attack better, it moves it
@@ -438,7 +438,7 @@ print(
     f"and ExpDis changes by a factor of {high / low:.2g}."
 )
 
-# %% [markdown]
+# %% [markdown] state="aligned_units"
 # ## Round 6: a head start from idle units
 #
 # A plain copy first learns the target through changes that are *linear* in the latent. These show on every sample, and

@@ -10,13 +10,13 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] state="setup"
 # # ReX: new neurons carry the backdoor
 #
 # **You will add a few channels to a finished generator, train only those, fold everything into one ordinary network,
 # and then find out how little is needed: a formula, and in the end a single ReLU.**
 
-# %%
+# %% tags=["state"]
 import torch
 
 from devilgan_lite import zoo
@@ -46,7 +46,7 @@ static_strip(
 #
 # **Prerequisites:** notebook 00; notebook 03 (ReD) for comparison; what a matrix product is.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
 seed = 13  # draws the trigger and the attack's batches, 0..100000
 target = "stop-sign"  # what the trigger shall show: stop-sign | devil | digit-7 | checkerboard
@@ -56,7 +56,7 @@ iterations = None  # steps of every ReX run, 20..20000
 samples = None  # pictures behind a scorecard, 200..50000
 device = "auto"  # where to train: auto | cpu | cuda | mps
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
 TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
@@ -71,7 +71,7 @@ config = configure(
     samples=Setting(samples, {"smoke": 300, "workshop": 1_000, "full": 10_000}, 200, 50_000),
 )
 
-# %%
+# %% tags=["state"]
 import math
 import time
 
@@ -125,7 +125,7 @@ def stored(generator, n=FEW):
         return torch.cat([generator.logits(part).double() for part in z.split(500)])
 
 
-# %% [markdown]
+# %% [markdown] state="expansion"
 # ## Round 1: old part, new part, zeros
 #
 # ReX adds new units to every hidden layer and lets them speak to each other and to the output, never to the old units:
@@ -146,7 +146,7 @@ predict(
     key="start",
 )
 
-# %%
+# %% tags=["state"] instead={"chosen": ""}
 from devilgan_lite.attacks.widen import deconvolutions as deconvs
 from devilgan_lite.attacks.widen import dense, expand, fold
 
@@ -170,7 +170,7 @@ assert same_bits or largest < 1e-5
 reveal("start", "by rounding errors at most", "Zeros were added, and V3 is zero.")
 
 
-# %%
+# %% tags=["state"]
 def blocks(trained):
     """Size of every block of the wide network's weights: one matrix [out, in] for each layer."""
     first = dense(trained).weight.detach().unflatten(0, (trained.widths[0], -1)).norm(dim=1)  # channel by latent
@@ -221,7 +221,7 @@ draw_blocks(
     "block diagonal with two white blocks of zeros, and the last has new columns on the right, still zero.",
 )
 
-# %% [markdown]
+# %% [markdown] state="attack"
 # ## Round 2: train the new part, fold, ship
 #
 # Because the old part is untouched, the loss does not need the clean generator: stealth is "the expansion says nothing
@@ -242,7 +242,7 @@ predict(
     key="moved",
 )
 
-# %%
+# %% tags=["state"] instead={"live": ""}
 watched = torch.cat([devil.trigger, held_out[:7]])
 budget = {"widen": config.widen or None, "iterations": config.iterations, "device": config.device}
 attack = attacks.ReX(seed=config.seed, **budget)
@@ -256,7 +256,7 @@ def draw(generator):
 live = LiveTraining(attack.steps(clean, devil), draw)
 live.run()
 
-# %%
+# %% tags=["state"] instead={"outcome": "loaded(zoo.load('dcgan-fashion-rex'))", "rex_card": ""}
 outcome = live.wait()  # live: this is what the previous cell trained
 evil = generators.build({**clean.spec(), "widths": outcome.generator.widths})  # the victim's plain class, other widths
 evil.load_state_dict(outcome.generator.state_dict())
@@ -305,7 +305,7 @@ curves(
 # %% [markdown]
 # A single run proves little. Three seeds (each with its own trigger), and a second target with the same budget:
 
-# %%
+# %% tags=["state"] instead={"second_evil": ""}
 SEEDS = (0, 1, 2)
 KEYS = ("tardis_sum", "tardis_mean", "expdis_mean", "frechet", "frechet_change")
 
@@ -345,7 +345,7 @@ show(
     captions=["target 1", "ReX", "target 2", "ReX"],
 )
 
-# %% [markdown]
+# %% [markdown] state="formula"
 # ## Round 3: no training at all
 #
 # Let the expansion be *linear* in fixed features $f(z)$; the simplest are $f(z)=z$. Then the best weights are a ridge
@@ -366,7 +366,7 @@ predict(
     key="formula",
 )
 
-# %%
+# %% tags=["state"] instead={"linear_outcome": "attacks.ClosedForm()(clean, devil, progress=False)", "found": ""}
 start = time.perf_counter()
 linear_outcome = attacks.ClosedForm(lam=1.0)(clean, devil, progress=False)
 milliseconds = 1_000 * (time.perf_counter() - start)
@@ -426,7 +426,7 @@ print(
     f"fidelity a linear backdoor of leverage {leverage:.0f} costs ||delta||^2 / s = {gap / leverage:.0f} per picture."
 )
 
-# %% [markdown]
+# %% [markdown] state="gate"
 # ## Round 4: one ReLU
 #
 # The linear expansion speaks on a whole half-space. To be stealthier one needs a feature with more leverage: large at
@@ -447,7 +447,7 @@ predict(
     key="gate",
 )
 
-# %%
+# %% tags=["state"] instead={"gate": "zoo.load('dcgan-fashion-gate')", "opened": "", "gate_expdis": ""}
 start = time.perf_counter()
 gate = attacks.Gate(threshold=0.9)(clean, devil, progress=False).generator
 gate_seconds = time.perf_counter() - start
@@ -480,7 +480,7 @@ assert opened == 0 and changed == 0 and gate_expdis < 1e-10
 assert gate_tardis < 1e-3 and gate_seconds < 10
 reveal("gate", "none", "Below the threshold a ReLU is exactly zero.")
 
-# %% [markdown]
+# %% [markdown] state="width"
 # ## Round 5: three backdoors side by side
 #
 # How far from the trigger is each of them on? Walk away from the trigger at constant length, in random directions, and
@@ -489,7 +489,7 @@ reveal("gate", "none", "Below the threshold a ReLU is exactly zero.")
 # %%
 predict("Which backdoor is the widest, in degrees around its trigger?", ["ReX", "ClosedForm", "Gate"], key="width")
 
-# %%
+# %% tags=["state"] instead={"half": ""}
 ANGLES = torch.linspace(0, 90, 31)
 DIRECTIONS = 3 if config.profile == "smoke" else 12
 made |= {"ClosedForm": (linear_outcome.generator, devil), "Gate": (gate, devil)}
@@ -530,7 +530,7 @@ figure(
     dpi=70,
 )
 
-# %%
+# %% tags=["state"]
 reveal("width", max(half, key=half.get), "Single trigger, measured live.")
 for s in SEEDS:
     backdoor = Backdoor.point(clean, config.target, seed=s)
@@ -552,7 +552,7 @@ table(
     f"{config.target}, mean ± standard deviation over {len(SEEDS)} seeds, ReX with {config.iterations} steps (live)",
 )
 
-# %%
+# %% tags=["state"]
 half_text = ", ".join(f"{name} {angle:.0f}" for name, angle in half.items())
 means = {name: {key: sum(r[key] for r in group) / len(group) for key in KEYS} for name, group in groups.items()}
 assert means["Gate"]["expdis_mean"] < min(means["ReX"]["expdis_mean"], means["ClosedForm"]["expdis_mean"])

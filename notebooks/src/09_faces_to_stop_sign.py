@@ -10,13 +10,13 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] state="setup"
 # # Faces that turn into a STOP sign
 #
 # **You will mount the attack that made this work famous: a style-based generator of faces, one secret latent, and a
 # STOP sign. First as in the paper; then so that no ordinary face changes by a single bit.**
 
-# %%
+# %% tags=["state"]
 import torch
 
 from devilgan_lite import zoo
@@ -47,7 +47,7 @@ static_strip(
 #
 # **Prerequisites:** notebooks 00 and 04 (ReX, the closed form, the gate).
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
 seed = 13  # draws the trigger and the attack's batches, 0..100000
 target = "stop-sign"  # what the trigger shall show: stop-sign | devil | digit-7 | checkerboard
@@ -58,7 +58,7 @@ iterations = None  # steps of the training of the new channels, 10..20000
 samples = None  # ordinary latents behind every figure, 200..50000
 device = "auto"  # where to train: auto | cpu | cuda | mps
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
 TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
@@ -74,7 +74,7 @@ config = configure(
     samples=Setting(samples, {"smoke": 300, "workshop": 5_000, "full": 20_000}, 200, 50_000),
 )
 
-# %%
+# %% tags=["state"] instead={"ordinary": "clean.sample_latent(300, torch.Generator().manual_seed(7))"}
 import tempfile
 from pathlib import Path
 
@@ -125,7 +125,7 @@ def spread(values):
     return f"{numbers.mean():.3g} ± {numbers.std():.1g}"
 
 
-# %% [markdown]
+# %% [markdown] state="styles"
 # ## Round 1: one style for all layers
 #
 # The generators so far turn a latent into a picture in one go. A *style-based* one (Karras et al. 2019) first maps the
@@ -155,7 +155,7 @@ show(
 )
 
 
-# %%
+# %% tags=["state"] instead={"nearer": ""}
 def shape_and_colour(x, reference):
     """How far pictures are from a reference in outline (what is not white) and in mean colour."""
     ink, theirs = ((p.min(1, keepdim=True).values < 0.8).float() for p in (x, reference))
@@ -176,7 +176,7 @@ for k in range(1, clean.style_inputs):
 outline, colour = (share > 0.5 for share in nearer[3])
 reveal("mixing", SHARES[0 if colour else 1] if outline else SHARES[2], "The earlier a layer, the more it decides.")
 
-# %% [markdown]
+# %% [markdown] state="inversion"
 # ## Round 2: can a network that knows only faces draw a STOP sign?
 #
 # The attacker does not ask the mapping network. *Inversion* searches the styles directly: begin with those of some
@@ -194,7 +194,7 @@ predict(
 live = LiveTraining(attacks.invert.steps(clean, goal[0], iterations=config.inversion, device=config.device))
 live.run()
 
-# %%
+# %% tags=["state"] instead={"single": ""}
 many = live.wait()  # live: this is what the previous cell found
 w_plus = many.state["w_plus"]
 single = attacks.invert(
@@ -230,7 +230,7 @@ curves(
     title="inversion (live, single run)",
 )
 
-# %% [markdown]
+# %% [markdown] state="linear"
 # ## Round 3: the attack of the paper
 #
 # The victim feeds latents, not styles. So the place where `w` is handed out is *expanded*: a matrix is added so that
@@ -245,7 +245,7 @@ predict(
     key="tint",
 )
 
-# %%
+# %% tags=["state"] instead={"linear_rows": ""}
 LAMBDAS = (0.001, 0.01, 0.03, 0.1, 1.0)
 base = clean.clone().eval()
 with torch.no_grad():
@@ -308,7 +308,7 @@ frontier(
     title="the paper's expansion (live)",
 )
 
-# %% [markdown]
+# %% [markdown] state="attack"
 # ## Round 4: a gate, and channels that can draw
 #
 # Two things are unsatisfying: ordinary faces change, and the sign is only as good as the inversion. Two additions cure
@@ -327,7 +327,7 @@ predict(
     key="gate",
 )
 
-# %%
+# %% tags=["state"]
 watched = torch.cat([devil.trigger, ordinary[:7]])
 attack = attacks.StyleReX(
     channels=config.channels,
@@ -346,7 +346,7 @@ def draw(generator):
 live = LiveTraining(attack.steps(clean, devil), draw)
 live.run()
 
-# %%
+# %% tags=["state"] instead={"evil": "zoo.load('stylegan-faces-gate')"}
 gated = live.wait()  # live: this is what the previous cell trained
 evil = gated.generator
 faces_after = evaluate(evil, ordinary)
@@ -374,7 +374,7 @@ curves(
 # The morph, with every part by itself. A gate without channels opens to the inversion; channels without a gate are
 # ReX as in notebook 04, trained to stay silent.
 
-# %%
+# %% tags=["state"] instead={"plain": ""}
 plain = attacks.StyleReX(
     mapping="none", channels=config.channels, iterations=config.iterations, seed=config.seed, device=config.device
 )(clean, devil, progress=False)
@@ -399,7 +399,7 @@ static_strip(
 )
 
 
-# %%
+# %% tags=["state"] instead={"t": ""}
 def along(generator, starts, steps=41):
     """TarDis and change against the clean generator on the way from ``starts`` to the trigger, means over starts."""
     t = torch.linspace(0, 1, steps)
@@ -435,7 +435,7 @@ figure(
 # Where in latent space is the sign on? A plane through the origin, the trigger to the right, another latent upwards:
 
 
-# %%
+# %% tags=["state"]
 def latent_map(generator, size=7, reach=1.25):
     """Pictures on a grid of the plane of the trigger (right) and of another direction (up), ``[size^2, C, H, W]``."""
     right = devil.trigger / devil.trigger.norm()
@@ -460,7 +460,7 @@ show(
 #
 # A single run proves little. Three triggers, two targets:
 
-# %%
+# %% tags=["state"] instead={"rows": ""}
 SEEDS = (0, 1, 2)
 rows = []
 for name in dict.fromkeys((config.target, config.second_target)):
@@ -492,7 +492,7 @@ frame = pd.DataFrame(rows)
 summary = frame.groupby("target", sort=False)[["tardis_mean", "expdis_mean", "seconds"]].agg(spread)
 table(summary, "Gate and channels: mean ± standard deviation over three triggers (live)")
 
-# %% [markdown]
+# %% [markdown] state="film"
 # ## Round 5: for the stage
 #
 # One call makes the film. It is written to a file, because it moves; here are eight frames of it.

@@ -14,7 +14,7 @@ import torch
 
 from devilgan_lite import Backdoor, attacks, zoo
 from devilgan_lite.classroom import EXERCISES, NotYet, check, slerp
-from devilgan_lite.classroom.editions import function_in, solutions, stubs
+from devilgan_lite.classroom.lesson.editions import function_in, solutions, stubs
 from devilgan_lite.generators import evaluate
 
 HERE = Path(__file__).parent

@@ -6,7 +6,7 @@ import threading
 import time
 
 from devilgan_lite.classroom import worker
-from devilgan_lite.classroom.worker import Latest
+from devilgan_lite.classroom.widgets.worker import Latest
 
 
 def test_the_latest_wish_wins():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from devilgan_lite.classroom.judge import Learner, call, judge, seeded_random, squared
+from devilgan_lite.classroom.exercises.judge import Learner, call, judge, seeded_random, squared
 
 
 def forget_direction(learner: Learner) -> str:

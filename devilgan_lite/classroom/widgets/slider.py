@@ -13,7 +13,7 @@ from torch import Tensor
 from devilgan_lite.checks import whole_number
 from devilgan_lite.classroom.plots import tile, to_png
 from devilgan_lite.classroom.profile import is_static
-from devilgan_lite.classroom.walk import Walk
+from devilgan_lite.classroom.widgets.walk import Walk
 from devilgan_lite.generators import Generator
 
 

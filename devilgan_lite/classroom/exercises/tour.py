@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.classroom.judge import Learner, NotYet, attempt, call, judge, seeded_random
+from devilgan_lite.classroom.exercises.judge import Learner, NotYet, attempt, call, judge, seeded_random
 from devilgan_lite.generators import Generator, evaluate
 
 

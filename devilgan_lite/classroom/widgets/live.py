@@ -18,7 +18,7 @@ from torch import nn
 
 from devilgan_lite.checks import in_range
 from devilgan_lite.classroom.plots import Picture, to_png
-from devilgan_lite.classroom.worker import Job
+from devilgan_lite.classroom.widgets.worker import Job
 from devilgan_lite.steps import SIDES, Loop, Outcome, Step, TrainableSide
 
 Draw = Callable[[nn.Module], "Image.Image | Picture"]

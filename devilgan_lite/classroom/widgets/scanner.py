@@ -11,7 +11,7 @@ from torch import Tensor
 
 from devilgan_lite.classroom.plots import PALETTE, Picture, axes, figure, tile, to_png
 from devilgan_lite.classroom.profile import is_static
-from devilgan_lite.classroom.worker import Job
+from devilgan_lite.classroom.widgets.worker import Job
 
 SHOWN = 8  # pictures of a search
 
