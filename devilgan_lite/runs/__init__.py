@@ -1,7 +1,7 @@
 """What only batches use: run notebooks with checked parameters, and the page that shows the results."""
 
+from devilgan_lite.parameters import Parameter, parse_value
 from devilgan_lite.runs.pages import index_page, to_html
-from devilgan_lite.runs.parameters import Parameter, parse_value
 from devilgan_lite.runs.run import Result, find_notebook, notebook_list, notebook_parameters, run, run_all
 from devilgan_lite.runs.store import Store
 from devilgan_lite.runs.study import Run, Study, read_study, study_of

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from devilgan_lite.checks import in_range, nearest
+from devilgan_lite.parameters import Parameter, check_values, parse_cell
 from devilgan_lite.runs.limits import MemoryLimit
-from devilgan_lite.runs.parameters import Parameter, check_values, parse_cell
 
 PROJECT = Path(__file__).resolve().parents[2]
 KERNEL = "Python 3 (ipykernel)"

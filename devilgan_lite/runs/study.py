@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from devilgan_lite.checks import in_range, known_names, nearest, whole_number
-from devilgan_lite.runs.parameters import check_values
+from devilgan_lite.parameters import check_values
 from devilgan_lite.runs.run import find_notebook, notebook_list, parameters_of, read_notebook
 
 KEYS = ("title", "notebook", "parameters", "grid", "runs", "seeds", "repeats", "timeout", "memory_mb", "gpu")

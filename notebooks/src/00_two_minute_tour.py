@@ -57,9 +57,9 @@ from devilgan_lite.classroom import Setting, configure
 
 config = configure(
     profile,
-    seed=Setting(seed, low=0, high=1_000_000),
-    samples=Setting(samples, {"smoke": 1_000, "workshop": 4_000, "full": 100_000}, 200, 1_000_000),
-    measured=Setting(measured, {"smoke": 300, "workshop": 1_000, "full": 10_000}, 200, 100_000),
+    seed=seed,
+    samples=Setting(samples, {"smoke": 1_000, "workshop": 4_000, "full": 100_000}),
+    measured=Setting(measured, {"smoke": 300, "workshop": 1_000, "full": 10_000}),
 )
 
 # %%

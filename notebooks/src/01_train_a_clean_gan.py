@@ -50,10 +50,10 @@ from devilgan_lite.classroom import Setting, configure
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, low=0, high=1_000_000),
-    ring_steps=Setting(ring_steps, {"smoke": 400, "workshop": 2_000, "full": 6_000}, 10, 1_000_000),
-    steps=Setting(steps, {"smoke": 40, "workshop": 1_500, "full": 10_000}, 10, 1_000_000),
-    samples=Setting(samples, {"smoke": 400, "workshop": 4_000, "full": 10_000}, 200, 100_000),
+    seed=seed,
+    ring_steps=Setting(ring_steps, {"smoke": 400, "workshop": 2_000, "full": 6_000}),
+    steps=Setting(steps, {"smoke": 40, "workshop": 1_500, "full": 10_000}),
+    samples=Setting(samples, {"smoke": 400, "workshop": 4_000, "full": 10_000}),
 )
 
 # %%

@@ -61,14 +61,14 @@ from devilgan_lite.classroom import Setting, configure
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, low=0, high=1_000_000),
-    target=Setting(target, choices=("stop-sign", "devil", "digit-7", "checkerboard")),
-    trigger_seed=Setting(trigger_seed, low=0, high=1_000_000),
-    lam=Setting(lam, low=0.0001, high=1_000.0),
-    iterations=Setting(iterations, {"smoke": 40, "workshop": 1_000, "full": 10_000}, 10, 1_000_000),
-    sweep_steps=Setting(sweep_steps, {"smoke": 6, "workshop": 150, "full": 2_000}, 5, 1_000_000),
-    ring_steps=Setting(ring_steps, {"smoke": 60, "workshop": 1_200, "full": 5_000}, 10, 1_000_000),
-    samples=Setting(samples, {"smoke": 300, "workshop": 3_000, "full": 10_000}, 200, 100_000),
+    seed=seed,
+    target=target,
+    trigger_seed=trigger_seed,
+    lam=lam,
+    iterations=Setting(iterations, {"smoke": 40, "workshop": 1_000, "full": 10_000}),
+    sweep_steps=Setting(sweep_steps, {"smoke": 6, "workshop": 150, "full": 2_000}),
+    ring_steps=Setting(ring_steps, {"smoke": 60, "workshop": 1_200, "full": 5_000}),
+    samples=Setting(samples, {"smoke": 300, "workshop": 3_000, "full": 10_000}),
 )
 
 # %%

@@ -61,12 +61,12 @@ from devilgan_lite.classroom import Setting, configure
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, 13, 0, 100_000),
-    target=Setting(target, "stop-sign", choices=("stop-sign", "devil", "digit-7", "checkerboard")),
-    lam=Setting(lam, 0.27, 0.0001, 100.0),
-    iterations=Setting(iterations, {"smoke": 250, "workshop": 2_500, "full": 7_500}, 20, 20_000),
-    short_iterations=Setting(short_iterations, {"smoke": 5, "workshop": 120, "full": 1_000}, 5, 5_000),
-    samples=Setting(samples, {"smoke": 500, "workshop": 2_000, "full": 10_000}, 200, 50_000),
+    seed=seed,
+    target=target,
+    lam=lam,
+    iterations=Setting(iterations, {"smoke": 250, "workshop": 2_500, "full": 7_500}),
+    short_iterations=Setting(short_iterations, {"smoke": 5, "workshop": 120, "full": 1_000}),
+    samples=Setting(samples, {"smoke": 500, "workshop": 2_000, "full": 10_000}),
 )
 
 # %% tags=["state"]

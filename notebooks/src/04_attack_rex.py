@@ -59,16 +59,15 @@ device = "auto"  # where to train: auto | cpu | cuda | mps
 # %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
-TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, 13, 0, 100_000),
-    target=Setting(target, "stop-sign", choices=TARGETS),
-    second_target=Setting(second_target, "devil", choices=TARGETS),
-    widen=Setting(widen, 0, 0, 64),
-    iterations=Setting(iterations, {"smoke": 60, "workshop": 1_000, "full": 3_000}, 20, 20_000),
-    samples=Setting(samples, {"smoke": 300, "workshop": 1_000, "full": 10_000}, 200, 50_000),
+    seed=seed,
+    target=target,
+    second_target=second_target,
+    widen=widen,
+    iterations=Setting(iterations, {"smoke": 60, "workshop": 1_000, "full": 3_000}),
+    samples=Setting(samples, {"smoke": 300, "workshop": 1_000, "full": 10_000}),
 )
 
 # %% tags=["state"]

@@ -73,11 +73,11 @@ from devilgan_lite.classroom import Setting, configure
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, 13, 0, 100_000),
-    target=Setting(target, "stop-sign", choices=("stop-sign", "devil", "digit-7", "checkerboard")),
-    suspect=Setting(suspect, "red", choices=("trail", "red", "rex", "gate")),
-    iterations=Setting(iterations, {"smoke": 60, "workshop": 600, "full": 3_000}, 20, 20_000),
-    seeds=Setting(seeds, {"smoke": 1, "workshop": 3, "full": 5}, 1, 10),
+    seed=seed,
+    target=target,
+    suspect=suspect,
+    iterations=Setting(iterations, {"smoke": 60, "workshop": 600, "full": 3_000}),
+    seeds=Setting(seeds, {"smoke": 1, "workshop": 3, "full": 5}),
 )
 
 # %% tags=["state"]

@@ -60,18 +60,17 @@ fitting = None  # ordinary latents that a guard learns from, 2000..200000
 # %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
-TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
 MODELS = ("clean", "TrAIL", "ReD", "ReX", "Gate")
 config = configure(
     profile,
     device="cpu",
-    seed=Setting(seed, 13, 0, 100_000),
-    target=Setting(target, "stop-sign", choices=TARGETS),
-    suspect=Setting(suspect, "ReX", choices=MODELS),
-    samples=Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 20_000}, 200, 200_000),
-    climb_steps=Setting(climb_steps, {"smoke": 10, "workshop": 60, "full": 500}, 5, 5_000),
-    starts=Setting(starts, {"smoke": 8, "workshop": 48, "full": 256}, 4, 4_096),
-    fitting=Setting(fitting, {"smoke": 2_000, "workshop": 4_000, "full": 20_000}, 2_000, 200_000),
+    seed=seed,
+    target=target,
+    suspect=suspect,
+    samples=Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 20_000}),
+    climb_steps=Setting(climb_steps, {"smoke": 10, "workshop": 60, "full": 500}),
+    starts=Setting(starts, {"smoke": 8, "workshop": 48, "full": 256}),
+    fitting=Setting(fitting, {"smoke": 2_000, "workshop": 4_000, "full": 20_000}),
 )
 
 # %% tags=["state"]

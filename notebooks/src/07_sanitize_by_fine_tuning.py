@@ -68,10 +68,10 @@ from devilgan_lite.classroom import Setting, configure
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, 13, 0, 100_000),
-    suspect=Setting(suspect, "trail", choices=("trail", "red", "rex", "gate")),
-    iterations=Setting(iterations, {"smoke": 20, "workshop": 400, "full": 2_000}, 20, 20_000),
-    samples=Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 10_000}, 200, 50_000),
+    seed=seed,
+    suspect=suspect,
+    iterations=Setting(iterations, {"smoke": 20, "workshop": 400, "full": 2_000}),
+    samples=Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 10_000}),
 )
 
 # %% tags=["state"] instead={"frechet_of": "", "draws": "", "cures": "", "other_cures": "", "benign": ""}

@@ -82,15 +82,15 @@ from devilgan_lite.classroom import Setting, configure
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, 13, 0, 100_000),
-    suspect=Setting(suspect, "trail", choices=("trail", "rex", "gate")),
-    attack_steps=Setting(attack_steps, {"smoke": 20, "workshop": 600, "full": 3_000}, 20, 20_000),
-    repair_steps=Setting(repair_steps, {"smoke": 5, "workshop": 200, "full": 2_000}, 5, 20_000),
-    seeds=Setting(seeds, {"smoke": 1, "workshop": 3, "full": 5}, 1, 10),
-    samples=Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 10_000}, 200, 50_000),
+    seed=seed,
+    suspect=suspect,
+    attack_steps=Setting(attack_steps, {"smoke": 20, "workshop": 600, "full": 3_000}),
+    repair_steps=Setting(repair_steps, {"smoke": 5, "workshop": 200, "full": 2_000}),
+    seeds=Setting(seeds, {"smoke": 1, "workshop": 3, "full": 5}),
+    samples=Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 10_000}),
 )
 
-# %% tags=["state"] instead={"repeats": "", "frechet_of": "", "planted": ""}
+# %% tags=["state"] instead={"repeats": "", "frechet_of": ""}
 import json
 import math
 import statistics

@@ -61,17 +61,16 @@ device = "auto"  # where to train: auto | cpu | cuda | mps
 # %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
-TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, 13, 0, 100_000),
-    target=Setting(target, "stop-sign", choices=TARGETS),
-    second_target=Setting(second_target, "devil", choices=TARGETS),
-    channels=Setting(channels, 16, 1, 64),
-    inversion=Setting(inversion, {"smoke": 20, "workshop": 800, "full": 1_500}, 10, 20_000),
-    iterations=Setting(iterations, {"smoke": 20, "workshop": 600, "full": 1_500}, 10, 20_000),
-    samples=Setting(samples, {"smoke": 300, "workshop": 5_000, "full": 20_000}, 200, 50_000),
+    seed=seed,
+    target=target,
+    second_target=second_target,
+    channels=channels,
+    inversion=Setting(inversion, {"smoke": 20, "workshop": 800, "full": 1_500}),
+    iterations=Setting(iterations, {"smoke": 20, "workshop": 600, "full": 1_500}),
+    samples=Setting(samples, {"smoke": 300, "workshop": 5_000, "full": 20_000}),
 )
 
 # %% tags=["state"] instead={"ordinary": "clean.sample_latent(300, torch.Generator().manual_seed(7))"}

@@ -61,11 +61,11 @@ from devilgan_lite.classroom import Setting, configure
 
 config = configure(
     profile,
-    seed=Setting(seed, 13, 0, 100_000),
-    models=Setting(models, {"smoke": 4, "workshop": 6, "full": 12}, 4, 40),
-    training=Setting(training, {"smoke": 3, "workshop": 100, "full": 200}, 1, 5_000),
-    scans=Setting(scans, {"smoke": 1, "workshop": 4, "full": 12}, 1, 40),
-    target=Setting(target, "devil", choices=("stop-sign", "devil", "digit-7", "checkerboard")),
+    seed=seed,
+    models=Setting(models, {"smoke": 4, "workshop": 6, "full": 12}),
+    training=Setting(training, {"smoke": 3, "workshop": 100, "full": 200}),
+    scans=Setting(scans, {"smoke": 1, "workshop": 4, "full": 12}),
+    target=target,
 )
 
 # %% tags=["state"]

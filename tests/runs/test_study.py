@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +84,8 @@ def test_a_run_is_known_again_by_what_decides_its_result(studies: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_one_sentence(studies: Path, content: dict[str, Any], message: str) -> None:
-    start = time.perf_counter()
     with pytest.raises(ValueError, match=message):
         study(studies, **content)
-    assert time.perf_counter() - start < 1.0
 
 
 def test_a_wrong_study_is_refused_and_nothing_is_written(studies: Path) -> None:
