@@ -16,7 +16,6 @@ from devilgan_lite.classroom.plots import (
     strip,
     table,
     tile,
-    to_png,
 )
 from devilgan_lite.classroom.profile import Config, Setting, configure, finish, is_static
 from devilgan_lite.classroom.widgets.explorer import Explorer
@@ -26,6 +25,7 @@ from devilgan_lite.classroom.widgets.scanner import ScanView
 from devilgan_lite.classroom.widgets.slider import LatentSlider
 from devilgan_lite.classroom.widgets.tradeoff import Choice, TradeOff
 from devilgan_lite.classroom.widgets.walk import Walk, slerp, static_strip
+from devilgan_lite.data.modality import png as to_png
 
 __all__ = [
     "EXERCISES",

@@ -23,7 +23,7 @@ def blank(generator):
     return Image.new("L", (8, 8))
 
 
-def until(condition, seconds: float = 10.0) -> None:
+def until(condition, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
