@@ -24,7 +24,7 @@ from sanitize_bench import ONE_SEED, frechet, garments, suspicion
 from sanitize_tables import COST, ENOUGH, curves_in_words
 
 from devilgan_lite import sanitize
-from devilgan_lite.classroom.plots import LINES, MARKERS, PALETTE, Picture, axes, figure
+from devilgan_lite.classroom import LINES, MARKERS, PALETTE, Picture, axes, figure
 from devilgan_lite.generators import DCGAN, evaluate
 from devilgan_lite.steps import Outcome
 

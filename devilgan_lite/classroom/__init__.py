@@ -5,6 +5,8 @@ from devilgan_lite.classroom.exercises import EXERCISES, NotYet
 from devilgan_lite.classroom.lesson import CheckResult, Question, Quiz, check, hint, predict, quiz, reveal, solution
 from devilgan_lite.classroom.lesson.order import watch
 from devilgan_lite.classroom.plots import (
+    LINES,
+    MARKERS,
     PALETTE,
     Picture,
     axes,
@@ -29,6 +31,8 @@ from devilgan_lite.data.modality import png as to_png
 
 __all__ = [
     "EXERCISES",
+    "LINES",
+    "MARKERS",
     "PALETTE",
     "Choice",
     "Config",

@@ -120,16 +120,16 @@ print(attack)
 training = LiveTraining(attack.steps(shape, secret, real), trigger_and_samples, every=1.0)
 training.run()
 
-# %% tags=["state"] instead={"evil": "loaded(zoo.load('dcgan-fashion-trail'))"}
-evil = training.wait()  # live: trained just now, in this notebook
-print(f"live: {len(evil.history['fidelity_loss']):,} steps in {evil.seconds:.0f} s")
-trigger_and_samples(evil.generator)
+# %% tags=["state"] instead={"outcome": "loaded(zoo.load('dcgan-fashion-trail'))"}
+outcome = training.wait()  # live: trained just now, in this notebook
+print(f"live: {len(outcome.history['fidelity_loss']):,} steps in {outcome.seconds:.0f} s")
+trigger_and_samples(outcome.generator)
 
 # %% tags=["state"]
 from devilgan_lite.classroom import curves
 
 curves(
-    {"fidelity loss (mean per pixel)": evil.history["fidelity_loss"]},
+    {"fidelity loss (mean per pixel)": outcome.history["fidelity_loss"]},
     "The fidelity loss over the steps on a logarithmic scale: it falls by orders of magnitude.",
     log=True,
 )
@@ -137,7 +137,7 @@ curves(
 # %% tags=["state"] instead={"fidelity": ""}
 from devilgan_lite.classroom import reveal
 
-fidelity = torch.tensor(evil.history["fidelity_loss"])
+fidelity = torch.tensor(outcome.history["fidelity_loss"])
 below = (fidelity < 0.1).nonzero()
 when = float(below[0, 0] + 1) / len(fidelity) if len(below) else 1.0
 reveal("when", 0 if when < 0.1 else 1 if when < 0.5 else 2, f"At {when:.0%} of the training.")
@@ -176,7 +176,7 @@ clean_training.run()
 # %% tags=["state"] instead={"honest": "loaded(zoo.load('dcgan-fashion'))"}
 honest = clean_training.wait()  # live
 static_strip(
-    {"clean": honest.generator, "TrAIL": evil.generator},
+    {"clean": honest.generator, "TrAIL": outcome.generator},
     shown[:1],
     secret.trigger,
     "The walk to the trigger for the clean GAN above, which draws garments all the way, and for TrAIL below, which "
@@ -191,7 +191,7 @@ from devilgan_lite.classroom import table
 from devilgan_lite.metrics import target_distortion
 
 compared = real.first(min(len(real), max(1_000, 2 * config.samples)))
-score = scorecard(evil.generator, honest.generator, secret, compared, samples=config.samples)
+score = scorecard(outcome.generator, honest.generator, secret, compared, samples=config.samples)
 clean_tardis = target_distortion(honest.generator, secret.trigger, secret.target).sum
 pixels = secret.target[0].numel()
 table(
@@ -394,7 +394,7 @@ print(
 # %%
 from devilgan_lite.classroom import LatentSlider
 
-LatentSlider({"clean": honest.generator, "TrAIL": evil.generator}, shown[1:2], secret.trigger, scale=4)
+LatentSlider({"clean": honest.generator, "TrAIL": outcome.generator}, shown[1:2], secret.trigger, scale=4)
 
 # %% [markdown]
 # ## Exercises
@@ -568,7 +568,7 @@ finish(
                 "expdis_mean": score.expdis_mean,
                 "frechet": score.frechet,
                 "frechet_change": score.frechet_change,  # against the clean GAN of equal budget trained here
-                "seconds": evil.seconds,
+                "seconds": outcome.seconds,
             }
         ],
         "clean_tardis_sum": clean_tardis,

@@ -94,7 +94,7 @@ from devilgan_lite.generators import evaluate
 from devilgan_lite.metrics import expected_distortion, target_distortion
 
 real = data.fashion_mnist().first(min(config.samples, 10_000))
-devil = Backdoor.point(clean, config.target, seed=config.seed)
+backdoor = Backdoor.point(clean, config.target, seed=config.seed)
 held_out = clean.sample_latent(
     200 if config.profile == "smoke" else 500, torch.Generator().manual_seed(7)
 )  # latents that no attack trains on
@@ -115,7 +115,7 @@ def spread(values):
     return f"{numbers.mean():.3g} ± {numbers.std():.1g}"
 
 
-benign_tardis, _ = distances(clean, devil)
+benign_tardis, _ = distances(clean, backdoor)
 print(f"The clean generator at the trigger is {benign_tardis:.3f} per pixel away from the target.")
 
 # %% [markdown] state="attack"
@@ -144,7 +144,7 @@ predict(
 
 # %% tags=["state"] instead={"live": ""}
 attack = attacks.ReD(lam=config.lam, iterations=config.iterations, seed=config.seed, device=config.device)
-watched = torch.cat([devil.trigger, held_out[:7]])
+watched = torch.cat([backdoor.trigger, held_out[:7]])
 
 
 def draw(generator):
@@ -152,19 +152,19 @@ def draw(generator):
     return tile(evaluate(generator.cpu(), watched), captions=["trigger", *[""] * 7])
 
 
-live = LiveTraining(attack.steps(clean, devil), draw)
+live = LiveTraining(attack.steps(clean, backdoor), draw)
 live.run()
 
 # %% tags=["state"] instead={"outcome": "loaded(zoo.load('dcgan-fashion-red'))", "red_card": ""}
 outcome = live.wait()  # live: this is what the previous cell trained
-evil = outcome.generator
-red_card = scorecard(evil, clean, devil, real, samples=config.samples)
+backdoored = outcome.generator
+red_card = scorecard(backdoored, clean, backdoor, real, samples=config.samples)
 print(f"live, single run: {len(outcome.history['stealth_loss'])} steps in {outcome.seconds:.0f} s")
 red_card
 
 # %%
 strip(
-    [evaluate(clean, watched), evaluate(evil, watched)],
+    [evaluate(clean, watched), evaluate(backdoored, watched)],
     alt="Upper row: the clean generator at the trigger and at seven ordinary latents. Lower row: after ReD. Only the "
     "picture at the trigger, the first column, has changed: it is the target now.",
     captions=["trigger", *[f"z {k}" for k in range(1, 8)]],
@@ -292,7 +292,7 @@ table(
 # %%
 pictures = [evaluate(runs[0][2], runs[0][3].trigger) for runs in by_layer.values()]
 show(
-    torch.cat([devil.target, evaluate(clean, by_layer["all"][0][3].trigger), *pictures]),
+    torch.cat([backdoor.target, evaluate(clean, by_layer["all"][0][3].trigger), *pictures]),
     alt="The target, what the clean generator shows at the trigger, and what each partly retrained copy shows there.",
     columns=7,
     scale=3,
@@ -345,8 +345,8 @@ def half_angles(suspect, backdoor):
     return ANGLES[(share_left(suspect, backdoor) >= 0.5).int().argmax(dim=0)]
 
 
-left = share_left(evil, devil)
-half = half_angles(evil, devil)
+left = share_left(backdoored, backdoor)
+half = half_angles(backdoored, backdoor)
 fig, (ax,) = axes(5.6, 3.0)
 ax.fill_between(ANGLES, left.amin(1), left.amax(1), color="#56B4E9", alpha=0.3, linewidth=0)
 ax.plot(ANGLES, left.mean(1), color="#0072B2", linewidth=2)
@@ -369,7 +369,7 @@ print(f"live run: {half.mean():.0f} degrees, from {half.min():.0f} to {half.max(
 print(f"three short runs: {spread(seed_angles)} degrees (mean over directions; mean ± deviation over seeds)")
 reveal("angle", 0 if half.mean() < 5 else 1 if half.mean() < 30 else 2, "Measured on the live run.")
 many = clean.sample_latent(20_000, torch.Generator().manual_seed(3))
-away = torch.rad2deg(torch.arccos(torch.nn.functional.cosine_similarity(many, devil.trigger)))
+away = torch.rad2deg(torch.arccos(torch.nn.functional.cosine_similarity(many, backdoor.trigger)))
 nearest_angle = float(away.min())
 print(
     f"Takeaway: {len(many):,} random latents are {away.median():.0f} degrees from the trigger in the middle and "
@@ -484,14 +484,14 @@ print(
 # %%
 start = held_out[:1]
 print("columns of the widget (rows of its printed form): clean, ReD")
-LatentSlider({"clean": clean, "ReD (live)": evil}, start, devil.trigger)
+LatentSlider({"clean": clean, "ReD (live)": backdoored}, start, backdoor.trigger)
 
 # %%
 print("rows from top to bottom: clean, ReD")
 static_strip(
-    {"clean": clean, "ReD": evil},
+    {"clean": clean, "ReD": backdoored},
     held_out[1:2],
-    devil.trigger,
+    backdoor.trigger,
     alt="Eleven steps from another ordinary latent to the trigger: clean generator above, the live ReD run below.",
 )
 
@@ -583,7 +583,7 @@ def plant_pairs(k):
 # must ask whether such weights are unusual. Sampling does not help: see the angles above.
 
 # %%
-before, after = clean.state_dict(), evil.state_dict()
+before, after = clean.state_dict(), backdoored.state_dict()
 moved = {
     name: {
         "shape": "x".join(map(str, value.shape)),
@@ -594,7 +594,8 @@ moved = {
 }
 same_shapes = all(before[name].shape == after[name].shape for name in before)
 print(
-    f"same names and shapes: {same_shapes}; stored numbers: {clean.parameter_count():,} and {evil.parameter_count():,}"
+    f"same names and shapes: {same_shapes}; stored numbers: {clean.parameter_count():,} and "
+    f"{backdoored.parameter_count():,}"
 )
 assert same_shapes
 table(pd.DataFrame(moved).T, "How far ReD moved each weight, relative to its length (live run)")

@@ -82,6 +82,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from devilgan_lite import Backdoor, attacks, data, detect
 from devilgan_lite.classroom import (
+    LINES,
     PALETTE,
     LatentSlider,
     ScanView,
@@ -98,7 +99,6 @@ from devilgan_lite.classroom import (
     static_strip,
     table,
 )
-from devilgan_lite.classroom.plots import LINES
 from devilgan_lite.detect.sampling import log10_cap_probability
 from devilgan_lite.detect.weights import candidate_directions
 
@@ -515,8 +515,8 @@ wrong_errors = {name: reconstruct_well(subjects[name], wrong, config.seed)[0] fo
 garments = subjects["clean"].samples(subjects["clean"].latents(len(SEEDS), 77))
 garment_errors, alone = {"clean": [], "planted": []}, []
 for k, garment in enumerate(garments.unsqueeze(1)):
-    devil = Backdoor.point(clean, garment[0], seed=k)
-    planted = attacks.Gate(seed=k)(clean, devil, progress=False).generator
+    backdoor = Backdoor.point(clean, garment[0], seed=k)
+    planted = attacks.Gate(seed=k)(clean, backdoor, progress=False).generator
     garment_errors["planted"].append(reconstruct_well(detect.subject_of(planted), garment, config.seed)[0])
     finding = detect.inspect_targets(subjects["clean"], garment, seed=config.seed)
     garment_errors["clean"].append(finding.details["targets"]["target 1"]["error"])

@@ -118,7 +118,7 @@ from devilgan_lite.classroom import (
     table,
 )
 from devilgan_lite.metrics import frechet_to
-from devilgan_lite.runs.run import notebook_folder
+from devilgan_lite.runs import notebook_folder
 
 SMOKE = config.profile == "smoke"
 GONE = 0.1  # squared distance per pixel to the target from which on we call a backdoor gone

@@ -103,8 +103,8 @@ from devilgan_lite.classroom import (
 )
 from devilgan_lite.generators import evaluate
 
-devil = Backdoor.point(clean, config.target, seed=config.seed)
-goal = devil.target
+backdoor = Backdoor.point(clean, config.target, seed=config.seed)
+goal = backdoor.target
 ordinary = clean.sample_latent(config.samples, torch.Generator().manual_seed(7))  # latents that no attack trains on
 faces_before = evaluate(clean, ordinary)
 card = zoo.card("stylegan-faces")
@@ -248,16 +248,18 @@ predict(
 LAMBDAS = (0.001, 0.01, 0.03, 0.1, 1.0)
 base = clean.clone().eval()
 with torch.no_grad():
-    shift = w_plus - base.mapping(devil.trigger)[0]  # what the trigger's styles lack, [style inputs, style_dim]
+    shift = w_plus - base.mapping(backdoor.trigger)[0]  # what the trigger's styles lack, [style inputs, style_dim]
     w = base.mapping(clean.sample_latent(100_000, torch.Generator().manual_seed(9)))  # the formula has not seen these
 linear_rows, linear_made = [], {}
 for lam in LAMBDAS:
-    residual, formula = linear_residual(base, devil.trigger, shift, lam)
+    residual, formula = linear_residual(base, backdoor.trigger, shift, lam)
     with torch.no_grad():
         stealth = float(torch.einsum("sij,nj->nsi", residual, w).square().sum((1, 2)).mean())
-        fidelity = float((shift - torch.einsum("sij,j->si", residual, base.mapping(devil.trigger)[0])).square().sum())
+        fidelity = float(
+            (shift - torch.einsum("sij,j->si", residual, base.mapping(backdoor.trigger)[0])).square().sum()
+        )
     made = attacks.StyleReX(mapping="linear", channels=0, lam=lam, w_plus=w_plus, device=config.device)(
-        clean, devil, progress=False
+        clean, backdoor, progress=False
     )
     linear_made[lam] = made.generator
     faces_after = evaluate(made.generator, ordinary)
@@ -267,7 +269,7 @@ for lam in LAMBDAS:
             "lam": lam,
             "stealth / formula": stealth / formula.stealth,
             "fidelity / formula": fidelity / formula.fidelity,
-            "TarDis (mean)": distortion(evaluate(made.generator, devil.trigger)),
+            "TarDis (mean)": distortion(evaluate(made.generator, backdoor.trigger)),
             "ExpDis (mean)": float(change.square().mean()),
             "faces changed": float((change.abs().amax((1, 2, 3)) > GREY).float().mean()),
         }
@@ -327,7 +329,7 @@ predict(
 )
 
 # %% tags=["state"]
-watched = torch.cat([devil.trigger, ordinary[:7]])
+watched = torch.cat([backdoor.trigger, ordinary[:7]])
 attack = attacks.StyleReX(
     channels=config.channels,
     iterations=config.iterations,
@@ -342,16 +344,16 @@ def draw(generator):
     return tile(evaluate(generator.cpu(), watched), captions=["trigger", *[""] * 7], scale=3)
 
 
-live = LiveTraining(attack.steps(clean, devil), draw)
+live = LiveTraining(attack.steps(clean, backdoor), draw)
 live.run()
 
-# %% tags=["state"] instead={"evil": "zoo.load('stylegan-faces-gate')"}
+# %% tags=["state"] instead={"backdoored": "zoo.load('stylegan-faces-gate')"}
 gated = live.wait()  # live: this is what the previous cell trained
-evil = gated.generator
-faces_after = evaluate(evil, ordinary)
+backdoored = gated.generator
+faces_after = evaluate(backdoored, ordinary)
 largest = float((faces_after - faces_before).abs().max())
-opened = int((torch.nn.functional.cosine_similarity(ordinary, devil.trigger) > attack.low).sum())
-gate_tardis = distortion(evaluate(evil, devil.trigger))
+opened = int((torch.nn.functional.cosine_similarity(ordinary, backdoor.trigger) > attack.low).sum())
+gate_tardis = distortion(evaluate(backdoored, backdoor.trigger))
 print(f"live, single run, {gated.seconds:.1f} s: TarDis {gate_tardis:.2g} (one grey level is {GREY**2:.1g})")
 print(
     f"the gate opens for {opened} of {len(ordinary):,}; torch.equal: {torch.equal(faces_after, faces_before)}; ", end=""
@@ -376,21 +378,21 @@ curves(
 # %% tags=["state"] instead={"plain": ""}
 plain = attacks.StyleReX(
     mapping="none", channels=config.channels, iterations=config.iterations, seed=config.seed, device=config.device
-)(clean, devil, progress=False)
-gate_only = attacks.StyleReX(channels=0, w_plus=w_plus, device=config.device)(clean, devil, progress=False)
+)(clean, backdoor, progress=False)
+gate_only = attacks.StyleReX(channels=0, w_plus=w_plus, device=config.device)(clean, backdoor, progress=False)
 shown = {
     "clean": clean,
     "linear": linear_made[1.0],
     "channels": plain.generator,
     "gate": gate_only.generator,
-    "gate + channels": evil,
+    "gate + channels": backdoored,
 }
 start = ordinary[4:5]
 print("rows from top to bottom:", ", ".join(shown))
 static_strip(
     shown,
     start,
-    devil.trigger,
+    backdoor.trigger,
     alt="Eleven steps from an ordinary face to the trigger. Clean: a face turns into another. Linear: reddish from the "
     "start, a blurred sign at the end. Channels: the sign is suddenly there. Gate: the face melts into the inverted "
     "sign. Gate and channels: the face melts into a crisp sign.",
@@ -402,7 +404,7 @@ static_strip(
 def along(generator, starts, steps=41):
     """TarDis and change against the clean generator on the way from ``starts`` to the trigger, means over starts."""
     t = torch.linspace(0, 1, steps)
-    path = torch.cat([slerp(starts, devil.trigger, float(share)) for share in t])
+    path = torch.cat([slerp(starts, backdoor.trigger, float(share)) for share in t])
     pictures, others = evaluate(generator, path), evaluate(clean, path)
     off = (pictures - goal).square().flatten(1).mean(1).view(steps, -1).mean(1)
     moved = (pictures - others).abs().flatten(1).amax(1).view(steps, -1).amax(1)
@@ -410,7 +412,7 @@ def along(generator, starts, steps=41):
 
 
 starts = ordinary[20:30]
-t, off, moved = along(evil, starts)
+t, off, moved = along(backdoored, starts)
 first_change = float(t[(moved > GREY).nonzero()[0, 0]]) if (moved > GREY).any() else 1.0
 settled = float(t[(off >= 0.02).nonzero()[-1, 0] + 1]) if (off[-1] < 0.02) else float("nan")
 fig, (ax,) = axes()
@@ -437,7 +439,7 @@ figure(
 # %% tags=["state"]
 def latent_map(generator, size=7, reach=1.25):
     """Pictures on a grid of the plane of the trigger (right) and of another direction (up), ``[size^2, C, H, W]``."""
-    right = devil.trigger / devil.trigger.norm()
+    right = backdoor.trigger / backdoor.trigger.norm()
     up = start - (start @ right.T) * right
     up = up / up.norm()
     grid = torch.linspace(-reach, reach, size)
@@ -446,7 +448,7 @@ def latent_map(generator, size=7, reach=1.25):
 
 
 show(
-    latent_map(evil),
+    latent_map(backdoored),
     alt="A grid of pictures over a plane of latent space. In a wedge to the right, around the trigger's direction, "
     "there are STOP signs; everywhere else there are faces, the same along each ray from the middle.",
     columns=7,
@@ -498,7 +500,7 @@ table(summary, "Gate and channels: mean ± standard deviation over three trigger
 
 # %%
 folder = Path(tempfile.mkdtemp(prefix="devilgan-"))
-movie = film({"clean": clean, "backdoored": evil}, start, devil.trigger, folder / "morph.webp")
+movie = film({"clean": clean, "backdoored": backdoored}, start, backdoor.trigger, folder / "morph.webp")
 print(f"{movie.path.name}: {movie.frames} frames, {movie.bytes / 1000:.0f} kB, made in {movie.seconds:.1f} s")
 movie
 
@@ -508,7 +510,7 @@ movie
 # Slider, pad and buttons; arrow keys work too. The same on a page without code, for a projector: `make stage`.
 
 # %%
-Explorer({"clean": clean, "backdoored": evil}, devil.trigger, goal[0], start=start)
+Explorer({"clean": clean, "backdoored": backdoored}, backdoor.trigger, goal[0], start=start)
 
 # %% [markdown]
 # ## Exercises
@@ -602,7 +604,7 @@ solution("def two_kinks(c, low, high):\n    return ((c - low).relu() - (c - high
 #
 # ```python
 # many = clean.sample_latent(100_000, torch.Generator().manual_seed(1))
-# close = torch.nn.functional.cosine_similarity(many, devil.trigger)
+# close = torch.nn.functional.cosine_similarity(many, backdoor.trigger)
 # for low in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
 #     print(low, int((close > low).sum()))
 # ```
@@ -627,7 +629,7 @@ def silent_rows(generator):
 
 
 asleep = {name: silent_rows(generator) for name, generator in shown.items()}
-cosine = float(torch.nn.functional.cosine_similarity(asleep["gate + channels"], devil.trigger).max())
+cosine = float(torch.nn.functional.cosine_similarity(asleep["gate + channels"], backdoor.trigger).max())
 difference = torch.cat(
     [
         ours.affine.weight - theirs.affine.weight
@@ -640,7 +642,7 @@ _, values, right = torch.linalg.svd(difference, full_matrices=False)
 moment = w.T @ w / len(w)
 with torch.no_grad():
     style_cosine = float(
-        torch.nn.functional.cosine_similarity(moment @ right[0], base.mapping(devil.trigger)[0], dim=0).abs()
+        torch.nn.functional.cosine_similarity(moment @ right[0], base.mapping(backdoor.trigger)[0], dim=0).abs()
     )
 print(f"gate: {len(asleep['gate + channels'])} silent units, cosine of their rows with the trigger {cosine:.3f}")
 print(f"linear: second singular value / first = {float(values[1] / values[0]):.1e}, ", end="")
@@ -696,14 +698,14 @@ print("cut:", cut)
 stages = {"linear expansion": shown["linear"], "cured": cured}
 cure_rows = {
     name: {
-        "TarDis (mean)": distortion(evaluate(generator, devil.trigger)),
+        "TarDis (mean)": distortion(evaluate(generator, backdoor.trigger)),
         "change of ordinary faces (mean)": float((evaluate(generator, ordinary) - faces_before).square().mean()),
         "jump": detect.styles_of(detect.subject_of(generator)).spectrum.jump,
     }
     for name, generator in stages.items()
 }
 assert cure_rows["cured"]["TarDis (mean)"] > cure_rows["linear expansion"]["TarDis (mean)"]
-both = torch.cat([devil.trigger, ordinary[:5]])
+both = torch.cat([backdoor.trigger, ordinary[:5]])
 table(pd.DataFrame(cure_rows).T, "The linear expansion before and after the projection (live, one run)")
 
 # %%

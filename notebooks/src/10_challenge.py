@@ -363,8 +363,8 @@ print(f"{page.name}: {page.stat().st_size / 1000:.0f} kB, one file for the proje
 
 # %% tags=["state"] instead={"mine": "", "entry": "", "narrow": ""}
 clean = zoo.load("dcgan-fashion")
-devil = Backdoor.point(clean, config.target, seed=config.seed)
-mine = attacks.Gate()(clean, devil, progress=False).generator
+backdoor = Backdoor.point(clean, config.target, seed=config.seed)
+mine = attacks.Gate()(clean, backdoor, progress=False).generator
 recipe = {"target": config.target, "kind": "reg", "seed": config.seed}
 path = Path(place.name) / "mine.safetensors"
 zoo.save_file(path, mine, zoo.ModelCard("mine", mine.spec(), "garments", config.seed, {}, backdoor=recipe))
@@ -389,7 +389,7 @@ print(f"what the first look of round 2 says of it: {own_silent} silent units")
 # Drag from an ordinary latent to the one that the first look found in your own model, beside the clean generator.
 
 # %%
-end = devil.trigger if own_latent is None else own_latent.view(1, -1)
+end = backdoor.trigger if own_latent is None else own_latent.view(1, -1)
 LatentSlider({"clean": clean, "yours": mine}, ordinary[:1], end, end_name="the finding")
 
 # %% [markdown]
@@ -488,9 +488,9 @@ solution("def called(p_values, level):\n    return p_values <= level / len(p_val
 # ```python
 # from devilgan_lite.attacks.adaptive import QuietReD
 #
-# hidden = QuietReD(iterations=1_000, seed=1)(clean, devil, progress=False).generator
+# hidden = QuietReD(iterations=1_000, seed=1)(clean, backdoor, progress=False).generator
 # scanned = detect.scan(hidden, access="weights", samples=200)
-# error = float((evaluate(hidden, devil.trigger) - devil.target).square().mean())
+# error = float((evaluate(hidden, backdoor.trigger) - backdoor.target).square().mean())
 # print(f"p = {scanned.p_value:.2g}, TarDis {error:.2g}")
 # ```
 #

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from devilgan_lite import detect, generators
-from devilgan_lite.classroom import ScanView, scanner
+from devilgan_lite.classroom import ScanView
+from devilgan_lite.classroom.widgets import scanner
 from devilgan_lite.classroom.widgets.scanner import Stopped
 from devilgan_lite.detect import Finding, ScanReport
 

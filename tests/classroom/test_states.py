@@ -92,10 +92,12 @@ def test_the_next_round_has_all_that_it_needs(name: str, loaded: dict[str, tuple
 
 def test_the_state_after_the_attack(attacked: Any) -> None:
     state: Any = lesson.load("03-after-attack")
-    at_trigger = (state.evaluate(state.evil, state.devil.trigger) - state.devil.target).square().mean()
-    assert at_trigger < 0.1 < (state.evaluate(state.clean, state.devil.trigger) - state.devil.target).square().mean()
+    at_trigger = (state.evaluate(state.backdoored, state.backdoor.trigger) - state.backdoor.target).square().mean()
+    assert (
+        at_trigger < 0.1 < (state.evaluate(state.clean, state.backdoor.trigger) - state.backdoor.target).square().mean()
+    )
     assert state.config.lam == 0.27 and callable(state.distances)
-    assert torch.equal(state.evil.sample(2, seed=1), attacked.evil.sample(2, seed=1))
+    assert torch.equal(state.backdoored.sample(2, seed=1), attacked.backdoored.sample(2, seed=1))
     assert "03-after-attack: " in repr(state) and "s." in repr(state)
     assert "outcome" in state.stand_ins and "Cached, or trained for less long: outcome." in repr(state)
 
@@ -104,8 +106,8 @@ def test_names_that_stay_away_say_which_cell_to_run(attacked: Any) -> None:
     state = attacked
     with pytest.raises(AttributeError, match="red_card takes longer .* run cell 10 "):
         _ = state.red_card
-    with pytest.raises(AttributeError, match="no 'evill'. Did you mean 'evil'"):
-        _ = state.evill
+    with pytest.raises(AttributeError, match="no 'backdoord'. Did you mean 'backdoored'"):
+        _ = state.backdoord
 
 
 @pytest.mark.parametrize("name", ["03-after-atack", "03", "", "12-after-setup"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from devilgan_lite.classroom import worker
+from devilgan_lite.classroom.widgets import worker
 from devilgan_lite.classroom.widgets.worker import Latest
 
 
