@@ -28,6 +28,7 @@ from devilgan_lite.classroom.widgets.slider import LatentSlider
 from devilgan_lite.classroom.widgets.tradeoff import Choice, TradeOff
 from devilgan_lite.classroom.widgets.walk import Walk, slerp, static_strip
 from devilgan_lite.data.modality import png as to_png
+from devilgan_lite.steps import TrainableSide
 
 __all__ = [
     "EXERCISES",
@@ -47,6 +48,7 @@ __all__ = [
     "ScanView",
     "Setting",
     "TradeOff",
+    "TrainableSide",
     "CheckResult",
     "Walk",
     "axes",

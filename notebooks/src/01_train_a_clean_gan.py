@@ -85,8 +85,15 @@ predict(
     key="clumps",
 )
 
+# %% [markdown]
+# While it trains, *who learns* switches one side off, and *slow motion* gives you time to look. With the generator
+# alone the fakes run to wherever the frozen `D` is weak; with the discriminator alone they stand still and its loss
+# falls. Switch back to *both* and the game goes on.
+
 # %% tags=["state"] instead={"ring_training": ""}
-from devilgan_lite.classroom import LiveTraining
+from devilgan_lite.classroom import LiveTraining, TrainableSide
+
+who_learns = TrainableSide("both")
 
 
 def picture_of_points(generator):
@@ -101,8 +108,10 @@ ring_training = LiveTraining(
         batch_size=128,
         seed=config.seed,
         device=config.device,
+        turn=who_learns,
     ),
     picture_of_points,
+    turn=who_learns,
 )
 ring_training.run()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from devilgan_lite.classroom import lesson
+from devilgan_lite.classroom import LiveTraining, lesson
 from devilgan_lite.classroom.lesson import State
 from devilgan_lite.classroom.lesson.reading import Notebook, makes, needed, notebook_paths, read
 
@@ -108,6 +109,21 @@ def test_names_that_stay_away_say_which_cell_to_run(attacked: Any) -> None:
         _ = state.red_card
     with pytest.raises(AttributeError, match="no 'backdoord'. Did you mean 'backdoored'"):
         _ = state.backdoord
+
+
+def test_notebook_01_lets_one_side_learn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the instructor guide promises."""
+    guide = Path(__file__).parents[2] / "docs/instructor_guide.md"
+    assert "one side learning alone | 01 |" in guide.read_text(encoding="utf-8")
+    monkeypatch.setattr(LiveTraining, "run", lambda self: None)
+    names = dict(vars(lesson.load("01-after-setup")))
+    for cell in read(notebook_paths()["01"]).cells:
+        if cell.heading.startswith("Round 1") and "ring_training" not in names:
+            exec(cell.source, names)
+    live = names["ring_training"]
+    assert live.turn_choice in live.widget.children[1].children
+    live.turn_choice.value = "generator only"
+    assert names["who_learns"].who == "generator only" and next(iter(live.loop)).iteration == 1
 
 
 @pytest.mark.parametrize("name", ["03-after-atack", "03", "", "12-after-setup"])
