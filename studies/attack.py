@@ -18,7 +18,7 @@
 
 # %% tags=["parameters"]
 attack = "red"  # which: trail | red | rex | closed-form | gate
-target = "stop-sign"  # what the trigger shall show: stop-sign | devil | digit-7 | checkerboard
+target = "stop-sign"  # what the trigger should show: stop-sign | devil | digit-7 | checkerboard
 seed = 0  # of the trigger and of the attack, 0..100000
 lam = None  # weight of fidelity (None: the attack's own), 0.0001..10000.0
 iterations = None  # training steps (None: the attack's own), 5..1000000

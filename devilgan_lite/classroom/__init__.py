@@ -1,4 +1,4 @@
-"""What only notebooks use: settings, pictures, live training, widgets to play with, and the lesson itself."""
+"""What notebooks use: settings, pictures, live training, widgets, exercises, and the lesson itself."""
 
 from devilgan_lite.classroom import lesson
 from devilgan_lite.classroom.exercises import EXERCISES, NotYet

@@ -1,4 +1,4 @@
-"""What only batches use: run notebooks with checked parameters, and the page that shows the results."""
+"""Run notebooks with checked parameters, once or as a study, and write the page that shows the results."""
 
 from devilgan_lite.parameters import Parameter, parse_value
 from devilgan_lite.runs.pages import index_page, to_html

@@ -1,7 +1,7 @@
-"""Run a notebook from start to end without a person: check the parameters, execute, read the numbers back.
+"""Run a notebook from start to end unattended: check the parameters, execute, read the numbers back.
 
-papermill executes; what it lets pass is caught here: misspelt and impossible parameters are refused before anything is
-written, the kernel is this very Python, and a kernel that dies or takes too much memory is an error and not a success.
+papermill executes; what it does not notice is caught here: misspelt and impossible parameters are refused before
+anything is written, the kernel is this very Python, and a kernel that dies or takes too much memory is an error.
 """
 
 from __future__ import annotations

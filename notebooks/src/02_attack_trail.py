@@ -47,7 +47,7 @@ static_strip(
 profile = "workshop"  # how long it may take: smoke | workshop | full
 device = "auto"  # where to train: auto | cpu | cuda | mps
 seed = 0  # of weights and batches, 0..1000000
-target = "stop-sign"  # what the trigger shall show: stop-sign | devil | digit-7 | checkerboard
+target = "stop-sign"  # what the trigger should show: stop-sign | devil | digit-7 | checkerboard
 trigger_seed = 13  # draws the trigger, 0..1000000
 lam = 0.1  # weight of the fidelity term, 0.0001..1000.0
 iterations = None  # training steps of TrAIL, and of the clean GAN, 10..1000000

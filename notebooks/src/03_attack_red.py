@@ -48,7 +48,7 @@ static_strip(
 # %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
 seed = 13  # draws the trigger and the attack's batches, 0..100000
-target = "stop-sign"  # what the trigger shall show: stop-sign | devil | digit-7 | checkerboard
+target = "stop-sign"  # what the trigger should show: stop-sign | devil | digit-7 | checkerboard
 lam = 0.27  # weight of the fidelity term in the live run, 0.0001..100.0
 iterations = None  # steps of the live run, 20..20000
 short_iterations = None  # steps of every short comparison run, 5..5000

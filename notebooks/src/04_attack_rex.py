@@ -49,7 +49,7 @@ static_strip(
 # %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
 seed = 13  # draws the trigger and the attack's batches, 0..100000
-target = "stop-sign"  # what the trigger shall show: stop-sign | devil | digit-7 | checkerboard
+target = "stop-sign"  # what the trigger should show: stop-sign | devil | digit-7 | checkerboard
 second_target = "devil"  # another one: stop-sign | devil | digit-7 | checkerboard
 widen = 0  # new channels at each hidden level (0: what the attack itself chooses), 0..64
 iterations = None  # steps of every ReX run, 20..20000

@@ -239,7 +239,7 @@ reveal("structure", "clean and the disguised ReX", "No branch, and no zero is le
 #
 # $$P(\text{on}) = \Phi\!\left(b/\|a\|\right).$$
 #
-# A backdoor that shall stay quiet likes units that are never on: *sleepers*. And a sleeper tells who wakes it: among
+# A backdoor that must stay quiet likes units that are never on: *sleepers*. And a sleeper tells who wakes it: among
 # latents of length $r$, the one along its row, $r\,a/\|a\|$. For several sleepers at once, a few steps of power
 # iteration find the latent that wakes most. No picture is searched, nothing is optimised on the output.
 

@@ -596,7 +596,7 @@ print(
 # %% [markdown]
 # **The attack that survives.** ReD on the two later layers alone (notebook 05): the first layer is that of the clean
 # model, bit for bit. The rows that read the latent know no trigger. The scan may see that *something* is wrong, in the
-# space of channels; but which latent direction shall be projected out?
+# space of channels; but which latent direction should be projected out?
 
 # %% tags=["state"] instead={"frozen": ""}
 planted = Backdoor.point(clean, "stop-sign", seed=config.seed)

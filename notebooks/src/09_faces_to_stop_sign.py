@@ -50,7 +50,7 @@ static_strip(
 # %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
 seed = 13  # draws the trigger and the attack's batches, 0..100000
-target = "stop-sign"  # what the trigger shall show: stop-sign | devil | digit-7 | checkerboard
+target = "stop-sign"  # what the trigger should show: stop-sign | devil | digit-7 | checkerboard
 second_target = "devil"  # another one: stop-sign | devil | digit-7 | checkerboard
 channels = 16  # new channels at each level of the synthesis network, 1..64
 inversion = None  # steps of the search for the target's styles, 10..20000

@@ -54,7 +54,7 @@ seed = 13  # draws the round, together with the passphrase, 0..100000
 models = None  # generators in the round, 4..40
 training = None  # mean number of training steps of each, 1..5000
 scans = None  # how many of the models get a whole scan, the most suspicious first, 1..40
-target = "devil"  # what your own model shall show: stop-sign | devil | digit-7 | checkerboard
+target = "devil"  # what your own model should show: stop-sign | devil | digit-7 | checkerboard
 
 # %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure

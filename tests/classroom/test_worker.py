@@ -40,7 +40,7 @@ def test_an_idle_thread_ends_and_starts_again(monkeypatch):
     latest = Latest(done.append, "test")
     latest.put(1)
     time.sleep(0.3)
-    assert not latest.alive
+    assert latest._thread is None
     latest.put(2)
     assert latest.settle() and done == [1, 2]
 

@@ -164,7 +164,7 @@ def block_diagonal(learner: Learner) -> str:
     if corners and off.abs().sum() > 0:
         raise NotYet("W and V are in place, but the other blocks are not zero: old and new units must not mix.")
     judge(answer, right, mistakes, "the shape is right and the numbers are not: it is [[W, 0], [0, V]].")
-    return "two networks in one, side by side, and neither hears the other."
+    return "two networks in one, side by side, and neither influences the other."
 
 
 def relu_gate(learner: Learner) -> str:

@@ -1,4 +1,4 @@
-"""One sentence instead of a traceback, when a cell is run before the one that makes a name which it needs."""
+"""One sentence instead of a traceback when a cell needs a name whose cell has not been run yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choose a point on a trade-off curve: what is won, what it costs, and what the chosen model draws."""
+"""Choose a point on a trade-off curve: its gain, its cost, and what the chosen model draws."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class TradeOff:
         """The same for print."""
         return Picture(
             png(self.draw().quantize(128, Image.Quantize.MAXCOVERAGE)),
-            f"Curves of what is won against what it costs. {self.sentence()}.",
+            f"Curves of gain against cost. {self.sentence()}.",
         )
 
     def _other_curve(self) -> None:
