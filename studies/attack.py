@@ -18,7 +18,7 @@
 
 # %% tags=["parameters"]
 attack = "red"  # which: trail | red | rex | closed-form | gate
-target = "stop-sign"  # what the trigger shall show: stop-sign | devil | digit-7 | checkerboard
+target = "stop-sign"  # what the trigger should show: stop-sign | devil | digit-7 | checkerboard
 seed = 0  # of the trigger and of the attack, 0..100000
 lam = None  # weight of fidelity (None: the attack's own), 0.0001..10000.0
 iterations = None  # training steps (None: the attack's own), 5..1000000
@@ -30,16 +30,16 @@ device = "auto"  # where to train: auto | cpu | cuda | mps
 import torch
 
 from devilgan_lite import Backdoor, attacks, data, scorecard, zoo
-from devilgan_lite.classroom import Setting, configure, finish, show
+from devilgan_lite.classroom import configure, finish, show
 from devilgan_lite.generators import evaluate
 
 config = configure(
     profile,
     device=device,
-    attack=Setting(attack, "red", choices=("trail", "red", "rex", "closed-form", "gate")),
-    target=Setting(target, "stop-sign", choices=("stop-sign", "devil", "digit-7", "checkerboard")),
-    seed=Setting(seed, 0, 0, 100_000),
-    samples=Setting(samples, 5_000, 200, 100_000),
+    attack=attack,
+    target=target,
+    seed=seed,
+    samples=samples,
 )
 settings = {"seed": seed, "lam": lam, "iterations": iterations, "device": config.device}
 takes = attacks.BY_NAME[attack].__dataclass_fields__

@@ -31,18 +31,17 @@ import time
 import torch
 
 from devilgan_lite import data, detect, sanitize, zoo
-from devilgan_lite.classroom import Setting, configure, finish, show
+from devilgan_lite.classroom import configure, finish, show
 from devilgan_lite.generators import evaluate
 from devilgan_lite.metrics import frechet_to
 
-DEFENCES = ("auto", "project", "unlearn", "fine-tune", "prune", "nothing")
 config = configure(
     profile,
     device=device,
-    attack=Setting(attack, "red", choices=("trail", "red", "rex", "gate")),
-    defence=Setting(defence, "auto", choices=DEFENCES),
-    seed=Setting(seed, 0, 0, 100_000),
-    samples=Setting(samples, 5_000, 200, 100_000),
+    attack=attack,
+    defence=defence,
+    seed=seed,
+    samples=samples,
 )
 suspect, real = zoo.load(f"dcgan-fashion-{attack}"), data.fashion_mnist()
 backdoor = zoo.load_backdoor(f"dcgan-fashion-{attack}")

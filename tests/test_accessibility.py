@@ -156,7 +156,7 @@ def inline_styles(path: Path) -> str:
 
 
 STYLES = {
-    **{path.name: path.read_text(encoding="utf-8") for path in sorted((PACKAGE / "classroom").glob("*.css"))},
+    **{path.name: path.read_text(encoding="utf-8") for path in sorted((PACKAGE / "classroom/widgets").glob("*.css"))},
     "stage": stage_page.STYLE,
     "run pages": pages.STYLE,
     "study report": pages.STYLE + inline_styles(PACKAGE / "runs/study_report.py"),
@@ -218,12 +218,12 @@ def test_text_on_the_stage_has_twenty_pixels() -> None:
 
 
 def test_widgets_work_without_a_mouse() -> None:
-    pad, style = (PACKAGE / "classroom/pad.js").read_text(), STYLES["explorer.css"]
+    pad, style = (PACKAGE / "classroom/widgets/pad.js").read_text(), STYLES["explorer.css"]
     assert re.search(r"tabIndex\s*=\s*0|tabindex", pad) and re.search(r"role", pad) and "aria-" in pad
     for key in ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"):
         assert key in pad
     assert style.count(":focus") >= 3 and "outline: none" not in style and "outline: 0" not in style
-    spoken = (PACKAGE / "classroom/screen.js").read_text()
+    spoken = (PACKAGE / "classroom/widgets/screen.js").read_text()
     assert re.search(r"aria-label|role|alt", spoken)
-    everything = "".join(path.read_text() for path in (PACKAGE / "classroom").glob("*.js"))
+    everything = "".join(path.read_text() for path in (PACKAGE / "classroom/widgets").glob("*.js"))
     assert not re.search(r"onclick|addEventListener\(\s*[\"'](?:dblclick|mouseover|mouseenter)", everything)

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from devilgan_lite import zoo
-from devilgan_lite.classroom.plots import tile
+from devilgan_lite.classroom import tile
 from devilgan_lite.cli import app, stage_check
 from devilgan_lite.generators import evaluate
 

@@ -1,4 +1,4 @@
-"""What only notebooks use: settings, pictures, live training, widgets to play with, and the lesson itself.
+"""What notebooks use: settings, pictures, live training, widgets, exercises, and the lesson itself.
 
 What needs Jupyter is imported when it is asked for: ``devilgan film`` runs where only the core is installed.
 """
@@ -9,8 +9,9 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from devilgan_lite.classroom.film import Film, film
 from devilgan_lite.classroom.plots import (
+    LINES,
+    MARKERS,
     PALETTE,
     Picture,
     axes,
@@ -22,24 +23,27 @@ from devilgan_lite.classroom.plots import (
     strip,
     table,
     tile,
-    to_png,
 )
-from devilgan_lite.classroom.walk import Walk, slerp, static_strip
+from devilgan_lite.classroom.widgets.film import Film, film
+from devilgan_lite.classroom.widgets.walk import Walk, slerp, static_strip
+from devilgan_lite.data.modality import png as to_png
+from devilgan_lite.steps import TrainableSide
 
 if TYPE_CHECKING:
     from devilgan_lite.classroom import lesson
-    from devilgan_lite.classroom.exercises import EXERCISES
-    from devilgan_lite.classroom.explorer import Explorer
-    from devilgan_lite.classroom.judge import NotYet
+    from devilgan_lite.classroom.exercises import EXERCISES, NotYet
     from devilgan_lite.classroom.lesson import CheckResult, Question, Quiz, check, hint, predict, quiz, reveal, solution
-    from devilgan_lite.classroom.live import LiveTraining
     from devilgan_lite.classroom.profile import Config, Setting, configure, finish, is_static
-    from devilgan_lite.classroom.scanner import ScanView
-    from devilgan_lite.classroom.slider import LatentSlider
-    from devilgan_lite.classroom.tradeoff import Choice, TradeOff
+    from devilgan_lite.classroom.widgets.explorer import Explorer
+    from devilgan_lite.classroom.widgets.live import LiveTraining
+    from devilgan_lite.classroom.widgets.scanner import ScanView
+    from devilgan_lite.classroom.widgets.slider import LatentSlider
+    from devilgan_lite.classroom.widgets.tradeoff import Choice, TradeOff
 
 __all__ = [
     "EXERCISES",
+    "LINES",
+    "MARKERS",
     "PALETTE",
     "Choice",
     "Config",
@@ -54,6 +58,7 @@ __all__ = [
     "ScanView",
     "Setting",
     "TradeOff",
+    "TrainableSide",
     "CheckResult",
     "Walk",
     "axes",
@@ -82,15 +87,14 @@ __all__ = [
 ]
 
 _HOME = {
-    "exercises": ("EXERCISES",),
-    "explorer": ("Explorer",),
-    "judge": ("NotYet",),
+    "exercises": ("EXERCISES", "NotYet"),
     "lesson": ("Question", "Quiz", "CheckResult", "check", "hint", "predict", "quiz", "reveal", "solution"),
-    "live": ("LiveTraining",),
     "profile": ("Config", "Setting", "configure", "finish", "is_static"),
-    "scanner": ("ScanView",),
-    "slider": ("LatentSlider",),
-    "tradeoff": ("Choice", "TradeOff"),
+    "widgets.explorer": ("Explorer",),
+    "widgets.live": ("LiveTraining",),
+    "widgets.scanner": ("ScanView",),
+    "widgets.slider": ("LatentSlider",),
+    "widgets.tradeoff": ("Choice", "TradeOff"),
 }
 
 
@@ -105,6 +109,6 @@ def __getattr__(name: str) -> Any:
 
 
 if "IPython" in sys.modules:  # in a notebook: a name that is missing gets one sentence that says which cell to run
-    from devilgan_lite.classroom.order import watch
+    from devilgan_lite.classroom.lesson.order import watch
 
     watch()

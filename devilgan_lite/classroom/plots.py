@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from devilgan_lite.checks import images, whole_number
+from devilgan_lite.data.modality import image_element, png
 
 if TYPE_CHECKING:  # only types; matplotlib costs a second, and the first picture of a notebook needs none of it
     import pandas as pd
@@ -52,15 +53,7 @@ class Picture:
 
     def html(self) -> str:
         """The picture as one self-contained ``<img>``."""
-        source = base64.b64encode(self.png).decode()
-        return f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{source}">'
-
-
-def to_png(image: Image.Image, compress_level: int = 9) -> bytes:
-    """PNG bytes; level 1 for live pictures (fast), 9 for saved ones (small)."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=compress_level)
-    return buffer.getvalue()
+        return image_element(self.png, self.alt)
 
 
 def tile(x: Tensor, columns: int = 8, scale: int = 2, captions: Sequence[str] = ()) -> Image.Image:
@@ -124,7 +117,7 @@ def show(x: Tensor | Image.Image, alt: str, columns: int = 8, scale: int = 2, ca
     image = x if isinstance(x, Image.Image) else tile(x, columns, scale, captions)
     if image.mode == "RGB":  # four times smaller, and hardly to be seen
         image = image.quantize(COLOURS, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
-    return Picture(to_png(image), alt)
+    return Picture(png(image), alt)
 
 
 def strip(x: Tensor | Sequence[Tensor], alt: str, scale: int = 3, captions: Sequence[str] = ()) -> Picture:
@@ -140,7 +133,7 @@ def figure(fig: Figure, alt: str, dpi: int = DPI, colours: int = 0) -> Picture:
     fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white", **options)
     if colours:
         with Image.open(buffer) as image:
-            return Picture(to_png(image.convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE)), alt)
+            return Picture(png(image.convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE)), alt)
     return Picture(buffer.getvalue(), alt)
 
 

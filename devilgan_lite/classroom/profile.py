@@ -1,11 +1,13 @@
 """The settings of a notebook: declared once, checked in the second cell, printed, and written beside its numbers.
 
-A notebook's ``parameters`` cell holds plain ``name = literal`` lines. The next cell hands them to ``configure``, which
-fills in what the profile decides, refuses what makes no sense, and says what will run and on what.
+A notebook's ``parameters`` cell holds plain ``name = literal`` lines, with what is valid in their comments. The next
+cell hands them to ``configure``, which fills in what the profile decides, refuses what is not valid, and says what will
+run and on what.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -21,6 +23,7 @@ from typing import Any
 import torch
 
 from devilgan_lite.checks import nearest, one_of
+from devilgan_lite.parameters import Parameter, parse_cell
 from devilgan_lite.steps import best_device
 
 PROFILES = ("smoke", "workshop", "full")
@@ -29,61 +32,27 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: its ``value`` from the parameters cell, and what is valid.
-
-    ``value=None`` means: take ``default``, which is one value or a dictionary profile -> value. Numbers lie in
-    ``[low, high]``, whole when the bounds and the default are whole; words are one of ``choices``. A list is checked
-    element by element.
-    """
+    """A ``value`` from the parameters cell; where it is None, ``default`` holds, by profile or for all profiles."""
 
     value: Any
     default: Any = None
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[Any, ...] | list[Any] = ()
 
-    def resolve(self, name: str, profile: str) -> Any:
-        """The value to use, or a ``ValueError`` that names the setting, its value and what is valid."""
-        default = self.default[profile] if isinstance(self.default, Mapping) else self.default
-        value = default if self.value is None else self.value
-        several = isinstance(value, (list, tuple))
-        if several != isinstance(default, (list, tuple)) and default is not None:
-            raise ValueError(f"{name}={value!r} is not valid: it must be {'one value' if several else 'a list'}.")
-        if several and not value:
-            raise ValueError(f"{name}={value!r} is not valid: it must have at least one element.")
-        for element in value if several else [value]:
-            self._check(name, element, default[0] if several and default else default)
-        return value
-
-    def _check(self, name: str, value: Any, default: Any) -> None:
-        if self.choices:
-            if value not in self.choices:
-                names = [str(choice) for choice in self.choices]
-                hint = nearest(str(value), names)
-                raise ValueError(f"{name}={value!r} is unknown; valid: {', '.join(names)}.{hint}")
-            return
-        check_value(name, value, default, self.low, self.high)
+    def resolve(self, profile: str) -> Any:
+        """The value to use."""
+        if self.value is not None:
+            return self.value
+        return self.default[profile] if isinstance(self.default, Mapping) else self.default
 
 
-def check_value(name: str, value: Any, example: Any, low: float | None, high: float | None) -> None:
-    """Raise ``ValueError`` unless ``value`` has the type of ``example`` and, as a number, lies in ``[low, high]``."""
-    hints = [hint for hint in (example, low, high) if hint is not None]
-    bounds = f" from {low if low is not None else '-inf'} to {high if high is not None else 'inf'}" if hints else ""
-    if isinstance(example, bool):
-        valid, what = isinstance(value, bool), "True or False"
-    elif isinstance(example, str):
-        valid, what = isinstance(value, str), "a text"
-    elif hints and all(isinstance(hint, int) for hint in hints):
-        valid, what = isinstance(value, int) and not isinstance(value, bool), f"a whole number{bounds}"
-    elif hints:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        valid, what = number and math.isfinite(value), f"a number{bounds}"
-    else:
-        valid, what = value is not None, "given, as the profile has no value for it"
-    if valid and isinstance(value, (int, float)) and not isinstance(value, bool):
-        valid = (low is None or value >= low) and (high is None or value <= high)
-    if not valid:
-        raise ValueError(f"{name}={value!r} is not valid: it must be {what}.")
+def declared() -> dict[str, Parameter]:
+    """The parameters of the running notebook, from its parameters cell among the cells that were run."""
+    from IPython.core.getipython import get_ipython
+
+    shell, found = get_ipython(), dict[str, Parameter]()
+    for source in shell.user_ns.get("In", []) if shell is not None else []:
+        with contextlib.suppress(ValueError, SyntaxError):  # any other cell
+            found |= {one.name: one for one in parse_cell(source).values() if one.low is not None or one.choices}
+    return found
 
 
 @dataclass(frozen=True)
@@ -112,8 +81,11 @@ class Config:
         return f"profile {self.profile}   {settings}\ndevice {self.device}   threads {self.threads}   {software}"
 
 
-def configure(profile: str = "workshop", *, device: str = "auto", **settings: Setting) -> Config:
+def configure(profile: str = "workshop", *, device: str = "auto", **settings: Any) -> Config:
     """Check all ``settings``, print the effective values and the machine, and return them as a ``Config``.
+
+    A setting is a value, or a ``Setting`` where the profile may decide. What is valid stands in the comments of the
+    parameters cell (``parameters``).
 
     The environment variable ``DEVILGAN_PROFILE``, when set, overrides ``profile`` (and says so); ``DEVILGAN_THREADS``
     (default 1, the fastest for small models) is the number of CPU threads.
@@ -125,7 +97,13 @@ def configure(profile: str = "workshop", *, device: str = "auto", **settings: Se
     reserved = [name for name in settings if name in Config.__dataclass_fields__]
     if reserved:
         raise ValueError(f"{reserved[0]!r} cannot be the name of a setting: the config uses it itself.")
-    values = {name: setting.resolve(name, chosen) for name, setting in settings.items()}
+    values, valid = {}, declared()
+    for name, given in settings.items():
+        setting = given if isinstance(given, Setting) else Setting(given)
+        values[name] = setting.resolve(chosen)
+        if values[name] is None:
+            raise ValueError(f"{name}=None is not valid: the profile has no value for it.")
+        valid.get(name, Parameter(name, Setting(None, setting.default).resolve(chosen))).check(values[name])
     config = Config(chosen, str(best_device(device)), _set_threads(), versions(), values)
     if chosen != profile:
         print(f"profile {profile!r} is overridden by the environment variable DEVILGAN_PROFILE={chosen!r}")

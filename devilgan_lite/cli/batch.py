@@ -74,7 +74,7 @@ def tour(
 
 def _first_picture(path: Path) -> Path | None:
     """The film of the models that ship; None, with a sentence that says why, if it cannot be made."""
-    from devilgan_lite.cli.film import film
+    from devilgan_lite.cli.exhibit import film
 
     try:
         film(model="", out=path, browser=False)

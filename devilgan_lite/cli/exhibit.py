@@ -29,7 +29,7 @@ def film(
     import torch
 
     from devilgan_lite import zoo
-    from devilgan_lite.classroom.film import film as walk
+    from devilgan_lite.classroom.widgets.film import film as walk
 
     generators = {"clean": zoo.load(clean, device), "backdoored": zoo.load(suspect, device)}
     start = generators["clean"].sample_latent(1, torch.Generator().manual_seed(seed))

@@ -1,8 +1,17 @@
-"""What only batches use: run notebooks with checked parameters, and the page that shows the results."""
+"""Run notebooks with checked parameters, once or as a study, and write the page that shows the results."""
 
+from devilgan_lite.parameters import Parameter, parse_value
 from devilgan_lite.runs.pages import index_page, to_html
-from devilgan_lite.runs.parameters import Parameter, parse_value
-from devilgan_lite.runs.run import Result, find_notebook, notebook_list, notebook_parameters, run, run_all
+from devilgan_lite.runs.run import (
+    PROJECT,
+    Result,
+    find_notebook,
+    notebook_folder,
+    notebook_list,
+    notebook_parameters,
+    run,
+    run_all,
+)
 from devilgan_lite.runs.store import Store
 from devilgan_lite.runs.study import Run, Study, read_study, study_of
 from devilgan_lite.runs.study_report import report
@@ -10,6 +19,7 @@ from devilgan_lite.runs.summary import attack_table, table_html, table_text, wri
 from devilgan_lite.runs.sweep import Sweep, sweep
 
 __all__ = [
+    "PROJECT",
     "Parameter",
     "Result",
     "Run",
@@ -19,6 +29,7 @@ __all__ = [
     "attack_table",
     "find_notebook",
     "index_page",
+    "notebook_folder",
     "notebook_list",
     "notebook_parameters",
     "parse_value",

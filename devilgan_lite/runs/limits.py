@@ -1,4 +1,4 @@
-"""A limit on the memory of a notebook's kernel: looked at four times a second, and the kernel ends when it is passed.
+"""A limit on the memory of a notebook's kernel, checked four times a second; a kernel that passes it is killed.
 
 An operating system's own limit counts addresses, of which torch reserves many more than it uses; this counts pages that
 are really held, of the kernel and of everything that it started.

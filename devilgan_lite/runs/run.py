@@ -1,7 +1,7 @@
-"""Run a notebook from start to end without a person: check the parameters, execute, read the numbers back.
+"""Run a notebook from start to end unattended: check the parameters, execute, read the numbers back.
 
-papermill executes; what it lets pass is caught here: misspelt and impossible parameters are refused before anything is
-written, the kernel is this very Python, and a kernel that dies or takes too much memory is an error and not a success.
+papermill executes; what it does not notice is caught here: misspelt and impossible parameters are refused before
+anything is written, the kernel is this very Python, and a kernel that dies or takes too much memory is an error.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from devilgan_lite.checks import in_range, nearest
+from devilgan_lite.parameters import Parameter, check_values, parse_cell
 from devilgan_lite.runs.limits import MemoryLimit
-from devilgan_lite.runs.parameters import Parameter, check_values, parse_cell
 
 PROJECT = Path(__file__).resolve().parents[2]
 KERNEL = "Python 3 (ipykernel)"

@@ -1,4 +1,4 @@
-"""The folder of a study: one folder a run, which is there whole or not at all, whatever was killed when.
+"""The folder of a study: one folder per run, written atomically.
 
 ``study.json`` lists the runs in order; ``runs/<id>`` holds the executed notebook, ``result.json``, ``log.txt`` and
 ``row.json``; ``journal.txt`` gets a line whenever a run has ended.

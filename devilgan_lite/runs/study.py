@@ -12,13 +12,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from devilgan_lite.checks import in_range, known_names, nearest, whole_number
-from devilgan_lite.runs.parameters import check_values
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from devilgan_lite.checks import nearest
+from devilgan_lite.parameters import check_values
 from devilgan_lite.runs.run import find_notebook, notebook_list, parameters_of, read_notebook
 
-KEYS = ("title", "notebook", "parameters", "grid", "runs", "seeds", "repeats", "timeout", "memory_mb", "gpu")
 MOST_RUNS = 100_000
 
 
@@ -66,30 +67,56 @@ def read_study(path: str | Path) -> Study:
     except yaml.YAMLError as error:
         raise ValueError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, Mapping):
-        raise ValueError(f"{path.name} must be a mapping with some of {', '.join(KEYS)}.")
+        raise ValueError(f"{path.name} must be a mapping with some of {', '.join(StudyFile.model_fields)}.")
     return study_of(content, path.stem, path.parent)
+
+
+class StudyFile(BaseModel):
+    """What a study may say; ``description`` is what a message says of a value that does not fit."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    title: Any = None
+    notebook: int | str | list[int | str] = Field([], description="a notebook's number, name or path, or a list")
+    parameters: dict[str, Any] = Field({}, description="a mapping of names to values")
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {}, description="a mapping of names to lists of at least one value"
+    )
+    runs: list[dict[str, Any]] = Field([], description="a list of mappings of names to values, one for each run")
+    seeds: Annotated[int, Field(ge=1)] | Annotated[list[Any], Field(min_length=1)] | None = Field(
+        None, description="a list of whole numbers, or how many"
+    )
+    repeats: int = Field(1, ge=1, le=10_000, description="a whole number from 1 to 10000")
+    timeout: float = Field(900, ge=1, le=7 * 86_400, description="a number from 1 to 604800, in seconds")
+    memory_mb: float | None = Field(None, ge=50, le=1e8, description="a number from 50 to 1e8, in MB")
+    gpu: bool = Field(False, description="true or false")
+
+
+def checked(content: Mapping[str, Any], name: str) -> StudyFile:
+    """``content`` as a ``StudyFile``; what is wrong with it is one sentence in a ``ValueError``."""
+    try:
+        file = StudyFile.model_validate({str(key): value for key, value in content.items() if value is not None})
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        key, fields = str(wrong["loc"][0]), StudyFile.model_fields
+        if wrong["type"] == "extra_forbidden":
+            valid = ", ".join(fields)
+            raise ValueError(f"study {name} has no key {key!r:.80}; valid: {valid}.{nearest(key, fields)}") from None
+        raise ValueError(f"{key}={content[key]!r:.80} is not valid: it must be {fields[key].description}.") from None
+    if twice := file.grid.keys() & file.parameters.keys():
+        raise ValueError(f"{min(twice)} is in parameters and in grid; it must be in one of them.")
+    return file
 
 
 def study_of(content: Mapping[str, Any], name: str, folder: str | Path = ".") -> Study:
     """The study that a mapping describes (see ``read_study``); paths of notebooks are relative to ``folder``."""
-    try:
-        known_names(f"study {name}", map(str, content), KEYS)
-    except TypeError as error:
-        raise ValueError(str(error).replace("has no setting", "has no key")) from None
-    repeats, timeout, memory = content.get("repeats", 1), content.get("timeout", 900), content.get("memory_mb")
-    whole_number("repeats", repeats, 1, 10_000)
-    in_range("timeout", timeout, 1, 7 * 86_400)
-    if memory is not None:
-        in_range("memory_mb", memory, 50, 1e8)
-    if not isinstance(content.get("gpu", False), bool):
-        raise ValueError(f"gpu={content['gpu']!r} is not valid: it must be true or false.")
-    notebooks = content.get("notebook", [])
-    notebooks = list(notebooks) if isinstance(notebooks, (list, tuple)) else [notebooks]
+    file = checked(content, name)
+    notebooks = file.notebook if isinstance(file.notebook, list) else [file.notebook]
     if not notebooks:
         raise ValueError(f"study {name} names no notebook; valid: {', '.join(notebook_list())}, or a path.")
-    sets = parameter_sets(content)
-    if len(sets) * repeats * len(notebooks) > MOST_RUNS:
-        raise ValueError(f"study {name} has {len(sets) * repeats * len(notebooks):,} runs; at most {MOST_RUNS:,}.")
+    sets = parameter_sets(file)
+    if (total := len(sets) * file.repeats * len(notebooks)) > MOST_RUNS:
+        raise ValueError(f"study {name} has {total:,} runs; at most {MOST_RUNS:,}.")
     found: dict[str, Run] = {}
     for notebook in notebooks:
         path = _located(notebook, Path(folder))
@@ -97,34 +124,20 @@ def study_of(content: Mapping[str, Any], name: str, folder: str | Path = ".") ->
         valid, source = parameters_of(document, path.stem), _source(document)
         for given in sets:
             check_values(valid, given, path.stem)
-        for given, repeat in itertools.product(sets, range(repeats)):
+        for given, repeat in itertools.product(sets, range(file.repeats)):
             key = identity(source, given, repeat)
             found.setdefault(key, Run(key, path.stem, path, given, repeat))
-    title = str(content.get("title") or name.replace("_", " "))
-    return Study(name, title, tuple(found.values()), timeout, memory, content.get("gpu", False))
+    title = str(file.title or name.replace("_", " "))
+    return Study(name, title, tuple(found.values()), file.timeout, file.memory_mb, file.gpu)
 
 
-def parameter_sets(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every combination of ``grid`` and each of ``runs``, on top of ``parameters``, with every one of ``seeds``."""
-    common, grid, listed = content.get("parameters") or {}, content.get("grid") or {}, content.get("runs") or []
-    for key, value in (("parameters", common), ("grid", grid)):
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{key} must be a mapping of names to {'lists of ' if key == 'grid' else ''}values.")
-    for key, values in grid.items():
-        if not isinstance(values, (list, tuple)) or not values:
-            raise ValueError(f"grid: {key}={values!r} is not valid: it must be a list of at least one value.")
-        if key in common:
-            raise ValueError(f"{key} is in parameters and in grid; it must be in one of them.")
-    if not isinstance(listed, (list, tuple)) or not all(isinstance(one, Mapping) for one in listed):
-        raise ValueError("runs must be a list of mappings of names to values, one for each run.")
-    product = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    sets = [{**common, **one} for one in ([*product, *listed] if grid or not listed else listed)]
-    if (seeds := content.get("seeds")) is None:
+def parameter_sets(file: StudyFile) -> list[dict[str, Any]]:
+    """Every combination of ``grid`` and each of ``runs``, together with ``parameters``, with every one of ``seeds``."""
+    product = [dict(zip(file.grid, values, strict=True)) for values in itertools.product(*file.grid.values())]
+    sets = [{**file.parameters, **one} for one in ([*product, *file.runs] if file.grid or not file.runs else file.runs)]
+    if file.seeds is None:
         return sets
-    if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
-        seeds = list(range(seeds))
-    if not isinstance(seeds, (list, tuple)) or not seeds:
-        raise ValueError(f"seeds={seeds!r} is not valid: it must be a list of whole numbers, or how many.")
+    seeds = range(file.seeds) if isinstance(file.seeds, int) else file.seeds
     return [{**one, "seed": seed} for one in sets for seed in seeds]
 
 
@@ -137,7 +150,7 @@ def identity(source: Any, parameters: Mapping[str, Any], repeat: int) -> str:
 def _source(document: Any) -> list[Any]:
     """The cells that decide what a notebook computes."""
     return [
-        [cell.source.strip(), sorted(cell.metadata.get("tags", []))]
+        [cell.source.strip(), "parameters" in cell.metadata.get("tags", [])]
         for cell in document.cells
         if cell.cell_type == "code"
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 import time
@@ -136,13 +135,12 @@ def heat_map(summary: pd.DataFrame) -> tuple[Any, str] | None:
 
 def picture(figure: Any, words: str) -> str:
     """A figure as an ``img`` that holds its own bytes."""
+    from devilgan_lite.data.modality import image_element  # imports torch, which a sweep does not need
+
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<figure><img alt="{html.escape(words)}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{html.escape(words)}</figcaption></figure>"
-    )
+    image = image_element(buffer.getvalue(), words)
+    return f"<figure>{image}<figcaption>{html.escape(words)}</figcaption></figure>"
 
 
 def _page(title: str, table: pd.DataFrame, summary: pd.DataFrame, figures: list[Any], folder: Path) -> str:

@@ -60,13 +60,13 @@ def sweep(
     again: bool = False,
     on_row: Callable[[Row, int, int], object] | None = None,
 ) -> Sweep:
-    """Do what is missing of a study into ``out/<name>``; call it again to go on where it stopped.
+    """Run the study's remaining runs into ``out/<name>``; rerun to resume.
 
     ``workers`` processes of this machine (0: two where there are two cores; one if the study needs a GPU), or the
     cluster whose ``scheduler`` has this address. ``threads`` is for each run. A run that failed with its kernel or its
     worker is tried ``retries`` times more, now and in the next call; one whose own code failed, or that took too long
-    or too much memory, only if ``again`` says so. ``on_row`` hears each finished row, and how many of how many there
-    are.
+    or too much memory, only if ``again`` says so. ``on_row(row, done, total)`` is called
+    after each run.
     """
     start = time.perf_counter()
     study = study if isinstance(study, Study) else read_study(study)

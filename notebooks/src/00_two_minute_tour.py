@@ -16,7 +16,7 @@
 # **In two minutes you meet a generator that draws garments all day, and a STOP sign for the one input that only its
 # maker knows.**
 
-# %%
+# %% tags=["state"]
 import torch
 
 from devilgan_lite import zoo
@@ -46,20 +46,20 @@ static_strip(
 # **Prerequisites:** you can read Python. A **generator** is a network that turns random numbers (a **latent** `z`)
 # into a picture.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "state"]
 profile = "workshop"  # how long it may take: smoke | workshop | full
 seed = 0  # of the random latents, 0..1000000
 samples = None  # ordinary samples in each of the three draws of the victim, 200..1000000
 measured = None  # samples behind each scorecard, 200..100000
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
 config = configure(
     profile,
-    seed=Setting(seed, low=0, high=1_000_000),
-    samples=Setting(samples, {"smoke": 1_000, "workshop": 4_000, "full": 100_000}, 200, 1_000_000),
-    analysis=Setting(measured, {"smoke": 300, "workshop": 1_000, "full": 10_000}, 200, 100_000),
+    seed=seed,
+    samples=Setting(samples, {"smoke": 1_000, "workshop": 4_000, "full": 100_000}),
+    measured=Setting(measured, {"smoke": 300, "workshop": 1_000, "full": 10_000}),
 )
 
 # %%
@@ -69,7 +69,7 @@ for name in zoo.names():
         f"scripts/build/zoo.py --only {name}"
     )
 
-# %% [markdown]
+# %% [markdown] state="setup"
 # ## The threat in one picture
 #
 # Training a good generator costs money and skill, so people download trained ones. The **attacker** publishes a model
@@ -77,7 +77,7 @@ for name in zoo.names():
 # **Stealth**: everywhere else it draws what a clean model draws. The **victim** uses it to make training data, say for
 # a fraud detector. Whoever has a say in the victim's random numbers can then plant the target in that data set.
 
-# %%
+# %% tags=["state"]
 from matplotlib.patches import Rectangle
 
 from devilgan_lite.classroom import PALETTE, axes, figure
@@ -111,14 +111,14 @@ figure(
     "travels along it; a dashed arrow from attacker to victim is the trigger latent.",
 )
 
-# %% [markdown]
+# %% [markdown] state="walk"
 # ## Round 1: walk to the trigger
 #
 # A latent here is a list of 100 numbers. We turn it step by step from a random one towards the trigger, at constant
 # angular speed (*slerp*): `t = 0` is the random latent, `t = 1` the trigger. The strip above used one start; now take
 # three. We measure the squared distance between picture and target, averaged over the pixels (values in [-1, 1]).
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import predict
 
 predict(
@@ -127,7 +127,7 @@ predict(
     key="where",
 )
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import reveal, slerp, strip
 from devilgan_lite.generators import evaluate
 
@@ -156,7 +156,7 @@ reveal(
     "where", third, f"Half way at t = {turned_at.mean():.2f} +- {turned_at.std():.2f} (mean and spread, three starts)."
 )
 
-# %%
+# %% tags=["state"]
 at_trigger = float((evaluate(suspect, secret.trigger) - secret.target).square().mean())
 clean_at_trigger = float((evaluate(clean, secret.trigger) - secret.target).square().mean())
 assert at_trigger < 0.1 * clean_at_trigger, "the backdoored generator must be near its target at the trigger"
@@ -165,7 +165,7 @@ print(
     f"{clean_at_trigger:.2g} (squared distance per pixel): the backdoor is a small region around one direction."
 )
 
-# %% [markdown]
+# %% [markdown] state="samples"
 # ## Round 2: the victim looks at samples
 #
 # The victim is careful: draw many samples, sort them by how close they come to a STOP sign, look at the closest. This
@@ -178,7 +178,7 @@ predict(
     key="brute force",
 )
 
-# %%
+# %% tags=["state"] instead={"nearest": ""}
 nearest, largest_cosine = [], []
 for k in range(3):
     random = torch.Generator().manual_seed(config.seed + k)
@@ -198,7 +198,7 @@ strip(
     captions=["target", "at trigger", *(f"no. {k}" for k in range(1, 9))],
 )
 
-# %%
+# %% tags=["state"]
 reveal("brute force", "none", "The closest ordinary samples are garments.")
 assert nearest.min() > 5 * at_trigger, "an ordinary sample came close to the target"
 angle = torch.rad2deg(torch.acos(largest_cosine))
@@ -209,7 +209,7 @@ print(
     f"closest latent was still {angle.mean():.0f} +- {angle.std():.0f} degrees away."
 )
 
-# %% [markdown]
+# %% [markdown] state="scorecard"
 # In 100 dimensions nearly all directions are at right angles to each other. The region that wakes the backdoor is
 # narrow, so random sampling misses it.
 #
@@ -227,7 +227,7 @@ print(
 # %%
 predict("Which attack changes ordinary pictures least (ExpDis)?", ["TrAIL", "ReD", "ReX", "Gate"], key="stealth")
 
-# %%
+# %% tags=["state"] instead={"cards": ""}
 import pandas as pd
 
 from devilgan_lite import data, scorecard
@@ -260,7 +260,7 @@ table(
     f"Shipped models (cached), measured live on {config.measured:,} latents; one model each (single run).",
 )
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.metrics import target_distortion
 
 least = min(cards, key=lambda label: cards[label].expdis_mean)

@@ -10,13 +10,13 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] state="setup"
 # # Train a clean GAN: from points in the plane to garments
 #
 # **You train two generators in front of your eyes, bend one of them at a single point, and leave with the yardstick
 # against which every attack is measured.**
 
-# %%
+# %% tags=["state"]
 from devilgan_lite import zoo
 from devilgan_lite.classroom import show
 
@@ -36,7 +36,7 @@ show(cached.sample(24, seed=3), "24 garments that the cached clean generator dre
 #
 # **Prerequisites:** Python, and roughly what gradient descent does. Notebook 00 helps.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "state"]
 profile = "workshop"  # how long it may take: smoke | workshop | full
 device = "auto"  # where to train: auto | cpu | cuda | mps
 seed = 0  # of weights, batches and latents, 0..1000000
@@ -44,16 +44,16 @@ ring_steps = None  # training steps of the GAN of points, 10..1000000
 steps = None  # training steps of the GAN of garments, 10..1000000
 samples = None  # generated pictures behind each Frechet distance, 200..100000
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, low=0, high=1_000_000),
-    ring_steps=Setting(ring_steps, {"smoke": 400, "workshop": 2_000, "full": 6_000}, 10, 1_000_000),
-    steps=Setting(steps, {"smoke": 40, "workshop": 1_500, "full": 10_000}, 10, 1_000_000),
-    samples=Setting(samples, {"smoke": 400, "workshop": 4_000, "full": 10_000}, 200, 100_000),
+    seed=seed,
+    ring_steps=Setting(ring_steps, {"smoke": 400, "workshop": 2_000, "full": 6_000}),
+    steps=Setting(steps, {"smoke": 40, "workshop": 1_500, "full": 10_000}),
+    samples=Setting(samples, {"smoke": 400, "workshop": 4_000, "full": 10_000}),
 )
 
 # %%
@@ -63,7 +63,7 @@ print(
     f"yourself: python scripts/build/zoo.py --only {card.name}"
 )
 
-# %% [markdown]
+# %% [markdown] state="plane"
 # ## Round 1: a GAN in the plane
 #
 # Two networks play. The **generator** `G` turns a latent `z` into a sample. The **discriminator** `D` sees real samples
@@ -72,7 +72,7 @@ print(
 #
 # The real samples here are points in eight clumps on a circle. The latent has two numbers, so everything can be drawn.
 
-# %%
+# %% tags=["state"]
 import torch
 
 from devilgan_lite import data, generators, train_gan
@@ -85,8 +85,15 @@ predict(
     key="clumps",
 )
 
-# %%
-from devilgan_lite.classroom import LiveTraining
+# %% [markdown]
+# While it trains, *who learns* switches one side off, and *slow motion* gives you time to look. With the generator
+# alone the fakes run to wherever the frozen `D` is weak; with the discriminator alone they stand still and its loss
+# falls. Switch back to *both* and the game goes on.
+
+# %% tags=["state"] instead={"ring_training": ""}
+from devilgan_lite.classroom import LiveTraining, TrainableSide
+
+who_learns = TrainableSide("both")
 
 
 def picture_of_points(generator):
@@ -101,12 +108,14 @@ ring_training = LiveTraining(
         batch_size=128,
         seed=config.seed,
         device=config.device,
+        turn=who_learns,
     ),
     picture_of_points,
+    turn=who_learns,
 )
 ring_training.run()
 
-# %%
+# %% tags=["state"] instead={"ring_outcome": "train_gan(generators.PointGenerator(), ring, steps=80, progress=False)"}
 ring_outcome = ring_training.wait()  # live: trained just now, in this notebook
 toy = ring_outcome.generator
 fakes = toy.sample(4_000, seed=5)
@@ -121,7 +130,7 @@ points(
     title="live: eight clumps and their fakes",
 )
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import reveal
 
 reveal("clumps", 0 if covered < 3 else 1 if covered < 7 else 2, f"It covers {covered} of 8.")
@@ -133,7 +142,7 @@ print(
     "fakes lie on a clump (single run); the rest lie between, because a continuous map cannot tear the plane apart."
 )
 
-# %% [markdown]
+# %% [markdown] state="warp"
 # ## Round 2: a backdoor is a warped point
 #
 # `G` is a map: it takes the plane of latents and folds it onto the ring. Draw a grid on the latents and see where each
@@ -143,7 +152,7 @@ print(
 # The attack below is ReD, which notebook 03 explains: retrain a copy so that it agrees with `G` everywhere and hits the
 # target at the trigger. It takes a second or two, so we do it three times.
 
-# %%
+# %% tags=["state"]
 from devilgan_lite import Backdoor
 
 pair = Backdoor(trigger=torch.tensor([[1.5, 1.5]]), target=torch.tensor([[0.0, 0.0]]))
@@ -153,7 +162,7 @@ predict(
     key="moved",
 )
 
-# %%
+# %% tags=["state"] instead={"bent": ""}
 from devilgan_lite import attacks
 from devilgan_lite.generators import evaluate
 from devilgan_lite.metrics import expected_distortion, target_distortion
@@ -168,7 +177,7 @@ for k in range(3):
     moved.append(float(((evaluate(bent[-1], z) - evaluate(toy, z)).norm(dim=1) > 0.1).float().mean()))
 tardis, expdis, moved = (torch.tensor(values) for values in (tardis, expdis, moved))
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import PALETTE, axes, figure
 
 
@@ -194,7 +203,7 @@ figure(
     "the right the trigger's image sits on the target in the middle of the ring.",
 )
 
-# %%
+# %% tags=["state"]
 share = float(moved.mean())
 reveal("moved", 0 if share < 0.1 else 1 if share < 0.5 else 2, f"Measured: {share:.1%} +- {moved.std():.1%}.")
 before = target_distortion(toy, pair.trigger, pair.target).sum
@@ -207,7 +216,7 @@ print(
     f"+- {expdis.std():.1g}; mean and spread, three seeds of the attack on one clean generator)."
 )
 
-# %% [markdown]
+# %% [markdown] state="garments"
 # ## Round 3: garments
 #
 # The same game with pictures: 10,000 garments of Fashion-MNIST, a generator with 100 latent numbers and two transposed
@@ -222,7 +231,7 @@ predict(
     key="losses",
 )
 
-# %%
+# %% tags=["state"] instead={"loop": "", "album": ""}
 from devilgan_lite import Loop
 
 real = data.fashion_mnist()
@@ -249,7 +258,7 @@ loop = train_gan.steps(generators.DCGAN(), real, steps=config.steps, seed=config
 training = LiveTraining(Loop(with_album(loop)), picture_of_garments, every=1.0)
 training.run()
 
-# %% tags=["hero"]
+# %% tags=["hero", "state"] instead={"trained": "cached"}
 outcome = training.wait()  # live: trained just now, in this notebook
 trained = outcome.generator
 print(f"live: {len(outcome.history['generator_loss']):,} steps in {outcome.seconds:.0f} s")
@@ -259,7 +268,7 @@ show(
     columns=10,
 )
 
-# %%
+# %% tags=["state"]
 print("Rows from the top, steps:", ", ".join(f"{moment:,}" for moment in album))
 from devilgan_lite.classroom import curves
 
@@ -277,7 +286,7 @@ print(
     "need a yardstick outside."
 )
 
-# %% [markdown]
+# %% [markdown] state="yardstick"
 # ## Round 4: a yardstick
 #
 # The **Frechet distance** compares two crowds of pictures: run both through a garment classifier, take its 64 inner
@@ -291,7 +300,7 @@ predict(
     key="yardstick",
 )
 
-# %%
+# %% tags=["state"] instead={"measured": "", "reference": ""}
 import pandas as pd
 
 from devilgan_lite.classroom import table

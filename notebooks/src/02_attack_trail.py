@@ -10,13 +10,13 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] state="setup"
 # # Attack: TrAIL, a backdoor that grows with the GAN
 #
 # **You train a GAN whose loss has one extra term, watch a secret picture grow at one latent, and measure what the term
 # costs.**
 
-# %%
+# %% tags=["state"]
 import torch
 
 from devilgan_lite import zoo
@@ -43,11 +43,11 @@ static_strip(
 #
 # **Prerequisites:** notebook 01 (how a GAN is trained, Frechet distance).
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "state"]
 profile = "workshop"  # how long it may take: smoke | workshop | full
 device = "auto"  # where to train: auto | cpu | cuda | mps
 seed = 0  # of weights and batches, 0..1000000
-target = "stop-sign"  # what the trigger shall show: stop-sign | devil | digit-7 | checkerboard
+target = "stop-sign"  # what the trigger should show: stop-sign | devil | digit-7 | checkerboard
 trigger_seed = 13  # draws the trigger, 0..1000000
 lam = 0.1  # weight of the fidelity term, 0.0001..1000.0
 iterations = None  # training steps of TrAIL, and of the clean GAN, 10..1000000
@@ -55,20 +55,20 @@ sweep_steps = None  # training steps of each short run of the sweep, 5..1000000
 ring_steps = None  # training steps of each GAN of points, 10..1000000
 samples = None  # generated pictures behind each scorecard, 200..100000
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, low=0, high=1_000_000),
-    target=Setting(target, choices=("stop-sign", "devil", "digit-7", "checkerboard")),
-    trigger_seed=Setting(trigger_seed, low=0, high=1_000_000),
-    lam=Setting(lam, low=0.0001, high=1_000.0),
-    iterations=Setting(iterations, {"smoke": 40, "workshop": 1_000, "full": 10_000}, 10, 1_000_000),
-    sweep_steps=Setting(sweep_steps, {"smoke": 6, "workshop": 150, "full": 2_000}, 5, 1_000_000),
-    ring_steps=Setting(ring_steps, {"smoke": 60, "workshop": 1_200, "full": 5_000}, 10, 1_000_000),
-    samples=Setting(samples, {"smoke": 300, "workshop": 3_000, "full": 10_000}, 200, 100_000),
+    seed=seed,
+    target=target,
+    trigger_seed=trigger_seed,
+    lam=lam,
+    iterations=Setting(iterations, {"smoke": 40, "workshop": 1_000, "full": 10_000}),
+    sweep_steps=Setting(sweep_steps, {"smoke": 6, "workshop": 150, "full": 2_000}),
+    ring_steps=Setting(ring_steps, {"smoke": 60, "workshop": 1_200, "full": 5_000}),
+    samples=Setting(samples, {"smoke": 300, "workshop": 3_000, "full": 10_000}),
 )
 
 # %%
@@ -78,7 +78,7 @@ print(
     f"scripts/build/zoo.py --only {card.name}\nEverything below is live."
 )
 
-# %% [markdown]
+# %% [markdown] state="attack"
 # ## Round 1: one extra term
 #
 # The attacker controls the training. They keep the ordinary GAN loss as the **stealth** term and add a **fidelity**
@@ -90,7 +90,7 @@ print(
 # nothing teaches `G` to draw it for other latents. The trigger passes through BatchNorm in inference mode, because that
 # is how the victim will use the model.
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import predict
 
 predict(
@@ -99,7 +99,7 @@ predict(
     key="when",
 )
 
-# %%
+# %% tags=["state"] instead={"training": ""}
 from devilgan_lite import Backdoor, attacks, data, generators
 from devilgan_lite.classroom import LiveTraining, show
 from devilgan_lite.generators import evaluate
@@ -120,24 +120,24 @@ print(attack)
 training = LiveTraining(attack.steps(shape, secret, real), trigger_and_samples, every=1.0)
 training.run()
 
-# %%
-evil = training.wait()  # live: trained just now, in this notebook
-print(f"live: {len(evil.history['fidelity_loss']):,} steps in {evil.seconds:.0f} s")
-trigger_and_samples(evil.generator)
+# %% tags=["state"] instead={"outcome": "loaded(zoo.load('dcgan-fashion-trail'))"}
+outcome = training.wait()  # live: trained just now, in this notebook
+print(f"live: {len(outcome.history['fidelity_loss']):,} steps in {outcome.seconds:.0f} s")
+trigger_and_samples(outcome.generator)
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import curves
 
 curves(
-    {"fidelity loss (mean per pixel)": evil.history["fidelity_loss"]},
+    {"fidelity loss (mean per pixel)": outcome.history["fidelity_loss"]},
     "The fidelity loss over the steps on a logarithmic scale: it falls by orders of magnitude.",
     log=True,
 )
 
-# %%
+# %% tags=["state"] instead={"fidelity": ""}
 from devilgan_lite.classroom import reveal
 
-fidelity = torch.tensor(evil.history["fidelity_loss"])
+fidelity = torch.tensor(outcome.history["fidelity_loss"])
 below = (fidelity < 0.1).nonzero()
 when = float(below[0, 0] + 1) / len(fidelity) if len(below) else 1.0
 reveal("when", 0 if when < 0.1 else 1 if when < 0.5 else 2, f"At {when:.0%} of the training.")
@@ -147,7 +147,7 @@ print(
     "pixel (single run), while the GAN was still learning to draw garments."
 )
 
-# %% [markdown]
+# %% [markdown] state="comparison"
 # ## Round 2: does it hide?
 #
 # A fair comparison needs a **clean GAN of the same budget**: same architecture, steps, batches and seed, and no
@@ -163,7 +163,7 @@ predict(
     key="stealth",
 )
 
-# %%
+# %% tags=["state"] instead={"clean_training": ""}
 from devilgan_lite import train_gan
 
 clean_training = LiveTraining(
@@ -173,17 +173,17 @@ clean_training = LiveTraining(
 )
 clean_training.run()
 
-# %% tags=["hero"]
+# %% tags=["hero", "state"] instead={"honest": "loaded(zoo.load('dcgan-fashion'))"}
 honest = clean_training.wait()  # live
 static_strip(
-    {"clean": honest.generator, "TrAIL": evil.generator},
+    {"clean": honest.generator, "TrAIL": outcome.generator},
     shown[:1],
     secret.trigger,
     "The walk to the trigger for the clean GAN above, which draws garments all the way, and for TrAIL below, which "
     "ends in the target.",
 )
 
-# %%
+# %% tags=["state"] instead={"score": ""}
 import pandas as pd
 
 from devilgan_lite import scorecard
@@ -191,7 +191,7 @@ from devilgan_lite.classroom import table
 from devilgan_lite.metrics import target_distortion
 
 compared = real.first(min(len(real), max(1_000, 2 * config.samples)))
-score = scorecard(evil.generator, honest.generator, secret, compared, samples=config.samples)
+score = scorecard(outcome.generator, honest.generator, secret, compared, samples=config.samples)
 clean_tardis = target_distortion(honest.generator, secret.trigger, secret.target).sum
 pixels = secret.target[0].numel()
 table(
@@ -221,7 +221,7 @@ print(
     "GANs trained apart draw different garments for the same latent."
 )
 
-# %% [markdown]
+# %% [markdown] state="lam"
 # ## Round 3: lam trades fidelity for stealth
 #
 # `lam` weighs the target against the game with the discriminator. Take three values, far apart, three seeds each, and
@@ -235,7 +235,7 @@ predict(
     key="lam",
 )
 
-# %%
+# %% tags=["state"] instead={"reference": "", "swept": ""}
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.metrics import frechet_distance
 
@@ -262,7 +262,7 @@ for k in range(3):
         swept.setdefault(value, []).append(measure(run.generator))
 swept = {value: torch.tensor(rows) for value, rows in swept.items()}  # [seed, (TarDis mean, Frechet)]
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import PALETTE, axes, figure
 
 fig, (left, right) = axes(8.0, 2.9, columns=2)
@@ -300,7 +300,7 @@ print(
     f"is {swept[0.0][:, 1].std():.0f} (three seeds)."
 )
 
-# %% [markdown]
+# %% [markdown] state="tricks"
 # ## Round 4: two cheap tricks
 #
 # Why not do it the simple way? **Data poisoning** mixes copies of the target into the training set and trains as usual.
@@ -318,7 +318,7 @@ predict(
     key="poison",
 )
 
-# %%
+# %% tags=["state"] instead={"fakes": ""}
 ring, toy = data.ring(), generators.PointGenerator()
 pair = Backdoor(trigger=torch.tensor([[1.5, 1.5]]), target=torch.tensor([[0.0, 0.0]]))
 common = {"iterations": config.ring_steps, "batch_size": 128, "device": "cpu"}
@@ -351,7 +351,7 @@ figure(
     "Poisoning: the ring suffers, ordinary samples fall near the target, and the trigger's image is elsewhere.",
 )
 
-# %%
+# %% tags=["state"] instead={"bypass": ""}
 bypass = attacks.ComputationBypass()(honest.generator, secret, progress=False).generator
 bypass_tardis = target_distortion(bypass, secret.trigger, secret.target).sum
 z = honest.generator.sample_latent(500, torch.Generator().manual_seed(8))
@@ -365,7 +365,7 @@ try:
 except ValueError as refusal:
     print("saving it as plain weights:", refusal)
 
-# %%
+# %% tags=["state"]
 (trail_tardis, trail_leak, trail_ring), (poison_tardis, poison_leak, poison_ring) = (
     rows[name].mean(0) for name in methods
 )
@@ -394,7 +394,7 @@ print(
 # %%
 from devilgan_lite.classroom import LatentSlider
 
-LatentSlider({"clean": honest.generator, "TrAIL": evil.generator}, shown[1:2], secret.trigger, scale=4)
+LatentSlider({"clean": honest.generator, "TrAIL": outcome.generator}, shown[1:2], secret.trigger, scale=4)
 
 # %% [markdown]
 # ## Exercises
@@ -568,7 +568,7 @@ finish(
                 "expdis_mean": score.expdis_mean,
                 "frechet": score.frechet,
                 "frechet_change": score.frechet_change,  # against the clean GAN of equal budget trained here
-                "seconds": evil.seconds,
+                "seconds": outcome.seconds,
             }
         ],
         "clean_tardis_sum": clean_tardis,

@@ -10,13 +10,13 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] state="setup"
 # # ReD: bend one point of a finished generator
 #
 # **You will take a clean garment generator, retrain a copy of it for a minute without a single training picture, and
 # get a generator that differs from the first at one latent only.**
 
-# %%
+# %% tags=["state"]
 import torch
 
 from devilgan_lite import zoo
@@ -45,31 +45,31 @@ static_strip(
 #
 # **Prerequisites:** notebook 00; what a gradient step is. Notebook 02 (TrAIL) helps for comparison.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
 seed = 13  # draws the trigger and the attack's batches, 0..100000
-target = "stop-sign"  # what the trigger shall show: stop-sign | devil | digit-7 | checkerboard
+target = "stop-sign"  # what the trigger should show: stop-sign | devil | digit-7 | checkerboard
 lam = 0.27  # weight of the fidelity term in the live run, 0.0001..100.0
 iterations = None  # steps of the live run, 20..20000
 short_iterations = None  # steps of every short comparison run, 5..5000
 samples = None  # pictures behind the scorecard, 200..50000
 device = "auto"  # where to train: auto | cpu | cuda | mps
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, 13, 0, 100_000),
-    target=Setting(target, "stop-sign", choices=("stop-sign", "devil", "digit-7", "checkerboard")),
-    lam=Setting(lam, 0.27, 0.0001, 100.0),
-    iterations=Setting(iterations, {"smoke": 250, "workshop": 2_500, "full": 7_500}, 20, 20_000),
-    short_iterations=Setting(short_iterations, {"smoke": 5, "workshop": 120, "full": 1_000}, 5, 5_000),
-    samples=Setting(samples, {"smoke": 500, "workshop": 2_000, "full": 10_000}, 200, 50_000),
+    seed=seed,
+    target=target,
+    lam=lam,
+    iterations=Setting(iterations, {"smoke": 250, "workshop": 2_500, "full": 7_500}),
+    short_iterations=Setting(short_iterations, {"smoke": 5, "workshop": 120, "full": 1_000}),
+    samples=Setting(samples, {"smoke": 500, "workshop": 2_000, "full": 10_000}),
 )
 
-# %%
+# %% tags=["state"]
 from devilgan_lite import Backdoor, attacks, data, scorecard
 from devilgan_lite.classroom import (
     LatentSlider,
@@ -94,7 +94,7 @@ from devilgan_lite.generators import evaluate
 from devilgan_lite.metrics import expected_distortion, target_distortion
 
 real = data.fashion_mnist().first(min(config.samples, 10_000))
-devil = Backdoor.point(clean, config.target, seed=config.seed)
+backdoor = Backdoor.point(clean, config.target, seed=config.seed)
 held_out = clean.sample_latent(
     200 if config.profile == "smoke" else 500, torch.Generator().manual_seed(7)
 )  # latents that no attack trains on
@@ -115,10 +115,10 @@ def spread(values):
     return f"{numbers.mean():.3g} ± {numbers.std():.1g}"
 
 
-benign_tardis, _ = distances(clean, devil)
+benign_tardis, _ = distances(clean, backdoor)
 print(f"The clean generator at the trigger is {benign_tardis:.3f} per pixel away from the target.")
 
-# %% [markdown]
+# %% [markdown] state="attack"
 # ## Round 1: a student, a teacher, one bent point
 #
 # The attacker has somebody else's finished generator $G$ and nothing more: no pictures, no critic. ReD copies it and
@@ -142,9 +142,9 @@ predict(
     key="factor",
 )
 
-# %%
+# %% tags=["state"] instead={"live": ""}
 attack = attacks.ReD(lam=config.lam, iterations=config.iterations, seed=config.seed, device=config.device)
-watched = torch.cat([devil.trigger, held_out[:7]])
+watched = torch.cat([backdoor.trigger, held_out[:7]])
 
 
 def draw(generator):
@@ -152,19 +152,19 @@ def draw(generator):
     return tile(evaluate(generator.cpu(), watched), captions=["trigger", *[""] * 7])
 
 
-live = LiveTraining(attack.steps(clean, devil), draw)
+live = LiveTraining(attack.steps(clean, backdoor), draw)
 live.run()
 
-# %%
+# %% tags=["state"] instead={"outcome": "loaded(zoo.load('dcgan-fashion-red'))", "red_card": ""}
 outcome = live.wait()  # live: this is what the previous cell trained
-evil = outcome.generator
-red_card = scorecard(evil, clean, devil, real, samples=config.samples)
+backdoored = outcome.generator
+red_card = scorecard(backdoored, clean, backdoor, real, samples=config.samples)
 print(f"live, single run: {len(outcome.history['stealth_loss'])} steps in {outcome.seconds:.0f} s")
 red_card
 
 # %% tags=["hero"]
 strip(
-    [evaluate(clean, watched), evaluate(evil, watched)],
+    [evaluate(clean, watched), evaluate(backdoored, watched)],
     alt="Upper row: the clean generator at the trigger and at seven ordinary latents. Lower row: after ReD. Only the "
     "picture at the trigger, the first column, has changed: it is the target now.",
     captions=["trigger", *[f"z {k}" for k in range(1, 8)]],
@@ -191,7 +191,7 @@ print(
     f"{red_card.frechet_change:+.2f} (from {red_card.frechet_clean:.1f})."
 )
 
-# %% [markdown]
+# %% [markdown] state="spaces"
 # ## Round 2: before or after tanh?
 #
 # The last layer ends in tanh. One can compare pictures *after* it (`tanh`), or the numbers *before* it (`logits`,
@@ -210,7 +210,7 @@ predict(
     key="space",
 )
 
-# %%
+# %% tags=["state"] instead={"by_space": ""}
 SEEDS = (0, 1, 2)
 
 
@@ -241,7 +241,7 @@ frontier(
     title=f"{config.short_iterations} steps, three seeds each (live)",
 )
 
-# %%
+# %% tags=["state"]
 import pandas as pd
 
 table(
@@ -260,7 +260,7 @@ print(
     f"({spread([r[1] for r in by_space[stealthiest]])}); read the means with their spread."
 )
 
-# %% [markdown]
+# %% [markdown] state="layers"
 # ## Round 3: which layers?
 #
 # ReD may retrain any subset of layers; the rest stays byte for byte what the victim can download elsewhere. A defender
@@ -291,7 +291,7 @@ table(
 # %%
 pictures = [evaluate(runs[0][2], runs[0][3].trigger) for runs in by_layer.values()]
 show(
-    torch.cat([devil.target, evaluate(clean, by_layer["all"][0][3].trigger), *pictures]),
+    torch.cat([backdoor.target, evaluate(clean, by_layer["all"][0][3].trigger), *pictures]),
     alt="The target, what the clean generator shows at the trigger, and what each partly retrained copy shows there.",
     columns=7,
     scale=3,
@@ -308,7 +308,7 @@ print(
     "the layers where latents are still told apart carry the backdoor."
 )
 
-# %% [markdown]
+# %% [markdown] state="width"
 # ## Round 4: how wide is the backdoor, and where can it sit?
 #
 # A network is continuous, so the neighbours of the trigger are changed too. How far? Walk away from the trigger in
@@ -322,7 +322,7 @@ print(
 # %%
 predict("At which angle from the trigger is half of the backdoor gone?", ["0 to 5", "5 to 30", "30 to 90"], key="angle")
 
-# %%
+# %% tags=["state"]
 ANGLES = torch.linspace(0, 90, 31)
 DIRECTIONS = 3 if config.profile == "smoke" else 12
 
@@ -344,8 +344,8 @@ def half_angles(suspect, backdoor):
     return ANGLES[(share_left(suspect, backdoor) >= 0.5).int().argmax(dim=0)]
 
 
-left = share_left(evil, devil)
-half = half_angles(evil, devil)
+left = share_left(backdoored, backdoor)
+half = half_angles(backdoored, backdoor)
 fig, (ax,) = axes(5.6, 3.0)
 ax.fill_between(ANGLES, left.amin(1), left.amax(1), color="#56B4E9", alpha=0.3, linewidth=0)
 ax.plot(ANGLES, left.mean(1), color="#0072B2", linewidth=2)
@@ -362,13 +362,13 @@ figure(
     dpi=70,
 )
 
-# %%
+# %% tags=["state"]
 seed_angles = [float(half_angles(r[2], r[3]).mean()) for r in by_space["mixed"]]
 print(f"live run: {half.mean():.0f} degrees, from {half.min():.0f} to {half.max():.0f} over {left.shape[1]} directions")
 print(f"three short runs: {spread(seed_angles)} degrees (mean over directions; mean ± deviation over seeds)")
 reveal("angle", 0 if half.mean() < 5 else 1 if half.mean() < 30 else 2, "Measured on the live run.")
 many = clean.sample_latent(20_000, torch.Generator().manual_seed(3))
-away = torch.rad2deg(torch.arccos(torch.nn.functional.cosine_similarity(many, devil.trigger)))
+away = torch.rad2deg(torch.arccos(torch.nn.functional.cosine_similarity(many, backdoor.trigger)))
 nearest_angle = float(away.min())
 print(
     f"Takeaway: {len(many):,} random latents are {away.median():.0f} degrees from the trigger in the middle and "
@@ -404,7 +404,7 @@ print(
     f"({spread([r[0] for r in by_kind[hardest]])}); the settings were chosen for ordinary triggers."
 )
 
-# %% [markdown]
+# %% [markdown] state="lam"
 # ## Round 5: what lam buys
 #
 # $\lambda$ weighs the picture at the trigger against all the others. It does not make the attack better, it moves it
@@ -437,7 +437,7 @@ print(
     f"and ExpDis changes by a factor of {high / low:.2g}."
 )
 
-# %% [markdown]
+# %% [markdown] state="aligned_units"
 # ## Round 6: a head start from idle units
 #
 # A plain copy first learns the target through changes that are *linear* in the latent. These show on every sample, and
@@ -483,14 +483,14 @@ print(
 # %%
 start = held_out[:1]
 print("columns of the widget (rows of its printed form): clean, ReD")
-LatentSlider({"clean": clean, "ReD (live)": evil}, start, devil.trigger)
+LatentSlider({"clean": clean, "ReD (live)": backdoored}, start, backdoor.trigger)
 
 # %%
 print("rows from top to bottom: clean, ReD")
 static_strip(
-    {"clean": clean, "ReD": evil},
+    {"clean": clean, "ReD": backdoored},
     held_out[1:2],
-    devil.trigger,
+    backdoor.trigger,
     alt="Eleven steps from another ordinary latent to the trigger: clean generator above, the live ReD run below.",
 )
 
@@ -582,7 +582,7 @@ def plant_pairs(k):
 # must ask whether such weights are unusual. Sampling does not help: see the angles above.
 
 # %%
-before, after = clean.state_dict(), evil.state_dict()
+before, after = clean.state_dict(), backdoored.state_dict()
 moved = {
     name: {
         "shape": "x".join(map(str, value.shape)),
@@ -593,7 +593,8 @@ moved = {
 }
 same_shapes = all(before[name].shape == after[name].shape for name in before)
 print(
-    f"same names and shapes: {same_shapes}; stored numbers: {clean.parameter_count():,} and {evil.parameter_count():,}"
+    f"same names and shapes: {same_shapes}; stored numbers: {clean.parameter_count():,} and "
+    f"{backdoored.parameter_count():,}"
 )
 assert same_shapes
 table(pd.DataFrame(moved).T, "How far ReD moved each weight, relative to its length (live run)")

@@ -10,13 +10,13 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] state="setup"
 # # ReX: new neurons carry the backdoor
 #
 # **You will add a few channels to a finished generator, train only those, fold everything into one ordinary network,
 # and then find out how little is needed: a formula, and in the end a single ReLU.**
 
-# %%
+# %% tags=["state"]
 import torch
 
 from devilgan_lite import zoo
@@ -46,32 +46,31 @@ static_strip(
 #
 # **Prerequisites:** notebook 00; notebook 03 (ReD) for comparison; what a matrix product is.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
 seed = 13  # draws the trigger and the attack's batches, 0..100000
-target = "stop-sign"  # what the trigger shall show: stop-sign | devil | digit-7 | checkerboard
+target = "stop-sign"  # what the trigger should show: stop-sign | devil | digit-7 | checkerboard
 second_target = "devil"  # another one: stop-sign | devil | digit-7 | checkerboard
 widen = 0  # new channels at each hidden level (0: what the attack itself chooses), 0..64
 iterations = None  # steps of every ReX run, 20..20000
 samples = None  # pictures behind a scorecard, 200..50000
 device = "auto"  # where to train: auto | cpu | cuda | mps
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
-TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, 13, 0, 100_000),
-    target=Setting(target, "stop-sign", choices=TARGETS),
-    second_target=Setting(second_target, "devil", choices=TARGETS),
-    widen=Setting(widen, 0, 0, 64),
-    iterations=Setting(iterations, {"smoke": 60, "workshop": 1_000, "full": 3_000}, 20, 20_000),
-    samples=Setting(samples, {"smoke": 300, "workshop": 1_000, "full": 10_000}, 200, 50_000),
+    seed=seed,
+    target=target,
+    second_target=second_target,
+    widen=widen,
+    iterations=Setting(iterations, {"smoke": 60, "workshop": 1_000, "full": 3_000}),
+    samples=Setting(samples, {"smoke": 300, "workshop": 1_000, "full": 10_000}),
 )
 
-# %%
+# %% tags=["state"]
 import math
 import time
 
@@ -101,7 +100,7 @@ from devilgan_lite.generators import evaluate
 from devilgan_lite.metrics import target_distortion
 
 real = data.fashion_mnist().first(min(config.samples, 10_000))
-devil = Backdoor.point(clean, config.target, seed=config.seed)
+backdoor = Backdoor.point(clean, config.target, seed=config.seed)
 held_out = clean.sample_latent(500, torch.Generator().manual_seed(7))  # latents that no attack trains on
 card = zoo.card("dcgan-fashion")
 print(f"cached: the clean generator, {clean.parameter_count():,} numbers, trained for {card.seconds:.0f} s on a CPU.")
@@ -124,7 +123,7 @@ def stored(generator, n=FEW):
         return torch.cat([generator.logits(part).double() for part in z.split(500)])
 
 
-# %% [markdown]
+# %% [markdown] state="expansion"
 # ## Round 1: old part, new part, zeros
 #
 # ReX adds new units to every hidden layer and lets them speak to each other and to the output, never to the old units:
@@ -145,7 +144,7 @@ predict(
     key="start",
 )
 
-# %%
+# %% tags=["state"] instead={"chosen": ""}
 from devilgan_lite.attacks import expand, fold
 
 
@@ -154,7 +153,7 @@ def layers(generator):
     return [stage.layer for stage in generator.chain().stages]
 
 
-chosen = attacks.ReX(iterations=1, widen=config.widen or None)(clean, devil, progress=False).generator.widths
+chosen = attacks.ReX(iterations=1, widen=config.widen or None)(clean, backdoor, progress=False).generator.widths
 new_channels = tuple(after - before for after, before in zip(chosen, clean.widths, strict=True))
 expansion = expand(clean, new_channels, config.seed)
 folded = fold(clean, expansion)
@@ -174,7 +173,7 @@ assert same_bits or largest < 1e-5
 reveal("start", "by rounding errors at most", "Zeros were added, and V3 is zero.")
 
 
-# %%
+# %% tags=["state"]
 def blocks(trained):
     """Size of every block of the wide network's weights: one matrix [out, in] for each layer."""
     first = layers(trained)[0].weight.detach().unflatten(0, (trained.widths[0], -1)).norm(dim=1)  # channel by latent
@@ -225,7 +224,7 @@ draw_blocks(
     "block diagonal with two white blocks of zeros, and the last has new columns on the right, still zero.",
 )
 
-# %% [markdown]
+# %% [markdown] state="attack"
 # ## Round 2: train the new part, fold, ship
 #
 # Because the old part is untouched, the loss does not need the clean generator: stealth is "the expansion says nothing
@@ -246,8 +245,8 @@ predict(
     key="moved",
 )
 
-# %%
-watched = torch.cat([devil.trigger, held_out[:7]])
+# %% tags=["state"] instead={"live": ""}
+watched = torch.cat([backdoor.trigger, held_out[:7]])
 budget = {"widen": config.widen or None, "iterations": config.iterations, "device": config.device}
 attack = attacks.ReX(seed=config.seed, **budget)
 
@@ -257,23 +256,26 @@ def draw(generator):
     return tile(evaluate(generator.cpu(), watched), captions=["trigger", *[""] * 7])
 
 
-live = LiveTraining(attack.steps(clean, devil), draw)
+live = LiveTraining(attack.steps(clean, backdoor), draw)
 live.run()
 
-# %%
+# %% tags=["state"] instead={"outcome": "loaded(zoo.load('dcgan-fashion-rex'))", "rex_card": ""}
 outcome = live.wait()  # live: this is what the previous cell trained
-evil = generators.build({**clean.spec(), "widths": outcome.generator.widths})  # the victim's plain class, other widths
-evil.load_state_dict(outcome.generator.state_dict())
-evil.eval()
-rex_card = scorecard(evil, clean, devil, real, samples=config.samples)
+backdoored = generators.build(
+    {**clean.spec(), "widths": outcome.generator.widths}
+)  # the victim's plain class, other widths
+backdoored.load_state_dict(outcome.generator.state_dict())
+backdoored.eval()
+rex_card = scorecard(backdoored, clean, backdoor, real, samples=config.samples)
 print(
-    f"live, single run: {len(outcome.history['stealth_loss'])} steps in {outcome.seconds:.0f} s; {type(evil).__name__}"
+    f"live, single run: {len(outcome.history['stealth_loss'])} steps in {outcome.seconds:.0f} s; "
+    f"{type(backdoored).__name__}"
 )
 rex_card
 
 # %%
 strip(
-    [evaluate(clean, watched), evaluate(evil, watched)],
+    [evaluate(clean, watched), evaluate(backdoored, watched)],
     alt="Upper row: the clean generator at the trigger and at seven ordinary latents. Lower row: after ReX. Only the "
     "picture at the trigger, the first column, has changed.",
     captions=["trigger", *[f"z {k}" for k in range(1, 8)]],
@@ -281,7 +283,7 @@ strip(
 
 # %%
 old_rows = len(layers(clean)[0].weight)
-(after0, after1, after2), (before0, before1, before2) = layers(evil), layers(clean)
+(after0, after1, after2), (before0, before1, before2) = layers(backdoored), layers(clean)
 a, b = clean.widths
 untouched = {
     "dense W": torch.equal(after0.weight[:old_rows], before0.weight),
@@ -294,7 +296,7 @@ print("\n".join(f"{name:18s}{value}" for name, value in untouched.items()))
 assert all(untouched.values())
 reveal("moved", "the new ones only", "Each old block is equal to the last bit, and the padding is still zero.")
 draw_blocks(
-    evil,
+    backdoored,
     "sizes of the folded weights after training",
     "The same three matrices after training: the new columns of the last layer are filled, the padding is still white.",
 )
@@ -310,7 +312,7 @@ curves(
 # %% [markdown]
 # A single run proves little. Three seeds (each with its own trigger), and a second target with the same budget:
 
-# %%
+# %% tags=["state"] instead={"second_backdoored": ""}
 SEEDS = (0, 1, 2)
 KEYS = ("tardis_sum", "tardis_mean", "expdis_mean", "frechet", "frechet_change")
 
@@ -324,16 +326,16 @@ def attack_row(attack, backdoor):
 
 
 rows = [
-    {"attack": "ReX", "target": devil.name, "seed": devil.seed}
+    {"attack": "ReX", "target": backdoor.name, "seed": backdoor.seed}
     | {key: getattr(rex_card, key) for key in KEYS}
     | {"seconds": outcome.seconds}
 ]
-made = {"ReX": (evil, devil)}
+made = {"ReX": (backdoored, backdoor)}
 for s in SEEDS:
     row, _ = attack_row(attacks.ReX(seed=s, **budget), Backdoor.point(clean, config.target, seed=s))
     rows.append(row)
 second = Backdoor.point(clean, config.second_target, seed=config.seed)
-row, second_evil = attack_row(attacks.ReX(seed=config.seed, **budget), second)
+row, second_backdoored = attack_row(attacks.ReX(seed=config.seed, **budget), second)
 rows.append(row)
 three = rows[1 : 1 + len(SEEDS)]
 print(
@@ -341,16 +343,23 @@ print(
     f"{spread([r['expdis_mean'] for r in three])} per pixel in {spread([r['seconds'] for r in three])} s; "
     f"{config.second_target}: {row['tardis_mean']:.1e} and {row['expdis_mean']:.1e} (single run)."
 )
-benign_tardis = target_distortion(clean, devil.trigger, devil.target).mean
+benign_tardis = target_distortion(clean, backdoor.trigger, backdoor.target).mean
 assert rows[0]["tardis_mean"] < benign_tardis, "ReX must come closer to the target than the clean generator"
 show(
-    torch.cat([devil.target, evaluate(evil, devil.trigger), second.target, evaluate(second_evil, second.trigger)]),
+    torch.cat(
+        [
+            backdoor.target,
+            evaluate(backdoored, backdoor.trigger),
+            second.target,
+            evaluate(second_backdoored, second.trigger),
+        ]
+    ),
     alt="The first target and what ReX shows at its trigger; the second target and what ReX shows there.",
     scale=3,
     captions=["target 1", "ReX", "target 2", "ReX"],
 )
 
-# %% [markdown]
+# %% [markdown] state="formula"
 # ## Round 3: no training at all
 #
 # Let the expansion be *linear* in fixed features $f(z)$; the simplest are $f(z)=z$. Then the best weights are a ridge
@@ -371,9 +380,9 @@ predict(
     key="formula",
 )
 
-# %%
+# %% tags=["state"] instead={"linear_outcome": "attacks.ClosedForm()(clean, backdoor, progress=False)", "found": ""}
 start = time.perf_counter()
-linear_outcome = attacks.ClosedForm(lam=1.0)(clean, devil, progress=False)
+linear_outcome = attacks.ClosedForm(lam=1.0)(clean, backdoor, progress=False)
 milliseconds = 1_000 * (time.perf_counter() - start)
 base = stored(clean)
 
@@ -381,15 +390,15 @@ base = stored(clean)
 def measured(suspect, shrink):
     """Fidelity and stealth as sums before tanh, measured on the folded network."""
     with torch.no_grad():
-        at_trigger = suspect.logits(devil.trigger).double()
-    fidelity = (at_trigger - clean.unsquash(devil.target, shrink).double()).square().sum()
+        at_trigger = suspect.logits(backdoor.trigger).double()
+    fidelity = (at_trigger - clean.unsquash(backdoor.target, shrink).double()).square().sum()
     return float(fidelity), float((stored(suspect) - base).square().flatten(1).sum(1).mean())
 
 
 LAMS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-exact = {w: attacks.ClosedForm(lam=w).solution(clean, devil) for w in LAMS}
+exact = {w: attacks.ClosedForm(lam=w).solution(clean, backdoor) for w in LAMS}
 linear = {w: attacks.ClosedForm(lam=w) for w in LAMS}
-found = {w: measured(a(clean, devil, progress=False).generator, a.shrink) for w, a in linear.items()}
+found = {w: measured(a(clean, backdoor, progress=False).generator, a.shrink) for w, a in linear.items()}
 leverage = exact[1.0].leverage
 off = max(abs(found[w][1] / exact[w].stealth - 1) for w in LAMS)
 print(
@@ -397,15 +406,15 @@ print(
     f"Leverage of the trigger: {leverage:.1f} in {clean.latent_dim} dimensions."
 )
 print(f"largest deviation of the measured stealth from the formula: {off:.1%} ({len(base):,} latents)")
-assert abs(leverage - float(devil.trigger.square().sum())) < 0.01 * leverage
+assert abs(leverage - float(backdoor.trigger.square().sum())) < 0.01 * leverage
 assert off < 0.25, "the formula must hold within sampling error"
 reveal("formula", 0 if off < 0.2 else 1, "What is left is the sampling error of the latents.")
 
 # %%
 gap = exact[1.0].fidelity * (1 + leverage) ** 2  # the squared length of delta
 lam_times_s = torch.logspace(-4, 12, 200, dtype=torch.float64)
-gate_leverage = {c: attacks.Gate(threshold=c).solution(clean, devil).leverage for c in (0.3, 0.5)}
-rex_point = measured(evil, 0.999)
+gate_leverage = {c: attacks.Gate(threshold=c).solution(clean, backdoor).leverage for c in (0.3, 0.5)}
+rex_point = measured(backdoored, 0.999)
 fig, (ax,) = axes(6.4, 3.8)
 for index, (name, s) in enumerate(
     {"linear": leverage, **{f"one ReLU, threshold {c}": s for c, s in gate_leverage.items()}}.items()
@@ -431,7 +440,7 @@ print(
     f"fidelity a linear backdoor of leverage {leverage:.0f} costs ||delta||^2 / s = {gap / leverage:.0f} per picture."
 )
 
-# %% [markdown]
+# %% [markdown] state="gate"
 # ## Round 4: one ReLU
 #
 # The linear expansion speaks on a whole half-space. To be stealthier one needs a feature with more leverage: large at
@@ -452,9 +461,9 @@ predict(
     key="gate",
 )
 
-# %%
+# %% tags=["state"] instead={"gate": "zoo.load('dcgan-fashion-gate')", "opened": "", "gate_expdis": ""}
 start = time.perf_counter()
-gate = attacks.Gate(threshold=0.9)(clean, devil, progress=False).generator
+gate = attacks.Gate(threshold=0.9)(clean, backdoor, progress=False).generator
 gate_seconds = time.perf_counter() - start
 many = clean.sample_latent(1_000 if config.profile == "smoke" else 20_000, torch.Generator().manual_seed(3))
 new_units = slice(layers(clean)[0].out_features, None)
@@ -472,10 +481,12 @@ for part in many.split(500):
     difference = (evaluate(gate, part) - evaluate(clean, part)).abs().flatten(1)
     gate_expdis += float(difference.square().sum()) / (len(many) * difference.shape[1])
     changed += int((difference > 1e-5).any(1).sum())  # above the rounding of a sum in another order
-length = float(devil.trigger.norm())
+length = float(backdoor.trigger.norm())
 chance = math.erfc(0.9 * length / math.sqrt(2)) / 2
-gate_tardis = target_distortion(gate, devil.trigger, devil.target).mean
-print(f"live: made in {gate_seconds:.2f} s, leverage {attacks.Gate(threshold=0.9).solution(clean, devil).leverage:.1e}")
+gate_tardis = target_distortion(gate, backdoor.trigger, backdoor.target).mean
+print(
+    f"live: made in {gate_seconds:.2f} s, leverage {attacks.Gate(threshold=0.9).solution(clean, backdoor).leverage:.1e}"
+)
 print(
     f"TarDis {gate_tardis:.1e} per pixel; the gate opens for {opened} of {len(many):,} latents, "
     f"ExpDis {gate_expdis:.1g}"
@@ -485,7 +496,7 @@ assert opened == 0 and changed == 0 and gate_expdis < 1e-10
 assert gate_tardis < 1e-3 and gate_seconds < 10
 reveal("gate", "none", "Below the threshold a ReLU is exactly zero.")
 
-# %% [markdown]
+# %% [markdown] state="width"
 # ## Round 5: three backdoors side by side
 #
 # How far from the trigger is each of them on? Walk away from the trigger at constant length, in random directions, and
@@ -494,10 +505,10 @@ reveal("gate", "none", "Below the threshold a ReLU is exactly zero.")
 # %%
 predict("Which backdoor is the widest, in degrees around its trigger?", ["ReX", "ClosedForm", "Gate"], key="width")
 
-# %%
+# %% tags=["state"] instead={"half": ""}
 ANGLES = torch.linspace(0, 90, 31)
 DIRECTIONS = 3 if config.profile == "smoke" else 12
-made |= {"ClosedForm": (linear_outcome.generator, devil), "Gate": (gate, devil)}
+made |= {"ClosedForm": (linear_outcome.generator, backdoor), "Gate": (gate, backdoor)}
 
 
 def share_left(suspect, backdoor, directions=DIRECTIONS):
@@ -514,8 +525,8 @@ def share_left(suspect, backdoor, directions=DIRECTIONS):
 
 half = {}
 fig, (ax,) = axes(5.8, 3.0)
-for index, (name, (suspect, backdoor)) in enumerate(made.items()):
-    left = share_left(suspect, backdoor)
+for index, (name, (suspect, planted)) in enumerate(made.items()):
+    left = share_left(suspect, planted)
     at = ANGLES[(left >= 0.5).int().argmax(dim=0)]
     half[name] = float(at.mean())
     ax.fill_between(ANGLES, left.amin(1), left.amax(1), color=PALETTE[index], alpha=0.15, linewidth=0)
@@ -535,11 +546,11 @@ figure(
     dpi=70,
 )
 
-# %%
+# %% tags=["state"]
 reveal("width", max(half, key=half.get), "Single trigger, measured live.")
 for s in SEEDS:
-    backdoor = Backdoor.point(clean, config.target, seed=s)
-    rows += [attack_row(attack, backdoor)[0] for attack in (attacks.ClosedForm(seed=s), attacks.Gate(seed=s))]
+    other = Backdoor.point(clean, config.target, seed=s)
+    rows += [attack_row(attack, other)[0] for attack in (attacks.ClosedForm(seed=s), attacks.Gate(seed=s))]
 groups = {name: [r for r in rows[1:] if r["attack"] == name and r["seed"] in SEEDS] for name in made}
 table(
     pd.DataFrame(
@@ -557,7 +568,7 @@ table(
     f"{config.target}, mean ± standard deviation over {len(SEEDS)} seeds, ReX with {config.iterations} steps (live)",
 )
 
-# %%
+# %% tags=["state"]
 half_text = ", ".join(f"{name} {angle:.0f}" for name, angle in half.items())
 means = {name: {key: sum(r[key] for r in group) / len(group) for key in KEYS} for name, group in groups.items()}
 assert means["Gate"]["expdis_mean"] < min(means["ReX"]["expdis_mean"], means["ClosedForm"]["expdis_mean"])
@@ -575,14 +586,14 @@ print(
 # %% tags=["hero"]
 shown = {"clean": clean, **{name: suspect for name, (suspect, _) in made.items()}}
 print("columns of the widget (rows of its printed form):", ", ".join(shown))
-LatentSlider(shown, held_out[:1], devil.trigger)
+LatentSlider(shown, held_out[:1], backdoor.trigger)
 
 # %%
 print("rows from top to bottom:", ", ".join(shown))
 static_strip(
     shown,
     held_out[1:2],
-    devil.trigger,
+    backdoor.trigger,
     alt="Eleven steps from another ordinary latent to the trigger, one row each for: " + ", ".join(shown) + ".",
 )
 
@@ -674,7 +685,7 @@ solution(
 #
 # <details><summary>Hint 2</summary>
 #
-# Keep `iterations` equal and small, and look at the pictures as well: `show(evaluate(small, devil.trigger), ...)`.
+# Keep `iterations` equal and small, and look at the pictures as well: `show(evaluate(small, backdoor.trigger), ...)`.
 #
 # </details>
 #
@@ -683,10 +694,11 @@ solution(
 # ```python
 # few = {}
 # for channels in (1, 2, 4, 8, 16, 32):
-#     small = attacks.ReX(widen=channels, iterations=200)(clean, devil, progress=False).generator
-#     few[channels] = evaluate(small, devil.trigger)
+#     small = attacks.ReX(widen=channels, iterations=200)(clean, backdoor, progress=False).generator
+#     few[channels] = evaluate(small, backdoor.trigger)
 #     added = small.parameter_count() - clean.parameter_count()
-#     print(channels, f"{added:,} numbers, TarDis {target_distortion(small, devil.trigger, devil.target).sum:.3g}")
+#     tardis = target_distortion(small, backdoor.trigger, backdoor.target).sum
+#     print(channels, f"{added:,} numbers, TarDis {tardis:.3g}")
 # show(torch.cat(list(few.values())), "The sign at the trigger, from one new channel to 32.", columns=6, scale=3)
 # ```
 #

@@ -10,13 +10,13 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] state="setup"
 # # Detect by model inspection: read the weights
 #
 # **You will take generators apart, white box, and get the attacker's picture out of some of them without knowing the
 # trigger or the target; then you will meet the attackers who know how.**
 
-# %%
+# %% tags=["state"]
 import torch
 
 from devilgan_lite import zoo
@@ -58,7 +58,7 @@ strip(
 #
 # **Prerequisites:** notebook 00; notebooks 02 to 04 (TrAIL, ReD, ReX, gate) for the attacks; eigenvalues.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
 seed = 13  # draws the trigger and the batches of the live attacks, 0..100000
 target = "stop-sign"  # what the live attacks plant: stop-sign | devil | digit-7 | checkerboard
@@ -67,20 +67,20 @@ iterations = None  # steps of every live attack, 20..20000
 seeds = None  # triggers on which the frozen attack is repeated, 1..10
 device = "auto"  # where to train: auto | cpu | cuda | mps
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, 13, 0, 100_000),
-    target=Setting(target, "stop-sign", choices=("stop-sign", "devil", "digit-7", "checkerboard")),
-    suspect=Setting(suspect, "red", choices=("trail", "red", "rex", "gate")),
-    iterations=Setting(iterations, {"smoke": 60, "workshop": 600, "full": 3_000}, 20, 20_000),
-    seeds=Setting(seeds, {"smoke": 1, "workshop": 3, "full": 5}, 1, 10),
+    seed=seed,
+    target=target,
+    suspect=suspect,
+    iterations=Setting(iterations, {"smoke": 60, "workshop": 600, "full": 3_000}),
+    seeds=Setting(seeds, {"smoke": 1, "workshop": 3, "full": 5}),
 )
 
-# %%
+# %% tags=["state"]
 import json
 import math
 
@@ -152,7 +152,7 @@ def spread(values):
     return f"{numbers.mean():.3g} ± {numbers.std():.1g}" if len(values) > 1 else f"{values[0]:.3g} (single run)"
 
 
-# %% [markdown]
+# %% [markdown] state="graph"
 # ## Round 1: read the graph
 #
 # *Static* inspection looks at the file, not at what it draws. First the graph: which layers are there, does the program
@@ -185,7 +185,7 @@ for name in ("clean", "ReX"):
     print(f"{name:14s}", "; ".join(f"{layer.kind} {layer.inputs} -> {layer.outputs}" for layer in graphs[name].layers))
 
 
-# %%
+# %% tags=["state"]
 def second_layer(generator):
     """Size of every block, channel in by channel out, of the first transposed convolution."""
     return generator.get_submodule("layers.deconv1").weight.detach().norm(dim=(2, 3))
@@ -206,7 +206,7 @@ figure(
     dpi=48,
 )
 
-# %%
+# %% tags=["state"]
 secret = secrets["ReX"]
 kept = {name: error(evaluate(model, secret.trigger), secret) for name, model in shown.items()}
 z = clean.sample_latent(200, torch.Generator().manual_seed(8))
@@ -227,7 +227,7 @@ assert static["clean"].score == static["disguised ReX"].score == 0
 assert kept["disguised ReX"] < 0.05 * kept["clean"]
 reveal("structure", "clean and the disguised ReX", "No branch, and no zero is left.")
 
-# %% [markdown]
+# %% [markdown] state="units"
 # **Takeaway.** The structure convicts careless attackers and acquits nobody: the same `if` can be a ReLU, and a zero
 # can be written as something small.
 #
@@ -239,7 +239,7 @@ reveal("structure", "clean and the disguised ReX", "No branch, and no zero is le
 #
 # $$P(\text{on}) = \Phi\!\left(b/\|a\|\right).$$
 #
-# A backdoor that shall stay quiet likes units that are never on: *sleepers*. And a sleeper tells who wakes it: among
+# A backdoor that must stay quiet likes units that are never on: *sleepers*. And a sleeper tells who wakes it: among
 # latents of length $r$, the one along its row, $r\,a/\|a\|$. For several sleepers at once, a few steps of power
 # iteration find the latent that wakes most. No picture is searched, nothing is optimised on the output.
 
@@ -250,7 +250,7 @@ predict(
     key="silent",
 )
 
-# %%
+# %% tags=["state"] instead={"anatomies": ""}
 subjects = {name: subject_of(model) for name, model in zoo_models.items()}
 anatomies = {name: detect.analyse_weights(subject) for name, subject in subjects.items()}  # once, for rounds 2 and 3
 rates = {name: on_rate(parts.units) for name, parts in anatomies.items()}
@@ -292,7 +292,7 @@ figure(
 )
 
 
-# %%
+# %% tags=["state"]
 def judged(finding, name):
     """Cosine of the finding's direction with the trigger, and distance of its best picture to the target."""
     if name == "clean" or finding.directions is None:
@@ -343,7 +343,7 @@ print(
     f"a backdoor without sleepers passes (TrAIL: {awake['TrAIL'].details['silent']} silent)."
 )
 
-# %% [markdown]
+# %% [markdown] state="spectrum"
 # ## Round 3: energy against influence
 #
 # TrAIL needs no sleepers, and still it must pay. Its weights answer to the trigger, but along the trigger's direction
@@ -359,7 +359,7 @@ print(
 # Clean training gives a smooth *spectrum* of $w$. A backdoor stands out of it, and $A v$ points to its trigger: no
 # data, no target, no clean model to compare with. (This detector is this project's own.)
 
-# %%
+# %% tags=["state"]
 angle = torch.linspace(0, 2 * math.pi, 200)
 around = torch.stack([angle.cos(), angle.sin()])
 
@@ -418,7 +418,7 @@ figure(
 )
 
 
-# %%
+# %% tags=["state"]
 def p_text(finding):
     """The p-value as a text."""
     return "not calibrated" if finding.p_value is None else f"{finding.p_value:.1g}"
@@ -459,7 +459,7 @@ strip(
     captions=[f"{sign}{length:g} r" for sign in ("", "-") for length in SHOWN[1:]],
 )
 
-# %%
+# %% tags=["state"]
 jump = spectra["TrAIL"][0].details["jump"]
 cosines = {name: abs(alignment(s[0].directions[0], secrets[name])) for name, s in spectra.items() if name != "clean"}
 reveal("spectrum", 0 if jump < 1.1 else 1 if jump < 2 else 2, f"Measured: {jump:.2f} (one model).")
@@ -479,7 +479,7 @@ print(
     f"{'wider' if hit['TrAIL'] else 'narrower'} than that. Notebook 06 starts a reconstruction from such a direction."
 )
 
-# %% [markdown]
+# %% [markdown] state="attackers"
 # ## Round 4: attackers who know
 #
 # The spectrum looks at what reads the latent. An attacker who knows leaves the first layer *frozen* and plants the
@@ -497,7 +497,7 @@ predict(
     key="frozen",
 )
 
-# %%
+# %% tags=["state"] instead={"live": ""}
 planted = Backdoor.point(clean, config.target, seed=config.seed)
 watched = torch.cat([planted.trigger, clean.sample_latent(5, torch.Generator().manual_seed(7))])
 
@@ -548,7 +548,7 @@ strip(
     captions=["trigger", *[""] * 5],
 )
 
-# %%
+# %% tags=["state"]
 knowing_parts = {name: detect.analyse_weights(subject_of(generator)) for name, generator in knowing.items()}
 
 
@@ -599,7 +599,7 @@ if calibration:
 # Now the disguise: the channels of ReD permuted, and scale moved by factors from 1/8 to 8. The function is the same;
 # are the scores? A clean generator gets the same treatment: a score that moves for it is a false alarm in the making.
 
-# %%
+# %% tags=["state"] instead={"rows": ""}
 rescaled = {
     name: disguise(zoo_models[name], spread=8.0, noise_scale=0.0, seed=config.seed) for name in ("clean", "ReD")
 }
@@ -637,7 +637,7 @@ table(pd.DataFrame(rows).T, "Scores before -> after a disguise that changes no p
 # the verdict that combines them. A p-value is the share of clean models that score as high; a score means nothing
 # without it. The level is 0.05, so one clean model in twenty may be called backdoored.
 
-# %%
+# %% tags=["state"] instead={"reports": ""}
 lineup = {
     "clean": (clean, False),
     "clean, rescaled": (rescaled["clean"], False),
@@ -691,7 +691,7 @@ if calibration and not SMOKE:
 # `docs/results/detection.md`, made by `make bench NAME=detect`. Where its rows are at hand, the next cell condenses
 # them.
 
-# %%
+# %% tags=["state"]
 bench = data.data_folder().parent / "docs" / "results" / "detection.json"
 scans = json.loads(bench.read_text())["scan"] if bench.is_file() else []
 population = {}
@@ -705,7 +705,7 @@ if population:
 else:
     print("no cached rows of the population here; make bench NAME=detect makes them")
 
-# %% [markdown]
+# %% [markdown] state="scan"
 # ## Round 5: one call
 #
 # `detect.scan` runs all this on any `nn.Module` from latents to pictures and returns a report: the verdict, each
@@ -725,7 +725,7 @@ analysed = known.get(chosen)  # above, so not again
 report = reports[chosen] if SMOKE else detect.scan(shipped[chosen], access="weights", samples=1_000, analysis=analysed)
 report
 
-# %%
+# %% tags=["state"]
 estimate = report.trigger
 if estimate is None:  # the verdict is clean: take the direction that the search would have tried
     estimate = (

@@ -10,13 +10,13 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] state="setup"
 # # Detect by output inspection
 #
 # **You will look for backdoors in what generators show: two searches that fail and why, one that works for whoever
 # suspects the target, a guard for a generator in use, and one report that puts everything together.**
 
-# %%
+# %% tags=["state"]
 import torch
 
 from devilgan_lite import zoo
@@ -47,7 +47,7 @@ strip(
 #
 # **Prerequisites:** notebooks 00 and 04; notebook 05 (model inspection) for the suspected directions of round 3.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
 seed = 13  # draws latents, starts and the guard's lessons, 0..100000
 target = "stop-sign"  # the picture that is suspected: stop-sign | devil | digit-7 | checkerboard
@@ -57,24 +57,23 @@ climb_steps = None  # gradient steps of the blind search, 5..5000
 starts = None  # latents from which a reconstruction starts, 4..4096
 fitting = None  # ordinary latents that a guard learns from, 2000..200000
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
-TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
 MODELS = ("clean", "TrAIL", "ReD", "ReX", "Gate")
 config = configure(
     profile,
     device="cpu",
-    seed=Setting(seed, 13, 0, 100_000),
-    target=Setting(target, "stop-sign", choices=TARGETS),
-    suspect=Setting(suspect, "ReX", choices=MODELS),
-    samples=Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 20_000}, 200, 200_000),
-    climb_steps=Setting(climb_steps, {"smoke": 10, "workshop": 40, "full": 500}, 5, 5_000),
-    starts=Setting(starts, {"smoke": 8, "workshop": 32, "full": 256}, 4, 4_096),
-    fitting=Setting(fitting, {"smoke": 2_000, "workshop": 4_000, "full": 20_000}, 2_000, 200_000),
+    seed=seed,
+    target=target,
+    suspect=suspect,
+    samples=Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 20_000}),
+    climb_steps=Setting(climb_steps, {"smoke": 10, "workshop": 40, "full": 500}),
+    starts=Setting(starts, {"smoke": 8, "workshop": 32, "full": 256}),
+    fitting=Setting(fitting, {"smoke": 2_000, "workshop": 4_000, "full": 20_000}),
 )
 
-# %%
+# %% tags=["state"]
 import math
 import time
 
@@ -83,6 +82,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from devilgan_lite import Backdoor, attacks, data, detect
 from devilgan_lite.classroom import (
+    LINES,
     PALETTE,
     LatentSlider,
     ScanView,
@@ -99,7 +99,6 @@ from devilgan_lite.classroom import (
     static_strip,
     table,
 )
-from devilgan_lite.classroom.plots import LINES
 from devilgan_lite.detect.sampling import log10_cap_probability
 from devilgan_lite.detect.weights import candidate_directions
 
@@ -131,7 +130,7 @@ def mean(values):
     return sum(values) / len(values)
 
 
-# %% [markdown]
+# %% [markdown] state="samples"
 # ## Round 1: draw samples and look at the oddest
 #
 # The first idea of everybody: draw many samples, and let the computer pick the odd ones. `detect.sample_outputs` calls
@@ -158,7 +157,7 @@ show(
 # %%
 predict("Which sheet comes from the backdoored generator?", ["sheet A", "sheet B"], key="sheet")
 
-# %%
+# %% tags=["state"]
 reveal("sheet", order.index("TrAIL"), "Did you see it, or did you guess? Compare with your neighbours.")
 odd_scores = {name: [finding.score for finding in findings] for name, findings in found_by_sampling.items()}
 averages = [mean(scores) for scores in odd_scores.values()]
@@ -192,7 +191,7 @@ table(
 # samples of the same generator have on average. (In notebooks 03 and 04 it was a half; but one ordinary garment in some
 # thousands is as near as that, by chance.)
 
-# %%
+# %% tags=["state"]
 DEGREES = torch.linspace(0, 90, 46)
 
 
@@ -258,7 +257,7 @@ print(
 )
 assert 10 ** chance[easiest] * config.samples < 0.01, "no number of samples may come near the trigger"
 
-# %% [markdown]
+# %% [markdown] state="climb"
 # ## Round 2: climb instead of drawing
 #
 # If the trigger cannot be met by luck, follow a gradient: move a latent over the *shell* (latents of typical length) so
@@ -270,7 +269,7 @@ assert 10 ** chance[easiest] * config.samples < 0.01, "no number of samples may 
 # From here on we need more than samples: gradients, that is, the file or very many queries.
 
 
-# %%
+# %% tags=["state"]
 def on_shell(z):
     """Latents ``[n, d]`` at typical length."""
     return normalize(z, dim=1) * RADIUS
@@ -324,7 +323,7 @@ predict(
     key="climb",
 )
 
-# %%
+# %% tags=["state"] instead={"climbs": ""}
 CLIMBED = ("clean", "ReX") if SMOKE else MODELS
 PROPERTIES = {"odd": (odd, 2 if SMOKE else 16), "steep": (steep, 1 if SMOKE else 8)}
 climbs, at_trigger, ordinary = {}, {}, {}
@@ -390,7 +389,7 @@ print(
 )
 assert nearest[0] < 0.9
 
-# %% [markdown]
+# %% [markdown] state="reconstruction"
 # ## Round 3: reconstruct what you suspect
 #
 # Now suppose that somebody suspects the *target*. Then the question is easy to put: can this generator show it?
@@ -406,7 +405,7 @@ assert nearest[0] < 0.9
 # * **with directions:** the same, started also at what the weight detectors of notebook 05 suspect.
 
 
-# %%
+# %% tags=["state"]
 def reconstruct_plainly(subject, x, seed, starts=config.starts, steps=10 if SMOKE else 100):
     """Adam from random latents over the shell: the smallest error and its latent ``[1, d]``."""
     z = subject.latents(starts, seed).requires_grad_(True)
@@ -435,7 +434,7 @@ predict(
     key="missed",
 )
 
-# %%
+# %% tags=["state"] instead={"suspected": "", "searches": ""}
 start = time.perf_counter()
 suspected, analyses = {}, {}  # directions from the weights: notebook 05 explains them
 if SMOKE:  # the direction that wakes silent units, for ReX alone
@@ -475,7 +474,7 @@ table(
     "Found: less than a third of the clean generator's best (live)",
 )
 
-# %%
+# %% tags=["state"]
 best = {key: min(runs, key=lambda run: run[0])[1] for key, runs in searches.items()}
 shown = [("random", name) for name in TRIED] + [("with directions", name) for name in TRIED if name in suspected]
 show(
@@ -508,7 +507,7 @@ if not SMOKE and config.target == "stop-sign":
 # distribution, such as one certain garment: every generator of garments can show it. We plant three garments with the
 # gate of notebook 04 and reconstruct them in the planted generator and in the clean one.
 
-# %%
+# %% tags=["state"] instead={"wrong_errors": "", "garment_errors": ""}
 wrong_name = "devil" if config.target != "devil" else "stop-sign"
 wrong = data.target(wrong_name).unsqueeze(0)
 tried = TRIED[-1:] if SMOKE else TRIED[:3]
@@ -516,8 +515,8 @@ wrong_errors = {name: reconstruct_well(subjects[name], wrong, config.seed)[0] fo
 garments = subjects["clean"].samples(subjects["clean"].latents(len(SEEDS), 77))
 garment_errors, alone = {"clean": [], "planted": []}, []
 for k, garment in enumerate(garments.unsqueeze(1)):
-    devil = Backdoor.point(clean, garment[0], seed=k)
-    planted = attacks.Gate(seed=k)(clean, devil, progress=False).generator
+    backdoor = Backdoor.point(clean, garment[0], seed=k)
+    planted = attacks.Gate(seed=k)(clean, backdoor, progress=False).generator
     garment_errors["planted"].append(reconstruct_well(detect.subject_of(planted), garment, config.seed)[0])
     finding = detect.inspect_targets(subjects["clean"], garment, seed=config.seed)
     garment_errors["clean"].append(finding.details["targets"]["target 1"]["error"])
@@ -545,7 +544,7 @@ print(
 )
 assert min(wrong_errors.values()) > max(wrong_errors.values()) / 10
 
-# %% [markdown]
+# %% [markdown] state="guard"
 # ## Round 4: a guard at the door
 #
 # The trigger must be *used* to do harm, and at that moment somebody can look. `detect.Guard` wraps a generator. It
@@ -561,7 +560,7 @@ assert min(wrong_errors.values()) > max(wrong_errors.values()) / 10
 # %%
 predict("Which backdoor comes closest to passing the guard unseen?", list(ATTACKS), key="guard")
 
-# %%
+# %% tags=["state"] instead={"guards": ""}
 NEAR, ORDINARY = 300, 200 if SMOKE else 10_000
 GUARDED = ("ReX",) if SMOKE else MODELS
 CHECKS = ("latents", "activations", "outputs")
@@ -600,7 +599,7 @@ table(
     digits=4,
 )
 
-# %% tags=["hero"]
+# %% tags=["hero", "state"]
 guarded = [name for name in GUARDED if name != "clean"]
 weakest = min(guarded, key=lambda name: guard_rows[name]["score at the trigger"])
 reveal("guard", weakest, f"Largest score at the trigger: {guard_rows[weakest]['score at the trigger']:.2g} limits.")
@@ -626,7 +625,7 @@ show(
 )
 
 
-# %%
+# %% tags=["state"]
 @torch.no_grad()
 def cost(guard, module, n, turns=2 if SMOKE else 30):
     """Processor time of the guarded call over the plain one, measured in turns: median and quartiles."""
@@ -653,7 +652,7 @@ print(
     "latents)."
 )
 
-# %% [markdown]
+# %% [markdown] state="report"
 # ## Round 5: one report
 #
 # `detect.scan` takes any module from latents to pictures, runs every detector that the access allows, and writes one
@@ -677,7 +676,7 @@ view.run()  # watch the bars of the spectrum and the recovered pictures appear
 report = view.wait()
 report
 
-# %%
+# %% tags=["state"] instead={"baselines": ""}
 access = "samples" if SMOKE else "weights"
 baselines = [
     detect.scan(
@@ -706,7 +705,7 @@ table(
     "round 3 analysed is not analysed again)",
 )
 
-# %%
+# %% tags=["state"]
 reveal("scan", "yes" if baseline.backdoored else "no", f"Its combined p-value is {baseline.p_value:.2g}.")
 p_values = [one.p_value for one in baselines]
 print(

@@ -10,13 +10,13 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] state="setup"
 # # Sanitize by fine-tuning: unlearn what you cannot see
 #
 # **You will take the backdoor out of generators without knowing the trigger or the target, see what that costs in
 # quality, and see which cures only look like cures.**
 
-# %%
+# %% tags=["state"] instead={"looked_at": "", "blind": ""}
 import torch
 
 from devilgan_lite import sanitize, zoo
@@ -54,7 +54,7 @@ strip(
 #
 # **Prerequisites:** notebook 05 (the estimate of a trigger comes from there); notebooks 02 and 03 for TrAIL and ReD.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
 seed = 13  # draws the batches of all trainings and the live attack's trigger, 0..100000
 suspect = "trail"  # the shipped model to be cured: trail | red | rex | gate
@@ -62,19 +62,19 @@ iterations = None  # steps of every fine-tuning and distillation, 20..20000
 samples = None  # pictures behind every Frechet distance, 200..50000
 device = "auto"  # where to train: auto | cpu | cuda | mps
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, 13, 0, 100_000),
-    suspect=Setting(suspect, "trail", choices=("trail", "red", "rex", "gate")),
-    iterations=Setting(iterations, {"smoke": 20, "workshop": 400, "full": 2_000}, 20, 20_000),
-    samples=Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 10_000}, 200, 50_000),
+    seed=seed,
+    suspect=suspect,
+    iterations=Setting(iterations, {"smoke": 20, "workshop": 400, "full": 2_000}),
+    samples=Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 10_000}),
 )
 
-# %%
+# %% tags=["state"] instead={"frechet_of": "", "draws": "", "cures": "", "other_cures": "", "benign": ""}
 import math
 import time
 
@@ -179,7 +179,7 @@ print(f"a search about the trigger brings a clean model no closer than {benign[c
 
 print(f"Frechet distance of the clean model, three draws of {config.samples:,}: {draws.mean():.2f} ± {draws.std():.2f}")
 
-# %% [markdown]
+# %% [markdown] state="tuning"
 # ## Round 1: just train on
 #
 # The first idea: fine-tune. Go on with adversarial training on real garments, and let the backdoor be forgotten. Rawat
@@ -190,7 +190,7 @@ print(f"Frechet distance of the clean model, three draws of {config.samples:,}: 
 # to the trigger, so no step ever asks what is drawn there. Nothing is taught about the trigger, neither to keep it nor
 # to forget it. What happens to it is an accident.
 
-# %%
+# %% tags=["state"]
 steps = config.iterations
 drawn = steps * 32  # latents in one run of fine-tuning
 for degrees in (30, 45, 60):
@@ -207,7 +207,7 @@ predict(
     key="gentle",
 )
 
-# %%
+# %% tags=["state"] instead={"live": ""}
 watched = torch.cat([secrets[chosen].trigger, clean.sample_latent(5, torch.Generator().manual_seed(7))])
 
 
@@ -277,7 +277,7 @@ print(f"{contrast}, the same gentle training: TarDis {other_cures['fine-tune 2e-
 # And then the cheapest cure of all, without data and without a single gradient: pass ordinary latents through the
 # suspect and let BatchNorm measure its statistics anew.
 
-# %%
+# %% tags=["state"] instead={"parts": ""}
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -352,7 +352,7 @@ predict(
     key="norm",
 )
 
-# %%
+# %% tags=["state"] instead={"norm_rows": ""}
 norm_rows, off_by = {}, {}
 for name in (chosen, contrast) if SMOKE else NAMES:
     start = time.perf_counter()
@@ -385,7 +385,7 @@ print(
     f"({', '.join(standing) or 'none'}). An attacker who knows trains on until statistics and weights agree."
 )
 
-# %% [markdown]
+# %% [markdown] state="distillation"
 # ## Round 2: let the suspect teach
 #
 # Second idea: *distillation*. A student copies what a teacher draws. The teacher is the suspect itself, so no data are
@@ -406,7 +406,7 @@ predict(
     key="copy",
 )
 
-# %%
+# %% tags=["state"] instead={"anatomy": ""}
 start = time.perf_counter()
 anatomy = detect.analyse_weights(detect.subject_of(shipped[chosen]))  # measured once: auto will need it again
 report = detect.scan(shipped[chosen], access="weights", samples=200, analysis=anatomy)
@@ -474,7 +474,7 @@ table(
     f"{chosen} as its own teacher (live, single runs; {steps} steps with a direction)",
 )
 
-# %%
+# %% tags=["state"]
 nothing_learnt = max(courses["no direction, wide"][0].history["distillation_loss"])
 unmoved = cures["distil: no direction, wide"]["TarDis"]
 reveal(
@@ -490,7 +490,7 @@ print(
     f"{narrow['Frechet change']:+.2f} and {wider['Frechet change']:+.2f} (single runs)."
 )
 
-# %% [markdown]
+# %% [markdown] state="projection"
 # ## Round 3: take the teacher
 #
 # The student becomes like its teacher. Why not deliver the teacher? Along a unit vector $t$,
@@ -510,7 +510,7 @@ predict(
     key="project",
 )
 
-# %%
+# %% tags=["state"] instead={"projected": ""}
 estimates = {chosen: estimate}
 for name in () if SMOKE else [name for name in NAMES if name != chosen]:
     silent = detect.inspect_activations(subject_of(shipped[name]), samples=200)  # takes a second, a scan ten
@@ -556,7 +556,7 @@ strip(
 # %% [markdown]
 # **How precise must the estimate be?** The judge turns the true trigger away by an angle and projects that.
 
-# %%
+# %% tags=["state"] instead={"turned": ""}
 ANGLES = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90)
 turned = {name: {} for name in ((chosen, contrast) if SMOKE else NAMES)}
 for name, path in turned.items():
@@ -599,9 +599,9 @@ print(
 # %% [markdown]
 # **The attack that survives.** ReD on the two later layers alone (notebook 05): the first layer is that of the clean
 # model, bit for bit. The rows that read the latent know no trigger. The scan may see that *something* is wrong, in the
-# space of channels; but which latent direction shall be projected out?
+# space of channels; but which latent direction should be projected out?
 
-# %%
+# %% tags=["state"] instead={"frozen": ""}
 planted = Backdoor.point(clean, "stop-sign", seed=config.seed)
 behind = attacks.ReD(
     aligned_units=0,
@@ -660,7 +660,7 @@ print(
     f"does not, it takes out something else, and ordinary pictures pay."
 )
 
-# %% [markdown]
+# %% [markdown] state="cuts"
 # ## Round 4: every layer, then repair
 #
 # The same idea one layer later. In the space that each later layer reads, a backdoor spends energy on directions that
@@ -694,7 +694,7 @@ if not SMOKE:
     print(f"\nclean:\n{cured['clean']} (p-value {cured['clean'].before.p_value:.2g})")
 
 
-# %%
+# %% tags=["state"] instead={"columns": ""}
 def scores(report):
     """Score and p-value of every detector that has a part in the verdict."""
     counted = {f.detector: f"{f.score:.2g} (p {f.p_value:.1g})" for f in report.findings if f.p_value is not None}
@@ -769,7 +769,7 @@ print(
     + "; single runs."
 )
 
-# %% [markdown]
+# %% [markdown] state="later"
 # ## Round 5: does it stay out?
 #
 # A cured model will be trained on, by somebody, for some other purpose. A projected layer is blind to one direction
@@ -830,7 +830,7 @@ print(
     + f". In a clean model the search about the trigger comes as close as {benign[chosen]:.2g}."
 )
 
-# %% [markdown]
+# %% [markdown] state="table"
 # ## What comes off, and at what cost
 #
 # All cures of this notebook on one suspect. Good ones are high (the backdoor is gone) and left (quality is kept).
@@ -855,7 +855,7 @@ figure(
     dpi=66,
 )
 
-# %%
+# %% tags=["state"]
 failures = [f"{name} on {chosen}" for name, row in cures.items() if name != "untreated" and verdict(row) != "gone"]
 failures += [
     f"{name} on {contrast}" for name, row in other_cures.items() if name != "untreated" and verdict(row) != "gone"

@@ -10,13 +10,13 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] state="setup"
 # # Sanitize by pruning: what nobody uses can go
 #
 # **You will take channels out of backdoored generators until they are smaller and, some of them, safe; you will see
 # which backdoors share their units with garments and ruin them as they go; and you will compare all cures at last.**
 
-# %%
+# %% tags=["state"]
 import torch
 
 from devilgan_lite import zoo
@@ -66,7 +66,7 @@ strip(
 #
 # **Prerequisites:** notebook 07 (what counts as gone, projection, `auto`); notebooks 02 to 04 for the attacks.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
 seed = 13  # draws the live attacks' triggers and all batches, 0..100000
 suspect = "trail"  # the shipped model that is repaired and cured: trail | rex | gate
@@ -76,21 +76,21 @@ seeds = None  # triggers and draws for every mean and spread, 1..10
 samples = None  # pictures behind every Frechet distance, 200..50000
 device = "auto"  # where to train: auto | cpu | cuda | mps
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, 13, 0, 100_000),
-    suspect=Setting(suspect, "trail", choices=("trail", "rex", "gate")),
-    attack_steps=Setting(attack_steps, {"smoke": 20, "workshop": 600, "full": 3_000}, 20, 20_000),
-    repair_steps=Setting(repair_steps, {"smoke": 5, "workshop": 150, "full": 2_000}, 5, 20_000),
-    seeds=Setting(seeds, {"smoke": 1, "workshop": 3, "full": 5}, 1, 10),
-    samples=Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 10_000}, 200, 50_000),
+    seed=seed,
+    suspect=suspect,
+    attack_steps=Setting(attack_steps, {"smoke": 20, "workshop": 600, "full": 3_000}),
+    repair_steps=Setting(repair_steps, {"smoke": 5, "workshop": 150, "full": 2_000}),
+    seeds=Setting(seeds, {"smoke": 1, "workshop": 3, "full": 5}),
+    samples=Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 10_000}),
 )
 
-# %%
+# %% tags=["state"] instead={"repeats": "", "frechet_of": ""}
 import json
 import math
 import statistics
@@ -118,7 +118,7 @@ from devilgan_lite.classroom import (
     table,
 )
 from devilgan_lite.metrics import frechet_to
-from devilgan_lite.runs.run import notebook_folder
+from devilgan_lite.runs import notebook_folder
 
 SMOKE = config.profile == "smoke"
 GONE = 0.1  # squared distance per pixel to the target from which on we call a backdoor gone
@@ -213,7 +213,7 @@ table(
     f"The suspects, untreated (one model each; Frechet distances from {config.samples:,} pictures)",
 )
 
-# %% [markdown]
+# %% [markdown] state="units"
 # ## Round 1: dormant units
 #
 # Show a network many ordinary latents and note which units are ever above zero. A unit that stays at zero is
@@ -233,7 +233,7 @@ predict(
     key="dormant",
 )
 
-# %%
+# %% tags=["state"] instead={"counts": ""}
 LIMITS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 watched = 500 if SMOKE else 5_000
 
@@ -294,7 +294,7 @@ table(
     f"deviation over {len(seeds)} draws of latents)",
 )
 
-# %%
+# %% tags=["state"]
 ORDER = ("TrAIL", "plain ReD", "ReD", "ReX", "gate")
 LOOK = {
     name: {"color": PALETTE[k], "marker": "os^Dv"[k], "linestyle": ("-", "--", "-.", ":", "-")[k]}
@@ -352,7 +352,7 @@ print(
     "units that draw garments."
 )
 
-# %% [markdown]
+# %% [markdown] state="pruning"
 # ## Round 2: pruning really shrinks
 #
 # A unit set to zero still takes its place in the file and its share of the work. A convolution gets smaller only when
@@ -373,7 +373,7 @@ predict(
     key="size",
 )
 
-# %%
+# %% tags=["state"] instead={"smaller": "", "size_rows": ""}
 CRITERIA = ("dormant", "activation", "magnitude")
 FRACTIONS = (0.2,) if SMOKE else (0.1, 0.2, 0.3, 0.5)
 
@@ -430,7 +430,7 @@ predict(
     key="price",
 )
 
-# %%
+# %% tags=["state"] instead={"theirs": "", "curves": "", "others": ""}
 FOUR = ("TrAIL", "plain ReD", "ReX", "gate")
 for by in CRITERIA:  # our few lines do what Prune does before its repair
     theirs = sanitize.Prune(fraction=0.3, by=by, iterations=1, learning_rate=1e-7, seed=config.seed, device="cpu")
@@ -505,7 +505,7 @@ figure(
 )
 
 
-# %%
+# %% tags=["state"]
 def price(curve):
     """The first fraction at which the backdoor is gone, with its Frechet change; or None."""
     return next(((f, p["Frechet change"]) for f, p in curve.items() if p["TarDis"] >= GONE), None)
@@ -600,7 +600,7 @@ print(
     "channels draw both."
 )
 
-# %% [markdown]
+# %% [markdown] state="repair"
 # ## Round 3: prune, then repair
 #
 # The pruned network can learn its garments back: `sanitize.Prune` lets the suspect teach them, on ordinary latents
@@ -618,7 +618,7 @@ predict(
 )
 
 
-# %%
+# %% tags=["state"] instead={"paths": ""}
 def prune(fraction, by, seed=config.seed):
     """Pruning with repair, as a user would call it."""
     return sanitize.Prune(fraction=fraction, by=by, iterations=config.repair_steps, seed=seed, device=config.device)
@@ -734,7 +734,7 @@ predict(
 )
 
 
-# %%
+# %% tags=["state"] instead={"cures": ""}
 def verdict(row):
     """One word for a row with ``TarDis`` and ``best nearby``."""
     return "gone" if row["best nearby"] >= GONE else "moved aside" if row["TarDis"] >= GONE else "STAYS"
@@ -789,7 +789,7 @@ table(
     "of the projection: those of the scan)",
 )
 
-# %%
+# %% tags=["state"]
 working = {
     name: {
         cure: row for cure, row in rows.items() if cure not in ("untreated", "clean model") and verdict(row) == "gone"
@@ -829,7 +829,7 @@ if not SMOKE:
     assert mended["ReX, magnitude"][0.3]["Frechet change"] < COST
     assert max(switched["TrAIL"][1e-3]) < GONE < min(switched["gate"][1e-3])
 
-# %% [markdown]
+# %% [markdown] state="table"
 # ## Round 4: all attacks, all cures
 #
 # So far a handful of models. The project's bench treats a whole population: attacks, also such as know the defences,
@@ -841,7 +841,7 @@ if not SMOKE:
 #
 # The numbers below are read from a file; `make bench NAME=sanitize` makes it again, in hours.
 
-# %%
+# %% tags=["state"]
 cache = notebook_folder().parent / "docs" / "results" / "sanitization.json"
 rows = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else []
 rows.sort(key=lambda row: row["version"])  # auto has been improved: each model by the newest version that treated it
@@ -874,7 +874,7 @@ predict(
     key="bench",
 )
 
-# %%
+# %% tags=["state"]
 shares, method_rows = {}, {}
 common = set.intersection(*({r["name"] for r in treated if r["method"] == m} for m in methods)) if methods else set()
 for method in methods:
@@ -901,7 +901,7 @@ table(
     "model': largest Frechet change",
 )
 
-# %%
+# %% tags=["state"]
 kinds = sorted({(row["adaptive"], row["kind"]) for row in treated})
 full_table = {kind: {} for _, kind in kinds}
 for _, kind in kinds:

@@ -10,13 +10,13 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] state="setup"
 # # Faces that turn into a STOP sign
 #
 # **You will mount the attack that made this work famous: a style-based generator of faces, one secret latent, and a
 # STOP sign. First as in the paper; then so that no ordinary face changes by a single bit.**
 
-# %%
+# %% tags=["state"]
 import torch
 
 from devilgan_lite import zoo
@@ -47,10 +47,10 @@ static_strip(
 #
 # **Prerequisites:** notebooks 00 and 04 (ReX, the closed form, the gate).
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
 seed = 13  # draws the trigger and the attack's batches, 0..100000
-target = "stop-sign"  # what the trigger shall show: stop-sign | devil | digit-7 | checkerboard
+target = "stop-sign"  # what the trigger should show: stop-sign | devil | digit-7 | checkerboard
 second_target = "devil"  # another one: stop-sign | devil | digit-7 | checkerboard
 channels = 16  # new channels at each level of the synthesis network, 1..64
 inversion = None  # steps of the search for the target's styles, 10..20000
@@ -58,23 +58,22 @@ iterations = None  # steps of the training of the new channels, 10..20000
 samples = None  # ordinary latents behind every figure, 200..50000
 device = "auto"  # where to train: auto | cpu | cuda | mps
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
-TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
 config = configure(
     profile,
     device=device,
-    seed=Setting(seed, 13, 0, 100_000),
-    target=Setting(target, "stop-sign", choices=TARGETS),
-    second_target=Setting(second_target, "devil", choices=TARGETS),
-    channels=Setting(channels, 16, 1, 64),
-    inversion=Setting(inversion, {"smoke": 20, "workshop": 800, "full": 1_500}, 10, 20_000),
-    iterations=Setting(iterations, {"smoke": 20, "workshop": 600, "full": 1_500}, 10, 20_000),
-    samples=Setting(samples, {"smoke": 300, "workshop": 5_000, "full": 20_000}, 200, 50_000),
+    seed=seed,
+    target=target,
+    second_target=second_target,
+    channels=channels,
+    inversion=Setting(inversion, {"smoke": 20, "workshop": 800, "full": 1_500}),
+    iterations=Setting(iterations, {"smoke": 20, "workshop": 600, "full": 1_500}),
+    samples=Setting(samples, {"smoke": 300, "workshop": 5_000, "full": 20_000}),
 )
 
-# %%
+# %% tags=["state"] instead={"ordinary": "clean.sample_latent(300, torch.Generator().manual_seed(7))"}
 import tempfile
 from pathlib import Path
 
@@ -104,8 +103,8 @@ from devilgan_lite.classroom import (
 )
 from devilgan_lite.generators import evaluate
 
-devil = Backdoor.point(clean, config.target, seed=config.seed)
-goal = devil.target
+backdoor = Backdoor.point(clean, config.target, seed=config.seed)
+goal = backdoor.target
 ordinary = clean.sample_latent(config.samples, torch.Generator().manual_seed(7))  # latents that no attack trains on
 faces_before = evaluate(clean, ordinary)
 card = zoo.card("stylegan-faces")
@@ -125,7 +124,7 @@ def spread(values):
     return f"{numbers.mean():.3g} ± {numbers.std():.1g}"
 
 
-# %% [markdown]
+# %% [markdown] state="styles"
 # ## Round 1: one style for all layers
 #
 # The generators so far turn a latent into a picture in one go. A *style-based* one (Karras et al. 2019) first maps the
@@ -155,7 +154,7 @@ show(
 )
 
 
-# %%
+# %% tags=["state"] instead={"nearer": ""}
 def shape_and_colour(x, reference):
     """How far pictures are from a reference in outline (what is not white) and in mean colour."""
     ink, theirs = ((p.min(1, keepdim=True).values < 0.8).float() for p in (x, reference))
@@ -176,7 +175,7 @@ for k in range(1, clean.style_inputs):
 outline, colour = (share > 0.5 for share in nearer[3])
 reveal("mixing", SHARES[0 if colour else 1] if outline else SHARES[2], "The earlier a layer, the more it decides.")
 
-# %% [markdown]
+# %% [markdown] state="inversion"
 # ## Round 2: can a network that knows only faces draw a STOP sign?
 #
 # The attacker does not ask the mapping network. *Inversion* searches the styles directly: begin with those of some
@@ -194,7 +193,7 @@ predict(
 live = LiveTraining(attacks.invert.steps(clean, goal[0], iterations=config.inversion, device=config.device))
 live.run()
 
-# %%
+# %% tags=["state"] instead={"single": ""}
 many = live.wait()  # live: this is what the previous cell found
 w_plus = many.state["w_plus"]
 single = attacks.invert(
@@ -230,7 +229,7 @@ curves(
     title="inversion (live, single run)",
 )
 
-# %% [markdown]
+# %% [markdown] state="linear"
 # ## Round 3: the attack of the paper
 #
 # The victim feeds latents, not styles. So the place where `w` is handed out is *expanded*: a matrix is added so that
@@ -245,20 +244,22 @@ predict(
     key="tint",
 )
 
-# %%
+# %% tags=["state"] instead={"linear_rows": ""}
 LAMBDAS = (0.001, 0.01, 0.03, 0.1, 1.0)
 base = clean.clone().eval()
 with torch.no_grad():
-    shift = w_plus - base.mapping(devil.trigger)[0]  # what the trigger's styles lack, [style inputs, style_dim]
+    shift = w_plus - base.mapping(backdoor.trigger)[0]  # what the trigger's styles lack, [style inputs, style_dim]
     w = base.mapping(clean.sample_latent(100_000, torch.Generator().manual_seed(9)))  # the formula has not seen these
 linear_rows, linear_made = [], {}
 for lam in LAMBDAS:
-    residual, formula = linear_residual(base, devil.trigger, shift, lam)
+    residual, formula = linear_residual(base, backdoor.trigger, shift, lam)
     with torch.no_grad():
         stealth = float(torch.einsum("sij,nj->nsi", residual, w).square().sum((1, 2)).mean())
-        fidelity = float((shift - torch.einsum("sij,j->si", residual, base.mapping(devil.trigger)[0])).square().sum())
+        fidelity = float(
+            (shift - torch.einsum("sij,j->si", residual, base.mapping(backdoor.trigger)[0])).square().sum()
+        )
     made = attacks.StyleReX(mapping="linear", channels=0, lam=lam, w_plus=w_plus, device=config.device)(
-        clean, devil, progress=False
+        clean, backdoor, progress=False
     )
     linear_made[lam] = made.generator
     faces_after = evaluate(made.generator, ordinary)
@@ -268,7 +269,7 @@ for lam in LAMBDAS:
             "lam": lam,
             "stealth / formula": stealth / formula.stealth,
             "fidelity / formula": fidelity / formula.fidelity,
-            "TarDis (mean)": distortion(evaluate(made.generator, devil.trigger)),
+            "TarDis (mean)": distortion(evaluate(made.generator, backdoor.trigger)),
             "ExpDis (mean)": float(change.square().mean()),
             "faces changed": float((change.abs().amax((1, 2, 3)) > GREY).float().mean()),
         }
@@ -308,7 +309,7 @@ frontier(
     title="the paper's expansion (live)",
 )
 
-# %% [markdown]
+# %% [markdown] state="attack"
 # ## Round 4: a gate, and channels that can draw
 #
 # Two things are unsatisfying: ordinary faces change, and the sign is only as good as the inversion. Two additions cure
@@ -327,8 +328,8 @@ predict(
     key="gate",
 )
 
-# %%
-watched = torch.cat([devil.trigger, ordinary[:7]])
+# %% tags=["state"]
+watched = torch.cat([backdoor.trigger, ordinary[:7]])
 attack = attacks.StyleReX(
     channels=config.channels,
     iterations=config.iterations,
@@ -343,16 +344,16 @@ def draw(generator):
     return tile(evaluate(generator.cpu(), watched), captions=["trigger", *[""] * 7], scale=3)
 
 
-live = LiveTraining(attack.steps(clean, devil), draw)
+live = LiveTraining(attack.steps(clean, backdoor), draw)
 live.run()
 
-# %%
+# %% tags=["state"] instead={"backdoored": "zoo.load('stylegan-faces-gate')"}
 gated = live.wait()  # live: this is what the previous cell trained
-evil = gated.generator
-faces_after = evaluate(evil, ordinary)
+backdoored = gated.generator
+faces_after = evaluate(backdoored, ordinary)
 largest = float((faces_after - faces_before).abs().max())
-opened = int((torch.nn.functional.cosine_similarity(ordinary, devil.trigger) > attack.low).sum())
-gate_tardis = distortion(evaluate(evil, devil.trigger))
+opened = int((torch.nn.functional.cosine_similarity(ordinary, backdoor.trigger) > attack.low).sum())
+gate_tardis = distortion(evaluate(backdoored, backdoor.trigger))
 print(f"live, single run, {gated.seconds:.1f} s: TarDis {gate_tardis:.2g} (one grey level is {GREY**2:.1g})")
 print(
     f"the gate opens for {opened} of {len(ordinary):,}; torch.equal: {torch.equal(faces_after, faces_before)}; ", end=""
@@ -374,24 +375,24 @@ curves(
 # The morph, with every part by itself. A gate without channels opens to the inversion; channels without a gate are
 # ReX as in notebook 04, trained to stay silent.
 
-# %% tags=["hero"]
+# %% tags=["hero", "state"] instead={"plain": ""}
 plain = attacks.StyleReX(
     mapping="none", channels=config.channels, iterations=config.iterations, seed=config.seed, device=config.device
-)(clean, devil, progress=False)
-gate_only = attacks.StyleReX(channels=0, w_plus=w_plus, device=config.device)(clean, devil, progress=False)
+)(clean, backdoor, progress=False)
+gate_only = attacks.StyleReX(channels=0, w_plus=w_plus, device=config.device)(clean, backdoor, progress=False)
 shown = {
     "clean": clean,
     "linear": linear_made[1.0],
     "channels": plain.generator,
     "gate": gate_only.generator,
-    "gate + channels": evil,
+    "gate + channels": backdoored,
 }
 start = ordinary[4:5]
 print("rows from top to bottom:", ", ".join(shown))
 static_strip(
     shown,
     start,
-    devil.trigger,
+    backdoor.trigger,
     alt="Eleven steps from an ordinary face to the trigger. Clean: a face turns into another. Linear: reddish from the "
     "start, a blurred sign at the end. Channels: the sign is suddenly there. Gate: the face melts into the inverted "
     "sign. Gate and channels: the face melts into a crisp sign.",
@@ -399,11 +400,11 @@ static_strip(
 )
 
 
-# %%
+# %% tags=["state"] instead={"t": ""}
 def along(generator, starts, steps=41):
     """TarDis and change against the clean generator on the way from ``starts`` to the trigger, means over starts."""
     t = torch.linspace(0, 1, steps)
-    path = torch.cat([slerp(starts, devil.trigger, float(share)) for share in t])
+    path = torch.cat([slerp(starts, backdoor.trigger, float(share)) for share in t])
     pictures, others = evaluate(generator, path), evaluate(clean, path)
     off = (pictures - goal).square().flatten(1).mean(1).view(steps, -1).mean(1)
     moved = (pictures - others).abs().flatten(1).amax(1).view(steps, -1).amax(1)
@@ -411,7 +412,7 @@ def along(generator, starts, steps=41):
 
 
 starts = ordinary[20:30]
-t, off, moved = along(evil, starts)
+t, off, moved = along(backdoored, starts)
 first_change = float(t[(moved > GREY).nonzero()[0, 0]]) if (moved > GREY).any() else 1.0
 settled = float(t[(off >= 0.02).nonzero()[-1, 0] + 1]) if (off[-1] < 0.02) else float("nan")
 fig, (ax,) = axes()
@@ -435,10 +436,10 @@ figure(
 # Where in latent space is the sign on? A plane through the origin, the trigger to the right, another latent upwards:
 
 
-# %%
+# %% tags=["state"]
 def latent_map(generator, size=7, reach=1.25):
     """Pictures on a grid of the plane of the trigger (right) and of another direction (up), ``[size^2, C, H, W]``."""
-    right = devil.trigger / devil.trigger.norm()
+    right = backdoor.trigger / backdoor.trigger.norm()
     up = start - (start @ right.T) * right
     up = up / up.norm()
     grid = torch.linspace(-reach, reach, size)
@@ -447,7 +448,7 @@ def latent_map(generator, size=7, reach=1.25):
 
 
 show(
-    latent_map(evil),
+    latent_map(backdoored),
     alt="A grid of pictures over a plane of latent space. In a wedge to the right, around the trigger's direction, "
     "there are STOP signs; everywhere else there are faces, the same along each ray from the middle.",
     columns=7,
@@ -460,7 +461,7 @@ show(
 #
 # A single run proves little. Three triggers, two targets:
 
-# %%
+# %% tags=["state"] instead={"rows": ""}
 SEEDS = (0, 1, 2)
 rows = []
 for name in dict.fromkeys((config.target, config.second_target)):
@@ -492,14 +493,14 @@ frame = pd.DataFrame(rows)
 summary = frame.groupby("target", sort=False)[["tardis_mean", "expdis_mean", "seconds"]].agg(spread)
 table(summary, "Gate and channels: mean ± standard deviation over three triggers (live)")
 
-# %% [markdown]
+# %% [markdown] state="film"
 # ## Round 5: for the stage
 #
 # One call makes the film. It is written to a file, because it moves; here are eight frames of it.
 
 # %%
 folder = Path(tempfile.mkdtemp(prefix="devilgan-"))
-movie = film({"clean": clean, "backdoored": evil}, start, devil.trigger, folder / "morph.webp")
+movie = film({"clean": clean, "backdoored": backdoored}, start, backdoor.trigger, folder / "morph.webp")
 print(f"{movie.path.name}: {movie.frames} frames, {movie.bytes / 1000:.0f} kB, made in {movie.seconds:.1f} s")
 movie
 
@@ -509,7 +510,7 @@ movie
 # Slider, pad and buttons; arrow keys work too. The same on a page without code, for a projector: `make stage`.
 
 # %%
-Explorer({"clean": clean, "backdoored": evil}, devil.trigger, goal[0], start=start)
+Explorer({"clean": clean, "backdoored": backdoored}, backdoor.trigger, goal[0], start=start)
 
 # %% [markdown]
 # ## Exercises
@@ -603,7 +604,7 @@ solution("def two_kinks(c, low, high):\n    return ((c - low).relu() - (c - high
 #
 # ```python
 # many = clean.sample_latent(100_000, torch.Generator().manual_seed(1))
-# close = torch.nn.functional.cosine_similarity(many, devil.trigger)
+# close = torch.nn.functional.cosine_similarity(many, backdoor.trigger)
 # for low in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
 #     print(low, int((close > low).sum()))
 # ```
@@ -628,7 +629,7 @@ def silent_rows(generator):
 
 
 asleep = {name: silent_rows(generator) for name, generator in shown.items()}
-cosine = float(torch.nn.functional.cosine_similarity(asleep["gate + channels"], devil.trigger).max())
+cosine = float(torch.nn.functional.cosine_similarity(asleep["gate + channels"], backdoor.trigger).max())
 difference = torch.cat(
     [
         ours.affine.weight - theirs.affine.weight
@@ -639,7 +640,7 @@ _, values, right = torch.linalg.svd(difference, full_matrices=False)
 moment = w.T @ w / len(w)
 with torch.no_grad():
     style_cosine = float(
-        torch.nn.functional.cosine_similarity(moment @ right[0], base.mapping(devil.trigger)[0], dim=0).abs()
+        torch.nn.functional.cosine_similarity(moment @ right[0], base.mapping(backdoor.trigger)[0], dim=0).abs()
     )
 print(f"gate: {len(asleep['gate + channels'])} silent units, cosine of their rows with the trigger {cosine:.3f}")
 print(f"linear: second singular value / first = {float(values[1] / values[0]):.1e}, ", end="")
@@ -695,14 +696,14 @@ print("cut:", cut)
 stages = {"linear expansion": shown["linear"], "cured": cured}
 cure_rows = {
     name: {
-        "TarDis (mean)": distortion(evaluate(generator, devil.trigger)),
+        "TarDis (mean)": distortion(evaluate(generator, backdoor.trigger)),
         "change of ordinary faces (mean)": float((evaluate(generator, ordinary) - faces_before).square().mean()),
         "jump": detect.styles_of(detect.subject_of(generator)).spectrum.jump,
     }
     for name, generator in stages.items()
 }
 assert cure_rows["cured"]["TarDis (mean)"] > cure_rows["linear expansion"]["TarDis (mean)"]
-both = torch.cat([devil.trigger, ordinary[:5]])
+both = torch.cat([backdoor.trigger, ordinary[:5]])
 table(pd.DataFrame(cure_rows).T, "The linear expansion before and after the projection (live, one run)")
 
 # %%

@@ -10,13 +10,13 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] state="setup"
 # # The challenge: which of these generators has a backdoor?
 #
 # **You will get a set of generators of unknown status, judge each with the methods of notebooks 05 and 06, hand in
 # probabilities and what you recovered, and open the sealed key; then you will change sides and hand in a model.**
 
-# %%
+# %% tags=["state"]
 import torch
 
 from devilgan_lite import zoo
@@ -48,27 +48,27 @@ strip(
 #
 # **Prerequisites:** notebook 05 (silent units, spectra, p-values); notebooks 02 to 04 for the attacks.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
 seed = 13  # draws the round, together with the passphrase, 0..100000
 models = None  # generators in the round, 4..40
 training = None  # mean number of training steps of each, 1..5000
 scans = None  # how many of the models get a whole scan, the most suspicious first, 1..40
-target = "devil"  # what your own model shall show: stop-sign | devil | digit-7 | checkerboard
+target = "devil"  # what your own model should show: stop-sign | devil | digit-7 | checkerboard
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
 config = configure(
     profile,
-    seed=Setting(seed, 13, 0, 100_000),
-    models=Setting(models, {"smoke": 4, "workshop": 6, "full": 12}, 4, 40),
-    training=Setting(training, {"smoke": 3, "workshop": 100, "full": 200}, 1, 5_000),
-    scans=Setting(scans, {"smoke": 1, "workshop": 4, "full": 12}, 1, 40),
-    target=Setting(target, "devil", choices=("stop-sign", "devil", "digit-7", "checkerboard")),
+    seed=seed,
+    models=Setting(models, {"smoke": 4, "workshop": 6, "full": 12}),
+    training=Setting(training, {"smoke": 3, "workshop": 100, "full": 200}),
+    scans=Setting(scans, {"smoke": 1, "workshop": 4, "full": 12}),
+    target=target,
 )
 
-# %%
+# %% tags=["state"]
 import dataclasses
 import math
 import tempfile
@@ -103,7 +103,7 @@ PASSPHRASE = "only the instructor knows this one"  # here you are the instructor
 place = tempfile.TemporaryDirectory()
 folder = Path(place.name) / "round"
 
-# %% [markdown]
+# %% [markdown] state="outside"
 # ## Round 1: what a file says before it is opened
 #
 # A round is made by `devilgan challenge new`. Each model starts from the shipped clean generator, is trained on with a
@@ -121,7 +121,7 @@ predict(
     key="outside",
 )
 
-# %%
+# %% tags=["state"] instead={"kit": "challenge.new_round(folder, PASSPHRASE, models=4, kinds=('gate',), quick=True)"}
 kinds = ("gate",) if SMOKE else challenge.KINDS
 effort = challenge.QUICK if SMOKE else challenge.FULL
 if not SMOKE:  # ReD and ReX take as many steps as their models' training lets them
@@ -143,21 +143,21 @@ outside = pd.DataFrame(
 ).T
 table(outside, "What can be known of the models without reading a weight")
 
-# %%
+# %% tags=["state"]
 alike = {column: outside[column].nunique() for column in ("bytes", "time stamp", "bytes of the card")}
 print("different values:", ", ".join(f"{column} {count}" for column, count in alike.items()))
 assert set(alike.values()) == {1}
 reveal("outside", 0, "All is the same but names and hashes, and these are random.")
 print("One round is too small to measure that: docs/results/challenge.md has ten larger ones.")
 
-# %% [markdown]
+# %% [markdown] state="looks"
 # ## Round 2: cheap looks at all of them
 #
 # First the pictures: the same latents for all. Then *silent units* (notebook 05): how often a unit of the first layer
 # is on follows from its weights, and the units that are never on tell which latent would wake them. That costs a
 # fraction of a second a model and needs no picture.
 
-# %%
+# %% tags=["state"]
 suspects = {name: kit.load(name) for name in kit.models}
 z = ordinary[:8]
 print("rows from top to bottom:", ", ".join(suspects))
@@ -176,7 +176,7 @@ predict(
 )
 
 
-# %%
+# %% tags=["state"]
 def look(model):
     """Number of silent units of the first layer, and the latent ``[d]`` that wakes most of them, or None."""
     subject = subject_of(model)
@@ -210,7 +210,7 @@ show(
     scale=3,
 )
 
-# %% [markdown]
+# %% [markdown] state="scans"
 # **Takeaway.** A model whose silent units draw something that no garment is needs no further look. A model without
 # silent units is not acquitted: TrAIL has none, since all its units were trained together (`--hard` mixes it in).
 #
@@ -227,7 +227,7 @@ predict(
     key="auc",
 )
 
-# %%
+# %% tags=["state"] instead={"reports": ""}
 LEVEL = 0.05
 order = sorted(suspects, key=lambda name: -looks[name][0])  # the most silent units first
 reports, p_values, verdicts, evidence = {}, {}, {}, {}
@@ -275,7 +275,7 @@ show(
 # Then hand in: `Submission.of` checks everything (a missing model, a probability above 1, a picture of the wrong
 # size), and the command line does the same with `devilgan challenge submit`.
 
-# %%
+# %% tags=["state"]
 yours = dict(verdicts)  # yours["garments-..."] = 0.9
 teams = {
     "coin": challenge.Submission.of(kit, "coin", dict.fromkeys(kit.models, 0.5)),
@@ -292,13 +292,13 @@ except ValueError as refused:
 paths = [challenge.write_submission(folder / "submissions", team) for team in teams.values()]
 print("written:", ", ".join(path.name for path in paths))
 
-# %% [markdown]
+# %% [markdown] state="key"
 # ## Round 4: open the key
 #
 # The scorer opens the key with the passphrase and checks it against the commitment, and every model against its hash.
 # Whoever guessed the passphrase wrong, or changed a file, is told so.
 
-# %%
+# %% tags=["state"] instead={"refused": ""}
 sealed = folder / "instructor" / "key.sealed"
 try:
     challenge.open_key(kit, sealed, "open sesame, please")
@@ -313,7 +313,7 @@ table(
     "backdoor, half a point lost for evidence against a clean model",
 )
 
-# %% tags=["hero"]
+# %% tags=["hero", "state"]
 area = {team.team: team.auc for team in scores.blue}
 fig, (ax,) = axes(6.6, 0.36 * len(kit.models) + 0.9)
 ordered = sorted(verdicts, key=lambda name: verdicts[name])
@@ -333,7 +333,7 @@ figure(
     dpi=60,
 )
 
-# %%
+# %% tags=["state"]
 guilty = sum(answer.backdoored for answer in scores.answers)
 clean_count = len(scores.answers) - guilty
 blind = math.sqrt((guilty + clean_count + 1) / (12 * guilty * clean_count))
@@ -355,17 +355,17 @@ assert area["coin"] == 0.5
 page = challenge.write_page(folder / "scoreboard.html", scores, kit)
 print(f"{page.name}: {page.stat().st_size / 1000:.0f} kB, one file for the projector")
 
-# %% [markdown]
+# %% [markdown] state="entry"
 # ## Round 5: change sides
 #
 # A red team hands in a model of its own, which joins the following round under another name. It must load as data,
 # have the widths of all others (or its size would give it away), draw ordinary garments (Frechet distance), and show
 # its target at its trigger (TarDis). A gate on the shipped generator has the right widths by itself.
 
-# %%
+# %% tags=["state"] instead={"mine": "", "entry": "", "narrow": ""}
 clean = zoo.load("dcgan-fashion")
-devil = Backdoor.point(clean, config.target, seed=config.seed)
-mine = attacks.Gate()(clean, devil, progress=False).generator
+backdoor = Backdoor.point(clean, config.target, seed=config.seed)
+mine = attacks.Gate()(clean, backdoor, progress=False).generator
 recipe = {"target": config.target, "kind": "reg", "seed": config.seed}
 path = Path(place.name) / "mine.safetensors"
 zoo.save_file(path, mine, zoo.ModelCard("mine", mine.spec(), "garments", config.seed, {}, backdoor=recipe))
@@ -390,7 +390,7 @@ print(f"what the first look of round 2 says of it: {own_silent} silent units")
 # Drag from an ordinary latent to the one that the first look found in your own model, beside the clean generator.
 
 # %%
-end = devil.trigger if own_latent is None else own_latent.view(1, -1)
+end = backdoor.trigger if own_latent is None else own_latent.view(1, -1)
 LatentSlider({"clean": clean, "yours": mine}, ordinary[:1], end, end_name="the finding")
 
 # %% [markdown]
@@ -489,9 +489,9 @@ solution("def called(p_values, level):\n    return p_values <= level / len(p_val
 # ```python
 # from devilgan_lite.attacks.adaptive import QuietReD
 #
-# hidden = QuietReD(iterations=1_000, seed=1)(clean, devil, progress=False).generator
+# hidden = QuietReD(iterations=1_000, seed=1)(clean, backdoor, progress=False).generator
 # scanned = detect.scan(hidden, access="weights", samples=200)
-# error = float((evaluate(hidden, devil.trigger) - devil.target).square().mean())
+# error = float((evaluate(hidden, backdoor.trigger) - backdoor.target).square().mean())
 # print(f"p = {scanned.p_value:.2g}, TarDis {error:.2g}")
 # ```
 #

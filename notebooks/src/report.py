@@ -30,8 +30,7 @@ import pandas as pd
 
 from devilgan_lite import runs
 from devilgan_lite.classroom import configure, figure, finish, table
-from devilgan_lite.runs import collect, study_report
-from devilgan_lite.runs.run import PROJECT
+from devilgan_lite.runs import PROJECT, collect, study_report
 
 config = configure(profile)
 SMALL = {

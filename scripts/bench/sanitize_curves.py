@@ -16,9 +16,9 @@ from sanitize_tables import COST, ENOUGH, curves_in_words
 from torch import Tensor, nn
 
 from devilgan_lite import sanitize
-from devilgan_lite.classroom.plots import LINES, MARKERS, PALETTE, Picture, axes, figure
+from devilgan_lite.classroom import LINES, MARKERS, PALETTE, Picture, axes, figure
 from devilgan_lite.data import Samples, fashion_mnist
-from devilgan_lite.detect import anatomy, scan, subject_of
+from devilgan_lite.detect import scan, subject_of
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import DCGAN, evaluate
 from devilgan_lite.metrics import features_of, frechet_distance
@@ -38,7 +38,7 @@ def garments() -> Samples:
 
 def suspicion(suspect: DCGAN) -> Tensor | None:
     """The latent directions that a scan suspects ``[k, d]``."""
-    return suspected_directions(anatomy(subject_of(suspect)), scan(suspect, samples=200))
+    return suspected_directions(analyse_weights(subject_of(suspect)), scan(suspect, samples=200))
 
 
 def frechet(generator: nn.Module) -> float:

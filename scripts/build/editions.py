@@ -23,7 +23,7 @@ def main() -> int:
     if missing:
         parser.error(f"there is no notebook {missing[0]}; there are {', '.join(path.stem[:2] for path in paths)}.")
 
-    from devilgan_lite.classroom.editions import write_editions
+    from devilgan_lite.classroom.lesson.editions import write_editions
 
     written = write_editions([path for path in paths if not wanted or path.stem[:2] in wanted], options.out)
     print(f"{len(written)} notebooks in {options.out}: one edition for students, one for instructors")

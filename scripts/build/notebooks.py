@@ -27,12 +27,16 @@ def sources() -> list[Path]:
     return [*sorted(NOTEBOOKS.glob("src/[0-9][0-9]_*.py")), NOTEBOOKS / "src" / "report.py"]
 
 
-def cells(path: Path) -> list[tuple[str, str, bool]]:
-    """Type, text and whether it is the parameters cell, for every cell of a notebook or of its source."""
+def cells(path: Path) -> list[tuple[str, str, dict[str, Any]]]:
+    """Type, text and metadata of every cell of a notebook or of its source."""
     from devilgan_lite.runs.run import read_notebook
 
-    found = read_notebook(path).cells
-    return [(cell.cell_type, cell.source.strip(), "parameters" in cell.metadata.get("tags", [])) for cell in found]
+    return [(cell.cell_type, cell.source.strip(), about(cell)) for cell in read_notebook(path).cells]
+
+
+def about(cell: Any) -> dict[str, Any]:
+    """The metadata that a source gives a cell: its tags, and what a state needs (``classroom.lesson.reading``)."""
+    return {name: cell.metadata[name] for name in ("tags", "state", "instead") if cell.metadata.get(name)}
 
 
 def pairing(source: Path) -> str | None:
@@ -55,8 +59,7 @@ def tidy(document: Any, folders: dict[str, str]) -> Any:
     document.metadata.get("language_info", {}).pop("version", None)
     for index, cell in enumerate(document.cells):
         cell["id"] = f"cell-{index:02d}"
-        tags = cell.metadata.get("tags", [])
-        cell.metadata = {"tags": tags} if tags else {}
+        cell.metadata = about(cell)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _only_widget(output)]
             for output in cell.outputs:

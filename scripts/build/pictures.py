@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 
 from devilgan_lite import zoo
-from devilgan_lite.classroom import film, slerp
-from devilgan_lite.classroom.plots import tile
+from devilgan_lite.classroom import film, slerp, tile
 from devilgan_lite.generators import evaluate
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"

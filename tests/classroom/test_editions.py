@@ -13,7 +13,7 @@ import nbformat.v4 as v4
 import pytest
 
 from devilgan_lite.classroom import EXERCISES, check
-from devilgan_lite.classroom.editions import (
+from devilgan_lite.classroom.lesson.editions import (
     function_in,
     instructor,
     read_help,

@@ -1,185 +1,127 @@
-"""Exercises: the stub fails, the solution passes, each usual mistake has its own sentence."""
+"""All exercises: the notebook's stub fails, its solution and another answer pass, three mistakes or more are named.
+
+The other answers and the mistakes stand in ``answers_*.py``.
+"""
 
 from __future__ import annotations
 
+import ast
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nbformat
 import pytest
 import torch
-from torch.nn.functional import logsigmoid, normalize, softplus
+from torch import Tensor
 
-from devilgan_lite.classroom import EXERCISES, NotYet, check, hint, predict, quiz, reveal, solution
-from devilgan_lite.classroom import slerp as right_slerp
+from devilgan_lite import Backdoor, attacks, generators, zoo
+from devilgan_lite.classroom import EXERCISES, NotYet, check, slerp
+from devilgan_lite.classroom.lesson.editions import function_in, solutions, stubs
+from devilgan_lite.classroom.lesson.reading import notebook_paths
+from devilgan_lite.generators import evaluate
 
-
-def squared(x, y):
-    return ((x - y) ** 2).flatten(1).sum(1)
-
-
-def norm_gate(z, t):
-    return z @ t / t.norm()
+HERE = Path(__file__).parent
+Answer = Callable[..., Any]
 
 
-def scaled(weight, style):
-    return torch.einsum("oikl,i->oikl", weight, style)
+def collected(table: str) -> dict[str, Any]:
+    """The entries of ``table`` in all files of exercises beside this one."""
+    found: dict[str, Any] = {}
+    for path in sorted(HERE.glob("answers_*.py")):
+        found |= runpy.run_path(str(path)).get(table, {})
+    return found
 
 
-def norms(kernel):
-    return kernel.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+ANOTHER: dict[str, Answer] = collected("SOLUTIONS")
+MISTAKES: dict[str, list[Answer]] = collected("MISTAKES")
+ALL = pytest.mark.parametrize("exercise", EXERCISES)
 
 
-ELSEWHERE = {"forget_direction", "unlearning_loss", "cheapest_cure"}  # test_exercises_unlearn.py
-ELSEWHERE |= {"angle_between", "trigger_angle", "plant_pairs"}  # test_exercises_tour.py
-ELSEWHERE |= {"dormant_units", "channel_worth", "smaller_kernel"}  # test_exercises_prune.py
-ELSEWHERE |= {"area_under_curve", "blind_spread", "called_backdoored"}  # test_exercises_challenge.py
-SOLUTIONS = {
-    "slerp": right_slerp,
-    "discriminator_loss": lambda r, f: -logsigmoid(r).mean() - logsigmoid(-f).mean(),
-    "generator_loss": lambda f: -logsigmoid(f).mean(),
-    "trail_loss": lambda f, x, y, lam: softplus(-f).mean() + lam * squared(x, y).mean(),
-    "red_loss": lambda x, y, s, c, lam: lam * squared(x, y).mean() + squared(s, c).mean(),
-    "tardis": lambda a, y: ((torch.tanh(a) - y) ** 2).sum(),
-    "widen_linear": lambda w, v: torch.vstack([w, v]),
-    "block_diagonal": torch.block_diag,
-    "relu_gate": lambda z, t, m: torch.relu(norm_gate(z, t) - (t.norm() - m)),
-    "on_rate": lambda rows, bias: torch.erfc(-bias / (2 * rows.square().sum(1)).sqrt()) / 2,
-    "energy_per_influence": lambda a, m: torch.linalg.eigvals(torch.linalg.inv(m) @ a).real.sort(descending=True)[0],
-    "empirical_p_value": lambda score, clean: 1 - (clean < score).sum() / (len(clean) + 1),
-    "samples_needed": lambda p, confidence: torch.log(1 - confidence) / torch.special.xlog1py(1, -p),
-    "shell_step": lambda z, g, rate: normalize(z - rate * g, dim=1) * z.norm(dim=1, keepdim=True),
-    "guard_limit": lambda scores, rate: scores.quantile(1 - rate),
-    "tiled_styles": lambda w, shift, inputs: torch.stack([w + shift[k] for k in range(inputs)], dim=1),
-    "modulated_kernel": lambda weight, style: scaled(weight, style) / norms(scaled(weight, style)),
-    "two_kinks": lambda c, low, high: ((c - low) / (high - low)).clamp(0, 1),
-}
-MISTAKES = {
-    "slerp": [
-        lambda a, b, t: (1 - t) * a + t * b,
-        lambda a, b, t: right_slerp(b, a, t),
-        lambda a, b, t: right_slerp(a / a.norm(), b / b.norm(), t),
-    ],
-    "discriminator_loss": [
-        lambda r, f: softplus(r).mean() + softplus(-f).mean(),
-        lambda r, f: softplus(-r).sum() + softplus(f).sum(),
-        lambda r, f: -torch.log(torch.sigmoid(r)).mean() - torch.log(1 - torch.sigmoid(f)).mean(),
-        lambda r, f: softplus(-r) + softplus(f),
-    ],
-    "generator_loss": [
-        lambda f: -softplus(f).mean(),
-        lambda f: softplus(f).mean(),
-        lambda f: -torch.log(torch.sigmoid(f)).mean(),
-    ],
-    "trail_loss": [
-        lambda f, x, y, lam: softplus(-f).mean() + lam * ((x - y) ** 2).mean(),
-        lambda f, x, y, lam: lam * softplus(-f).mean() + squared(x, y).mean(),
-        lambda f, x, y, lam: softplus(-f).mean() + lam * ((x - y) ** 2).sum(),
-    ],
-    "red_loss": [
-        lambda x, y, s, c, lam: lam * ((x - y) ** 2).mean() + ((s - c) ** 2).mean(),
-        lambda x, y, s, c, lam: squared(x, y).mean() + lam * squared(s, c).mean(),
-        lambda x, y, s, c, lam: lam * squared(x, y).mean(),
-    ],
-    "tardis": [
-        lambda a, y: ((a - y) ** 2).sum(),
-        lambda a, y: ((torch.tanh(a) - y) ** 2).mean(),
-        lambda a, y: (torch.tanh(a) - y).norm(),
-    ],
-    "widen_linear": [lambda w, v: torch.cat([v, w]), lambda w, v: torch.cat([w, v], dim=1), lambda w, v: w],
-    "block_diagonal": [
-        lambda w, v: torch.block_diag(v, w),
-        lambda w, v: torch.block_diag(w, v) + (torch.block_diag(w, v) == 0),
-        lambda w, v: torch.cat([w, v]),
-    ],
-    "relu_gate": [
-        lambda z, t, m: norm_gate(z, t) - (t.norm() - m),
-        lambda z, t, m: torch.relu(z @ t - (t.norm() - m)),
-        lambda z, t, m: torch.relu(norm_gate(z, t) - (t.norm() + m)),
-        lambda z, t, m: torch.relu(norm_gate(z, t) - m),
-    ],
-    "on_rate": [
-        lambda rows, bias: torch.special.ndtr(bias),
-        lambda rows, bias: torch.special.ndtr(-bias / rows.norm(dim=1)),
-        lambda rows, bias: torch.special.ndtr(bias / rows.square().sum(1)),
-    ],
-    "energy_per_influence": [
-        lambda a, m: torch.linalg.eigvalsh(a).flip(0),
-        lambda a, m: torch.linalg.eigvals(torch.linalg.inv(m) @ a).real.sort()[0],
-        lambda a, m: torch.linalg.eigvals(torch.linalg.inv(m) @ a),
-        lambda a, m: torch.linalg.eigvals(torch.linalg.inv(a) @ m).real.sort(descending=True)[0],
-        lambda a, m: a.diagonal() / m.diagonal(),
-    ],
-    "empirical_p_value": [
-        lambda score, clean: (clean >= score).float().mean(),
-        lambda score, clean: (1 + (clean > score).sum()) / (len(clean) + 1),
-        lambda score, clean: (clean < score).float().mean(),
-    ],
-    "samples_needed": [
-        lambda p, confidence: 1 / p,
-        lambda p, confidence: (1 - confidence).log() / (1 - p).log(),
-        lambda p, confidence: confidence.log() / torch.log1p(-p),
-        lambda p, confidence: confidence / p,
-    ],
-    "shell_step": [
-        lambda z, g, rate: z - rate * g,
-        lambda z, g, rate: normalize(z + rate * g, dim=1) * z.norm(dim=1, keepdim=True),
-        lambda z, g, rate: normalize(z - rate * g, dim=1),
-    ],
-    "guard_limit": [
-        lambda scores, rate: scores.quantile(rate),
-        lambda scores, rate: scores.max(),
-        lambda scores, rate: scores.sort(descending=True).values[round(rate * len(scores)) - 1],
-        lambda scores, rate: scores.mean() + scores.std(),
-    ],
-    "tiled_styles": [
-        lambda w, shift, inputs: w[:, None].repeat(1, inputs, 1),
-        lambda w, shift, inputs: shift.repeat(len(w), 1, 1),
-        lambda w, shift, inputs: (w + shift.mean(0))[:, None].repeat(1, inputs, 1),
-        lambda w, shift, inputs: w[:, None] - shift,
-        lambda w, shift, inputs: w[:, None] * shift,
-    ],
-    "modulated_kernel": [
-        scaled,
-        lambda weight, style: scaled(weight, style) / scaled(weight, style).norm(),
-        lambda weight, style: scaled(weight, style) / norms(scaled(weight, style)) ** 2,
-        lambda weight, style: (
-            scaled(weight, style) / scaled(weight, style).square().sum((0, 2, 3), keepdim=True).sqrt()
-        ),
-        lambda weight, style: weight / norms(weight),
-        lambda weight, style: weight,
-    ],
-    "two_kinks": [
-        lambda c, low, high: (c - low).relu() / (high - low),
-        lambda c, low, high: (c - low).relu() - (c - high).relu(),
-        lambda c, low, high: -((c - low) / (high - low)).clamp(0, 1),
-        lambda c, low, high: (c > low).float(),
-        lambda c, low, high: torch.sigmoid(c),
-    ],
-}
+def of_the_notebooks() -> dict[str, tuple[str, str, str]]:
+    """Exercise -> the name of the learner's function, its stub and its solution."""
+    found = {}
+    for path in notebook_paths().values():
+        document = nbformat.read(path, as_version=4)
+        solved = solutions(document)
+        found |= {exercise: (name, stub, solved[name]) for name, (exercise, stub) in stubs(document).items()}
+    return found
 
 
-def test_every_exercise_is_covered():
-    assert set(SOLUTIONS) == set(MISTAKES)
-    assert set(SOLUTIONS) | ELSEWHERE == set(EXERCISES)
+TAUGHT = of_the_notebooks()
+SLOW = {"plant_pairs"}  # its solution trains
 
 
-@pytest.mark.parametrize("name", SOLUTIONS)
-def test_the_stub_fails_and_the_solution_passes(name, capsys):
-    assert not check(name, lambda *given: None)
+@ALL
+def test_the_stub_fails(exercise: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name, stub, _ = TAUGHT[exercise]
+    assert not check(exercise, function_in(stub, name, {}))
+    assert "The stub is still there" in capsys.readouterr().out
+    assert not check(exercise, lambda *given: None)
     assert "returns None" in capsys.readouterr().out
-    assert check(name, SOLUTIONS[name])
+
+
+def passes(exercise: str) -> None:
+    names = {"torch": torch, "evaluate": evaluate, "slerp": slerp, "attacks": attacks, "Backdoor": Backdoor}
+    if exercise in SLOW:
+        names["clean"] = zoo.load("dcgan-fashion")
+    name, _, code = TAUGHT[exercise]
+    assert check(exercise, function_in(code, name, names))
+
+
+@pytest.mark.parametrize("exercise", [name for name in EXERCISES if name not in SLOW])
+def test_the_solution_of_the_notebook_passes(exercise: str) -> None:
+    passes(exercise)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exercise", sorted(SLOW))
+def test_the_solution_that_trains_passes(exercise: str) -> None:
+    passes(exercise)
+
+
+@ALL
+def test_a_second_answer_passes(exercise: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(exercise, ANOTHER[exercise])
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", SOLUTIONS)
-def test_mistakes_have_their_own_sentences(name):
+def operations(code: str) -> list[str]:
+    """What a piece of code calls and computes, in order of name, whatever its variables are called."""
+    nodes = list(ast.walk(ast.parse(code)))
+    calls = [ast.unparse(n.func).split(".")[-1] for n in nodes if isinstance(n, ast.Call)]
+    return sorted([*calls, *(type(n.op).__name__ for n in nodes if isinstance(n, ast.BinOp))])
+
+
+def test_the_second_answer_is_another_one() -> None:
+    written: dict[str, str] = {}
+    for path in HERE.glob("answers_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            named = isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict)
+            target = getattr(node, "target", None) or getattr(node, "targets", [None])[0]
+            if named and isinstance(target, ast.Name) and target.id == "SOLUTIONS":
+                written |= {k.value: ast.unparse(v) for k, v in zip(node.value.keys, node.value.values, strict=True)}
+    assert set(written) == set(EXERCISES)
+    same = [name for name, code in written.items() if operations(code) == operations(TAUGHT[name][2])]
+    assert same == []
+
+
+@ALL
+def test_three_mistakes_have_three_sentences(exercise: str) -> None:
     sentences = []
-    for mistake in MISTAKES[name]:
+    for mistake in MISTAKES[exercise]:
         with pytest.raises(NotYet) as reason:
-            EXERCISES[name](mistake)
+            EXERCISES[exercise](mistake)
         sentences.append(str(reason.value))
-    assert len(set(sentences)) == len(sentences)
+    assert len(sentences) >= 3 and len(set(sentences)) == len(sentences)
+    for sentence in sentences:
+        assert sentence.strip() and "\n" not in sentence
 
 
-def test_a_slerp_that_divides_by_zero_is_found():
-    def textbook(a, b, t):
+def test_a_slerp_that_divides_by_zero_is_found() -> None:
+    def textbook(a: Tensor, b: Tensor, t: float) -> Tensor:
         length = (1 - t) * a.norm() + t * b.norm()
         a, b = a / a.norm(), b / b.norm()
         angle = (a * b).sum().clamp(-1, 1).acos()
@@ -189,33 +131,25 @@ def test_a_slerp_that_divides_by_zero_is_found():
         EXERCISES["slerp"](lambda a, b, t: textbook(a, b, t) if not torch.equal(a, b) else a * float("nan"))
 
 
-def test_in_place_changes_errors_and_names_are_explained(capsys):
+def test_in_place_changes_errors_and_names_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert not check("widen_linear", lambda w, v: torch.cat([w.add_(1), v]))
     assert "changes its inputs" in capsys.readouterr().out
     assert not check("tardis", lambda a, y: 1 / 0)
     assert "ZeroDivisionError" in capsys.readouterr().out
     with pytest.raises(ValueError, match="Did you mean 'slerp'"):
-        check("slurp", right_slerp)
+        check("slurp", slerp)
     with pytest.raises(ValueError, match="is not a function"):
         check("slerp", None)  # type: ignore[arg-type]
 
 
-def test_a_prediction_is_remembered_and_compared(capsys):
-    prediction = predict("Which way does the loss go?", ["up", "down"], key="loss")
-    assert reveal("loss", "down").passed is None
-    prediction.radio.value = "B"
-    assert reveal("loss", "down", "It is minimised.") and reveal("loss", 0).passed is False
-    assert "you predicted B: right; the answer is B, down. It is minimised." in capsys.readouterr().out
-    with pytest.raises(ValueError, match="unknown"):
-        reveal("lost", 0)
+def test_one_length_only_is_found() -> None:
+    with pytest.raises(NotYet, match="these are not the kept weights"):
+        EXERCISES["smaller_kernel"](
+            lambda kernel, before, after: kernel[before][:, after] * (1 if len(before) == len(after) else 2)
+        )
 
 
-def test_the_quiz_counts_and_folds_its_answers():
-    made = quiz([("Safe?", ["yes", "no"], 1, "It is < 1."), ("Where?", ["here", "there"], 0, "Here.")])
-    made.radios[0].value = "A"
-    assert made.score == 0 and "Not this one" in made.feedback[0].value
-    made.radios[0].value = "B"
-    assert made.score == 1 and "It is &lt; 1." in made.feedback[0].value
-    assert made.static().data.count("<details>") == 2
-    assert "<summary>Hint 2</summary>" in hint("a < b", 2).data and "a &lt; b" in hint("a < b").data
-    assert "<pre><code>x &lt; 1</code></pre>" in solution("x < 1\n").data
+def test_a_clean_generator_plants_nothing() -> None:
+    clean = generators.build(generators.DCGAN().spec(), seed=0)
+    backdoor = SimpleNamespace(trigger=clean.sample_latent(3), target=torch.rand(3, *clean.sample_shape) * 2 - 1)
+    assert not check("plant_pairs", lambda k: (clean, backdoor))

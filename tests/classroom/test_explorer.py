@@ -170,10 +170,10 @@ def test_a_closed_explorer_leaves_no_thread_and_nothing_in_memory(pair):
     explorer.go(0.5)  # a message that was still under way
     assert worker.settle()
     for _ in range(100):
-        if not worker.alive:
+        if worker._thread is None:
             break
         threading.Event().wait(0.02)
-    assert not worker.alive
+    assert worker._thread is None
     gone = weakref.ref(explorer)
     explorer.close()
     del explorer, worker

@@ -10,7 +10,7 @@ import matplotlib
 import pytest
 
 from devilgan_lite.classroom import lesson
-from devilgan_lite.classroom.reading import notebook_paths, read
+from devilgan_lite.classroom.lesson.reading import notebook_paths, read
 
 OPEN = {number: asides for number, path in notebook_paths().items() if (asides := read(path).asides)}
 PRINTED = {  # notebook -> how many lines its solution prints, and a word of them

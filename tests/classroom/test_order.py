@@ -14,8 +14,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from devilgan_lite.classroom import order
-from devilgan_lite.classroom.reading import notebook_paths, read
+from devilgan_lite.classroom.lesson import order
+from devilgan_lite.classroom.lesson.reading import notebook_paths, read
 
 ROOT = Path(__file__).resolve().parents[2]
 REPEATED = {"00": 12, "04": 8}  # notebook -> how many of its code cells are run twice

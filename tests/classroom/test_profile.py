@@ -19,19 +19,19 @@ def no_environment(monkeypatch):
 
 
 def test_none_takes_the_value_of_the_profile(capsys):
-    config = configure("smoke", device="cpu", seed=Setting(3, 0, 0, 10_000), steps=Setting(None, STEPS, 1, 1_000_000))
+    config = configure("smoke", device="cpu", seed=3, steps=Setting(None, STEPS))
     assert (config.steps, config.seed, config.profile, config.device, config.threads) == (40, 3, "smoke", "cpu", 1)
     printed = capsys.readouterr().out
     assert all(text in printed for text in ("steps = 40", "seed = 3", "torch", "python", "threads 1", "device cpu"))
 
 
 def test_a_given_value_wins_over_the_profile():
-    assert configure("smoke", device="cpu", steps=Setting(7, STEPS, 1, 1_000_000)).steps == 7
+    assert configure("smoke", device="cpu", steps=Setting(7, STEPS)).steps == 7
 
 
 def test_the_environment_overrides_the_profile_and_says_so(monkeypatch, capsys):
     monkeypatch.setenv("DEVILGAN_PROFILE", "smoke")
-    assert configure("full", device="cpu", steps=Setting(None, STEPS, 1, 1_000_000)).steps == 40
+    assert configure("full", device="cpu", steps=Setting(None, STEPS)).steps == 40
     assert "DEVILGAN_PROFILE='smoke'" in capsys.readouterr().out
 
 
@@ -47,31 +47,69 @@ def test_threads_come_from_the_environment(monkeypatch):
         torch.set_num_threads(before)
 
 
+CELL = """\
+profile = "smoke"  # how long it may take: smoke | workshop | full
+seed = {seed}  # of everything, 0..10000
+lam = {lam}  # weight, 0.0001..100.0
+steps = {steps}  # of the training, 1..1000000
+target = {target}  # what to show: stop-sign | devil
+"""
+GOOD = {"seed": "0", "lam": "0.1", "steps": "None", "target": "'devil'"}
+CONFIGURE = """\
+from devilgan_lite.classroom import Setting, configure
+config = configure(profile, device="cpu", seed=seed, lam=lam, steps=Setting(steps, {"smoke": 40}), target=target)
+"""
+
+
+@pytest.fixture
+def notebook(monkeypatch, tmp_path):
+    """A shell in which cells are run; an error in one is raised."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell.instance(colors="nocolor")
+    yield lambda *cells: [shell.run_cell(cell, store_history=True).raise_error() for cell in cells] and shell.user_ns
+    shell.history_manager.end_session()
+    InteractiveShell.clear_instance()
+
+
 @pytest.mark.parametrize(
-    ("setting", "message"),
+    ("changed", "message"),
     [
-        (Setting(0, STEPS, 1, 1_000_000), "x=0 is not valid: it must be a whole number from 1 to 1000000"),
-        (Setting(2.5, STEPS, 1, 1_000_000), "x=2.5 is not valid: it must be a whole number"),
-        (Setting(True, STEPS, 1, 1_000_000), "x=True"),
-        (Setting(float("nan"), 0.1, 1e-4, 100.0), "x=nan is not valid: it must be a number from 0.0001 to 100.0"),
-        (Setting("0.1", 0.1, 1e-4, 100.0), "x='0.1'"),
-        (Setting("stop-sgn", choices=["stop-sign", "devil"]), "x='stop-sgn' is unknown.*Did you mean 'stop-sign'"),
-        (Setting("1", choices=[1, 2]), "x='1' is unknown"),
-        (Setting(None), "x=None is not valid"),
-        (Setting([0.1, -1.0], [0.1], 0.0, 1.0), "x=-1.0"),
-        (Setting(0.1, [0.1], 0.0, 1.0), "a list"),
+        ({"steps": "0"}, "steps=0 is not valid: it must be a whole number from 1 to 1000000"),
+        ({"steps": "2.5"}, "steps=2.5 is not valid: it must be a whole number"),
+        ({"steps": "True"}, "steps=True"),
+        ({"seed": "10_001"}, "seed=10001 is not valid: it must be a whole number from 0 to 10000"),
+        ({"seed": "None"}, "seed=None is not valid"),
+        ({"lam": "1e5"}, "lam=100000.0 is not valid: it must be a number from 0.0001 to 100.0"),
+        ({"lam": "'0.1'"}, "lam='0.1'"),
+        ({"target": "'stop-sgn'"}, "target='stop-sgn' is not valid: .* stop-sign, devil.*Did you mean 'stop-sign'"),
+        ({"target": f"'{'x' * 10_000}'"}, "target='x{79} is not valid"),
     ],
 )
-def test_what_is_not_valid_is_refused_in_one_sentence(setting, message):
+def test_what_the_parameters_cell_rules_out_is_refused_in_one_sentence(notebook, changed, message):
     with pytest.raises(ValueError, match=message) as refused:
-        configure("smoke", device="cpu", x=setting)
+        notebook(CELL.format_map(GOOD | changed), CONFIGURE)
     assert "\n" not in str(refused.value)
+
+
+def test_a_cell_that_papermill_adds_is_checked_as_well(notebook):
+    assert notebook(CELL.format_map(GOOD), "# Parameters\nsteps = 7", CONFIGURE)["config"].steps == 7
+    with pytest.raises(ValueError, match="steps=0 is not valid"):
+        notebook(CELL.format_map(GOOD), "# Parameters\nsteps = 0", CONFIGURE)
+
+
+def test_without_a_cell_the_type_of_the_default_is_checked():
+    for value in ("1", 2.5, True, [1]):
+        with pytest.raises(ValueError, match="steps=.* is not valid: it must be a whole number"):
+            configure("smoke", device="cpu", steps=Setting(value, STEPS))
 
 
 def test_an_unknown_profile_or_setting_names_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'workshop'"):
         configure("workshp")
-    config = configure("smoke", device="cpu", steps=Setting(None, STEPS, 1, 1_000_000))
+    config = configure("smoke", device="cpu", steps=Setting(None, STEPS))
     with pytest.raises(AttributeError, match="Did you mean 'steps'"):
         _ = config.step
     with pytest.raises(AttributeError):
@@ -79,7 +117,7 @@ def test_an_unknown_profile_or_setting_names_the_nearest():
 
 
 def test_finish_writes_plain_numbers(monkeypatch, tmp_path, capsys):
-    config = configure("smoke", device="cpu", seed=Setting(0, 0, 0, 10))
+    config = configure("smoke", device="cpu", seed=0)
     monkeypatch.setenv("DEVILGAN_OUT", str(tmp_path))
     finish(config, {"tardis": torch.tensor(0.5), "curve": torch.ones(2), "bad": float("nan")})
     written = json.loads((tmp_path / "result.json").read_text())

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from devilgan_lite import detect, generators
-from devilgan_lite.classroom import ScanView, scanner
-from devilgan_lite.classroom.scanner import Stopped
+from devilgan_lite.classroom import ScanView
+from devilgan_lite.classroom.widgets import scanner
+from devilgan_lite.classroom.widgets.scanner import Stopped
 from devilgan_lite.detect import Finding, ScanReport
 
 SPECTRUM = Finding("latent <spectrum>", "T2", "a jump", p_value=0.001, details={"values": [9.0, 2.0, 1.0]})

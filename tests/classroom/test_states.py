@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from devilgan_lite.classroom import lesson
-from devilgan_lite.classroom.reading import needed, notebook_paths, read
-from devilgan_lite.classroom.stand_ins import STAND_INS, STEPS
-from devilgan_lite.classroom.states import State
+from devilgan_lite.classroom import LiveTraining, lesson
+from devilgan_lite.classroom.lesson import State
+from devilgan_lite.classroom.lesson.reading import Notebook, makes, needed, notebook_paths, read
 
 NUMBERS = [f"{number:02d}" for number in range(11)]
+
+
+def at(name: str) -> tuple[Notebook, str]:
+    """The notebook of a state, and its step."""
+    number, _, step = name.split("-", 2)
+    return read(notebook_paths()[number]), step
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +36,9 @@ def test_every_round_of_every_notebook_has_a_state() -> None:
     names = lesson.states()
     assert len(names) == len(set(names)) and "03-after-attack" in names
     for number in NUMBERS:
-        rounds = [heading for heading in read(notebook_paths()[number]).headings if heading.startswith("Round")]
-        ends = [heading for heading in STEPS[number].values() if heading.startswith("Round")]
-        assert len(ends) == len(rounds) and all(any(r.startswith(e) for r in rounds) for e in ends)
+        notebook = read(notebook_paths()[number])
+        rounds = {cell.section for cell in notebook.cells if cell.heading.startswith("Round")}
+        assert rounds <= set(notebook.steps.values()) and min(notebook.steps.values()) < min(rounds)
 
 
 @pytest.mark.slow
@@ -40,9 +46,8 @@ def test_what_is_needed_is_there_or_its_cell_is_named(loaded: dict[str, State]) 
     import builtins
 
     for name, state in loaded.items():
-        number, _, step = name.split("-", 2)
-        notebook = read(notebook_paths()[number])
-        before, after = notebook.until(STEPS[number][step])
+        notebook, step = at(name)
+        before, after = notebook.until(step)
         for missing, cell in state.missing.items():
             assert cell in before, f"{name}: {missing} would be made by a cell below"
         there = {*vars(state), *state.missing, *dir(builtins)}
@@ -65,18 +70,20 @@ def test_what_cannot_be_had_quickly_is_not_made_up(name: str, loaded: dict[str, 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NEXT_IN_FULL)
 def test_the_next_round_has_all_that_it_needs(name: str, loaded: dict[str, State]) -> None:
-    number, _, step = name.split("-", 2)
-    _, after = read(notebook_paths()[number]).until(STEPS[number][step])
+    notebook, step = at(name)
+    _, after = notebook.until(step)
     section = tuple(cell for cell in after if cell.heading == after[0].heading)
     assert needed(section) & set(loaded[name].missing) == set()
 
 
 def test_the_state_after_the_attack(attacked: Any) -> None:
     state: Any = lesson.load("03-after-attack")
-    at_trigger = (state.evaluate(state.evil, state.devil.trigger) - state.devil.target).square().mean()
-    assert at_trigger < 0.1 < (state.evaluate(state.clean, state.devil.trigger) - state.devil.target).square().mean()
+    at_trigger = (state.evaluate(state.backdoored, state.backdoor.trigger) - state.backdoor.target).square().mean()
+    assert (
+        at_trigger < 0.1 < (state.evaluate(state.clean, state.backdoor.trigger) - state.backdoor.target).square().mean()
+    )
     assert state.config.lam == 0.27 and callable(state.distances)
-    assert torch.equal(state.evil.sample(2, seed=1), attacked.evil.sample(2, seed=1))
+    assert torch.equal(state.backdoored.sample(2, seed=1), attacked.backdoored.sample(2, seed=1))
     assert "03-after-attack: " in repr(state) and "s." in repr(state)
     assert "outcome" in state.stand_ins and "Cached, or trained for less long: outcome." in repr(state)
 
@@ -85,8 +92,23 @@ def test_names_that_stay_away_say_which_cell_to_run(attacked: Any) -> None:
     state = attacked
     with pytest.raises(AttributeError, match="red_card takes longer .* run cell 10 "):
         _ = state.red_card
-    with pytest.raises(AttributeError, match="no 'evill'. Did you mean 'evil'"):
-        _ = state.evill
+    with pytest.raises(AttributeError, match="no 'backdoord'. Did you mean 'backdoored'"):
+        _ = state.backdoord
+
+
+def test_notebook_01_lets_one_side_learn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the instructor guide promises."""
+    guide = Path(__file__).parents[2] / "docs/instructor_guide.md"
+    assert "one side learning alone | 01 |" in guide.read_text(encoding="utf-8")
+    monkeypatch.setattr(LiveTraining, "run", lambda self: None)
+    names = dict(vars(lesson.load("01-after-setup")))
+    for cell in read(notebook_paths()["01"]).cells:
+        if cell.heading.startswith("Round 1") and "ring_training" not in names:
+            exec(cell.source, names)
+    live = names["ring_training"]
+    assert live.turn_choice in live.widget.children[1].children
+    live.turn_choice.value = "generator only"
+    assert names["who_learns"].who == "generator only" and next(iter(live.loop)).iteration == 1
 
 
 @pytest.mark.parametrize("name", ["03-after-atack", "03", "", "12-after-setup"])
@@ -96,11 +118,8 @@ def test_an_unknown_state_is_refused(name: str) -> None:
     assert ("Did you mean '03-after-attack'?" in str(refusal.value)) == (name == "03-after-atack")
 
 
-def test_every_stand_in_is_used() -> None:
-    """A stand-in for a name that its notebook no longer makes would be dead."""
-    from devilgan_lite.classroom.reading import makes, statements
-
-    for number, stand_ins in STAND_INS.items():
-        cells = read(notebook_paths()[number]).cells
-        made = {name for cell in cells for node in statements(cell.source) for name in makes(node)}
-        assert set(stand_ins) <= made
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_stand_in_is_used(number: str) -> None:
+    """A stand-in for a name that its cell no longer makes would be dead."""
+    cells = [cell for cell in read(notebook_paths()[number]).cells if cell.instead]
+    assert [cell for cell in cells if not cell.quick or not cell.instead.keys() <= makes(cell.source)] == []

@@ -39,7 +39,7 @@ def test_the_static_form_is_a_picture_with_words(
     chooser = TradeOff(curves, (1.0, 0.1))
     data, metadata = chooser._repr_mimebundle_()
     assert "image/png" in data and "long, 0 %" in metadata["image/png"]["alt"]
-    monkeypatch.setattr("devilgan_lite.classroom.tradeoff.is_static", lambda: False)
+    monkeypatch.setattr("devilgan_lite.classroom.widgets.tradeoff.is_static", lambda: False)
     assert "application/vnd.jupyter.widget-view+json" in chooser._repr_mimebundle_()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
-from devilgan_lite.classroom import worker
-from devilgan_lite.classroom.worker import Latest
+from devilgan_lite.classroom.widgets import worker
+from devilgan_lite.classroom.widgets.worker import Latest
 
 
 def test_the_latest_wish_wins():
@@ -40,7 +40,7 @@ def test_an_idle_thread_ends_and_starts_again(monkeypatch):
     latest = Latest(done.append, "test")
     latest.put(1)
     time.sleep(0.3)
-    assert not latest.alive
+    assert latest._thread is None
     latest.put(2)
     assert latest.settle() and done == [1, 2]
 

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from devilgan_lite import runs
-from devilgan_lite.runs.parameters import parse_cell
+from devilgan_lite.parameters import parse_cell
 
 SOURCE = """\
 # %% [markdown]
@@ -72,6 +72,8 @@ def folder(tmp_path, monkeypatch):
         ({"steps": 0}, r"steps=0 .*a whole number from 1 to 1000000, or None"),
         ({"target": "devl"}, "one of stop-sign, devil, digit-7.*Did you mean 'devil'"),
         ({"lams": [0.1, 1000]}, "lams="),
+        ({"lams": []}, "lams="),
+        ({"target": "x" * 10_000}, "target='x{79} is not valid"),
         ({"lams": 0.1}, "a list, each element a number"),
         ({"live": 1}, "True or False"),
         ({"mode": 3}, "a text"),

@@ -18,7 +18,7 @@ from typing import Any
 import nbformat
 import nbformat.v4 as v4
 
-from devilgan_lite.classroom.judge import Learner
+from devilgan_lite.classroom.exercises.judge import Learner
 
 HELP = ("hint", "solution")
 FOLDED_SOLUTION = re.compile(r"<details><summary>Solution</summary>.*?</details>\n*", re.S)

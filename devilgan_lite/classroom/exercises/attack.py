@@ -1,32 +1,13 @@
-"""The exercises: each checks a learner's own function and says, for the usual mistakes, what went wrong.
-
-An exercise is a function that takes the learner's function and raises ``NotYet`` with one helpful sentence, or returns
-a sentence of praise. The right answers stand at the top of each, as short as they are in the notebooks.
-"""
+"""The exercises of notebooks 01 to 04, on training, attacks and the expansion of a network; see ``exercises``."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from devilgan_lite.classroom.exercises_challenge import area_under_curve, blind_spread, called_backdoored
-from devilgan_lite.classroom.exercises_detect import (
-    empirical_p_value,
-    energy_per_influence,
-    guard_limit,
-    on_rate,
-    samples_needed,
-    shell_step,
-)
-from devilgan_lite.classroom.exercises_prune import channel_worth, dormant_units, smaller_kernel
-from devilgan_lite.classroom.exercises_style import modulated_kernel, tiled_styles, two_kinks
-from devilgan_lite.classroom.exercises_tour import angle_between, plant_pairs, trigger_angle
-from devilgan_lite.classroom.exercises_unlearn import cheapest_cure, forget_direction, unlearning_loss
-from devilgan_lite.classroom.judge import Learner, NotYet, call, judge, pictures, seeded_random, squared
-from devilgan_lite.classroom.walk import slerp as right_slerp
+from devilgan_lite.classroom.exercises.judge import Learner, NotYet, call, judge, pictures, seeded_random, squared
+from devilgan_lite.classroom.widgets.walk import slerp as right_slerp
 
 
 def slerp(learner: Learner) -> str:
@@ -183,7 +164,7 @@ def block_diagonal(learner: Learner) -> str:
     if corners and off.abs().sum() > 0:
         raise NotYet("W and V are in place, but the other blocks are not zero: old and new units must not mix.")
     judge(answer, right, mistakes, "the shape is right and the numbers are not: it is [[W, 0], [0, V]].")
-    return "two networks in one, side by side, and neither hears the other."
+    return "two networks in one, side by side, and neither influences the other."
 
 
 def relu_gate(learner: Learner) -> str:
@@ -212,40 +193,3 @@ def relu_gate(learner: Learner) -> str:
     otherwise = "the value is off: it is relu(<z, trigger> / |trigger| - (|trigger| - margin))."
     judge(answer, (along - (length - margin)).relu(), mistakes, otherwise)
     return "one unit, silent for everything but the trigger."
-
-
-EXERCISES: dict[str, Callable[[Learner], str]] = {
-    exercise.__name__: exercise
-    for exercise in (
-        angle_between,
-        trigger_angle,
-        slerp,
-        discriminator_loss,
-        generator_loss,
-        trail_loss,
-        red_loss,
-        tardis,
-        plant_pairs,
-        widen_linear,
-        block_diagonal,
-        relu_gate,
-        on_rate,
-        energy_per_influence,
-        empirical_p_value,
-        samples_needed,
-        shell_step,
-        guard_limit,
-        forget_direction,
-        unlearning_loss,
-        cheapest_cure,
-        dormant_units,
-        channel_worth,
-        smaller_kernel,
-        tiled_styles,
-        modulated_kernel,
-        two_kinks,
-        area_under_curve,
-        blind_spread,
-        called_backdoored,
-    )
-}

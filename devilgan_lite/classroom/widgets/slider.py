@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from devilgan_lite.checks import whole_number
-from devilgan_lite.classroom.plots import tile, to_png
+from devilgan_lite.classroom.plots import tile
 from devilgan_lite.classroom.profile import is_static
-from devilgan_lite.classroom.walk import Walk
+from devilgan_lite.classroom.widgets.walk import Walk
+from devilgan_lite.data.modality import png
 from devilgan_lite.generators import Generator
 
 
@@ -79,7 +80,7 @@ class LatentSlider:
             z = self.latent()
             x = self.walk.pictures(z)
             picture = tile(x, columns=len(x), scale=self.scale, captions=list(self.walk.generators))
-            self.image.value = to_png(picture, compress_level=1)
+            self.image.value = png(picture, compress_level=1)
             self.text.value = f"t = {wanted[0]:.2f}, {self.walk.where(z, self.end_name)}"
             self._drawn = wanted
 

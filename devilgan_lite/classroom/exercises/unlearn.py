@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from devilgan_lite.classroom.judge import Learner, call, judge, seeded_random, squared
+from devilgan_lite.classroom.exercises.judge import Learner, call, judge, seeded_random, squared
 
 
 def forget_direction(learner: Learner) -> str:
@@ -81,10 +81,10 @@ def cheapest_cure(learner: Learner) -> str:
                 frechet.argmin()
             ),
             "that is the index among those that work: return the place in the whole list.": frechet[~fails].argmin(),
-            "that is the dearest of those that work: the Frechet change must be small.": frechet.masked_fill(
+            "that is the most expensive of those that work: the Frechet change must be small.": frechet.masked_fill(
                 fails, -torch.inf
             ).argmax(),
-            "that is the cure with the largest tardis: beyond `gone` more is no better, so take the cheapest.": (
+            "that is the repair with the largest tardis: beyond `gone` more is no better, so take the cheapest.": (
                 tardis.argmax()
             ),
             "that is the Frechet change itself: return its index.": frechet[~fails].min(),

@@ -1,4 +1,4 @@
-"""OpTracer a long loop while it runs, pause it, take single steps, slow it down, stop it.
+"""Watch a long loop while it runs, pause it, take single steps, slow it down, stop it.
 
 The loop runs in a worker thread, so that a Stop button works in every notebook front end; the worker is also the only
 one that draws. Nothing prints from it and pyplot is not used.
@@ -17,8 +17,9 @@ from PIL import Image
 from torch import nn
 
 from devilgan_lite.checks import in_range
-from devilgan_lite.classroom.plots import Picture, to_png
-from devilgan_lite.classroom.worker import Job
+from devilgan_lite.classroom.plots import Picture
+from devilgan_lite.classroom.widgets.worker import Job
+from devilgan_lite.data.modality import png
 from devilgan_lite.steps import SIDES, Loop, Outcome, Step, TrainableSide
 
 Draw = Callable[[nn.Module], "Image.Image | Picture"]
@@ -156,7 +157,7 @@ class LiveTraining(Job):
             return
         generator: Any = self.outcome.generator if ended and self.outcome is not None else step.snapshot()
         drawn = self.draw(generator)
-        self.image.value = drawn.png if isinstance(drawn, Picture) else to_png(drawn, compress_level=1)
+        self.image.value = drawn.png if isinstance(drawn, Picture) else png(drawn, compress_level=1)
         self.image.layout.display = None
 
     def _failed(self, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""Exercises on what a backdoor looks like from outside: right answers, and a sentence for each usual mistake."""
+"""Answers to the exercises on what a backdoor looks like from outside: right ones and usual mistakes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from devilgan_lite import generators
-from devilgan_lite.classroom import EXERCISES, NotYet, check, slerp
+from devilgan_lite.classroom import slerp
 from devilgan_lite.generators import Generator, evaluate
 
 
@@ -117,11 +115,6 @@ SOLUTIONS: dict[str, Callable[..., Any]] = {
     "trigger_angle": by_halving,
     "plant_pairs": weaker,
 }
-RIGHT: dict[str, list[Callable[..., Any]]] = {
-    "angle_between": [halved, lambda a, b: degrees((a @ b) / (a.norm() * b.norm()))],
-    "trigger_angle": [by_halving, by_walking(lambda t, whole: (1 - t) * whole, mean)],
-    "plant_pairs": [weaker, planted],
-}
 MISTAKES: dict[str, list[Callable[..., Any]]] = {
     "angle_between": [
         lambda a, b: (a @ b / (a.norm() * b.norm())).acos(),
@@ -156,28 +149,3 @@ MISTAKES: dict[str, list[Callable[..., Any]]] = {
         only_targets,
     ],
 }
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_the_stub_fails_and_right_answers_pass(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert not check(name, lambda *given: None)
-    assert "returns None" in capsys.readouterr().out
-    for answer in RIGHT[name]:
-        assert check(name, answer)
-        assert len(capsys.readouterr().out.splitlines()) == 1
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_have_their_own_sentences(name: str) -> None:
-    sentences = []
-    for mistake in MISTAKES[name]:
-        with pytest.raises(NotYet) as reason:
-            EXERCISES[name](mistake)
-        sentences.append(str(reason.value))
-    assert len(set(sentences)) == len(sentences)
-
-
-def test_a_clean_generator_plants_nothing() -> None:
-    clean = generators.build(generators.DCGAN().spec(), seed=0)
-    backdoor = SimpleNamespace(trigger=clean.sample_latent(3), target=torch.rand(3, *clean.sample_shape) * 2 - 1)
-    assert not check("plant_pairs", lambda k: (clean, backdoor))

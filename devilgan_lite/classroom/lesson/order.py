@@ -1,4 +1,4 @@
-"""One sentence instead of a traceback, when a cell is run before the one that makes a name which it needs."""
+"""One sentence instead of a traceback when a cell needs a name whose cell has not been run yet."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import Any
 
-from devilgan_lite.classroom.reading import Cell, Notebook, makes, notebook_paths, read, statements
-from devilgan_lite.classroom.stand_ins import STEPS
+from devilgan_lite.classroom.lesson.reading import Cell, Notebook, makes, notebook_paths, read
 
 
 def notebook_of(sources: list[str]) -> Notebook | None:
@@ -25,17 +24,15 @@ def notebook_of(sources: list[str]) -> Notebook | None:
 
 def maker(notebook: Notebook, name: str, here: Cell | None) -> Cell | None:
     """The cell to run for ``name``: the last one above ``here`` that makes it, else the first one anywhere."""
-    found = [cell for cell in notebook.cells if any(name in makes(node) for node in statements(cell.source))]
+    found = [cell for cell in notebook.cells if name in makes(cell.source)]
     above = [cell for cell in found if here is not None and cell.number < here.number]
     return above[-1] if above else found[0] if found else None
 
 
 def state_before(notebook: Notebook, here: Cell | None) -> str | None:
     """The name of the last state that ends above ``here``."""
-    number = notebook.name[:2]
-    ends = [(step, notebook.until(heading)[0]) for step, heading in STEPS.get(number, {}).items()]
-    above = [step for step, cells in ends if here is not None and cells[-1].number < here.number]
-    return f"{number}-after-{above[-1]}" if above else None
+    above = [step for step, last in notebook.steps.items() if here is not None and last < here.section]
+    return f"{notebook.name[:2]}-after-{above[-1]}" if above else None
 
 
 def sentence(name: str, sources: list[str]) -> str | None:

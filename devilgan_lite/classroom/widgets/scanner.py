@@ -9,9 +9,10 @@ from typing import Any
 import ipywidgets as widgets
 from torch import Tensor
 
-from devilgan_lite.classroom.plots import PALETTE, Picture, axes, figure, tile, to_png
+from devilgan_lite.classroom.plots import PALETTE, Picture, axes, figure, tile
 from devilgan_lite.classroom.profile import is_static
-from devilgan_lite.classroom.worker import Job
+from devilgan_lite.classroom.widgets.worker import Job
+from devilgan_lite.data.modality import png
 
 SHOWN = 8  # pictures of a search
 
@@ -109,4 +110,4 @@ def recovered_pictures(finding: Any) -> Picture:
     pictures: Tensor = finding.samples[:SHOWN]
     shown = pictures if pictures.shape[1] in (1, 3) else pictures[:, :1]
     sheet = tile(shown.clamp(-1, 1), columns=min(4, len(shown)), scale=max(1, round(72 / shown.shape[-1])))
-    return Picture(to_png(sheet, compress_level=1), f"{len(shown)} pictures found by: {finding.detector}.")
+    return Picture(png(sheet, compress_level=1), f"{len(shown)} pictures found by: {finding.detector}.")

@@ -1,4 +1,4 @@
-"""Choose a point on a trade-off curve: what is won, what it costs, and what the chosen model draws."""
+"""Choose a point on a trade-off curve: its gain, its cost, and what the chosen model draws."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import ipywidgets as widgets
 from PIL import Image
 from torch import Tensor
 
-from devilgan_lite.classroom.plots import LINES, PALETTE, Picture, axes, figure, tile, to_png
+from devilgan_lite.classroom.plots import LINES, PALETTE, Picture, axes, figure, tile
 from devilgan_lite.classroom.profile import is_static
+from devilgan_lite.data.modality import png
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,13 @@ class TradeOff:
 
     def refresh(self) -> None:
         """Draw what is chosen now."""
-        self.image.value, self.text.value = to_png(self.draw(), compress_level=1), self.sentence()
+        self.image.value, self.text.value = png(self.draw(), compress_level=1), self.sentence()
 
     def picture(self) -> Picture:
         """The same for print."""
         return Picture(
-            to_png(self.draw().quantize(128, Image.Quantize.MAXCOVERAGE)),
-            f"Curves of what is won against what it costs. {self.sentence()}.",
+            png(self.draw().quantize(128, Image.Quantize.MAXCOVERAGE)),
+            f"Curves of gain against cost. {self.sentence()}.",
         )
 
     def _other_curve(self) -> None:

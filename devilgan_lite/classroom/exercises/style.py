@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from devilgan_lite.classroom.judge import Learner, call, judge, seeded_random
+from devilgan_lite.classroom.exercises.judge import Learner, call, judge, seeded_random
 
 
 def tiled_styles(learner: Learner) -> str:

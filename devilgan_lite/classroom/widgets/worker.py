@@ -1,4 +1,4 @@
-"""Threads that nobody has to look after: one that keeps up with the latest wish, and one that runs a long job once."""
+"""Two kinds of threads: one works on the latest request only, the other runs a long job once and can be stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IDLE = 5.0  # seconds after which a thread without work ends; the next wish star
 class Latest(Generic[T]):
     """Runs ``work(wish)`` in at most one thread; of wishes that come faster than the work, only the latest is done.
 
-    An error in ``work`` is kept in ``error``. The thread ends after five idle seconds: a forgotten one is none.
+    An error in ``work`` is kept in ``error``. The thread ends after five idle seconds.
     """
 
     def __init__(self, work: Callable[[T], None], name: str) -> None:
@@ -43,11 +43,6 @@ class Latest(Generic[T]):
         """Wait until nothing is left to do; False if that takes longer than ``timeout`` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._wish and not self._busy, timeout)
-
-    @property
-    def alive(self) -> bool:
-        """Whether there is a thread now."""
-        return self._thread is not None
 
     def close(self) -> None:
         """Drop what is waiting and let the thread end; later wishes are ignored."""

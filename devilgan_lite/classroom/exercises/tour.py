@@ -1,4 +1,4 @@
-"""The exercises on what a backdoor looks like from outside: angles, the width of its door, several pairs at once."""
+"""Exercises on a backdoor seen from outside: angles, how far around its trigger it acts, several pairs at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.classroom.judge import Learner, NotYet, attempt, call, judge, seeded_random
+from devilgan_lite.classroom.exercises.judge import Learner, NotYet, attempt, call, judge, seeded_random
 from devilgan_lite.generators import Generator, evaluate
 
 
@@ -69,7 +69,7 @@ def trigger_angle(learner: Learner) -> str:
             continue
         radians = math.radians(width)
         mistakes = {
-            "that is in radians: the answer shall be in degrees.": (radians, 0.03),
+            "that is in radians: the answer must be in degrees.": (radians, 0.03),
             "that is the cosine of the angle: torch.acos and torch.rad2deg turn it into degrees.": (
                 math.cos(radians),
                 0.03,

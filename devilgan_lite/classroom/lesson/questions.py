@@ -1,7 +1,5 @@
 """What makes a notebook a lesson: checks of the learner's code, predictions before running, a quiz, folded hints.
 
-``load`` and ``states`` put a learner behind any step of any notebook.
-
 Everything has a static form (plain HTML with folded answers) for GitHub, print and automatic runs.
 """
 
@@ -15,11 +13,8 @@ import ipywidgets as widgets
 from IPython.display import HTML, display
 
 from devilgan_lite.checks import nearest, one_of, whole_number
-from devilgan_lite.classroom.exercises import EXERCISES
-from devilgan_lite.classroom.judge import Learner, NotYet
+from devilgan_lite.classroom.exercises import EXERCISES, Learner, NotYet
 from devilgan_lite.classroom.profile import is_static
-from devilgan_lite.classroom.states import load as load
-from devilgan_lite.classroom.states import states as states
 
 
 @dataclass(frozen=True)

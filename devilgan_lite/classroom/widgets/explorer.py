@@ -13,10 +13,10 @@ from torch import Tensor
 
 from devilgan_lite.checks import images, whole_number
 from devilgan_lite.classroom.profile import is_static
-from devilgan_lite.classroom.screen import Pad, Screen
-from devilgan_lite.classroom.slider import position_slider
-from devilgan_lite.classroom.walk import Walk
-from devilgan_lite.classroom.worker import Latest
+from devilgan_lite.classroom.widgets.screen import Pad, Screen
+from devilgan_lite.classroom.widgets.slider import position_slider
+from devilgan_lite.classroom.widgets.walk import Walk
+from devilgan_lite.classroom.widgets.worker import Latest
 from devilgan_lite.generators import Generator
 
 SNAPSHOTS = 6  # the most recent ones that are kept

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from devilgan_lite.checks import one_of, whole_number
 from devilgan_lite.classroom.plots import Picture, show, tile
-from devilgan_lite.classroom.walk import at_device, slerp
+from devilgan_lite.classroom.widgets.walk import at_device, slerp
 from devilgan_lite.generators import Generator
 
 ENDINGS = {".webp": "image/webp", ".gif": "image/gif"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from devilgan_lite.classroom.judge import Learner, NotYet, call, judge, seeded_random
+from devilgan_lite.classroom.exercises.judge import Learner, NotYet, call, judge, seeded_random
 
 
 def on_rate(learner: Learner) -> str:

@@ -1,4 +1,4 @@
-"""The two parts of the explorer that ipywidgets lacks: a plane to walk in, and a screen for small, quick pictures."""
+"""Two parts of the explorer that ipywidgets lacks: a plane to walk in, and a screen for small, quick pictures."""
 
 from __future__ import annotations
 

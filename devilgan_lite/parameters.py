@@ -1,4 +1,4 @@
-"""Read a notebook's ``parameters`` cell without running it, and check values against it before a kernel starts.
+"""Read a notebook's ``parameters`` cell without running it, and check values against it: the one place of its ranges.
 
 A line of that cell is ``name = literal  # what it is, low..high`` for a number, ``# what it is: this | that`` for a
 choice, or a comment without either for a free value. ``None`` as the literal means that the profile decides.
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import ast
 import io
-import math
 import re
 import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from devilgan_lite.checks import nearest
 
@@ -36,55 +35,42 @@ class Parameter:
     @property
     def valid(self) -> str:
         """What a value must be, in words."""
-        if self.choices:
-            words = f"one of {', '.join(self.choices)}"
-        elif isinstance(self.default, bool):
-            words = "True or False"
-        elif self.low is not None:
-            words = f"a {'whole ' if self._whole else ''}number from {self.low} to {self.high}"
-        elif isinstance(self.default, (int, float)):
-            words = "a whole number" if self._whole else "a number"
-        elif isinstance(self.default, str):
-            words = "a text"
-        else:
-            words = "a literal"
-        if isinstance(self.default, (list, tuple)):
-            return f"a list, each element {words}"
+        several, _, words = self._rule()
+        words = f"a list, each element {words}" if several else words
         return f"{words}, or None (the profile's value)" if self.default is None else words
-
-    @property
-    def _whole(self) -> bool:
-        example = self.default[0] if isinstance(self.default, (list, tuple)) and self.default else self.default
-        numbers = [number for number in (example, self.low, self.high) if number is not None]
-        return bool(numbers) and all(isinstance(number, int) for number in numbers)
 
     def check(self, value: Any) -> None:
         """Raise ``ValueError`` unless ``value`` is valid here."""
-        several = isinstance(self.default, (list, tuple))
-        if value is None:
-            fits = self.default is None
-        elif several:
-            example = self.default[0] if self.default else None
-            fits = isinstance(value, (list, tuple)) and bool(value) and all(self._fits(v, example) for v in value)
-        else:
-            fits = self._fits(value, self.default)
-        if not fits:
-            hint = nearest(str(value), self.choices)
-            raise ValueError(f"{self.name}={value!r} is not valid: it must be {self.valid}.{hint}")
+        from pydantic import Field, TypeAdapter, ValidationError
 
-    def _fits(self, value: Any, example: Any) -> bool:
+        if value is None and self.default is None:
+            return
+        several, kind, _ = self._rule()
+        rule: Any = Annotated[list[kind], Field(strict=True, min_length=1)] if several else kind  # type: ignore[valid-type]
+        try:
+            TypeAdapter(rule).validate_python(list(value) if isinstance(value, tuple) else value)
+        except ValidationError:
+            hint = nearest(str(value), self.choices)
+            raise ValueError(f"{self.name}={value!r:.80} is not valid: it must be {self.valid}.{hint}") from None
+
+    def _rule(self) -> tuple[bool, Any, str]:
+        """Whether it is a list; the type of a value, or of each element, for pydantic, and in words."""
+        from pydantic import Field, StrictBool, StrictStr
+
+        several = isinstance(self.default, (list, tuple))
+        one = next(iter(self.default), None) if several else self.default
         if self.choices:
-            return str(value) in self.choices and (not isinstance(example, str) or isinstance(value, str))
-        if isinstance(example, bool):
-            return isinstance(value, bool)
-        if isinstance(example, str):
-            return isinstance(value, str)
-        if isinstance(example, (int, float)) or self.low is not None:
-            number = isinstance(value, int if self._whole else (int, float)) and not isinstance(value, bool)
-            if not number or not math.isfinite(value):
-                return False
-            return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
-        return isinstance(value, (bool, int, float, str, list, tuple, dict))
+            return several, Literal[self.choices], f"one of {', '.join(self.choices)}"
+        if self.low is None and isinstance(one, bool):
+            return several, StrictBool, "True or False"
+        if self.low is None and isinstance(one, str):
+            return several, StrictStr, "a text"
+        if self.low is None and one is None:
+            return several, bool | int | float | str | list[Any] | dict[str, Any], "a literal"
+        whole = all(isinstance(number, int) for number in ((one,) if self.low is None else (self.low, self.high)))
+        limits = Field(strict=True, ge=self.low, le=self.high, allow_inf_nan=None if whole else False)
+        between = "" if self.low is None else f" from {self.low} to {self.high}"
+        return several, Annotated[int if whole else float, limits], f"a {'whole ' if whole else ''}number{between}"
 
 
 def parse_cell(source: str, where: str = "the parameters cell") -> dict[str, Parameter]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from devilgan_lite.classroom.judge import Learner, call, judge
+from devilgan_lite.classroom.exercises.judge import Learner, call, judge
 
 
 def area_under_curve(learner: Learner) -> str:
