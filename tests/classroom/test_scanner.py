@@ -15,8 +15,8 @@ from devilgan_lite.classroom.widgets.scanner import Stopped
 from devilgan_lite.detect import Finding, ScanReport
 
 SPECTRUM = Finding("latent <spectrum>", "T2", "a jump", p_value=0.001, details={"values": [9.0, 2.0, 1.0]})
-SEARCH = Finding("search", "T2", "an estimate", pictures=torch.zeros(3, 1, 8, 8))
-SAMPLING = Finding("sampling", "T0", "nothing odd", pictures=torch.ones(3, 3, 8, 8))
+SEARCH = Finding("search", "T2", "an estimate", samples=torch.zeros(3, 1, 8, 8))
+SAMPLING = Finding("sampling", "T0", "nothing odd", samples=torch.ones(3, 3, 8, 8))
 
 
 def test_bars_and_picture_appear_with_their_findings():
