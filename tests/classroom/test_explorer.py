@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from devilgan_lite import generators
-from devilgan_lite.classroom import Explorer, explorer
+from devilgan_lite.classroom import Explorer
+from devilgan_lite.classroom.widgets import explorer
 
 
 @pytest.fixture
