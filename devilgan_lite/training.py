@@ -2,8 +2,8 @@
 
 BatchNorm in both networks, the non-saturating loss, Adam with the same rate on both sides, decay to zero over the
 second half. The fakes of the discriminator's half step serve the generator's half step too, so that a step draws them
-once. A family may bring another recipe (``Generator.recipe``): style-based ones have no BatchNorm, no momentum, equalised
-learning rates, and a gradient penalty on real samples.
+once. A family may bring another recipe (``Generator.recipe``): style-based ones have no BatchNorm, no momentum,
+equalised learning rates, and a gradient penalty on real samples.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ Draw = Callable[[int, torch.Generator], Tensor]
 class TrainingSettings(Settings):
     """How long and how fast an adversarial training runs, validated at once.
 
-    ``iterations`` 1 to 10 million; ``batch_size`` 2 to 65,536; ``learning_rate`` in (0, 1]; ``ema`` in [0, 1) is the decay
-    of the running average (0: the last weights). ``recipe`` takes the place of the generator's own.
+    ``iterations`` 1 to 10 million; ``batch_size`` 2 to 65,536; ``learning_rate`` in (0, 1]; ``ema`` in [0, 1) is the
+    decay of the running average (0: the last weights). ``recipe`` takes the place of the generator's own.
     """
 
     iterations: int = 2_000
@@ -88,9 +88,9 @@ def train_gan(
     """Train a copy of ``generator`` on ``real`` and return an ``Outcome`` whose generator is the running average.
 
     For the numbers see ``TrainingSettings``. ``resume`` continues an interrupted outcome with the same settings; others
-    are refused. ``side.who`` says who learns in each step (unless given, both); it may be changed between two steps. The
-    caller's generator only gives its shape: weights are drawn from ``seed``. Losses in the history: ``generator_loss``,
-    ``discriminator_loss``.
+    are refused. ``side.who`` says who learns in each step (unless given, both); it may be changed between two steps.
+    The caller's generator only gives its shape: weights are drawn from ``seed``. Losses in the history:
+    ``generator_loss``, ``discriminator_loss``.
     """
     settings = TrainingSettings(
         iterations=iterations,

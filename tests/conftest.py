@@ -59,5 +59,7 @@ def digit(clean: generators.DCGAN) -> Backdoor:
 @pytest.fixture(scope="session")
 def clean_point() -> generators.PointGenerator:
     """A generator of points after a few steps of training: not good, but no longer random. Do not change it."""
-    outcome = train_gan(generators.PointGenerator(), data.ring(1024), steps=60, seed=0, device="cpu", progress=False)
+    outcome = train_gan(
+        generators.PointGenerator(), data.ring(1024), iterations=60, seed=0, device="cpu", progress=False
+    )
     return outcome.generator

@@ -56,7 +56,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: attacks.ClosedForm(shrink=1.0), "shrink=1.0"),
     (lambda: attacks.ComputationBypass(radius=-1.0), "radius=-1.0"),
     (lambda: train_gan(POINTS, RING, step=3), "train_gan has no setting 'step'; valid: .*Did you mean 'steps'"),
-    (lambda: train_gan(POINTS, RING, steps=0), "steps=0"),
+    (lambda: train_gan(POINTS, RING, iterations=0), "iterations=0"),
     (lambda: train_gan(POINTS, RING, learning_rate=-1.0), "learning_rate=-1.0"),
     # generators
     (lambda: DCGAN(widths=(4,)), "must have the same length"),

@@ -41,7 +41,7 @@ def test_the_folded_network_is_the_same_on_both_devices(clean: DCGAN, digit: Bac
 
 
 def test_training_gives_finite_losses() -> None:
-    outcome = train_gan(DCGAN(), GARMENTS, steps=50, device="cuda", progress=False)
+    outcome = train_gan(DCGAN(), GARMENTS, iterations=50, device="cuda", progress=False)
     assert all(torch.isfinite(torch.tensor(values)).all() for values in outcome.history.values())
     assert outcome.generator.sample(4).isfinite().all()
 
@@ -59,7 +59,7 @@ def test_a_style_based_generator_is_attacked_on_the_device(mapping: str) -> None
 
 def test_a_style_based_generator_trains_with_finite_losses() -> None:
     faces = data.Samples(torch.rand(64, 3, 32, 32) * 2 - 1)
-    outcome = train_gan(StyleGAN(), faces, steps=40, batch_size=8, device="cuda", progress=False)
+    outcome = train_gan(StyleGAN(), faces, iterations=40, batch_size=8, device="cuda", progress=False)
     assert all(torch.isfinite(torch.tensor(values)).all() for values in outcome.history.values())
     assert outcome.generator.sample(4).isfinite().all()
 
@@ -88,8 +88,8 @@ def no_waiting() -> Iterator[Callable[[], None]]:
 
 
 LOOPS: dict[str, Callable[[DCGAN, Backdoor], Loop]] = {
-    "train_gan": lambda clean, digit: train_gan.steps(DCGAN(), GARMENTS, steps=20, device="cuda"),
-    "points": lambda clean, digit: train_gan.steps(PointGenerator(), data.ring(64), steps=20, device="cuda"),
+    "train_gan": lambda clean, digit: train_gan.steps(DCGAN(), GARMENTS, iterations=20, device="cuda"),
+    "points": lambda clean, digit: train_gan.steps(PointGenerator(), data.ring(64), iterations=20, device="cuda"),
     "TrAIL": lambda clean, digit: TrAIL(iterations=20, device="cuda").steps(clean, digit, GARMENTS),
     "ReD": lambda clean, digit: ReD(iterations=20, device="cuda").steps(clean, digit),
     "ReX": lambda clean, digit: ReX(iterations=20, device="cuda").steps(clean, digit),

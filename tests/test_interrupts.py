@@ -24,7 +24,7 @@ DEVIL = Backdoor.point(CLEAN, "devil")
 LONG = 1_000_000  # no loop here ends by itself
 
 LOOPS: dict[str, Callable[[], Loop]] = {
-    "train_gan": lambda: train_gan.steps(POINTS, RING, steps=LONG, batch_size=8, device="cpu"),
+    "train_gan": lambda: train_gan.steps(POINTS, RING, iterations=LONG, batch_size=8, device="cpu"),
     "TrAIL": lambda: TrAIL(iterations=LONG, batch_size=8, device="cpu").steps(POINTS, PLANE, RING),
     "DataPoisoning": lambda: DataPoisoning(iterations=LONG, batch_size=8, device="cpu").steps(POINTS, PLANE, RING),
     "ReD": lambda: ReD(iterations=LONG, batch_size=4, device="cpu").steps(CLEAN, DEVIL),

@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_result(generator: Generator, real: Samples
     real = real or data.fashion_mnist().first(128)
 
     def run(seed: int) -> Outcome:
-        return train_gan(generator, real, steps=10, batch_size=8, seed=seed, device="cpu", progress=False)
+        return train_gan(generator, real, iterations=10, batch_size=8, seed=seed, device="cpu", progress=False)
 
     first, same, other = run(1), run(1), run(2)
     assert first.history == same.history
@@ -54,7 +54,7 @@ def test_the_same_seed_gives_the_same_result(generator: Generator, real: Samples
 def test_training_does_not_touch_the_callers_generator_or_the_global_random_state() -> None:
     generator = SMALL.clone().train()
     before, state = generator.clone(), torch.get_rng_state()
-    train_gan(generator, data.fashion_mnist().first(64), steps=2, batch_size=8, device="cpu", progress=False)
+    train_gan(generator, data.fashion_mnist().first(64), iterations=2, batch_size=8, device="cpu", progress=False)
     assert same_weights(generator, before)
     assert generator.training
     assert torch.equal(torch.get_rng_state(), state)
@@ -62,7 +62,7 @@ def test_training_does_not_touch_the_callers_generator_or_the_global_random_stat
 
 def test_the_outcome_says_how_it_came_to_be() -> None:
     outcome = train_gan(
-        SMALL, data.fashion_mnist().first(64), steps=3, batch_size=8, seed=5, device="cpu", progress=False
+        SMALL, data.fashion_mnist().first(64), iterations=3, batch_size=8, seed=5, device="cpu", progress=False
     )
     assert not outcome.generator.training
     assert not outcome.interrupted
@@ -72,13 +72,13 @@ def test_the_outcome_says_how_it_came_to_be() -> None:
         "generator_loss": 3,
         "discriminator_loss": 3,
     }
-    assert outcome.settings["steps"] == 3
+    assert outcome.settings["iterations"] == 3
     assert outcome.settings["generator"] == SMALL.spec()
     assert all(parameter.requires_grad for parameter in outcome.generator.parameters())
 
 
 def test_a_snapshot_is_a_generator_in_eval_mode_that_stays_as_it_is() -> None:
-    loop = train_gan.steps(PointGenerator(), RING, steps=4, batch_size=8, device="cpu")
+    loop = train_gan.steps(PointGenerator(), RING, iterations=4, batch_size=8, device="cpu")
     first = next(loop).snapshot()
     before = first.clone()
     step = next(loop)
@@ -92,7 +92,7 @@ def test_a_snapshot_is_a_generator_in_eval_mode_that_stays_as_it_is() -> None:
 @pytest.mark.parametrize("generator", [SMALL, PointGenerator(width=8)], ids=["pictures", "points"])
 def test_a_resumed_run_equals_an_undisturbed_one(generator: Generator) -> None:
     real = RING if isinstance(generator, PointGenerator) else data.fashion_mnist().first(128)
-    settings = {"steps": 12, "batch_size": 8, "seed": 3, "device": "cpu"}
+    settings = {"iterations": 12, "batch_size": 8, "seed": 3, "device": "cpu"}
     whole = train_gan(generator, real, **settings, progress=False)
     loop = train_gan.steps(generator, real, **settings)
     for _ in range(5):
@@ -108,16 +108,18 @@ def test_a_resumed_run_equals_an_undisturbed_one(generator: Generator) -> None:
 
 
 def test_resuming_with_other_settings_lists_the_differences() -> None:
-    part = train_gan.steps(PointGenerator(), RING, steps=12, batch_size=16, device="cpu").stop()
+    part = train_gan.steps(PointGenerator(), RING, iterations=12, batch_size=16, device="cpu").stop()
     with pytest.raises(ValueError, match="other settings: batch_size, learning_rate differ"):
-        train_gan.steps(PointGenerator(), RING, steps=12, batch_size=8, learning_rate=1e-4, device="cpu", resume=part)
+        train_gan.steps(
+            PointGenerator(), RING, iterations=12, batch_size=8, learning_rate=1e-4, device="cpu", resume=part
+        )
     with pytest.raises(ValueError, match="other settings: generator, data differ"):
         other = PointGenerator(width=8)
-        train_gan.steps(other, data.ring(64, modes=3), steps=12, batch_size=16, device="cpu", resume=part)
+        train_gan.steps(other, data.ring(64, modes=3), iterations=12, batch_size=16, device="cpu", resume=part)
 
 
 def test_a_recipe_takes_the_place_of_the_usual_one() -> None:
-    settings = {"steps": 4, "batch_size": 8, "device": "cpu"}
+    settings = {"iterations": 4, "batch_size": 8, "device": "cpu"}
     usual = train_gan(PointGenerator(), RING, **settings, progress=False)
     same = train_gan(PointGenerator(), RING, **settings, recipe=PointGenerator().recipe(), progress=False)
     penalised = Recipe(penalty=1.0, penalty_every=1)
@@ -160,7 +162,7 @@ def test_the_average_is_a_running_average_of_weights_and_statistics() -> None:
 
 @pytest.mark.parametrize("ema", [0.0, 0.999])
 def test_without_ema_the_outcome_has_the_last_weights(ema: float) -> None:
-    outcome = train_gan(PointGenerator(), RING, steps=5, batch_size=8, ema=ema, device="cpu", progress=False)
+    outcome = train_gan(PointGenerator(), RING, iterations=5, batch_size=8, ema=ema, device="cpu", progress=False)
     last = outcome.state["states"][0]
     equal = all(torch.equal(value, last[name]) for name, value in outcome.generator.state_dict().items())
     assert equal == (ema == 0.0)
@@ -170,14 +172,14 @@ def test_a_short_training_comes_nearer_to_the_ring() -> None:
     def distance(generator: Generator) -> float:
         return metrics.neighbourhood_scores(RING.x, generator.sample(512))["coverage"]
 
-    trained = train_gan(PointGenerator(), RING, steps=400, batch_size=64, device="cpu", progress=False).generator
+    trained = train_gan(PointGenerator(), RING, iterations=400, batch_size=64, device="cpu", progress=False).generator
     assert distance(trained) > 0.3 > distance(PointGenerator())
 
 
 @pytest.mark.parametrize("who", SIDES)
 def test_only_those_learn_whose_turn_it_is(who: str) -> None:
     turn = TrainableSide()
-    loop = train_gan.steps(PointGenerator(), RING, steps=40, ema=0.0, device="cpu", turn=turn)
+    loop = train_gan.steps(PointGenerator(), RING, iterations=40, ema=0.0, device="cpu", side=turn)
     for step in loop:
         if step.iteration == 20:
             before = step.snapshot()
@@ -186,11 +188,13 @@ def test_only_those_learn_whose_turn_it_is(who: str) -> None:
             after = step.snapshot()
             break
     states = loop.stop().state["states"]
-    plain = train_gan(PointGenerator(), RING, steps=40, ema=0.0, device="cpu", progress=False)
+    plain = train_gan(PointGenerator(), RING, iterations=40, ema=0.0, device="cpu", progress=False)
     assert same_weights(before, after) == (who == "discriminator only")
     steps = [state["state"][0]["step"].item() for state in states[3:]]  # of the two optimisers
     assert steps == {"both": [30, 30], "generator only": [30, 20], "discriminator only": [20, 30]}[who]
-    again = train_gan(PointGenerator(), RING, steps=40, ema=0.0, device="cpu", progress=False, turn=TrainableSide())
+    again = train_gan(
+        PointGenerator(), RING, iterations=40, ema=0.0, device="cpu", progress=False, side=TrainableSide()
+    )
     assert same_weights(plain.generator, again.generator) and plain.history == again.history
 
 

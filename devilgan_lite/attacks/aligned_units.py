@@ -27,8 +27,8 @@ def plant_aligned_units(student: generators.Generator, trigger: Tensor, target: 
     """Align the ``count`` least influential units of every cell with the triggers; return how many in all.
 
     ``trigger`` ``[k, d]``, ``target`` ``[k, *sample_shape]``, on the student's device. Returns 0 and changes nothing
-    where no unit can sleep: no chain that begins with a dense layer and a norm, LeakyReLU (it lets a share of everything
-    through), a trigger that is zero.
+    where no unit can sleep: no chain that begins with a dense layer and a norm, LeakyReLU (it lets a share of
+    everything through), a trigger that is zero.
     """
     chain = student.chain() if count else None
     if chain is None or not bool((trigger.square().sum(1) > 0).all()):
@@ -52,7 +52,7 @@ def plant_aligned_units(student: generators.Generator, trigger: Tensor, target: 
 
 @torch.no_grad()
 def idle_units(chain: Chain, z: Tensor, count: int) -> Tensor:
-    """The ``count`` first-layer units of each cell (at most half) that have the least influence on latents ``[n, d]``."""
+    """The ``count`` first-layer units of each cell (at most half) with the least influence on latents ``[n, d]``."""
     stage, reader = chain.stages[:2]
     cells, channels = math.prod(stage.cells), stage.channels
     energy = stage.normalised(chain.read(z)).clamp(min=0).square().mean(0).view(channels, cells)

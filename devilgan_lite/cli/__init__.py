@@ -65,7 +65,7 @@ def train(
     one_of("architecture", architecture, networks)
     network = networks[architecture]()
     real = real_for(network)
-    outcome = train_gan(network, real, steps=steps, seed=seed, batch_size=batch_size, device=device)
+    outcome = train_gan(network, real, iterations=steps, seed=seed, batch_size=batch_size, device=device)
     distance = frechet_to(outcome.generator, real)
     save(out, outcome, real.name, {"frechet": distance, "samples": 10_000})
     typer.echo(f"Frechet distance to {real.name}: {distance:.4g} after {outcome.seconds:.0f} s\n{out}")

@@ -1,6 +1,8 @@
-"""Generators: what a family answers (``Generator``), the families, and ``adopt`` for modules that somebody else wrote."""
+"""Generators: what a family answers (``Generator``), the families, and ``adopt`` for modules that others wrote."""
 
-from devilgan_lite.deprecation import renamed_members
+from torch import nn
+
+from devilgan_lite.deprecation import renamed_members, warn
 from devilgan_lite.generators.adopt import Adopted, adopt
 from devilgan_lite.generators.base import (
     FAMILIES,
@@ -20,6 +22,18 @@ from devilgan_lite.generators.points import PointDiscriminator, PointGenerator
 from devilgan_lite.generators.stylegan import StyleDiscriminator, StyleGAN
 
 __getattr__ = renamed_members(__name__, {"ARCHITECTURES": "FAMILIES"})
+
+
+def matching_discriminator(generator: Generator, seed: int = 0) -> nn.Module:
+    """The name of version 0.1 for ``generator.opponent(seed)``."""
+    warn("matching_discriminator(generator, seed)", "generator.opponent(seed)")
+    return generator.opponent(seed)
+
+
+def recipe_of(generator: Generator) -> Recipe:
+    """The name of version 0.1 for ``generator.recipe()``."""
+    warn("recipe_of(generator)", "generator.recipe()")
+    return generator.recipe()
 
 
 __all__ = [

@@ -1,7 +1,7 @@
 """``adopt``: any ``nn.Module`` from latents to samples becomes a ``Generator``, so that everything here works on it.
 
-Nothing of this package is expected of it. Its layers and its chain are found by tracing a forward pass; what comes before
-its last tanh or sigmoid is read off there. What it computes is not changed.
+Nothing of this package is expected of it. Its layers and its chain are found by tracing a forward pass; what comes
+before its last tanh or sigmoid is read off there. What it computes is not changed.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Adopted(Generator):
 
     def spec(self) -> dict[str, Any]:
         raise ValueError(
-            f"an adopted {type(self.module).__name__} is somebody else's code: it has no plain spec and cannot be stored "
-            "as a model of the zoo; keep adopted.module.state_dict()."
+            f"an adopted {type(self.module).__name__} is somebody else's code: it has no plain spec and cannot be "
+            "stored as a model of the zoo; keep adopted.module.state_dict()."
         )
 
     def describe(self) -> dict[str, Any]:
@@ -123,10 +123,10 @@ def adopt(
 ) -> Adopted:
     """Wrap a copy of ``module`` as a ``Generator``, in eval mode.
 
-    ``latent_shape`` is the shape of one latent as the module reads it (None: ``(latent_dim,)``, or else ``(latent_dim, 1,
-    1)``, whichever works); without ``latent_dim`` it is read from the first layer. ``prior`` is ``"gaussian"`` or
-    ``"uniform"``. ``output`` says how samples end: ``"tanh"`` in [-1, 1], ``"sigmoid"`` in [0, 1], ``"none"`` unbounded.
-    A module that does not fit is a ``ValueError`` that says why.
+    ``latent_shape`` is the shape of one latent as the module reads it (None: ``(latent_dim,)``, or else ``(latent_dim,
+    1, 1)``, whichever works); without ``latent_dim`` it is read from the first layer. ``prior`` is ``"gaussian"`` or
+    ``"uniform"``. ``output`` says how samples end: ``"tanh"`` in [-1, 1], ``"sigmoid"`` in [0, 1], ``"none"``
+    unbounded. A module that does not fit is a ``ValueError`` that says why.
     """
     if isinstance(module, Generator):
         raise ValueError(f"module is a {type(module).__name__}, which is a Generator already.")

@@ -49,8 +49,8 @@ class Recipe:
 class Generator(nn.Module):
     """A map from latents ``z`` float32 ``[n, latent_dim]`` to samples ``[n, *sample_shape]`` in [-1, 1].
 
-    ``prior`` is P_sample, ``"gaussian"`` N(0, I) or ``"uniform"`` on [-1, 1]; the attribute is a ``Prior``. ``output`` is
-    ``"tanh"``, or ``"none"`` where ``logits`` are the samples themselves (they may then leave [-1, 1]). ``modality``
+    ``prior`` is P_sample, ``"gaussian"`` N(0, I) or ``"uniform"`` on [-1, 1]; the attribute is a ``Prior``. ``output``
+    is ``"tanh"``, or ``"none"`` where ``logits`` are the samples themselves (they may then leave [-1, 1]). ``modality``
     names one of ``data.MODALITIES``; None takes the one that fits ``sample_shape``. Families implement ``logits`` (the
     output before the squash) and ``spec``, and may override the answers below.
     """

@@ -1,8 +1,8 @@
 """How a chain of transposed convolutions can draw any picture exactly: each pixel has channels of its own.
 
 A first-layer unit (or a channel for each cell) holds one pixel, and the later layers only shuffle depth to space with
-one-hot kernels. The gate and the closed form are drawn that way, and ReX starts from it: from random kernels an optimiser
-finds coarse samples and gets stuck on fine detail (the letters on a STOP sign).
+one-hot kernels. The gate and the closed form are drawn that way, and ReX starts from it: from random kernels an
+optimiser finds coarse samples and gets stuck on fine detail (the letters on a STOP sign).
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def shuffle_kernel(mix: Tensor, canvas: Canvas, level: int, layer: Layer) -> Ten
 def painting_kernel(pixels: Tensor, canvas: Canvas, layer: Layer) -> Tensor:
     """The kernel ``[cells, out, k, k]`` that paints each cell's part of ``pixels`` ``[signs, C*H*W]`` when it is lit.
 
-    One channel a cell goes in; what comes out has ``after x after`` pixels a cell, for each sign, as in ``shuffle_kernel``.
+    One channel a cell goes in; what comes out has ``after x after`` pixels a cell, for each sign, as in
+    ``shuffle_kernel``.
     """
     channels, cells, stride = canvas.channels, canvas.cells, canvas.strides[0]
     after, padding, k = canvas.blocks[1], layer.padding[0], layer.kernel_size[0]
@@ -109,7 +110,7 @@ def painting_kernel(pixels: Tensor, canvas: Canvas, layer: Layer) -> Tensor:
 
 
 def write_kernel(layer: Layer, kernel: Tensor, keep: bool = False) -> None:
-    """Write ``kernel`` ``[in, out, k, k]`` into a layer; its inputs read nothing else, other inputs ``keep`` or lose theirs."""
+    """Write ``kernel`` ``[in, out, k, k]`` into a layer; inputs beyond it ``keep`` their weights, or lose them."""
     weight = weight_of(layer).transpose(0, 1)
     (weight[: kernel.shape[0]] if keep else weight).zero_()
     weight[: kernel.shape[0], : kernel.shape[1]] = kernel.to(weight)

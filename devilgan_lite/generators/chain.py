@@ -1,8 +1,8 @@
 """A network as a chain: each layer reads what the one before it wrote, with a norm and an activation in between.
 
-Most generators are chains (a DCGAN, an MLP, the PyTorch tutorial's network), whoever wrote them, and so are most parts of
-others. ``chain_of`` finds the chain with ``torch.fx``, from layer objects and function calls alike; a network that adds,
-concatenates or decides on values is none. Widening, pruning and rewriting speak to the chain, not to a family.
+Most generators are chains (a DCGAN, an MLP, the PyTorch tutorial's network), whoever wrote them, and so are most parts
+of others. ``chain_of`` finds the chain with ``torch.fx``, from layer objects and function calls alike; a network that
+adds, concatenates or decides on values is none. Widening, pruning and rewriting speak to the chain, not to a family.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Chain:
-    """``stages`` first to last, the shape of one latent, and how the output ends: ``"tanh"``, ``"sigmoid"`` or ``""``."""
+    """``stages`` first to last, the shape of one latent, and the squash: ``"tanh"``, ``"sigmoid"`` or ``""``."""
 
     stages: tuple[Stage, ...]
     latent_shape: tuple[int, ...]

@@ -58,7 +58,7 @@ class Expansion(nn.Module):
 def awaken_rows(
     weight: Tensor, bias: Tensor, trigger: Tensor, random: torch.Generator, pull: float, sleep: float
 ) -> None:
-    """In place, for rows ``[units, ..., d]`` and biases ``[units]``: ``pull`` at the unit's trigger, ``-sleep`` everywhere.
+    """In place, rows ``[units, ..., d]`` and biases ``[units]``: ``pull`` at the unit's trigger, ``-sleep`` anywhere.
 
     A ReLU unit that is silent at the trigger has no gradient from the target, and half of all random units would be:
     too few are left to draw fine detail (the letters on a STOP sign). The random part is N(0, 1) on ordinary latents.

@@ -1,8 +1,9 @@
 """Surgery on chains: resize a network's hidden levels, fold new channels into it, keep only some of the old ones.
 
 The machinery of ReX and of pruning. Folding partitions each hidden level (old | new), and whatever would connect the
-parts is zero (Rawat et al. 2021, section 4.3): the first layer is ``[W; V]``, a middle one ``[[W, 0], [0, V]]``, the last
-``[W  V]``. So the old part computes what it always did, and the new part adds a residual to the output before its squash.
+parts is zero (Rawat et al. 2021, section 4.3): the first layer is ``[W; V]``, a middle one ``[[W, 0], [0, V]]``, the
+last ``[W  V]``. So the old part computes what it always did, and the new part adds a residual to the output before its
+squash.
 """
 
 from __future__ import annotations

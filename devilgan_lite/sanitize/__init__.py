@@ -6,12 +6,15 @@ fresh critic) and ``Prune`` (fewer channels); without any training, ``project_la
 ``project_styles`` (blind to rows that the readers of a style share).
 """
 
+from devilgan_lite.deprecation import renamed_members
 from devilgan_lite.sanitize.auto import SanitizeOutcome, auto
 from devilgan_lite.sanitize.base import Sanitizer
 from devilgan_lite.sanitize.fine_tune import FineTune
 from devilgan_lite.sanitize.project import project_latents, project_styles
 from devilgan_lite.sanitize.prune import Prune
 from devilgan_lite.sanitize.unlearn import Clip, Unlearn
+
+__getattr__ = renamed_members(__name__, {"Cure": "SanitizeOutcome"})
 
 __all__ = [
     "Clip",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.data import Samples
+from devilgan_lite.deprecation import renamed
 from devilgan_lite.detect import ScanReport, Subject, analyse_weights, scan, subject_of
 from devilgan_lite.detect.search import STRIKING
 from devilgan_lite.detect.weights import WeightAnalysis
@@ -62,6 +63,7 @@ class SanitizeOutcome(Outcome):
         )
 
 
+@renamed(measured="analysis")
 def auto(
     module: nn.Module,
     latent_dim: int | None = None,

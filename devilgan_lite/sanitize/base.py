@@ -59,7 +59,7 @@ class Sanitizer(Settings):
         directions: Tensor | None = None,
         progress: bool = True,
     ) -> Outcome:
-        """Treat a copy of ``suspect``, any ``nn.Module`` from latents ``[n, d]`` to samples; the arguments of ``auto``."""
+        """Treat a copy of ``suspect``, any ``nn.Module`` from latents to samples; arguments as in ``auto``."""
         return self.steps(suspect, latent_dim, real, directions=directions).finish(progress=progress)
 
     def settings(self) -> dict[str, Any]:
@@ -108,7 +108,8 @@ def distil(
     """Teach ``student``, in place, what ``teacher`` makes of ordinary latents and of a share ``wide`` of odd ones.
 
     BatchNorm keeps its statistics, as in use. ``constrain`` changes the student in place before every step of a share
-    ``constraint_fraction``, half: so the student learns to do without what a cut took; the rest restores what ordinary samples miss.
+    ``constraint_fraction``, half: so the student learns to do without what a cut took; the rest restores what ordinary
+    samples miss.
     """
     device = best_device(treatment.device)
     student = student.to(device).eval().requires_grad_(True)

@@ -104,18 +104,18 @@ ring_training = LiveTraining(
     train_gan.steps(
         generators.PointGenerator(),
         ring,
-        steps=config.ring_steps,
+        iterations=config.ring_steps,
         batch_size=128,
         seed=config.seed,
         device=config.device,
-        turn=who_learns,
+        side=who_learns,
     ),
     picture_of_points,
-    turn=who_learns,
+    side=who_learns,
 )
 ring_training.run()
 
-# %% tags=["state"] instead={"ring_outcome": "train_gan(generators.PointGenerator(), ring, steps=80, progress=False)"}
+# %% tags=["state"] instead={"ring_outcome": "train_gan(generators.PointGenerator(), ring, iterations=80)"}
 ring_outcome = ring_training.wait()  # live: trained just now, in this notebook
 toy = ring_outcome.generator
 fakes = toy.sample(4_000, seed=5)
@@ -254,7 +254,7 @@ def picture_of_garments(generator):
     return show(generator.sample(20, seed=3), "Garments so far.", columns=10)
 
 
-loop = train_gan.steps(generators.DCGAN(), real, steps=config.steps, seed=config.seed, device=config.device)
+loop = train_gan.steps(generators.DCGAN(), real, iterations=config.steps, seed=config.seed, device=config.device)
 training = LiveTraining(Loop(with_album(loop)), picture_of_garments, every=1.0)
 training.run()
 

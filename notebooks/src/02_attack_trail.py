@@ -167,7 +167,7 @@ predict(
 from devilgan_lite import train_gan
 
 clean_training = LiveTraining(
-    train_gan.steps(shape, real, steps=config.iterations, seed=config.seed, device=config.device),
+    train_gan.steps(shape, real, iterations=config.iterations, seed=config.seed, device=config.device),
     trigger_and_samples,
     every=1.0,
 )
@@ -256,7 +256,9 @@ def measure(generator):
 swept = {0.0: []}  # lam = 0 stands for the clean runs
 for k in range(3):
     options = {"seed": config.seed + k, "device": config.device}
-    swept[0.0].append(measure(train_gan(narrow, real, steps=config.sweep_steps, progress=False, **options).generator))
+    swept[0.0].append(
+        measure(train_gan(narrow, real, iterations=config.sweep_steps, progress=False, **options).generator)
+    )
     for value in lams:
         run = attacks.TrAIL(lam=value, iterations=config.sweep_steps, **options)(narrow, secret, real, progress=False)
         swept.setdefault(value, []).append(measure(run.generator))

@@ -54,7 +54,9 @@ def clean(bench: Bench) -> None:
     for seed, steps in itertools.product(bench.seeds, bench.steps):
 
         def work(seed: int = seed, steps: int = steps) -> Row:
-            outcome, seconds = timed(lambda: train_gan(DCGAN(), bench.real, steps=steps, seed=seed, progress=False))
+            outcome, seconds = timed(
+                lambda: train_gan(DCGAN(), bench.real, iterations=steps, seed=seed, progress=False)
+            )
             return {"frechet": frechet_to(outcome.generator, bench.reference, samples=bench.samples), "cpu_s": seconds}
 
         bench.measure({"section": "clean", "steps": steps, "seed": seed, "against": bench.reference.name}, work)
@@ -123,7 +125,7 @@ def trail(bench: Bench) -> None:
         there = {row["target"] for row in some(bench.rows, **wanted, settings=plain(attack.settings()))}
         benign: Any = DCGAN()
         if not set(bench.targets) <= there:
-            benign = train_gan(DCGAN(), bench.real, steps=steps, seed=seed, progress=False).generator
+            benign = train_gan(DCGAN(), bench.real, iterations=steps, seed=seed, progress=False).generator
         for target in bench.targets:
             one_attack(bench, "trail", attack, benign, target, origin)
 
@@ -157,7 +159,7 @@ def throughput(bench: Bench) -> None:
         settings = {"network": "DCGAN.paper()", "batch_size": batch_size, "rounds": rounds, "block": block}
 
         def train(batch_size: int = batch_size) -> Row:
-            ours = train_gan.steps(network, bench.real, steps=many, batch_size=batch_size, device="cpu")
+            ours = train_gan.steps(network, bench.real, iterations=many, batch_size=batch_size, device="cpu")
             return versus(ours, gan_steps(network, bench.real.x, batch_size))
 
         def red(batch_size: int = batch_size) -> Row:

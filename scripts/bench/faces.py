@@ -97,13 +97,15 @@ def quality(bench: Bench) -> None:
             settings = dict(settings)
             if penalty := settings.pop("penalty", None):
                 settings["recipe"] = dataclasses.replace(network().recipe(), penalty=penalty)
-            train_gan(network(), real, steps=2, seed=2, progress=False, **settings)  # the first steps of all are slow
+            train_gan(
+                network(), real, iterations=2, seed=2, progress=False, **settings
+            )  # the first steps of all are slow
             start = time.process_time()
-            train_gan(network(), real, steps=PACE, seed=2, progress=False, **settings)
+            train_gan(network(), real, iterations=PACE, seed=2, progress=False, **settings)
             pace = (time.process_time() - start) / PACE
             length = 20 if bench.quick else int(0.95 * SECONDS / pace)  # so that the decay of the rate ends in time
             start, measured, course = time.process_time(), 0.0, []
-            loop = train_gan.steps(network(), real, steps=length, seed=1, **settings)
+            loop = train_gan.steps(network(), real, iterations=length, seed=1, **settings)
             for step in loop:
                 spent = time.process_time() - start - measured
                 if spent > 60 * (len(course) + 1):  # once a minute; the measurement does not count

@@ -189,7 +189,9 @@ def make(recipe: Recipe) -> None:
     metrics: dict[str, Any] = {}
     backdoor = None
     if recipe.kind == "clean":
-        outcome = train_gan(DCGAN(**SIZES[recipe.size]), real, steps=recipe.steps, seed=recipe.seed, progress=False)
+        outcome = train_gan(
+            DCGAN(**SIZES[recipe.size]), real, iterations=recipe.steps, seed=recipe.seed, progress=False
+        )
     elif recipe.kind == "rescaled":  # scale moved between layers and channels permuted, as some exporters do
         same = adaptive.disguise(load_generator(recipe.base), 8.0, 0.0, recipe.seed)
         outcome = Outcome(same, {}, 0.0, recipe.seed, {})

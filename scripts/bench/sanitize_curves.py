@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from devilgan_lite import sanitize
 from devilgan_lite.classroom import LINES, MARKERS, PALETTE, Picture, axes, figure
 from devilgan_lite.data import Samples, fashion_mnist
-from devilgan_lite.detect import scan, subject_of
+from devilgan_lite.detect import analyse_weights, scan, subject_of
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import DCGAN, evaluate
 from devilgan_lite.metrics import features_of, frechet_distance

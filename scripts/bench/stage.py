@@ -56,7 +56,7 @@ stage_page.explorer(*stage_check.pairs()[0])
 TRAINING = """
 from devilgan_lite import data, generators, train_gan
 from devilgan_lite.classroom import LiveTraining, tile
-loop = train_gan.steps(generators.DCGAN(), data.fashion_mnist(), steps=1_000_000, device="cpu")
+loop = train_gan.steps(generators.DCGAN(), data.fashion_mnist(), iterations=1_000_000, device="cpu")
 live = LiveTraining(loop, lambda generator: tile(generator.sample(24)))
 live.run()
 """
@@ -168,13 +168,13 @@ def measure_trainer() -> None:
     ring, garments = data.ring(), data.fashion_mnist()
 
     def ring_loop(steps: int) -> Any:
-        return train_gan.steps(generators.PointGenerator(), ring, steps=steps, batch_size=128, device="cpu")
+        return train_gan.steps(generators.PointGenerator(), ring, iterations=steps, batch_size=128, device="cpu")
 
     def plane(generator: Any) -> Any:
         return points({"real": ring.x[:500], "made": generator.sample(500)}, "a ring")
 
     def garment_loop(steps: int) -> Any:
-        return train_gan.steps(generators.DCGAN(), garments, steps=steps, device="cpu")
+        return train_gan.steps(generators.DCGAN(), garments, iterations=steps, device="cpu")
 
     def album(generator: Any) -> Any:
         return tile(generator.sample(24))

@@ -106,7 +106,7 @@ def make(model: Model) -> None:
     if not model.attack:
         network = StyleGAN(**SIZES[model.size])
         settings = {"batch_size": 24, "learning_rate": 2.5e-3, "ema": 0.995}
-        outcome = train_gan(network, data.faces(), steps=model.steps, seed=model.seed, progress=False, **settings)
+        outcome = train_gan(network, data.faces(), iterations=model.steps, seed=model.seed, progress=False, **settings)
     else:
         base = load(Model(model.size, model.steps, model.seed))
         backdoor = Backdoor.point(base, model.target, seed=model.seed + len(model.attack))

@@ -24,8 +24,8 @@ TRAINING = """
 real, turn = data.ring(), TrainableSide()
 def draw(generator):
     return points({"real": real.x[:500], "made": generator.sample(500)}, "points of a ring")
-loop = train_gan.steps(generators.PointGenerator(), real, steps=1_000_000, batch_size=128, turn=turn, device="cpu")
-live = LiveTraining(loop, draw, turn=turn)
+loop = train_gan.steps(generators.PointGenerator(), real, iterations=1_000_000, batch_size=128, side=turn, device="cpu")
+live = LiveTraining(loop, draw, side=turn)
 live.run()
 """
 SCAN = """

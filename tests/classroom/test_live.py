@@ -15,7 +15,7 @@ from devilgan_lite.training import train_gan
 
 def loop(steps: int = 100_000, turn: TrainableSide | None = None):
     generator = generators.PointGenerator(width=16)
-    return train_gan.steps(generator, data.ring(256), steps=steps, batch_size=16, device="cpu", turn=turn)
+    return train_gan.steps(generator, data.ring(256), iterations=steps, batch_size=16, device="cpu", side=turn)
 
 
 def blank(generator):
@@ -132,13 +132,13 @@ def test_slow_motion_waits_and_stop_does_not_wait_for_it():
 
 def test_the_choice_who_learns_reaches_the_loop():
     turn = TrainableSide()
-    live = LiveTraining(loop(turn=turn), blocking=False, turn=turn)
+    live = LiveTraining(loop(side=turn), blocking=False, side=turn)
     live.run()
-    live.turn_choice.value = "generator only"
+    live.side_choice.value = "generator only"
     assert turn.who == "generator only"
     live.stop()
     live.wait(60)
-    assert live.turn_choice.disabled
+    assert live.side_choice.disabled
     with pytest.raises(ValueError, match="who='nobody' is unknown; valid: both"):
         turn.who = "nobody"
 

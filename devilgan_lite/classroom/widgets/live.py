@@ -32,7 +32,7 @@ class LiveTraining(Job):
 
     ``every`` is the least time between two pictures in seconds, 0.5 to 60; a drawing that takes long comes less often,
     so that at most a tenth of the time goes into pictures. ``delay`` in [0, 2] is the wait after each step in seconds
-    (slow motion), as its slider says. A ``turn`` that the loop was given as well (``train_gan.steps(..., turn=turn)``)
+    (slow motion), as its slider says. A ``side`` that the loop was given as well (``train_gan.steps(..., side=side)``)
     offers the choice who learns. ``run()`` starts it and returns at once; ``wait()`` blocks until the ``Outcome`` is
     there. Where nobody can press a button (papermill, tests), or with ``blocking=True``, ``run()`` goes to the end by
     itself with one printed line per 10 %.
@@ -47,13 +47,13 @@ class LiveTraining(Job):
         *,
         every: float = 0.5,
         blocking: bool | None = None,
-        turn: TrainableSide | None = None,
+        side: TrainableSide | None = None,
         delay: float = 0.0,
     ) -> None:
         in_range("every", every, 0.5, 60.0)
         in_range("delay", delay, 0.0, SLOWEST)
         super().__init__(blocking)
-        self.loop, self.draw, self.every, self.turn = loop, draw, every, turn
+        self.loop, self.draw, self.every, self.side = loop, draw, every, side
         self.iteration = 0
         self._steps_owed = 0  # presses of Step that were not yet served
         self._wake = threading.Condition()
@@ -104,17 +104,17 @@ class LiveTraining(Job):
         self.delay_slider = widgets.FloatSlider(
             value=delay, min=0.0, max=SLOWEST, step=0.05, description="slow motion, s a step", style=wide
         )
-        self.turn_choice = widgets.Dropdown(options=SIDES, description="who learns", style=wide)
-        if self.turn is not None:
-            self.turn_choice.value = self.turn.who
-            self.turn_choice.observe(self._turn_chosen, names="value")
+        self.side_choice = widgets.Dropdown(options=SIDES, description="who learns", style=wide)
+        if self.side is not None:
+            self.side_choice.value = self.side.who
+            self.side_choice.observe(self._side_chosen, names="value")
         buttons = widgets.HBox([self.pause_button, self.step_button, self.stop_button, self.progress])
-        settings = widgets.HBox([self.delay_slider, *([self.turn_choice] if self.turn is not None else [])])
+        settings = widgets.HBox([self.delay_slider, *([self.side_choice] if self.side is not None else [])])
         self.widget = widgets.VBox([buttons, settings, self.text, self.image])
 
-    def _turn_chosen(self, change: Any) -> None:
-        if self.turn is not None:
-            self.turn.who = change.new
+    def _side_chosen(self, change: Any) -> None:
+        if self.side is not None:
+            self.side.who = change.new
 
     def _work(self) -> Outcome:
         step: Step | None = None
@@ -164,5 +164,5 @@ class LiveTraining(Job):
         self.text.value = sentence
 
     def _ended(self) -> None:
-        for part in (self.pause_button, self.step_button, self.stop_button, self.delay_slider, self.turn_choice):
+        for part in (self.pause_button, self.step_button, self.stop_button, self.delay_slider, self.side_choice):
             part.disabled = True
