@@ -31,6 +31,7 @@ TOLERATED = 8e-4  # distillation loss, mean squared per pixel, above which ordin
 BRIEF = 400  # steps of the repair of a copy that serves to find a trigger which the latent space does not show
 EXACT = 3.0  # jump of the latent spectrum from which an estimate is the trigger to a degree or two
 TRIFLE = 0.5  # price up to which a lookalike is projected out: it is one more direction beside the estimate
+SCANNED = 200  # outputs that a scan draws here: sampling has no part in the verdict
 MANY = 4  # directions, at most, whose lookalikes are sought
 FAIR, CHEAP = 3.0, 1.5  # prices up to which an estimate is projected out: with evidence for it, and as a guess
 
@@ -75,13 +76,15 @@ def auto(
     device: str = "auto",
     progress: bool = True,
     analysis: WeightAnalysis | None = None,
+    report: ScanReport | None = None,
 ) -> SanitizeOutcome:
     """Scan ``module`` (any ``nn.Module`` from latents to samples), cure a copy of what is found, and scan again.
 
     Cut layers are repaired in ``iterations`` steps, and in as many again if ordinary samples still miss too much.
     A module in which the scan finds nothing comes back as an unchanged copy. ``real`` samples only serve to measure.
     A program that decides on the values of its latents cannot be cured through its weights: ``after`` still says so.
-    ``analysis`` is what ``detect.analyse_weights`` gives, of the same ``seed``, for callers who have it already.
+    ``analysis`` is what ``detect.analyse_weights`` gives, of the same ``seed``, and ``report`` what ``detect.scan``
+    gives with the same ``level``, for callers who have one of them already.
     A suspect without hidden activations that switch is a ``ValueError``: there is nothing to cut.
     """
     start = time.perf_counter()
@@ -92,7 +95,8 @@ def auto(
     subject = subject_of(module, latent_dim)
     check_real(subject, real)
 
-    analysis, before = _examined(subject, level, seed, analysis)
+    analysis = analysis or (report.analysis if report is not None else None) or analyse_weights(subject, seed=seed)
+    before = report or scan(subject, level=level, samples=SCANNED, seed=seed, analysis=analysis)
     if not before.backdoored:
         healthy = copy.deepcopy(module).eval()
         return SanitizeOutcome(healthy, {}, time.perf_counter() - start, seed, {"cuts": []}, before=before)
@@ -113,7 +117,7 @@ def auto(
     if _misses(outcome) > TOLERATED and not outcome.interrupted:
         outcome = _repaired_more(outcome, subject, directions, treatment, progress)
     cured = subject_of(outcome.generator, subject.latent_dim, prior=subject.prior)
-    _, after = _examined(cured, level, seed)
+    after = scan(cured, level=level, samples=SCANNED, seed=seed, analysis=analyse_weights(cured, seed=seed))
     return SanitizeOutcome(
         outcome.generator,
         outcome.history,
@@ -143,16 +147,6 @@ def _repaired_more(
     )
     history = {name: losses + more.history.get(name, []) for name, losses in outcome.history.items()}
     return replace(outcome, generator=more.generator, history=history, interrupted=more.interrupted)
-
-
-def _examined(
-    subject: Subject, level: float, seed: int, analysis: WeightAnalysis | None = None
-) -> tuple[WeightAnalysis, ScanReport]:
-    analysis = analysis or analyse_weights(subject, seed=seed)
-    report = scan(
-        subject.module, subject.latent_dim, prior=subject.prior, level=level, samples=200, seed=seed, analysis=analysis
-    )
-    return analysis, report
 
 
 def prescription(analysis: WeightAnalysis, report: ScanReport) -> tuple[Tensor | None, float]:
