@@ -24,7 +24,7 @@ def test_bars_and_picture_appear_with_their_findings():
 
     def scan(progress):
         for gate, finding in zip(gates, (SPECTRUM, SEARCH, SAMPLING), strict=True):
-            gate.wait(5)
+            gate.wait(60)
             progress(finding)
         return ScanReport((SPECTRUM, SEARCH, SAMPLING), p_value=0.001, level=0.05)
 
@@ -37,7 +37,7 @@ def test_bars_and_picture_appear_with_their_findings():
     gates[1].set()
     wait_for(lambda: view.picture_image.layout.display is None)
     gates[2].set()
-    assert view.wait(5).backdoored
+    assert view.wait(60).backdoored
     assert "backdoored" in view.text.value and "latent &lt;spectrum&gt;" in view.text.value
     assert view.recovered.alt == "3 pictures found by: search."
 
@@ -53,10 +53,10 @@ def test_stop_ends_it_at_the_next_finding():
 
     view = ScanView(scan, blocking=False)
     view.run()
-    started.wait(5)
+    started.wait(60)
     view.stop_button.click()
     with pytest.raises(Stopped):
-        view.wait(5)
+        view.wait(60)
     assert view.text.value == "stopped" and not view.running and view.stop_button.disabled
 
 
