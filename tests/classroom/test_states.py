@@ -106,8 +106,8 @@ def test_notebook_01_lets_one_side_learn_alone(monkeypatch: pytest.MonkeyPatch) 
         if cell.heading.startswith("Round 1") and "ring_training" not in names:
             exec(cell.source, names)
     live = names["ring_training"]
-    assert live.turn_choice in live.widget.children[1].children
-    live.turn_choice.value = "generator only"
+    assert live.side_choice in live.widget.children[1].children
+    live.side_choice.value = "generator only"
     assert names["who_learns"].who == "generator only" and next(iter(live.loop)).iteration == 1
 
 

@@ -64,7 +64,8 @@ def load(name: str) -> State:
     notebook = read(notebook_paths()[number])
     before, after = notebook.until(step)
     space: dict[str, Any] = {"__name__": "__main__", "loaded": loaded}
-    with contextlib.redirect_stdout(io.StringIO()):
+    quiet = io.StringIO()
+    with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
         for cell in before:
             if cell.quick:
                 _run(cell, space)
