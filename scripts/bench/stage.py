@@ -68,6 +68,7 @@ def say(what: str, value: str, goal: str = "") -> None:
 
 def new_page(browser: Any) -> Any:
     page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(1_000 * serving.PATIENCE)
     page.add_init_script(WATCH)
     return page
 

@@ -31,6 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.timeout(4 * serving.PATIENCE))
             if MISSING and not os.environ.get("BROWSER_NEEDED"):
                 item.add_marker(pytest.mark.skip(reason=REASON))
 
@@ -48,5 +49,6 @@ def browser() -> Iterator[Any]:
 def new_page(browser: Any) -> tuple[Any, list[str]]:
     """A page of a projector's size, and the list to which its uncaught errors are added."""
     page, errors = browser.new_page(viewport={"width": 1280, "height": 800}), []
+    page.set_default_timeout(1_000 * serving.PATIENCE)
     page.on("pageerror", lambda error: errors.append(str(error)))
     return page, errors

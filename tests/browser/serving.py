@@ -23,6 +23,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "out" / "browser"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+PATIENCE = 240.0  # seconds until something counts as hung; a busy machine takes a while to start JupyterLab
 NO_NEWS = {"fetchNews": "false", "checkForUpdates": False}
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("DEVILGAN_OUT", "DEVILGAN_PROFILE")}
 ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -92,10 +93,10 @@ def _process(command: list[str], places: dict[str, str], output: int) -> Iterato
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
-def _wait_for(address: str, seconds: float = 60.0) -> None:
+def _wait_for(address: str, seconds: float = PATIENCE) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with contextlib.suppress(OSError):
@@ -115,10 +116,10 @@ def free_port() -> int:
 def run_all(page: Any, address: str) -> None:
     """Open a notebook in JupyterLab and run all of its cells."""
     page.goto(address)
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-    page.wait_for_function("window.jupyterapp?.commands.hasCommand('notebook:run-all-cells')", timeout=30_000)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_function("window.jupyterapp?.commands.hasCommand('notebook:run-all-cells')")
     page.wait_for_function(  # the kernel is there
-        "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", timeout=60_000
+        "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
     )
     page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
 
@@ -130,7 +131,7 @@ def pixels(page: Any) -> str:
     )
 
 
-def wait_for_other_pixels(page: Any, before: str, seconds: float = 5.0) -> str:
+def wait_for_other_pixels(page: Any, before: str, seconds: float = PATIENCE) -> str:
     """Wait until the screen differs from ``before``, and return what it shows."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -141,7 +142,7 @@ def wait_for_other_pixels(page: Any, before: str, seconds: float = 5.0) -> str:
     raise AssertionError("the pictures did not change")
 
 
-def settled(page: Any, seconds: float = 5.0) -> str:
+def settled(page: Any, seconds: float = PATIENCE) -> str:
     """Wait until the screen has not changed for 0.4 s, and return what it shows."""
     end, before = time.monotonic() + seconds, pixels(page)
     while time.monotonic() < end:

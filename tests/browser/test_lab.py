@@ -46,7 +46,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def page(browser: Any, address: str) -> Iterator[Any]:
     page, errors = new_page(browser)
     serving.run_all(page, address)
-    page.wait_for_selector(".devilgan-screen canvas", timeout=60_000)
+    page.wait_for_selector(".devilgan-screen canvas")
     yield page
     assert errors == []
     assert page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
@@ -138,7 +138,7 @@ def test_trainer_steps_and_stops(page: Any) -> None:
 def test_scan_shows_bars_and_pictures(page: Any) -> None:
     view = page.locator(".jp-Cell").nth(2)
     view.scroll_into_view_if_needed()
-    view.get_by_text("p = ").first.wait_for(timeout=60_000)
+    view.get_by_text("p = ").first.wait_for()
     page.wait_for_function("[...document.querySelectorAll('.jp-Cell')][2].querySelectorAll('img').length >= 2")
     serving.photograph(page, "lab_scan")
 
@@ -148,7 +148,7 @@ def test_two_tabs_on_one_kernel_show_the_same(browser: Any, page: Any, address: 
     page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
     other, errors = new_page(browser)
     other.goto(address.replace("/lab/tree", "/lab/workspaces/other/tree"))
-    other.wait_for_selector(".devilgan-screen canvas", timeout=60_000)
+    other.wait_for_selector(".devilgan-screen canvas")
     page.locator(".devilgan-pad").press("Home")
     assert serving.settled(page) == serving.settled(other)
     for here, there, key in ((page, other, "End"), (other, page, "Home")):

@@ -22,7 +22,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
-    page.wait_for_selector(".devilgan-screen canvas", timeout=60_000)
+    page.wait_for_selector(".devilgan-screen canvas")
     yield page
     assert errors == []
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []  # a hall has no internet
@@ -63,7 +63,7 @@ def test_everything_by_keyboard(page: Any) -> None:
 def test_a_tab_closed_while_animating_leaves_the_next_one_alone(browser: Any, page: Any, address: str) -> None:
     other, errors = new_page(browser)
     other.goto(address)
-    other.wait_for_selector(".devilgan-screen canvas", timeout=60_000)
+    other.wait_for_selector(".devilgan-screen canvas")
     other.get_by_role("button", name="Animate").click()
     serving.wait_for_other_pixels(other, serving.pixels(other))
     other.close()
