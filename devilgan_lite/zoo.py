@@ -95,7 +95,7 @@ def save_file(path: str | Path, generator: generators.Generator, card: ModelCard
     return path
 
 
-def load_file(path: str | Path, device: str = "cpu") -> tuple[Any, ModelCard]:
+def load_file(path: str | Path, device: str = "cpu") -> tuple[generators.Generator, ModelCard]:
     """Read a model written by ``save_file``: the generator in eval mode on ``device``, and its card.
 
     ``ValueError`` or ``FileNotFoundError`` in one sentence if anything does not match; nothing in the file is executed.

@@ -55,6 +55,7 @@ def test_a_round_from_end_to_end(call: Any, tmp_path: Path, monkeypatch: pytest.
         (["new", "--red", "nowhere"], "no entries of red teams in nowhere"),
         (["new", "--passphrase-file", "nowhere"], "no passphrase file nowhere."),
         (["new", "--passphrase-file", LONG], f"no passphrase file {'x' * 80}...."),
+        (["new", "--out", LONG], f"out='{'x' * 79}... is not valid: no file can be written there."),
         (["new", "--red", LONG], f"no entries of red teams in {'x' * 80}...;"),
         (["submit", LONG, "--team", "blue", "--verdicts", "v.csv"], f"{'x' * 80}... is not the kit of a round"),
         (["scor"], "command='scor' is unknown; valid: new, submit, score. Did you mean 'score'?"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from devilgan_lite import zoo
 from devilgan_lite.challenge.kit import Kit
-from devilgan_lite.checks import images, in_range, latents, nearest, one_of, read_bytes, read_json, shown
+from devilgan_lite.checks import cut, images, in_range, latents, nearest, one_of, read_bytes, read_json, shown
 from devilgan_lite.data import read_picture
 
 FORMAT = 1
@@ -110,8 +111,8 @@ def read_verdicts(path: str | Path) -> dict[str, float]:
 def read_evidence(folder: str | Path, kit: Kit) -> dict[str, Tensor]:
     """What a team recovered: ``MODEL.png``, a picture, or ``MODEL.safetensors`` with one tensor, trigger or picture."""
     folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder of evidence {folder}.")
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"no folder of evidence {cut(str(folder))}.")
     found: dict[str, Tensor] = {}
     for path in sorted(path for path in folder.iterdir() if path.suffix in (".png", ".safetensors")):
         one_of("the model of evidence", path.stem, kit.models)

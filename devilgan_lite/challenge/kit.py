@@ -79,10 +79,10 @@ def read_kit(folder: str | Path, device: str = "cpu") -> Kit:
     """Read the players' folder (or the folder that holds it); ``kit.load`` reads its models, onto ``device``."""
     folder = Path(folder)
     best_device(device)
-    if not (folder / MANIFEST).is_file() and (folder / "players" / MANIFEST).is_file():
+    if not os.path.isfile(folder / MANIFEST) and os.path.isfile(folder / "players" / MANIFEST):
         folder = folder / "players"
     path = folder / MANIFEST
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"{cut(str(folder))} is not the kit of a round: there is no {MANIFEST} in it.")
     types = {"format": int, **get_type_hints(Kit)}
     del types["folder"], types["device"]
@@ -118,7 +118,7 @@ def new_round(
     folder = Path(folder)
     whole_number("jobs", jobs, 1, 64)
     seal.cryptography()  # if it is missing, say so before the models are made
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"out={shown(str(folder))} is not empty: name a new folder, so that no round is overwritten.")
     work = effort or (QUICK if quick else FULL)
     best_device(work.device)

@@ -7,6 +7,7 @@ The entry is a folder: ``model.safetensors`` with its card, ``secret.safetensors
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from devilgan_lite.challenge.entries import MOST_BYTES, check_team
 from devilgan_lite.challenge.kit import Kit
 from devilgan_lite.challenge.models import Made, level_counters
 from devilgan_lite.challenge.roster import Entrant
-from devilgan_lite.checks import read_bytes, read_json
+from devilgan_lite.checks import cut, read_bytes, read_json
 from devilgan_lite.metrics import frechet_to, target_distortion
 
 FORMAT = 1
@@ -106,9 +107,11 @@ def write_entry(folder: str | Path, entry: Entry) -> Path:
 def read_entries(folder: str | Path, kit: Kit | None = None) -> list[Made]:
     """The entries in ``folder``, ready for ``new_round(red=...)``; with ``kit`` every one is checked again."""
     folder = Path(folder)
-    places = sorted(path.parent for path in folder.glob("*/entry.json")) if folder.is_dir() else []
+    places = sorted(path.parent for path in folder.glob("*/entry.json")) if os.path.isdir(folder) else []
     if not places:
-        raise FileNotFoundError(f"no entries of red teams in {folder}; devilgan challenge submit --model makes them.")
+        raise FileNotFoundError(
+            f"no entries of red teams in {cut(str(folder))}; devilgan challenge submit --model makes them."
+        )
     found = []
     for place in places:
         facts = read_json(place / "entry.json", f"red team's entry in {place.name}", {"team": str}, others=True)
@@ -116,6 +119,7 @@ def read_entries(folder: str | Path, kit: Kit | None = None) -> list[Made]:
         model, secret = place / "model.safetensors", place / "secret.safetensors"
         if kit is not None:
             check_entry(kit, team, model, secret)
+        generator: Any
         generator, card = zoo.load_file(model)
         backdoor = _declared(generator, card, secret)
         entrant = Entrant(place.name, "entered", backdoor.name, 0, 0, 1)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from devilgan_lite.checks import read_bytes
 from devilgan_lite.cli.common import AsJson, Device, check_out, commands, show
 
 app = commands("A game: blue teams judge models of unknown status, red teams make backdoored ones.")
@@ -27,9 +28,7 @@ def read_passphrase(file: Path | None, *, confirm: bool = False) -> str:
     Never from the command line, which other users of the machine and the shell's history can see.
     """
     if file is not None:
-        if not file.is_file():
-            raise FileNotFoundError(f"no passphrase file {file}.")
-        return (file.read_text().splitlines() or [""])[0].strip()
+        return (read_bytes(file, "passphrase file", most=2**16).decode().splitlines() or [""])[0].strip()
     if os.environ.get(VARIABLE):
         return os.environ[VARIABLE]
     if not sys.stdin.isatty():
@@ -54,6 +53,7 @@ def new(
     """Make a round: models for the players, and a key that only the passphrase opens."""
     from devilgan_lite import challenge
 
+    check_out(out / "instructor" / "key.sealed", ending="")
     passphrase = read_passphrase(passphrase_file, confirm=True)
     entries = None if red is None else challenge.read_entries(red)
 
@@ -119,7 +119,7 @@ def score(
     check_out(html, "html", "")
     found = challenge.read_kit(kit, device)
     opened = challenge.open_key(found, key, read_passphrase(passphrase_file))
-    files = sorted(submissions.glob("*.json")) if submissions.is_dir() else []
+    files = sorted(submissions.glob("*.json")) if os.path.isdir(submissions) else []
     scores = challenge.score(found, opened, [challenge.read_submission(path, found) for path in files])
     if html is not None:
         challenge.write_page(html, scores, found)
