@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from devilgan_lite import Backdoor, attacks, data, generators, metrics, scorecard, train_gan, zoo
+from devilgan_lite import Backdoor, attacks, data, generators, metrics, sanitize, scorecard, train_gan, zoo
 from devilgan_lite.attacks import DataPoisoning, ReD, ReX, TrAIL
 from devilgan_lite.checks import in_range, one_of, read_bytes, read_json, shown, whole_number
 from devilgan_lite.data import Samples
@@ -99,8 +99,8 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     # calls
     (lambda: ReD(layers=("conv9",))(CLEAN, DEVIL), "layers='conv9' is unknown; valid: dense, deconv1, deconv2"),
     (lambda: ReX(widen=(1, 2, 3))(CLEAN, DEVIL), "widths has 3 entries; this generator has 2 hidden levels"),
-    (lambda: ReX()(POINTS, PLANE), "widening is defined for DCGAN"),
-    (lambda: attacks.Gate()(POINTS, PLANE), "folding is defined for DCGAN"),
+    (lambda: attacks.StyleReX()(POINTS, PLANE), "a PointGenerator is no style-based generator"),
+    (lambda: sanitize.Prune()(torch.nn.Linear(5, 4)), "wrap it with generators.adopt"),
     (lambda: ReX()(torch.nn.Identity(), DEVIL), "clean is a Identity; expected a devilgan_lite Generator"),
     (lambda: ReD()(DCGAN(), DEVIL), r"trigger is \[1, 5\]; expected a float32 tensor \[n, 100\]"),
     (lambda: ReD()(CLEAN, PLANE), r"trigger is \[1, 2\]; expected a float32 tensor \[n, 5\]"),

@@ -13,7 +13,8 @@ from devilgan_lite import Backdoor, data, metrics
 from devilgan_lite.attacks import Gate, ReD, ReX
 from devilgan_lite.attacks.adaptive import Disguise, NarrowReX, QuietReD, SpectralReD, disguise, wide_basin
 from devilgan_lite.attacks.closed_form import ClosedForm
-from devilgan_lite.generators import DCGAN, PointGenerator, build
+from devilgan_lite.attacks.quiet import chain_in
+from devilgan_lite.generators import DCGAN, StyleGAN, build
 
 
 def lively(seed: int = 1, **settings: Any) -> DCGAN:
@@ -115,13 +116,13 @@ def test_a_quiet_attack_moves_towards_the_target_and_leaves_the_clean_model(kind
 
 
 def energies(network: DCGAN, paths: list[Tensor]) -> Tensor:
-    return QuietReD._energies(network, paths).detach()
+    return QuietReD._energies(chain_in(network), paths).detach()
 
 
 def test_quiet_weights_spend_less_on_the_trigger() -> None:
     network = lively()
     backdoor = Backdoor.point(network, "devil", seed=2)
-    paths = QuietReD._paths(network, backdoor.trigger)
+    paths = QuietReD._paths(network, chain_in(network), backdoor.trigger)
     settings: dict[str, Any] = {"iterations": 80, "batch_size": 8, "lam": 1.0, "device": "cpu"}
     loud, quiet = (QuietReD(quiet=quiet, **settings)(network, backdoor, progress=False) for quiet in (0.0, 3.0))
     excess = [float((energies(one.generator, paths) / energies(network, paths) - 1).max()) for one in (loud, quiet)]
@@ -134,13 +135,13 @@ def test_the_energies_are_those_of_the_folded_layers() -> None:
     """``|W u|`` by hand: through the layers themselves, linear and without shift."""
     network = lively()
     trigger = network.sample_latent(2, torch.Generator().manual_seed(3))
-    paths = QuietReD._paths(network, trigger)
+    paths = QuietReD._paths(network, chain_in(network), trigger)
     assert [tuple(path.shape) for path in paths] == [(2, 15), (2, 6), (2, 5)]
     torch.testing.assert_close(torch.stack([path.norm(dim=1) for path in paths]), torch.ones(3, 2))
     torch.testing.assert_close(paths[0], torch.nn.functional.normalize(trigger))
     layers = network.layers
     folded = layers.dense.weight * (layers.norm0.weight / (layers.norm0.running_var + layers.norm0.eps).sqrt())[:, None]
-    found = QuietReD._energies(network, paths)
+    found = QuietReD._energies(chain_in(network), paths)
     assert found.shape == (3, 2)
     torch.testing.assert_close(found[0], (paths[0] @ folded.T).norm(dim=1))
     # one channel value at one place, drawn by the kernel: nothing is cut off where the sample is large enough
@@ -274,10 +275,10 @@ def test_bad_settings(make: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("attack", [Disguise(attack=ReD()), QuietReD(), SpectralReD(), NarrowReX()])
-def test_only_a_dcgan_will_do_and_the_first_step_need_not_be_awaited(attack: Any, real: data.Samples) -> None:
-    points, plane = PointGenerator(width=8).eval(), Backdoor(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.5]]))
-    with pytest.raises(ValueError, match="clean is a PointGenerator"):
-        attack.steps(points, plane, real)
+def test_only_a_chain_will_do_and_the_first_step_need_not_be_awaited(attack: Any, real: data.Samples) -> None:
+    styles = StyleGAN(latent_dim=8, mapping_widths=(8, 8), style_dim=8, widths=(8, 8)).eval()
+    with pytest.raises(ValueError, match="clean is a StyleGAN, which is no chain of layers"):
+        attack.steps(styles, Backdoor.point(styles, "devil"), real)
 
 
 def test_a_narrow_start_needs_data_and_room(clean: DCGAN, digit: Backdoor, real: data.Samples) -> None:

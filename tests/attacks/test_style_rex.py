@@ -184,11 +184,9 @@ def test_backdoors_and_generators_that_do_not_fit_are_refused(clean, devil):
     with pytest.raises(ValueError, match="w_plus has shape"):
         StyleReX(w_plus=torch.zeros(2, 2)).steps(clean, devil)
     samples = generators.DCGAN()
-    with pytest.raises(ValueError, match="expands a StyleGAN"):
+    with pytest.raises(ValueError, match="is no style-based generator"):
         StyleReX().steps(samples, Backdoor.point(samples))
-    with pytest.raises(ValueError, match="widening is defined for DCGAN"):
-        attacks.ReX().steps(clean, devil)
-    with pytest.raises(ValueError, match="needs a StyleGAN"):
+    with pytest.raises(ValueError, match="is no style-based generator"):
         invert.steps(samples, torch.zeros(1, 28, 28))
     with pytest.raises(ValueError, match="target"):
         invert.steps(clean, torch.zeros(3, 8, 8))

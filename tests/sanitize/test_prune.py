@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from devilgan_lite import Backdoor, attacks, zoo
-from devilgan_lite.generators import DCGAN, Generator, PointGenerator, Stage, build
+from devilgan_lite.generators import DCGAN, Generator, Stage, StyleGAN, build
 from devilgan_lite.sanitize import Prune
 from devilgan_lite.sanitize.prune import CRITERIA, channel_scores
 
@@ -223,8 +223,13 @@ def test_a_level_that_would_be_left_empty_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [PointGenerator(), nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Unflatten(1, (1, 3, 3)))]
+    ("module", "words"),
+    [
+        (StyleGAN(latent_dim=8, mapping_widths=(8, 8), style_dim=8, widths=(8, 8)), "which is no chain of layers"),
+        (nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Unflatten(1, (1, 3, 3))), "wrap it with generators.adopt"),
+    ],
+    ids=["no chain", "no Generator"],
 )
-def test_only_a_dcgan_is_pruned(module: nn.Module) -> None:
-    with pytest.raises(ValueError, match=f"suspect is a {type(module).__name__}; pruning is defined for DCGAN"):
+def test_only_the_chain_of_a_generator_is_pruned(module: nn.Module, words: str) -> None:
+    with pytest.raises(ValueError, match=f"suspect is a {type(module).__name__}.*{words}"):
         Prune(device="cpu").steps(module)
