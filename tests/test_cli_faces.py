@@ -18,7 +18,7 @@ from devilgan_lite.cli.common import real_for
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
     few = data.faces(300)
-    monkeypatch.setattr(data, "faces", lambda: few)
+    monkeypatch.setitem(data.DATASETS, "faces", lambda: few)
     return lambda *words: CliRunner().invoke(app, [*map(str, words)])
 
 
@@ -57,6 +57,6 @@ def test_a_missing_renderer_is_one_sentence(call: Any, monkeypatch: pytest.Monke
     def broken() -> None:
         raise ModuleNotFoundError("faces are drawn with python-avatars and resvg-py, and resvg-py cannot be found.")
 
-    monkeypatch.setattr(data, "faces", broken)
+    monkeypatch.setitem(data.DATASETS, "faces", broken)
     done = call("train", "--architecture", "stylegan")
     assert done.exit_code == 2 and done.stderr.strip().endswith("resvg-py cannot be found.")

@@ -167,7 +167,7 @@ def test_what_cannot_be_shown_is_a_sentence_and_the_page_goes_on(monkeypatch: py
     shown: list[Any] = []
     monkeypatch.setattr("IPython.display.display", shown.append)
 
-    def broken(clean: str, suspect: str) -> str:
+    def broken(clean: str, suspect: str, device: str) -> str:
         if suspect == "faces":
             raise ImportError("python_avatars cannot be found <here>")
         return f"explorer of {suspect}"
