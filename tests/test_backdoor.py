@@ -84,3 +84,19 @@ def test_a_backdoor_of_points_in_the_plane() -> None:
     backdoor.check(PointGenerator())
     with pytest.raises(ValueError, match=r"target has shape \[1, 2\]; expected \[n, 1, 28, 28\]"):
         backdoor.check(DCGAN(latent_dim=2))
+
+
+def test_a_backdoor_can_be_a_key_and_goes_to_a_device(clean: DCGAN) -> None:
+    one, other = Backdoor.point(clean, seed=1), Backdoor.point(clean, seed=1)
+    one.draw(torch.Generator().manual_seed(0))
+    assert len({one, other, one}) == 2 and one == one
+    assert torch.equal(one.to(torch.device("cpu")).trigger, one.trigger)
+
+
+def test_a_region_does_not_hang_on_the_global_random_state(clean: DCGAN) -> None:
+    targets = data.digits().first(40)
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(Backdoor.region(clean, targets, seed=3).trigger)
+    assert torch.equal(*found)

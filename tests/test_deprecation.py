@@ -112,3 +112,27 @@ def test_a_module_gives_a_member_by_its_old_name(monkeypatch: pytest.MonkeyPatch
     assert noted(lambda: module.Pi)[1] == [f"toys.Pi is called math.pi now; {GOES}"]
     with pytest.raises(AttributeError, match="module 'toys' has no attribute 'Cur'"):
         _ = module.Cur
+
+
+def test_the_names_of_version_0_1_still_work() -> None:
+    """One of each kind; the package itself uses none of them (``filterwarnings`` in pyproject)."""
+    from devilgan_lite import attacks, data, generators, sanitize, steps, train_gan
+    from devilgan_lite.attacks.adaptive import Disguise, NarrowReX
+
+    olds: list[tuple[Any, Any]] = [
+        (lambda: attacks.ReD(sleepers=2).aligned_units, 2),  # type: ignore[call-arg]
+        (lambda: Disguise(filling=0.5).noise_scale, 0.5),  # type: ignore[call-arg]
+        (lambda: NarrowReX(steps_clean=3).clean_iterations, 3),  # type: ignore[call-arg]
+        (lambda: generators.DCGAN(latent="uniform").prior.name, "uniform"),  # type: ignore[call-arg]
+        (lambda: generators.ARCHITECTURES["DCGAN"], generators.DCGAN),
+        (lambda: generators.recipe_of(generators.DCGAN()), generators.Recipe()),
+        (lambda: sanitize.Cure, sanitize.SanitizeOutcome),
+        (lambda: steps.Turn, steps.TrainableSide),
+    ]
+    for old, expected in olds:
+        with pytest.warns(DeprecationWarning, match="is called|now"):
+            assert old() == expected
+    point, ring = generators.PointGenerator(), data.ring(64)
+    with pytest.warns(DeprecationWarning, match="iterations"):
+        outcome = train_gan(point, ring, steps=2, batch_size=8, device="cpu", progress=False)
+    assert outcome.settings["iterations"] == 2

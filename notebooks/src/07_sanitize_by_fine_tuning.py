@@ -227,13 +227,13 @@ def draw(generator):
     return tile(evaluate(generator.cpu(), watched), captions=["trigger", *[""] * 5])
 
 
-live = LiveTraining(fine_tune(2e-4).steps(shipped[chosen], real), draw)
+live = LiveTraining(fine_tune(2e-4).steps(shipped[chosen], real=real), draw)
 live.run()
 
 # %%
 gentle = live.wait()  # live: this is what the previous cell trained
-hard = fine_tune(1e-3)(shipped[chosen], real, progress=False)
-other = fine_tune(2e-4)(shipped[contrast], real, progress=False)
+hard = fine_tune(1e-3)(shipped[chosen], real=real, progress=False)
+other = fine_tune(2e-4)(shipped[contrast], real=real, progress=False)
 cures["fine-tune 2e-4"] = judged(gentle.generator, chosen, gentle.seconds)
 cures["fine-tune 1e-3"] = judged(hard.generator, chosen, hard.seconds)
 other_cures["fine-tune 2e-4"] = judged(other.generator, contrast, other.seconds)
@@ -792,7 +792,7 @@ if "frozen ReD" in cured:
     cured_models["frozen ReD, auto"] = (cured["frozen ReD"].generator, "frozen ReD")
 later, later_rows, later_steps = {}, {}, max(20, steps // 2)
 for name, (model, whose) in cured_models.items():
-    loop = fine_tune(2e-4, later_steps).steps(model, real)
+    loop = fine_tune(2e-4, later_steps).steps(model, real=real)
     later[name] = {0: tardis(model, secrets[whose])}
     for step in loop:
         if step.iteration * 10 // later_steps > (step.iteration - 1) * 10 // later_steps:
