@@ -115,7 +115,7 @@ def test_a_module_gives_a_member_by_its_old_name(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_names_of_version_0_1_still_work() -> None:
-    """One of each kind; the package itself uses none of them (``filterwarnings`` in pyproject)."""
+    """One of each kind."""
     from devilgan_lite import attacks, data, generators, sanitize, steps, train_gan
     from devilgan_lite.attacks.adaptive import Disguise, NarrowReX
 
