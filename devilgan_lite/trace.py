@@ -182,10 +182,10 @@ class Outline:
 
 
 def outline(module: nn.Module, z: Tensor) -> Outline:
-    """Trace one forward pass of ``module`` on latents ``z`` ``[n, ...]``; afterwards its weights need no gradient."""
+    """Trace one forward pass of ``module`` on latents ``z`` ``[n, ...]``, which leaves it as it was."""
     parameters = dict(module.named_parameters())
-    for parameter in parameters.values():
-        parameter.requires_grad_(True)
+    trained = [parameter.requires_grad for parameter in parameters.values()]
+    module.requires_grad_(True)
     try:
         with torch.enable_grad():
             with OpTracer(module) as tracer:
@@ -196,5 +196,6 @@ def outline(module: nn.Module, z: Tensor) -> Outline:
                 found = list(torch.autograd.grad(output.sum(), values, allow_unused=True))
         unused = [name for name, gradient in zip(parameters, found, strict=True) if gradient is None]
     finally:
-        module.requires_grad_(False)
+        for parameter, wanted in zip(parameters.values(), trained, strict=True):
+            parameter.requires_grad_(wanted)
     return Outline(tuple(tracer.layers), tuple(tracer.activations), tuple(tracer.conditions), tuple(unused))

@@ -135,7 +135,7 @@ def mean(values):
 #
 # The first idea of everybody: draw many samples, and let the computer pick the odd ones. `detect.sample_outputs` calls
 # a picture odd if the leading principal components of the generator's own outputs do not explain it, if its nearest
-# neighbours among other outputs are far, or if a garment classifier is unsure. It reports the oddest, in robust
+# neighbours among other outputs are far. It reports the oddest, in robust
 # standard deviations from the median.
 #
 # Below are the sixteen oddest pictures of two generators. One is clean, the other is backdoored with TrAIL.
@@ -170,7 +170,7 @@ table(
                 "oddest sample, deviations": spread(scores),
                 **{
                     f"by {part}": spread([finding.details["largest"][part] for finding in found_by_sampling[name]])
-                    for part in ("components", "neighbours", "confidence")
+                    for part in ("components", "neighbours")
                 },
             }
             for name, scores in odd_scores.items()
