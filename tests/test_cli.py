@@ -54,7 +54,7 @@ CUT = "x" * 79 + "..."  # as a message shows it, behind a quotation mark
         (["sanitize", "dcgan-fashion", "--out", "model.pt"], "out='model.pt' is not valid: "),
         (["sanitize", "dcgan-fashion", "--level", "2"], "level=2.0 is out of range"),
         (["sanitize", "dcgan-fashion", "--iterations", "0"], "iterations=0 is out of range"),
-        (["train", "--steps", "0", "--out", "x.safetensors"], "steps=0 is out of range"),
+        (["train", "--steps", "0", "--out", "x.safetensors"], "iterations=0 is out of range"),
         (["train", "--architecture", "smal"], "architecture='smal' is unknown; valid: small, paper, stylegan."),
         (["run", "99"], "notebook='99' is unknown; valid: "),
         (["run", "00", "-p", "sed=1"], "00_two_minute_tour has no parameter 'sed'; valid: .* Did you mean 'seed'?"),
@@ -68,7 +68,7 @@ CUT = "x" * 79 + "..."  # as a message shows it, behind a quotation mark
         (["scan"], "Missing argument"),
         (["scan", "dcgan-fashion", "--html", "."], "html='.' is not valid: no file can be written there."),
         # ten thousand characters
-        ([LONG], f"command='{CUT} is unknown; valid: tour, "),
+        ([LONG], f"command='{CUT} is unknown; valid: train, "),
         (["attack", LONG], f"attack='{CUT} is unknown; valid: trail, "),
         (["attack", "gate", f"--{LONG}"], f"No such option: --{LONG[:78]}...; valid: "),
         (["attack", "gate", "--seed", LONG], "Invalid value for '--seed'"),
@@ -213,7 +213,7 @@ def test_train_writes_a_model_with_its_card(call: Any, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "Frechet distance" in result.stdout
     _, card = zoo.load_file(tmp_path / "out/mine.safetensors")
-    assert (card.name, card.seed, card.settings["steps"], card.backdoor) == ("mine", 2, 3, None)
+    assert (card.name, card.seed, card.settings["iterations"], card.backdoor) == ("mine", 2, 3, None)
     assert card.metrics["frechet"] > 0
 
 

@@ -46,7 +46,7 @@ def main(
 
 @app.command()
 def train(
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
+    iterations: Annotated[int, typer.Option("--iterations", "--steps", help="Training steps.")] = 2_000,
     seed: Annotated[int, typer.Option(help="Seed of weights, latents and batches.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Samples per step.")] = 32,
     device: Device = "auto",
@@ -65,7 +65,7 @@ def train(
     one_of("architecture", architecture, networks)
     network = networks[architecture]()
     real = real_for(network)
-    outcome = train_gan(network, real, iterations=steps, seed=seed, batch_size=batch_size, device=device)
+    outcome = train_gan(network, real, iterations=iterations, seed=seed, batch_size=batch_size, device=device)
     distance = frechet_to(outcome.generator, real)
     save(out, outcome, real.name, {"frechet": distance, "samples": 10_000})
     typer.echo(f"Frechet distance to {real.name}: {distance:.4g} after {outcome.seconds:.0f} s\n{out}")
