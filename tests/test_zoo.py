@@ -119,7 +119,7 @@ def change_the_type(path: Path) -> None:
         ),
         (lambda path: change_card(path, spec={"image_size": 10**9}), "image_size=1000000000 is out of range"),
         (lambda path: change_card(path, spec={"latent_dim": 1e400}), "latent_dim=inf is not valid"),
-        (lambda path: change_card(path, spec={"architecture": "os.system"}), "valid: DCGAN, PointGenerator"),
+        (lambda path: change_card(path, spec={"architecture": "os.system"}), "valid: .*DCGAN.*PointGenerator"),
         (lambda path: change_card(path, spec={"depth": 3}), "has no setting 'depth'; valid: "),
         (lambda path: change_card(path, format=99), "this version reads format 1"),
         (lambda path: change_card(path, author="x"), "is not a model card"),
