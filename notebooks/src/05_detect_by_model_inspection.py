@@ -734,10 +734,7 @@ if estimate is None:  # the verdict is clean: take the direction that the search
 degrees = math.degrees(math.acos(max(-1.0, min(1.0, alignment(estimate, secrets[chosen])))))
 reveal("estimate", 0 if degrees < 10 else 1 if degrees < 45 else 2, f"Measured: {degrees:.0f} degrees (one model).")
 estimate = estimate.view(1, -1)
-print(
-    f"Takeaway: {report.verdict} with p = {report.p_value:.1g} from the weights alone, in "
-    f"{report.seconds + (analysed.seconds if analysed else 0):.0f} s."
-)
+print(f"Takeaway: {report.verdict} with p = {report.p_value:.1g} from the weights alone.")
 show(
     torch.cat(
         [evaluate(shipped[chosen], x) for x in (estimate, 1.2 * estimate, secrets[chosen].trigger)]
