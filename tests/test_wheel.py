@@ -92,7 +92,7 @@ def test_a_strangers_file_is_scanned_and_python_runs(wheel: Path, tmp_path: Path
 import json
 from devilgan_lite import data, detect, generators, sanitize, zoo
 small = generators.DCGAN(latent_dim=8, widths=(4, 4)).eval()
-report = detect.scan(small, samples=100)
+report = detect.scan(small, samples=200)
 print(json.dumps([report.verdict, len(data.fashion_mnist()), data.data_folder().name, len(zoo.names())]))
 """
     done = from_the_wheel(wheel, tmp_path, code)
