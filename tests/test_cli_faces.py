@@ -33,7 +33,7 @@ def test_train_makes_a_style_based_generator(call: Any) -> None:
     assert done.exit_code == 0, done.output
     assert "Frechet distance to cartoon faces" in done.stdout
     made, card = zoo.load_file("faces.safetensors")
-    assert isinstance(made, generators.StyleGAN) and card.settings["steps"] == 3
+    assert isinstance(made, generators.StyleGAN) and card.settings["iterations"] == 3
 
 
 def test_the_attack_on_faces_writes_a_model_that_can_be_scored(call: Any) -> None:
