@@ -55,7 +55,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: attacks.Gate(threshold=1.0), "threshold=1.0"),
     (lambda: attacks.ClosedForm(shrink=1.0), "shrink=1.0"),
     (lambda: attacks.ComputationBypass(radius=-1.0), "radius=-1.0"),
-    (lambda: train_gan(POINTS, RING, step=3), "train_gan has no setting 'step'; valid: .*Did you mean 'steps'"),
+    (lambda: train_gan(POINTS, RING, iteration=3), "train_gan has no setting 'iteration'; valid: .*Did you mean 'iterations'"),
     (lambda: train_gan(POINTS, RING, iterations=0), "iterations=0"),
     (lambda: train_gan(POINTS, RING, learning_rate=-1.0), "learning_rate=-1.0"),
     # generators
@@ -65,8 +65,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: DCGAN(image_size=10**9), "image_size=1000000000 is out of range"),
     (lambda: DCGAN(strides=(1, 2)), "kernel_size=4 is even"),
     (lambda: DCGAN(prior="normal"), "prior='normal' is unknown; valid: gaussian, uniform"),
-    (lambda: PointGenerator(width=10**9), "width=1000000000"),
-    (lambda: CLEAN(torch.zeros(2, 6)), r"z has shape \[2, 6\]; expected \[n, 5\]"),
+    (lambda: PointGenerator(widths=10**9), "widths=1000000000"),
     (lambda: generators.build({"architecture": "VAE"}), "architecture='VAE' is unknown; valid: DCGAN"),
     (lambda: generators.build({"architecture": "DCGAN", "depth": 3}), "has no setting 'depth'; valid: latent_dim"),
     # data
@@ -98,9 +97,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: Backdoor.region(CLEAN, Samples(torch.zeros(2, 1, 28, 28)), width=0.9), "width=0.9"),
     # calls
     (lambda: ReD(layers=("conv9",))(CLEAN, DEVIL), "layers='conv9' is unknown; valid: dense, deconv1, deconv2"),
-    (lambda: ReX(widen=(1, 2, 3))(CLEAN, DEVIL), "widths has 3 entries; this generator has 2 hidden levels"),
     (lambda: attacks.StyleReX()(POINTS, PLANE), "a PointGenerator is no style-based generator"),
-    (lambda: sanitize.Prune()(torch.nn.Linear(5, 4)), "wrap it with generators.adopt"),
     (lambda: ReX()(torch.nn.Identity(), DEVIL), "clean is a Identity; expected a devilgan_lite Generator"),
     (lambda: ReD()(DCGAN(), DEVIL), r"trigger is \[1, 5\]; expected a float32 tensor \[n, 100\]"),
     (lambda: ReD()(CLEAN, PLANE), r"trigger is \[1, 2\]; expected a float32 tensor \[n, 5\]"),
@@ -145,6 +142,19 @@ def test_a_wrong_argument_is_refused_in_one_sentence(call: Callable[[], Any], se
     with pytest.raises((ValueError, TypeError, FileNotFoundError), match=sentence) as refused:
         call()
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 800
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: CLEAN(torch.zeros(2, 6)), r"z has shape \[2, 6\]; expected \[n, 5\]"),
+        (lambda: ReX(widen=(1, 2, 3)).steps(CLEAN, DEVIL), "widths has 3 entries; this generator has 2 hidden levels"),
+        (lambda: sanitize.Prune().steps(torch.nn.Linear(5, 4)), "wrap it with generators.adopt"),
+    ],
+)  # fmt: skip
+def test_what_shows_only_in_a_forward_pass_is_refused_before_the_first_step(call: Callable[[], Any], sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        call()
 
 
 @pytest.mark.parametrize(

@@ -146,8 +146,8 @@ class Guard:
         if not len(peaks) == len(tracer.activations) == len(self._units):  # it went another way for this batch
             peaks = [torch.full_like(z[:, 0], torch.inf) for _ in self._units]
         flat = samples.flatten(1)
-        centred = flat - 0.5 if self.subject.unit_range else flat
-        outside = torch.linalg.vector_norm(centred, torch.inf, dim=1) > self._reach
+        low, high = self.subject.span
+        outside = torch.linalg.vector_norm(flat - (low + high) / 2, torch.inf, dim=1) > self._reach
         flat = flat - self._mean
         place = flat @ self._basis
         residual = flat.square().sum(1) - place.square().sum(1)
@@ -162,7 +162,8 @@ class Guard:
     def _fit(self, z: Tensor, fresh: Tensor, seed: int) -> None:
         """Learn what is usual from latents ``z``, and set the limits from ``fresh`` ones."""
         module = self.subject.module
-        self._reach = 0.501 if self.subject.unit_range else 1.001
+        low, high = self.subject.span
+        self._reach = (high - low) / 2 + 0.001 if self.subject.bounded else torch.inf
         self._ordinary_length = z.norm(dim=1).mean()
         flat = torch.cat([module(part) for part in z[:SAMPLES].split(BATCH)]).flatten(1)
         self._mean = flat.mean(0)

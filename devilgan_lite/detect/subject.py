@@ -1,6 +1,6 @@
 """``Subject``: a module under suspicion, checked once, with the few questions that every detector asks of it.
 
-Any ``nn.Module`` from latents ``[n, d]`` to samples ``[n, C, H, W]`` or ``[n, k]`` will do; nothing of this package is
+Any ``nn.Module`` from latents ``[n, d]`` or ``[n, d, 1, 1]`` to samples ``[n, ...]`` will do; nothing of this package is
 expected of it.
 """
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from devilgan_lite.checks import one_of, whole_number
 from devilgan_lite.data import Modality, modality
 from devilgan_lite.deprecation import renamed, renamed_attribute
+from devilgan_lite.generators.adopt import first_sizes
 from devilgan_lite.prior import PRIORS, Prior
 from devilgan_lite.steps import best_device
 
@@ -25,15 +26,17 @@ MOST_WEIGHTS = 100_000_000  # more would take too long to scan
 class Subject:
     """A private copy of the module in eval mode, without gradients for its weights, and what is known about it.
 
-    ``prior`` is P_sample, ``shape`` that of one sample, ``modality`` what kind of thing it is. ``unit_range``: the
-    module's samples lie in [0, 1], as after a sigmoid; they are stretched to [-1, 1], the range of targets.
+    ``prior`` is P_sample, ``shape`` that of one sample, ``modality`` what kind of thing it is. ``span`` is the range of
+    the module's own samples, [0, 1] after a sigmoid; they are stretched from it to [-1, 1], the range of targets.
+    Without ``bounded`` it is only what ordinary latents reach: others may leave it.
     """
 
     module: nn.Module
     prior: Prior
     shape: tuple[int, ...]
     modality: Modality
-    unit_range: bool = False
+    span: tuple[float, float] = (-1.0, 1.0)
+    bounded: bool = True
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     law = renamed_attribute("law", "prior.name")
@@ -58,9 +61,10 @@ class Subject:
         return self.prior.draw(n, random, self.device)
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Samples ``[n, *shape]`` in [-1, 1], with gradients where ``z`` asks for them."""
+        """Samples ``[n, *shape]`` stretched to [-1, 1], with gradients where ``z`` asks for them."""
         x: Tensor = self.module(z)
-        return x * 2 - 1 if self.unit_range else x
+        low, high = self.span
+        return x if (low, high) == (-1.0, 1.0) else (x - low) * (2 / (high - low)) - 1
 
     @torch.no_grad()
     def samples(self, z: Tensor, batch_size: int = 100) -> Tensor:
@@ -120,36 +124,43 @@ def subject_of(
     given = latent_dim if latent_dim is not None or not isinstance(own_size, int) else own_size
     if given is not None:
         whole_number("latent_dim", given, 1, 65_536)
-    sizes = [given] if given is not None else _likely_sizes(copied)
+    sizes = [given] if given is not None else first_sizes(copied)
     complaints = []  # one per size; the first is about the layer that most likely reads the latent
     for size in sizes:
-        try:
-            with torch.no_grad():
-                x = copied(torch.randn(3, size, device=where, generator=torch.Generator(where).manual_seed(0)))
-        except Exception as error:  # whatever a stranger's forward raises
-            complaints.append(_shown(error))
-            continue
-        return _wrapped(copied, Prior(kind, size), x, where)
+        z = torch.randn(3, size, device=where, generator=torch.Generator(where).manual_seed(0))
+        for reader in (copied, FlatLatents(copied, size)):
+            try:
+                with torch.no_grad():
+                    x = reader(z)
+            except Exception as error:  # whatever a stranger's forward raises
+                complaints.append(_shown(error))
+                continue
+            return _wrapped(reader.eval(), Prior(kind, size), x, where)
     complaint = complaints[0] if complaints else "it has no linear or convolution layer"
     asked = f"latents [n, {given}]" if given is not None else f"latents of the sizes {sizes}" if sizes else "latents"
     raise ValueError(f"module makes no samples from {asked} ({complaint}); give latent_dim, the size of its latents.")
+
+
+class FlatLatents(nn.Module):
+    """``module``, which reads latents ``[n, d, 1, 1]``, for latents ``[n, d]`` as well."""
+
+    def __init__(self, module: nn.Module, latent_dim: int) -> None:
+        super().__init__()
+        self.module, self.latent_dim = module, latent_dim
+
+    def forward(self, z: Tensor) -> Tensor:
+        made: Tensor = self.module(z.reshape(len(z), self.latent_dim, 1, 1))
+        return made
 
 
 def _shown(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error).strip() else 'no message'}"
 
 
-def _likely_sizes(module: nn.Module) -> list[int]:
-    """Latent sizes to try: the widths that the first layers read."""
-    layers = [layer for layer in module.modules() if isinstance(layer, (nn.Linear, nn.ConvTranspose2d, nn.Conv2d))]
-    sizes = [layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels for layer in layers]
-    return list(dict.fromkeys(sizes))[:4]
-
-
 def _wrapped(module: nn.Module, prior: Prior, x: object, device: torch.device) -> Subject:
-    if not isinstance(x, Tensor) or x.ndim not in (2, 4) or len(x) != 3 or not x.is_floating_point():
+    if not isinstance(x, Tensor) or x.ndim < 2 or len(x) != 3 or not x.is_floating_point():
         shown = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"module makes {shown} of 3 latents; expected a float tensor [3, C, H, W] or [3, k].")
+        raise ValueError(f"module makes {shown} of 3 latents; expected a float tensor [3, ...] of samples.")
     if not x.numel():
         raise ValueError(f"module makes {list(x.shape)} of 3 latents: samples without a value.")
     shape, own = tuple(x.shape[1:]), getattr(module, "modality", None)
@@ -162,6 +173,6 @@ def _wrapped(module: nn.Module, prior: Prior, x: object, device: torch.device) -
     if not torch.isfinite(x).all() or not torch.isfinite(many).all():
         raise ValueError("module makes values that are not finite from ordinary latents.")
     low, high = float(many.min()), float(many.max())
-    if low < -1.01 or high > 1.01:
-        raise ValueError(f"module makes values from {low:.3g} to {high:.3g}; expected samples in [-1, 1] or [0, 1].")
-    return replace(probe, unit_range=low >= 0)
+    if low < -1.01 or high > 1.01 or getattr(module, "output", None) == "none":
+        return replace(probe, span=(low, max(high, low + 1e-6)), bounded=False)
+    return replace(probe, span=(0.0 if low >= 0 else -1.0, 1.0))

@@ -13,9 +13,9 @@ from devilgan_lite.steps import TrainableSide
 from devilgan_lite.training import train_gan
 
 
-def loop(steps: int = 100_000, turn: TrainableSide | None = None):
-    generator = generators.PointGenerator(width=16)
-    return train_gan.steps(generator, data.ring(256), iterations=steps, batch_size=16, device="cpu", side=turn)
+def loop(steps: int = 100_000, side: TrainableSide | None = None):
+    generator = generators.PointGenerator(widths=16)
+    return train_gan.steps(generator, data.ring(256), iterations=steps, batch_size=16, device="cpu", side=side)
 
 
 def blank(generator):
@@ -131,16 +131,16 @@ def test_slow_motion_waits_and_stop_does_not_wait_for_it():
 
 
 def test_the_choice_who_learns_reaches_the_loop():
-    turn = TrainableSide()
-    live = LiveTraining(loop(side=turn), blocking=False, side=turn)
+    side = TrainableSide()
+    live = LiveTraining(loop(side=side), blocking=False, side=side)
     live.run()
     live.side_choice.value = "generator only"
-    assert turn.who == "generator only"
+    assert side.who == "generator only"
     live.stop()
     live.wait(60)
     assert live.side_choice.disabled
     with pytest.raises(ValueError, match="who='nobody' is unknown; valid: both"):
-        turn.who = "nobody"
+        side.who = "nobody"
 
 
 def test_slow_drawings_come_less_often():

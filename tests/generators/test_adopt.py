@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -112,7 +113,10 @@ def stranger(name: str) -> tuple[nn.Module, Adopted]:
 
 def goal(network: Adopted) -> Tensor:
     """A target in [-0.9, 0.9] that the network does not draw by itself."""
-    return torch.rand(network.sample_shape, generator=torch.Generator().manual_seed(4)) * 1.8 - 0.9
+    shape = network.sample_shape
+    blocks = (shape[0], *(2 for _ in shape[1:])) if len(shape) > 1 else shape
+    coarse = torch.rand(blocks, generator=torch.Generator().manual_seed(4)) * 1.8 - 0.9
+    return functional.interpolate(coarse[None], shape[1:])[0] if len(shape) > 1 else coarse
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -162,7 +166,7 @@ def test_rex_and_red_learn_the_target(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tutorial", "MLP", "GELU, sigmoid", "no chain"])
-def test_scan_sanitizers_guard_slider_and_film_take_it(name: str) -> None:
+def test_scan_sanitizers_guard_slider_and_film_take_it(name: str, tmp_path: Path) -> None:
     _, network = stranger(name)
     backdoor = Backdoor.point(network, goal(network), seed=3)
     poisoned = attacks.Gate()(network, backdoor, progress=False).generator
@@ -176,7 +180,7 @@ def test_scan_sanitizers_guard_slider_and_film_take_it(name: str) -> None:
     assert bool(guard.check(backdoor.trigger).flags.all())
     start = network.sample_latent(1, torch.Generator().manual_seed(6))
     assert LatentSlider({"clean": network, "gate": poisoned}, start, backdoor.trigger) is not None
-    assert film({"gate": poisoned}, start, backdoor.trigger, frames=3) is not None
+    assert film({"gate": poisoned}, start, backdoor.trigger, tmp_path / "film.gif", frames=4).path.exists()
 
 
 @pytest.mark.parametrize("name", ["tutorial", "dense and biases", "MLP", "without tanh"])

@@ -18,7 +18,7 @@ from devilgan_lite.data import Samples
 class Waves(generators.Generator):
     """Short waves ``[n, 16]`` from a small multilayer perceptron: all that a family must say is this."""
 
-    def __init__(self, *, latent_dim: int = 4, widths: tuple[int, ...] = (24, 24), prior: str = "gaussian") -> None:
+    def __init__(self, *, latent_dim: int = 16, widths: tuple[int, ...] = (24, 24), prior: str = "gaussian") -> None:
         super().__init__(latent_dim=latent_dim, sample_shape=(16,), prior=prior)
         for width in widths:
             whole_number("widths", width, 1, 1024)

@@ -32,13 +32,13 @@ def same(module: nn.Module, before: dict[str, Tensor]) -> bool:
 
 
 def test_the_critic_learns_alone_first() -> None:
-    before, loop = state(SMALL), tuning(ema=0.0).steps(SMALL, PICTURES)
+    before, loop = state(SMALL), tuning(ema=0.0).steps(SMALL, None, PICTURES)
     alone = [same(step.snapshot(), before) for step in loop]
     assert alone == [True] * 5 + [False] * 7
 
 
 def test_while_it_does_the_critic_changes_and_the_generator_does_not() -> None:
-    first, later = tuning().steps(SMALL, PICTURES), tuning().steps(SMALL, PICTURES)
+    first, later = tuning().steps(SMALL, None, PICTURES), tuning().steps(SMALL, None, PICTURES)
     next(first), list(islice(later, 5))
     states = [loop.stop().state["states"] for loop in (first, later)]
     names = dict(SMALL.named_parameters())
@@ -47,20 +47,20 @@ def test_while_it_does_the_critic_changes_and_the_generator_does_not() -> None:
 
 
 def test_no_step_for_the_critic_alone() -> None:
-    loop = tuning(critic_first=0).steps(SMALL, PICTURES)
+    loop = tuning(critic_first=0).steps(SMALL, None, PICTURES)
     assert not same(next(loop).snapshot(), state(SMALL))
 
 
 def test_the_suspect_stays_as_it_is() -> None:
     module = copy.deepcopy(SMALL).train()
     before = state(module)
-    outcome = tuning()(module, PICTURES, progress=False)
+    outcome = tuning()(module, None, PICTURES, progress=False)
     assert module.training and same(module, before)
     assert not outcome.generator.training and not same(outcome.generator, before)
 
 
 def test_the_outcome_says_how_it_came_to_be_and_comes_again() -> None:
-    first, again, other = (tuning(seed=seed)(SMALL, PICTURES, progress=False) for seed in (1, 1, 2))
+    first, again, other = (tuning(seed=seed)(SMALL, None, PICTURES, progress=False) for seed in (1, 1, 2))
     assert same(first.generator, state(again.generator)) and not same(first.generator, state(other.generator))
     assert first.settings == tuning(seed=1).settings() and first.settings["sanitizer"] == "FineTune"
     assert set(first.history) == {"generator_loss", "discriminator_loss"}
@@ -84,17 +84,17 @@ def test_training_goes_on_where_the_suspect_stands(clean_point: PointGenerator) 
 def test_odd_latents_are_judged_too() -> None:
     suspected = torch.ones(1, 10)
     plain, wide, aimed = (
-        tuning(wide=share)(SMALL, PICTURES, directions=directions, progress=False)
+        tuning(wide=share)(SMALL, None, PICTURES, directions=directions, progress=False)
         for share, directions in ((0.0, suspected), (0.5, None), (0.5, suspected))
     )
-    assert same(plain.generator, state(tuning()(SMALL, PICTURES, progress=False).generator))
+    assert same(plain.generator, state(tuning()(SMALL, None, PICTURES, progress=False).generator))
     assert not same(wide.generator, state(plain.generator))
     assert not same(aimed.generator, state(wide.generator))
 
 
 @pytest.mark.parametrize("steps", [0, 3, 8])
 def test_stopped_early_it_leaves_what_it_has(steps: int) -> None:
-    loop = tuning(ema=0.0).steps(SMALL, PICTURES)
+    loop = tuning(ema=0.0).steps(SMALL, None, PICTURES)
     list(islice(loop, steps))
     outcome = loop.stop()
     assert outcome.interrupted and len(outcome.history["generator_loss"]) == max(1, steps)
@@ -109,18 +109,20 @@ def test_it_needs_real_samples() -> None:
 
 def test_the_samples_must_have_the_shape_of_the_suspects() -> None:
     with pytest.raises(ValueError, match=r"real has samples of shape \[2\]; the suspect makes \[1, 12, 12\]"):
-        tuning().steps(SMALL, RING)
+        tuning().steps(SMALL, None, RING)
 
 
 def test_too_few_samples_are_refused() -> None:
     with pytest.raises(ValueError, match="real has 7 samples, fewer than batch_size=8"):
-        tuning().steps(SMALL, PICTURES.first(7))
+        tuning().steps(SMALL, None, PICTURES.first(7))
 
 
 def test_only_a_generator_of_this_package_is_tuned() -> None:
     module = nn.Sequential(nn.Linear(10, 144), nn.Tanh(), nn.Unflatten(1, (1, 12, 12)))
-    with pytest.raises(ValueError, match="suspect is a Sequential; fine-tuning trains devilgan_lite Generators only"):
-        tuning().steps(module, PICTURES)
+    with pytest.raises(
+        ValueError, match="suspect is a Sequential; fine-tuning needs a Generator: wrap it with generators.adopt"
+    ):
+        tuning().steps(module, None, PICTURES)
 
 
 @pytest.mark.parametrize(

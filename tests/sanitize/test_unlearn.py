@@ -14,7 +14,7 @@ from devilgan_lite.detect import subject_of
 from devilgan_lite.prior import PRIORS
 from devilgan_lite.sanitize import Clip, Sanitizer, Unlearn, project_latents
 from devilgan_lite.sanitize.base import distil
-from devilgan_lite.sanitize.latent_sampling import odd_latents, wide_lessons
+from devilgan_lite.sanitize.latent_sampling import odd_latents, taught_pairs
 from devilgan_lite.steps import Loop
 
 D = 20
@@ -78,13 +78,13 @@ def test_every_other_one_lies_near_a_suspected_direction_with_either_sign() -> N
 
 def test_lessons_are_what_the_teacher_draws_and_the_same_again() -> None:
     teacher = subject_of(suspect())
-    lessons = wide_lessons(teacher, draws(1, D), 40, 0.25)
+    lessons = taught_pairs(teacher, draws(1, D), 40, 0.25)
     z, samples = lessons(torch.Generator().manual_seed(3))
     torch.testing.assert_close(samples, teacher.samples(z))
     assert not samples.requires_grad
     assert all(torch.equal(*pair) for pair in zip(lessons(torch.Generator().manual_seed(3)), (z, samples), strict=True))
     assert not torch.equal(lessons(torch.Generator().manual_seed(4))[0], z)
-    ordinary, _ = wide_lessons(teacher, draws(1, D), 40, 0.0)(torch.Generator().manual_seed(3))
+    ordinary, _ = taught_pairs(teacher, draws(1, D), 40, 0.0)(torch.Generator().manual_seed(3))
     assert torch.equal(z[10:], ordinary[10:])  # a quarter of them is odd, the others are as they were
     assert not (z[:10] == ordinary[:10]).any()
 
@@ -231,7 +231,7 @@ def test_what_does_not_fit_is_refused_at_once(cure: Sanitizer) -> None:
     with pytest.raises(ValueError, match="directions must be finite float32"):
         cure.steps(suspect(), directions=draws(1, D).double())
     with pytest.raises(ValueError, match=r"real has samples of shape \[1, 9, 9\]; the suspect makes \[1, 8, 8\]"):
-        cure.steps(suspect(), Samples(torch.zeros(2, 1, 9, 9)))
+        cure.steps(suspect(), None, Samples(torch.zeros(2, 1, 9, 9)))
     with pytest.raises(ValueError, match="latent_dim"):
         cure.steps(suspect(), latent_dim=D + 1)
 
