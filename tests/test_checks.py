@@ -55,7 +55,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: attacks.Gate(threshold=1.0), "threshold=1.0"),
     (lambda: attacks.ClosedForm(shrink=1.0), "shrink=1.0"),
     (lambda: attacks.ComputationBypass(radius=-1.0), "radius=-1.0"),
-    (lambda: train_gan(POINTS, RING, iteration=3), "train_gan has no setting 'iteration'; valid: .*Did you mean 'iterations'"),
+    (lambda: train_gan(POINTS, RING, iteration=3), "train_gan has no setting .*Did you mean 'iterations'"),
     (lambda: train_gan(POINTS, RING, iterations=0), "iterations=0"),
     (lambda: train_gan(POINTS, RING, learning_rate=-1.0), "learning_rate=-1.0"),
     # generators

@@ -1,7 +1,7 @@
 """``Subject``: a module under suspicion, checked once, with the few questions that every detector asks of it.
 
-Any ``nn.Module`` from latents ``[n, d]`` or ``[n, d, 1, 1]`` to samples ``[n, ...]`` will do; nothing of this package is
-expected of it.
+Any ``nn.Module`` from latents ``[n, d]`` or ``[n, d, 1, 1]`` to samples ``[n, ...]`` will do; nothing of this package
+is expected of it.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def test_training_goes_on_where_the_suspect_stands(clean_point: PointGenerator) 
         return float(torch.cdist(generator.sample(2_000), points).amin(1).mean())
 
     tuned = tuning(iterations=400, critic_first=100, batch_size=64, learning_rate=1e-3, ema=0.9)(
-        clean_point, RING, progress=False
+        clean_point, None, RING, progress=False
     )
     assert distance(tuned.generator) < 0.8 * distance(clean_point)
 
@@ -120,7 +120,7 @@ def test_too_few_samples_are_refused() -> None:
 def test_only_a_generator_of_this_package_is_tuned() -> None:
     module = nn.Sequential(nn.Linear(10, 144), nn.Tanh(), nn.Unflatten(1, (1, 12, 12)))
     with pytest.raises(
-        ValueError, match="suspect is a Sequential; fine-tuning needs a Generator: wrap it with generators.adopt"
+        ValueError, match="is a Sequential; fine-tuning needs a Generator: wrap it with generators.adopt"
     ):
         tuning().steps(module, None, PICTURES)
 
