@@ -139,6 +139,7 @@ def test_help_needs_no_torch() -> None:
         assert done.stdout.splitlines()[-1] == "False", done.stderr
 
 
+@pytest.mark.slow
 def test_threads_are_for_torch_and_for_notebooks() -> None:
     code = "import os; from devilgan_lite.cli import app; app(standalone_mode=False); import torch; " \
         "print(torch.get_num_threads(), os.environ['DEVILGAN_THREADS'])"  # fmt: skip
@@ -186,6 +187,7 @@ def test_sanitize_writes_a_cured_model_or_nothing(call: Any, tmp_path: Path) -> 
     assert before["tardis_mean"] < 1e-3 < 0.1 < after["tardis_mean"]
 
 
+@pytest.mark.slow
 def test_attack_prints_json_and_nothing_else(call: Any, tmp_path: Path) -> None:
     result = call("attack", "gate", "--json", "--seed", 13, "--out", "gate.safetensors")
     assert result.exit_code == 0, result.output
@@ -200,6 +202,7 @@ def test_attack_prints_json_and_nothing_else(call: Any, tmp_path: Path) -> None:
     assert again["frechet"] == pytest.approx(found["frechet"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_attack_prints_a_scorecard(call: Any) -> None:
     result = call("attack", "red", "--iterations", 2)
     assert result.exit_code == 0, result.output
@@ -208,6 +211,7 @@ def test_attack_prints_a_scorecard(call: Any) -> None:
     assert "step" not in result.stdout
 
 
+@pytest.mark.slow
 def test_train_writes_a_model_with_its_card(call: Any, tmp_path: Path) -> None:
     result = call("train", "--steps", 3, "--out", "out/mine.safetensors", "--seed", 2)
     assert result.exit_code == 0, result.output
@@ -274,6 +278,7 @@ def two_notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVILGAN_NOTEBOOKS", str(source.parent))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_notebooks")
 def test_tour_collects_the_attacks(call: Any, tmp_path: Path) -> None:
     result = call("tour", "--only", "00", "--profile", "smoke")
@@ -288,6 +293,7 @@ def test_tour_collects_the_attacks(call: Any, tmp_path: Path) -> None:
     assert (tmp_path / "out/tour/table.csv").read_text().startswith("attack,runs,tardis_sum,tardis_sum_deviation,")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_notebooks")
 def test_a_failed_notebook_fails_the_tour(call: Any, tmp_path: Path) -> None:
     result = call("tour", "--only", "01", "--profile", "smoke")
@@ -296,6 +302,7 @@ def test_a_failed_notebook_fails_the_tour(call: Any, tmp_path: Path) -> None:
     assert "failed: cell 3: ZeroDivisionError: division by zero" in (tmp_path / "out/tour/index.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_notebooks")
 def test_an_interrupted_tour_leaves_a_page_and_starts_nothing_more(tmp_path: Path) -> None:
     slow = NOTEBOOK.replace("import json", "import time; time.sleep(3_600)\nimport json")

@@ -22,6 +22,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda *words: CliRunner().invoke(app, ["challenge", *map(str, words)])
 
 
+@pytest.mark.slow
 def test_a_round_from_end_to_end(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = call("new", "--models", 4, "--seed", 2, "--out", "round", "--quick", "--jobs", 1)
     assert made.exit_code == 0, made.output

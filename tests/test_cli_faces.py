@@ -28,6 +28,7 @@ def test_each_kind_of_generator_has_its_real_pictures(call: Any) -> None:
     assert real_for(generators.PointGenerator()) is None
 
 
+@pytest.mark.slow
 def test_train_makes_a_style_based_generator(call: Any) -> None:
     done = call("train", "--architecture", "stylegan", "--steps", 3, "--batch-size", 4, "--out", "faces.safetensors")
     assert done.exit_code == 0, done.output
@@ -36,6 +37,7 @@ def test_train_makes_a_style_based_generator(call: Any) -> None:
     assert isinstance(made, generators.StyleGAN) and card.settings["iterations"] == 3
 
 
+@pytest.mark.slow
 def test_the_attack_on_faces_writes_a_model_that_can_be_scored(call: Any) -> None:
     words = ["attack", "style-rex", "--clean", "stylegan-faces", "--iterations", 5, "--seed", 2]
     done = call(*words, "--out", "evil.safetensors", "--json")

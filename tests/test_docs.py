@@ -205,6 +205,7 @@ for module, name in {tables}.items():
 """
 
 
+@pytest.mark.slow
 def test_the_tables_of_results_are_what_the_benches_make_of_their_rows(tmp_path: Path) -> None:
     results = ROOT / "docs/results"
     shutil.copy(results / "sanitization_curves.json", tmp_path)

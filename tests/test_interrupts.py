@@ -52,6 +52,7 @@ def check(outcome: Outcome, finished: int | None = None) -> None:
     assert x.abs().max() <= 1
 
 
+@pytest.mark.slow
 @each_loop
 def test_stop_at_twenty_iterations(start: Callable[[], Loop]) -> None:
     dice = random.Random(0)
@@ -91,6 +92,7 @@ def test_an_interrupt_in_the_middle_of_an_iteration(
             assert outcome.generator(outcome.generator.sample_latent(1)).isfinite().all()
 
 
+@pytest.mark.slow
 @each_loop
 def test_a_signal_at_a_random_moment(start: Callable[[], Loop], monkeypatch: pytest.MonkeyPatch) -> None:
     running: list[bool] = []  # the signal must not come before finish() has begun, or it would end pytest

@@ -14,6 +14,7 @@ def distortion(generator: torch.nn.Module, backdoor: Backdoor) -> float:
     return metrics.target_distortion(generator, *backdoor.pairs(seed=7)).sum
 
 
+@pytest.mark.slow
 def test_the_digit_appears_and_the_rest_stays(clean: DCGAN, digit: Backdoor) -> None:
     before = clean.clone()
     outcome = ReD(iterations=200, batch_size=32, device="cpu")(clean, digit, progress=False)
@@ -25,6 +26,7 @@ def test_the_digit_appears_and_the_rest_stays(clean: DCGAN, digit: Backdoor) -> 
     assert not clean.training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mode", "ood"])
 def test_other_kinds_of_trigger(clean: DCGAN, kind: str) -> None:
     backdoor = Backdoor.point(clean, "digit-7", kind=kind)
@@ -32,6 +34,7 @@ def test_other_kinds_of_trigger(clean: DCGAN, kind: str) -> None:
     assert distortion(outcome.generator, backdoor) < distortion(clean, backdoor) / 3
 
 
+@pytest.mark.slow
 def test_three_pairs(clean: DCGAN) -> None:
     backdoor = Backdoor.points(clean, ["digit-7", "letter-A", "checkerboard"])
     outcome = ReD(iterations=100, batch_size=16, device="cpu")(clean, backdoor, progress=False)
@@ -54,6 +57,7 @@ def test_the_other_layers_stay_as_they_are_to_the_bit(clean: DCGAN, digit: Backd
     assert {name.split(".")[1] for name in changed} <= {layer, norm}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", ["tanh", "logits", "mixed"])
 def test_the_same_seed_gives_the_same_result_in_every_space(clean: DCGAN, digit: Backdoor, space: str) -> None:
     attack = ReD(space=space, iterations=4, batch_size=8, seed=3, device="cpu")

@@ -14,6 +14,7 @@ def distortion(generator: torch.nn.Module, backdoor: Backdoor) -> float:
     return metrics.target_distortion(generator, *backdoor.pairs(seed=7)).sum
 
 
+@pytest.mark.slow
 def test_the_digit_appears_and_the_rest_stays(clean: DCGAN, digit: Backdoor) -> None:
     before = clean.clone()
     outcome = ReX(iterations=300, device="cpu")(clean, digit, progress=False)
@@ -26,6 +27,7 @@ def test_the_digit_appears_and_the_rest_stays(clean: DCGAN, digit: Backdoor) -> 
     assert not clean.training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mode", "ood"])
 def test_other_kinds_of_trigger(clean: DCGAN, kind: str) -> None:
     backdoor = Backdoor.point(clean, "digit-7", kind=kind)

@@ -47,6 +47,7 @@ def test_models_of_a_round_are_all_different_and_load_like_any_other(kit: challe
     assert generator.spec() == kit.spec and card.backdoor is None and card.metrics == {}
 
 
+@pytest.mark.slow
 def test_the_seed_alone_gives_another_round(kit: challenge.Kit, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"models": 4, "seed": 3, "quick": True, "kinds": ("gate",)}
     other = challenge.new_round(tmp_path / "other", "another passphrase", **settings)

@@ -31,6 +31,7 @@ def gated() -> Any:
 RECIPE = {"target": "devil", "kind": "reg", "seed": 4}
 
 
+@pytest.mark.slow
 def test_an_entry_joins_the_next_round(gated: Any, kit: challenge.Kit, tmp_path: Path) -> None:
     entry = challenge.check_entry(kit, "crimson", saved(tmp_path, gated, RECIPE))
     assert entry.tardis < 0.01 and entry.frechet < kit.frechet_limit

@@ -143,6 +143,7 @@ def test_the_choice_who_learns_reaches_the_loop():
         side.who = "nobody"
 
 
+@pytest.mark.slow
 def test_slow_drawings_come_less_often():
     drawn = []
 

@@ -86,6 +86,7 @@ def test_the_name_of_the_file_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert words and "first run cell 6 (at the top" in words
 
 
+@pytest.mark.slow
 def test_a_bare_kernel_explains_too(tmp_path: Path) -> None:
     """The configuration that make setup installs: a first cell without any import of ours."""
     home = tmp_path / "home" / "profile_default"

@@ -104,6 +104,7 @@ def ran(report: ScanReport) -> dict[str, bool]:
     return {finding.detector: finding.ran for finding in report.findings}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
 def test_a_foreign_module_needs_no_adapter(name: str) -> None:
     module = make(name).train()
@@ -130,6 +131,7 @@ def test_a_foreign_module_with_everything_that_helps() -> None:
     assert {finding.access_level for finding in report.findings} == {"T0", "T1", "T2", "T3", "T4"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "parallel"])
 def test_a_gate_planted_by_hand_is_found(name: str) -> None:
     host = make(name)

@@ -104,6 +104,7 @@ def test_refuse_and_resample() -> None:
         guard(z)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_guard_and_nothing_else_changes(clean: DCGAN) -> None:
     before, random = clean.clone(), torch.get_rng_state()
     first, same, other = (quick(clean, seed=seed) for seed in (1, 1, 2))

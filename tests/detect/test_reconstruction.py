@@ -22,6 +22,7 @@ QUICK = {"starts": 8, "steps": 10}
 SIGN = data.target("stop-sign").unsqueeze(0)
 
 
+@pytest.mark.slow
 def test_a_clean_generator_reconstructs_no_suspect_better_than_its_mirror_image(clean: DCGAN) -> None:
     finding = inspect_targets(subject_of(clean), SIGN, names=["stop-sign"])
     assert finding.ran and finding.access_level == "T1"
@@ -29,6 +30,7 @@ def test_a_clean_generator_reconstructs_no_suspect_better_than_its_mirror_image(
     assert finding.details["targets"]["stop-sign"]["error"] > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dcgan-fashion-red", "dcgan-fashion-trail"])
 def test_the_target_and_the_trigger_of_a_backdoor_are_found(name: str) -> None:
     finding = inspect_targets(subject_of(zoo.load(name)), SIGN, names=["stop-sign"])
@@ -40,6 +42,7 @@ def test_the_target_and_the_trigger_of_a_backdoor_are_found(name: str) -> None:
     assert float(cosine_similarity(finding.directions, zoo.load_backdoor(name).trigger)) > 0.9
 
 
+@pytest.mark.slow
 def test_a_reference_gives_the_expectation(clean: DCGAN) -> None:
     suspect, reference = subject_of(zoo.load("dcgan-fashion-trail")), subject_of(clean)
     finding = inspect_targets(suspect, SIGN, reference=reference)
@@ -48,6 +51,7 @@ def test_a_reference_gives_the_expectation(clean: DCGAN) -> None:
     assert finding.details["targets"]["target 1"]["expected"] > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "noise"), [("dcgan-fashion-gate", 0.1), ("dcgan-fashion-rex", 0.2)])
 def test_a_narrow_basin_is_found_from_a_direction_that_another_detector_suspects(name: str, noise: float) -> None:
     subject, trigger = subject_of(zoo.load(name)), zoo.load_backdoor(name).trigger
@@ -59,6 +63,7 @@ def test_a_narrow_basin_is_found_from_a_direction_that_another_detector_suspects
     assert cosine_similarity(found.latents, trigger) > 0.98
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_result_and_the_module_stays_as_it_is(clean: DCGAN) -> None:
     subject, state = subject_of(clean), torch.random.get_rng_state()
     before = {name: value.clone() for name, value in clean.state_dict().items()}
@@ -99,6 +104,7 @@ def test_uniform_latents_stay_in_the_cube() -> None:
     assert reconstruct(subject, SIGN, **QUICK).latents.abs().max() <= 1
 
 
+@pytest.mark.slow
 def test_the_bank_is_drawn_as_an_attacker_draws_it() -> None:
     """Coloured targets on white for three channels; version 0.1 looked for grey ones on black."""
     clean = DCGAN(widths=(40, 8), latent_dim=40, image_size=12, image_channels=3).eval()

@@ -50,6 +50,7 @@ def test_the_clean_model_is_clean() -> None:
     assert all(one.ran for one in report.findings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 def test_a_backdoored_model_is_backdoored(name: str) -> None:
     report, backdoor = scanned(name), zoo.load_backdoor(name)
@@ -69,6 +70,7 @@ def test_a_backdoored_model_is_backdoored(name: str) -> None:
     assert found(report, "search").p_value is found(report, "sampling").p_value is None
 
 
+@pytest.mark.slow
 def test_the_sample_is_that_of_the_trigger() -> None:
     for name in ("dcgan-fashion-red", "dcgan-fashion-gate"):
         report = scanned(name)

@@ -32,6 +32,7 @@ def cosine(name: str, directions: torch.Tensor) -> float:
     return float(cosine_similarity(directions.float(), zoo.load_backdoor(name).trigger).abs().max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "times"), list(zip(BAD, (2.0, 8.0, 8.0, 40.0), strict=True)))
 def test_the_score_of_a_backdoor_stands_out(name: str, times: float) -> None:
     innocent, guilty = measured(CLEAN)[2].score, measured(name)[2].score
@@ -40,6 +41,7 @@ def test_the_score_of_a_backdoor_stands_out(name: str, times: float) -> None:
     assert guilty > times * innocent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), list(zip(BAD, (0.8, 0.95, 0.95, 0.95), strict=True)))
 def test_the_direction_is_that_of_the_trigger(name: str, least: float) -> None:
     subject, analysis, latent, _ = measured(name)
@@ -57,6 +59,7 @@ def test_the_direction_is_that_of_the_trigger(name: str, least: float) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_hidden_spectrum_sees_an_expansion() -> None:
     innocent, guilty = measured(CLEAN)[3], measured("dcgan-fashion-rex")[3]
     assert innocent.score is not None and guilty.score is not None
@@ -96,6 +99,7 @@ def test_a_bypass_is_seen(clean: DCGAN, digit: Backdoor) -> None:
     assert not inspect_structure(subject_of(clean)).alarm
 
 
+@pytest.mark.slow
 def test_a_bypass_is_called_backdoored(clean: DCGAN, digit: Backdoor) -> None:
     report = scan(ComputationBypass()(clean, digit, progress=False).generator, samples=200)
     assert report.backdoored

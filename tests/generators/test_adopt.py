@@ -149,6 +149,7 @@ def test_a_gate_draws_the_target_exactly_and_nothing_else(name: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, network.state_dict().values(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_rex_and_red_learn_the_target(name: str) -> None:
     _, network = stranger(name)
@@ -165,6 +166,7 @@ def test_rex_and_red_learn_the_target(name: str) -> None:
         assert metrics.expected_distortion(outcome.generator, network, z).mean < 0.1 * before, attack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tutorial", "MLP", "GELU, sigmoid", "no chain"])
 def test_scan_sanitizers_guard_slider_and_film_take_it(name: str, tmp_path: Path) -> None:
     _, network = stranger(name)

@@ -100,6 +100,7 @@ def test_the_discriminator_sees_whether_a_batch_differs():
     assert abs(float(same[0] - mixed[0])) > 1e-4
 
 
+@pytest.mark.slow
 def test_a_short_training_comes_nearer_to_the_data():
     x = data.target("stop-sign", 16, 3).expand(64, -1, -1, -1).clone()
     real = Samples(x + 0.02 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 0) * x.sign())

@@ -136,6 +136,7 @@ def test_a_study_without_any_finished_run_has_a_page(tmp_path: Path) -> None:
     assert "2 runs: 2 waiting" in text and "No run has finished yet." in text
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_thousand_runs_are_reported(tmp_path: Path) -> None:
     asked = [attack(name, lam, seed) for name in ("red", "rex") for lam in (0.1, 1.0) for seed in range(250)]

@@ -107,6 +107,7 @@ def test_a_run_leaves_the_notebook_its_numbers_and_a_page(folder):
     assert (place / "03_tiny.html").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "timeout", "failure", "reason"),
     [

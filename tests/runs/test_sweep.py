@@ -195,6 +195,7 @@ def test_a_real_cluster(studies: Path, undisturbed: list[tuple[object, ...]]) ->
             process.wait(30)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_one_sentence_and_nothing_is_lost(studies: Path) -> None:
     path = write(studies)
     for settings, message in (

@@ -46,6 +46,7 @@ def spread(module: nn.Module) -> float:
         return float(module(ordinary()).var())
 
 
+@pytest.mark.slow
 def test_a_clean_generator_comes_back_unchanged(clean: DCGAN) -> None:
     cure = auto(clean, iterations=30, device="cpu", progress=False)
     assert not cure.changed and str(cure) == "nothing found, nothing changed"
@@ -107,6 +108,7 @@ def test_the_cure_tells_what_was_done() -> None:
     assert "Tensor" not in repr(cure.scorecard) and "ScanReport" not in repr(cure)
 
 
+@pytest.mark.slow
 def test_an_anatomy_at_hand_changes_nothing_but_the_time() -> None:
     module, _, once = sequential()
     again = auto(module, iterations=20, device="cpu", progress=False, analysis=analyse_weights(subject_of(module)))
@@ -128,6 +130,7 @@ def test_where_ordinary_samples_lost_too_much_the_repair_goes_on() -> None:
     assert _misses(once) == pytest.approx(sum(losses[:25]) / 25) and _misses(replace(once, history={})) == 0.0
 
 
+@pytest.mark.slow
 def test_the_repair_does_not_go_on_where_little_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     module, _, once = sequential()
     assert len(once.history["distillation_loss"]) == 20
@@ -167,6 +170,7 @@ def test_what_is_no_module_is_refused() -> None:
         auto(lambda z: z)
 
 
+@pytest.mark.slow
 def test_real_samples_measure_both_by_the_same_rule(clean: DCGAN, real: Samples) -> None:
     found = _scorecard(subject_of(clean), clean, None, real)
     assert found["ordinary_change"] == 0.0 and found["trigger_change"] is None
