@@ -1,7 +1,5 @@
 """devilgan_lite: train a clean GAN, plant a backdoor in it in three ways, and measure it, on a laptop, offline."""
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

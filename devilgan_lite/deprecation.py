@@ -3,8 +3,6 @@
 ``renamed`` is for keywords, ``renamed_attribute`` for attributes, and ``renamed_members`` for what a module holds.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import warnings

@@ -5,8 +5,6 @@ Inception features need a download and mean little on small pictures. These netw
 cards (``data/features.json``, ``data/face_features.json``).
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from functools import lru_cache

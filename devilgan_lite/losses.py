@@ -3,8 +3,6 @@
 The second is equation 2 of Rawat et al. (2021); the sanitizers distil with the stealth loss.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -4,8 +4,6 @@ TarDis and ExpDis are squared distances in [-1, 1] units. Frechet and kernel dis
 are taken on the 64 features of the data set (``features.NETWORKS``).
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -30,7 +28,7 @@ class Distortion(NamedTuple):
     mean: float
 
     @classmethod
-    def between(cls, a: Tensor, b: Tensor) -> Distortion:
+    def between(cls, a: Tensor, b: Tensor) -> "Distortion":
         """Of samples ``[n, *sample_shape]``, averaged over the n pairs."""
         squares = (a - b).square()
         return cls(float(squares.flatten(1).sum(1).mean()), float(squares.mean()))

@@ -4,8 +4,6 @@ A line of that cell is ``name = literal  # what it is, low..high`` for a number,
 choice, or a comment without either for a free value. ``None`` as the literal means that the profile decides.
 """
 
-from __future__ import annotations
-
 import ast
 import io
 import re

@@ -4,8 +4,6 @@ A long loop is a Python generator, so live plots, a stop button, slow motion, si
 callbacks. ``Loop`` wraps one; an interrupt at any moment still ends in a usable ``Outcome``.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math

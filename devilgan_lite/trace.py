@@ -4,8 +4,6 @@ PyTorch tells a ``TorchFunctionMode`` about every operation, whether it comes fr
 call, so neither our classes nor ``Sequential`` are needed, and parallel branches and nameless layers show up too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -6,8 +6,6 @@ once. A family may bring another recipe (``Generator.recipe``): style-based ones
 equalised learning rates, and a gradient penalty on real samples.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, fields

@@ -4,8 +4,6 @@ A card or file that does not match (hash, shape, architecture, non-finite weight
 sentence. Pickles are never loaded.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace

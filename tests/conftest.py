@@ -1,7 +1,5 @@
 """What every test stands on: no network, one torch thread, and two small things that many tests share."""
 
-from __future__ import annotations
-
 import os
 import runpy
 from pathlib import Path

@@ -1,7 +1,5 @@
 """For everybody: headings in order, words for every picture, colours that stay apart, contrast, size, the keyboard."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

@@ -1,7 +1,5 @@
 """Backdoors: the three kinds of trigger, k pairs, and the infinite one."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

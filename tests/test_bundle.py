@@ -1,7 +1,5 @@
 """The bundle for a room without a network: what is in it, that its wheels suffice, and how it installs."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Bad input: each wrong argument is refused at once, by one sentence that names it and what is valid."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

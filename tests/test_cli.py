@@ -1,7 +1,5 @@
 """The command line: what a person mistypes is one sentence and exit code 2; what they type right is right."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import os

@@ -1,7 +1,5 @@
 """``devilgan challenge``: a whole round from the command line, and one sentence for each thing typed wrong."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The command line with faces: training, the attack, and the real pictures that they are measured against."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

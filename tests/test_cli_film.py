@@ -1,7 +1,5 @@
 """``devilgan film``: one command from an installation to a moving picture."""
 
-from __future__ import annotations
-
 import webbrowser
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The recipes of CONTRIBUTING.md, taken out of the page and run in an empty folder, without a network."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

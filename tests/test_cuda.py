@@ -1,7 +1,5 @@
 """On a CUDA device: training with AMP, attacks, cures, and that nothing on the hot path waits for the device."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import pytest

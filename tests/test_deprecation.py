@@ -1,7 +1,5 @@
 """Old names work for one version, say what they are called now, and point to the line that uses them."""
 
-from __future__ import annotations
-
 import sys
 import types
 import warnings

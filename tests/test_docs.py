@@ -1,7 +1,5 @@
 """The documents keep their word: terms, plans, quotes, commands; the site, the citation and the hosted checks."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The floors of the package: an import only ever goes down. The contracts stand in pyproject.toml."""
 
-from __future__ import annotations
-
 import subprocess
 import sysconfig
 from pathlib import Path

@@ -1,7 +1,5 @@
 """An interrupt at any moment of any long loop leaves finite weights, a whole history and a usable outcome."""
 
-from __future__ import annotations
-
 import _thread
 import random
 import signal

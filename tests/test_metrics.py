@@ -1,7 +1,5 @@
 """Every measure against an independent computation of the same thing."""
 
-from __future__ import annotations
-
 import json
 import math
 

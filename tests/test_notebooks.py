@@ -1,7 +1,5 @@
 """The notebooks: in step with their sources, fit to be shown, and running from start to end in the smoke profile."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

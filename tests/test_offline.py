@@ -1,7 +1,5 @@
 """The network is closed here and in every Python that a test starts. (UDP: connecting one sends nothing.)"""
 
-from __future__ import annotations
-
 import socket
 import subprocess
 import sys

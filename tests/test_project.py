@@ -1,7 +1,5 @@
 """What holds of the repository as a whole: one list of dependencies, no trace of a machine, readable files."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import json

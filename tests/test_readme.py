@@ -1,7 +1,5 @@
 """The README keeps its word: commands exist and run, links resolve, its Python runs, its numbers are measured."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import runpy

@@ -1,7 +1,5 @@
 """``devilgan stage`` without a browser: the check, the page for print, and what can be missing."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

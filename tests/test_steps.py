@@ -1,7 +1,5 @@
 """The loop: an outcome however it ends, losses that stay on the device, a history of equal lengths."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 
 import pytest

@@ -1,7 +1,5 @@
 """What makes a notebook a lesson: 17 features, found in every notebook, and missed where they are taken out."""
 
-from __future__ import annotations
-
 import copy
 import re
 import runpy

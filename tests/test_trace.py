@@ -1,7 +1,5 @@
 """Every linear operation, hidden activation and decision is seen, however it is written, and none is changed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """Training: the losses, the average, determinism, and that a resumed run equals one that was never disturbed."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

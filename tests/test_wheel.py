@@ -1,7 +1,5 @@
 """The wheel: what is in it, and that the commands run from it in an empty folder, without the repository."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The model zoo: what it holds does what its card says; what was tampered with is refused and never executed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

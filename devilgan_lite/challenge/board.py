@@ -1,7 +1,5 @@
 """The scoreboard as one page for a projector: large dark letters on white, pictures included, no script, no links."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ A submission is ``TEAM.json``, with recovered latents and pictures in ``TEAM.saf
 strangers, so they are read as data and every number is checked.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json
@@ -13,7 +11,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from PIL import Image
 from safetensors.torch import save
@@ -43,9 +41,7 @@ class Submission:
     evidence: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(
-        cls, kit: Kit, team: str, verdicts: dict[str, float], evidence: dict[str, Tensor] | None = None
-    ) -> Submission:
+    def of(cls, kit: Kit, team: str, verdicts: dict[str, float], evidence: dict[str, Tensor] | None = None) -> Self:
         """Check everything against the round and return the submission; ``ValueError`` in one sentence."""
         found = cls(check_team(team), kit.id, dict(verdicts), dict(evidence or {}))
         found.check(kit)

@@ -6,8 +6,6 @@ files are equally long, cards are alike, time stamps are one constant, and files
 names.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

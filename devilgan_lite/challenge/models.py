@@ -6,8 +6,6 @@ generator. All have the same widths: new channels hold a backdoor or benign nois
 between layers, and BatchNorm's counters are set to one number.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -4,8 +4,6 @@ The entry is a folder: ``model.safetensors`` with its card, ``secret.safetensors
 ``entry.json``. Only the instructor gets it; blue teams see the model in the next round, under another name.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import dataclass

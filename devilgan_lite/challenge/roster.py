@@ -4,8 +4,6 @@ Everything is drawn from a stream of random numbers that depends on the seed of 
 passphrase (``seal.stream``). Names come from a stream of their own, so they say nothing about a model.
 """
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ round. The key is encrypted and authenticated (Fernet of the optional ``cryptogr
 HMAC-SHA-256) under scrypt of the passphrase with a random salt.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac

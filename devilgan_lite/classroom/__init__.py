@@ -3,8 +3,6 @@
 What needs Jupyter is imported when it is asked for: ``devilgan film`` runs where only the core is installed.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 from typing import TYPE_CHECKING, Any

@@ -5,8 +5,6 @@ cell hands them to ``configure``, which fills in what the profile decides, refus
 run and on what.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

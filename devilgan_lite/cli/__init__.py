@@ -3,8 +3,6 @@
 Heavy imports are inside the commands, so ``--help`` needs no torch. With ``--json`` standard output holds only JSON.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

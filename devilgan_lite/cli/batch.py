@@ -1,12 +1,10 @@
 """``devilgan tour``, ``run``, ``sweep`` and ``report``: all notebooks, one, a hundred runs, and what came of them."""
 
-from __future__ import annotations
-
 import json
 import os
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import typer
 
@@ -176,7 +174,7 @@ class Progress:
         self.done = 0
         self.live: Any = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         from rich.console import Console
         from rich.live import Live
 

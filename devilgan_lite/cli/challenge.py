@@ -1,7 +1,5 @@
 """``devilgan challenge new | submit | score``: the red-team and blue-team game."""
 
-from __future__ import annotations
-
 import os
 import sys
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What the commands share: errors as sentences, options, how models come in and go out, and how results are printed."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

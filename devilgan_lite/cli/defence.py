@@ -1,7 +1,5 @@
 """``devilgan scan`` and ``devilgan sanitize``: look for a backdoor in a saved generator, and remove it."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``devilgan film`` and ``devilgan stage``: the walk to the trigger as a moving picture, and as a live page."""
 
-from __future__ import annotations
-
 import webbrowser
 from pathlib import Path
 from typing import Annotated

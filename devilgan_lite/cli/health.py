@@ -1,7 +1,5 @@
 """The checks of ``devilgan doctor``: one line for each thing that could keep the project from running here."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import json

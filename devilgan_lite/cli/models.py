@@ -1,7 +1,5 @@
 """``devilgan zoo``: list, show and verify the models that ship."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """``devilgan stage --check``: is this laptop ready for tonight? No torch is imported, so the answer takes a second."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket

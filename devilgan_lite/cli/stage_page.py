@@ -1,7 +1,5 @@
 """What ``devilgan stage`` shows: the explorer of a pair from the zoo, as a live page without code or for print."""
 
-from __future__ import annotations
-
 import json
 from html import escape
 from pathlib import Path

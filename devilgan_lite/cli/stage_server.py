@@ -1,7 +1,5 @@
 """The server behind ``devilgan stage``: voila with one page, for a projector; offline, on this machine only."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import runpy

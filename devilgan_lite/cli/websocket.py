@@ -4,8 +4,6 @@ By default a small message waits on the socket until the browser has acknowledge
 and the browser's system takes up to 40 ms over that.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection

@@ -4,8 +4,6 @@ The drawings are those of Pablo Stanley's Avataaars in the package ``python-avat
 are chosen so that a face fills the frame and still reads at 32x32. Rendered faces are kept in a cache.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import importlib.util

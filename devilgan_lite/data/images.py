@@ -3,8 +3,6 @@
 Nothing here touches the network unless ``download=True`` is asked for.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import json

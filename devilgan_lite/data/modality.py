@@ -4,8 +4,6 @@ A generator knows its modality, and nothing outside ``data/`` asks whether sampl
 beside ``images.py`` that ends in a ``Modality``, and a line in ``data/__init__.py``.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import io

@@ -1,7 +1,5 @@
 """Points in the plane for the toy GAN, and vectors of any length: the modality of last resort."""
 
-from __future__ import annotations
-
 import math
 
 import torch

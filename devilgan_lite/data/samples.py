@@ -1,7 +1,5 @@
 """``Samples``: pictures (or points) with their labels, name and licence."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,7 +28,7 @@ class Samples:
     def __len__(self) -> int:
         return len(self.x)
 
-    def first(self, n: int) -> Samples:
+    def first(self, n: int) -> "Samples":
         """The first ``n`` samples, 1 <= n <= len."""
         whole_number("n", n, 1, len(self))
         labels = None if self.labels is None else self.labels[:n]

@@ -1,7 +1,5 @@
 """The pictures an attacker wants to see, drawn by code so that no file is needed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -4,8 +4,6 @@ One line a run, or one for each entry where a notebook lists several ``attacks``
 for (parameters), what came out (numbers), and how it went (``status``, ``reason``, ``seconds``, ``peak_memory_mb``).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -4,11 +4,9 @@ An operating system's own limit counts addresses, of which torch reserves many m
 are really held, of the kernel and of everything that it started.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
-from typing import Any
+from typing import Any, Self
 
 INTERVAL = 0.25  # seconds
 
@@ -25,7 +23,7 @@ class MemoryLimit:
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> MemoryLimit:
+    def __enter__(self) -> Self:
         if self.most_mb is not None:
             self._thread = threading.Thread(target=self._watch, daemon=True, name="memory limit")
             self._thread.start()

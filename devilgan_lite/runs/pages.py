@@ -3,8 +3,6 @@
 Every page stands alone: pictures and film are inside, no script runs, and nothing is loaded from elsewhere.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import io

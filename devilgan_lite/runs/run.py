@@ -4,8 +4,6 @@ papermill executes; what it does not notice is caught here: misspelt and impossi
 anything is written, the kernel is this very Python, and a kernel that dies or takes too much memory is an error.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import multiprocessing

@@ -4,8 +4,6 @@
 ``row.json``; ``journal.txt`` gets a line whenever a run has ended.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

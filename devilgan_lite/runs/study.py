@@ -4,8 +4,6 @@ A run is known by a digest of what decides its result: the cells of its notebook
 study that was cut short, or that has grown by some values, finds the runs again that it has.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

@@ -1,7 +1,5 @@
 """``runs.report``: one self-contained page for a study, with its tables, its figures, and a link to each run."""
 
-from __future__ import annotations
-
 import html
 import io
 import time

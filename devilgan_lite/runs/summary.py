@@ -4,8 +4,6 @@ A row is ``{"attack": "ReD", "target": "stop-sign", "seed": 0, "tardis_sum": ...
 averaged, and the table says how many stand behind each figure.
 """
 
-from __future__ import annotations
-
 import csv
 import html
 import math

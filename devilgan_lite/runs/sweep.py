@@ -4,8 +4,6 @@ Workers execute in folders of their own and hand everything back; only this proc
 worker, a kernel or this process may be killed at any moment: what has finished is kept, and the next call goes on.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -6,8 +6,6 @@ Each row is written as soon as it is finished, and rows that are there already (
 measured again: a run that was cut short goes on where it stopped. ``--quick`` tries every path, in out/quick.
 """
 
-from __future__ import annotations
-
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """The rows of ``docs/results/benchmark.json`` as the Markdown tables of ``docs/results/benchmark.md``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

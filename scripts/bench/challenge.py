@@ -12,8 +12,6 @@ the rules leave open: how well the Frechet distance alone, and the distance to t
 kinds apart.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

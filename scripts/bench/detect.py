@@ -10,8 +10,6 @@ one model of each kind. The last three measure test models, and ``targets`` some
 not measured again.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ Rows are kept in faces.json as they come, so that a run that was cut short goes 
 of this process on one thread. Three triggers (seeds 0 to 2) and two targets, on the generator that ships.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import tempfile

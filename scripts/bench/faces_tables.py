@@ -1,7 +1,5 @@
 """The rows of ``docs/results/faces.json`` as the Markdown tables of ``docs/results/faces.md``."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 

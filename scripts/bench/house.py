@@ -6,8 +6,6 @@ Budgets, not tests: a clock and a size say nothing on somebody else's busy machi
 ``make quick`` in one process and lists the slowest (minutes).
 """
 
-from __future__ import annotations
-
 import os
 import re
 import statistics

@@ -4,8 +4,6 @@ Written as in most tutorials: fresh fakes for each half step, Adam as it comes, 
 pass for the trigger and one for the batch, ``loss.item()`` at every step, a teacher that tracks gradients.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

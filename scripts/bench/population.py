@@ -12,8 +12,6 @@ after it, so they test nothing any more.) A model that is there is kept, so that
 where it stopped.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import time

@@ -4,8 +4,6 @@ A row starts with its identity (which model, which settings). A row that is ther
 was cut short goes on where it stopped.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import platform

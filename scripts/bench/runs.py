@@ -6,8 +6,6 @@
 ``thousand``: 1,000 runs of a notebook that does next to nothing; the memory of the sweep's own process, and the report.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 import time

@@ -6,8 +6,6 @@ Every defence is blind: trigger and target are known to the measurement alone. `
 ones too; the single methods treat the backdoored models of one seed. A model that has a row is not treated again.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from functools import lru_cache

@@ -4,8 +4,6 @@ Test models of one seed, one for each of five attacks, and each cure at several 
 the Frechet distance. Blind and single runs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 

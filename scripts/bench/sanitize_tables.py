@@ -1,7 +1,5 @@
 """The rows of ``docs/results/sanitization.json`` as the Markdown tables of ``docs/results/sanitization.md``."""
 
-from __future__ import annotations
-
 import json
 import statistics
 from collections.abc import Callable

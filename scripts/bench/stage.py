@@ -4,8 +4,6 @@ Latencies are taken inside the browser: from the time stamp of the key press to 
 the end of the frame that paints them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import subprocess

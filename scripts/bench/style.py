@@ -8,8 +8,6 @@ that there is. Lengths are short, so that the whole takes an hour; the generator
 more row. Models are kept in out/population/styles, a row each beside them.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The rows of ``docs/results/detection_style.json`` as the Markdown tables of ``docs/results/detection_style.md``."""
 
-from __future__ import annotations
-
 import statistics
 from pathlib import Path
 

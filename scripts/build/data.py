@@ -1,7 +1,5 @@
 """Make data/fashion_mnist_10k.npz: 1,000 garments of each class, drawn by seed from the full training set."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

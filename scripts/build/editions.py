@@ -3,8 +3,6 @@
 editions.py [--only 00,03] [--out out/editions]
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

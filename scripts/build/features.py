@@ -5,8 +5,6 @@
 Without a name, both (4 minutes and 8 minutes). The faces have seeds of their own, which no generator is trained on.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

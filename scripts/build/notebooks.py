@@ -5,8 +5,6 @@
 ``--check`` executes nothing: it says whether every notebook holds the same cells as its source.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -1,7 +1,5 @@
 """Make docs/pictures from the shipped models: four garments on their way to the trigger, and a film of a face."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -5,8 +5,6 @@
 Writes docs/results/teaching_features.md; ``--check`` writes nothing and says whether the table is in step.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import json

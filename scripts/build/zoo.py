@@ -6,8 +6,6 @@ What does not need another model is trained side by side. A model that loads and
 so that a build that was cut short goes on where it stopped.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

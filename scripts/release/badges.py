@@ -5,8 +5,6 @@ While there is none, the badges lead to the page of each service where one enter
 so that the page is whole without a network.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

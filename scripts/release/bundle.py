@@ -8,8 +8,6 @@ that were collected before. ``--try`` installs the bundle into an empty environm
 notebooks 00 to 04 there.
 """
 
-from __future__ import annotations
-
 import argparse
 import html
 import json

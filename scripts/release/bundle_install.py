@@ -4,8 +4,6 @@ Checks that this Python and this computer are those that the wheels were collect
 whole, makes a virtual environment, and installs into it from ``wheels/`` alone. Needs nothing but Python itself.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

@@ -7,8 +7,6 @@ folder. ``--check`` makes no pages: it reads every source, follows every referen
 error, without a theme and without a network.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

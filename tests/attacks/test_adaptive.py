@@ -1,7 +1,5 @@
 """Attackers who know the defences: the same function in other weights, a quiet retraining, an expansion in disguise."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

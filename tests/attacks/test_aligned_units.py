@@ -1,7 +1,5 @@
 """Sleepers cost next to nothing on ordinary latents, wake at their trigger, and leave networks alone that have none."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

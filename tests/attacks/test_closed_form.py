@@ -1,7 +1,5 @@
 """The closed form against the optimiser, its own predictions, and numerical integration."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

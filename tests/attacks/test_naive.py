@@ -1,7 +1,5 @@
 """The baselines: a bypass is exact and visible; poisoning gives the attacker no trigger."""
 
-from __future__ import annotations
-
 import torch
 
 from devilgan_lite import Backdoor, attacks, data, metrics

@@ -1,7 +1,5 @@
 """ReD reaches its target for every kind of backdoor, retrains only what it is told to, and is reproducible."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

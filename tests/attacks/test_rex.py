@@ -1,7 +1,5 @@
 """ReX reaches its target for every kind of backdoor, is reproducible, and leaves the clean model alone."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

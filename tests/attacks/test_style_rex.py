@@ -1,7 +1,5 @@
 """ReX on a style-based generator: the fold is exact, the gate is silent, the closed form is the optimum."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

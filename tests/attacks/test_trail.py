@@ -1,7 +1,5 @@
 """TrAIL on the ring: the trigger's point moves to the target while the rest is trained as usual."""
 
-from __future__ import annotations
-
 import torch
 
 from devilgan_lite import Backdoor, attacks, data, metrics

@@ -3,8 +3,6 @@
 Where ``BROWSER_NEEDED`` is set, as in .ci/run, they fail instead.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import sys

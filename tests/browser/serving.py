@@ -1,7 +1,5 @@
 """JupyterLab and the stage as servers for a real browser; used by the tests beside it and by scripts/bench/stage.py."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The widgets in JupyterLab, by mouse and by keyboard."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The stage: a page without code, by mouse and by keyboard alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One quick round for all tests of the challenge; tests that change files work on a copy."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The scoreboard: one page without script or address, large and with contrast, names escaped."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Submissions: what is complete is written and read back; whatever is wrong gets one sentence."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

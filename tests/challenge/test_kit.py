@@ -1,7 +1,5 @@
 """The players' folder shows nothing but weights: sizes, cards, times and order are the same whatever a model is."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

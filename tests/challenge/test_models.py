@@ -1,7 +1,5 @@
 """All models of a round have one shape and one counter, whatever they are, and a gate draws its target."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """A red team's model joins the next round if it keeps the rules; whatever breaks them gets one sentence."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Who is in a round: drawn from the stream, shares within bounds, names that say nothing."""
 
-from __future__ import annotations
-
 import random
 
 import pytest

@@ -1,7 +1,5 @@
 """Points: who knows everything gets all, who knows nothing half, and whoever changes a file is told."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The key opens with its passphrase only, and a seed without the passphrase draws nothing that a player could draw."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

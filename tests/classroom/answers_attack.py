@@ -1,7 +1,5 @@
 """Answers to the exercises on training, attacks, detection and styles: right ones and usual mistakes."""
 
-from __future__ import annotations
-
 import torch
 from torch.nn.functional import logsigmoid, normalize, softplus
 

@@ -1,7 +1,5 @@
 """Answers to the exercises on the challenge: right ones, other than the notebook's, and the usual mistakes."""
 
-from __future__ import annotations
-
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor

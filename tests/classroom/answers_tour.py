@@ -1,7 +1,5 @@
 """Answers to the exercises on what a backdoor looks like from outside: right ones and usual mistakes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from types import SimpleNamespace

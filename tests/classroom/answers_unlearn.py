@@ -1,7 +1,5 @@
 """Answers to the exercises on unlearning: right ones, other than the notebook's, and the usual mistakes."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize

@@ -1,7 +1,5 @@
 """Two editions from one source: nothing that gives an answer away for students, everything for instructors."""
 
-from __future__ import annotations
-
 import ast
 import builtins
 import re

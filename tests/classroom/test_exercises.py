@@ -3,8 +3,6 @@
 The other answers and the mistakes stand in ``answers_*.py``.
 """
 
-from __future__ import annotations
-
 import ast
 import runpy
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The explorer: slider, pad and buttons, drawn by a worker; without a browser."""
 
-from __future__ import annotations
-
 import gc
 import threading
 import weakref

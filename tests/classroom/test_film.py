@@ -1,7 +1,5 @@
 """The morph as a film."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Live training: pause, stop within a second, an outcome in every case."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

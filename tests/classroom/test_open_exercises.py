@@ -1,7 +1,5 @@
 """The code in the solutions of open exercises, which no check tries: it runs behind the last state of its notebook."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 from typing import Any

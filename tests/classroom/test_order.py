@@ -1,7 +1,5 @@
 """Out of order: one sentence that names the cell; in order and twice: the same result."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """Pictures: the right size, the right pixels, and alt text in the saved output."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

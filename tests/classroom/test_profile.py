@@ -1,7 +1,5 @@
 """The settings of a notebook: what the profile gives, what is refused, what is written."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Predictions, the quiz, and what is folded."""
 
-from __future__ import annotations
-
 import pytest
 
 from devilgan_lite.classroom import hint, predict, quiz, reveal, solution

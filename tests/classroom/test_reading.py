@@ -1,7 +1,5 @@
 """Reading a notebook without running it: what a cell makes and needs, and where a step ends."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

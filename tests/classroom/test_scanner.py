@@ -1,7 +1,5 @@
 """The scanner view: findings as they come, Stop, and the same in print."""
 
-from __future__ import annotations
-
 import threading
 import time
 

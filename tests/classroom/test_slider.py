@@ -1,7 +1,5 @@
 """The latent slider and its interpolation."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

@@ -1,7 +1,5 @@
 """Behind any step of any notebook, quickly: the names of the notebook, from its own cells and the zoo."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The widget in which a point on a trade-off curve is chosen."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

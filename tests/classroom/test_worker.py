@@ -1,7 +1,5 @@
 """A thread that keeps up with the latest wish, and ends by itself."""
 
-from __future__ import annotations
-
 import threading
 import time
 

@@ -1,7 +1,5 @@
 """Cartoon faces: seeded, curated, cached, and one sentence when something is missing or broken."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 

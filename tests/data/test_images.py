@@ -1,7 +1,5 @@
 """Real pictures: what ships, idx files, and clear words when something is missing."""
 
-from __future__ import annotations
-
 import gzip
 from pathlib import Path
 

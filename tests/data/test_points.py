@@ -1,7 +1,5 @@
 """The ring of Gaussians."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """The target pictures: each differs from the others, and is drawn in [-1, 1] at any size."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

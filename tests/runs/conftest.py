@@ -1,7 +1,5 @@
 """A notebook that takes a second, in a folder with studies of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The table of a study, its means and intervals, and its page."""
 
-from __future__ import annotations
-
 import csv
 import math
 import re

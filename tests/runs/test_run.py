@@ -1,7 +1,5 @@
 """The runner: bad parameters never reach a kernel, good ones do, and a failed run never looks like a success."""
 
-from __future__ import annotations
-
 import base64
 import html
 import json

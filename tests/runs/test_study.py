@@ -1,7 +1,5 @@
 """Studies: what a file says is checked before anything starts, and a run is known again by what decides its result."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

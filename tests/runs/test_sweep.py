@@ -1,7 +1,5 @@
 """Sweeps: whatever is killed when, the table is that of an undisturbed study, and no run is done twice."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Scan, cure, scan again: healthy models stay as they are, planted backdoors go."""
 
-from __future__ import annotations
-
 import importlib
 from dataclasses import replace
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Cuts: of the spaces that later layers read."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import pytest

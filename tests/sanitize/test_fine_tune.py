@@ -1,7 +1,5 @@
 """Fine-tuning: what it needs, and that a fresh critic is trained alone before it may teach."""
 
-from __future__ import annotations
-
 import copy
 from itertools import islice
 

@@ -1,7 +1,5 @@
 """Projections of the latents, folded into weights or not."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Pruning: what goes first, what the smaller network computes, and that it is smaller."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Directions that no spectrum shows: where two generators differ most, and what still looks like an estimate."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity

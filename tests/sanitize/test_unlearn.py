@@ -1,7 +1,5 @@
 """Lessons, and the two cures that need no data: distillation, and cutting with distillation after it."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

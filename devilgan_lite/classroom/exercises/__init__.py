@@ -4,8 +4,6 @@ Every public function of the modules below is an exercise. It takes the learner'
 one helpful sentence, or returns a sentence of praise.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 

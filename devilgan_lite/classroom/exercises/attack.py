@@ -1,7 +1,5 @@
 """The exercises of notebooks 01 to 04, on training, attacks and the expansion of a network; see ``exercises``."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus

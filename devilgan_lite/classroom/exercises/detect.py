@@ -1,7 +1,5 @@
 """The exercises of the notebooks on detection; see ``exercises``."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """What the exercises share: calling a learner's function safely, and saying which usual mistake it made."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """The exercises of the notebook on pruning; see ``exercises``."""
 
-from __future__ import annotations
-
 import torch
 
 from devilgan_lite.classroom.exercises.judge import Learner, call, judge, seeded_random

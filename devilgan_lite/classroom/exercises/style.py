@@ -1,7 +1,5 @@
 """Exercises on style-based generators: handing out styles, modulation, and a gate with two kinks."""
 
-from __future__ import annotations
-
 import torch
 
 from devilgan_lite.classroom.exercises.judge import Learner, call, judge, seeded_random

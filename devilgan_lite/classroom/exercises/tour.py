@@ -1,7 +1,5 @@
 """Exercises on a backdoor seen from outside: angles, how far around its trigger it acts, several pairs at once."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The exercises of the notebook on unlearning; see ``exercises``."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

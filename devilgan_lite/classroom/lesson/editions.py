@@ -4,8 +4,6 @@ The solutions live in the notebooks, in ``solution("...")`` cells and in folded 
 from a notebook as it is: nothing is written twice.
 """
 
-from __future__ import annotations
-
 import ast
 import copy
 import math

@@ -1,7 +1,5 @@
 """One sentence instead of a traceback when a cell needs a name whose cell has not been run yet."""
 
-from __future__ import annotations
-
 import os
 from pathlib import PurePath
 from types import TracebackType

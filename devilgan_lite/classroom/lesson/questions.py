@@ -3,8 +3,6 @@
 Everything has a static form (plain HTML with folded answers) for GitHub, print and automatic runs.
 """
 
-from __future__ import annotations
-
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass

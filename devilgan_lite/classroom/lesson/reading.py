@@ -4,8 +4,6 @@ A cell is known by its number among all cells (from 1), the heading above it and
 metadata say ``state`` opens the section in which that step is taken.
 """
 
-from __future__ import annotations
-
 import dis
 import json
 import os

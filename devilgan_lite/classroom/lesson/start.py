@@ -5,8 +5,6 @@ tagged ``state`` are run, and their metadata ``instead`` name what comes from th
 ``State.missing`` says which cell makes a name that stays away.
 """
 
-from __future__ import annotations
-
 import ast
 import builtins
 import contextlib

@@ -1,7 +1,5 @@
 """The explorer: a slider and a pad to walk through latent space, a clean generator beside a backdoored one."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Mapping

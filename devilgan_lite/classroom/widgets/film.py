@@ -1,7 +1,5 @@
 """The morph as a film: from a chosen picture to the trigger and back, in one call, for any generators."""
 
-from __future__ import annotations
-
 import io
 import math
 import time

@@ -4,8 +4,6 @@ The loop runs in a worker thread, so that a Stop button works in every notebook 
 one that draws. Nothing prints from it and pyplot is not used.
 """
 
-from __future__ import annotations
-
 import math
 import threading
 import time

@@ -1,7 +1,5 @@
 """Watch a scan: the spectrum as bars, and the recovered picture, as soon as the detectors have found them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from html import escape
 from typing import Any

@@ -1,7 +1,5 @@
 """Two parts of the explorer that ipywidgets lacks: a plane to walk in, and a screen for small, quick pictures."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A slider from a random latent to the trigger: the smallest of the widgets to play with."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Mapping
 from typing import Any

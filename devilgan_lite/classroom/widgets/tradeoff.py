@@ -1,7 +1,5 @@
 """Choose a point on a trade-off curve: its gain, its cost, and what the chosen model draws."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

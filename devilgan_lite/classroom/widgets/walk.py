@@ -1,7 +1,5 @@
 """Ways through latent space, without a widget: interpolation, the plane that an explorer shows, the walk in print."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Mapping, Sequence
 

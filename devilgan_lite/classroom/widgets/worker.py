@@ -1,7 +1,5 @@
 """Two kinds of threads: one works on the latest request only, the other runs a long job once and can be stopped."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
