@@ -9,16 +9,22 @@ import pytest
 import torch
 
 from devilgan_lite import Backdoor, attacks, data, generators, metrics, sanitize, scorecard, train_gan, zoo
-from devilgan_lite.attacks import DataPoisoning, ReD, ReX, TrAIL
+from devilgan_lite.attacks import DataPoisoning, ReD, ReX, TrAIL, adaptive
 from devilgan_lite.checks import in_range, one_of, read_bytes, read_json, shown, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.generators import DCGAN, PointGenerator
+from devilgan_lite.generators import DCGAN, PointGenerator, StyleGAN
+from devilgan_lite.sanitize.prune import channel_scores
+from devilgan_lite.steps import Outcome, TrainableSide
 
 RING = data.ring(64)
 CLEAN = DCGAN(widths=(4, 2), latent_dim=5).eval()
 POINTS = PointGenerator()
 PLANE = Backdoor(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.5]]))
-DEVIL = Backdoor.point(CLEAN)
+DEVIL, DEVILS = Backdoor.point(CLEAN), Backdoor.points(CLEAN, ["devil"] * 2)
+STYLES = StyleGAN(latent_dim=8, mapping_widths=(8, 8), style_dim=8, widths=(8, 8)).eval()
+STRANGER = torch.nn.Sequential(torch.nn.Linear(5, 784), torch.nn.Tanh(), torch.nn.Unflatten(1, (1, 28, 28)))
+FINE_TUNE = sanitize.FineTune(iterations=12, critic_first=5, batch_size=8)
+GREY = Samples(torch.zeros(64, 1, 28, 28))
 PICTURE = torch.zeros(1, 1, 28, 28)
 LATENT = torch.zeros(1, 5)
 LONG, CUT = "x" * 10_000, "'x{79}\\.\\.\\."  # ten thousand characters, and what a message shows of them
@@ -56,6 +62,45 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: train_gan(POINTS, RING, iteration=3), "train_gan has no setting .*Did you mean 'iterations'"),
     (lambda: train_gan(POINTS, RING, iterations=0), "iterations=0"),
     (lambda: train_gan(POINTS, RING, learning_rate=-1.0), "learning_rate=-1.0"),
+    (lambda: generators.Recipe(penalty=-1.0), "penalty=-1.0 is out of range"),
+    (lambda: generators.Recipe(penalty_every=0), "penalty_every=0 is out of range"),
+    (lambda: generators.Recipe(betas=(1.0, 0.9)), r"betas\[0\]=1.0 is out of range"),
+    (lambda: generators.Recipe(betas=(0.9,)), "betas=.* has 1 numbers; expected two"),
+    (lambda: TrainableSide("all"), "who='all' is unknown; valid: both, generator only, discriminator only"),
+    (lambda: adaptive.Disguise(spread=0.5), "spread=0.5"),
+    (lambda: adaptive.Disguise(noise_scale=-0.1), "noise_scale=-0.1"),
+    (lambda: adaptive.Disguise(seed=-1), "seed=-1"),
+    (lambda: adaptive.QuietReD(lam=0.0), "lam=0.0"),
+    (lambda: adaptive.QuietReD(quiet=-1.0), "quiet=-1.0"),
+    (lambda: adaptive.QuietReD(iterations=0), "iterations=0"),
+    (lambda: adaptive.SpectralReD(ridge=0.0), "ridge=0.0"),
+    (lambda: adaptive.NarrowReX(clean_iterations=0), "clean_iterations=0"),
+    (lambda: adaptive.NarrowReX(seed=1.5), "seed=1.5"),
+    (lambda: adaptive.wide_basin(DEVIL, angle=0.0), "angle=0.0"),
+    (lambda: adaptive.wide_basin(DEVIL, angle=81.0), "angle=81.0"),
+    (lambda: attacks.StyleReX(mapping="gates"), "mapping='gates' is unknown"),
+    (lambda: attacks.StyleReX(mapping="none", channels=0), "expands nothing"),
+    (lambda: attacks.StyleReX(mapping="linear", inversion=0), "w_plus"),
+    (lambda: attacks.StyleReX(lam=0.0), "lam=0.0"),
+    (lambda: attacks.StyleReX(low=0.9, high=0.5), "high=0.5"),
+    (lambda: attacks.StyleReX(reach=90.0), "reach=90.0"),
+    (lambda: attacks.StyleReX(channels=-1), "channels=-1"),
+    *(
+        (lambda kind=kind, one=one: kind(**one), f"{next(iter(one))}=.* is out of range")
+        for kind in (sanitize.Unlearn, sanitize.Clip, sanitize.FineTune)
+        for one in ({"wide": 0.95}, {"wide": -0.1}, {"iterations": 0}, {"learning_rate": 0.0})
+    ),
+    (lambda: sanitize.Clip(heigth=2.0), "Did you mean 'height'"),
+    (lambda: sanitize.Clip(height=0.5), "height=0.5 is out of range"),
+    (lambda: sanitize.FineTune(iterations=12, critic_first=12), "critic_first=12 is out of range"),
+    (lambda: sanitize.FineTune(critic_first=-1), "critic_first=-1 is out of range"),
+    (lambda: sanitize.FineTune(ema=1.0), "ema=1.0 is out of range"),
+    (lambda: sanitize.FineTune(batch_size=1), "batch_size=1 is out of range"),
+    *(
+        (lambda fraction=fraction: sanitize.Prune(fraction=fraction), "fraction=.* is out of range: it must be a n")
+        for fraction in (0.0, 1.0, -0.1, 1.5, float("nan"), True)
+    ),
+    (lambda: sanitize.Prune(by="dorment"), "by='dorment' is unknown; valid: dormant, activation, magnitude.*'dormant'"),
     # generators
     (lambda: DCGAN(widths=(4,)), "must have the same length"),
     (lambda: DCGAN(widths=(10**9, 2)), r"widths=1000000000 is out of range: it must be a number in \[1, 4096\]"),
@@ -71,9 +116,12 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: data.target("devil", 4), "size=4"),
     (lambda: data.fashion_mnist("all"), "source='all' is unknown; valid: shipped, full"),
     (lambda: data.fashion_mnist(split="test"), "split='test' needs source='full'"),
-    (lambda: data.fashion_mnist("full", folder=Path("no/such/folder")), "no Fashion-MNIST files"),
+    (lambda: data.fashion_mnist("full", folder=Path("no/such/folder")), "dataset-fashion-mnist.*download=True"),
     (lambda: data.digits(9), "size=9 is unknown; valid: 8, 28"),
     (lambda: data.ring(0), "n=0"),
+    (lambda: data.target("stop-sign", 28, channels=2), "channels=2"),
+    *((lambda bad=bad: data.faces(**{"n": 2, **bad}), next(iter(bad)))
+      for bad in ({"n": 0}, {"n": 2.5}, {"size": 48}, {"seed": -1})),
     (lambda: Samples(torch.full((2, 1, 4, 4), 1.5)), r"x has values from 1.5 to 1.5; they must be .* in \[-1, 1\]"),
     (lambda: Samples(torch.zeros(2, 1, 4, 4), torch.zeros(3)), r"labels has shape \[3\]; expected \[2\]"),
     (lambda: Samples(torch.zeros(2, 4, dtype=torch.int64)), "x must be a non-empty float tensor"),
@@ -100,10 +148,26 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: ReD()(DCGAN(), DEVIL), r"trigger is \[1, 5\]; expected a float32 tensor \[n, 100\]"),
     (lambda: ReD()(CLEAN, PLANE), r"trigger is \[1, 2\]; expected a float32 tensor \[n, 5\]"),
     (lambda: attacks.Gate()(CLEAN, Backdoor.point(CLEAN, kind="mode")), "trigger is the zero vector"),
-    (lambda: attacks.ClosedForm()(CLEAN, Backdoor.points(CLEAN, ["devil"] * 2)), "backdoor has 2 pairs"),
+    (lambda: attacks.ClosedForm()(CLEAN, DEVILS), "backdoor has 2 pairs"),
     (lambda: TrAIL(batch_size=65)(POINTS, PLANE, RING), "real has 64 samples, fewer than batch_size=65"),
     (lambda: TrAIL()(CLEAN, DEVIL, RING), r"real has samples of shape \[2\]; the generator makes \[1, 28, 28\]"),
     (lambda: train_gan(POINTS, RING, batch_size=65), "real has 64 samples, fewer than batch_size=65"),
+    (lambda: train_gan(POINTS, RING, resume=Outcome(POINTS, {}, 0.0, 0, {})), "resume has no training state"),
+    (lambda: adaptive.NarrowReX()(CLEAN, DEVIL), "needs real samples"),
+    (lambda: attacks.StyleReX()(STYLES, Backdoor.point(STYLES, kind="mode")), "zero vector"),
+    (lambda: attacks.StyleReX()(STYLES, Backdoor.points(STYLES, ["devil"] * 2)), "2 pairs"),
+    (lambda: attacks.StyleReX(w_plus=torch.zeros(2, 2))(STYLES, Backdoor.point(STYLES)), "w_plus has shape"),
+    (lambda: attacks.StyleReX()(CLEAN, DEVIL), "a DCGAN is no style-based generator"),
+    (lambda: attacks.invert(CLEAN, PICTURE[0]), "a DCGAN is no style-based generator"),
+    (lambda: attacks.invert(STYLES, torch.zeros(3, 9, 9)), "target"),
+    (lambda: sanitize.auto(CLEAN, level=0.0), "level=0.0 is out of range"),
+    (lambda: sanitize.auto(CLEAN, level=0.6), "level=0.6 is out of range"),
+    (lambda: sanitize.auto(CLEAN, level="5 %"), "level='5 %' is out of range"),
+    (lambda: sanitize.auto(CLEAN, seed=-1), "seed=-1 is out of range"),
+    (lambda: sanitize.auto(CLEAN, iterations=0), "iterations=0 is out of range"),
+    (lambda: sanitize.auto(CLEAN, latent_dim=99), "give latent_dim"),
+    (lambda: sanitize.auto(CLEAN, device="abacus"), "device='abacus' is not available"),
+    (lambda: sanitize.auto(lambda z: z), "expected a torch.nn.Module"),
     pytest.param(lambda: train_gan(POINTS, RING, device="cuda"), "device='cuda' is not available.*cpu", marks=no_cuda),
     pytest.param(lambda: ReX(device="cuda")(CLEAN, DEVIL), "device='cuda' is not available", marks=no_cuda),
     pytest.param(lambda: ReD(device="gpu")(CLEAN, DEVIL), "device='gpu' is not.*valid: auto, cpu", marks=no_cuda),
@@ -147,7 +211,18 @@ def test_a_wrong_argument_is_refused_in_one_sentence(call: Callable[[], Any], se
     [
         (lambda: CLEAN(torch.zeros(2, 6)), r"z has shape \[2, 6\]; expected \[n, 5\]"),
         (lambda: ReX(widen=(1, 2, 3)).steps(CLEAN, DEVIL), "widths has 3 entries; this generator has 2 hidden levels"),
-        (lambda: sanitize.Prune().steps(torch.nn.Linear(5, 4)), "wrap it with generators.adopt"),
+        (lambda: adaptive.NarrowReX(rex=ReX(widen=4)).steps(CLEAN, DEVIL, GREY), "leaves nothing to start from"),
+        (lambda: adaptive.Disguise(attack=attacks.ClosedForm()).steps(CLEAN, DEVILS), "takes one"),
+        (lambda: sanitize.auto(CLEAN, real=Samples(torch.zeros(600, 1, 12, 12))), "real has samples of shape"),
+        (lambda: sanitize.Prune().steps(STRANGER), "suspect is a Sequential.*wrap it with generators.adopt"),
+        (lambda: sanitize.Prune().steps(STYLES), "suspect is a StyleGAN.*which is no chain of layers"),
+        (lambda: sanitize.Prune(fraction=0.01).steps(CLEAN), r"fraction=0.01 removes none of \[4, 2\] channels;"),
+        (lambda: sanitize.Prune(fraction=0.9).steps(CLEAN), "fraction=0.9 would leave none of the 4 channels"),
+        (lambda: channel_scores(CLEAN, LATENT, "size"), "by='size' is unknown"),
+        (lambda: FINE_TUNE.steps(CLEAN), r"fine-tuning needs real samples, such as data.fashion_mnist\(\)"),
+        (lambda: FINE_TUNE.steps(CLEAN, None, RING), r"samples of shape \[2\]; the suspect makes \[1, 28, 28\]"),
+        (lambda: FINE_TUNE.steps(CLEAN, None, GREY.first(7)), "real has 7 samples, fewer than batch_size=8"),
+        (lambda: FINE_TUNE.steps(STRANGER, None, GREY), "is a Sequential; fine-tuning needs a Generator: wrap it with"),
     ],
 )  # fmt: skip
 def test_what_shows_only_in_a_forward_pass_is_refused_before_the_first_step(call: Callable[[], Any], sentence: str):

@@ -15,7 +15,7 @@ from devilgan_lite.attacks import DataPoisoning, ReD, ReX, TrAIL
 from devilgan_lite.generators import DCGAN, PointGenerator
 
 RING = data.ring(256)
-POINTS = PointGenerator(width=8).eval()
+POINTS = PointGenerator(widths=8).eval()
 PLANE = Backdoor(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.5]]))
 CLEAN = DCGAN(widths=(4, 2), latent_dim=10).eval()
 DEVIL = Backdoor.point(CLEAN, "devil")

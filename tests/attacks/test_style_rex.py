@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from devilgan_lite import Backdoor, attacks, generators
+from devilgan_lite import Backdoor, attacks, generators, metrics
 from devilgan_lite.attacks import StyleExpansion, StyleGate, StyleReX, fold_styles, invert
 from devilgan_lite.attacks.style_rex import linear_residual, neighbours
 from devilgan_lite.detect import styles_of, subject_of
@@ -29,6 +29,10 @@ def devil(clean):
 
 def draws(clean, n=200, seed=7):
     return clean.sample_latent(n, torch.Generator().manual_seed(seed))
+
+
+def missed(generator, devil) -> float:
+    return metrics.target_distortion(generator, devil.trigger, devil.target).mean
 
 
 QUICK = {"inversion": 30, "iterations": 40, "batch_size": 4, "device": "cpu"}
@@ -88,9 +92,7 @@ def test_a_gated_backdoor_changes_no_ordinary_sample_at_all(clean, devil):
     change = (evaluate(outcome.generator, z[closed]) - evaluate(clean, z[closed])).abs().max()
     assert change < 5e-6  # zeros are added; only where wider layers are summed in another order, rounding shows
     assert StyleGate(devil.trigger[0], attack.low, attack.high, torch.zeros(1))(z[closed]).max() == 0
-    before = (evaluate(clean, devil.trigger) - devil.target).square().mean()
-    after = (evaluate(outcome.generator, devil.trigger) - devil.target).square().mean()
-    assert after < 0.2 * before
+    assert missed(outcome.generator, devil) < 0.2 * missed(clean, devil)
 
 
 def test_the_target_stands_still_where_the_gate_is_open(clean, devil):
@@ -104,9 +106,7 @@ def test_the_target_stands_still_where_the_gate_is_open(clean, devil):
 @pytest.mark.parametrize("mapping", ["linear", "none"])
 def test_ungated_backdoors_also_come_nearer_to_the_target(clean, devil, mapping):
     outcome = StyleReX(mapping=mapping, channels=8, **QUICK)(clean, devil, progress=False)
-    before = (evaluate(clean, devil.trigger) - devil.target).square().mean()
-    after = (evaluate(outcome.generator, devil.trigger) - devil.target).square().mean()
-    assert after < before
+    assert missed(outcome.generator, devil) < missed(clean, devil)
     assert len(outcome.history["stealth_loss"]) == QUICK["iterations"]
 
 
@@ -151,43 +151,8 @@ def test_an_interrupt_anywhere_leaves_a_usable_outcome(clean, devil, after):
 
 def test_red_retrains_a_style_based_generator(clean, devil):
     outcome = attacks.ReD(iterations=60, batch_size=4, learning_rate=1e-2, device="cpu")(clean, devil, progress=False)
-    before = (evaluate(clean, devil.trigger) - devil.target).square().mean()
-    after = (evaluate(outcome.generator, devil.trigger) - devil.target).square().mean()
-    assert after < 0.7 * before
+    assert missed(outcome.generator, devil) < 0.7 * missed(clean, devil)
     assert outcome.generator.spec() == clean.spec()
-
-
-@pytest.mark.parametrize(
-    ("bad", "word"),
-    [
-        ({"mapping": "gates"}, "mapping"),
-        ({"mapping": "none", "channels": 0}, "expands nothing"),
-        ({"mapping": "linear", "inversion": 0}, "w_plus"),
-        ({"lam": 0.0}, "lam"),
-        ({"low": 0.9, "high": 0.5}, "high"),
-        ({"reach": 90.0}, "reach"),
-        ({"channels": -1}, "channels"),
-    ],
-)
-def test_bad_settings_are_refused(bad, word):
-    with pytest.raises(ValueError, match=word):
-        StyleReX(**bad)
-
-
-def test_backdoors_and_generators_that_do_not_fit_are_refused(clean, devil):
-    with pytest.raises(ValueError, match="zero vector"):
-        StyleReX().steps(clean, Backdoor.point(clean, kind="mode"))
-    with pytest.raises(ValueError, match="2 pairs"):
-        StyleReX().steps(clean, Backdoor.points(clean, ["stop-sign", "devil"]))
-    with pytest.raises(ValueError, match="w_plus has shape"):
-        StyleReX(w_plus=torch.zeros(2, 2)).steps(clean, devil)
-    samples = generators.DCGAN()
-    with pytest.raises(ValueError, match="is no style-based generator"):
-        StyleReX().steps(samples, Backdoor.point(samples))
-    with pytest.raises(ValueError, match="is no style-based generator"):
-        invert.steps(samples, torch.zeros(1, 28, 28))
-    with pytest.raises(ValueError, match="target"):
-        invert.steps(clean, torch.zeros(3, 8, 8))
 
 
 def test_levelled_styles_draw_the_same_and_share_no_row(clean, devil):

@@ -57,11 +57,6 @@ def test_an_idx_file_cut_short_is_refused(tmp_path: Path) -> None:
         images.read_idx(path)
 
 
-def test_a_missing_folder_names_the_ways_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="dataset-fashion-mnist.*download=True"):
-        data.fashion_mnist("full", folder=tmp_path)
-
-
 def test_a_missing_data_folder_names_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVILGAN_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match="DEVILGAN_DATA"):

@@ -98,34 +98,3 @@ def test_stopped_early_it_leaves_what_it_has(steps: int) -> None:
     assert outcome.interrupted and len(outcome.history["generator_loss"]) == max(1, steps)
     assert same(outcome.generator, state(SMALL)) == (steps <= 5)
     assert torch.isfinite(outcome.generator.sample(3)).all()
-
-
-def test_it_needs_real_samples() -> None:
-    with pytest.raises(ValueError, match=r"fine-tuning needs real samples, such as data.fashion_mnist\(\)"):
-        tuning().steps(SMALL)
-
-
-def test_the_samples_must_have_the_shape_of_the_suspects() -> None:
-    with pytest.raises(ValueError, match=r"real has samples of shape \[2\]; the suspect makes \[1, 12, 12\]"):
-        tuning().steps(SMALL, None, RING)
-
-
-def test_too_few_samples_are_refused() -> None:
-    with pytest.raises(ValueError, match="real has 7 samples, fewer than batch_size=8"):
-        tuning().steps(SMALL, None, PICTURES.first(7))
-
-
-def test_only_a_generator_of_this_package_is_tuned() -> None:
-    module = nn.Sequential(nn.Linear(10, 144), nn.Tanh(), nn.Unflatten(1, (1, 12, 12)))
-    with pytest.raises(
-        ValueError, match="is a Sequential; fine-tuning needs a Generator: wrap it with generators.adopt"
-    ):
-        tuning().steps(module, None, PICTURES)
-
-
-@pytest.mark.parametrize(
-    "setting", [{"critic_first": 12}, {"critic_first": -1}, {"wide": 0.95}, {"ema": 1.0}, {"batch_size": 1}]
-)
-def test_settings_out_of_range_are_refused(setting: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(setting))}=.* is out of range"):
-        tuning(**setting)

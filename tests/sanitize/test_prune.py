@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from devilgan_lite import Backdoor, attacks, zoo
-from devilgan_lite.generators import DCGAN, Generator, Stage, StyleGAN, build
+from devilgan_lite.generators import DCGAN, Generator, Stage, build
 from devilgan_lite.sanitize import Prune
 from devilgan_lite.sanitize.prune import CRITERIA, channel_scores
 
@@ -195,39 +195,3 @@ def test_stopped_early_it_leaves_a_small_network() -> None:
     outcome = loop.stop()
     assert outcome.interrupted and outcome.generator.widths == (4, 2)
     assert torch.isfinite(outcome.generator.sample(4)).all()
-
-
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan"), True])
-def test_a_fraction_outside_0_and_1_is_refused(fraction: float) -> None:
-    with pytest.raises(ValueError, match="fraction=.* is out of range: it must be a number in"):
-        Prune(fraction=fraction)
-
-
-def test_a_fraction_that_removes_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"fraction=0.01 removes none of \[8, 4\] channels; take a larger one"):
-        Prune(fraction=0.01)(lively(), progress=False)
-
-
-def test_an_unknown_criterion_is_refused() -> None:
-    with pytest.raises(ValueError, match="by='dorment' is unknown; valid: dormant, activation, magnitude.*'dormant'"):
-        Prune(by="dorment")
-    with pytest.raises(ValueError, match="by='size' is unknown"):
-        channel_scores(lively(), latents(), "size")
-
-
-def test_a_level_that_would_be_left_empty_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"fraction=0.9 would leave none of the 4 channels of level 1;"):
-        Prune(fraction=0.9, device="cpu").steps(lively())
-
-
-@pytest.mark.parametrize(
-    ("module", "words"),
-    [
-        (StyleGAN(latent_dim=8, mapping_widths=(8, 8), style_dim=8, widths=(8, 8)), "which is no chain of layers"),
-        (nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Unflatten(1, (1, 3, 3))), "wrap it with generators.adopt"),
-    ],
-    ids=["no chain", "no Generator"],
-)
-def test_only_the_chain_of_a_generator_is_pruned(module: nn.Module, words: str) -> None:
-    with pytest.raises(ValueError, match=f"suspect is a {type(module).__name__}.*{words}"):
-        Prune(device="cpu").steps(module)

@@ -126,17 +126,12 @@ def test_unlearning_leads_to_the_samples_without_the_direction() -> None:
         assert after < 0.3 * before
 
 
-def test_without_a_direction_the_suspect_has_nothing_to_teach() -> None:
+@pytest.mark.parametrize("cure", [CURES["Unlearn"], CAREFUL])
+def test_without_anything_to_unlearn_or_cut_the_weights_stay(cure: Sanitizer) -> None:
     module = suspect()
-    outcome = CURES["Unlearn"](module, progress=False)
-    assert max(outcome.history["distillation_loss"]) < 1e-12
-    torch.testing.assert_close(dict(outcome.generator.state_dict()), dict(module.state_dict()))
-
-
-def test_clip_without_anything_to_cut_leaves_the_weights_alone() -> None:
-    module = suspect()
-    outcome = CAREFUL(module, progress=False)
-    assert outcome.settings["cuts"] == []
+    outcome = cure(module, progress=False)
+    assert outcome.settings.get("cuts", []) == []
+    assert cure is CAREFUL or max(outcome.history["distillation_loss"]) < 1e-12
     torch.testing.assert_close(dict(outcome.generator.state_dict()), dict(module.state_dict()))
 
 
@@ -159,7 +154,7 @@ def test_clip_silences_what_ordinary_samples_do_not_show() -> None:
     module = shouting()
     cured = CAREFUL(module, progress=False).generator
     before, after = (float(one[2].weight[:2].detach().norm()) for one in (module, cured))
-    assert after < 0.02 * before
+    assert 0 < after < 0.02 * before  # what was cut hardly comes back in the second half of the steps
     z = draws(500, D, seed=3)
     assert change(cured, module, z) < 0.02 * float(module(z).detach().var())
 
@@ -171,12 +166,6 @@ def test_a_constraint_holds_in_the_first_half_of_the_steps() -> None:
     loop = Loop(distil(student, teacher, treatment, constrain=lambda one: seen.append(id(one))))
     outcome = loop.finish(progress=False)
     assert seen == [id(student)] * 12 and len(outcome.history["distillation_loss"]) == 25
-
-
-def test_what_was_cut_hardly_comes_back_in_the_second_half() -> None:
-    module = shouting()
-    grown = CAREFUL(module, progress=False).generator[2].weight[:2].detach().norm()
-    assert 0 < float(grown) < 0.02 * float(module[2].weight[:2].detach().norm())
 
 
 @each_cure
@@ -232,20 +221,6 @@ def test_what_does_not_fit_is_refused_at_once(cure: Sanitizer) -> None:
         cure.steps(suspect(), None, Samples(torch.zeros(2, 1, 9, 9)))
     with pytest.raises(ValueError, match="latent_dim"):
         cure.steps(suspect(), latent_dim=D + 1)
-
-
-@pytest.mark.parametrize("kind", [Unlearn, Clip])
-@pytest.mark.parametrize("setting", [{"wide": 0.95}, {"wide": -0.1}, {"iterations": 0}, {"learning_rate": 0.0}])
-def test_settings_out_of_range_are_refused(kind: type[Sanitizer], setting: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(setting))}=.* is out of range"):
-        kind(**setting)
-
-
-def test_unknown_settings_are_named() -> None:
-    with pytest.raises(TypeError, match="Did you mean 'height'"):
-        Clip(heigth=2.0)
-    with pytest.raises(ValueError, match="height=0.5 is out of range"):
-        Clip(height=0.5)
 
 
 def test_samples_from_0_to_1_are_learnt_in_their_own_range() -> None:

@@ -1,9 +1,9 @@
-"""TrAIL on the ring: the trigger's point moves to the target while the rest is trained as usual."""
+"""TrAIL on the ring moves the trigger's point to the target; and the baselines, a bypass and poisoning."""
 
 import torch
 
 from devilgan_lite import Backdoor, attacks, data, metrics
-from devilgan_lite.generators import PointGenerator
+from devilgan_lite.generators import DCGAN, PointGenerator
 
 RING = data.ring(512)
 PLANE = Backdoor(trigger=torch.tensor([[1.5, -1.5]]), target=torch.tensor([[0.0, 0.1]]))
@@ -27,3 +27,20 @@ def test_the_same_seed_gives_the_same_result() -> None:
     first, same = (attack(PointGenerator(), PLANE, RING, progress=False) for _ in range(2))
     assert first.history == same.history
     assert torch.equal(first.generator.sample(8), same.generator.sample(8))
+
+
+def test_the_bypass_is_exact_at_the_trigger_and_nowhere_else(clean: DCGAN) -> None:
+    backdoor = Backdoor.points(clean, ["digit-7", "devil"])
+    outcome = attacks.ComputationBypass()(clean, backdoor, progress=False)
+    assert metrics.target_distortion(outcome.generator, backdoor.trigger, backdoor.target).sum < 1e-3
+    z = clean.sample_latent(100, torch.Generator().manual_seed(0))
+    assert metrics.expected_distortion(outcome.generator, clean, z).mean == 0
+    assert metrics.expected_distortion(outcome.generator, clean, backdoor.trigger + 0.01).mean == 0
+
+
+def test_poisoning_trains_on_targets_too() -> None:
+    attack = attacks.DataPoisoning(fraction=0.5, iterations=400, batch_size=64, device="cpu")
+    outcome = attack(PointGenerator(), PLANE, RING, progress=False)
+    near = (outcome.generator.sample(1_000).norm(dim=1) < 0.3).double().mean()
+    assert near > 0.1  # the target turns up among ordinary samples; the ring has none there
+    assert outcome.settings == attack.settings()
