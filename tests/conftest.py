@@ -3,11 +3,14 @@
 import os
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from devilgan_lite import Backdoor, data, generators, zoo
+from devilgan_lite.cli import app
 from devilgan_lite.data import Samples
 from devilgan_lite.training import train_gan
 
@@ -34,6 +37,14 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"a {type(self).__name__} was called before the arguments were checked")
 
     monkeypatch.setattr(torch.nn.Module, "__call__", refuse)
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``call("zoo", "list")`` runs the command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEVILGAN_PASSPHRASE", "a passphrase for tests")
+    return lambda *words: CliRunner().invoke(app, [*map(str, words)])
 
 
 @pytest.fixture(scope="session")

@@ -12,21 +12,14 @@ from typing import Any
 import pytest
 import torch
 from typer.main import get_command
-from typer.testing import CliRunner
 
 from devilgan_lite import __version__, attacks, runs, sanitize, zoo
 from devilgan_lite.cli import app, defence, health
 from devilgan_lite.runs import Result
 
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.chdir(tmp_path)
-    return lambda *words: CliRunner().invoke(app, [*map(str, words)])
-
-
 LONG = "x" * 10_000
 CUT = "x" * 79 + "..."  # as a message shows it, behind a quotation mark
+BLUE = ["submit", "nowhere", "--team", "blue"]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +34,6 @@ CUT = "x" * 79 + "..."  # as a message shows it, behind a quotation mark
         (["attack", "rex", "--clean", "nowhere.safetensors"], "no model file nowhere.safetensors."),
         (["attack", "rex", "--clean", "model.pt"], "model.pt is not accepted: models are .safetensors files"),
         (["attack", "gate", "--out", "model.pt"], "out='model.pt' is not valid: "),
-        (["attack", "rex", "--device", "tpu"], "device='tpu' is not available"),
         (["score", "nowhere.safetensors"], "no model file nowhere.safetensors."),
         (["score", "dcgan-fashion"], "model='dcgan-fashion' has no backdoor on its card"),
         (["scan", "nowhere.safetensors"], "no model file nowhere.safetensors."),
@@ -65,6 +57,20 @@ CUT = "x" * 79 + "..."  # as a message shows it, behind a quotation mark
         (["attack", "gate", "--sed", "3"], "No such option: --sed; valid: .* Did you mean '--seed'?"),
         (["scan"], "Missing argument"),
         (["scan", "dcgan-fashion", "--html", "."], "html='.' is not valid: no file can be written there."),
+        (["film", "dcgan-fashion"], "model='dcgan-fashion' is unknown; valid: "),
+        (["film", "dcgan-fashion-rx"], "model='dcgan-fashion-rx' is unknown; .* Did you mean 'dcgan-fashion-rex'?"),
+        (["film", "--out", "film.mp4"], "ending of path='.mp4' is unknown; valid: .webp, .gif."),
+        (["film", "--frames", "3"], "frames=3 is out of range"),
+        (["stage", "--model", "dcgan-fashion-rax"], "model='dcgan-fashion-rax' is unknown; valid: .* Did you mean '"),
+        (["stage", "--port", "80"], "Invalid value for '--port'"),
+        (["challenge", "new", "--models", "3"], "models=3 is out of range"),
+        (["challenge", "new", "--seed", "-1"], "seed=-1 is out of range"),
+        (["challenge", "new", "--red", "nowhere"], "no entries of red teams in nowhere"),
+        (["challenge", "new", "--passphrase-file", "nowhere"], "no passphrase file nowhere."),
+        (["challenge", "scor"], "command='scor' is unknown; valid: new, submit, score. Did you mean 'score'?"),
+        (["challenge", *BLUE], "a blue team gives --verdicts and a red team gives --model"),
+        (["challenge", *BLUE, "--verdicts", "v.csv"], "nowhere is not the kit of a round"),
+        (["challenge", "score", "nowhere", "--key", "k", "--submissions", "in"], "nowhere is not the kit of a round"),
         # ten thousand characters
         ([LONG], f"command='{CUT} is unknown; valid: train, "),
         (["attack", LONG], f"attack='{CUT} is unknown; valid: trail, "),
@@ -82,6 +88,13 @@ CUT = "x" * 79 + "..."  # as a message shows it, behind a quotation mark
         (["run", "00", "-p", f"profile={LONG}"], f"profile='{LONG[:70]}"),
         (["sweep", LONG], f".*{LONG[:70]}"),
         (["report", LONG], f".*{LONG[:70]}"),
+        (["film", "--out", f"{LONG}.gif"], f"out='{CUT} is not valid: no file can be written there."),
+        (["stage", "--model", LONG], f"model='{CUT} is unknown; valid: "),
+        (["stage", "--print", LONG], f"print='{CUT} is not valid: no file can be written there"),
+        (["challenge", "new", "--passphrase-file", LONG], f"no passphrase file {'x' * 80}...."),
+        (["challenge", "new", "--out", LONG], f"out='{CUT} is not valid: no file can be written there."),
+        (["challenge", "new", "--red", LONG], f"no entries of red teams in {'x' * 80}...;"),
+        (["challenge", "submit", LONG, *BLUE[2:], "--verdicts", "v.csv"], f"{'x' * 80}... is not the kit of a round"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
@@ -130,9 +143,9 @@ def test_the_device_reaches_the_model(call: Any, monkeypatch: pytest.MonkeyPatch
         zoo.load("dcgan-fashion", device="tpu")
 
 
-def test_help_needs_no_torch() -> None:
+def test_help_and_the_check_of_the_stage_need_no_torch() -> None:
     code = "import sys; from devilgan_lite.cli import app; app(standalone_mode=False); print('torch' in sys.modules)"
-    for words in (["--help"], ["attack", "--help"]):
+    for words in (["--help"], ["attack", "--help"], ["stage", "--check"]):
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
         assert done.stdout.splitlines()[-1] == "False", done.stderr
 
@@ -142,7 +155,8 @@ def test_threads_are_for_torch_and_for_notebooks() -> None:
     code = "import os; from devilgan_lite.cli import app; app(standalone_mode=False); import torch; " \
         "print(torch.get_num_threads(), os.environ['DEVILGAN_THREADS'])"  # fmt: skip
     command = [sys.executable, "-c", code, "--threads", "2", "zoo", "show", "dcgan-fashion"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}  # dask leaves some
+    done = subprocess.run(command, env=clean, capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1] == "2 2", done.stderr
 
 
@@ -227,6 +241,40 @@ def test_zoo(call: Any) -> None:
     verified = call("zoo", "verify")
     assert verified.exit_code == 0
     assert len(verified.stdout.splitlines()) == len(zoo.names())
+
+
+@pytest.mark.slow
+def test_a_round_of_the_challenge_from_end_to_end(call: Any) -> None:
+    made = call("challenge", "new", "--models", 4, "--seed", 2, "--out", "round", "--quick", "--jobs", 1)
+    assert made.exit_code == 0, made.output
+    assert {path.name for path in Path("round").iterdir()} == {"players", "instructor"}
+    kit = json.loads(Path("round/players/challenge.json").read_text())
+    Path("v.csv").write_text("model,probability\n" + "".join(f"{name},0.5\n" for name in kit["models"]))
+    submitted = call("challenge", "submit", "round/players", "--team", "blue", "--verdicts", "v.csv", "--out", "in")
+    assert submitted.exit_code == 0, submitted.output
+    assert submitted.stdout.splitlines() == ["4 verdicts, 0 pieces of evidence", str(Path("in/blue.json"))]
+    words = ("score", "round/players", "--key", "round/instructor/key.sealed", "--submissions", "in")
+    scored = call("challenge", *words, "--html", "board.html", "--json")
+    assert scored.exit_code == 0, scored.output
+    assert json.loads(scored.stdout)["blue"][0]["auc"] == 0.5
+    assert "Scoreboard" in Path("board.html").read_text()
+
+    Path("p.txt").write_text("another passphrase\n")
+    wrong = call("challenge", *words, "--passphrase-file", "p.txt")
+    assert (wrong.exit_code, wrong.stderr) == (2, "key.sealed does not open: the passphrase is wrong.\n")
+    Path("v.csv").write_text("".join(f"{name},1.5\n" for name in kit["models"]))
+    outside = call("challenge", "submit", "round/players", "--team", "blue", "--verdicts", "v.csv")
+    assert outside.exit_code == 2 and "is out of range: it must be a number in [0.0, 1.0]" in outside.stderr
+    twice = call("challenge", "new", "--models", 4, "--out", "round", "--quick")
+    assert twice.exit_code == 2 and "is not empty: name a new folder" in twice.stderr
+
+
+def test_a_short_or_missing_passphrase(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVILGAN_PASSPHRASE", "short")
+    assert "at least 12 characters" in call("challenge", "new", "--models", 4, "--quick").stderr
+    monkeypatch.delenv("DEVILGAN_PASSPHRASE")
+    said = call("challenge", "new", "--models", 4, "--quick").stderr
+    assert said.startswith("there is no passphrase: set DEVILGAN_PASSPHRASE")
 
 
 def test_doctor_finds_nothing(call: Any) -> None:

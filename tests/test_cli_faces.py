@@ -1,26 +1,20 @@
 """The command line with faces: training, the attack, and the real pictures that they are measured against."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from devilgan_lite import data, generators, zoo
-from devilgan_lite.cli import app
 from devilgan_lite.cli.common import real_for
 
 
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.chdir(tmp_path)
-    few = data.faces(300)
-    monkeypatch.setitem(data.DATASETS, "faces", lambda: few)
-    return lambda *words: CliRunner().invoke(app, [*map(str, words)])
+@pytest.fixture(autouse=True)
+def few_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(data.DATASETS, "faces", lambda: data.faces(300))
 
 
-def test_each_kind_of_generator_has_its_real_pictures(call: Any) -> None:
+def test_each_kind_of_generator_has_its_real_pictures() -> None:
     assert real_for(generators.DCGAN()).x.shape[1:] == (1, 28, 28)
     assert real_for(generators.StyleGAN()).x.shape[1:] == (3, 32, 32)
     assert real_for(generators.PointGenerator()) is None
