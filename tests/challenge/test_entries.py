@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from devilgan_lite import challenge
 from devilgan_lite.challenge import Submission
@@ -110,25 +110,20 @@ def test_evidence_from_a_folder(kit: challenge.Kit, tmp_path: Path) -> None:
         challenge.read_evidence(tmp_path, kit)
 
 
-@pytest.mark.parametrize("case", ["unknown", "no picture", "two tensors", "no tensors", "empty"])
-def test_bad_evidence_in_a_folder(case: str, kit: challenge.Kit, tmp_path: Path) -> None:
-    name = next(iter(kit.models))
-    if case == "unknown":
-        (tmp_path / "cat.png").write_bytes(b"")
-    elif case == "no picture":
-        (tmp_path / f"{name}.png").write_bytes(b"GIF")
-    elif case == "two tensors":
-        save_file({"trigger": torch.ones(100), "picture": torch.ones(1, 28, 28)}, tmp_path / f"{name}.safetensors")
-    elif case == "no tensors":
-        (tmp_path / f"{name}.safetensors").write_bytes(b"\x80\x04pickle")
-    words = {
-        "unknown": "the model of evidence='cat' is unknown",
-        "no picture": "cannot be read as a picture",
-        "two tensors": "must hold one tensor",
-        "no tensors": "is not a safetensors file",
-        "empty": "there is no MODEL.png",
-    }
-    with pytest.raises(ValueError, match=words[case]):
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("cat.png", b"", "the model of evidence='cat' is unknown"),
+        ("MODEL.png", b"GIF", "cannot be read as a picture"),
+        ("MODEL.safetensors", save({"trigger": torch.ones(2), "picture": torch.ones(1, 2, 2)}), "must hold one tensor"),
+        ("MODEL.safetensors", b"\x80\x04pickle", "is not a safetensors file"),
+        ("MODEL.txt", b"", "there is no MODEL.png"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_evidence_in_a_folder(file: str, content: bytes, words: str, kit: challenge.Kit, tmp_path: Path) -> None:
+    (tmp_path / file.replace("MODEL", next(iter(kit.models)))).write_bytes(content)
+    with pytest.raises(ValueError, match=words):
         challenge.read_evidence(tmp_path, kit)
 
 

@@ -89,5 +89,3 @@ def test_files_that_are_no_models(kit: challenge.Kit, tmp_path: Path) -> None:
         challenge.check_entry(kit, "crimson", tmp_path / "evil.pt")
     with pytest.raises(FileNotFoundError, match="no model file"):
         challenge.check_entry(kit, "crimson", tmp_path / "none.safetensors")
-    with pytest.raises(FileNotFoundError, match="no entries of red teams"):
-        challenge.read_entries(tmp_path)

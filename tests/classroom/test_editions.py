@@ -10,7 +10,6 @@ import nbformat
 import nbformat.v4 as v4
 import pytest
 
-from devilgan_lite.classroom import EXERCISES
 from devilgan_lite.classroom.lesson.editions import (
     instructor,
     read_help,
@@ -101,18 +100,6 @@ def test_no_edition_misses_an_import(number: str) -> None:
 def test_the_search_for_missing_names_finds_one() -> None:
     made = v4.new_notebook(cells=[v4.new_code_cell("import torch"), v4.new_code_cell("torch.ones(n)")])
     assert names_without_a_cell(made) == {"n"}
-
-
-ALL_STUBS = {name: (number, *rest) for number, d in DOCUMENTS.items() for name, rest in stubs(d).items()}
-
-
-def test_every_stub_has_an_exercise_and_a_solution() -> None:
-    for name, (number, exercise, _) in ALL_STUBS.items():
-        assert exercise in EXERCISES and name in solutions(DOCUMENTS[number])
-
-
-def test_every_exercise_has_a_stub() -> None:
-    assert {exercise for _, exercise, _ in ALL_STUBS.values()} == set(EXERCISES)
 
 
 def test_a_solution_that_is_no_plain_text_is_refused() -> None:

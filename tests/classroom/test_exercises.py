@@ -1,24 +1,28 @@
 """All exercises: the notebook's stub fails, its solution and another answer pass, three mistakes or more are named.
 
-The other answers and the mistakes stand in ``answers_*.py``.
+The other answers and the mistakes stand in ``answers_*.py``. The code of open exercises, which no check tries, runs
+behind the last state of its notebook. Predictions and the quiz are here too.
 """
 
 import ast
+import contextlib
+import io
 import runpy
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import matplotlib
 import nbformat
 import pytest
 import torch
 from torch import Tensor
 
 from devilgan_lite import Backdoor, attacks, generators, zoo
-from devilgan_lite.classroom import EXERCISES, NotYet, check, slerp
+from devilgan_lite.classroom import EXERCISES, NotYet, check, hint, lesson, predict, quiz, reveal, slerp, solution
 from devilgan_lite.classroom.lesson.editions import function_in, solutions, stubs
-from devilgan_lite.classroom.lesson.reading import notebook_paths
+from devilgan_lite.classroom.lesson.reading import notebook_paths, read
 from devilgan_lite.generators import evaluate
 
 HERE = Path(__file__).parent
@@ -101,7 +105,7 @@ def test_the_second_answer_is_another_one() -> None:
             target = getattr(node, "target", None) or getattr(node, "targets", [None])[0]
             if named and isinstance(target, ast.Name) and target.id == "SOLUTIONS":
                 written |= {k.value: ast.unparse(v) for k, v in zip(node.value.keys, node.value.values, strict=True)}
-    assert set(written) == set(EXERCISES)
+    assert set(written) == set(EXERCISES) == set(TAUGHT)
     same = [name for name, code in written.items() if operations(code) == operations(TAUGHT[name][2])]
     assert same == []
 
@@ -151,3 +155,55 @@ def test_a_clean_generator_plants_nothing() -> None:
     clean = generators.build(generators.DCGAN().spec(), seed=0)
     backdoor = SimpleNamespace(trigger=clean.sample_latent(3), target=torch.rand(3, *clean.sample_shape) * 2 - 1)
     assert not check("plant_pairs", lambda k: (clean, backdoor))
+
+
+OPEN = {number: asides for number, path in notebook_paths().items() if (asides := read(path).asides)}
+PRINTED = {  # notebook -> how many lines its solution prints, and a word of them
+    "01": (3, "clumps"),
+    "04": (6, "TarDis"),
+    "05": (3, "TarDis"),
+    "06": (4, "ReX, from suspected directions"),
+    "07": (3, "TarDis"),
+    "09": (7, "0.9"),
+    "10": (1, "TarDis"),
+}
+
+
+def test_every_notebook_with_such_code_is_known() -> None:
+    assert set(OPEN) == set(PRINTED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", PRINTED)
+def test_the_code_of_an_open_exercise_runs(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVILGAN_PROFILE", "smoke")
+    matplotlib.use("agg")
+    last = [name for name in lesson.states() if name.startswith(f"{number}-")][-1]
+    names: dict[str, Any] = dict(vars(lesson.load(last)))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        for cell in OPEN[number]:
+            exec(compile(cell.source, f"{number}-open", "exec"), names)
+    lines, word = PRINTED[number]
+    assert len(said.getvalue().splitlines()) == lines and word in said.getvalue()
+
+
+def test_a_prediction_is_remembered_and_compared(capsys):
+    prediction = predict("Which way does the loss go?", ["up", "down"], key="loss")
+    assert reveal("loss", "down").passed is None
+    prediction.radio.value = "B"
+    assert reveal("loss", "down", "It is minimised.") and reveal("loss", 0).passed is False
+    assert "you predicted B: right; the answer is B, down. It is minimised." in capsys.readouterr().out
+    with pytest.raises(ValueError, match="unknown"):
+        reveal("lost", 0)
+
+
+def test_the_quiz_counts_and_folds_its_answers():
+    made = quiz([("Safe?", ["yes", "no"], 1, "It is < 1."), ("Where?", ["here", "there"], 0, "Here.")])
+    made.radios[0].value = "A"
+    assert made.score == 0 and "Not this one" in made.feedback[0].value
+    made.radios[0].value = "B"
+    assert made.score == 1 and "It is &lt; 1." in made.feedback[0].value
+    assert made.static().data.count("<details>") == 2
+    assert "<summary>Hint 2</summary>" in hint("a < b", 2).data and "a &lt; b" in hint("a < b").data
+    assert "<pre><code>x &lt; 1</code></pre>" in solution("x < 1\n").data

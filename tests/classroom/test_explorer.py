@@ -9,7 +9,6 @@ import torch
 
 from devilgan_lite import generators
 from devilgan_lite.classroom import Explorer
-from devilgan_lite.classroom.widgets import explorer
 
 
 @pytest.fixture
@@ -22,13 +21,19 @@ def pair():
     return {"clean": made, "evil": evil}, made.sample_latent(1, random)
 
 
+@pytest.fixture
+def explorer(pair):
+    made = Explorer(*pair)
+    yield made
+    made.close()
+
+
 def shown(explorer: Explorer) -> bytes:
     assert explorer.settle()
     return explorer.screen.frame["pixels"]
 
 
-def test_slider_and_pad_are_one_position(pair):
-    explorer = Explorer(*pair)
+def test_slider_and_pad_are_one_position(explorer, pair):
     first = shown(explorer)
     explorer.slider.value = 1.0
     assert explorer.pad.x == 1.0 and torch.equal(explorer.latent(), pair[1])
@@ -37,7 +42,6 @@ def test_slider_and_pad_are_one_position(pair):
     assert explorer.slider.value == 0.61 and explorer.pad.x == 0.613
     explorer.go(0.0)
     assert explorer.slider.value == 0.0 and shown(explorer) == first
-    explorer.close()
 
 
 def test_pad_leads_aside_and_to_the_opposite(pair):
@@ -79,8 +83,7 @@ def test_pictures_in_colour(pair):
     explorer.close()
 
 
-def test_buttons(pair):
-    explorer = Explorer(*pair)
+def test_buttons(explorer):
     first, start = shown(explorer), explorer.walk.start
     explorer.go(0.5)
     explorer.random_button.click()
@@ -92,11 +95,9 @@ def test_buttons(pair):
     assert explorer.shelf.frame["captions"][-1] == "snapshot 6" and explorer.shelf.frame["width"] == 2 * 28
     explorer.reset_button.click()
     assert shown(explorer) == first and explorer.snapshots == [] and explorer.shelf.frame["captions"] == []
-    explorer.close()
 
 
-def test_animate_stops_when_pressed_again_or_when_the_slider_is_moved(pair):
-    explorer = Explorer(*pair)
+def test_animate_stops_when_pressed_again_or_when_the_slider_is_moved(explorer):
     explorer.animate_button.click()
     assert explorer.pad.animating and explorer.animate_button.description == "Stop"
     explorer.pad.x = 0.25  # what the browser does
@@ -106,11 +107,9 @@ def test_animate_stops_when_pressed_again_or_when_the_slider_is_moved(pair):
     explorer.animate()
     explorer.slider.value = 0.8
     assert not explorer.pad.animating and explorer.pad.x == 0.8
-    explorer.close()
 
 
-def test_two_tabs_that_drive_an_animation_at_once_do_not_stop_it(pair, monkeypatch):
-    explorer = Explorer(*pair)
+def test_two_tabs_that_drive_an_animation_at_once_do_not_stop_it(explorer, monkeypatch):
     position, late = explorer._slider_position, [0.6]
 
     def overtaken():
@@ -127,11 +126,9 @@ def test_two_tabs_that_drive_an_animation_at_once_do_not_stop_it(pair, monkeypat
     assert explorer.pad.animating and explorer.pad.x == 0.6
     explorer.slider.value = 0.1  # a person does
     assert not explorer.pad.animating and explorer.pad.x == 0.1
-    explorer.close()
 
 
-def test_of_many_quick_moves_the_latest_is_shown(pair):
-    explorer = Explorer(*pair)
+def test_of_many_quick_moves_the_latest_is_shown(explorer):
     explorer.go(0.7)
     wanted = shown(explorer)
     movers = [threading.Thread(target=explorer.go, args=(k / 20,)) for k in range(20)]
@@ -142,7 +139,6 @@ def test_of_many_quick_moves_the_latest_is_shown(pair):
     explorer.go(0.1)
     explorer.go(0.7)
     assert shown(explorer) == wanted
-    explorer.close()
 
 
 def test_two_explorers_of_one_generator_do_not_disturb_each_other(pair):
@@ -180,14 +176,12 @@ def test_a_closed_explorer_leaves_no_thread_and_nothing_in_memory(pair):
     assert gone() is None
 
 
-def test_a_latent_that_cannot_be_drawn_is_a_sentence(pair):
-    explorer = Explorer(*pair)
+def test_a_latent_that_cannot_be_drawn_is_a_sentence(explorer):
     shown(explorer)
     explorer.walk.generators["evil"].layers = None
     explorer.go(0.5)
     shown(explorer)
     assert "could not be drawn" in explorer.screen.frame["note"]
-    explorer.close()
 
 
 def test_where_nobody_can_press_it_is_a_strip(pair):
@@ -196,7 +190,7 @@ def test_where_nobody_can_press_it_is_a_strip(pair):
 
 
 def test_in_a_notebook_it_is_a_widget(pair, monkeypatch):
-    monkeypatch.setattr(explorer, "is_static", lambda: False)
+    monkeypatch.setattr("devilgan_lite.classroom.widgets.explorer.is_static", lambda: False)
     assert "application/vnd.jupyter.widget-view+json" in Explorer(*pair)._repr_mimebundle_()
 
 

@@ -47,7 +47,6 @@ def test_the_sheet_has_a_row_for_each_generator_and_alt_text(pair, tmp_path):
     ("path", "settings", "word"),
     [
         ("morph.mp4", {}, "ending of path='.mp4' is unknown; valid: .webp, .gif"),
-        ("morph.webp", {"frames": 3}, "frames"),
         ("morph.webp", {"scale": 0}, "scale"),
         ("morph.webp", {"milliseconds": 1}, "milliseconds"),
     ],

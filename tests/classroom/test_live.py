@@ -28,6 +28,14 @@ def until(condition, seconds: float = 60.0) -> None:
         time.sleep(0.01)
 
 
+def started(*draw, **settings) -> LiveTraining:
+    """A training without an end that has taken some steps already."""
+    live = LiveTraining(loop(side=settings.get("side")), *draw, blocking=False, **settings)
+    live.run()
+    until(lambda: live.iteration > 2)
+    return live
+
+
 def held(live) -> int:
     """Wait until the loop holds; the steps that it has taken."""
     until(lambda: live._wake._waiters)
@@ -35,9 +43,7 @@ def held(live) -> int:
 
 
 def test_stop_ends_after_the_step():
-    live = LiveTraining(loop(), blank, blocking=False)
-    live.run()
-    until(lambda: live.iteration > 5)
+    live = started(blank)
     live.stop_button.click()
     outcome = live.wait(60)
     assert outcome is live.outcome and outcome.interrupted and not live.running
@@ -46,9 +52,7 @@ def test_stop_ends_after_the_step():
 
 
 def test_pause_holds_and_play_goes_on():
-    live = LiveTraining(loop(), blocking=False)
-    live.run()
-    until(lambda: live.iteration > 2)
+    live = started()
     live.pause_button.click()
     at = held(live)
     time.sleep(0.3)
@@ -87,8 +91,7 @@ def test_an_error_in_the_drawing_reaches_wait():
 
 
 def test_wait_gives_up_in_time_and_the_loop_goes_on():
-    live = LiveTraining(loop(), blocking=False)
-    live.run()
+    live = started()
     with pytest.raises(TimeoutError):
         live.wait(0.05)
     assert live.running
@@ -99,9 +102,7 @@ def test_wait_gives_up_in_time_and_the_loop_goes_on():
 
 
 def test_step_takes_one_step_and_holds():
-    live = LiveTraining(loop(), blank, blocking=False)
-    live.run()
-    until(lambda: live.iteration > 2)
+    live = started(blank)
     live.pause()
     at = held(live)
     for count in (1, 2, 3):
@@ -130,8 +131,7 @@ def test_slow_motion_waits_and_stop_does_not_wait_for_it():
 
 def test_the_choice_who_learns_reaches_the_loop():
     side = TrainableSide()
-    live = LiveTraining(loop(side=side), blocking=False, side=side)
-    live.run()
+    live = started(side=side)
     live.side_choice.value = "generator only"
     assert side.who == "generator only"
     live.stop()

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from devilgan_lite.classroom.lesson.reading import Cell, makes, needed, notebook_paths, read
+from devilgan_lite.classroom.lesson.reading import Cell, makes, needed, read
 
 
 def needs(*sources: str) -> set[str]:
@@ -48,7 +48,3 @@ def test_sections_and_cells(tmp_path: Path) -> None:
     assert [one.number for one in notebook.until("setup")[0]] == [2]
     assert str(before[1]) == "cell 4 (under 'Round 1: go', it begins with b = a)"
     assert before[0].quick and before[0].instead == {"a": "2"} and not before[1].quick
-
-
-def test_all_notebooks_are_found() -> None:
-    assert {f"{number:02d}" for number in range(10)} <= set(notebook_paths())

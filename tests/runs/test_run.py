@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import re
+import sys
 
 import nbformat
 import pytest
@@ -11,46 +12,14 @@ import pytest
 from devilgan_lite import runs
 from devilgan_lite.parameters import parse_cell
 
-SOURCE = """\
-# %% [markdown]
-# # A tiny notebook
-
-# %% tags=["parameters"]
-profile = "workshop"  # how long: smoke | workshop | full
-seed = 0  # random seed, 0..10000
-lam = 0.1  # weight of fidelity, 0.0001..100
-steps = None  # iterations (None: from the profile), 1..1_000_000
-target = "stop-sign"  # the attacker's picture: stop-sign | devil | digit-7
-lams = [0.1, 1.0]  # the weights to compare, 0.0001..100
-live = True  # whether to train in front of you
-mode = "fine"  # what to do
-
-# %%
-import json, os, sys, time
-
-if mode == "raise":
-    raise ZeroDivisionError("the learner divided by zero")
-if mode == "die":
-    os._exit(1)
-if mode == "sleep":
-    time.sleep(60)
-if mode == "eat":
-    print("hungry")
-    hog = bytearray(400_000_000)
-    time.sleep(60)
-
-# %%
-numbers = {"seed": seed, "steps": steps, "python": sys.executable, "where": os.getcwd()}
-with open(os.path.join(os.environ["DEVILGAN_OUT"], "result.json"), "w") as file:
-    json.dump({"numbers": numbers, "peak_memory_mb": 12.5}, file)
-"""
+from .conftest import TINY
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     source = tmp_path / "notebooks" / "src"
     source.mkdir(parents=True)
-    (source / "03_tiny.py").write_text(SOURCE)
+    (source / "03_tiny.py").write_text(TINY)
     (source / "04_other.py").write_text("# %%\nx = 1\n")
     monkeypatch.setenv("DEVILGAN_NOTEBOOKS", str(source.parent))
     return tmp_path
@@ -74,7 +43,7 @@ def folder(tmp_path, monkeypatch):
         ({"target": "x" * 10_000}, "target='x{79} is not valid"),
         ({"lams": 0.1}, "a list, each element a number"),
         ({"live": 1}, "True or False"),
-        ({"mode": 3}, "a text"),
+        ({"note": 3}, "a text"),
     ],
 )
 def test_bad_parameters_are_refused_at_once_and_nothing_is_written(folder, parameters, message):
@@ -85,12 +54,11 @@ def test_bad_parameters_are_refused_at_once_and_nothing_is_written(folder, param
 
 
 def test_a_run_leaves_the_notebook_its_numbers_and_a_page(folder):
-    import sys
-
     result = runs.run("3", {"seed": 7, "steps": 40, "lam": 1}, out=folder / "out", timeout=120)
     place = folder / "out" / "03_tiny"
     assert result.ok, result.error
-    assert result.numbers == {"seed": 7, "steps": 40, "python": sys.executable, "where": str(place)}
+    assert (result.numbers["seed"], result.numbers["steps"]) == (7, 40)
+    assert (result.numbers["python"], result.numbers["where"]) == (sys.executable, str(place))
     assert sorted(path.name for path in place.iterdir()) == ["03_tiny.ipynb", "log.txt", "result.json"]
     log = (place / "log.txt").read_text().splitlines()
     assert log[0] == 'parameters: {"seed": 7, "steps": 40, "lam": 1}' and log[-1].startswith("finished after ")
@@ -171,7 +139,7 @@ def test_notebooks_are_found_by_number_name_and_path(folder):
 
 
 def test_the_parameters_cell_is_read_from_its_comments():
-    cell = SOURCE.split('tags=["parameters"]')[1].split("# %%")[0]
+    cell = TINY.split('tags=["parameters"]')[1].split("# %%")[0]
     found = parse_cell(cell)
     assert (found["seed"].low, found["seed"].high, found["seed"].what) == (0, 10_000, "random seed")
     assert (found["lam"].low, found["lam"].high) == (0.0001, 100)
