@@ -105,7 +105,7 @@ def bundle(complete: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bundle"
 
 
-def test_the_layout(bundle: Path) -> None:
+def test_the_layout_and_that_nothing_is_wrong_with_it(bundle: Path) -> None:
     names = {path.name for path in bundle.iterdir()}
     assert names == {"README.md", "install.py", "manifest.json", "wheels", "project", "html"}
     for name in ("pyproject.toml", "notebooks/00_two_minute_tour.ipynb", "notebooks/src/04_attack_rex.py",
@@ -116,6 +116,7 @@ def test_the_layout(bundle: Path) -> None:
     files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
     assert set(manifest["files"]) == files - {"manifest.json"}
     assert {key: manifest[key] for key in ("python", "platform")} == INSTALL["this_place"]()
+    assert INSTALL["problems"](bundle, INSTALL["this_place"]()) == []
 
 
 def test_the_pages_need_nothing_from_elsewhere(bundle: Path) -> None:
@@ -143,10 +144,6 @@ def test_install_looks_at_nothing_but_the_wheels(bundle: Path, tmp_path: Path) -
     assert {"--no-index", "--isolated", "--editable"} <= set(install)
     assert install[install.index("--find-links") + 1] == str(bundle / "wheels")
     assert install[-1] == f"{bundle / 'project'}[notebooks]"
-
-
-def test_an_unharmed_bundle_has_no_problems(bundle: Path) -> None:
-    assert INSTALL["problems"](bundle, INSTALL["this_place"]()) == []
 
 
 def test_what_is_wrong_with_a_bundle_is_a_sentence(bundle: Path, tmp_path: Path) -> None:

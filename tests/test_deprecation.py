@@ -83,10 +83,7 @@ def test_an_old_attribute_reads_the_new_one() -> None:
         (lambda: Toy(sleepers=1, aligned_units=2), "sleepers is the old name of aligned_units; give one of them."),
         (lambda: Toy(sleeper=1), "Toy has no setting 'sleeper'; valid: lam, aligned_units, noise_scale."),
         (lambda: Toy(3), "Toy takes keyword arguments only, such as lam=..."),
-        (
-            lambda: Derived(sleepers=1),
-            "Derived has no setting 'sleepers'; valid: lam, aligned_units, noise_scale, m.",
-        ),
+        (lambda: Derived(sleepers=1), "Derived has no setting 'sleepers'; valid: lam, aligned_units, noise_scale, m."),
         (lambda: draw(1, law="uniform", prior="uniform"), "law is the old name of prior; give one of them."),
     ],
 )

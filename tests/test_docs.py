@@ -1,4 +1,4 @@
-"""The documents keep their word: terms, plans, quotes, commands; the site, the citation and the hosted checks."""
+"""The documents keep their word: terms, plans, quotes, commands, recipes; the site, the citation, the hosted checks."""
 
 import json
 import os
@@ -38,6 +38,10 @@ RIDDLES = (  # of version 0.1, and words that are not plain English
     r"\bshall\b", r"\bdear\b", "comes? on top", "hardly took", "behind that step", "draw the trigger too",
     "missed is missed", "is heard", "say what that costs", "everybody tries first", "a toss of a coin",
 )  # fmt: skip
+
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+RECIPES = dict(re.findall(r"^## Add an? (\w+)\n[^#]*?^```python\n(.*?)^```", CONTRIBUTING, re.MULTILINE | re.DOTALL))
 
 
 def terms() -> list[str]:
@@ -226,6 +230,21 @@ def test_mystmd_reads_every_page_and_follows_every_reference(tmp_path: Path) -> 
     assert "⛔" not in said and "⚠" not in said, said[-3000:]
     built = yaml.safe_load((tmp_path / "sources/_build/site/config.json").read_text(encoding="utf-8"))
     assert len(built["projects"][0]["pages"]) >= len(PAGES) - 1
+
+
+def test_there_are_three_recipes() -> None:
+    assert list(RECIPES) == ["detector", "attack", "family"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # for a hang; a recipe takes seconds on a quiet machine
+@pytest.mark.parametrize("kind", RECIPES)
+def test_the_recipe_works_as_it_is_printed(kind: str, tmp_path: Path) -> None:
+    (tmp_path / f"{kind}.py").write_text(RECIPES[kind], encoding="utf-8")
+    command = [sys.executable, f"{kind}.py"]  # tests/conftest.py closes the network of child processes too
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=800)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() and "Warning" not in done.stderr, done.stderr
 
 
 def test_the_citation_is_one() -> None:

@@ -1,12 +1,11 @@
 """What holds of the repository as a whole: one list of dependencies, no trace of a machine, readable files."""
 
 import ast
-import hashlib
-import json
 import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -74,16 +73,18 @@ def test_the_package_has_no_assert_statements() -> None:
     assert not found
 
 
+def test_imports_only_go_down() -> None:
+    """The floors of the package stand in pyproject.toml."""
+    tool = Path(sysconfig.get_path("scripts")) / "lint-imports"
+    linted = subprocess.run([tool, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+
+
 def test_package_modules_open_with_a_docstring() -> None:
     silent = [
         relative(path) for path in PACKAGE if (tree := ast.parse(path.read_text())).body and not ast.get_docstring(tree)
     ]
     assert not silent
-
-
-def test_shipped_data_matches_its_checksums() -> None:
-    for name, digest in json.loads((ROOT / "data/checksums.json").read_text()).items():
-        assert hashlib.sha256((ROOT / "data" / name).read_bytes()).hexdigest() == digest, name
 
 
 def test_data_readme_names_every_file() -> None:

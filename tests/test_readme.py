@@ -4,8 +4,6 @@ import importlib
 import re
 import runpy
 import shlex
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -44,12 +42,6 @@ def test_it_opens_with_the_film_two_commands_ten_lines_and_the_map() -> None:
     assert README.split("\n## ")[1].startswith("Limits first")
 
 
-@pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] == "make"], ids=" ".join)
-def test_make_knows_the_target(words: list[str]) -> None:
-    done = subprocess.run([*words, "--dry-run"], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # the first of all draws the faces
 @pytest.mark.parametrize("words", [words[1:] for words in COMMANDS if words[0] != "make"], ids=" ".join)
@@ -77,15 +69,6 @@ def test_extras_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     named = {name for group in re.findall(r"\[([a-z,]+)\]'", README) for name in group.split(",")}
     assert named and named <= set(extras)
-
-
-@pytest.mark.slow
-def test_the_film_needs_only_the_installation(tmp_path: Path) -> None:
-    code = "from devilgan_lite.cli import app; app()"
-    command = [sys.executable, "-c", code, "film", "--no-browser"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out/film.webp").read_bytes()[8:12] == b"WEBP"
 
 
 @pytest.mark.slow

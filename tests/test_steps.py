@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from devilgan_lite.steps import History, Loop, Outcome, Step, best_device, long_loop
+from devilgan_lite.steps import History, Loop, Outcome, Step, long_loop
 
 
 def body(total: int, log: list[int] | None = None) -> Generator[Step, None, Outcome]:
@@ -101,8 +101,3 @@ def test_a_long_loop_runs_whole_or_in_steps() -> None:
     assert len(list(counted.steps(total=3))) == 3
     with pytest.raises(TypeError, match="body has no setting 'totl'; valid: total, log"):
         counted.steps(totl=3)
-
-
-def test_the_cpu_is_always_there() -> None:
-    assert best_device("cpu") == torch.device("cpu")
-    assert best_device("auto").type in ("cpu", "cuda", "mps")

@@ -66,11 +66,7 @@ def test_it_carries_the_package_and_its_data_and_nothing_else(wheel: Path) -> No
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (
-            ["film", "--no-browser", "--frames", "8"],
-            0,
-            "stylegan-faces and stylegan-faces-gate, 8 frames",
-        ),
+        (["film", "--no-browser", "--frames", "8"], 0, "stylegan-faces and stylegan-faces-gate, 8 frames"),
         (["zoo", "list"], 0, "dcgan-fashion-rex"),
         (["attack", "gate", "--target", "devil", "--out", "mine.safetensors"], 0, "tardis_mean"),
         (["challenge", "new", "--models", "4", "--quick"], 2, "pip install 'devilgan_lite[challenge]'"),

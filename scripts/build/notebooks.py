@@ -6,6 +6,7 @@
 """
 
 import argparse
+import itertools
 import os
 import re
 import sys
@@ -90,6 +91,12 @@ def problems(document: Any, name: str) -> list[str]:
     titles = sum(len(re.findall(r"^# ", text, re.M)) for text in prose)
     if titles != 1:
         found.append(f"it has {titles} titles (# ...), not one.")
+    levels = [len(marks) for text in prose for marks in re.findall(r"^(#{1,6}) ", text, re.M)]
+    if any(below > above + 1 for above, below in itertools.pairwise(levels)):
+        found.append("a heading is more than one level below the one before it.")
+    pictures = [tag for cell in document.cells for tag in re.findall(r"<img\b[^>]*>|!\[\s*\]\(", cell.source)]
+    if any(not re.search(r'\balt="[^"]', tag) for tag in pictures):
+        found.append("its text has a picture without alt text.")
     marked = sum("parameters" in cell.metadata.get("tags", []) for cell in document.cells)
     if marked != 1:
         found.append(f"it has {marked} cells tagged parameters, not one.")
@@ -105,12 +112,12 @@ def problems(document: Any, name: str) -> list[str]:
                 found.append(f"code cell {index + 1} ends in {output.ename}.")
             if WIDGET in data:
                 found.append(f"code cell {index + 1} shows a widget that nobody can see without a kernel.")
-            if "image/png" in data and not output.metadata.get("image/png", {}).get("alt"):
+            shown = [kind for kind in data if kind.startswith("image/")]
+            if any(not output.metadata.get(kind, {}).get("alt", "").strip() for kind in shown):
                 found.append(f"code cell {index + 1} has a picture without alt text.")
-            if any(
-                not re.search(r"\balt=", tag) for tag in re.findall(r"<img\b[^>]*>", str(data.get("text/html", "")))
-            ):
-                found.append(f"code cell {index + 1} has an <img> without alt text.")
+            tags = re.findall(r"<(?:img|svg)\b[^>]*>", str(data.get("text/html", "")))
+            if any(not re.search(r'\balt="[^"]' if tag[1:4] == "img" else "aria-label", tag) for tag in tags):
+                found.append(f"code cell {index + 1} has an <img> or <svg> without alt text.")
             if picture is None and ("image/png" in data or "<img" in str(data.get("text/html", ""))):
                 picture = index
             words = [
