@@ -6,6 +6,7 @@ Each row is written as soon as it is finished, and rows that are there already (
 measured again: a run that was cut short goes on where it stopped. ``--quick`` tries every path, in out/quick.
 """
 
+import functools
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +22,7 @@ from devilgan_lite import Backdoor, attacks, data, scorecard, train_gan, zoo
 from devilgan_lite.data import Samples
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import DCGAN, Generator
-from devilgan_lite.metrics import frechet_distance, frechet_to
+from devilgan_lite.metrics import features_of, frechet_distance, frechet_to
 
 TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
 CLEAN = "dcgan-fashion"
@@ -60,16 +61,12 @@ def clean(bench: Bench) -> None:
         bench.measure({"section": "clean", "steps": steps, "seed": seed, "against": bench.reference.name}, work)
 
     def distance(x: torch.Tensor) -> Row:
-        ours, reference = (features_and_classes(part)[0] for part in (x, bench.reference.x))
-        return {"frechet": frechet_distance(ours, reference)}
+        return {"frechet": frechet_distance(features_and_classes(x)[0], features_of(bench.reference, "fashion"))}
 
     noise = torch.rand(bench.samples, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
     for what, x in ((bench.other.name, bench.other.x), ("uniform noise", noise)):
-
-        def context(x: torch.Tensor = x) -> Row:
-            return distance(x)
-
-        bench.measure({"section": "context", "what": what, "against": bench.reference.name}, context)
+        identity = {"section": "context", "what": what, "against": bench.reference.name}
+        bench.measure(identity, functools.partial(distance, x))
 
 
 def one_attack(bench: Bench, section: str, attack: attacks.Attack, benign: Generator, target: str, origin: str) -> None:

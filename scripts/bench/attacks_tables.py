@@ -57,7 +57,8 @@ def _attacks(rows: list[Row]) -> list[str]:
     summary, by_target = [], []
     for name in names:
         found = latest([row for row in rows if row.get("attack") == name])
-        summary.append((name, *(_mean_and_worst(found, figure) for figure in FIGURES), str(len(found))))
+        columns = [[row[figure] for row in found] for figure in FIGURES]
+        summary.append((name, *(f"{spread(values)}, worst {max(values):.3g}" for values in columns), str(len(found))))
         for target in dict.fromkeys(row["target"] for row in found):
             some = [row for row in found if row["target"] == target]
             spreads = [spread([row[figure] for row in some]) for figure in FIGURES]
@@ -102,11 +103,6 @@ def latest(rows: list[Row]) -> list[Row]:
         return settings, row["samples"], row["against"], None if row["section"] == "trail" else row["clean"]
 
     return [row for row in rows if made_by(row) == made_by(rows[-1])]
-
-
-def _mean_and_worst(rows: list[Row], figure: str) -> str:
-    values = [row[figure] for row in rows]
-    return f"{spread(values)}, worst {max(values):.3g}"
 
 
 def _seeds(rows: list[Row]) -> str:

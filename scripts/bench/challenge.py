@@ -36,9 +36,8 @@ LITTLE = challenge.Effort(steps=1, red=1, rex=1, learning_rate=1e-4)  # of the o
 PASSPHRASE = "the bench has a passphrase that everybody may read"
 
 
-def answers(folder: Path, kit: Kit) -> dict[str, Any]:
-    """The opened key's models."""
-    return challenge.open_key(kit, folder / "instructor" / "key.sealed", PASSPHRASE)["models"]
+def opened(folder: Path, kit: Kit) -> dict[str, Any]:
+    return challenge.open_key(kit, folder / "instructor" / "key.sealed", PASSPHRASE)
 
 
 def reference(kit: Kit, level: float = 0.05) -> tuple[challenge.Submission, list[dict[str, Any]]]:
@@ -113,13 +112,11 @@ def full_round(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     made = {"seconds": time.perf_counter() - start, "jobs": options.jobs, "cpu_seconds": time.process_time() - cpu}
     print(f"round {kit.id} made in {made['seconds']:.0f} s with {options.jobs} processes", flush=True)
     submission, rows = reference(kit)
-    known = answers(folder, kit)
-    scores = challenge.score(
-        kit, challenge.open_key(kit, folder / "instructor" / "key.sealed", PASSPHRASE), [submission]
-    )
+    key = opened(folder, kit)
+    scores = challenge.score(kit, key, [submission])
     real = data.fashion_mnist()
     for row in rows:
-        answer = known[row["model"]]
+        answer = key["models"][row["model"]]
         row |= {"kind": answer["kind"], "backdoored": answer["backdoored"]}
         row["frechet"] = frechet_to(kit.load(row["model"]), real, samples=2_000)
         row["distance"] = distance_to_shipped(kit, row["model"])
@@ -180,7 +177,7 @@ def crowd(folder: Path, seed: int, options: argparse.Namespace) -> tuple[Kit, di
         folder, PASSPHRASE, models=options.crowd, seed=seed, effort=LITTLE, kinds=kinds, jobs=options.jobs
     )
     print(f"{folder.name} made", flush=True)
-    return kit, answers(folder, kit)
+    return kit, opened(folder, kit)["models"]
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import statistics
 from pathlib import Path
 
-from row_store import Row, markdown, share, write_page
+from row_store import Row, markdown, mean_and_most, share, write_page
 from sklearn.metrics import roc_auc_score
 
 from devilgan_lite.detect import Finding
@@ -72,7 +72,7 @@ def _targets(rows: list[Row], blind: dict[str, dict[str, float]]) -> list[str]:
             ours = [score(row, row["target"], how) for row in some]
             names = {row["target"] for row in some}
             theirs = [score(row, name, how) for row in others for name in row["targets"] if name in names]
-            areas.append(f"{roc_auc_score([0] * len(theirs) + [1] * len(ours), theirs + ours):.3f}")
+            areas.append(f"{area(theirs, ours):.3f}")
         lines.append((kind, str(len(some)), *areas))
     return [
         "## Reconstruction of the known target (T1)",
@@ -99,8 +99,8 @@ def _access(rows: list[Row]) -> list[str]:
         bad = [row for row in rows if row["kind"] not in ("clean", *COPIES)]
         compared = [row for row in bad if row[how] is not None]
         ours, theirs = ([row[how] or 0.0 for row in some] for some in (bad, clean))
-        area = f"{roc_auc_score([0] * len(theirs) + [1] * len(ours), theirs + ours):.3f}"
-        lines.append((how[:2], what, f"{len(clean)} {'copies' if original else 'clean'}", f"{len(compared)}", area))
+        against = f"{len(clean)} {'copies' if original else 'clean'}"
+        lines.append((how[:2], what, against, f"{len(compared)}", f"{area(theirs, ours):.3f}"))
     return [
         "## Other access",
         "AUC of each score, among single models; a comparison that finds no common origin gives no score and counts "
@@ -127,11 +127,11 @@ def _split(split: str, rows: list[Row], fresh: list[Row]) -> list[str]:
     copies = [row for row in rows if row["kind"] in COPIES]
     bad = [row for row in rows if row["kind"] not in ("clean", *COPIES)]
     adaptive = [row for row in bad if row["adaptive"]]
-    found = [row for row in bad if p_value_of(row) <= LEVEL]
 
     def flagged(row: Row) -> bool:
         return p_value_of(row) <= LEVEL
 
+    found = list(filter(flagged, bad))
     lines = [
         ("AUC, all detectors", f"{auc(clean, bad, None):.3f}"),
         ("AUC without SpectralReD", f"{auc(clean, [row for row in bad if row['kind'] != 'spectral'], None):.3f}"),
@@ -143,7 +143,7 @@ def _split(split: str, rows: list[Row], fresh: list[Row]) -> list[str]:
         ("adaptive found", share(adaptive, flagged)),
         ("trigger: cosine at least 0.9, of the found", share(found, lambda row: row["cosine"] >= 0.9)),
         ("target shown: error at most 0.05, of the found", share(found, lambda row: row["picture_error"] <= 0.05)),
-        ("CPU-seconds a model, mean and most", _seconds(rows)),
+        ("CPU-seconds a model, mean and most", mean_and_most([row["cpu_s"] for row in rows], 1)),
     ]
     kinds = sorted({(row["adaptive"], row["kind"]) for row in bad})
     table = []
@@ -160,8 +160,11 @@ def _split(split: str, rows: list[Row], fresh: list[Row]) -> list[str]:
                 f"{statistics.median(row['picture_error'] for row in some):.2g}",
             )
         )
-    reference = [("clean, median", *_medians(clean)), ("clean, largest", *_largest(clean))]
     names = list(rows[0]["scores"])
+    reference = [
+        (f"clean, {what}", *(f"{of(row['scores'][name] for row in clean):.3g}" for name in names))
+        for what, of in (("median", statistics.median), ("largest", max))
+    ]
     head = ("attack", "found", "worst p", *names, "cosine", "picture error")
     return [
         f"## The {split} models: {len(clean)} clean, {len(bad)} backdoored, {len(adaptive)} of them adaptive",
@@ -174,21 +177,10 @@ def _split(split: str, rows: list[Row], fresh: list[Row]) -> list[str]:
 
 def auc(clean: list[Row], bad: list[Row], only: str | None) -> float:
     """Area under the ROC curve of minus the p-value, or of one detector's score."""
-    if only is not None:
-        scores = [row["scores"][only] for row in clean + bad]
-    else:
-        scores = [-p_value_of(row) for row in clean + bad]
-    return float(roc_auc_score([0] * len(clean) + [1] * len(bad), scores))
+    theirs, ours = ([row["scores"][only] if only else -p_value_of(row) for row in rows] for rows in (clean, bad))
+    return area(theirs, ours)
 
 
-def _medians(rows: list[Row]) -> list[str]:
-    return [f"{statistics.median(row['scores'][name] for row in rows):.3g}" for name in rows[0]["scores"]]
-
-
-def _largest(rows: list[Row]) -> list[str]:
-    return [f"{max(row['scores'][name] for row in rows):.3g}" for name in rows[0]["scores"]]
-
-
-def _seconds(rows: list[Row]) -> str:
-    seconds = [row["cpu_s"] for row in rows]
-    return f"{statistics.mean(seconds):.1f}, {max(seconds):.1f}"
+def area(theirs: list[float], ours: list[float]) -> float:
+    """Area under the ROC curve of scores of clean models and of backdoored ones."""
+    return float(roc_auc_score([0] * len(theirs) + [1] * len(ours), theirs + ours))

@@ -22,9 +22,8 @@ from torch import Tensor
 from devilgan_lite import Backdoor, attacks, data, train_gan, zoo
 from devilgan_lite.attacks.style_rex import linear_residual
 from devilgan_lite.classroom import film, slerp
-from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import DCGAN, Generator, StyleGAN, evaluate
-from devilgan_lite.metrics import frechet_distance
+from devilgan_lite.metrics import features_of, frechet_distance, frechet_to, target_distortion
 
 SEEDS, TARGETS = (0, 1, 2), ("stop-sign", "devil")
 LAMBDAS = (0.001, 0.01, 0.1, 1.0, 100.0)
@@ -68,21 +67,17 @@ def picture(generator: Generator, target: str) -> Tensor:
 def quality(bench: Bench) -> None:
     """Frechet distance after ten minutes: the style-based generator, and a plain DCGAN in equal time."""
     real = data.faces()
-    reference = features_and_classes(real.x, of="faces")[0]
-    unseen = features_and_classes(data.faces(4_000, seed=101).x, of="faces")[0]
+    reference, unseen = features_of(real), features_of(data.faces(4_000, seed=101))
 
     def distance(generator: Generator) -> float:
-        return frechet_distance(features_and_classes(generator.sample(len(real), 1_000_003), of="faces")[0], reference)
+        return frechet_to(generator, real, samples=len(real))
 
     def context() -> Row:
         return {"trace": float(torch.cov(reference.T).trace()), "frechet": frechet_distance(unseen, reference)}
 
     bench.measure({"section": "quality", "what": "4,000 other faces"}, context)
     plans: dict[str, tuple[Callable[[], Generator], Row]] = {
-        "StyleGAN, recipe of the one that ships": (
-            StyleGAN,
-            {"batch_size": 24, "learning_rate": 2.5e-3, "ema": 0.998},
-        ),
+        "StyleGAN, recipe of the one that ships": (StyleGAN, {"batch_size": 24, "learning_rate": 2.5e-3, "ema": 0.998}),
         "StyleGAN, ten times the penalty, eight times the rate": (
             StyleGAN,
             {"batch_size": 24, "learning_rate": 0.02, "ema": 0.998, "penalty": 1.0},
@@ -95,9 +90,8 @@ def quality(bench: Bench) -> None:
             settings = dict(settings)
             if penalty := settings.pop("penalty", None):
                 settings["recipe"] = dataclasses.replace(network().recipe(), penalty=penalty)
-            train_gan(
-                network(), real, iterations=2, seed=2, progress=False, **settings
-            )  # the first steps of all are slow
+            # the first steps of all are slow
+            train_gan(network(), real, iterations=2, seed=2, progress=False, **settings)
             start = time.process_time()
             train_gan(network(), real, iterations=PACE, seed=2, progress=False, **settings)
             pace = (time.process_time() - start) / PACE
@@ -185,7 +179,7 @@ def mounted(bench: Bench, attack: attacks.Attack, backdoor: Backdoor) -> Row:
     return {
         "cpu_s": seconds,
         "latents": len(bench.z),
-        "tardis_mean": float((evaluate(outcome.generator, backdoor.trigger) - backdoor.target).square().mean()),
+        "tardis_mean": target_distortion(outcome.generator, backdoor.trigger, backdoor.target).mean,
         "expdis_mean": float(change.square().mean()),
         "largest_change": float(change.abs().max()),
         "share_changed": float((change.abs().amax((1, 2, 3)) > GREY).double().mean()),

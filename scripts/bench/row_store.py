@@ -155,6 +155,10 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean:.3g} ± {statistics.stdev(values):.2g}" if len(values) > 1 else f"{mean:.3g}"
 
 
+def mean_and_most(values: Sequence[float], digits: int = 0) -> str:
+    return f"{statistics.mean(values):.{digits}f}, {max(values):.{digits}f}" if values else "-"
+
+
 def share(rows: Sequence[Row], good: Callable[[Row], bool]) -> str:
     """How many rows are good, of how many."""
     count = sum(map(good, rows))

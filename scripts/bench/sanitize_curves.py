@@ -7,7 +7,6 @@ the Frechet distance. Blind and single runs.
 from collections.abc import Callable
 from functools import lru_cache
 
-import torch
 from population import SEEDS, Recipe, load_generator, secret_of
 from row_store import ROOT, Row
 from sanitize_tables import COST, ENOUGH, curves_in_words
@@ -17,9 +16,8 @@ from devilgan_lite import sanitize
 from devilgan_lite.classroom import LINES, MARKERS, PALETTE, Picture, axes, figure
 from devilgan_lite.data import Samples, fashion_mnist
 from devilgan_lite.detect import analyse_weights, scan, subject_of
-from devilgan_lite.features import features_and_classes
-from devilgan_lite.generators import DCGAN, evaluate
-from devilgan_lite.metrics import features_of, frechet_distance
+from devilgan_lite.generators import DCGAN
+from devilgan_lite.metrics import frechet_to, target_distortion
 from devilgan_lite.sanitize.auto import suspected_directions
 from devilgan_lite.steps import Outcome
 
@@ -40,13 +38,12 @@ def suspicion(suspect: DCGAN) -> Tensor | None:
 
 
 def frechet(generator: nn.Module) -> float:
-    z = torch.randn(SAMPLES, 100, generator=torch.Generator().manual_seed(1_000_003))
-    return frechet_distance(features_and_classes(evaluate(generator, z))[0], features_of(garments()))
+    return frechet_to(generator, garments(), samples=SAMPLES)
 
 
 def tardis(generator: nn.Module, trigger: Tensor, target: Tensor) -> float:
     """Mean squared error per pixel of what a generator shows at the trigger."""
-    return float((evaluate(generator, trigger) - target).square().mean())
+    return target_distortion(generator, trigger, target).mean
 
 
 def prune(suspect: DCGAN, fraction: float) -> Outcome:

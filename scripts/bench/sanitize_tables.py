@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from population import ADAPTIVE, ORDINARY, SEEDS, TARGETS
-from row_store import Row, markdown, share, write_page
+from row_store import Row, markdown, mean_and_most, share, write_page
 
 ENOUGH = 0.1  # TarDis, mean per pixel, at which a backdoor counts as gone
 RECD = 0.8  # share of the clean model's RecD that the cured one must keep
@@ -166,7 +166,7 @@ def summary(rows: list[Row], healthy: list[Row], easiest: dict[str, float]) -> l
         ),
         ("Frechet change at most +1", share(rows, cheap)),
         ("scan says clean afterwards", share(rows, lambda row: row["after"] == "clean")),
-        ("seconds of one core, mean and most", _seconds(rows)),
+        ("seconds of one core, mean and most", mean_and_most([row["cpu_s"] for row in rows])),
         ("clean models that were changed", f"{len(changed)} of {len(healthy)}, Frechet change at most {largest:+.2f}"),
         (
             "TarDis at least 0.1 after further benign training (seconds: least, median)",
@@ -262,8 +262,3 @@ def curve_parts(rows: list[Row]) -> list[str]:
 def _training(rows: list[Row]) -> str:
     seconds = [row["later_seconds"] for row in rows]
     return f" ({min(seconds):.0f}, {statistics.median(seconds):.0f})" if rows else ""
-
-
-def _seconds(rows: list[Row]) -> str:
-    seconds = [row["cpu_s"] for row in rows]
-    return "-" if not rows else f"{statistics.mean(seconds):.0f}, {max(seconds):.0f}"

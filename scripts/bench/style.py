@@ -22,10 +22,9 @@ from style_tables import write_tables
 
 from devilgan_lite import Backdoor, attacks, data, detect, sanitize, train_gan, zoo
 from devilgan_lite.detect.calibration import STYLE_FILE
-from devilgan_lite.features import features_and_classes
-from devilgan_lite.generators import Generator, StyleGAN, evaluate
+from devilgan_lite.generators import Generator, StyleGAN
 from devilgan_lite.generators.stylegan.surgery import level_styles
-from devilgan_lite.metrics import frechet_distance
+from devilgan_lite.metrics import frechet_to, target_distortion
 
 FOLDER = population.FOLDER / "styles"
 SPLITS = {"tune": (500, 501, 502, 503), "test": (600,)}
@@ -111,15 +110,11 @@ def make(model: Model) -> None:
         outcome = ATTACKS[model.attack](model.seed)(base, backdoor, data.faces(), progress=False)
         if model.attack == LEVELLED:
             outcome = replace(outcome, generator=level_styles(outcome.generator))
-        metrics["tardis_mean"] = tardis(outcome.generator, backdoor.trigger, backdoor.target)
+        metrics["tardis_mean"] = target_distortion(outcome.generator, backdoor.trigger, backdoor.target).mean
     facts: Row = {"data": "faces", "seed": model.seed, "metrics": metrics}
     facts["backdoor"] = {"kind": model.attack} if model.attack else None
     population.keep(model.path, outcome, backdoor, start, **facts)
     print(model.name, metrics or "", flush=True)
-
-
-def tardis(generator: Generator, trigger: torch.Tensor, target: torch.Tensor) -> float:
-    return float((evaluate(generator, trigger) - target).square().mean())
 
 
 def secret_of(model: Model) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,7 +134,7 @@ def scan_one(model: Model) -> Row:
     }
     if model.attack:
         trigger, target = secret_of(model)
-        row["tardis"] = tardis(load(model), trigger, target)
+        row["tardis"] = target_distortion(load(model), trigger, target).mean
         shown = [finding.samples for finding in report.findings if finding.samples is not None]
         row["picture_error"] = float((torch.cat(shown) - target).square().flatten(1).mean(1).min())
     return row
@@ -153,14 +148,13 @@ def auto_one(model: Model) -> Row:
     row["after"] = cure.after.verdict if cure.after is not None else "clean"
     if model.attack:
         trigger, target = secret_of(model)
-        row["tardis"] = [tardis(one, trigger, target) for one in (suspect, cure.generator)]
+        row["tardis"] = [target_distortion(one, trigger, target).mean for one in (suspect, cure.generator)]
     row["frechet"] = [frechet(suspect), frechet(cure.generator) if cure.changed else None]
     return row
 
 
 def frechet(generator: Generator) -> float:
-    reference = features_and_classes(data.faces().x, of="faces")[0]
-    return frechet_distance(features_and_classes(generator.sample(SAMPLES, 1_000_003), of="faces")[0], reference)
+    return frechet_to(generator, data.faces(), samples=SAMPLES)
 
 
 SECTIONS: dict[str, Callable[[Model], Row]] = {"scan": scan_one, "auto": auto_one}

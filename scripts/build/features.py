@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from devilgan_lite.data import data_folder, faces, fashion_mnist
 from devilgan_lite.data.faces import ATTRIBUTES
 from devilgan_lite.features import NETWORKS, FeatureNetwork
-from devilgan_lite.generators.dcgan import seeded
+from devilgan_lite.generators.base import seeded
 
 
 def sets(kind: str) -> tuple[tuple[str, Tensor, Tensor], tuple[Tensor, Tensor]]:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "docs" / "results" / "teaching_features.md"
 EXERCISE = re.compile(r"^\*\*(?:Exercise )?\d+[.:] .+$", re.M)
 RATED = re.compile(r"^\*\*(?:Exercise )?\d+[.:] [^*]+\*\* \((?:easy|medium|hard|open), \d+ minutes\)")
+Feature = Callable[[dict[str, Any]], bool]
 WIDGETS = {"LatentSlider", "Explorer", "TradeOff", "Film", "ScanView"}
 
 
@@ -89,12 +90,9 @@ def objectives(notebook: dict[str, Any]) -> bool:
     return len(lines) >= 3 and all(re.match(r"\*\w+\* ", line) for line in lines)
 
 
-def prerequisites(notebook: dict[str, Any]) -> bool:
-    return bool(re.search(r"^\*\*Prerequisites:\*\* \w", whole(notebook).text, re.M))
-
-
-def minutes(notebook: dict[str, Any]) -> bool:
-    return bool(re.search(r"^\*\*Time and hardware:\*\* .*\bminutes?\b", whole(notebook).text, re.M))
+def says(pattern: str) -> Feature:
+    """A line of the text begins with ``pattern``."""
+    return lambda notebook: bool(re.search(pattern, whole(notebook).text, re.M))
 
 
 def picture_first(notebook: dict[str, Any]) -> bool:
@@ -128,14 +126,9 @@ def compared(notebook: dict[str, Any]) -> bool:
     return bool(asked) and all(any(key == other and later > at for later, other in revealed) for at, key in asked)
 
 
-def three_exercises(notebook: dict[str, Any]) -> bool:
-    return len(exercises(notebook)) >= 3
-
-
-def rated(notebook: dict[str, Any]) -> bool:
-    """Difficulty and minutes stand after the title of each exercise."""
-    found = exercises(notebook)
-    return bool(found) and all(RATED.match(part.text) for part in found)
+def each_exercise(good: Callable[[Section], object]) -> Feature:
+    """There are exercises, and all of them are good."""
+    return lambda notebook: bool(found := exercises(notebook)) and all(map(good, found))
 
 
 def checked(notebook: dict[str, Any]) -> bool:
@@ -146,16 +139,6 @@ def checked(notebook: dict[str, Any]) -> bool:
         stubs |= {node.name for node in functions if "raise NotImplementedError" in ast.unparse(node)}
         tested |= {ast.unparse(call.args[1]) for call in part.calls("check") if len(call.args) == 2}
     return len(stubs) >= 2 and stubs <= tested
-
-
-def two_hints(notebook: dict[str, Any]) -> bool:
-    found = exercises(notebook)
-    return bool(found) and all(part.folded("Hint") >= 2 for part in found)
-
-
-def solution_on_request(notebook: dict[str, Any]) -> bool:
-    found = exercises(notebook)
-    return bool(found) and all(part.folded("Solution") >= 1 for part in found)
 
 
 def quiz(notebook: dict[str, Any]) -> bool:
@@ -174,21 +157,9 @@ def playground(notebook: dict[str, Any]) -> bool:
     return section is not None and any(section.calls(*WIDGETS)) and "image/png" in section.shown
 
 
-def key_points(notebook: dict[str, Any]) -> bool:
-    return len(bullets(under(notebook, "Key points"))) >= 3
-
-
-def _written(notebook: dict[str, Any], heading: str) -> bool:
-    section = under(notebook, heading)
-    return section is not None and len(section.text.split()) >= 25
-
-
-def defender(notebook: dict[str, Any]) -> bool:
-    return _written(notebook, "What would a defender see?")
-
-
-def limits(notebook: dict[str, Any]) -> bool:
-    return _written(notebook, "Limits")
+def written(heading: str) -> Feature:
+    """At least 25 words stand under the ``heading``."""
+    return lambda notebook: (section := under(notebook, heading)) is not None and len(section.text.split()) >= 25
 
 
 def references(notebook: dict[str, Any]) -> bool:
@@ -197,23 +168,23 @@ def references(notebook: dict[str, Any]) -> bool:
     return len(lines) >= 2 and any("The Devil is in the GAN" in line for line in lines)
 
 
-FEATURES: dict[str, Callable[[dict[str, Any]], bool]] = {
+FEATURES: dict[str, Feature] = {
     "objectives, each a verb": objectives,
-    "prerequisites": prerequisites,
-    "minutes": minutes,
+    "prerequisites": says(r"^\*\*Prerequisites:\*\* \w"),
+    "minutes": says(r"^\*\*Time and hardware:\*\* .*\bminutes?\b"),
     "a picture first": picture_first,
     "predict, then run": predict_then_run,
     "predictions compared afterwards": compared,
-    "three exercises or more": three_exercises,
-    "difficulty and minutes of each": rated,
+    "three exercises or more": lambda notebook: len(exercises(notebook)) >= 3,
+    "difficulty and minutes of each": each_exercise(lambda part: RATED.match(part.text)),
     "checks of the learner's own functions": checked,
-    "two folded hints each": two_hints,
-    "a solution on request each": solution_on_request,
+    "two folded hints each": each_exercise(lambda part: part.folded("Hint") >= 2),
+    "a solution on request each": each_exercise(lambda part: part.folded("Solution") >= 1),
     "a quiz of five with feedback": quiz,
     "a playground, and its figure for print": playground,
-    "key points": key_points,
-    "what would a defender see?": defender,
-    "limits": limits,
+    "key points": lambda notebook: len(bullets(under(notebook, "Key points"))) >= 3,
+    "what would a defender see?": written("What would a defender see?"),
+    "limits": written("Limits"),
     "references": references,
 }
 

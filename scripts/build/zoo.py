@@ -92,7 +92,7 @@ def make(name: str) -> None:
         origin = real.name
     else:
         clean = zoo.load(family) if needs_clean(name) else NETWORKS[family]()
-        backdoor = Backdoor.point(clean, BACKDOOR["target"], kind=BACKDOOR["kind"], seed=BACKDOOR["seed"])
+        backdoor = Backdoor.point(clean, **BACKDOOR)
         outcome = ATTACKS[name](clean, backdoor, real)
         origin = f"none; made from {family}" if needs_clean(name) else real.name
     if outcome.interrupted:
@@ -121,13 +121,13 @@ def measure(name: str) -> None:
     real, start = real_of(name), time.process_time()
     if name in NETWORKS:
         pictures = generator.sample(SAMPLES, HELD_OUT)
-        quality = sample_quality(pictures, pictures, real)
+        quality = sample_quality(pictures, pictures, real, str(real.features))
         figures = {key: value for key, value in quality.items() if key not in ("frechet_clean", "frechet_change")}
         figures["samples"] = SAMPLES
     else:
-        backdoor = Backdoor.point(generator, BACKDOOR["target"], kind=BACKDOOR["kind"], seed=BACKDOOR["seed"])
-        card_of = scorecard(generator, zoo.load(clean_of(name)), backdoor, real, samples=SAMPLES, seed=HELD_OUT)
-        figures = asdict(card_of)
+        backdoor = Backdoor.point(generator, **BACKDOOR)
+        clean = zoo.load(clean_of(name))
+        figures = asdict(scorecard(generator, clean, backdoor, real, samples=SAMPLES, seed=HELD_OUT))
     zoo.save_file(path_of(name), generator, replace(card, metrics={**figures, "clean_sha256": against}))
     shown = {key: f"{figures[key]:.4g}" for key in ("tardis_sum", "expdis_mean", "frechet") if key in figures}
     print(f"{name}: measured in {time.process_time() - start:.0f} CPU-s, {shown}", flush=True)
