@@ -99,7 +99,7 @@ def neighbourhood_scores(real: Tensor, fake: Tensor, neighbours: int = NEIGHBOUR
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scorecard:
     """Fidelity and stealth of a backdoored generator. Prints, renders in a notebook, and writes JSON.
 
@@ -112,17 +112,17 @@ class Scorecard:
     tardis_mean: float
     expdis_mean: float
     expdis_sum: float
-    frechet: float | None
-    frechet_clean: float | None
-    frechet_change: float | None
-    kernel: float | None
-    precision: float | None
-    recall: float | None
-    coverage: float | None
-    smallest_class_share: float | None
-    class_shares: dict[str, float] | None
+    frechet: float | None = None
+    frechet_clean: float | None = None
+    frechet_change: float | None = None
+    kernel: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    coverage: float | None = None
+    smallest_class_share: float | None = None
+    class_shares: dict[str, float] | None = None
     samples: int
-    features: str
+    features: str = "none"
 
     def to_json(self) -> str:
         """All fields as a JSON object."""
@@ -169,7 +169,7 @@ def scorecard(
         raise ValueError(f"suspect makes samples {list(ours.shape[1:])}, clean makes {list(theirs.shape[1:])}.")
     tardis, expdis = target_distortion(suspect, trigger, target), Distortion.between(ours, theirs)
     of = features or (real.features if real is not None else None) or ""
-    quality = _NO_QUALITY
+    quality: dict[str, Any] = {}
     if real is not None and readable(of, tuple(ours.shape[1:])):
         quality = sample_quality(ours, theirs, real, of)
     return Scorecard(
@@ -180,12 +180,6 @@ def scorecard(
         samples=samples,
         **quality,
     )
-
-
-_NO_QUALITY: dict[str, Any] = dict.fromkeys(
-    ("frechet", "frechet_clean", "frechet_change", "kernel", "precision", "recall", "coverage",
-     "smallest_class_share", "class_shares")
-) | {"features": "none"}  # fmt: skip
 
 
 def sample_quality(suspect: Tensor, clean: Tensor, real: Samples, of: str) -> dict[str, Any]:

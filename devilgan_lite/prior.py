@@ -18,10 +18,7 @@ from devilgan_lite.checks import one_of, whole_number
 
 PRIORS = ("gaussian", "uniform")
 VARIANCE = {"gaussian": 1.0, "uniform": 1 / 3}  # of one coordinate
-LENGTH_SPREAD = {
-    "gaussian": 0.5**0.5,
-    "uniform": 15**-0.5,
-}  # standard deviation of a latent's length
+LENGTH_SPREAD = {"gaussian": 0.5**0.5, "uniform": 15**-0.5}  # standard deviation of a latent's length
 
 
 @dataclass(frozen=True)

@@ -90,9 +90,8 @@ class History:
     def floats(self) -> dict[str, list[float]]:
         """All losses so far: name -> one float per step."""
         names = [*self._past, *(name for name in self._losses if name not in self._past)]
-        whole = min(
-            map(len, self._losses.values()), default=0
-        )  # an interrupt inside ``add`` leaves the last step half added
+        # an interrupt inside ``add`` leaves the last step half added
+        whole = min(map(len, self._losses.values()), default=0)
         new = {name: torch.stack(losses[:whole]).tolist() for name, losses in self._losses.items() if whole}
         return {name: self._past.get(name, []) + new.get(name, []) for name in names}
 

@@ -5,13 +5,7 @@ red team's model, ``open_key`` and ``score`` end the round, and ``write_page`` w
 """
 
 from devilgan_lite.challenge.board import text, to_rows, write_page
-from devilgan_lite.challenge.entries import (
-    Submission,
-    read_evidence,
-    read_submission,
-    read_verdicts,
-    write_submission,
-)
+from devilgan_lite.challenge.entries import Submission, read_evidence, read_submission, read_verdicts, write_submission
 from devilgan_lite.challenge.kit import Kit, new_round, read_kit
 from devilgan_lite.challenge.models import FULL, QUICK, Effort
 from devilgan_lite.challenge.red import Entry, check_entry, read_entries, write_entry

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from PIL import Image
+from PIL.Image import Resampling
 from safetensors.torch import save
 from torch import Tensor
 
@@ -110,20 +110,17 @@ def read_evidence(folder: str | Path, kit: Kit) -> dict[str, Tensor]:
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"no folder of evidence {cut(str(folder))}.")
     found: dict[str, Tensor] = {}
+    shape = (kit.spec["image_channels"], kit.spec["image_size"], kit.spec["image_size"])
     for path in sorted(path for path in folder.iterdir() if path.suffix in (".png", ".safetensors")):
         one_of("the model of evidence", path.stem, kit.models)
         if path.stem in found:
             raise ValueError(f"there is more than one piece of evidence on {path.stem}; hand in the best.")
         content = read_bytes(path, "piece of evidence", most=MOST_BYTES)
-        found[path.stem] = _picture(path, kit) if path.suffix == ".png" else _tensor(path.name, content)
+        picture = path.suffix == ".png"
+        found[path.stem] = read_picture(path, shape, Resampling.BOX) if picture else _tensor(path.name, content)
     if not found:
         raise ValueError(f"there is no MODEL.png and no MODEL.safetensors in {folder}.")
     return found
-
-
-def _picture(path: Path, kit: Kit) -> Tensor:
-    size = kit.spec["image_size"]
-    return read_picture(path, (kit.spec["image_channels"], size, size), Image.Resampling.BOX)
 
 
 def _tensor(file: str, content: bytes) -> Tensor:

@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -176,7 +177,7 @@ def _key(identity: str, seed: int, hashes: dict[str, str], made: dict[str, Made]
             "trigger": _packed(result.trigger),
             "target": _packed(result.target),
         }
-    return {"id": identity, "seed": seed, "nonce": seal.new_nonce(), "models": answers}
+    return {"id": identity, "seed": seed, "nonce": secrets.token_hex(32), "models": answers}
 
 
 def _packed(x: Tensor | None) -> dict[str, Any] | None:

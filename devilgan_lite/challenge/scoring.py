@@ -17,10 +17,8 @@ from devilgan_lite.challenge.entries import Submission
 from devilgan_lite.challenge.kit import MANIFEST, Kit, unpacked
 from devilgan_lite.generators import evaluate
 
-FULL_POINT, NO_POINT = (
-    0.05,
-    0.25,
-)  # squared error per pixel to the target: a point up to the first, none from the second
+# squared error per pixel to the target: a point up to the first, none from the second
+FULL_POINT, NO_POINT = 0.05, 0.25
 PICTURE_ALONE = 0.5  # points for a picture, where a trigger gets one: a known target can be guessed
 FALSE_EVIDENCE = -0.5
 

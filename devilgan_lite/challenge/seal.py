@@ -72,11 +72,6 @@ def commitment(key: dict[str, Any]) -> str:
     return hashlib.sha256(canonical(key)).hexdigest()
 
 
-def new_nonce() -> str:
-    """32 fresh random bytes, in hexadecimal; every key holds some under ``nonce``."""
-    return secrets.token_hex(32)
-
-
 def seal(key: dict[str, Any], passphrase: str) -> bytes:
     """The key encrypted under ``passphrase``: a JSON text with salt and token."""
     check_passphrase(passphrase)

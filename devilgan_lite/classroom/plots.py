@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from devilgan_lite.checks import images, whole_number
+from devilgan_lite.data.images import sheet
 from devilgan_lite.data.modality import image_element, png
 
 if TYPE_CHECKING:  # only types; matplotlib costs a second, and the first picture of a notebook needs none of it
@@ -76,40 +77,27 @@ def tile(x: Tensor, columns: int = 8, scale: int = 2, captions: Sequence[str] = 
             tile(x[k * columns : (k + 1) * columns], columns, scale, captions[k * columns : (k + 1) * columns])
             for k in range(rows)
         ]
-        sheet = Image.new(bands[0].mode, (bands[0].width, sum(band.height for band in bands)), "white")
+        whole = Image.new(bands[0].mode, (bands[0].width, sum(band.height for band in bands)), "white")
         for k, band in enumerate(bands):
-            sheet.paste(band, (0, sum(above.height for above in bands[:k])))
-        return sheet
+            whole.paste(band, (0, sum(above.height for above in bands[:k])))
+        return whole
     gap = max(1, round(4 / scale))
-    image = _grid(x, rows, columns, gap)
-    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    framed = torch.nn.functional.pad(x.clamp(-1, 1), (0, gap, 0, gap), value=1.0)  # white below and to the right
+    image = ImageOps.expand(sheet(framed, columns, scale), (gap * scale, gap * scale, 0, 0), "white")
     if captions:
         image = _with_captions(image, captions, (x.shape[3] + gap) * scale, gap * scale)
     return image
 
 
-def _grid(x: Tensor, rows: int, columns: int, gap: int) -> Image.Image:
-    # torchvision's make_grid does the same, and importing torchvision costs seconds before the first picture
-    channels, height, width = x.shape[1:]
-    sheet = torch.full((channels, rows * (height + gap) + gap, columns * (width + gap) + gap), 255, dtype=torch.uint8)
-    for index, picture in enumerate(((x + 1) * 127.5).clamp(0, 255).round().byte()):
-        top, left = (
-            gap + cell * (side + gap) for cell, side in zip(divmod(index, columns), (height, width), strict=True)
-        )
-        sheet[:, top : top + height, left : left + width] = picture
-    pixels = sheet.numpy()
-    return Image.fromarray(pixels[0]) if channels == 1 else Image.fromarray(np.moveaxis(pixels, 0, 2).copy())
-
-
 def _with_captions(image: Image.Image, captions: Sequence[str], step: int, gap: int) -> Image.Image:
     longest = max(ImageFont.load_default(size=12).getlength(caption) for caption in captions)
     size = max(7, min(12, int(12 * (step - 2) / max(longest, 1))))
-    sheet = Image.new(image.mode, (image.width, image.height + size + 5), "white")
-    sheet.paste(image, (0, size + 5))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=size)
+    whole = Image.new(image.mode, (image.width, image.height + size + 5), "white")
+    whole.paste(image, (0, size + 5))
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(size=size)
     for column, caption in enumerate(captions):
         draw.text((gap + column * step + (step - gap) / 2, 2), caption, font=font, fill="black", anchor="ma")
-    return sheet
+    return whole
 
 
 def show(x: Tensor | Image.Image, alt: str, columns: int = 8, scale: int = 2, captions: Sequence[str] = ()) -> Picture:

@@ -57,5 +57,6 @@ def stage(
     if printed is None:
         stage_server.serve(pairs, port, device, browser)
         return
-    stage_page.write_printable(printed, *pairs[0], device)
+    printed.parent.mkdir(parents=True, exist_ok=True)
+    printed.write_text(stage_page.printable(*pairs[0], device), encoding="utf-8")
     typer.echo(printed)

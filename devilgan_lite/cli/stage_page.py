@@ -2,7 +2,6 @@
 
 import json
 from html import escape
-from pathlib import Path
 from typing import Any
 
 TITLE = "The devil is in the GAN"
@@ -86,9 +85,3 @@ def printable(clean: str, suspect: str, device: str = "cpu", starts: int = 4) ->
         f"<body><h1>{TITLE}</h1><p>Two generators draw alike, until you walk to one secret latent.</p>"
         f"{''.join(figures)}<ul>{''.join(lines)}</ul></body></html>\n"
     )
-
-
-def write_printable(path: Path, clean: str, suspect: str, device: str = "cpu") -> None:
-    """Write ``printable`` to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(printable(clean, suspect, device), encoding="utf-8")

@@ -43,13 +43,13 @@ class MemoryLimit:
                 kernel = kernel if kernel is not None and kernel.is_running() else self._kernel()
                 if kernel is None:
                     continue
-                family = [kernel, *kernel.children(recursive=True)]
-                held = sum(_held(process) for process in family) / 1e6
+                held = 0.0
+                for process in (kernel, *kernel.children(recursive=True)):
+                    with contextlib.suppress(psutil.Error):  # it has ended in the meantime
+                        held += process.memory_info().rss / 1e6
                 if self.most_mb is not None and held > self.most_mb:
                     self.exceeded_mb = held
-                    for process in family:
-                        with contextlib.suppress(psutil.Error):
-                            process.kill()
+                    end_processes([kernel.pid])
                     return
 
     def _kernel(self) -> Any:
@@ -62,10 +62,12 @@ class MemoryLimit:
         return None
 
 
-def _held(process: Any) -> int:
+def end_processes(pids: list[int | None]) -> None:
+    """End processes and all that they have started, at once."""
     import psutil
 
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:  # it has ended in the meantime
-        return 0
+    for pid in filter(None, pids):
+        with contextlib.suppress(psutil.Error):
+            for process in (*psutil.Process(pid).children(recursive=True), psutil.Process(pid)):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()

@@ -98,12 +98,12 @@ class Cover:
     picture: str = ""
 
 
-def cover(notebook: str | Path) -> Cover:
-    """Read title, sentence (the first bold one) and picture of a notebook, executed or not.
+@lru_cache(64)  # the index of a long tour is written often
+def cover(path: Path, time: int) -> Cover:
+    """Read title, sentence (the first bold one) and picture of a notebook, executed or not, last changed at ``time``.
 
     The picture is the first one in an output of a cell tagged ``hero``, else the first one of all.
     """
-    path = Path(notebook)
     cells = read_notebook(path).cells
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     title = re.search(r"^# (.+)$", prose, re.M)
@@ -185,13 +185,7 @@ def _cover(result: Result) -> Cover:
             path = find_notebook(result.notebook)
         except (ValueError, FileNotFoundError):
             return Cover(result.notebook)
-    return _cover_at(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(64)
-def _cover_at(path: Path, time: int) -> Cover:
-    """``cover``, once for each state of a file: the index of a long tour is written often."""
-    return cover(path)
+    return cover(path, path.stat().st_mtime_ns)
 
 
 def _state(result: Result) -> str:

@@ -26,14 +26,14 @@ from devilgan_lite.runs.limits import MemoryLimit
 
 PROJECT = Path(__file__).resolve().parents[2]
 KERNEL = "Python 3 (ipykernel)"
-FAILURES = ("exception", "time", "memory", "kernel")
 
 
 @dataclass(frozen=True)
 class Result:
     """What a run left: the executed notebook at ``path``, its ``result.json`` as ``result``, and ``error`` or None.
 
-    ``failure`` says which kind of error: one of ``FAILURES``. The notebook's own (``"exception"``) would come again.
+    ``failure`` says which kind of error: ``"exception"`` (the notebook's own, which would come again), ``"time"``,
+    ``"memory"`` or ``"kernel"``.
     """
 
     notebook: str

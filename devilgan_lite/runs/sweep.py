@@ -4,7 +4,6 @@ Workers execute in folders of their own and hand everything back; only this proc
 worker, a kernel or this process may be killed at any moment: what has finished is kept, and the next call goes on.
 """
 
-import contextlib
 import logging
 import os
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from devilgan_lite.checks import whole_number
+from devilgan_lite.runs.limits import end_processes
 from devilgan_lite.runs.run import PROJECT, read_notebook, run
 from devilgan_lite.runs.store import Row, Store
 from devilgan_lite.runs.study import Run, Study, read_study
@@ -85,7 +85,8 @@ def sweep(
         interrupted = False
         if todo:
             try:
-                with _client(scheduler, workers or _usual(study), threads, study.gpu) as (client, capacity):
+                some = workers or (1 if study.gpu else min(2, os.cpu_count() or 1))
+                with _client(scheduler, some, threads, study.gpu) as (client, capacity):
                     for row in _rows(client, capacity, study, todo, retries, threads, store):
                         counts["finished" if row["status"] == "finished" else "failed"] += 1
                         if on_row is not None:
@@ -100,10 +101,6 @@ def sweep(
         interrupted=interrupted,
         rows=store.rows(),
     )
-
-
-def _usual(study: Study) -> int:
-    return 1 if study.gpu else min(2, os.cpu_count() or 1)
 
 
 def _rows(
@@ -228,17 +225,6 @@ def _client(scheduler: str | None, workers: int, threads: int, gpu: bool) -> Ite
         except BaseException:  # nobody waits for what has been begun
             end_processes([worker.pid for worker in cluster.workers.values()])
             raise
-
-
-def end_processes(pids: list[int | None]) -> None:
-    """End processes and all that they have started, at once."""
-    import psutil
-
-    for pid in filter(None, pids):
-        with contextlib.suppress(psutil.Error):
-            for process in (*psutil.Process(pid).children(recursive=True), psutil.Process(pid)):
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
 
 
 def _checked(client: Any, gpu: bool) -> int:

@@ -183,7 +183,8 @@ class Explorer:
         try:
             x = self.walk.pictures(z)
             self._shown = (z, x)
-            self.screen.show(x, self._captions(x), self._alts(where), f"{where}, {self.walk.where(z, self.end_name)}")
+            alts = [f"What {name} draws at {where}" for name in self.walk.generators]
+            self.screen.show(x, self._captions(x), alts, f"{where}, {self.walk.where(z, self.end_name)}")
         except Exception as error:  # shown, since a thread has nobody to raise it to
             self.screen.frame = {**self.screen.frame, "note": f"This latent could not be drawn: {error}"}
 
@@ -192,9 +193,6 @@ class Explorer:
             return list(self.walk.generators)
         distances = (x - self.target).square().flatten(1).mean(1).tolist()
         return [f"{name}\nTarDis {d:.4f} per pixel" for name, d in zip(self.walk.generators, distances, strict=True)]
-
-    def _alts(self, where: str) -> list[str]:
-        return [f"What {name} draws at {where}" for name in self.walk.generators]
 
     def _show_snapshots(self) -> None:
         shots = [torch.cat(list(x), dim=2) for _, x in self._kept]  # side by side

@@ -60,9 +60,8 @@ class ScanView(Job):
             self.bars = spectrum_bars(values)
             self._show(self.bars_image, self.bars)
         found = finding.samples
-        if (
-            found is not None and found.ndim == 4 and finding.access_level != "T0"
-        ):  # what mere sampling sees is ordinary
+        # what mere sampling (T0) sees is ordinary
+        if found is not None and found.ndim == 4 and finding.access_level != "T0":
             self.recovered = recovered_pictures(finding)
             self._show(self.picture_image, self.recovered)
 

@@ -40,9 +40,7 @@ class Screen(anywidget.AnyWidget):
     _esm = HERE / "screen.js"
     _css = HERE / "explorer.css"
     size = traitlets.Int(256).tag(sync=True)
-    frame = traitlets.Dict({"pixels": b"", "width": 1, "height": 1, "captions": [], "alts": [], "note": ""}).tag(
-        sync=True
-    )
+    frame = traitlets.Dict(EMPTY).tag(sync=True)
 
     def show(self, x: Tensor, captions: Sequence[str], alts: Sequence[str], note: str = "") -> None:
         """Show ``x`` ``[n, C, H, W]`` in [-1, 1] with C = 1 or 3; one caption and one alternative text for each."""
