@@ -58,21 +58,21 @@ class Strength:
     """How the attacks are set for a family; ``widen`` are ReX's new channels a level (None: as many as draw any)."""
 
     lam: float = 0.1  # of TrAIL, on the sum of squares
-    rex: int = 800
+    rex: int = 1_500
     widen: int | None = None
     rex_batch: int = 32
-    red: int = 1_500
+    red: int = 3_000
     red_rate: float = 2e-3
 
 
 STRENGTHS = {
-    "dcgan32": Strength(lam=0.05, widen=24, red=1_000),
-    "tutorial": Strength(lam=0.02, rex=400, rex_batch=3, red=500),
-    "upsample": Strength(widen=24, red=1_000),
-    "resnet": Strength(red=700),
-    "mlp": Strength(widen=32, red=2_500),
-    "style": Strength(red=700),
-    "vae": Strength(lam=1.0, widen=24, red=2_000),
+    "dcgan32": Strength(lam=0.05, widen=24, red=2_500),
+    "tutorial": Strength(lam=0.02, rex_batch=8, red=1_500),
+    "upsample": Strength(widen=24, red=2_500),
+    "resnet": Strength(red=1_500),
+    "mlp": Strength(widen=32, red=5_000),
+    "style": Strength(red=1_500),
+    "vae": Strength(lam=1.0, widen=24, red=5_000),
 }
 
 
@@ -177,7 +177,7 @@ def folded(module: nn.Module) -> nn.Module:
                 row[index + 1] = nn.Identity()
     if isinstance(module, ClampedDCGAN):
         fold_into(module.up1, module.bn1)
-        module.bn1 = nn.Identity()
+        module.set_submodule("bn1", nn.Identity())
     return module
 
 
