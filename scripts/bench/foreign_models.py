@@ -191,6 +191,9 @@ class StyleNet(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(inputs, widths, strict=False))
         self.affines = nn.ModuleList(nn.Linear(64, 2 * width) for width in widths)
         self.to_grey = nn.Conv2d(widths[-1], 1, 1)
+        for layer in self.modules():  # else styles hardly vary at first, and many latents share one sample for good
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, 0.2)
 
     def forward(self, z: Tensor) -> Tensor:
         w = self.mapping(z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8))
@@ -258,6 +261,22 @@ def critic(
         layers.append(nn.LeakyReLU(slope, inplace=True))
         channels = width
     return nn.Sequential(*layers, nn.Flatten(), wrap(nn.Linear(channels * cells**2, 1)))
+
+
+class SpreadCritic(nn.Module):
+    """A critic whose last layer sees how much the pictures of a batch differ, as those of style networks do."""
+
+    def __init__(self, widths: tuple[int, ...] = (16, 32, 64)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip((1, *widths), widths, strict=False):
+            layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.2)]
+        self.trunk, self.last = nn.Sequential(*layers), nn.Linear(widths[-1] * 9 + 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.trunk(x).flatten(1)
+        spread = (x.var(0, unbiased=False) + 1e-8).sqrt().mean()
+        return self.last(torch.cat([x, spread.expand(len(x), 1)], dim=1))
 
 
 def mlp_critic() -> nn.Module:
@@ -376,10 +395,10 @@ FAMILIES: dict[str, Family] = {
     "mlp": Family(MLPGenerator, mlp_critic, digits, 100, Recipe(4_000, batch_size=64, rate=5e-4, critic_rate=5e-4)),
     "style": Family(
         StyleNet,
-        lambda: critic(1, (16, 32, 64), 3),
+        SpreadCritic,
         garments,
         64,
-        Recipe(1_500, rate=1e-3, critic_rate=1e-3, betas=(0.0, 0.99), penalty=0.5, average=0.99),
+        Recipe(1_500, rate=2e-3, critic_rate=2e-3, betas=(0.0, 0.99), penalty=0.1, average=0.99),
     ),
     "vae": Family(
         VAEDecoder,
