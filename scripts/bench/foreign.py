@@ -208,7 +208,7 @@ def distilled(recipe: Recipe, teacher: nn.Module) -> nn.Module:
     optimizer = torch.optim.Adam(student.parameters(), lr=2e-3)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
-        z = family.latents(32, random)
+        z = family.latents(min(32, family.recipe.batch_size), random)
         with torch.no_grad():
             wanted = teacher(z)
         loss = (student(z) - wanted).square().mean()
