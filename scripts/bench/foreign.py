@@ -72,7 +72,7 @@ STRENGTHS = {
     "resnet": Strength(red=1_500),
     "mlp": Strength(widen=32, red=5_000),
     "style": Strength(red=1_500),
-    "vae": Strength(lam=1.0, widen=24, red=5_000),
+    "vae": Strength(lam=0.3, widen=24, red=5_000),
 }
 
 
