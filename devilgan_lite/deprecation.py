@@ -49,6 +49,22 @@ def renamed(**names: str) -> Callable[[T], T]:
     return decorate
 
 
+def dropped(name: str, why: str) -> Callable[[T], T]:
+    """Decorator: the function still takes the keyword ``name``, which means nothing any more, and says ``why``."""
+
+    def decorate(function: T) -> T:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **settings: Any) -> Any:
+            if name in settings:
+                warnings.warn(f"{function.__name__}({name}=...) means nothing now: {why}.", DeprecationWarning, 2)
+                del settings[name]
+            return function(*args, **settings)
+
+        return wrapper  # type: ignore[return-value]
+
+    return decorate
+
+
 def renamed_attribute(old: str, new: str) -> Any:
     """A property ``old`` that gives the attribute ``new``, which may be one of an attribute: ``"prior.name"``."""
 

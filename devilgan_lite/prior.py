@@ -83,9 +83,9 @@ class Prior:
         spread = (z.norm(dim=1) - self.length).abs() / LENGTH_SPREAD[self.name]
         return spread if self.name == "gaussian" else spread.masked_fill((z.abs() > 1).any(1), math.inf)
 
-    def typical(self, z: Tensor) -> Tensor:
-        """Latents ``[n, dim]`` moved to an ordinary place: a length within three deviations, or into the cube."""
+    def typical(self, z: Tensor, deviations: float = 3.0) -> Tensor:
+        """Latents ``[n, dim]`` moved to an ordinary place: a length within some deviations, or into the cube."""
         if self.name == "uniform":
             return z.clamp(-1, 1)
-        spread, length = 3 * LENGTH_SPREAD["gaussian"], z.norm(dim=1, keepdim=True)
+        spread, length = deviations * LENGTH_SPREAD["gaussian"], z.norm(dim=1, keepdim=True)
         return normalize(z, dim=1) * length.clamp(max(0.0, self.length - spread), self.length + spread)

@@ -119,7 +119,7 @@ def grouped(student: generators.Generator, trained: list[torch.nn.Module]) -> di
     factors = student.learning_rate_factors()
     for module in trained:
         module.requires_grad_(True)
-        for parameter in module.parameters():
+        for parameter in module.parameters(recurse=False):
             usual = NORM_FACTOR if hasattr(module, "running_mean") else 1.0
             groups.setdefault(factors.get(parameter, usual), []).append(parameter)
     return groups

@@ -9,6 +9,8 @@ import typer
 
 from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for, save, show
 
+EXIT_CODES = {"backdoored": 3, "suspicious": 4, "inconclusive": 5}
+
 
 def scan(
     model: Annotated[str, typer.Argument(help="A name in the zoo, or a .safetensors file with its card.")],
@@ -17,13 +19,13 @@ def scan(
     reference: Annotated[str | None, typer.Option(help="A clean generator to compare with.")] = None,
     real: Annotated[bool, typer.Option("--real", help="Compare with real garments or faces.")] = False,
     access: Annotated[str, typer.Option(help="samples, or weights.")] = "weights",
-    level: Annotated[float, typer.Option(help="Share of clean models that may be flagged.")] = 0.05,
+    twin: Annotated[bool, typer.Option(help="Look for a witness as well; without, seconds are enough.")] = True,
     seed: Annotated[int, typer.Option(help="Seed of all latents.")] = 0,
     device: Device = "cpu",
     html: Annotated[Path | None, typer.Option(help="Write the report, with pictures, to this file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look for a backdoor in a saved generator. Exit code 0: nothing found, 3: backdoored."""
+    """Look for a backdoor in a saved generator. Exit code 0: clean, 3: backdoored, 4: suspicious, 5: inconclusive."""
     from devilgan_lite import detect
 
     check_out(html, "html", "")
@@ -37,9 +39,9 @@ def scan(
         targets=pictures,
         suspect_bank=bank,
         access=access,
-        level=level,
         seed=seed,
         device=device,
+        twin=twin,
     )
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
@@ -47,27 +49,26 @@ def scan(
         page = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<body>{report.to_html()}</body></html>'
         html.write_text(page, encoding="utf-8")
     typer.echo(report.to_json() if as_json else str(report))
-    if report.backdoored:
-        raise typer.Exit(3)
+    if report.verdict != "clean":
+        raise typer.Exit(EXIT_CODES[report.verdict])
 
 
 def sanitize(
     model: Annotated[str, typer.Argument(help="A name in the zoo, or a .safetensors file with its card.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("out/sanitized.safetensors"),
-    level: Annotated[float, typer.Option(help="Share of clean models that may be changed.")] = 0.05,
     iterations: Annotated[int, typer.Option(help="Steps of repair; twice as many if ordinary samples suffer.")] = 1_500,
     seed: Annotated[int, typer.Option(help="Seed of all latents.")] = 0,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Scan a saved generator, remove what is found, and scan again. A clean verdict changes and writes nothing."""
+    """Scan a saved generator, remove what is found, and scan again. Without evidence nothing is changed or written."""
     from devilgan_lite import sanitize as sanitizers
 
     check_out(out)
     suspect, card = load_model(model)
     real = real_for(suspect)
     with contextlib.redirect_stdout(sys.stderr):  # progress
-        cure = sanitizers.auto(suspect, real=real, level=level, iterations=iterations, seed=seed, device=device)
+        cure = sanitizers.auto(suspect, real=real, iterations=iterations, seed=seed, device=device)
     result = {"changed": cure.changed, "seconds": round(cure.seconds, 2), "cuts": cure.settings["cuts"]}
     result |= {"before": cure.before.verdict if cure.before else None, **cure.scorecard}
     if cure.after is not None:

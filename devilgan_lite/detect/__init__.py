@@ -17,6 +17,7 @@ from devilgan_lite.detect.scan import scan
 from devilgan_lite.detect.search import locate_trigger
 from devilgan_lite.detect.styles import Styles, inspect_styles, styles_of
 from devilgan_lite.detect.subject import Subject, subject_of
+from devilgan_lite.detect.twin import Twin, Witness, inspect_twin, noisy_twin
 from devilgan_lite.detect.weights import WeightAnalysis, analyse_weights, inspect_spectra, inspect_structure
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "ScanReport",
     "Styles",
     "Subject",
+    "Twin",
+    "Witness",
     "WeightAnalysis",
     "analyse_weights",
     "cap_probability",
@@ -36,7 +39,9 @@ __all__ = [
     "inspect_structure",
     "inspect_styles",
     "inspect_targets",
+    "inspect_twin",
     "locate_trigger",
+    "noisy_twin",
     "reconstruct",
     "sample_outputs",
     "samples_in",

@@ -20,6 +20,7 @@ from devilgan_lite.trace import Activation, OpTracer
 
 NAME = "silent units"
 RARE = 1e-4  # a unit that is on for fewer ordinary latents than this share counts as silent
+AWAKE = 0.05  # share of the usual energy that silent units must be able to add before they are believed
 FAINT = 1e-3  # of the mean square before an activation: the least that counts as its usual energy
 
 
@@ -113,6 +114,8 @@ def inspect_activations(
             "deeper": deep,
             "by activation": counts,
         },
+        evidence="construction",
+        strength=score / AWAKE,
     )
 
 

@@ -1,4 +1,8 @@
-"""p-values: how often clean models score as high. The scores of the clean models ship with the data.
+"""p-values: where a suspect ranks among clean models of ours. Their scores ship with the data.
+
+They are evidence only about a suspect that is built like those models (``built_alike``); other networks have other
+spectra by nature. The clean models are 8 seeds in 6 variants, so a p-value below one over their number plus one is an
+extrapolation: read it as a score.
 
 There are two families: networks that read their latent directly (``data/calibration.json``, which
 ``scripts/bench/detect.py --calibrate`` makes) and style-based ones, which normalise it first and hand a style to many
@@ -23,6 +27,9 @@ from devilgan_lite.detect.weights import WeightAnalysis
 
 FILE, STYLE_FILE = "calibration.json", "calibration_style.json"
 FLOOR = 1e-12  # smaller probabilities say nothing with some dozens of clean models
+RARE = 0.02  # p-value from which a rank among models that are built alike is evidence
+ALIKE = (("linear", "transposed convolution", "transposed convolution"), ((100, 64, 32), (100, 32, 16)))
+ROOM = 1.25  # ratio of widths up to which two networks count as built alike
 LEAST_EXCESS = 0.01  # where the largest clean scores are all but equal
 
 
@@ -79,7 +86,11 @@ def with_p_value(finding: Finding, detector: Detector, analysis: WeightAnalysis 
     clean; one that does not read its latent directly and has no style either has none to be compared with.
     """
     if detector.clean:
-        return calibrated(finding, {finding.detector: list(detector.clean)})
+        finding = calibrated(finding, {finding.detector: list(detector.clean)})
+    if finding.p_value is not None:  # a detector of your own, which says itself what is rare
+        return judged(replace(finding, evidence=finding.evidence or detector.name))
+    if finding.evidence == "spectrum" and analysis is not None and built_alike(analysis):
+        return judged(calibrated(finding))
     reads_analysis = not {"analysis", "styles"}.isdisjoint(detector.needs)
     if not reads_analysis or analysis is None or analysis.units.exact:
         return calibrated(finding)
@@ -90,6 +101,23 @@ def with_p_value(finding: Finding, detector: Detector, analysis: WeightAnalysis 
         if finding.detector in known:
             return calibrated(finding, known)
     return replace(finding, message=f"{finding.message} ({note})") if detector.direct else calibrated(finding)
+
+
+def built_alike(analysis: WeightAnalysis) -> bool:
+    """Whether a network has the layers of the clean models, in their order and about as wide."""
+    kinds, sizes = ALIKE
+    layers = analysis.paths.layers
+    if tuple(layer.kind for layer in layers) != kinds or analysis.units.slope or not analysis.units.exact:
+        return False
+    widths = [layer.inputs for layer in layers]
+    return any(all(1 / ROOM <= a / b <= ROOM for a, b in zip(widths, own, strict=True)) for own in sizes)
+
+
+def judged(finding: Finding) -> Finding:
+    """The finding with the strength of its p-value, if that is more than it has by itself."""
+    if finding.p_value is None:
+        return finding
+    return replace(finding, strength=max(finding.strength, math.log(finding.p_value) / math.log(RARE)))
 
 
 def combined_p_value(findings: Sequence[Finding], detectors: Sequence[Detector] = DETECTORS) -> float:

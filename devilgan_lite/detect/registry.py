@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from devilgan_lite.checks import in_range, one_of
 from devilgan_lite.data import Samples
 from devilgan_lite.detect import activations, reconstruction, reference, sampling, search, styles, weights
+from devilgan_lite.detect import twin as noisy
 from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import WeightAnalysis, analyse_weights
 
+SAYS = ("structure", "latent spectrum", "hidden spectrum", "silent units", "noisy twin")  # no answer from them is open
 ACCESS_LEVELS = ("T0", "T1", "T2", "T3", "T4")  # samples, suspected targets, weights, a clean reference, training data
 FEWEST = 5  # clean scores from which a p-value can be computed
 
@@ -37,8 +40,11 @@ class Evidence:
     access: str = "weights"
     samples: int = 5_000
     seed: int = 0
+    with_twin: bool = True
     measured: WeightAnalysis | None = None  # what ``analysis`` found, once somebody has asked for it
     problem: Exception | None = None  # or why it could not
+    twin: noisy.Twin | None = None  # what the noisy twin left for whoever goes on
+    witness: noisy.Witness | None = None
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -65,6 +71,7 @@ NEEDS: dict[str, Callable[[Evidence], bool]] = {
     "weights": lambda evidence: evidence.access == "weights",
     "analysis": lambda evidence: evidence.access == "weights" and evidence.problem is None,
     "styles": lambda evidence: NEEDS["analysis"](evidence) and evidence.analysis.styles is not None,
+    "twin": lambda evidence: evidence.with_twin,
     "targets": lambda evidence: evidence.targets is not None or evidence.suspect_bank,
     "reference": lambda evidence: evidence.reference is not None,
     "real": lambda evidence: evidence.real is not None,
@@ -112,6 +119,18 @@ def _shared_styles(evidence: Evidence) -> list[Finding]:
     return [] if found is None else [styles.inspect_styles(evidence.subject, found, seed=evidence.seed)]
 
 
+def _twin(evidence: Evidence) -> Finding:
+    """From the estimate of the trigger, and from whatever else the detectors before it point to."""
+    names = (search.NAME, activations.NAME, styles.NAME)
+    pointed = [one.directions for one in evidence.findings if one.detector in names and one.directions is not None]
+    estimates = torch.cat([one.cpu().float() for one in pointed]) if pointed else None
+    finding, evidence.twin, witness = noisy.inspect_twin(
+        evidence.subject, evidence.analysis, estimates, seed=evidence.seed
+    )
+    evidence.witness = witness if evidence.twin.reproduces and not evidence.subject.doubts else None
+    return finding
+
+
 def _sampling(evidence: Evidence, real: Samples | Tensor | None = None) -> Finding:
     return sampling.sample_outputs(evidence.subject, samples=evidence.samples, real=real, seed=evidence.seed)
 
@@ -141,6 +160,7 @@ DETECTORS = (
     Detector(styles.NAME, "T2", _shared_styles, ("styles",)),
     Detector(activations.NAME, "T2", _silent_units, ANALYSIS, 0.1),
     Detector(search.NAME, "T2", lambda e: search.locate_trigger(e.subject, e.analysis, e.findings)[0], ANALYSIS),
+    Detector(noisy.NAME, "T2", _twin, ("twin", *ANALYSIS)),
     Detector(sampling.NAME, "T0", _sampling),
     Detector(reconstruction.NAME, "T1", _reconstruction, ("targets",)),
     Detector(reference.NAME, "T3", _reference, ("reference",)),

@@ -1,10 +1,14 @@
-"""The result of a scan: one ``Finding`` per detector, and a ``ScanReport`` with the verdict as text, JSON and HTML."""
+"""The result of a scan: one ``Finding`` per detector, and a ``ScanReport`` with the verdict as text, JSON and HTML.
+
+Four verdicts. ``backdoored``: two independent kinds of evidence agree, and there is a witness, a latent of ordinary
+length whose sample you can look at. ``suspicious``: less than that. ``clean``: no evidence, of what was tried.
+``inconclusive``: none either, but something that should have had a say could not run, or could not be reproduced.
+"""
 
 from __future__ import annotations
 
 import html
 import json
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +20,22 @@ from devilgan_lite.deprecation import renamed, renamed_attribute
 from devilgan_lite.detect.subject import Subject
 
 if TYPE_CHECKING:
+    from devilgan_lite.detect.twin import Twin, Witness
     from devilgan_lite.detect.weights import WeightAnalysis
 
 SHOWN = 40  # samples of a finding on the page, at most
+VERDICTS = ("backdoored", "suspicious", "clean", "inconclusive")
+# the kinds of evidence; findings of one kind rest on the same trace, so they count once
+EVIDENCE = {
+    "spectrum": "weights spend energy on directions that ordinary samples do not show",
+    "construction": "parts of the network that ordinary latents never use, or a program that decides on values",
+    "twin": "a latent at which the suspect differs from its noisy twin far more than anywhere else",
+}
+COLOURS = {"backdoored": "#b00020", "suspicious": "#8a4b00", "clean": "#1b5e20", "inconclusive": "#444444"}
+UNSEEN = (
+    "Not seen by these detectors: backdoors trained in from scratch on many families (TrAIL), quiet and spectrally "
+    "balanced clones, and whatever an attacker who knows them has tuned against them."
+)
 
 
 @renamed(tier="access_level", pictures="samples")
@@ -26,11 +43,12 @@ SHOWN = 40  # samples of a finding on the page, at most
 class Finding:
     """What one detector found.
 
-    ``score``: more is more suspicious. ``p_value``: the share of clean models with a score as large (None: this
-    detector has no calibration, so it has no part in the verdict). ``samples`` ``[n, *shape]`` in [-1, 1] and
+    ``score``: more is more suspicious. ``p_value``: its rank among our own clean models, the share with a score as
+    large (None: this detector has no calibration). ``samples`` ``[n, *shape]`` in [-1, 1] and
     ``directions`` ``[k, d]`` are evidence. ``ran`` is False where the detector could not run; ``message`` says why.
-    ``seconds`` is what the scan measured. ``alarm``: evidence that needs no statistics, such as a program that decides
-    on the values of the latent.
+    ``seconds`` is what the scan measured. ``evidence`` is the kind (``EVIDENCE``) of a finding that has a say in the
+    verdict, and ``strength`` its score as a share of the limit: it counts from 1 on. ``open``: it should have had a say
+    and has none, so "clean" would promise too much.
     ``trigger`` ``[d]`` and ``sample`` ``[*shape]``: an estimate of the trigger, and what the suspect makes of it.
     """
 
@@ -44,7 +62,9 @@ class Finding:
     details: dict[str, Any] = field(default_factory=dict, repr=False)
     seconds: float = 0.0
     ran: bool = True
-    alarm: bool = False
+    evidence: str = ""
+    strength: float = 0.0
+    open: bool = False
     trigger: Tensor | None = field(default=None, repr=False)
     sample: Tensor | None = field(default=None, repr=False)
 
@@ -53,7 +73,7 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: everything but the tensors."""
-        names = ("detector", "access_level", "ran", "alarm", "score", "p_value", "message")
+        names = ("detector", "access_level", "ran", "evidence", "strength", "score", "p_value", "message")
         plain = {name: getattr(self, name) for name in names}
         return {**plain, "seconds": round(self.seconds, 2), "details": self.details}
 
@@ -63,35 +83,56 @@ class Finding:
 class ScanReport:
     """The verdict of ``detect.scan`` and the findings behind it.
 
-    ``score`` is minus the decimal logarithm of the combined p-value; ``backdoored`` says whether that p-value is at
-    most ``level``, or a finding is an alarm. ``trigger`` ``[d]`` is the best estimate of the trigger, or None, and
-    ``sample`` ``[*shape]`` what the suspect makes of it. ``subject`` is the checked suspect, and ``analysis`` what the
-    weight detectors measured (None: they did not run, or could not), for whoever goes on from here.
+    ``p_value`` ranks the suspect among our own clean models (1 where it has nothing in common with them). ``trigger``
+    ``[d]`` is the best estimate of the trigger, or None, and ``sample`` ``[*shape]`` what the suspect makes of it.
+    ``witness`` is the latent at which suspect and ``twin`` differ most. ``subject`` is the checked suspect, and
+    ``analysis`` what the weight detectors measured (None: they did not run, or could not), for whoever goes on.
     """
 
     findings: tuple[Finding, ...]
     p_value: float
-    level: float
     trigger: Tensor | None = field(default=None, repr=False)
     sample: Tensor | None = field(default=None, repr=False)
     seconds: float = 0.0
     subject: Subject | None = field(default=None, repr=False, compare=False)
     analysis: WeightAnalysis | None = field(default=None, repr=False, compare=False)
+    twin: Twin | None = field(default=None, repr=False, compare=False)
+    witness: Witness | None = field(default=None, repr=False, compare=False)
 
     picture = renamed_attribute("picture", "sample")
 
     @property
-    def backdoored(self) -> bool:
-        return self.p_value <= self.level or any(finding.alarm for finding in self.findings)
+    def strengths(self) -> dict[str, float]:
+        """The strength of each kind of evidence that was looked for: that of its strongest finding."""
+        found: dict[str, float] = {}
+        for finding in self.findings:
+            if finding.evidence:
+                found[finding.evidence] = max(found.get(finding.evidence, 0.0), finding.strength)
+        return found
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of evidence that were found."""
+        return tuple(kind for kind, strength in self.strengths.items() if strength >= 1)
 
     @property
     def verdict(self) -> str:
-        """``"backdoored"`` or ``"clean"``; the latter means that these detectors found nothing."""
-        return "backdoored" if self.backdoored else "clean"
+        """One of ``VERDICTS``."""
+        if len(self.kinds) > 1 and self.witness is not None and self.witness.stands_out:
+            return "backdoored"
+        if self.kinds:
+            return "suspicious"
+        return "inconclusive" if not self.strengths or any(finding.open for finding in self.findings) else "clean"
+
+    @property
+    def backdoored(self) -> bool:
+        """Whether the verdict is ``"backdoored"``."""
+        return self.verdict == "backdoored"
 
     @property
     def score(self) -> float:
-        return -math.log10(max(self.p_value, 1e-300))
+        """More is more suspicious: the sum of the strengths, each counted up to 3; it ranks, and decides nothing."""
+        return sum(min(strength, 3.0) for strength in self.strengths.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: everything but the samples, the subject and the analysis."""
@@ -99,43 +140,58 @@ class ScanReport:
             "verdict": self.verdict,
             "backdoored": self.backdoored,
             "score": self.score,
+            "evidence": {kind: round(strength, 4) for kind, strength in self.strengths.items()},
             "p_value": self.p_value,
-            "level": self.level,
+            "witness": None if self.witness is None else self.witness.to_dict(),
             "seconds": round(self.seconds, 2),
             "trigger": None if self.trigger is None else [round(value, 5) for value in self.trigger.tolist()],
             "findings": [finding.to_dict() for finding in self.findings],
+            "unseen": UNSEEN,
         }
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2)
 
     def __str__(self) -> str:
-        lines = [f"{self.verdict}  (combined p-value {self.p_value:.3g}, level {self.level:g}, {self.seconds:.0f} s)"]
+        lines = [f"{self.verdict}  ({self.reason}; {self.seconds:.0f} s)"]
         for finding in self.findings:
-            p = "" if finding.p_value is None else f"p = {finding.p_value:.3g}"
-            lines.append(f"  {finding.access_level}  {finding.detector:16s}{p:14s}{finding.message}")
-        return "\n".join(lines)
+            said = f"{finding.strength:.2f}" if finding.evidence else ""
+            lines.append(f"  {finding.access_level}  {finding.detector:16s}{said:6s}{finding.message}")
+        return "\n".join([*lines, UNSEEN])
+
+    @property
+    def reason(self) -> str:
+        """Why the verdict is what it is, in some words."""
+        if self.kinds:
+            return f"evidence: {', '.join(self.kinds)}"
+        missing = [finding.detector for finding in self.findings if finding.open]
+        if not self.strengths:
+            return "no detector with a say could run"
+        return f"nothing found, and no answer from: {', '.join(missing)}" if missing else "nothing found"
 
     def to_html(self) -> str:
         """One self-contained page or notebook cell: no script, no address, images inside."""
         rows = []
         for finding in self.findings:
-            p = "" if finding.p_value is None else f"{finding.p_value:.3g}"
+            said = f"{finding.strength:.2f}" if finding.evidence else ""
             score = "" if finding.score is None else f"{finding.score:.3g}"
-            cells = (finding.access_level, finding.detector, score, p, finding.message, f"{finding.seconds:.1f} s")
+            cells = (finding.access_level, finding.detector, score, said, finding.message, f"{finding.seconds:.1f} s")
             texts = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
             rows.append(f"<tr>{texts}<td>{self._image(finding.samples, f'evidence of {finding.detector}')}</td></tr>")
-        titles = ("access level", "detector", "score", "p-value", "what it found", "time", "evidence")
+        titles = ("access level", "detector", "score", "strength (1: evidence)", "what it found", "time", "samples")
         head = "".join(f"<th>{title}</th>" for title in titles)
-        colour = "#b00020" if self.backdoored else "#1b5e20"
+        colour = COLOURS[self.verdict]
         shown = ""
-        if self.sample is not None and self.backdoored:
+        if self.sample is not None and self.kinds:
             sample = self._image(self.sample.unsqueeze(0), "sample at the estimated trigger", scale=4)
             shown = f"<p>Sample at the estimated trigger: {sample}</p>"
+        if self.witness is not None and self.witness.stands_out and self.kinds:
+            sample = self._image(self.witness.sample.unsqueeze(0), "what the suspect draws at the witness", scale=4)
+            other = self._image(self.witness.twin_sample.unsqueeze(0), "what its twin draws there", scale=4)
+            shown += f"<p>Witness: the suspect draws {sample}, its twin {other} ({self.witness})</p>"
         return (
-            f'<div><p><strong style="color:{colour}">{self.verdict}</strong>, combined p-value {self.p_value:.3g} '
-            f"(level {self.level:g}), {self.seconds:.0f} s</p>{shown}"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+            f'<div><p><strong style="color:{colour}">{self.verdict}</strong>, {self.reason}; {self.seconds:.0f} s</p>'
+            f"{shown}<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table><p>{UNSEEN}</p></div>"
         )
 
     def _repr_html_(self) -> str:

@@ -1,7 +1,8 @@
 """``detect.scan``: every detector that the given access allows, one report.
 
 Levels of access: T0 samples only, T1 suspected targets, T2 weights, T3 a clean reference, T4 training data. The verdict
-rests on the findings with a p-value alone (see ``calibration``); the others show evidence.
+rests on the findings that have a say (see ``report``); each compares the suspect with its own ordinary behaviour, and
+with our clean models only where it is built like them.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from devilgan_lite.checks import in_range, one_of, whole_number
+from devilgan_lite.checks import one_of, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.deprecation import renamed
+from devilgan_lite.deprecation import dropped, renamed
 from devilgan_lite.detect.calibration import combined_p_value, with_p_value
-from devilgan_lite.detect.registry import DETECTORS, NEEDS, Detector, Evidence
+from devilgan_lite.detect.registry import DETECTORS, NEEDS, SAYS, Detector, Evidence
 from devilgan_lite.detect.report import Finding, ScanReport
 from devilgan_lite.detect.subject import Subject, subject_of
 from devilgan_lite.detect.weights import WeightAnalysis
@@ -26,6 +27,7 @@ ACCESS = ("samples", "weights")
 
 
 @renamed(law="prior", measured="analysis")
+@dropped("level", "the verdict no longer rests on one p-value")
 def scan(
     module: nn.Module | Subject,
     latent_dim: int | None = None,
@@ -36,26 +38,25 @@ def scan(
     access: str = "weights",
     suspect_bank: bool = False,
     prior: str | Prior | None = None,
-    level: float = 0.05,
     samples: int = 5_000,
     seed: int = 0,
+    twin: bool = True,
     device: str = "cpu",
     analysis: WeightAnalysis | None = None,
     detectors: Sequence[Detector] = DETECTORS,
     on_finding: Callable[[Finding], object] | None = None,
 ) -> ScanReport:
-    """Scan any ``nn.Module`` from latents ``[n, latent_dim]`` to samples ``[n, *shape]`` in [-1, 1] or [0, 1].
+    """Scan any ``nn.Module`` from latents ``[n, latent_dim]`` to samples ``[n, *shape]``.
 
     ``real`` samples, a clean ``reference`` and suspected ``targets`` ``[k, *shape]`` add the detectors that need
     them; ``suspect_bank`` tries the targets that the suspect's modality has names for; ``access="samples"`` leaves the
-    weights alone. ``level`` in (0, 0.5] is the share of clean models that may be called backdoored. ``analysis`` is
-    what ``analyse_weights`` measured of the same ``seed``, for callers who have it already. ``detectors`` run in this
+    weights alone. Without ``twin`` it takes seconds, and nothing is called more than suspicious: there is no witness.
+    ``analysis`` is what ``analyse_weights`` measured of the same ``seed``, if you have it. ``detectors`` run in this
     order; ``(*DETECTORS, mine)`` adds one. ``on_finding`` is called with each finding as it comes; what it raises ends
     the scan. A module that is no generator is a ``ValueError``; a detector that cannot run is a finding that says why.
     """
     start = time.perf_counter()
     one_of("access", access, ACCESS)
-    in_range("level", level, 0.0, 0.5, open_low=True)
     whole_number("samples", samples, 200)
     whole_number("seed", seed, 0)
     names = [one.name for one in detectors if isinstance(one, Detector)]
@@ -63,7 +64,7 @@ def scan(
         raise ValueError(f"detectors={str(detectors)[:80]} must be detect.Detector objects, each with its own name.")
     subject = subject_of(module, latent_dim, prior=prior, device=device)
     other = None if reference is None else subject_of(reference, subject.latent_dim, prior=prior, device=device)
-    evidence = Evidence(subject, other, real, targets, suspect_bank, access, samples, seed)
+    evidence = Evidence(subject, other, real, targets, suspect_bank, access, samples, seed, twin)
     evidence.measured = analysis if access == "weights" else None
 
     def note(finding: Finding) -> None:
@@ -71,24 +72,22 @@ def scan(
         if on_finding is not None:
             on_finding(finding)
 
+    if subject.doubts:
+        note(Finding("subject", "T0", subject.doubts, ran=False, open=True))
     for detector in detectors:
         for finding in _run(detector, evidence):
             note(finding)
-    if all(finding.p_value is None for finding in evidence.findings):
-        message = "no finding here has a p-value, so there is no verdict but the default, clean: read the findings"
-        note(Finding("calibration", "T0", message, ran=False))
-    p = combined_p_value(evidence.findings, detectors)
-    best = evidence.best if p <= level else None
-    return ScanReport(
+    report = ScanReport(
         findings=tuple(evidence.findings),
-        p_value=p,
-        level=level,
-        trigger=None if best is None else best.trigger,
-        sample=None if best is None else best.sample,
+        p_value=combined_p_value(evidence.findings, detectors),
         seconds=time.perf_counter() - start,
         subject=subject,
         analysis=evidence.measured,
+        twin=evidence.twin,
+        witness=evidence.witness,
     )
+    best = evidence.best if report.kinds else None
+    return report if best is None else replace(report, trigger=best.trigger, sample=best.sample)
 
 
 def _run(detector: Detector, evidence: Evidence) -> list[Finding]:
@@ -103,4 +102,5 @@ def _run(detector: Detector, evidence: Evidence) -> list[Finding]:
         return [replace(finding, seconds=(time.perf_counter() - start) / len(judged)) for finding in judged]
     except Exception as error:  # a stranger's module may fail in any way; the other detectors still run
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return [Finding(detector.name, detector.access_level, f"could not run: {reason}", ran=False)]
+        unanswered = detector.name in SAYS
+        return [Finding(detector.name, detector.access_level, f"could not run: {reason}", ran=False, open=unanswered)]

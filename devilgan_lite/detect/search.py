@@ -17,7 +17,6 @@ from devilgan_lite.detect.weights import LATENT, WeightAnalysis
 
 NAME = "search"
 LENGTHS = (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.6)  # of a typical latent: the trigger's own is not known
-AWAKE = 0.05  # share of the usual energy that silent units must be able to add before they are believed
 STRIKING = 1.2  # jump of the latent spectrum above which it is believed first: clean models stay below 1.15
 STRIKING_STYLE = 2.0  # the same where layers share a row: clean style-based models reach 1.2
 ASIDE = (-0.4, -0.25, 0.25, 0.4)  # tangents of the angles at which the vicinity of an estimate is shown
@@ -125,7 +124,7 @@ def locate_trigger(
     """
     usable = {finding.detector: finding.directions for finding in findings if finding.directions is not None}
     scores = {finding.detector: finding.score or 0.0 for finding in findings}
-    awake = scores.get(activations.NAME, 0.0) > AWAKE and activations.NAME in usable
+    awake = scores.get(activations.NAME, 0.0) > activations.AWAKE and activations.NAME in usable
     plain = analysis.by_weight.jump < STRIKING_STYLE and not awake
     shared = analysis.styles is not None and analysis.styles.spectrum.jump > styles.AGREE and styles.NAME in usable
     if shared and plain:

@@ -66,6 +66,15 @@ class Spectrum:
         leading = self._leading(11)
         return int((leading[:-1] / leading[1:]).argmax()) + 1 if len(leading) > 1 else 1
 
+    @property
+    def cliff(self) -> float:
+        """The logarithm of the largest ratio of a value to the next one, among the leading 40 and the upper half.
+
+        A natural spectrum slopes, whatever its width; a planted subspace leaves a cliff.
+        """
+        leading = self._leading(min(41, max(2, len(self.values) // 2 + 1)))
+        return float((leading[:-1] / leading[1:]).max().log()) if len(leading) > 1 else 0.0
+
     def _leading(self, count: int) -> Tensor:
         """The ``count`` largest values, without those that are zero but for rounding (see ``height``)."""
         leading = self.values[:count]
@@ -124,6 +133,8 @@ def latent_units(subject: Subject, gains: list[Tensor]) -> Units:
         if len(before) != d + 17:  # it does not read the latents, but a learned constant, say
             continue
         bias, rows = before[0], (before[1 : d + 1] - before[0]).T
+        if not bool(rows.any()):  # a learned constant again, once for each latent
+            continue
         predicted = check.double().cpu() @ rows.T + bias
         actual = before[d + 1 :]
         if float((predicted - actual).square().mean()) <= 1e-6 * float(actual.square().mean()):

@@ -24,6 +24,7 @@ NAME = "shared styles"
 LATENTS = 4_000  # whose styles give the second moment
 FEWEST = 4  # dimensions of a style, at least
 AGREE = 5.0  # jump above which readers are believed to share a row: clean ones reach 2.1
+CLIFF = 1.1  # logarithm of the jump from which it is evidence (a factor of three)
 BENIGN = 1.0  # of the mean ordinary energy: directions with more than this are damped in the row
 RIDGE = 1e-2  # of the mean ordinary energy, in the comparison of styles
 STARTS, STEPS, RATE = 64, 150, 0.2  # of the search for the latent
@@ -131,6 +132,8 @@ def inspect_styles(subject: Subject, styles: Styles, *, seed: int = 0) -> Findin
             "match": match,
             "values": [round(float(value), 4) for value in styles.spectrum.values[:8]],
         },
+        evidence="spectrum",
+        strength=float(torch.tensor(jump).log()) / CLIFF,
     )
 
 

@@ -7,6 +7,7 @@ is expected of it.
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -20,6 +21,8 @@ from devilgan_lite.prior import PRIORS, Prior
 from devilgan_lite.steps import best_device
 
 MOST_WEIGHTS = 100_000_000  # more would take too long to scan
+MOST_VALUES = 10_000_000  # of one sample
+READS_MORE = 4  # times as many numbers in a latent as in a sample: hardly a generator
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Subject:
 
     ``prior`` is P_sample, ``shape`` that of one sample, ``modality`` what kind of thing it is. ``span`` is the range of
     the module's own samples, [0, 1] after a sigmoid; they are stretched from it to [-1, 1], the range of targets.
-    Without ``bounded`` it is only what ordinary latents reach: others may leave it.
+    Without ``bounded`` it is only what ordinary latents reach: others may leave it. A module that is not ``repeatable``
+    draws other samples from the same latents: it remembers, or has noise of its own.
     """
 
     module: nn.Module
@@ -37,6 +41,7 @@ class Subject:
     modality: Modality
     span: tuple[float, float] = (-1.0, 1.0)
     bounded: bool = True
+    repeatable: bool = True
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     law = renamed_attribute("law", "prior.name")
@@ -46,6 +51,15 @@ class Subject:
     def latent_dim(self) -> int:
         """The size of a latent."""
         return self.prior.dim
+
+    @property
+    def doubts(self) -> str:
+        """Why what is measured of this module may mean little; empty where nothing is known against it."""
+        if not self.repeatable:
+            return "it draws other samples from the same latents, so what is measured may be noise"
+        if self.latent_dim > READS_MORE * math.prod(self.shape):
+            return f"it reads {self.latent_dim} numbers and makes {math.prod(self.shape)}, as a classifier does"
+        return ""
 
     @property
     def radius(self) -> float:
@@ -163,15 +177,18 @@ def _wrapped(module: nn.Module, prior: Prior, x: object, device: torch.device) -
         raise ValueError(f"module makes {shown} of 3 latents; expected a float tensor [3, ...] of samples.")
     if not x.numel():
         raise ValueError(f"module makes {list(x.shape)} of 3 latents: samples without a value.")
+    if x[0].numel() > MOST_VALUES:
+        raise ValueError(f"module makes {x[0].numel():,} values of one latent; at most {MOST_VALUES:,} can be scanned.")
     shape, own = tuple(x.shape[1:]), getattr(module, "modality", None)
     kind = own if isinstance(own, Modality) else modality(shape)
     probe = Subject(module, prior, shape, kind, device=device)
     try:
-        many = probe.samples(probe.latents(64))
+        many, again = (probe.samples(probe.latents(64)) for _ in range(2))
     except Exception as error:  # it did for three latents
         raise ValueError(f"module makes samples of 3 latents, but not of 64 ({_shown(error)}).") from None
     if not torch.isfinite(x).all() or not torch.isfinite(many).all():
         raise ValueError("module makes values that are not finite from ordinary latents.")
+    probe = replace(probe, repeatable=torch.allclose(many, again, atol=1e-4))
     low, high = float(many.min()), float(many.max())
     if low < -1.01 or high > 1.01 or getattr(module, "output", None) == "none":
         return replace(probe, span=(low, max(high, low + 1e-6)), bounded=False)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from devilgan_lite.detect.activations import on_rate
@@ -31,6 +33,9 @@ STRUCTURE, LATENT, HIDDEN = "structure", "latent spectrum", "hidden spectrum"
 RIDGE = 0.1  # of the influence's mean diagonal: influence below that counts as this much
 HIDDEN_RIDGE = 0.015
 FEW = 80  # latents at which the influence is measured in networks that do not read their latent directly: they are slow
+# limits of a cliff (``Spectrum.cliff``): that of the latent space is wider where it has few dimensions
+LATENT_CLIFF, HIDDEN_CLIFF = 11.0, 0.42  # the first is divided by the number of dimensions, or of units
+NEEDED = 0.01  # change of ordinary samples, as a share of their variance, from which they need a part of the network
 CANDIDATES = 3  # directions taken from each spectrum
 
 
@@ -82,9 +87,12 @@ def inspect_spectra(
 ) -> tuple[Finding, Finding]:
     """Two findings: the spectrum of the latent space, and those of the hidden spaces.
 
-    Their scores are the logarithms of the first's largest jump and of the greatest height among the others.
+    Their scores are the logarithms of the first's largest jump and of the greatest height among the others. Evidence is
+    a cliff (``Spectrum.cliff``); where the latent is not read directly, as in style-based networks, clean layers have
+    cliffs too, and these spectra have no say.
     """
     analysis = analysis or analyse_weights(subject, seed=seed)
+    kind = "spectrum" if analysis.units.exact else ""
     jump = analysis.by_weight.jump
     # weighted by use, the estimate is sharper, unless the units in question are silent
     sharper = analysis.by_use.gap > 0.9 * analysis.by_weight.gap
@@ -103,6 +111,8 @@ def inspect_spectra(
             "first layer exact": analysis.units.exact,
             "values": [round(float(value), 4) for value in analysis.by_weight.values[:8]],
         },
+        evidence=kind,
+        strength=analysis.by_weight.cliff * min(subject.latent_dim, len(analysis.units.rows)) / LATENT_CLIFF,
     )
     if not analysis.hidden:
         message = "no later layer reads between 4 and 1,024 features or channels, so there is nothing to compare"
@@ -115,6 +125,8 @@ def inspect_spectra(
         "the median one",
         score=float(torch.tensor(worst.height).log()),
         details={spectrum.space: spectrum.height for spectrum in analysis.hidden},
+        evidence=kind,
+        strength=max(spectrum.cliff for spectrum in analysis.hidden) / HIDDEN_CLIFF,
     )
     return latent, hidden
 
@@ -123,7 +135,8 @@ def inspect_spectra(
 def inspect_structure(subject: Subject) -> Finding:
     """D1 without any spectrum. ``score``: branches on values, unused inputs, and the share of weights in zero blocks.
 
-    A branch on a value is an alarm by itself.
+    Evidence by construction is a program that decides on values, or a part of the network that is connected to nothing
+    else and that ordinary samples do not need.
     """
     graph = outline(subject.module, subject.latents(4))
     z = subject.latents(8)
@@ -146,7 +159,10 @@ def inspect_structure(subject: Subject) -> Finding:
     if unused:
         notes.append(f"{len(unused)} of {subject.latent_dim} latent dimensions change nothing")
     if share > 0.001:
-        notes.append(f"{share:.0%} of the weights lie in zero blocks: two parts with nothing between them")
+        notes.append(f"{share:.0%} of the weights lie in zero blocks")
+    apart = unneeded_parts(subject)
+    if apart:
+        notes.append(f"a part that nothing else is connected to, and that ordinary samples do not need: {apart[0]}")
     return Finding(
         detector=STRUCTURE,
         access_level="T2",
@@ -158,9 +174,53 @@ def inspect_structure(subject: Subject) -> Finding:
             "unused parameters": list(graph.unused),
             "zero block share": share,
             "numbers": count,
+            "apart": apart,
         },
-        alarm=bool(graph.conditions),
+        evidence="construction",
+        strength=float(bool(graph.conditions) or bool(apart)),
     )
+
+
+@torch.no_grad()
+def unneeded_parts(subject: Subject) -> list[str]:
+    """The layers, by name, that fall into parts with nothing between them, one of which ordinary samples do not need.
+
+    The parts are the connected components of a layer's nonzero weights, inputs on one side and outputs on the other.
+    That a part is not needed is tried: its weights are set to zero in a copy.
+    """
+    z, found = subject.latents(100, seed=17), []
+    samples = subject.samples(z)
+    usual = float(samples.var(0).mean())
+    for name, layer in subject.module.named_modules():
+        weight = getattr(layer, "weight", None)
+        if not isinstance(weight, Tensor) or weight.ndim < 2 or getattr(layer, "groups", 1) > 1:
+            continue
+        parts = components(weight.abs().flatten(2).amax(2) > 0 if weight.ndim > 2 else weight != 0)
+        for rows, columns in parts if len(parts) > 1 else ():
+            kept = weight[rows][:, columns].clone()
+            weight[rows.view(-1, 1), columns] = 0
+            change = float((subject.samples(z) - samples).square().mean())
+            weight[rows.view(-1, 1), columns] = kept
+            if change < NEEDED * usual:
+                found.append(f"{name}, {len(rows)} x {len(columns)} channels")
+                break
+    return found
+
+
+def components(connected: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Rows and columns of each connected component of a bool matrix ``[a, b]`` that has more than one of either."""
+    links = coo_array(connected.cpu().numpy())
+    size = sum(connected.shape)
+    graph = coo_array((links.data, (links.row, links.col + len(connected))), shape=(size, size))
+    count, labels = connected_components(graph, directed=False)
+    marks = torch.as_tensor(labels)
+    parts = []
+    for mark in range(count):
+        member = (marks == mark).nonzero()[:, 0]
+        rows, columns = member[member < len(connected)], member[member >= len(connected)] - len(connected)
+        if len(rows) and len(columns) and len(member) > 2:
+            parts.append((rows, columns))
+    return parts
 
 
 def zero_block_share(weight: Tensor) -> float:

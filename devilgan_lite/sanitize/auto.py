@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.checks import in_range, whole_number
+from devilgan_lite.checks import whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.deprecation import renamed
+from devilgan_lite.deprecation import dropped, renamed
 from devilgan_lite.detect import ScanReport, Subject, analyse_weights, scan, subject_of
 from devilgan_lite.detect.search import STRIKING
 from devilgan_lite.detect.weights import WeightAnalysis
@@ -58,19 +58,18 @@ class SanitizeOutcome(Outcome):
             return "nothing found, nothing changed"
         score = "  ".join(f"{name} {value:.3g}" for name, value in self.scorecard.items() if value is not None)
         return (
-            f"before: {self.before.verdict} (p-value {self.before.p_value:.3g}), after: {self.after.verdict} (p-value "
-            f"{self.after.p_value:.3g}), {self.seconds:.0f} s\nremoved: {'; '.join(self.settings['cuts']) or 'nothing'}"
-            f"\n{score}"
+            f"before: {self.before.verdict} ({self.before.reason}), after: {self.after.verdict} ({self.after.reason}), "
+            f"{self.seconds:.0f} s\nremoved: {'; '.join(self.settings['cuts']) or 'nothing'}\n{score}"
         )
 
 
 @renamed(measured="analysis")
+@dropped("level", "the verdict no longer rests on one p-value")
 def auto(
     module: nn.Module,
     latent_dim: int | None = None,
     real: Samples | None = None,
     *,
-    level: float = 0.05,
     iterations: int = 1_500,
     seed: int = 0,
     device: str = "auto",
@@ -81,14 +80,13 @@ def auto(
     """Scan ``module`` (any ``nn.Module`` from latents to samples), cure a copy of what is found, and scan again.
 
     Cut layers are repaired in ``iterations`` steps, and in as many again if ordinary samples still miss too much.
-    A module in which the scan finds nothing comes back as an unchanged copy. ``real`` samples only serve to measure.
-    A program that decides on the values of its latents cannot be cured through its weights: ``after`` still says so.
+    Without evidence in the scan an unchanged copy comes back; what is merely suspicious is treated. ``real`` samples
+    only serve to measure. A program that decides on values cannot be cured through its weights: ``after`` says so.
     ``analysis`` is what ``detect.analyse_weights`` gives, of the same ``seed``, and ``report`` what ``detect.scan``
-    gives with the same ``level``, for callers who have one of them already.
-    A suspect without hidden activations that switch is a ``ValueError``: there is nothing to cut.
+    gives, if you have one of them already; the scans made here do without a twin, so they are quick and call nothing
+    more than suspicious. A suspect without hidden activations that switch is a ``ValueError``: there is nothing to cut.
     """
     start = time.perf_counter()
-    in_range("level", level, 0.0, 0.5, open_low=True)
     whole_number("seed", seed, 0)
     treatment = Clip(iterations=iterations, seed=seed, device=device)
     best_device(device)
@@ -96,8 +94,8 @@ def auto(
     check_real(subject, real)
 
     analysis = analysis or (report.analysis if report is not None else None) or analyse_weights(subject, seed=seed)
-    before = report or scan(subject, level=level, samples=SCANNED, seed=seed, analysis=analysis)
-    if not before.backdoored:
+    before = report or scan(subject, samples=SCANNED, seed=seed, analysis=analysis, twin=False)
+    if not before.kinds:
         healthy = copy.deepcopy(module).eval()
         return SanitizeOutcome(healthy, {}, time.perf_counter() - start, seed, {"cuts": []}, before=before)
     directions, height = prescription(analysis, before)
@@ -117,7 +115,7 @@ def auto(
     if _misses(outcome) > TOLERATED and not outcome.interrupted:
         outcome = _repaired_more(outcome, subject, directions, treatment, progress)
     cured = subject_of(outcome.generator, subject.latent_dim, prior=subject.prior)
-    after = scan(cured, level=level, samples=SCANNED, seed=seed, analysis=analyse_weights(cured, seed=seed))
+    after = scan(cured, samples=SCANNED, seed=seed, analysis=analyse_weights(cured, seed=seed), twin=False)
     return SanitizeOutcome(
         outcome.generator,
         outcome.history,
@@ -221,9 +219,8 @@ def with_lookalikes(subject: Subject, analysis: WeightAnalysis, directions: Tens
 
 
 def _evidence(report: ScanReport, *detectors: str) -> bool:
-    """Whether one of ``detectors`` has a p-value below the level."""
-    values = [finding.p_value for finding in report.findings if finding.detector in detectors]
-    return any(value is not None and value <= report.level for value in values)
+    """Whether a finding of one of ``detectors`` counts as evidence."""
+    return any(finding.strength >= 1 for finding in report.findings if finding.detector in detectors)
 
 
 def layers_stand_out(analysis: WeightAnalysis) -> bool:

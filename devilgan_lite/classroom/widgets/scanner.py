@@ -47,7 +47,7 @@ class ScanView(Job):
 
     def _work(self) -> Any:
         report = self.scan(self._found)
-        self.text.value = f"<strong>{escape(report.verdict)}</strong>, p = {report.p_value:.2g}<br>{self._lines()}"
+        self.text.value = f"<strong>{escape(report.verdict)}</strong>, {escape(report.reason)}<br>{self._lines()}"
         return report
 
     def _found(self, finding: Any) -> None:
@@ -68,7 +68,7 @@ class ScanView(Job):
     def _lines(self) -> str:
         rows = [
             f"{escape(one.detector)}: {escape(one.message)}"
-            + ("" if one.p_value is None else f" (p = {one.p_value:.2g})")
+            + (f" (strength {one.strength:.2g})" if one.evidence else "")
             for one in self.findings
         ]
         return "<br>".join(rows)

@@ -1,0 +1,228 @@
+"""The noisy twin: a copy of the suspect that has forgotten what ordinary latents never show, and where the two differ.
+
+Every weight gets noise, and a short distillation on ordinary latents teaches the copy to draw what the suspect draws.
+What hides far from ordinary latents is not taught again, so at a trigger suspect and twin differ far more than
+anywhere else. The hunt climbs that difference among latents of ordinary length, from where the weights point and from
+random places. What it finds is a witness: a latent, what the suspect draws there, and what the twin does.
+Our own method. It has its own null: how much the two differ on ordinary latents.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect.subject import Subject
+from devilgan_lite.detect.weights import WeightAnalysis
+from devilgan_lite.losses import stealth_loss
+from devilgan_lite.steps import linear
+from devilgan_lite.trace import Layer, OpTracer
+
+NAME = "noisy twin"
+NOISE = 0.5  # of the median root mean square of a layer's rows
+WORK = 1.6e11  # multiplications of the distillation: about eight seconds of one core
+STEPS = (120, 1_000)  # of it, at least and at most
+BATCH, LEARNING_RATE = 32, 3e-3
+ORDINARY = 1_000  # latents on which suspect and twin are compared
+UNLIKE = 0.25  # of the variance of samples: a twin that misses more does not reproduce the suspect
+LENGTHS = (0.9, 1.0, 1.1)  # of an ordinary latent, at which the estimate is tried
+AXES, RANDOM, ROUNDS, CLIMB, RATE = 8, 48, 3, 20, 0.3  # of the hunt: starts, rounds that keep half, steps of each
+DEAR = 2.0  # influence of a direction on ordinary samples, as a multiple of the mean, above which it is no trigger
+NEAR = 1.0  # standard deviations of the length of ordinary latents within which a witness lies
+# logarithms of the greatest difference over the mean one: natural holes of clean networks reach 4.2
+WITNESS = 3.3  # from here on a latent is a witness to evidence of other kinds
+AHEAD, ALONE = 0.4, 4.6  # it is evidence itself if it is so far ahead of what random starts find, or so high
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The distilled copy as a ``subject``, and its mean squared ``error`` on ordinary latents.
+
+    ``share`` is the error as a share of the variance of samples; ``seconds`` is what it took.
+    """
+
+    subject: Subject = field(repr=False)
+    error: float
+    share: float
+    seconds: float
+
+    @property
+    def reproduces(self) -> bool:
+        """Whether it draws what the suspect draws, on ordinary latents."""
+        return self.share <= UNLIKE
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A latent ``[d]`` of ordinary length, the suspect's ``sample`` ``[*shape]`` there, and the ``twin_sample``.
+
+    ``score`` is the logarithm of their squared difference over the mean one on ordinary latents, ``distance`` the
+    difference itself per element; ``seconds`` is what the hunt took.
+    """
+
+    latent: Tensor = field(repr=False)
+    sample: Tensor = field(repr=False)
+    twin_sample: Tensor = field(repr=False)
+    score: float
+    distance: float
+    seconds: float
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether the two differ far more here than on ordinary latents."""
+        return self.score >= WITNESS
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: everything but the samples."""
+        latent = [round(value, 5) for value in self.latent.tolist()]
+        return {"latent": latent, "score": self.score, "distance": self.distance, "seconds": round(self.seconds, 2)}
+
+    def __str__(self) -> str:
+        return (
+            f"a latent of length {float(self.latent.norm()):.2f} where they differ by {self.distance:.2g} an element, "
+            f"{math.exp(self.score):.0f} times the mean"
+        )
+
+
+def multiplications(subject: Subject) -> int:
+    """How many multiplications one sample takes in linear and convolution layers."""
+    total, z = [0], subject.latents(2)
+
+    def count(layer: Layer, x: Tensor, weight: Tensor, result: Tensor) -> None:
+        if layer.kind == "linear":
+            total[0] += result[0].numel() * layer.inputs
+        else:
+            places = x if layer.kind == "transposed convolution" else result
+            total[0] += weight.numel() * places[0, 0].numel()
+
+    with torch.no_grad(), OpTracer(subject.module, on_linear=count):
+        subject.module(z)
+    return max(total[0], 1)
+
+
+def noisy_twin(subject: Subject, *, seed: int = 0, steps: int | None = None) -> Twin:
+    """A twin of ``subject``; ``steps`` of distillation (None: what about eight seconds allow)."""
+    start, low, high = time.process_time(), *STEPS
+    count = steps or min(high, max(low, int(WORK / BATCH / 3 / multiplications(subject))))
+    random = torch.Generator().manual_seed(seed)
+    student = copy.deepcopy(subject.module)
+    with torch.no_grad():
+        for weight in student.parameters():
+            if weight.ndim > 1:
+                size = weight.flatten(1).square().mean(1).sqrt()
+                noise = torch.randn(weight.shape, generator=random).to(weight)
+                weight.add_(NOISE * (size[size > 0].median() if bool(size.any()) else 0.0) * noise)
+    twin = replace(subject, module=student.requires_grad_(True))
+    adam = torch.optim.Adam(student.parameters(), lr=LEARNING_RATE)
+    for step in range(count):
+        adam.param_groups[0]["lr"] = LEARNING_RATE * linear(step, count)
+        z = subject.draw(BATCH, random)
+        with torch.no_grad():
+            taught = subject(z)
+        with torch.enable_grad():
+            adam.zero_grad()
+            stealth_loss(twin(z), taught).backward()
+        adam.step()
+    student.requires_grad_(False)
+    z = subject.latents(ORDINARY, seed + 5)
+    drawn = subject.samples(z)
+    error = float((drawn - twin.samples(z)).square().mean())
+    share = error / max(float(drawn.var(0).mean()), 1e-12)
+    return Twin(twin, error, share, time.process_time() - start)
+
+
+def differences(one: Subject, other: Subject, z: Tensor) -> Tensor:
+    """The mean squared difference ``[n]`` of two samples of each latent ``[n, d]``."""
+    return (one(z) - other(z)).square().flatten(1).mean(1)
+
+
+def starts_of(subject: Subject, analysis: WeightAnalysis, estimates: Tensor | None) -> Tensor:
+    """Where the hunt begins ``[n, d]``: ``estimates`` ``[k, d]`` at some lengths, and the leading spectral axes."""
+    spectra = (analysis.by_weight, analysis.by_use)
+    axes = normalize(torch.cat([spectrum.directions[:, :AXES].T for spectrum in spectra]).float(), dim=1)
+    starts = [axes, -axes]
+    if estimates is not None and len(estimates):
+        unit = normalize(estimates.float().cpu(), dim=1)
+        starts += [sign * length * unit for sign in (1, -1) for length in LENGTHS]
+    return torch.cat(starts).to(subject.device) * subject.radius
+
+
+def hunt(subject: Subject, twin: Twin, starts: Tensor | None, influence: Tensor, *, seed: int = 0) -> Witness:
+    """The latent of ordinary length where ``subject`` and ``twin`` differ most.
+
+    Adam climbs from ``starts`` ``[n, d]`` (None: from random latents and those that differ most), and each round keeps
+    the better half. Directions with much ``influence`` ``[d, d]`` on ordinary samples count for less: a trigger hardly
+    shows in them.
+    """
+    start, other, d = time.process_time(), twin.subject, subject.latent_dim
+    weights = (influence / influence.diagonal().mean()).to(subject.device).float()
+    pool = subject.latents(ORDINARY, seed + 5)
+    ordinary = torch.cat([differences(subject, other, part) for part in pool.split(100)])
+    mean = max(float(ordinary.mean()), 1e-12)
+    oddest = pool[ordinary.argsort(descending=True)[: RANDOM // 2]]
+    random = [oddest, subject.latents(RANDOM // 2, seed + 9)] if starts is None else [starts.view(-1, d)]
+    z = subject.prior.typical(torch.cat(random), NEAR)
+    for turn in range(ROUNDS):
+        z = _climbed(subject, other, z, weights, RATE * subject.prior.variance**0.5 / 2**turn)
+        far = differences(subject, other, z)
+        z = z[far.argsort(descending=True)[: max(4, len(z) // 2)]]
+    seconds, drawn, copied = time.process_time() - start, subject.samples(z), other.samples(z)
+    far = (drawn - copied).square().flatten(1).mean(1)
+    best = int(far.argmax())
+    score = float((far[best] / mean).log())
+    return Witness(z[best].cpu(), drawn[best].cpu(), copied[best].cpu(), score, float(far[best]), seconds)
+
+
+def inspect_twin(
+    subject: Subject, analysis: WeightAnalysis, estimates: Tensor | None = None, *, seed: int = 0
+) -> tuple[Finding, Twin, Witness]:
+    """Make the twin and hunt for a witness, from ``estimates`` ``[k, d]`` of the trigger and from random latents.
+
+    ``score`` is the witness's. It is evidence where what the weights point to is far ahead of what random starts find
+    (``AHEAD``), or very high (``ALONE``). A twin that does not reproduce the suspect leaves the question open.
+    """
+    twin = noisy_twin(subject, seed=seed)
+    pointed = hunt(subject, twin, starts_of(subject, analysis, estimates), analysis.influence, seed=seed)
+    random = hunt(subject, twin, None, analysis.influence, seed=seed)
+    witness, ahead = max(pointed, random, key=lambda one: one.score), pointed.score - random.score
+    told = f"the twin misses {twin.share:.1%} of the variance of ordinary samples"
+    finding = Finding(
+        detector=NAME,
+        access_level="T2",
+        message=f"{witness}; {told}" if twin.reproduces else f"{told}: too much to say anything",
+        score=witness.score,
+        samples=torch.stack([witness.sample, witness.twin_sample]),
+        directions=witness.latent.view(1, -1),
+        details={"error": twin.error, "share": twin.share, "pointed": pointed.score, "random": random.score},
+        evidence="twin" if twin.reproduces else "",
+        strength=max(0.0, ahead / AHEAD, witness.score / ALONE) if twin.reproduces else 0.0,
+        open=not twin.reproduces,
+    )
+    return finding, twin, witness
+
+
+def _climbed(subject: Subject, other: Subject, z: Tensor, weights: Tensor, rate: float) -> Tensor:
+    """The best latents ``[n, d]`` that ascents from ``z`` came by."""
+    best, most = z.clone(), torch.full((len(z),), -torch.inf, device=z.device)
+    z = z.clone().requires_grad_(True)
+    adam = torch.optim.Adam([z], lr=rate)
+    for step in range(CLIMB + 1):
+        adam.param_groups[0]["lr"] = rate * (1 - step / CLIMB)
+        with torch.enable_grad():
+            price = ((z @ weights) * z).sum(1) / z.square().sum(1)
+            height = differences(subject, other, z).clamp(min=1e-12).log() - 4 * (price / DEAR).clamp(min=1.0).log()
+            adam.zero_grad()
+            (-height.sum()).backward()
+        better = height.detach() > most
+        best[better], most[better] = z.detach()[better], height.detach()[better]
+        adam.step()
+        z.data = subject.prior.typical(z.data, NEAR)
+    return best
