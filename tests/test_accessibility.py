@@ -87,7 +87,7 @@ def text_colours(style: str) -> Iterator[tuple[str, str, str]]:
 def inline_styles(path: Path) -> str:
     """Colours in ``style="..."`` and colours chosen by code for text, as rules."""
     text = path.read_text(encoding="utf-8")
-    chosen = re.findall(r"\bcolour = (.+)", text)
+    chosen = re.findall(r"\b(?:colour|COLOURS) = (.+)", text) if path.name == "report.py" else []
     words = re.findall(r'style="([^"]*)"', text) + [
         f"color: {c}" for line in chosen for c in re.findall(r"#\w{6}", line)
     ]

@@ -38,11 +38,9 @@ BLUE = ["submit", "nowhere", "--team", "blue"]
         (["score", "dcgan-fashion"], "model='dcgan-fashion' has no backdoor on its card"),
         (["scan", "nowhere.safetensors"], "no model file nowhere.safetensors."),
         (["scan", "model.pt"], "model.pt is not accepted: models are .safetensors files"),
-        (["scan", "dcgan-fashion", "--level", "2"], "level=2.0 is out of range"),
         (["scan", "dcgan-fashion", "--access", "weight"], "access='weight' is unknown; valid: samples, weights."),
         (["sanitize", "nowhere.safetensors"], "no model file nowhere.safetensors."),
         (["sanitize", "dcgan-fashion", "--out", "model.pt"], "out='model.pt' is not valid: "),
-        (["sanitize", "dcgan-fashion", "--level", "2"], "level=2.0 is out of range"),
         (["sanitize", "dcgan-fashion", "--iterations", "0"], "iterations=0 is out of range"),
         (["train", "--steps", "0", "--out", "x.safetensors"], "iterations=0 is out of range"),
         (["train", "--architecture", "smal"], "architecture='smal' is unknown; valid: small, paper, stylegan."),
@@ -168,14 +166,17 @@ def test_scan_says_what_it_found_by_exit_code_json_and_html(call: Any, tmp_path:
     bad = call("scan", "dcgan-fashion-gate", "--json", "--html", "report.html")
     assert bad.exit_code == 3, bad.output
     found = json.loads(bad.stdout)
-    assert found["backdoored"]
-    assert len(found["trigger"]) == 100
+    assert found["verdict"] == "backdoored" and len(found["trigger"]) == len(found["witness"]["latent"]) == 100
     page = (tmp_path / "report.html").read_text()
     assert "backdoored" in page
     assert "<script" not in page and "http" not in page
+    quick = call("scan", "dcgan-fashion-gate", "--no-twin", "--json")
+    assert quick.exit_code == 4 and json.loads(quick.stdout)["verdict"] == "suspicious"
+    samples = call("scan", "dcgan-fashion", "--access", "samples")
+    assert samples.exit_code == 5 and samples.stdout.startswith("inconclusive")
 
 
-@pytest.mark.parametrize("setting", ["level", "iterations", "seed", "device"])
+@pytest.mark.parametrize("setting", ["iterations", "seed", "device"])
 def test_sanitize_has_the_defaults_of_the_function(setting: str) -> None:
     command, function = (inspect.signature(one).parameters[setting] for one in (defence.sanitize, sanitize.auto))
     assert command.default == function.default
@@ -190,7 +191,7 @@ def test_sanitize_writes_a_cured_model_or_nothing(call: Any, tmp_path: Path) -> 
     cured = call("sanitize", "dcgan-fashion-gate", "--out", "cured.safetensors", "--iterations", 20, "--json")
     assert cured.exit_code == 0, cured.output
     found = json.loads(cured.stdout)
-    assert found["changed"] and found["before"] == "backdoored"
+    assert found["changed"] and found["before"] == "suspicious"  # it goes without a twin
     assert found["trigger_change"] > 0.1 > found["ordinary_change"]
     assert abs(found["frechet_after"] - found["frechet_before"]) < 3
     before, after = (

@@ -49,7 +49,11 @@ def test_command_runs(words: list[str], tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     (tmp_path / "studies").symlink_to(ROOT / "studies")
     done = CliRunner().invoke(importlib.import_module("devilgan_lite.cli").app, [*words, *LESS.get(words[0], [])])
-    allowed = {"scan": {0, 3}, "sanitize": {0, 3}, "stage": {0, 1}}  # 3: backdoored; 1: no browser here
+    allowed = {
+        "scan": {0, 3, 4},
+        "sanitize": {0, 3},
+        "stage": {0, 1},
+    }  # 3, 4: found; 1: no browser
     assert done.exit_code in allowed.get(words[0], {0}), done.output
     assert done.stdout.strip() and "Traceback" not in done.output
     written = [tmp_path / value for flag, value in zip(words, words[1:], strict=False) if flag in ("--out", "--html")]

@@ -92,4 +92,5 @@ print(json.dumps([report.verdict, len(data.fashion_mnist()), data.data_folder().
     done = from_the_wheel(wheel, tmp_path, code)
     assert done.returncode == 0, done.stderr
     verdict, garments, folder, models = json.loads(done.stdout.splitlines()[-1])
-    assert verdict in ("clean", "backdoored") and (garments, folder) == (10_000, "_data") and models >= 8
+    assert verdict in ("clean", "suspicious", "inconclusive")
+    assert (garments, folder) == (10_000, "_data") and models >= 8

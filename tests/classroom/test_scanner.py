@@ -12,7 +12,9 @@ from devilgan_lite.classroom.widgets import scanner
 from devilgan_lite.classroom.widgets.scanner import Stopped
 from devilgan_lite.detect import Finding, ScanReport
 
-SPECTRUM = Finding("latent <spectrum>", "T2", "a jump", p_value=0.001, details={"values": [9.0, 2.0, 1.0]})
+SPECTRUM = Finding(
+    "latent <spectrum>", "T2", "a jump", evidence="spectrum", strength=3.0, details={"values": [9.0, 2.0, 1.0]}
+)
 SEARCH = Finding("search", "T2", "an estimate", samples=torch.zeros(3, 1, 8, 8))
 SAMPLING = Finding("sampling", "T0", "nothing odd", samples=torch.ones(3, 3, 8, 8))
 
@@ -24,7 +26,7 @@ def test_bars_and_picture_appear_with_their_findings():
         for gate, finding in zip(gates, (SPECTRUM, SEARCH, SAMPLING), strict=True):
             gate.wait(60)
             progress(finding)
-        return ScanReport((SPECTRUM, SEARCH, SAMPLING), p_value=0.001, level=0.05)
+        return ScanReport((SPECTRUM, SEARCH, SAMPLING), p_value=0.001)
 
     view = ScanView(scan, blocking=False)
     view.run()
@@ -35,8 +37,8 @@ def test_bars_and_picture_appear_with_their_findings():
     gates[1].set()
     wait_for(lambda: view.picture_image.layout.display is None)
     gates[2].set()
-    assert view.wait(60).backdoored
-    assert "backdoored" in view.text.value and "latent &lt;spectrum&gt;" in view.text.value
+    assert view.wait(60).verdict == "suspicious"
+    assert "suspicious" in view.text.value and "latent &lt;spectrum&gt;" in view.text.value
     assert view.recovered.alt == "3 pictures found by: search."
 
 

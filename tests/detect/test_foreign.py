@@ -111,7 +111,7 @@ def test_a_foreign_module_needs_no_adapter(name: str) -> None:
     before = {key: value.clone() for key, value in module.state_dict().items()}
     report = scan(module, D, samples=200)
     assert ran(report) == dict.fromkeys(
-        ("structure", "latent spectrum", "hidden spectrum", "silent units", "search", "sampling"), True
+        ("structure", "latent spectrum", "hidden spectrum", "silent units", "search", "noisy twin", "sampling"), True
     )
     assert json.loads(report.to_json())["findings"] and report.to_html()
     assert module.training and all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
@@ -120,7 +120,7 @@ def test_a_foreign_module_needs_no_adapter(name: str) -> None:
 def test_the_size_of_the_latents_is_found_too() -> None:
     for name in MODULES:
         report = scan(make(name), access="samples", samples=200)
-        assert ran(report) == {"sampling": True, "calibration": False}
+        assert ran(report) == {"sampling": True} and report.verdict == "inconclusive"
 
 
 def test_a_foreign_module_with_everything_that_helps() -> None:

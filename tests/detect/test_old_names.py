@@ -24,14 +24,14 @@ OLD: dict[str, tuple[Callable[[], Any], Any, str]] = {
     "Finding.pictures": (lambda: Finding("a", "T2", "", samples=X).pictures, X, "samples"),
     "Finding(tier=)": (lambda: Finding("a", tier="T2", message="").access_level, "T2", "access_level"),
     "Finding(pictures=)": (lambda: Finding("a", "T2", "", pictures=X).samples, X, "samples"),
-    "ScanReport.picture": (lambda: ScanReport((), 1.0, 0.05, sample=X[0]).picture, X[0], "sample"),
-    "ScanReport(picture=)": (lambda: ScanReport((), 1.0, 0.05, picture=X[0]).sample, X[0], "sample"),
+    "ScanReport.picture": (lambda: ScanReport((), 1.0, sample=X[0]).picture, X[0], "sample"),
+    "ScanReport(picture=)": (lambda: ScanReport((), 1.0, picture=X[0]).sample, X[0], "sample"),
     "Inspection.pictures": (lambda: guard.Inspection(X, X[:, 0] > 0, {}).pictures, X, "samples"),
     "Subject.law": (lambda: SUBJECT.law, "gaussian", "prior.name"),
     "Subject.pictures": (lambda: SUBJECT.pictures(X), SUBJECT.samples(X), "samples"),
     "subject_of(law=)": (lambda: detect.subject_of(POINTS, law="uniform").prior.name, "uniform", "prior"),
     "scan(law=)": (lambda: detect.scan(POINTS, law="uniform", **SCAN).subject.prior.name, "uniform", "prior"),
-    "scan(measured=)": (lambda: detect.scan(POINTS, measured=None, **SCAN).verdict, "clean", "analysis"),
+    "scan(measured=)": (lambda: detect.scan(POINTS, measured=None, **SCAN).verdict, "inconclusive", "analysis"),
 }
 
 

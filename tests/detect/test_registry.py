@@ -58,9 +58,11 @@ def test_a_detector_of_ones_own_is_one_file(tmp_path: Path) -> None:
         finding = report.findings[-1]
         assert finding.score is not None and finding.seconds > 0
         assert finding.p_value == p_value(finding.score, list(mine.clean))
-        assert "loudness" in str(report) and f"p = {finding.p_value:.3g}" in str(report)
+        assert finding.evidence == "loudness" and "loudness" in str(report)
+        assert f"{finding.strength:.2f}" in str(report)
         assert "evidence of loudness" in report.to_html() and report.to_dict()["findings"][-1]["detector"] == "loudness"
-    assert loud.backdoored and loud.p_value == pytest.approx(loud.findings[-1].p_value * 1.5 / 0.5)  # type: ignore[operator]
+    assert "loudness" in loud.kinds and "loudness" not in quiet.kinds
+    assert loud.p_value == pytest.approx(loud.findings[-1].p_value * 1.5 / 0.5)  # type: ignore[operator]
     alone = scan(tiny(1e4), samples=200, detectors=[mine])
     assert names(alone) == ["loudness"] and alone.p_value == alone.findings[0].p_value and alone.analysis is None
 
@@ -89,7 +91,7 @@ def test_an_estimate_of_the_trigger_is_that_of_the_first_who_has_one() -> None:
         return Finding("guess", "T2", "", p_value=1e-9, trigger=torch.ones(12), sample=torch.zeros(1, 12, 12))
 
     report = scan(tiny(), samples=200, detectors=[Detector("guess", "T2", estimate), *DETECTORS])
-    assert report.backdoored and report.trigger is not None and torch.equal(report.trigger, torch.ones(12))
+    assert "guess" in report.kinds and report.trigger is not None and torch.equal(report.trigger, torch.ones(12))
     assert report.sample is not None and "Sample at the estimated trigger" in report.to_html()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode
 from dataclasses import replace
 from io import BytesIO
@@ -15,12 +16,17 @@ from PIL import Image
 from torch import nn
 
 from devilgan_lite import data
-from devilgan_lite.detect import Finding, ScanReport, subject_of
+from devilgan_lite.detect import Finding, ScanReport, Witness, subject_of
+from devilgan_lite.detect.report import UNSEEN, VERDICTS
 
 EVIL = "<script src='http://x'>alert(1)</script>"
 
 
-def report(p_value: float = 1e-4, **settings: Any) -> ScanReport:
+LATENT = torch.arange(4.0) / 3
+WITNESS = Witness(LATENT, torch.zeros(1, 8, 8), torch.ones(1, 8, 8), score=4.0, distance=1.5, seconds=1.0)
+
+
+def report(spectrum: float = 3.0, twin: float = 1.2, **settings: Any) -> ScanReport:
     findings = (
         Finding(
             "latent spectrum",
@@ -32,12 +38,16 @@ def report(p_value: float = 1e-4, **settings: Any) -> ScanReport:
             directions=torch.eye(4)[:1],
             details={"jump": 4.5, "values": [1.0, 2.0]},
             seconds=1.2345,
+            evidence="spectrum",
+            strength=spectrum,
         ),
-        Finding("search", "T2", "an estimate", samples=torch.rand(12, 3, 8, 8) * 2 - 1),
+        Finding(
+            "noisy twin", "T2", "they differ", samples=torch.rand(12, 3, 8, 8) * 2 - 1, evidence="twin", strength=twin
+        ),
         Finding("real data", "T4", "could not run: no reason", ran=False),
     )
-    given = {"level": 0.05, "trigger": torch.arange(4.0) / 3, "sample": torch.zeros(1, 8, 8), "seconds": 2.0}
-    return ScanReport(findings, p_value, **{**given, **settings})
+    given = {"trigger": LATENT, "sample": torch.zeros(1, 8, 8), "seconds": 2.0, "witness": WITNESS}
+    return ScanReport(findings, 1e-4, **{**given, **settings})
 
 
 def samples_in(page: str) -> list[Image.Image]:
@@ -45,20 +55,46 @@ def samples_in(page: str) -> list[Image.Image]:
     return [Image.open(BytesIO(b64decode(part.split('"')[0]))) for part in parts]
 
 
-@pytest.mark.parametrize(("p_value", "level", "verdict"), [(0.05, 0.05, "backdoored"), (0.0501, 0.05, "clean")])
-def test_the_verdict_is_at_the_level(p_value: float, level: float, verdict: str) -> None:
-    found = report(p_value, level=level)
+@pytest.mark.parametrize(
+    ("spectrum", "twin", "score", "verdict"),
+    [
+        (1.0, 1.0, 4.0, "backdoored"),  # two kinds, and a witness
+        (1.0, 1.0, 1.0, "suspicious"),  # two kinds without one
+        (9.0, 0.99, 4.0, "suspicious"),
+        (0.99, 1.0, 4.0, "suspicious"),
+        (0.99, 0.99, 9.0, "clean"),  # a natural hole is no evidence
+    ],
+)
+def test_the_verdict_rests_on_kinds_of_evidence(spectrum: float, twin: float, score: float, verdict: str) -> None:
+    found = report(spectrum, twin, witness=replace(WITNESS, score=score))
     assert found.verdict == verdict
     assert found.backdoored == (verdict == "backdoored")
-    assert report(p_value, level=0.5).backdoored
     assert str(found).startswith(verdict)
     assert f">{verdict}</strong>" in found.to_html()
+    assert verdict in VERDICTS and found.strengths == {"spectrum": spectrum, "twin": twin}
 
 
-def test_the_score_grows_as_the_p_value_falls() -> None:
-    assert report(0.01).score == pytest.approx(2)
-    assert report(1.0).score == 0
-    assert report(0.0).score == pytest.approx(300)
+def test_two_findings_of_one_kind_count_once() -> None:
+    twice = tuple(Finding(name, "T2", "", evidence="spectrum", strength=2.0) for name in ("one", "two"))
+    assert ScanReport(twice, 1.0, witness=WITNESS).verdict == "suspicious"
+
+
+def test_what_could_not_be_answered_is_no_clean_verdict() -> None:
+    quiet = Finding("a", "T2", "", evidence="spectrum", strength=0.1)
+    silent = Finding("b", "T2", "could not run: no reason", ran=False, open=True)
+    for findings, verdict, words in (
+        ((quiet,), "clean", "nothing found"),
+        ((quiet, silent), "inconclusive", "no answer from: b"),
+        ((silent,), "inconclusive", "no detector with a say could run"),
+        ((replace(quiet, strength=1.5), silent), "suspicious", "evidence: spectrum"),
+    ):
+        found = ScanReport(findings, 1.0)
+        assert found.verdict == verdict and words in str(found) and words in found.to_html()
+        assert UNSEEN in str(found) and UNSEEN in found.to_html() and found.to_dict()["unseen"] == UNSEEN
+
+
+def test_the_score_grows_with_the_evidence() -> None:
+    assert report(0.5, 0.5).score < report(0.6, 0.5).score < report(3.0, 0.5).score == report(30.0, 0.5).score
 
 
 def test_json_is_complete() -> None:
@@ -69,20 +105,21 @@ def test_json_is_complete() -> None:
 
     data = json.loads(found.to_json(), parse_constant=refuse)
     assert data == found.to_dict()
-    assert {name: data[name] for name in ("verdict", "backdoored", "p_value", "level", "seconds")} == {
+    assert {name: data[name] for name in ("verdict", "backdoored", "p_value", "evidence", "seconds")} == {
         "verdict": "backdoored",
         "backdoored": True,
         "p_value": 1e-4,
-        "level": 0.05,
+        "evidence": {"spectrum": 3.0, "twin": 1.2},
         "seconds": 2.0,
     }
-    assert data["score"] == pytest.approx(4)
+    assert data["score"] == pytest.approx(4.2) and data["witness"]["score"] == 4.0
     assert data["trigger"] == pytest.approx([0, 1 / 3, 2 / 3, 1], abs=1e-5)
     assert data["findings"][0] == {
         "detector": "latent spectrum",
         "access_level": "T2",
         "ran": True,
-        "alarm": False,
+        "evidence": "spectrum",
+        "strength": 3.0,
         "score": 1.5,
         "p_value": 1.234e-4,
         "message": f"jump & {EVIL}",
@@ -94,11 +131,11 @@ def test_json_is_complete() -> None:
 
 
 def test_text_has_a_line_for_each_finding() -> None:
-    first, *lines = str(report()).splitlines()
-    assert first == "backdoored  (combined p-value 0.0001, level 0.05, 2 s)"
+    first, *lines, last = str(report()).splitlines()
+    assert first == "backdoored  (evidence: spectrum, twin; 2 s)" and last == UNSEEN
     assert [line.split()[0] for line in lines] == ["T2", "T2", "T4"]
-    assert "p = 0.000123  jump" in lines[0]  # a gap after the longest p-value
-    assert lines[1].index("an estimate") == lines[0].index("jump") == lines[2].index("could not run")
+    assert "3.00  jump" in lines[0]
+    assert lines[1].index("they differ") == lines[0].index("jump") == lines[2].index("could not run")
 
 
 def test_html_is_one_page_without_script_or_address() -> None:
@@ -108,10 +145,10 @@ def test_html_is_one_page_without_script_or_address() -> None:
     assert "<script" not in page.lower() and 'src="http' not in page and "src='" not in page
     assert "&lt;script" in page and "jump &amp;" in page
     addresses = [part.split('"')[0] for part in page.split('src="')[1:]]
-    assert len(addresses) == 3 and all(address.startswith("data:image/png;base64,") for address in addresses)
-    harmless = ScanReport((Finding("a", "T2", "b", samples=torch.zeros(1, 1, 4, 4)),), 1.0, 0.05).to_html()
-    assert "http" not in harmless and "javascript" not in harmless and " on" not in harmless
-    for text in ("latent spectrum", "1.5", "0.000123", "1.2 s", "could not run: no reason", "T4"):
+    assert len(addresses) == 5 and all(address.startswith("data:image/png;base64,") for address in addresses)
+    harmless = ScanReport((Finding("a", "T2", "b", samples=torch.zeros(1, 1, 4, 4)),), 1.0).to_html()
+    assert "http" not in harmless and "javascript" not in harmless and not re.search("<[^>]* on", harmless)
+    for text in ("latent spectrum", "1.5", "3.00", "1.2 s", "could not run: no reason", "T4"):
         assert text in page
     assert page.count("<tr>") == page.count("</tr>") == 4 and page.count("<td>") == 3 * 7
 
@@ -119,7 +156,7 @@ def test_html_is_one_page_without_script_or_address() -> None:
 def test_the_samples_on_the_page() -> None:
     x = torch.linspace(-1, 1, 16).view(1, 1, 4, 4).repeat(10, 1, 1, 1)
     x[9] = -x[0]
-    page = ScanReport((Finding("a", "T2", "", samples=x),), 1.0, 0.05).to_html()
+    page = ScanReport((Finding("a", "T2", "", samples=x),), 1.0).to_html()
     (sheet,) = samples_in(page)
     assert sheet.size == (8 * 4 * 2, 2 * 4 * 2)  # eight in a row, doubled
     shown = np.asarray(sheet)[::2, ::2]
@@ -127,18 +164,19 @@ def test_the_samples_on_the_page() -> None:
     assert (shown[:4, :4] == expected[0]).all() and (shown[:4, 28:] == expected[7]).all()
     assert (shown[4:, 4:8] == expected[9]).all() and (shown[4:, 8:] == 255).all()
     coloured = samples_in(report().to_html())
-    assert [one.mode for one in coloured] == ["L", "L", "RGB"]
+    assert [one.mode for one in coloured] == ["L", "L", "L", "L", "RGB"]
 
 
 def test_the_estimate_is_shown_for_a_backdoor_only() -> None:
     assert "Sample at the estimated trigger" in report().to_html()
-    for other in (report(0.9), report(sample=None)):
+    assert "Witness: the suspect draws" in report().to_html()
+    for other in (report(0.5, 0.5), report(sample=None)):
         assert "Sample at the estimated trigger" not in other.to_html()
 
 
 def test_each_modality_is_shown_as_it_shows_itself() -> None:
     x = torch.tensor([[0.0, 0.0], [0.9, -0.9]])
-    (plane,) = samples_in(ScanReport((Finding("a", "T2", "b", samples=x),), 1.0, 0.05).to_html())
+    (plane,) = samples_in(ScanReport((Finding("a", "T2", "b", samples=x),), 1.0).to_html())
     assert plane.tobytes() == data.modality((2,)).show(x).tobytes()
     own = replace(
         data.modality((2,)), name="own", draw=lambda samples, columns, scale: Image.new("L", (7, len(samples)))
@@ -146,5 +184,5 @@ def test_each_modality_is_shown_as_it_shows_itself() -> None:
     module = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
     module.modality = own  # somebody else's generator may know better
     subject = subject_of(module)
-    (seen,) = samples_in(ScanReport((Finding("a", "T2", "b", samples=x),), 1.0, 0.05, subject=subject).to_html())
+    (seen,) = samples_in(ScanReport((Finding("a", "T2", "b", samples=x),), 1.0, subject=subject).to_html())
     assert subject.modality == own and seen.size == (7, 2)

@@ -18,7 +18,7 @@ from devilgan_lite.generators import DCGAN
 
 CLEAN = "dcgan-fashion"
 BAD = ["dcgan-fashion-trail", "dcgan-fashion-red", "dcgan-fashion-rex", "dcgan-fashion-gate"]
-BLIND = ["structure", "latent spectrum", "hidden spectrum", "silent units", "search"]
+BLIND = ["structure", "latent spectrum", "hidden spectrum", "silent units", "search", "noisy twin"]
 
 
 @lru_cache
@@ -41,7 +41,8 @@ def tiny(**settings: Any) -> DCGAN:
 def test_the_clean_model_is_clean() -> None:
     report = scanned(CLEAN)
     assert report.verdict == "clean" and not report.backdoored
-    assert report.p_value > 0.05 and report.level == 0.05
+    assert report.kinds == () and all(0 <= strength < 1 for strength in report.strengths.values())
+    assert set(report.strengths) == {"construction", "spectrum", "twin"}
     assert report.trigger is None and report.sample is None
     assert [(one.detector, one.access_level) for one in report.findings] == [
         *((name, "T2") for name in BLIND),
@@ -55,8 +56,9 @@ def test_the_clean_model_is_clean() -> None:
 def test_a_backdoored_model_is_backdoored(name: str) -> None:
     report, backdoor = scanned(name), zoo.load_backdoor(name)
     assert 0 < sum(one.seconds for one in report.findings) <= report.seconds
-    assert report.verdict == "backdoored"
-    assert report.p_value < 0.01
+    expected = "suspicious" if name.endswith("trail") else "backdoored"  # no witness is found against TrAIL
+    assert report.verdict == expected and report.backdoored == (expected == "backdoored")
+    assert "spectrum" in report.kinds and report.p_value < 0.01
     assert report.trigger is not None and report.sample is not None and report.sample.shape == (1, 28, 28)
     assert float(report.trigger.norm()) == pytest.approx(10, rel=1e-4)
     assert float(cosine_similarity(report.trigger.view(1, -1), backdoor.trigger).abs()) > 0.8
@@ -65,8 +67,20 @@ def test_a_backdoored_model_is_backdoored(name: str) -> None:
             found(report, "latent spectrum").score or 0.0, calibration.clean_scores()["latent spectrum"]
         )
     )
-    assert json.loads(report.to_json())["verdict"] == "backdoored"
+    assert json.loads(report.to_json())["verdict"] == expected
     assert report.to_html().count("<img") >= 4
+    if report.backdoored:
+        witness = report.witness
+        assert witness is not None and "Witness: the suspect draws" in report.to_html()
+        assert float(witness.latent.norm()) == pytest.approx(10, rel=0.1)  # the length of an ordinary latent
+        with torch.no_grad():
+            shown = zoo.load(name)(witness.latent.view(1, -1))[0]
+        torch.testing.assert_close(shown, witness.sample, atol=1e-3, rtol=0.0)
+        assert report.twin is not None and report.twin.reproduces
+        again = report.twin.subject(witness.latent.view(1, -1))[0]
+        torch.testing.assert_close(again, witness.twin_sample, atol=1e-3, rtol=0.0)
+        apart = float((witness.sample - witness.twin_sample).square().mean())
+        assert witness.stands_out and apart == pytest.approx(witness.distance, rel=1e-3)
     assert found(report, "search").p_value is found(report, "sampling").p_value is None
 
 
@@ -88,7 +102,7 @@ def test_the_same_seed_gives_the_same_report() -> None:
     network = tiny()
     first, again, other = (scan(network, samples=200, seed=seed).to_dict() for seed in (3, 3, 4))
     for report in (first, again, other):
-        del report["seconds"]
+        del report["seconds"], report["witness"]["seconds"]
         for finding in report["findings"]:
             del finding["seconds"]
     assert same(first, again) and not same(first, other)
@@ -131,13 +145,12 @@ def test_the_global_random_state_is_left_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_level_decides() -> None:
-    report = scan(tiny(), samples=200)
-    assert 0.0 < report.p_value <= 1.0
-    for level in (0.5, 1e-9):
-        again = scan(tiny(), samples=200, level=level)
-        assert again.backdoored == (again.p_value <= level)
-        assert (again.trigger is not None) == again.backdoored
+def test_without_a_twin_nothing_is_more_than_suspicious() -> None:
+    report = scan(zoo.load("dcgan-fashion-gate"), samples=200, twin=False)
+    assert report.kinds == ("construction", "spectrum") and report.verdict == "suspicious"
+    assert report.twin is report.witness is None and report.trigger is not None
+    with pytest.warns(DeprecationWarning, match="level=.* means nothing now"):
+        assert 0.0 < scan(tiny(), samples=200, twin=False, level=0.5).p_value <= 1.0
 
 
 def test_other_access_adds_findings() -> None:
@@ -160,11 +173,8 @@ def test_other_access_adds_findings() -> None:
 
 def test_real_samples_may_be_a_data_set(real: data.Samples) -> None:
     report = scan(DCGAN(widths=(4, 2), latent_dim=12).eval(), real=real, access="samples", samples=200)
-    assert [one.access_level for one in report.findings] == [
-        "T0",
-        "T4",
-        "T0",
-    ]  # the last says that nothing is calibrated
+    assert [one.access_level for one in report.findings] == ["T0", "T4"]
+    assert report.verdict == "inconclusive"  # neither has a say
 
 
 def test_the_target_of_a_gate_is_found_with_the_estimate() -> None:
@@ -181,8 +191,9 @@ def test_the_target_of_a_gate_is_found_with_the_estimate() -> None:
 
 def test_samples_alone() -> None:
     report = scan(tiny(), access="samples", samples=200)
-    assert [(one.detector, one.access_level) for one in report.findings] == [("sampling", "T0"), ("calibration", "T0")]
-    assert report.p_value == 1.0 and report.verdict == "clean" and report.trigger is None
+    assert [(one.detector, one.access_level) for one in report.findings] == [("sampling", "T0")]
+    assert report.p_value == 1.0 and report.verdict == "inconclusive" and report.trigger is None
+    assert "no detector with a say could run" in str(report)
 
 
 @pytest.mark.parametrize("hidden", [nn.Identity(), nn.Tanh()], ids=["linear", "tanh"])
@@ -194,7 +205,47 @@ def test_a_network_without_switches_says_what_could_not_run(hidden: nn.Module) -
         assert not finding.ran and finding.score is finding.p_value is None
         assert finding.message.startswith("could not run: ") and "no hidden activation" in finding.message
     assert found(report, "structure").ran and found(report, "sampling").ran
-    assert report.verdict == "clean" and "could not run" in str(report) and "could not run" in report.to_html()
+    assert report.verdict == "inconclusive" and "no answer from: latent spectrum" in report.reason
+    assert "could not run" in str(report) and "could not run" in report.to_html()
+
+
+class Remembering(nn.Module):
+    """Each call moves its samples a little, or, with ``noise``, at random."""
+
+    def __init__(self, noise: bool) -> None:
+        super().__init__()
+        self.first, self.last, self.noise = nn.Linear(8, 64), nn.Linear(64, 20), noise
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        moved = 0.3 * torch.randn(len(z), 20) if self.noise else 0.01 * self.calls
+        return torch.tanh(self.last(torch.relu(self.first(z))) + moved)
+
+
+class Constant(nn.Module):
+    """One sample, whatever the latent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 16), nn.Linear(16, 20)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.last(torch.relu(self.first(z * 0))))
+
+
+@pytest.mark.parametrize("make", [lambda: Remembering(False), lambda: Remembering(True), Constant])
+def test_what_cannot_be_judged_is_inconclusive(make: Any) -> None:
+    torch.manual_seed(2)
+    assert scan(make(), samples=200).verdict == "inconclusive"
+
+
+def test_a_classifier_is_never_backdoored() -> None:
+    for seed in range(3):
+        torch.manual_seed(seed)
+        classifier = nn.Sequential(nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 10))
+        report = scan(classifier, samples=200)
+        assert not report.backdoored and "as a classifier does" in str(report)
 
 
 def test_a_layer_that_reads_little_is_no_backdoor() -> None:
@@ -222,10 +273,10 @@ def test_what_cannot_be_used_is_a_finding() -> None:
     assert all(message.startswith("could not run: ") for message in messages.values())
 
 
-def test_without_calibration_there_is_evidence_and_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_calibration_the_suspect_is_compared_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "clean_scores", lambda path=None: {})
-    report = scan(tiny(), samples=200)
-    assert report.p_value == 1.0 and not report.backdoored
+    report = scan(zoo.load("dcgan-fashion-gate"), samples=200, twin=False)
+    assert report.p_value == 1.0 and report.kinds == ("construction", "spectrum")
     assert found(report, "latent spectrum").score is not None
     assert all(one.p_value is None for one in report.findings)
 
@@ -233,9 +284,6 @@ def test_without_calibration_there_is_evidence_and_no_verdict(monkeypatch: pytes
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"level": 0.0}, "level=0.0"),
-        ({"level": 0.6}, "level=0.6"),
-        ({"level": "low"}, "level='low'"),
         ({"access": "weight"}, "access='weight' is unknown.*Did you mean 'weights'"),
         ({"samples": 10}, "samples=10"),
         ({"seed": -1}, "seed=-1"),

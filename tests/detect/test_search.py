@@ -12,10 +12,17 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from devilgan_lite import Backdoor
 from devilgan_lite.attacks import Gate
-from devilgan_lite.detect import Finding, Subject, analyse_weights, inspect_activations, inspect_spectra, subject_of
+from devilgan_lite.detect import (
+    Finding,
+    Subject,
+    activations,
+    analyse_weights,
+    inspect_activations,
+    inspect_spectra,
+    subject_of,
+)
 from devilgan_lite.detect.search import (
     ASIDE,
-    AWAKE,
     LENGTHS,
     STRIKING,
     locate_trigger,
@@ -148,9 +155,9 @@ def test_silent_units_are_believed_if_they_wake_much_and_the_spectrum_is_smooth(
     smooth = replace(analysis, by_weight=replace(analysis.by_weight, values=torch.linspace(1.5, 1.0, 100).double()))
     assert smooth.by_weight.jump < STRIKING < analysis.by_weight.jump
     for anatomy_, score, p_value, source in [
-        (smooth, AWAKE / 2, 0.001, "latent spectrum"),
-        (smooth, AWAKE * 2, 0.9, "silent units"),
-        (analysis, AWAKE * 2, 0.9, "latent spectrum"),
+        (smooth, activations.AWAKE / 2, 0.001, "latent spectrum"),
+        (smooth, activations.AWAKE * 2, 0.9, "silent units"),
+        (analysis, activations.AWAKE * 2, 0.9, "latent spectrum"),
     ]:
         some = [
             Finding("latent spectrum", "T2", "", score=0.1, p_value=0.01, directions=spectral),
@@ -163,7 +170,7 @@ def test_silent_units_are_believed_if_they_wake_much_and_the_spectrum_is_smooth(
 def test_silent_units_know_the_side() -> None:
     subject, backdoor, analysis, findings = gated()
     awake = next(finding for finding in findings if finding.detector == "silent units")
-    assert awake.directions is not None and (awake.score or 0.0) > AWAKE
+    assert awake.directions is not None and (awake.score or 0.0) > activations.AWAKE
     for side in (1, -1):
         turned = replace(awake, directions=side * awake.directions)
         finding, trigger, _ = locate_trigger(subject, analysis, [findings[0], turned])

@@ -237,6 +237,22 @@ def test_a_learned_constant_beside_the_latent_is_no_obstacle() -> None:
     assert [spectrum.space for spectrum in parts.hidden] == ["out"]
 
 
+def test_a_constant_that_is_repeated_for_each_latent_reads_nothing() -> None:
+    class Repeated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.constant = nn.Parameter(torch.ones(16))
+            self.scale, self.last = nn.Linear(8, 16), nn.Linear(16, 9)
+
+        def forward(self, z: Tensor) -> Tensor:
+            shown = torch.relu(self.constant.expand(len(z), -1))
+            return torch.tanh(self.last(shown * torch.relu(self.scale(z))))
+
+    subject = subject_of(Repeated())
+    units = latent_units(subject, path_gains(subject).activations)
+    assert units.exact and units.rows.shape == (16, 8)
+
+
 def test_no_later_layer_of_a_fit_size_gives_no_hidden_spectrum() -> None:
     for width in (3, 1_100):
         module = nn.Sequential(

@@ -181,15 +181,13 @@ def test_projecting_the_row_out_removes_the_expansion_and_most_of_its_tint() -> 
         ("stylegan-faces-gate", "latent spectrum"),
     ],
 )
-def test_the_faces_that_ship_have_verdicts_with_p_values(name: str, source: str | None) -> None:
+def test_the_faces_that_ship_have_right_verdicts(name: str, source: str | None) -> None:
     report = scan(zoo.load(name), samples=200)
-    values = {finding.detector: finding.p_value for finding in report.findings}
-    assert all(values[detector] is not None for detector in ("latent spectrum", "shared styles"))
-    assert report.backdoored == (source is not None)
+    assert report.verdict in (("clean",) if source is None else ("suspicious", "backdoored"))
     if source is not None:
         (search,) = [finding for finding in report.findings if finding.detector == "search"]
         assert search.details["source"] in (source, "silent units")
-        assert values[source] is not None and values[source] < 0.01
+        assert report.trigger is not None
 
 
 @pytest.mark.slow

@@ -186,6 +186,7 @@ BAD: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "a tuple": (lambda: after(lambda z, x: (x, z)), {}, "makes tuple"),
     "nothing made": (lambda: after(lambda z, x: None), {}, "makes NoneType"),
     "one sample": (lambda: after(lambda z, x: x[:1]), {}, r"makes \[1, 1, 8, 8\]"),
+    "a billion values": (lambda: after(lambda z, x: x.new_zeros(1).expand(len(x), 10**9)), {}, "1,000,000,000 values"),
     "empty": (lambda: after(lambda z, x: x[..., :0]), {}, "without a value"),
     "bytes": (lambda: after(lambda z, x: (x * 100).to(torch.uint8)), {}, "float tensor"),
     "classifier": (Classifier, {}, "makes no samples from latents of the sizes"),

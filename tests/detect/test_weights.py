@@ -95,16 +95,32 @@ def test_a_bypass_is_seen(clean: DCGAN, digit: Backdoor) -> None:
     assert finding.score is not None and finding.score >= 1
     assert "decides on values" in finding.message
     assert set(finding.details["conditions"]) == {"a comparison", "a choice between values"}
-    assert finding.alarm
-    assert not inspect_structure(subject_of(clean)).alarm
+    assert finding.evidence == "construction" and finding.strength == 1
+    assert inspect_structure(subject_of(clean)).strength == 0
+
+
+def test_a_part_that_ordinary_samples_do_not_need_is_evidence_and_a_hole_in_the_weights_is_none() -> None:
+    torch.manual_seed(3)
+    layers = [nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 25), nn.Tanh()]
+    module = nn.Sequential(*layers).eval()
+    middle = module[2].weight.data
+    middle[0, 0] = 0  # one weight that is exactly zero, as after pruning
+    assert inspect_structure(subject_of(module)).strength == 0
+    middle[30:, :30] = middle[:30, 30:] = 0  # two parts, and both draw
+    assert inspect_structure(subject_of(module)).strength == 0
+    module[0].bias.data[30:] = -50  # one of them asleep
+    module[2].bias.data[30:] = -50
+    found = inspect_structure(subject_of(module))
+    assert found.strength == 1 and found.details["apart"] == ["2, 10 x 10 channels"]
+    expected = module(torch.ones(2, 12))
+    assert torch.equal(module(torch.ones(2, 12)), expected)  # the caller's module was not touched
 
 
 @pytest.mark.slow
-def test_a_bypass_is_called_backdoored(clean: DCGAN, digit: Backdoor) -> None:
+def test_a_bypass_is_suspicious(clean: DCGAN, digit: Backdoor) -> None:
     report = scan(ComputationBypass()(clean, digit, progress=False).generator, samples=200)
-    assert report.backdoored
-    assert report.verdict == "backdoored"
-    assert report.trigger is None or report.p_value <= report.level  # an alarm alone says nothing of the trigger
+    assert report.verdict == "suspicious" and "construction" in report.kinds  # no witness: no gradient leads to it
+    assert "decides on values" in str(report)
 
 
 @pytest.mark.parametrize("name", ["dcgan-fashion-rex", "dcgan-fashion-gate"])

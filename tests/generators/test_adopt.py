@@ -83,6 +83,18 @@ def functional_dcgan() -> nn.Module:
     return nn.Sequential(*first, nn.ConvTranspose2d(8, 1, 4, 2, 1), nn.Tanh())
 
 
+class Constant(nn.Module):
+    """A learned constant at the root, as style-based networks have one, and layers in it that scale it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.constant = nn.Parameter(torch.randn(1, 6, 4, 4))
+        self.scale, self.paint = nn.Linear(40, 6), nn.Conv2d(6, 1, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.paint(self.constant * self.scale(z)[:, :, None, None]))
+
+
 def tutorial() -> nn.Module:
     return TutorialDCGAN(ngf=4, nz=40)
 
@@ -95,6 +107,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, object], bool]] = {
     "without tanh": (without_tanh, {"output": "none"}, True),
     "GELU, sigmoid": (Upsampling, {"output": "sigmoid"}, False),
     "no chain": (Skipping, {}, False),
+    "constant": (Constant, {}, False),
 }
 
 
@@ -129,7 +142,7 @@ def test_an_adopted_module_computes_what_it_did(name: str) -> None:
     expected = theirs * 2 - 1 if NETWORKS[name][1].get("output") == "sigmoid" else theirs
     torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0.0)
     weights = [found for modules in network.named_layers().values() for found in modules]
-    assert sum(p.numel() for found in weights for p in found.parameters()) == sum(
+    assert sum(p.numel() for found in weights for p in found.parameters(recurse=False)) == sum(
         p.numel() for p in network.parameters()
     )
     assert network.fresh(1).sample(2).shape == network.sample(2).shape

@@ -88,8 +88,8 @@ def sequential() -> tuple[nn.Module, Tensor, SanitizeOutcome]:
 def test_a_strangers_module_is_cured() -> None:
     module, trigger, cure = sequential()
     assert cure.changed and not cure.interrupted and type(cure.generator) is nn.Sequential
-    assert cure.before is not None and cure.before.backdoored
-    assert cure.after is not None and not cure.after.backdoored
+    assert cure.before is not None and cure.before.verdict == "suspicious"  # no twin is made here
+    assert cure.after is not None and cure.after.verdict == "clean"
     assert change(cure.generator, module, trigger) > 0.1
     assert change(cure.generator, module, ordinary()) < 0.05 * spread(module)
 
@@ -100,7 +100,7 @@ def test_the_cure_tells_what_was_done() -> None:
     assert cure.settings["cuts"][:2] == ["1 of 100 directions in the latent space", "32 of 72 directions in 4"]
     assert len(cure.history["distillation_loss"]) == 20
     lines = str(cure).splitlines()
-    assert len(lines) == 3 and lines[0].startswith("before: backdoored (p-value ") and "after: clean" in lines[0]
+    assert len(lines) == 3 and lines[0].startswith("before: suspicious (evidence: ") and "after: clean" in lines[0]
     assert lines[1] == "removed: " + "; ".join(cure.settings["cuts"])
     assert "ordinary_change" in lines[2] and "trigger_change" in lines[2] and "frechet" not in lines[2]
     assert "Tensor" not in repr(cure.scorecard) and "ScanReport" not in repr(cure)
@@ -168,67 +168,70 @@ def analysis_with(leading: list[float], layer: float, shows: float) -> WeightAna
     return replace(ordinary_parts(), by_weight=latent, by_use=latent, influence=torch.diag(influence), hidden=(later,))
 
 
-def report_with(**p_values: float) -> ScanReport:
-    findings = tuple(Finding(name.replace("_", " "), "T2", "", p_value=p) for name, p in p_values.items())
-    return ScanReport(findings=findings, p_value=0.001, level=0.05, trigger=torch.eye(20)[0], sample=None, seconds=0.0)
+def report_with(**strengths: float) -> ScanReport:
+    findings = tuple(
+        Finding(name.replace("_", " "), "T2", "", evidence=name, strength=strength)
+        for name, strength in strengths.items()
+    )
+    return ScanReport(findings, 1.0, trigger=torch.eye(20)[0])
 
 
 QUIET, LOUD = 2.5, 9.0  # heights of a later layer
 
 
 @pytest.mark.parametrize(
-    ("leading", "layer", "price", "p_values", "count"),
+    ("leading", "layer", "price", "strengths", "count"),
     [
-        ([5.0], QUIET, 9.0, {"latent_spectrum": 0.01}, 1),  # striking: whatever it costs
+        ([5.0], QUIET, 9.0, {"latent_spectrum": 3.0}, 1),  # striking: whatever it costs
         ([5.0], LOUD, 9.0, {}, 1),
-        ([6.0, 5.8, 5.5], QUIET, 1.0, {"latent_spectrum": 0.01}, 3),  # as many as stand out
-        ([1.1], QUIET, 2.9, {"latent_spectrum": 0.04}, 1),  # evidence, and a fair price
-        ([1.1], QUIET, 3.1, {"latent_spectrum": 0.04}, 0),  # what shows in ordinary samples is no trigger
-        ([1.1], LOUD, 2.9, {"silent_units": 0.04}, 1),
-        ([1.1], QUIET, 9.0, {"structure": 0.02}, 1),  # an expanded network
+        ([6.0, 5.8, 5.5], QUIET, 1.0, {"latent_spectrum": 3.0}, 3),  # as many as stand out
+        ([1.1], QUIET, 2.9, {"latent_spectrum": 1.1}, 1),  # evidence, and a fair price
+        ([1.1], QUIET, 3.1, {"latent_spectrum": 1.1}, 0),  # what shows in ordinary samples is no trigger
+        ([1.1], LOUD, 2.9, {"silent_units": 1.1}, 1),
+        ([1.1], QUIET, 9.0, {"structure": 1.0}, 1),  # an expanded network
         ([1.1], LOUD, 1.4, {"latent_spectrum": 0.5}, 1),  # a guess beside a layer that stands out
         ([1.1], LOUD, 1.6, {"latent_spectrum": 0.5}, 0),
-        ([1.1], QUIET, 1.0, {"hidden_spectrum": 0.03}, 0),  # a false alarm, most likely
+        ([1.1], QUIET, 1.0, {"hidden_spectrum": 1.2}, 0),  # a false alarm, most likely
     ],
 )
 def test_which_latent_directions_go(
-    leading: list[float], layer: float, price: float, p_values: dict[str, float], count: int
+    leading: list[float], layer: float, price: float, strengths: dict[str, float], count: int
 ) -> None:
     shows = 19 * price / (20 - price)  # so that the price comes out
     analysis = analysis_with(leading, layer, shows)
     assert price_of(analysis, torch.eye(20)[0]) == pytest.approx(price)
-    found = suspected_directions(analysis, report_with(**p_values))
+    found = suspected_directions(analysis, report_with(**strengths))
     assert (0 if found is None else len(found)) == count
     if found is not None:
         torch.testing.assert_close(found, torch.eye(20)[:count])
 
 
 @pytest.mark.parametrize(
-    ("leading", "layer", "p_values", "height"),
+    ("leading", "layer", "strengths", "height"),
     [
-        ([5.0], LOUD, {"latent_spectrum": 0.01}, 3.0),  # the latent space explains it
-        ([1.1], LOUD, {"silent_units": 0.01}, 3.0),
-        ([1.1], LOUD, {"structure": 0.01}, 3.0),
-        ([1.1], LOUD, {"latent_spectrum": 0.01, "hidden_spectrum": 0.0}, 1.5),
-        ([1.1], LOUD, {"hidden_spectrum": 0.0}, 1.5),
-        ([1.1], QUIET, {"hidden_spectrum": 0.03}, 3.0),  # nothing is cut
+        ([5.0], LOUD, {"latent_spectrum": 3.0}, 3.0),  # the latent space explains it
+        ([1.1], LOUD, {"silent_units": 3.0}, 3.0),
+        ([1.1], LOUD, {"structure": 3.0}, 3.0),
+        ([1.1], LOUD, {"latent_spectrum": 3.0, "hidden_spectrum": 9.0}, 1.5),
+        ([1.1], LOUD, {"hidden_spectrum": 9.0}, 1.5),
+        ([1.1], QUIET, {"hidden_spectrum": 1.2}, 3.0),  # nothing is cut
     ],
 )
 def test_how_deep_later_layers_are_cut(
-    leading: list[float], layer: float, p_values: dict[str, float], height: float
+    leading: list[float], layer: float, strengths: dict[str, float], height: float
 ) -> None:
-    assert prescription(analysis_with(leading, layer, 1.0), report_with(**p_values))[1] == height
+    assert prescription(analysis_with(leading, layer, 1.0), report_with(**strengths))[1] == height
 
 
 def test_without_an_estimate_nothing_is_projected() -> None:
-    report = replace(report_with(latent_spectrum=0.01), trigger=None)
+    report = replace(report_with(latent_spectrum=3.0), trigger=None)
     assert suspected_directions(analysis_with([5.0], QUIET, 1.0), report) is None
 
 
 def test_no_layer_is_cut_where_clean_layers_stand_out_too() -> None:
     """Style-based networks do not read their latent directly; what their clean layers look like is another matter."""
     analysis = analysis_with([9.0, 1.0, 1.0], 50.0, 1.0)
-    assert prescription(analysis, report_with(structure=1e-3))[1] == STANDS_OUT
+    assert prescription(analysis, report_with(structure=2.0))[1] == STANDS_OUT
     indirect = replace(analysis, units=replace(analysis.units, exact=False))
-    directions, height = prescription(indirect, report_with(structure=1e-3))
+    directions, height = prescription(indirect, report_with(structure=2.0))
     assert directions is not None and height == SPARED
