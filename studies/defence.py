@@ -51,7 +51,7 @@ steps = {} if iterations is None else {"iterations": iterations}
 # %%
 def suspicion():
     """The latent that a scan suspects, ``[1, d]``, or None."""
-    found = detect.scan(suspect, samples=200, seed=seed).trigger
+    found = detect.scan(suspect, samples=200, seed=seed, twin=False).trigger
     return None if found is None else found.view(1, -1)
 
 

@@ -51,7 +51,7 @@ def reference(kit: Kit, level: float = 0.05) -> tuple[challenge.Submission, list
     for name in kit.models:
         start = time.process_time()
         model = kit.load(name)
-        report = detect.scan(model, samples=200)
+        report = detect.scan(model, samples=200, twin=False)
         p = combined_p_value([finding for finding in report.findings if finding.detector != "hidden spectrum"])
         verdicts[name] = -math.log10(p) / (half - math.log10(p))
         found = next((finding for finding in report.findings if finding.detector == "search" and finding.ran), None)

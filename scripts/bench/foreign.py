@@ -24,7 +24,8 @@ from zlib import crc32
 
 import torch
 from foreign_models import FAMILIES, ClampedDCGAN, Extra, Family, train
-from row_store import ROOT, Row, options_of, plain, side_by_side, some_of, write_json
+from foreign_tables import identity_of, scanned, write_tables
+from row_store import OUT, ROOT, Row, Rows, options_of, plain, side_by_side, some_of, write_json
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -420,13 +421,30 @@ def main() -> None:
         ("--kinds", {"type": some_of(KINDS), "default": list(KINDS), "help": f"some of {', '.join(KINDS)}"}),
         ("--workers", {"type": int, "default": 2, "help": "processes side by side"}),
         ("--list", {"action": "store_true", "help": "name the models and stop"}),
+        (
+            "--judge",
+            {"action": "store_true", "help": "make nothing: scan the models that are there, and write the page"},
+        ),
+        OUT,
     )
     wanted = recipes(options.families, options.seeds, options.kinds)
     if options.list:
         for recipe in wanted:
             print("done" if is_done(recipe) else "    ", recipe.part, recipe.name)
         return
-    build(wanted, options)
+    if options.judge:
+        judge(wanted, options)
+    else:
+        build(wanted, options)
+
+
+def judge(wanted: list[Recipe], options: argparse.Namespace) -> None:
+    """One scan of each model that is there, as rows and as a page."""
+    rows, paths = Rows(options.out / "foreign.json"), [FOLDER / f"{one.name}.pt" for one in wanted if is_done(one)]
+    cards = [json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) for path in paths]
+    todo = [(identity_of(card), path) for card, path in zip(cards, paths, strict=True)]
+    rows.measure_all(scanned, todo, options.workers)
+    write_tables(rows.content, options.out / "foreign.md")
 
 
 def build(wanted: list[Recipe], options: argparse.Namespace) -> None:

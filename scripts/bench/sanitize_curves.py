@@ -34,7 +34,7 @@ def garments() -> Samples:
 
 def suspicion(suspect: DCGAN) -> Tensor | None:
     """The latent directions that a scan suspects ``[k, d]``."""
-    return suspected_directions(analyse_weights(subject_of(suspect)), scan(suspect, samples=200))
+    return suspected_directions(analyse_weights(subject_of(suspect)), scan(suspect, samples=200, twin=False))
 
 
 def frechet(generator: nn.Module) -> float:
