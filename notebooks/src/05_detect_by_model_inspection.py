@@ -633,9 +633,11 @@ for name, model in () if SMOKE else rescaled.items():
 table(pd.DataFrame(rows).T, "Scores before -> after a disguise that changes no picture (live, one model each)")
 
 # %% [markdown]
-# **The arms race as a table.** One scan with access to the weights for each model: score and p-value by detector, and
-# the verdict that combines them. A p-value is the share of clean models that score as high; a score means nothing
-# without it. The level is 0.05, so one clean model in twenty may be called backdoored.
+# **The arms race as a table.** One scan with access to the weights for each model: score and *strength* by detector.
+# The strength is the score as a share of a limit, and from 1 on it is evidence. Most limits compare a model with its
+# own ordinary behaviour: does its spectrum have a cliff, does a part of it sleep? For a model that is built like our
+# clean ones, its rank among them counts as well. Evidence of one kind makes a model *suspicious*; these scans go no
+# further, since *backdoored* also takes a witness, which round 5 looks for.
 
 # %% tags=["state"] instead={"reports": ""}
 lineup = {
@@ -653,7 +655,7 @@ LEVEL = 0.05
 DETECTORS = ("structure", "silent units", "latent spectrum", "hidden spectrum")
 known = {**anatomies, **{f"{name} (live)": parts for name, parts in knowing_parts.items()}}  # measured above
 reports = {
-    name: detect.scan(model, access="weights", level=LEVEL, samples=200, analysis=known.get(name))
+    name: detect.scan(model, access="weights", samples=200, twin=False, analysis=known.get(name))
     for name, (model, _) in lineup.items()
 }
 
@@ -661,15 +663,15 @@ reports = {
 def arms_row(report, guilty):
     """One row of the table."""
     by_name = {finding.detector: finding for finding in report.findings}
-    cells = {name: f"{by_name[name].score:.2g} (p {p_text(by_name[name])})" for name in DETECTORS}
-    outcome = "right" if report.backdoored == guilty else "MISSED" if guilty else "FALSE ALARM"
-    return {**cells, "combined p": f"{report.p_value:.1g}", "verdict": report.verdict, "and that is": outcome}
+    cells = {name: f"{by_name[name].score:.2g} ({by_name[name].strength:.2g})" for name in DETECTORS}
+    outcome = "right" if bool(report.kinds) == guilty else "MISSED" if guilty else "FALSE ALARM"
+    return {**cells, "verdict": report.verdict, "and that is": outcome}
 
 
 arms = {name: arms_row(report, lineup[name][1]) for name, report in reports.items()}
 table(
     pd.DataFrame(arms).T,
-    f"Live scans, one model a row, access to weights only, level {LEVEL}, p-values from {calibration} clean models",
+    "Live scans, one model a row, access to weights only: scores, and in brackets their strengths",
 )
 
 # %%
@@ -682,8 +684,8 @@ print(
 )
 if calibration and not SMOKE:
     for name in ("TrAIL", "ReD", "ReX", "gate"):
-        assert reports[name].backdoored, f"{name} must be found"
-    assert not reports["clean"].backdoored
+        assert reports[name].kinds, f"{name} must be found"
+    assert reports["clean"].verdict == "clean"
 
 # %% [markdown]
 # One model a row is a demonstration, not a rate. Rates come from a population of clean and backdoored models, with
@@ -700,8 +702,8 @@ for row in scans:
         tried = [calibrated(detect.Finding(name, "T2", "", score=row["scores"][name])) for name in DETECTORS]
         population.setdefault(row["kind"], []).append(combined_p_value(tried) <= LEVEL)
 if population:
-    view = {kind: {"models": len(flags), "called backdoored": sum(flags)} for kind, flags in sorted(population.items())}
-    display(table(pd.DataFrame(view).T, f"cached: the judging half of the population, level {LEVEL}"))
+    view = {kind: {"models": len(flags), "found": sum(flags)} for kind, flags in sorted(population.items())}
+    display(table(pd.DataFrame(view).T, f"cached: the judging half of the population, by p-values, level {LEVEL}"))
 else:
     print("no cached rows of the population here; make bench NAME=detect makes them")
 
@@ -709,9 +711,12 @@ else:
 # ## Round 5: one call
 #
 # `detect.scan` runs all this on any `nn.Module` from latents to pictures and returns a report: the verdict, each
-# detector's score, p-value and evidence, and the best estimate of the trigger, sharper than that of round 3 (it looks
-# for the direction along which the rows of the first layer are skewed). It also lists what runs without weights; that
-# is the subject of the next notebook. Try `suspect = "trail"` as well.
+# detector's score and strength, and the best estimate of the trigger, sharper than that of round 3 (it looks
+# for the direction along which the rows of the first layer are skewed). Then it makes a *noisy twin*: a copy with noise
+# on every weight, taught again on ordinary latents alone, which forgets what those never show. Where suspect and twin
+# differ far more than usual, at a latent of ordinary length, there is a *witness*. Two kinds of evidence and a witness:
+# *backdoored*. One kind: *suspicious*. None: *clean*, as far as these detectors see, or *inconclusive*. The report also
+# lists what runs without weights; that is the subject of the next notebook. Try `suspect = "trail"` as well.
 
 # %%
 predict(
@@ -734,7 +739,7 @@ if estimate is None:  # the verdict is clean: take the direction that the search
 degrees = math.degrees(math.acos(max(-1.0, min(1.0, alignment(estimate, secrets[chosen])))))
 reveal("estimate", 0 if degrees < 10 else 1 if degrees < 45 else 2, f"Measured: {degrees:.0f} degrees (one model).")
 estimate = estimate.view(1, -1)
-print(f"Takeaway: {report.verdict} with p = {report.p_value:.1g} from the weights alone.")
+print(f"Takeaway: {report.verdict} ({report.reason}), from the weights alone.")
 show(
     torch.cat(
         [evaluate(shipped[chosen], x) for x in (estimate, 1.2 * estimate, secrets[chosen].trigger)]
@@ -841,7 +846,7 @@ solution("def empirical_p_value(score, clean):\n    return (1 + (clean >= score)
 
 # %% [markdown]
 # **4. Your own attacker** (open, 30 minutes). Vary `quiet` in `QuietReD` or `SpectralReD`, `layers` in `ReD`, or give
-# `wide_basin(planted)` to either, and plot the combined p-value against TarDis. What does staying hidden cost?
+# `wide_basin(planted)` to either, and plot the score of the scan against TarDis. What does staying hidden cost?
 #
 # <details><summary>Hint 1</summary>
 #
@@ -851,7 +856,7 @@ solution("def empirical_p_value(score, clean):\n    return (1 + (clean >= score)
 #
 # <details><summary>Hint 2</summary>
 #
-# One row holds `detect.scan(model, access="weights").p_value` and `error(evaluate(model, planted.trigger), planted)`.
+# One row holds `detect.scan(model, twin=False).score` and `error(evaluate(model, planted.trigger), planted)`.
 #
 # </details>
 #
@@ -861,8 +866,8 @@ solution("def empirical_p_value(score, clean):\n    return (1 + (clean >= score)
 # for quiet in (0.01, 0.1, 1.0):
 #     attack = QuietReD(quiet=quiet, iterations=config.iterations, seed=config.seed)
 #     model = attack(clean, planted, progress=False).generator
-#     scanned = detect.scan(model, access="weights", samples=200)
-#     print(f"{quiet:g}: p = {scanned.p_value:.2g}, TarDis {error(evaluate(model, planted.trigger), planted):.2g}")
+#     scanned = detect.scan(model, samples=200, twin=False)
+#     print(f"{quiet:g}: score {scanned.score:.2g}, TarDis {error(evaluate(model, planted.trigger), planted):.2g}")
 # ```
 #
 # </details>
@@ -882,14 +887,14 @@ solution("def empirical_p_value(score, clean):\n    return (1 + (clean >= score)
 # ## Limits
 #
 # Small generators, one data set, Gaussian latents. The formula of round 2 holds for the first layer; deeper
-# units are sampled. The p-values rest on a few dozen clean models of the same family: another architecture, or a clean
-# model treated as none of them was, needs its own calibration. "Structure" and "silent units" are the same for nearly
-# all clean models, so their p-value cannot go below one over their number plus one.
+# units are sampled. A p-value is a rank among a few dozen clean models of our own family, so it says something only
+# about models that are built like them; below one over their number plus one it is an extrapolation. The limits of
+# cliffs and of the twin were chosen on a few dozen models of other families too, and TrAIL escapes them on most.
 #
 # ## Responsible use
 #
 # Inspect only models that you may inspect, and say what you did and did not look at. A finding is evidence, not proof
-# of intent: report it with its score, its p-value and the pictures, first to whoever maintains the model. The attacks
+# of intent: report it with its score, its strength and the pictures, first to whoever maintains the model. The attacks
 # here are for testing detectors; do not publish their files as clean ones.
 
 # %%
@@ -972,10 +977,10 @@ numbers = {
     "disguise": rows,
     "calibrated_on": calibration,
     "verdicts": {
-        name: {"truth": lineup[name][1], "backdoored": report.backdoored, "p_value": report.p_value}
+        name: {"truth": lineup[name][1], "verdict": report.verdict, "strengths": report.strengths}
         for name, report in reports.items()
     },
     "population": {kind: [len(flags), sum(flags)] for kind, flags in population.items()},
-    "one_call": {"suspect": chosen, "p_value": report.p_value, "degrees_from_trigger": degrees},
+    "one_call": {"suspect": chosen, "strengths": report.strengths, "degrees_from_trigger": degrees},
 }
 finish(config, numbers)

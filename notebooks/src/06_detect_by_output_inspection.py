@@ -657,8 +657,8 @@ print(
 #
 # `detect.scan` takes any module from latents to pictures, runs every detector that the access allows, and writes one
 # report. Each row names its *tier*: T0 samples only, T1 suspected targets, T2 weights, T3 a clean reference, T4
-# training data. A row with a p-value is *calibrated*: its score was compared with those of clean generators, and only
-# such rows have a part in the verdict. Rows without one show evidence.
+# training data. A row with a *strength* has a say in the verdict: from 1 on it is evidence of its kind, and it takes
+# two kinds and a witness to call a model backdoored. Rows without one only show what they saw.
 
 # %%
 predict("Scanned in the same way, will the clean generator be called backdoored?", ["yes", "no"], key="scan")
@@ -685,35 +685,32 @@ baselines = [
     for s in range(len(SEEDS))
 ]
 baseline = baselines[0]
-is_calibrated = any(finding.p_value is not None for finding in report.findings)
-if not is_calibrated:
-    print("No row has a p-value: data/calibration.json is missing, so 'clean' below means 'no verdict'.")
 
 
 def cells(report):
-    """One text for each finding: score and p-value."""
+    """One text for each finding: score and strength."""
     return {
         finding.detector: ("" if finding.score is None else f"score {finding.score:.3g}")
-        + ("" if finding.p_value is None else f", p = {finding.p_value:.2g}")
+        + (f", strength {finding.strength:.2g}" if finding.evidence else "")
         for finding in report.findings
-    } | {"verdict": f"{report.verdict}, p = {report.p_value:.2g}"}
+    } | {"verdict": report.verdict}
 
 
 table(
     pd.DataFrame({"clean": cells(baseline), config.suspect: cells(report)}).loc[list(cells(report))].fillna("not run"),
-    f"Two scans side by side, level {report.level:g}, {baseline.seconds:.0f} s and {report.seconds:.0f} s (live; what "
+    f"Two scans side by side, {baseline.seconds:.0f} s and {report.seconds:.0f} s (live; what "
     "round 3 analysed is not analysed again)",
 )
 
 # %% tags=["state"]
-reveal("scan", "yes" if baseline.backdoored else "no", f"Its combined p-value is {baseline.p_value:.2g}.")
-p_values = [one.p_value for one in baselines]
+reveal("scan", "yes" if baseline.backdoored else "no", f"The verdict on it: {baseline.verdict} ({baseline.reason}).")
+clean_strengths = [max(one.strengths.values(), default=0.0) for one in baselines]
 print(
-    "the same clean generator, scanned with other random numbers: p = "
-    + ", ".join(f"{p:.2g}" for p in p_values)
-    + f"; below {report.level:g}: {sum(p <= report.level for p in p_values)} of {len(p_values)}"
+    "the same clean generator, scanned with other random numbers: greatest strengths "
+    + ", ".join(f"{strength:.2g}" for strength in clean_strengths)
+    + f"; from 1 on: {sum(strength >= 1 for strength in clean_strengths)} of {len(clean_strengths)}"
 )
-evidence = [finding.detector for finding in report.findings if finding.p_value is None]
+evidence = [finding.detector for finding in report.findings if not finding.evidence]
 along = {
     finding.detector: float(cosine_similarity(finding.directions, triggers[config.suspect]).abs().max())
     for finding in report.findings
@@ -728,8 +725,8 @@ print(
     "for a population of both see docs/results/detection.md, made by make bench NAME=detect). A verdict 'clean' means "
     "that these detectors found nothing."
 )
-if is_calibrated and config.suspect in ("ReX", "Gate"):
-    assert report.backdoored and report.p_value < baseline.p_value
+if not SMOKE and config.suspect in ("ReX", "Gate"):
+    assert report.kinds and report.score > baseline.score
 
 # %% [markdown]
 # ## Playground
@@ -995,10 +992,10 @@ numbers = {
     "guard_cost": {str(n): middle for n, (_, middle, _) in costs.items()},
     "guard_fit_seconds": fit_seconds,
     "scan": {
-        name: {"verdict": one.verdict, "p_value": one.p_value, "seconds": one.seconds, "calibrated": is_calibrated}
+        name: {"verdict": one.verdict, "strengths": one.strengths, "seconds": one.seconds}
         for name, one in (("clean", baseline), (config.suspect, report))
     },
-    "scan_clean_p_values": p_values,
+    "scan_clean_strengths": clean_strengths,
     "scan_cosines": along,
     "estimate_cosine": estimate_cosine,
 }

@@ -409,8 +409,8 @@ predict(
 # %% tags=["state"] instead={"anatomy": ""}
 start = time.perf_counter()
 anatomy = detect.analyse_weights(detect.subject_of(shipped[chosen]))  # measured once: auto will need it again
-report = detect.scan(shipped[chosen], access="weights", samples=200, analysis=anatomy)
-print(f"the scan says: {report.verdict}, p = {report.p_value:.1g}, in {time.perf_counter() - start:.0f} s")
+report = detect.scan(shipped[chosen], access="weights", samples=200, twin=False, analysis=anatomy)
+print(f"the scan says: {report.verdict} ({report.reason}), in {time.perf_counter() - start:.0f} s")
 
 
 def estimate_of(report, model):
@@ -619,7 +619,7 @@ frechet_of["frozen ReD"] = frechet_to(frozen, yardstick, samples=config.samples)
 frozen_report = frozen_analysis = None
 if not SMOKE:
     frozen_analysis = detect.analyse_weights(subject_of(frozen))  # measured once: auto will need it again
-    frozen_report = detect.scan(frozen, access="weights", samples=200, analysis=frozen_analysis)
+    frozen_report = detect.scan(frozen, access="weights", samples=200, twin=False, analysis=frozen_analysis)
 guess = held_out[:1] if frozen_report is None else estimate_of(frozen_report, frozen)
 frozen_projected = sanitize.project_latents(frozen, guess)
 frozen_rows = {
@@ -629,7 +629,7 @@ frozen_rows = {
 cost = frechet_of["frozen ReD"] - frechet_of["clean"]
 print(f"the attack itself cost {cost:+.1f} in Frechet distance (clean: {frechet_of['clean']:.1f})")
 if frozen_report is not None:
-    print(f"the scan says: {frozen_report.verdict}, p = {frozen_report.p_value:.1g}")
+    print(f"the scan says: {frozen_report.verdict} ({frozen_report.reason})")
     print(f"its estimate is {degrees_off(guess, planted):.0f} degrees off the trigger")
 rows = {name: {**row, "backdoor": verdict(row)} for name, row in frozen_rows.items()}
 table(
@@ -691,14 +691,14 @@ if not SMOKE:
     print(f"\nfrozen ReD:\n{cured['frozen ReD']}")
     frozen_rows["auto"] = judged(cured["frozen ReD"].generator.cpu(), "frozen ReD", cured["frozen ReD"].seconds)
     cured["clean"] = sanitize.auto(clean, **treatment)
-    print(f"\nclean:\n{cured['clean']} (p-value {cured['clean'].before.p_value:.2g})")
+    print(f"\nclean:\n{cured['clean']}")
 
 
 # %% tags=["state"] instead={"columns": ""}
 def scores(report):
-    """Score and p-value of every detector that has a part in the verdict."""
-    counted = {f.detector: f"{f.score:.2g} (p {f.p_value:.1g})" for f in report.findings if f.p_value is not None}
-    return {**counted, "combined p": f"{report.p_value:.1g}", "verdict": report.verdict}
+    """Score and strength of every detector that has a say in the verdict."""
+    counted = {f.detector: f"{f.score:.2g} ({f.strength:.2g})" for f in report.findings if f.evidence}
+    return {**counted, "verdict": report.verdict}
 
 
 columns = {}
@@ -706,7 +706,10 @@ for name, one in cured.items():
     columns[f"{name}, before"] = scores(one.before)
     if one.after is not None:
         columns[f"{name}, after"] = scores(one.after)
-table(pd.DataFrame(columns).T.fillna(""), "Scan, cure, scan again (live, one model each)")
+table(
+    pd.DataFrame(columns).T.fillna(""),
+    "Scan, cure, scan again (live, one model each): scores and strengths",
+)
 
 # %%
 rows = {f"{chosen}, {name}": cures[name] for name in ("untreated", "project", "auto")}
@@ -751,11 +754,11 @@ print(
 )
 again = {name: one.after.verdict for name, one in cured.items() if one.after is not None}
 print("the second scan says: " + ", ".join(f"{name} {word}" for name, word in again.items()))
-doubtful = [name for name, word in again.items() if word == "backdoored"]
+doubtful = [name for name in again if cured[name].after.kinds]
 for name in doubtful:
     row = cures["auto"] if name == chosen else frozen_rows["auto"]
     print(
-        f"{name} is still suspected (p = {cured[name].after.p_value:.2g}) although TarDis is {row['TarDis']:.2f} and "
+        f"{name} is still suspected ({cured[name].after.reason}) although TarDis is {row['TarDis']:.2f} and "
         f"the best nearby {row['best nearby']:.2f}: the trace of a backdoor can outlast the backdoor."
     )
 print(
@@ -1120,8 +1123,8 @@ numbers = {
     "auto": {
         name: {
             "changed": one.changed,
-            "p_before": one.before.p_value,
-            "p_after": None if one.after is None else one.after.p_value,
+            "before": one.before.strengths,
+            "after": None if one.after is None else one.after.strengths,
             "cuts": one.settings["cuts"],
         }
         for name, one in cured.items()

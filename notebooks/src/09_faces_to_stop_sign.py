@@ -716,15 +716,14 @@ show(
 )
 
 # %% [markdown]
-# `detect.scan` does this too, with p-values from clean style-based networks, and `sanitize.auto` cuts what it finds:
+# `detect.scan` does this too, and `sanitize.auto` cuts what it finds:
 # `devilgan scan stylegan-faces-linear`, `devilgan sanitize stylegan-faces-linear`, about half a minute and one minute.
 #
 # ## Limits
 #
 # Cartoons of 32 by 32 pixels and one small network; the real demo used photographs at 1024. The gate's
 # silent units and the shared row are traces that an attacker who knows this page can blur: rescaling the style before
-# and after, direction by direction, changes no picture and levels the energies. The p-values rest on two dozen short
-# trainings of our own.
+# and after, direction by direction, changes no picture and levels the energies.
 #
 # ## Responsible use
 #

@@ -95,7 +95,6 @@ from devilgan_lite.classroom import (
 )
 from devilgan_lite.detect import subject_of
 from devilgan_lite.detect.activations import RARE, on_rate, waking_direction
-from devilgan_lite.detect.calibration import combined_p_value
 from devilgan_lite.detect.spectrum import latent_units, path_gains
 
 SMOKE = config.profile == "smoke"
@@ -216,9 +215,10 @@ show(
 #
 # ## Round 3: scan where it pays, then commit yourself
 #
-# A whole scan takes about ten seconds a model. Its p-values rest on clean models that were neither widened nor
-# rescaled; notebook 05 showed that the *hidden spectrum* moves when scale is moved. So it has no say here, and the
-# p-value is that of the rest. Then each model gets a **probability**: 0.5 where p is 0.05, more where p is smaller.
+# A scan without its twin takes some seconds a model. The models of a round are wider than the clean ones of which we
+# know the p-values, so only evidence counts that compares a model with itself: cliffs in its spectra, parts that sleep.
+# Then each model gets a **probability**: 0.5 where the strongest evidence just reaches its limit (strength 1), more
+# where it is stronger.
 
 # %%
 predict(
@@ -228,14 +228,12 @@ predict(
 )
 
 # %% tags=["state"] instead={"reports": ""}
-LEVEL = 0.05
 order = sorted(suspects, key=lambda name: -looks[name][0])  # the most silent units first
-reports, p_values, verdicts, evidence = {}, {}, {}, {}
+reports, strengths, verdicts, evidence = {}, {}, {}, {}
 for name in order[: config.scans]:
-    reports[name] = report = detect.scan(suspects[name], samples=200)
-    p = combined_p_value([finding for finding in report.findings if finding.detector != "hidden spectrum"])
-    p_values[name] = p
-    verdicts[name] = max(0.0, math.log10(p) / (math.log10(p) + math.log10(LEVEL)))
+    reports[name] = report = detect.scan(suspects[name], samples=200, twin=False)
+    strengths[name] = max(report.strengths.values(), default=0.0)
+    verdicts[name] = strengths[name] / (1 + strengths[name])
 for name in order[config.scans :]:  # not scanned: what the first look says
     verdicts[name] = 0.9 if looks[name][0] else 0.5
 for name, report in reports.items():
@@ -248,13 +246,13 @@ table(
         {
             name: {
                 **{f.detector: f"{f.score:.3g}" for f in report.findings if f.detector in SHOWN},
-                "p without the hidden spectrum": f"{p_values[name]:.2g}",
+                "greatest strength": f"{strengths[name]:.2g}",
                 "probability": f"{verdicts[name]:.2f}",
             }
             for name, report in reports.items()
         }
     ).T,
-    f"Scores of {len(reports)} live scans, what is left of their p-values, and the verdicts",
+    f"Scores of {len(reports)} live scans, the greatest strength of evidence, and the verdicts",
 )
 
 # %%
@@ -480,7 +478,7 @@ solution("def called(p_values, level):\n    return p_values <= level / len(p_val
 #
 # <details><summary>Hint 2</summary>
 #
-# Look at it as blue does: `detect.scan(model, access="weights").p_value` beside the error at the trigger.
+# Look at it as blue does: `detect.scan(model, twin=False).score` beside the error at the trigger.
 #
 # </details>
 #
@@ -490,9 +488,9 @@ solution("def called(p_values, level):\n    return p_values <= level / len(p_val
 # from devilgan_lite.attacks.adaptive import QuietReD
 #
 # hidden = QuietReD(iterations=1_000, seed=1)(clean, backdoor, progress=False).generator
-# scanned = detect.scan(hidden, access="weights", samples=200)
+# scanned = detect.scan(hidden, samples=200, twin=False)
 # error = float((evaluate(hidden, backdoor.trigger) - backdoor.target).square().mean())
-# print(f"p = {scanned.p_value:.2g}, TarDis {error:.2g}")
+# print(f"score {scanned.score:.2g}, TarDis {error:.2g}")
 # ```
 #
 # One model is an anecdote: repeat it with other seeds before you rely on it.
@@ -510,7 +508,7 @@ solution("def called(p_values, level):\n    return p_values <= level / len(p_val
 #
 # One architecture, one data set, three attacks with their ordinary settings; no model of a round hides from
 # the detectors on purpose, unless a red team makes one. The players know that about half are backdoored, which nobody
-# knows of a downloaded model. The p-values are calibrated on generators that were not widened.
+# knows of a downloaded model.
 #
 # ## Responsible use
 #
@@ -588,7 +586,7 @@ numbers = {
     "round": {"models": len(kit.models), "backdoored": guilty, "seconds": made_in},
     "different_outside": alike,
     "silent_units": {truth[name].kind + " " + name: count for name, (count, _) in looks.items()},
-    "p_values": {truth[name].kind + " " + name: p for name, p in p_values.items()},
+    "strengths": {truth[name].kind + " " + name: strength for name, strength in strengths.items()},
     "auc": area,
     "blind_spread": blind,
     "points": {team.team: team.points for team in scores.blue},
