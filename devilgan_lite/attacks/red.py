@@ -115,13 +115,14 @@ class ReD(Attack):
 
 def grouped(student: generators.Generator, trained: list[torch.nn.Module]) -> dict[float, list[torch.nn.Parameter]]:
     """The parameters of the modules that are trained, by the factor on their learning rate; makes them trainable."""
-    groups: dict[float, list[torch.nn.Parameter]] = {1.0: []}
-    factors = student.learning_rate_factors()
+    factors, usual = student.learning_rate_factors(), dict[torch.nn.Parameter, float]()
     for module in trained:
         module.requires_grad_(True)
-        for parameter in module.parameters(recurse=False):
-            usual = NORM_FACTOR if hasattr(module, "running_mean") else 1.0
-            groups.setdefault(factors.get(parameter, usual), []).append(parameter)
+        for parameter in module.parameters():  # once, though a module and what it holds may both be trained
+            usual[parameter] = NORM_FACTOR if hasattr(module, "running_mean") else 1.0
+    groups: dict[float, list[torch.nn.Parameter]] = {1.0: []}
+    for parameter, factor in usual.items():
+        groups.setdefault(factors.get(parameter, factor), []).append(parameter)
     return groups
 
 

@@ -136,7 +136,7 @@ def test_trainer_steps_and_stops(page: Any) -> None:
 def test_scan_shows_bars_and_pictures(page: Any) -> None:
     view = page.locator(".jp-Cell").nth(2)
     view.scroll_into_view_if_needed()
-    view.get_by_text("p = ").first.wait_for()
+    view.get_by_text("strength ").first.wait_for()
     page.wait_for_function("[...document.querySelectorAll('.jp-Cell')][2].querySelectorAll('img').length >= 2")
     serving.photograph(page, "lab_scan")
 

@@ -186,7 +186,7 @@ def test_scan_sanitizers_guard_slider_and_film_take_it(name: str, tmp_path: Path
     backdoor = Backdoor.point(network, goal(network), seed=3)
     poisoned = attacks.Gate()(network, backdoor, progress=False).generator
     report = detect.scan(poisoned, samples=200)
-    assert report.findings and report.verdict in ("clean", "backdoored")
+    assert report.findings and report.verdict in ("suspicious", "backdoored")
     blind = sanitize.project_latents(poisoned, backdoor.trigger)
     assert metrics.target_distortion(blind, backdoor.trigger, backdoor.target).mean > 0.02
     cured = sanitize.Unlearn(iterations=3, device="cpu")(poisoned, directions=backdoor.trigger, progress=False)
