@@ -20,7 +20,8 @@ from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import WeightAnalysis, analyse_weights
 
-SAYS = ("structure", "latent spectrum", "hidden spectrum", "silent units", "noisy twin")  # no answer from them is open
+# detectors with a say: that one of them has no answer leaves the question open
+SAYS = (weights.STRUCTURE, weights.LATENT, weights.HIDDEN, activations.NAME, noisy.NAME)
 ACCESS_LEVELS = ("T0", "T1", "T2", "T3", "T4")  # samples, suspected targets, weights, a clean reference, training data
 FEWEST = 5  # clean scores from which a p-value can be computed
 

@@ -164,12 +164,12 @@ def hunt(subject: Subject, twin: Twin, starts: Tensor | None, influence: Tensor,
     """
     start, other, d = time.process_time(), twin.subject, subject.latent_dim
     weights = (influence / influence.diagonal().mean()).to(subject.device).float()
-    pool = subject.latents(ORDINARY, seed + 5)
-    ordinary = torch.cat([differences(subject, other, part) for part in pool.split(100)])
-    mean = max(float(ordinary.mean()), 1e-12)
-    oddest = pool[ordinary.argsort(descending=True)[: RANDOM // 2]]
-    random = [oddest, subject.latents(RANDOM // 2, seed + 9)] if starts is None else [starts.view(-1, d)]
-    z = subject.prior.typical(torch.cat(random), NEAR)
+    if starts is None:
+        pool = subject.latents(ORDINARY, seed + 5)
+        ordinary = torch.cat([differences(subject, other, part) for part in pool.split(100)])
+        oddest = pool[ordinary.argsort(descending=True)[: RANDOM // 2]]
+        starts = torch.cat([oddest, subject.latents(RANDOM // 2, seed + 9)])
+    z = subject.prior.typical(starts.view(-1, d), NEAR)
     for turn in range(ROUNDS):
         z = _climbed(subject, other, z, weights, RATE * subject.prior.variance**0.5 / 2**turn)
         far = differences(subject, other, z)
@@ -177,7 +177,7 @@ def hunt(subject: Subject, twin: Twin, starts: Tensor | None, influence: Tensor,
     seconds, drawn, copied = time.process_time() - start, subject.samples(z), other.samples(z)
     far = (drawn - copied).square().flatten(1).mean(1)
     best = int(far.argmax())
-    score = float((far[best] / mean).log())
+    score = float((far[best] / max(twin.error, 1e-12)).log())
     return Witness(z[best].cpu(), drawn[best].cpu(), copied[best].cpu(), score, float(far[best]), seconds)
 
 
