@@ -50,8 +50,8 @@ def write_tables(content: Row, path: Path) -> None:
         "the detectors started from earlier trials and were set on 21 scans of three families: 19 models of seed "
         f"{LOOKED_AT}, and the clean dcgan28 and dcgan32 of seed 1, which stand below all the same. The other seeds are "
         "shown. The clean style network of seed 1 was suspicious at first; the spectra of style networks then lost "
-        "their say, after a look at our own clean one, and it was scanned again. No family was held out: that, more "
-        "seeds, TrAIL, and attackers who know these detectors are still to come. Single run of each model; most scans "
+        "their say, after a look at our own clean one, and it was scanned again. No family was held out: that, "
+        "more seeds, TrAIL, and attackers who know these detectors are still to come. Single run of each model; most scans "
         "ran beside other work, which lengthens their CPU-seconds.",
         f"The AUC of the score is {auc(judged)} on these models.",
         markdown(
