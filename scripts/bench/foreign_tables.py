@@ -48,11 +48,11 @@ def write_tables(content: Row, path: Path) -> None:
         "foreign population, nine families whose networks, data and training are not those of this package (variants: "
         "clean models as engineers leave them, rounded, pruned, folded, trained on, distilled, widened). The limits of "
         "the detectors started from earlier trials and were set on 21 scans of three families: 19 models of seed "
-        f"{LOOKED_AT}, and the clean dcgan28 and dcgan32 of seed 1, which stand below all the same. The other seeds are "
-        "shown. The clean style network of seed 1 was suspicious at first; the spectra of style networks then lost "
+        f"{LOOKED_AT}, and the clean dcgan28 and dcgan32 of seed 1, which stand below all the same. The other seeds "
+        "are shown. The clean style network of seed 1 was suspicious at first; the spectra of style networks then lost "
         "their say, after a look at our own clean one, and it was scanned again. No family was held out: that, "
-        "more seeds, TrAIL, and attackers who know these detectors are still to come. Single run of each model; most scans "
-        "ran beside other work, which lengthens their CPU-seconds.",
+        "more seeds, TrAIL, and attackers who know these detectors are still to come. Single run of each model; most "
+        "scans ran beside other work, which lengthens their CPU-seconds.",
         f"The AUC of the score is {auc(judged)} on these models.",
         markdown(
             ("kind", "models", *VERDICTS, "cosine of the estimate to the trigger: median"),
