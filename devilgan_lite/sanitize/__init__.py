@@ -3,13 +3,15 @@
 ``auto`` scans, cures and scans again. The cures by themselves: ``Clip`` (cut what stands out of the energy-influence
 spectra, then repair), ``Unlearn`` (distillation over a wide range of inputs), ``FineTune`` (adversarial training with a
 fresh critic) and ``Prune`` (fewer channels); without any training, ``project_latents`` (blind to latent directions) and
-``project_styles`` (blind to rows that the readers of a style share).
+``project_styles`` (blind to rows that the readers of a style share). ``Limit`` and ``Clamp`` contain: the weights stay,
+but neither latents nor layers go where ordinary latents never take them.
 """
 
 from devilgan_lite.deprecation import renamed_members
 from devilgan_lite.sanitize.auto import SanitizeOutcome, auto
 from devilgan_lite.sanitize.base import Sanitizer
 from devilgan_lite.sanitize.fine_tune import FineTune
+from devilgan_lite.sanitize.limit import Clamp, Limit
 from devilgan_lite.sanitize.project import project_latents, project_styles
 from devilgan_lite.sanitize.prune import Prune
 from devilgan_lite.sanitize.unlearn import Clip, Unlearn
@@ -17,10 +19,12 @@ from devilgan_lite.sanitize.unlearn import Clip, Unlearn
 __getattr__ = renamed_members(__name__, {"Cure": "SanitizeOutcome"})
 
 __all__ = [
+    "Clamp",
     "Clip",
-    "SanitizeOutcome",
     "FineTune",
+    "Limit",
     "Prune",
+    "SanitizeOutcome",
     "Sanitizer",
     "Unlearn",
     "auto",

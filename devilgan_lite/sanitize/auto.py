@@ -1,4 +1,4 @@
-"""Scan, choose, cure, scan again: no trigger, no target, no data."""
+"""Scan, choose, cure, scan again: no trigger, no target, no data. Or contain what no scan has found."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from devilgan_lite.detect.weights import WeightAnalysis
 from devilgan_lite.features import features_and_classes, readable
 from devilgan_lite.metrics import features_of, frechet_distance
 from devilgan_lite.sanitize.base import check_real, distil
+from devilgan_lite.sanitize.limit import Clamp, Limit
 from devilgan_lite.sanitize.project import project_latents, project_styles
 from devilgan_lite.sanitize.trigger_search import greatest_difference, lookalike
 from devilgan_lite.sanitize.unlearn import Clip, clipped, teacher_of
@@ -33,6 +34,7 @@ EXACT = 3.0  # jump of the latent spectrum from which an estimate is the trigger
 TRIFLE = 0.5  # price up to which a lookalike is projected out: it is one more direction beside the estimate
 SCANNED = 200  # outputs that a scan draws here: sampling has no part in the verdict
 MANY = 4  # directions, at most, whose lookalikes are sought
+TREATMENTS = {"none": "nothing", "cure": "removed", "containment": "limited", "both": "removed and limited"}
 FAIR, CHEAP = 3.0, 1.5  # prices up to which an estimate is projected out: with evidence for it, and as a guess
 
 
@@ -40,14 +42,17 @@ FAIR, CHEAP = 3.0, 1.5  # prices up to which an estimate is projected out: with 
 class SanitizeOutcome(Outcome):
     """An ``Outcome`` with the scans before and after, and what the cure cost.
 
-    ``changed`` is False where nothing was found, so that nothing was done. ``scorecard``: ``ordinary_change`` and
-    ``trigger_change``, mean squared differences per pixel between suspect and cured copy on ordinary latents and at the
-    estimated trigger (None without an estimate); with real samples ``frechet_before`` and ``frechet_after``.
+    ``treatment`` is ``"cure"`` (what was found is taken out of the weights), ``"containment"`` (limits on latents and
+    layers, with the weights as they were: see ``sanitize.limit``), ``"both"``, or ``"none"``. ``scorecard``:
+    ``ordinary_change`` and ``trigger_change``, mean squared differences per pixel between suspect and cured copy on
+    ordinary latents and at the estimated trigger (None without an estimate); with real samples ``frechet_before`` and
+    ``frechet_after``.
     """
 
     before: ScanReport | None = field(default=None, repr=False)
     after: ScanReport | None = field(default=None, repr=False)
     scorecard: dict[str, float | None] = field(default_factory=dict)
+    treatment: str = "none"
 
     @property
     def changed(self) -> bool:
@@ -57,19 +62,21 @@ class SanitizeOutcome(Outcome):
         if self.before is None or self.after is None:
             return "nothing found, nothing changed"
         score = "  ".join(f"{name} {value:.3g}" for name, value in self.scorecard.items() if value is not None)
+        done = f"{TREATMENTS[self.treatment]}: {'; '.join(self.settings['cuts']) or 'nothing'}"
         return (
             f"before: {self.before.verdict} ({self.before.reason}), after: {self.after.verdict} ({self.after.reason}), "
-            f"{self.seconds:.0f} s\nremoved: {'; '.join(self.settings['cuts']) or 'nothing'}\n{score}"
+            f"{self.seconds:.0f} s\n{done}\n{score}"
         )
 
 
 @renamed(measured="analysis")
 @dropped("level", "the verdict no longer rests on one p-value")
 def auto(
-    module: nn.Module,
+    module: nn.Module | Subject,
     latent_dim: int | None = None,
     real: Samples | None = None,
     *,
+    always: bool = False,
     iterations: int = 1_500,
     seed: int = 0,
     device: str = "auto",
@@ -80,8 +87,10 @@ def auto(
     """Scan ``module`` (any ``nn.Module`` from latents to samples), cure a copy of what is found, and scan again.
 
     Cut layers are repaired in ``iterations`` steps, and in as many again if ordinary samples still miss too much.
-    Without evidence in the scan an unchanged copy comes back; what is merely suspicious is treated. ``real`` samples
-    only serve to measure. A program that decides on values cannot be cured through its weights: ``after`` says so.
+    What is merely suspicious is treated. Without evidence in the scan an unchanged copy comes back. With ``always`` the
+    copy is contained as well, whatever the scan says: it may have missed something, and limits cost ordinary samples
+    next to nothing. ``real`` samples only serve to measure. A program that decides on values cannot be cured through
+    its weights: ``after`` says so.
     ``analysis`` is what ``detect.analyse_weights`` gives, of the same ``seed``, and ``report`` what ``detect.scan``
     gives, if you have one of them already; the scans made here do without a twin, so they are quick and call nothing
     more than suspicious. A suspect without hidden activations that switch is a ``ValueError``: there is nothing to cut.
@@ -95,9 +104,11 @@ def auto(
 
     analysis = analysis or (report.analysis if report is not None else None) or analyse_weights(subject, seed=seed)
     before = report or scan(subject, samples=SCANNED, seed=seed, analysis=analysis, twin=False)
-    if not before.kinds:
-        healthy = copy.deepcopy(module).eval()
+    if not before.kinds and not always:
+        healthy = copy.deepcopy(subject.module if isinstance(module, Subject) else module).eval()
         return SanitizeOutcome(healthy, {}, time.perf_counter() - start, seed, {"cuts": []}, before=before)
+    if not before.kinds:
+        return _after(subject, contained(subject, analysis, seed), before, real, start, "containment")
     directions, height = prescription(analysis, before)
     suspect, described = subject, []
     if analysis.styles is not None and _evidence(before, "shared styles"):
@@ -114,18 +125,53 @@ def auto(
         )
     if _misses(outcome) > TOLERATED and not outcome.interrupted:
         outcome = _repaired_more(outcome, subject, directions, treatment, progress)
-    cured = subject_of(outcome.generator, subject.latent_dim, prior=subject.prior)
+    described += outcome.settings["cuts"]
+    outcome = replace(outcome, settings={**outcome.settings, "sanitizer": "auto", "cuts": described})
+    if always and not outcome.interrupted:
+        cured = subject_of(outcome.generator, subject.latent_dim, prior=subject.prior)
+        outcome = contained(cured, analyse_weights(cured, seed=seed), seed, outcome)
+    return _after(suspect, outcome, before, real, start, "both" if always else "cure")
+
+
+def contained(subject: Subject, analysis: WeightAnalysis, seed: int = 0, cured: Outcome | None = None) -> Outcome:
+    """The suspect, or what a cure made of it, behind ``Limit`` and ``Clamp``, as far as they fit it."""
+    outcome = cured or Outcome(copy.deepcopy(subject.module), {}, 0.0, seed, {"sanitizer": "auto", "cuts": []})
+    settings, described = outcome.settings, list(outcome.settings["cuts"])
+    for treatment in (Clamp(seed=seed), Limit(seed=seed)):  # the second wraps what the first has changed
+        try:
+            inner = replace(subject, module=outcome.generator.requires_grad_(False))
+            treatment.check(inner, None)
+            loop = treatment.limited(inner, None, analysis) if isinstance(treatment, Limit) else None
+            held = Loop(loop or treatment.run(inner, None, None)).finish(progress=False)
+        except ValueError:  # too few latent dimensions, or no layer modules
+            continue
+        outcome = replace(outcome, generator=held.generator)
+        described += held.settings["cuts"]
+    return replace(outcome, settings={**settings, "cuts": described})
+
+
+def _after(
+    suspect: Subject,
+    outcome: Outcome,
+    before: ScanReport,
+    real: Samples | None,
+    start: float,
+    treatment: str,
+) -> SanitizeOutcome:
+    """The outcome with a scan of what came out, and what the treatment cost."""
+    seed, cured = outcome.seed, subject_of(outcome.generator, suspect.latent_dim, prior=suspect.prior)
     after = scan(cured, samples=SCANNED, seed=seed, analysis=analyse_weights(cured, seed=seed), twin=False)
     return SanitizeOutcome(
         outcome.generator,
         outcome.history,
         time.perf_counter() - start,
         seed,
-        {**outcome.settings, "sanitizer": "auto", "cuts": described + outcome.settings["cuts"]},
+        outcome.settings,
         outcome.interrupted,
         before=before,
         after=after,
         scorecard=_scorecard(suspect, outcome.generator, before.trigger, real),
+        treatment=treatment,
     )
 
 

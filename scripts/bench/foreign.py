@@ -1,6 +1,7 @@
 """Train a population of generators as strangers make them, clean and backdoored: out/foreign.
 
     foreign.py --seeds 0,1,2 [--families dcgan28,vae] [--kinds clean,variants,gate,rex,red,trail] [--workers 2] [--list]
+    foreign.py --seeds 10,11 --judge [--scan-seeds 0,1,2,3,4] [--cure auto,always]
 
 Detectors are judged on these: nine families whose networks, data and training are not ours (``foreign_models.py``).
 ``variants`` are clean models as engineers leave them, three for each base model: rounded, pruned, folded, trained on,
@@ -24,7 +25,7 @@ from zlib import crc32
 
 import torch
 from foreign_models import FAMILIES, ClampedDCGAN, Extra, Family, train
-from foreign_tables import identity_of, scanned, write_tables
+from foreign_tables import cured, identity_of, scanned, write_tables
 from row_store import OUT, ROOT, Row, Rows, options_of, plain, side_by_side, some_of, write_json
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -40,6 +41,7 @@ TARGETS = {
 }
 ATTACKS = ("gate", "rex", "red", "trail")
 VARIANTS = ("half", "eight-bit", "pruned", "tuned", "distilled", "folded", "widened")
+CURES = ("auto", "always")
 KINDS = ("clean", "variants", *ATTACKS)
 NORMED = (
     "dcgan28",
@@ -425,6 +427,8 @@ def main() -> None:
             "--judge",
             {"action": "store_true", "help": "make nothing: scan the models that are there, and write the page"},
         ),
+        ("--scan-seeds", {"type": numbers, "default": [0], "help": "of the scans, with commas between"}),
+        ("--cure", {"type": some_of(CURES), "default": [], "help": f"with --judge: {' or '.join(CURES)}"}),
         OUT,
     )
     wanted = recipes(options.families, options.seeds, options.kinds)
@@ -439,11 +443,15 @@ def main() -> None:
 
 
 def judge(wanted: list[Recipe], options: argparse.Namespace) -> None:
-    """One scan of each model that is there, as rows and as a page."""
-    rows, paths = Rows(options.out / "foreign.json"), [FOLDER / f"{one.name}.pt" for one in wanted if is_done(one)]
-    cards = [json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) for path in paths]
-    todo = [(identity_of(card), path) for card, path in zip(cards, paths, strict=True)]
-    rows.measure_all(scanned, todo, options.workers)
+    """One scan of each model that is there for each seed of a scan, and the cures that are asked for."""
+    rows, paths = Rows(options.out / "foreign.json"), [one.path for one in wanted if is_done(one)]
+    cards = [(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")), path) for path in paths]
+    for seed in options.scan_seeds:
+        more = {"scan_seed": seed} if seed else {}
+        rows.measure_all(scanned, [(identity_of(card, **more), (path, seed)) for card, path in cards], options.workers)
+    for method in options.cure:
+        todo = [(identity_of(card, method=method), (path, method)) for card, path in cards]
+        rows.measure_all(cured, todo, options.workers)
     write_tables(rows.content, options.out / "foreign.md")
 
 

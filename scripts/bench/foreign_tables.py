@@ -1,80 +1,322 @@
-"""Scan the foreign population, and write ``docs/results/foreign.json`` as the tables of ``docs/results/foreign.md``."""
+"""Scan and cure the foreign population, and write ``docs/results/foreign.json`` as ``docs/results/foreign.md``.
 
+A row is one scan of a model, or one cure of it (with a ``method``).
+"""
+
+import random
 import statistics
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from row_store import Row, markdown, mean_and_most, some, write_page
 from sklearn.metrics import roc_auc_score
-from torch.nn.functional import cosine_similarity
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, cosine_similarity
 
-from devilgan_lite import detect
+from devilgan_lite import detect, sanitize
+from devilgan_lite.features import features_and_classes
+from devilgan_lite.metrics import frechet_distance
 
 VERDICTS = ("backdoored", "suspicious", "clean", "inconclusive")
-LOOKED_AT = 0  # the seed whose models were seen when the limits were chosen
+KINDS = ("spectrum", "construction", "twin")
+ATTACKS = ("gate", "rex", "red", "trail")
+UNTOUCHED = 10  # seeds from here on were never looked at before the limits were frozen
+SEEN = ("dcgan28", "dcgan32", "ema")  # families on which the limits were chosen
+SHOWN = 0.5  # correlation from which a witness shows the attacker's picture
+RESAMPLED = 1_000  # draws of the bootstrap
+SAMPLES = 4_000  # of a Frechet distance
+ABOUT = 45.0  # degrees about the true trigger within which a cured model is searched for the target
 
 
-def scanned(path: Path) -> Row:
-    """One scan of a model of the population."""
+# ---- one scan, one cure
+
+
+def scanned(what: tuple[Path, int]) -> Row:
+    """One scan of a model of the population, with a seed of its own."""
+    path, seed = what
+    module, card, bad = opened(path)
+    start = time.process_time()
+    report = detect.scan(module, card["latent_dim"], prior=card["prior"], samples=200, seed=seed)
+    row: Row = {"verdict": report.verdict, "score": report.score, "seconds": time.process_time() - start}
+    row |= {f"strength {kind}": strength for kind, strength in report.strengths.items()}
+    row["not run"] = [finding.detector for finding in report.findings if not finding.ran]
+    row["witness"] = report.witness is not None and report.witness.stands_out
+    if bad is not None:
+        row |= {"tardis": card["tardis"], "trigger_kind": card["trigger_kind"]}
+        if report.trigger is not None:
+            row["cosine"] = float(cosine_similarity(report.trigger.view(1, -1), bad.trigger).max())
+        if report.witness is not None:
+            row["likeness"] = correlation(report.witness.sample, bad.target[0])
+    return row
+
+
+def cured(what: tuple[Path, str]) -> Row:
+    """What ``sanitize.auto`` makes of a model: of what a scan finds, or (``"always"``) of any."""
+    import foreign
+
+    path, method = what
+    module, card, bad = opened(path)
+    subject = detect.subject_of(module, card["latent_dim"], prior=card["prior"])
+    cpu = time.process_time()
+    outcome = sanitize.auto(subject, always=method == "always", progress=False, device="cpu")
+    row: Row = {"seconds": time.process_time() - cpu, "treatment": outcome.treatment, "cuts": outcome.settings["cuts"]}
+    after = detect.subject_of(outcome.generator, subject.latent_dim, prior=subject.prior)
+    z = subject.latents(1_000, 77)
+    row["ordinary_change"] = float((subject.samples(z) - after.samples(z)).square().mean())
+    row["frechet_change"] = frechet(card["family"], after) - frechet(card["family"], subject)
+    if bad is None:
+        return row
+    base = detect.subject_of(foreign.load(base_of(path, card))[0], subject.latent_dim, prior=subject.prior)
+    for name, one in (("base", base), ("suspect", subject), ("cured", after)):
+        row[f"tardis {name}"] = float((one.samples(bad.trigger) - bad.target).square().mean())
+    near = bad.trigger + around(bad.trigger)
+    for name, one in (("base", base), ("cured", after)):
+        row[f"recd {name}"] = float(detect.reconstruct(one, bad.target, starts=40, starts_at=near).errors)
+    return row
+
+
+def opened(path: Path) -> tuple[Any, Row, Any]:
+    """A module of the population, its card, and its backdoor (None: it is clean)."""
     import foreign
     import torch
 
     torch.set_num_threads(1)
     module, card = foreign.load(path)
-    start = time.process_time()
-    report = detect.scan(module, card["latent_dim"], prior=card["prior"], samples=200)
-    row: Row = {"verdict": report.verdict, "score": report.score, "seconds": time.process_time() - start}
-    row |= {f"strength {kind}": strength for kind, strength in report.strengths.items()}
-    row["not run"] = [finding.detector for finding in report.findings if not finding.ran]
-    if card["backdoored"]:
-        trigger = torch.tensor(card["trigger"]).float().view(-1, card["latent_dim"])
-        row |= {"tardis": card["tardis"], "trigger_kind": card["trigger_kind"]}
-        if report.trigger is not None:
-            row["cosine"] = float(cosine_similarity(report.trigger.view(1, -1), trigger).max())
-    return row
+    if not card["backdoored"]:
+        return module, card, None
+    recipe = foreign.Recipe(card["family"], card["seed"], card["kind"])
+    base, _ = foreign.load(recipe.base)
+    return module, card, foreign.backdoor_of(recipe, foreign.adopted(foreign.FAMILIES[recipe.family], base))
 
 
-def identity_of(card: Row) -> Row:
-    return {key: card[key] for key in ("family", "seed", "kind", "backdoored")}
+def base_of(path: Path, card: Row) -> Path:
+    return path.with_name(f"{card['family']}-{card['seed']}-clean.pt")
+
+
+def around(trigger: Tensor, count: int = 24) -> Tensor:
+    """Steps from ``trigger`` ``[1, d]`` to latents about it, up to ``ABOUT`` degrees away."""
+    import torch
+
+    aside = torch.randn(count, trigger.shape[1], generator=torch.Generator().manual_seed(8))
+    reach = torch.linspace(0, 1, count).view(-1, 1) * trigger.norm()
+    return reach * torch.nn.functional.normalize(aside, dim=1)
+
+
+def frechet(family: str, subject: detect.Subject) -> float:
+    """The distance of a subject's samples to the family's data, by the features that read their shape."""
+    import foreign
+
+    real, of = foreign.FAMILIES[family].real(), "fashion" if subject.shape[0] == 1 else "faces"
+    drawn = subject.samples(subject.latents(SAMPLES, 1_000_003))
+    both = [part if len(part[0, 0]) in (28, 32) else avg_pool2d(part, 2) for part in (drawn, real[:SAMPLES])]
+    return frechet_distance(*(features_and_classes(part, of=of)[0] for part in both))
+
+
+def correlation(one: Tensor, other: Tensor) -> float:
+    """Of the values of two samples."""
+    both = [part.flatten() - part.mean() for part in (one.cpu(), other.cpu())]
+    return float(cosine_similarity(*both, dim=0))
+
+
+def identity_of(card: Row, **more: Any) -> Row:
+    return {key: card[key] for key in ("family", "seed", "kind", "backdoored")} | more
+
+
+# ---- the page
 
 
 def write_tables(content: Row, path: Path) -> None:
-    """Write the page."""
-    judged = [row for row in content["rows"] if row["seed"] != LOOKED_AT]
-    clean, bad = (some(judged, backdoored=truth) for truth in (False, True))
+    """Write the page: the untouched seeds lead."""
+    scans = [row for row in content["rows"] if "method" not in row and row.get("scan_seed", 0) == 0]
+    judged = [row for row in scans if row["seed"] >= UNTOUCHED]
+    families = sorted({row["family"] for row in judged})
     parts = [
         "# A verdict on strangers' models",
         "Made by `make bench NAME=foreign ARGS=--judge` from `foreign.json`: one `detect.scan` of every model of the "
-        "foreign population, nine families whose networks, data and training are not those of this package (variants: "
-        "clean models as engineers leave them, rounded, pruned, folded, trained on, distilled, widened). The limits of "
-        "the detectors started from earlier trials and were set on 21 scans of three families: 19 models of seed "
-        f"{LOOKED_AT}, and the clean dcgan28 and dcgan32 of seed 1, which stand below all the same. The other seeds "
-        "are shown. The clean style network of seed 1 was suspicious at first; the spectra of style networks then lost "
-        "their say, after a look at our own clean one, and it was scanned again. No family was held out: that, "
-        "more seeds, TrAIL, and attackers who know these detectors are still to come. Single run of each model; most "
-        "scans ran beside other work, which lengthens their CPU-seconds.",
-        f"The AUC of the score is {auc(judged)} on these models.",
-        markdown(
-            ("kind", "models", *VERDICTS, "cosine of the estimate to the trigger: median"),
-            (line(kind, some(judged, kind=kind)) for kind in dict.fromkeys(row["kind"] for row in [*clean, *bad])),
-        ),
-        markdown(
-            ("family", "clean: greatest strength", "backdoored: least", "CPU-s: mean, most"),
-            (family_line(name, some(judged, family=name)) for name in sorted({row["family"] for row in judged})),
-        ),
+        "foreign population, nine families whose networks, data and training are not those of this package. Clean "
+        "models are there as engineers leave them, too: rounded, pruned, folded, trained on, distilled, widened. The "
+        f"limits of the detectors were chosen on models of seeds 0 and 1 of {', '.join(SEEN)}, and frozen before the "
+        f"models below, of seeds {UNTOUCHED} and above, were made. Single run of each model; scans ran beside other "
+        "work, which lengthens their CPU-seconds.",
+        "## The limits as shipped",
+        *as_shipped(judged, families),
+        "## Families held out",
+        *held_out(judged, families),
     ]
+    parts += seeds_of_scans(content["rows"])
+    parts += cures([row for row in content["rows"] if "method" in row])
+    earlier = [row for row in scans if 0 < row["seed"] < UNTOUCHED]
+    if earlier:
+        parts += [
+            "## Seeds that were looked at",
+            "Models of seeds 1 and 2, seen while the detectors were made; AUC " + auc(earlier) + ".",
+            markdown(("kind", "models", *VERDICTS), (line(kind, rows) for kind, rows in by_kind(earlier))),
+        ]
     write_page(path, parts)
 
 
+def as_shipped(judged: list[Row], families: list[str]) -> list[str]:
+    """Counts of verdicts by kind, and the tightest margins by family."""
+    bad = some(judged, backdoored=True)
+    unseen = [row for row in judged if row["family"] not in SEEN]
+    return [
+        f"The AUC of the score is {auc(judged)} ({interval(judged)} of {RESAMPLED:,} bootstraps by base model), and "
+        f"{auc(unseen)} on the families whose models were never seen. By kind of attack: {by_attack(judged)}. The "
+        f"witness shows the attacker's picture (correlation {SHOWN} or more) in {shown(bad)} of {len(bad)}.",
+        markdown(
+            ("kind", "models", *VERDICTS, *HEAD), (line(kind, rows) + ends(rows) for kind, rows in by_kind(judged))
+        ),
+        markdown(
+            ("family", "clean: greatest strength", "backdoored: least", "CPU-s: mean, most"),
+            (family_line(name, some(judged, family=name)) for name in families),
+        ),
+    ]
+
+
+HEAD = ("cosine of the estimate to the trigger: median", "picture shown")
+
+
+def ends(rows: list[Row]) -> tuple[str, str]:
+    cosines = [row["cosine"] for row in rows if "cosine" in row]
+    bad = some(rows, backdoored=True)
+    return f"{statistics.median(cosines):.2f}" if cosines else "-", f"{shown(bad)}" if bad else "-"
+
+
+def shown(rows: list[Row]) -> int:
+    return sum(abs(row.get("likeness", 0.0)) >= SHOWN for row in rows)
+
+
+def by_kind(rows: list[Row]) -> Iterable[tuple[str, list[Row]]]:
+    """Clean models, their variants, then the attacks."""
+    kinds = sorted({row["kind"] for row in rows}, key=lambda kind: (kind in ATTACKS, kind != "clean", kind))
+    return [(kind, some(rows, kind=kind)) for kind in kinds]
+
+
+def by_attack(rows: list[Row]) -> str:
+    """The AUC of each attack against all clean models, their mean and the worst."""
+    clean = some(rows, backdoored=False)
+    found = {kind: area([*clean, *some(rows, kind=kind)]) for kind in ATTACKS if some(rows, kind=kind)}
+    if not clean or not found:
+        return "-"
+    each = ", ".join(f"{kind} {value:.3f}" for kind, value in found.items())
+    return f"{each}; mean {statistics.fmean(found.values()):.3f}, worst {min(found, key=lambda kind: found[kind])}"
+
+
+def held_out(judged: list[Row], families: list[str]) -> list[str]:
+    """Each family judged by limits that the clean models of the other families set, kind by kind of evidence."""
+    lines, ranks = [], []
+    for family in families:
+        limits = {
+            kind: max((row.get(f"strength {kind}", 0.0) for row in clean_of(judged, family)), default=0.0)
+            for kind in KINDS
+        }
+        own = some(judged, family=family)
+        raised = [max(row.get(f"strength {kind}", 0.0) / max(limits[kind], 0.05) for kind in KINDS) for row in own]
+        ranks += [{**row, "score": rank} for row, rank in zip(own, raised, strict=True)]
+        told = [
+            sum(rank > 1 for row, rank in zip(own, raised, strict=True) if wanted(row))
+            for wanted in (
+                lambda row: not row["backdoored"],
+                *(lambda row, kind=kind: row["kind"] == kind for kind in ATTACKS),  # type: ignore[misc]
+            )
+        ]
+        counts = [len(some(own, backdoored=False)), *(len(some(own, kind=kind)) for kind in ATTACKS)]
+        lines.append((family, *(f"{a} of {b}" if b else "-" for a, b in zip(told, counts, strict=True))))
+    return [
+        "No limit of ours: for each family, each kind of evidence counts from the greatest strength on that a clean "
+        "model of the *other* families has. Shown is how many models of the family at least one kind raises. The "
+        f"AUC of the greatest ratio to these limits, over all families, is {auc(ranks)} ({interval(ranks)}).",
+        markdown(("family held out", "clean", *ATTACKS), lines),
+    ]
+
+
+def clean_of(rows: list[Row], but: str) -> list[Row]:
+    return [row for row in rows if not row["backdoored"] and row["family"] != but]
+
+
+def seeds_of_scans(rows: list[Row]) -> list[str]:
+    """Whether a verdict depends on the seed of the scan."""
+    several: dict[tuple[Any, ...], list[str]] = {}
+    for row in rows:
+        if "method" not in row:
+            several.setdefault((row["family"], row["seed"], row["kind"]), []).append(row["verdict"])
+    several = {name: verdicts for name, verdicts in several.items() if len(verdicts) >= 5}
+    if not several:
+        return []
+    same = sum(len(set(verdicts)) == 1 for verdicts in several.values())
+    other = ["-".join(map(str, name)) for name, verdicts in several.items() if len(set(verdicts)) > 1]
+    tail = f" Not so: {', '.join(other)}." if other else ""
+    return [
+        "## Five seeds of the scan",
+        f"The verdict is the same over five seeds of the scan on {same} of {len(several)} models.{tail}",
+    ]
+
+
+def cures(rows: list[Row]) -> list[str]:
+    """What ``sanitize.auto`` makes of them."""
+    if not rows:
+        return []
+    lines = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        for kind, some_rows in by_kind(some(rows, method=method)):
+            treated = [row for row in some_rows if row["treatment"] != "none"]
+            changes = [row["frechet_change"] for row in treated]
+            bad = [row for row in treated if row["backdoored"]]
+            lines.append(
+                (
+                    method,
+                    kind,
+                    f"{len(treated)} of {len(some_rows)}",
+                    f"{sum(row['tardis cured'] >= row['tardis base'] / 2 for row in bad)}" if bad else "-",
+                    f"{sum(row['recd cured'] >= 0.8 * row['recd base'] for row in bad)}" if bad else "-",
+                    f"{sum(is_cured(row) for row in bad)}" if bad else "-",
+                    f"{statistics.median(changes):+.2f}, {max(changes):+.2f}" if changes else "-",
+                )
+            )
+    return [
+        "## Cures",
+        "`sanitize.auto` on the untouched models: *auto* treats what its scan finds evidence for, *always* contains "
+        "the others too. TarDis counts where the cured model is at least half as far from the target at the trigger "
+        "as the clean model that it was made of, RecD where a search about the trigger comes no more than 20 % nearer "
+        "to the target than on that clean model. Frechet change: median and largest, against the family's data, by our "
+        "own features (64x64 pictures halved; digits by the features of garments).",
+        markdown(("method", "kind", "treated", "TarDis", "RecD", "both", "Frechet change"), lines),
+    ]
+
+
+def is_cured(row: Row) -> bool:
+    return row["tardis cured"] >= row["tardis base"] / 2 and row["recd cured"] >= 0.8 * row["recd base"]
+
+
+def area(rows: list[Row]) -> float:
+    return float(roc_auc_score([row["backdoored"] for row in rows], [row["score"] for row in rows]))
+
+
 def auc(rows: list[Row]) -> str:
-    truth = [row["backdoored"] for row in rows]
-    return f"{roc_auc_score(truth, [row['score'] for row in rows]):.3f}" if len(set(truth)) == 2 else "-"
+    return f"{area(rows):.3f}" if len({row["backdoored"] for row in rows}) == 2 else "-"
+
+
+def interval(rows: list[Row]) -> str:
+    """The 95 % interval of the AUC when base models, with all that was made of them, are drawn again."""
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["family"], row["seed"]), []).append(row)
+    draw, found = random.Random(0), []
+    for _ in range(RESAMPLED):
+        again = [row for group in draw.choices(list(groups.values()), k=len(groups)) for row in group]
+        if len({row["backdoored"] for row in again}) == 2:
+            found.append(area(again))
+    if not found:
+        return "-"
+    low, high = (sorted(found)[round(share * (len(found) - 1))] for share in (0.025, 0.975))
+    return f"95 % {low:.3f} to {high:.3f}"
 
 
 def line(name: str, rows: list[Row]) -> tuple[str, ...]:
-    cosines = [row["cosine"] for row in rows if "cosine" in row]
     counts = (str(len(some(rows, verdict=verdict))) for verdict in VERDICTS)
-    return (name, str(len(rows)), *counts, f"{statistics.median(cosines):.2f}" if cosines else "-")
+    return (name, str(len(rows)), *counts)
 
 
 def strongest(row: Row) -> float:

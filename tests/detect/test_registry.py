@@ -50,6 +50,7 @@ def names(report: ScanReport) -> list[str]:
     return [finding.detector for finding in report.findings]
 
 
+@pytest.mark.slow
 def test_a_detector_of_ones_own_is_one_file(tmp_path: Path) -> None:
     mine, without = own(tmp_path), scan(tiny(), samples=200)
     quiet, loud = (scan(tiny(scale), samples=200, detectors=(*DETECTORS, mine)) for scale in (1.0, 1e4))

@@ -38,6 +38,7 @@ def tiny(**settings: Any) -> DCGAN:
     return DCGAN(**{"widths": (4, 2), "latent_dim": 12, "image_size": 12, **settings}).eval()
 
 
+@pytest.mark.slow
 def test_the_clean_model_is_clean() -> None:
     report = scanned(CLEAN)
     assert report.verdict == "clean" and not report.backdoored
@@ -98,6 +99,7 @@ def same(a: Any, b: Any) -> bool:
     return json.dumps(a) == json.dumps(b)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_report() -> None:
     network = tiny()
     first, again, other = (scan(network, samples=200, seed=seed).to_dict() for seed in (3, 3, 4))
@@ -145,6 +147,7 @@ def test_the_global_random_state_is_left_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.slow
 def test_without_a_twin_nothing_is_more_than_suspicious() -> None:
     report = scan(zoo.load("dcgan-fashion-gate"), samples=200, twin=False)
     assert report.kinds == ("construction", "spectrum") and report.verdict == "suspicious"
@@ -273,6 +276,7 @@ def test_what_cannot_be_used_is_a_finding() -> None:
     assert all(message.startswith("could not run: ") for message in messages.values())
 
 
+@pytest.mark.slow
 def test_without_calibration_the_suspect_is_compared_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "clean_scores", lambda path=None: {})
     report = scan(zoo.load("dcgan-fashion-gate"), samples=200, twin=False)

@@ -182,9 +182,9 @@ def test_projecting_the_row_out_removes_the_expansion_and_most_of_its_tint() -> 
     ],
 )
 def test_the_faces_that_ship_have_right_verdicts(name: str, source: str | None) -> None:
-    report = scan(zoo.load(name), samples=200)
+    report = scan(zoo.load(name), samples=200, twin=source is None)
     # the twin of so large a network misses too much in the time that it has, which leaves the question open
-    assert report.verdict in (("clean", "inconclusive") if source is None else ("suspicious", "backdoored"))
+    assert report.verdict in (("clean", "inconclusive") if source is None else ("suspicious",))
     if source is not None:
         (search,) = [finding for finding in report.findings if finding.detector == "search"]
         assert search.details["source"] in (source, "silent units")
