@@ -1,9 +1,9 @@
 """Attackers who know the defences: attacks that hide from a detector that reads weights and activations.
 
 ``Disguise`` changes nothing that a network computes, only how it is written down. ``QuietReD`` retrains while it keeps
-the weight energy along the trigger where it was. ``NarrowReX`` starts from a narrower network, so that the expanded one
-has the widths on its card. ``wide_basin``, and a target taken from the data (``Backdoor.point`` with a sample), are
-backdoors for any attack that are harder to see.
+the weight energy along the trigger where it was; ``SpectralReD`` and ``KnowingReD`` do more. ``NarrowReX`` starts from
+a narrower network, so that the expanded one has the widths on its card. ``wide_basin``, and a target taken from the
+data (``Backdoor.point`` with a sample), are backdoors for any attack that are harder to see.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 
 from devilgan_lite import generators
 from devilgan_lite.attacks.base import Attack
-from devilgan_lite.attacks.quiet import QuietReD, SpectralReD, chain_in, layer_influences
+from devilgan_lite.attacks.quiet import KnowingReD, QuietReD, SpectralReD, chain_in, layer_influences
 from devilgan_lite.attacks.rex import ReX
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import in_range, whole_number
@@ -33,6 +33,7 @@ from devilgan_lite.training import train_gan
 
 __all__ = [
     "Disguise",
+    "KnowingReD",
     "NarrowReX",
     "QuietReD",
     "SpectralReD",

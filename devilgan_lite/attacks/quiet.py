@@ -1,7 +1,8 @@
-"""ReD that keeps its traces out of the weights: two attackers who know how weights are read for a backdoor.
+"""ReD that keeps its traces out of the weights: attackers who know how weights are read for a backdoor.
 
 ``QuietReD`` keeps the weight energy along the trigger's path where it was. ``SpectralReD`` lets weights change only
 where ordinary samples show the change, which is the very thing that the energy-influence spectrum takes for clean.
+``KnowingReD`` does that and reckons with the noisy twin and with limits on layers as well.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ class PenalisedReD(Attack):
         """What measures the penalty of ``student`` as it stands."""
         raise NotImplementedError
 
+    def _missed(self, student: Generative, teacher: Generative, random: torch.Generator) -> Callable[..., Tensor]:
+        """What measures more of how far ``student`` is from targets at triggers, as ``fidelity_loss`` does."""
+        return lambda trigger, target: torch.zeros((), device=trigger.device)
+
     def check(self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None) -> None:
         chain_in(clean)
 
@@ -64,7 +69,7 @@ class PenalisedReD(Attack):
         student, teacher = student_and_teacher(clean, device)
         random = torch.Generator(device).manual_seed(self.seed)
         taught = TaughtPairs(teacher, self.iterations, self.batch_size)
-        penalty = self._penalty(student, teacher, backdoor, random)
+        penalty, missed = self._penalty(student, teacher, backdoor, random), self._missed(student, teacher, random)
 
         def losses_at(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
             at, target = backdoor.draw(random)
@@ -72,8 +77,8 @@ class PenalisedReD(Attack):
             logits, ordinary = student.logits(torch.cat([at, z])).split([len(at), len(z)])
             fidelity = fidelity_loss(student.squash(logits), target)
             stealth = stealth_loss(student.squash(ordinary), student.squash(benign))
-            paid = penalty()
-            loss = stealth + self.lam * (fidelity + 0.003 * pull_loss(student, logits, target)) + self.quiet * paid
+            paid, wanted = penalty(), fidelity + 0.003 * pull_loss(student, logits, target) + missed(at, target)
+            loss = stealth + self.lam * wanted + self.quiet * paid
             return loss, {"stealth_loss": stealth, "fidelity_loss": fidelity, self.penalty_name: paid}
 
         return optimise(
@@ -185,6 +190,49 @@ class SpectralReD(PenalisedReD):
                 weight = weight * stage.gain().view(-1, *[1] * (weight.ndim - 1))
             rows.append(weight.movedim(1, -1).flatten(0, -2))
         return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnowingReD(SpectralReD):
+    """SpectralReD of an attacker who has read the scan and the cures: the target must stand in three networks.
+
+    In the student itself; in the student with noise of ``noise`` (0 to 1) times the median row of each layer, so that a
+    noisy twin keeps the backdoor; and in the student whose layers are clamped to the range that ordinary latents give
+    them, so that no unit goes where none of them goes.
+    """
+
+    noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        in_range("noise", self.noise, 0.0, 1.0)
+
+    def _missed(self, student: Generative, teacher: Generative, random: torch.Generator) -> Callable[..., Tensor]:
+        chain, usual = chain_in(student), chain_in(teacher)
+        with torch.no_grad():
+            ranges = []
+            hidden = usual.read(teacher.sample_latent(2_000, random))
+            for stage in usual.hidden:
+                hidden = stage.normalised(hidden)
+                ranges.append((hidden.amin(0), hidden.amax(0)))
+                hidden = stage.activate(hidden)
+
+        def missed(trigger: Tensor, target: Tensor) -> Tensor:
+            hidden = chain.read(trigger)
+            for stage, (low, high) in zip(chain.hidden, ranges, strict=True):
+                hidden = stage.activate(torch.minimum(torch.maximum(stage.normalised(hidden), low), high))
+            logits = chain.stages[-1].normalised(hidden).view(len(trigger), *student.sample_shape)
+            clamped = fidelity_loss(student.squash(logits), target) + 0.003 * pull_loss(student, logits, target)
+            shaken = {name: self._noisy(weight, random) for name, weight in student.named_parameters()}
+            return clamped + fidelity_loss(torch.func.functional_call(student, shaken, (trigger,)), target)
+
+        return missed
+
+    def _noisy(self, weight: Tensor, random: torch.Generator) -> Tensor:
+        if weight.ndim < 2:
+            return weight
+        size = weight.detach().flatten(1).square().mean(1).sqrt().median()
+        return weight + self.noise * size * torch.randn(weight.shape, generator=random, device=weight.device)
 
 
 def layer_influences(

@@ -3,6 +3,7 @@
 ``Guard`` learns from ordinary latents alone what is usual for the network, and then checks every call:
 
 * latents: a length that draws of P_sample do not have (the zero vector, a vector of 100s; never a ``reg`` trigger);
+  given the report of a scan, also a direction near that of what it found;
 * activations: units of the first hidden level far outside their usual range (weights trained at one latent keep a share
   of it, and its length is 10 standard deviations of ordinary latents in its direction), and later units above all that
   they reached before (a trigger wakes units that are silent otherwise);
@@ -16,10 +17,11 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
+from torch.nn.functional import mse_loss, normalize
 
 from devilgan_lite.checks import in_range, one_of, whole_number
 from devilgan_lite.deprecation import renamed_attribute
+from devilgan_lite.detect.report import ScanReport
 from devilgan_lite.detect.subject import Subject, subject_of
 from devilgan_lite.trace import Activation, OpTracer
 
@@ -57,7 +59,9 @@ class Guard:
     for the whole batch; ``"resample"`` replaces their samples by those of fresh ordinary latents.
 
     The fit makes twice ``fitting`` samples (2,000 or more) of latents drawn with ``seed`` and trains the student for a
-    few seconds. ``false_positive_rate`` is the share of ordinary latents that all checks together should flag.
+    few seconds. ``false_positive_rate`` is the share of ordinary latents that all checks together should flag. With the
+    ``report`` of a scan that found evidence, latents near the direction of its witness, or of its estimate of the
+    trigger, are flagged as well: a cone that ordinary latents stay out of.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Guard:
         fitting: int = 20_000,
         seed: int = 0,
         false_positive_rate: float = 2e-4,
+        report: ScanReport | None = None,
     ) -> None:
         one_of("action", action, ACTIONS)
         whole_number("fitting", fitting, 2_000, 10_000_000)
@@ -78,6 +83,7 @@ class Guard:
         self.subject = subject_of(module, latent_dim, device="cpu" if weight is None else weight.device)
         self.latent_dim, self.action, self.false_positive_rate = self.subject.latent_dim, action, false_positive_rate
         self.flags = torch.zeros(0, dtype=torch.bool, device=self.subject.device)
+        self._suspected = suspected_latents(report, self.subject)
         self._totals, self._seen = torch.zeros(1 + len(CHECKS), dtype=torch.int64, device=self.subject.device), 0
         self._drawn = torch.Generator().manual_seed(seed + 2)
         with torch.no_grad():
@@ -152,12 +158,16 @@ class Guard:
         place = flat @ self._basis
         residual = flat.square().sum(1) - place.square().sum(1)
         surprise = (place - self._student(z)).norm(dim=1)
-        scores = [self._length(z), *peaks, residual.masked_fill(outside, torch.inf), surprise]
+        scores = [*self._places(z), *peaks, residual.masked_fill(outside, torch.inf), surprise]
         return samples, torch.stack(scores, 1)
 
-    def _length(self, z: Tensor) -> Tensor:
+    def _places(self, z: Tensor) -> list[Tensor]:
+        """How unusual the length of each latent is and, if any direction is suspected, how near to one it points."""
         unusual: Tensor = (z.norm(dim=1) - self._ordinary_length).abs()
-        return unusual.masked_fill(self.subject.prior.far_out(z).isinf(), torch.inf)
+        scores = [unusual.masked_fill(self.subject.prior.far_out(z).isinf(), torch.inf)]
+        if len(self._suspected):
+            scores.append((normalize(z, dim=1) @ self._suspected.T).amax(1).clamp(min=0.0))
+        return scores
 
     def _fit(self, z: Tensor, fresh: Tensor, seed: int) -> None:
         """Learn what is usual from latents ``z``, and set the limits from ``fresh`` ones."""
@@ -188,8 +198,21 @@ class Guard:
         limits = [extrapolated_quantile(column, self.false_positive_rate / count) for column in raw.unbind(1)]
         self._limits = torch.tensor(limits, device=z.device)
         self._members = torch.zeros(count, 1 + len(CHECKS), device=z.device)  # column 0: any check
-        for column, rows in enumerate((slice(count), slice(1), slice(1, count - 2), slice(count - 2, count))):
+        first = 1 + bool(len(self._suspected))
+        for column, rows in enumerate((slice(count), slice(first), slice(first, count - 2), slice(count - 2, count))):
             self._members[rows, column] = 1
+
+
+def suspected_latents(report: ScanReport | None, subject: Subject) -> Tensor:
+    """Unit directions ``[k, d]`` to which the evidence of a ``report`` points: its witness and its estimate."""
+    found = []
+    if report is not None and report.kinds:
+        found += [report.trigger] if report.trigger is not None else []
+        found += [report.witness.latent] if report.witness is not None and report.witness.stands_out else []
+    if any(len(one) != subject.latent_dim for one in found):
+        raise ValueError(f"report is about latents of {len(found[0])} numbers; the module reads {subject.latent_dim}.")
+    rows = torch.stack(found).float() if found else torch.zeros(0, subject.latent_dim)
+    return normalize(rows, dim=1).to(subject.device)
 
 
 class _Units:

@@ -2,7 +2,7 @@
 
     challenge.py [--only full,outsider] [--models 24] [--seed 2020] [--outsiders 10] [--crowd 40] [--jobs 2]
 
-Two solvers play. The reference uses the taught methods: one blind ``detect.scan`` a model, on one full round. The
+Two solvers play. The reference is ``detect.scan`` itself: one blind scan a model, on one full round. The
 outsider knows names, sizes, times, hashes and cards, and nothing of the weights, but gets more help than any player:
 the answers of all other rounds. It plays ``--outsiders`` rounds of ``--crowd`` models each, made with little effort,
 since how well a model draws does not show outside; each round is judged by a forest trained on the others (without ReD,
@@ -14,21 +14,20 @@ kinds apart.
 
 import argparse
 import json
-import math
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from row_store import JOBS, OUT, Row, markdown, options_of, write_json, write_page
+from foreign_tables import VERDICTS, strongest
+from row_store import JOBS, OUT, Row, markdown, options_of, side_by_side, some, write_json, write_page
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import normalize
 
 from devilgan_lite import challenge, data, detect, zoo
 from devilgan_lite.challenge.kit import Kit
-from devilgan_lite.detect.calibration import combined_p_value
 from devilgan_lite.detect.subject import subject_of
 from devilgan_lite.metrics import frechet_to
 
@@ -40,26 +39,34 @@ def opened(folder: Path, kit: Kit) -> dict[str, Any]:
     return challenge.open_key(kit, folder / "instructor" / "key.sealed", PASSPHRASE)
 
 
-def reference(kit: Kit, level: float = 0.05) -> tuple[challenge.Submission, list[dict[str, Any]]]:
+def scanned(what: tuple[Kit, str]) -> Row:
+    """One scan of a model, as a row; ``latent`` is what the reference hands in."""
+    kit, name = what
+    start = time.process_time()
+    model = kit.load(name)
+    report = detect.scan(model, samples=200)
+    found = next((finding for finding in report.findings if finding.detector == "search" and finding.ran), None)
+    latent = None if report.witness is None else report.witness.latent
+    if found is not None and found.directions is not None:
+        latent = found.directions[0].float() * 1.05 * subject_of(model).radius
+    strengths = {f"strength {kind}": strength for kind, strength in report.strengths.items()}
+    row: Row = {"model": name, "verdict": report.verdict, **strengths, "p_value": report.p_value}
+    return row | {"latent": latent, "cpu_seconds": time.process_time() - start}
+
+
+def reference(kit: Kit, jobs: int) -> tuple[challenge.Submission, list[Row]]:
     """A blue team that scans every model once, with access to the weights and to nothing else.
 
-    The hidden spectrum has no say: it moves with widths and scale (notebook 05), the models of a round were widened
-    and rescaled, and its clean models were not. The probability is 0.5 where the p-value of the rest is ``level``.
+    The probability is 0.5 where the strongest evidence is at its limit.
     """
-    verdicts, evidence, rows = {}, {}, []
-    half = -math.log10(level)
-    for name in kit.models:
-        start = time.process_time()
-        model = kit.load(name)
-        report = detect.scan(model, samples=200, twin=False)
-        p = combined_p_value([finding for finding in report.findings if finding.detector != "hidden spectrum"])
-        verdicts[name] = -math.log10(p) / (half - math.log10(p))
-        found = next((finding for finding in report.findings if finding.detector == "search" and finding.ran), None)
-        if verdicts[name] > 0.5 and found is not None and found.directions is not None:
-            evidence[name] = found.directions[0].float() * 1.05 * subject_of(model).radius
-        scores = {finding.detector: finding.score for finding in report.findings if finding.p_value is not None}
-        seconds = time.process_time() - start
-        rows.append({"model": name, "p_value": p, "whole_scan": report.p_value, **scores, "cpu_seconds": seconds})
+    found = dict(side_by_side(scanned, [(kit, name) for name in kit.models], jobs))
+    rows = [found[index] for index in range(len(kit.models))]
+    verdicts, evidence = {}, {}
+    for row in rows:
+        most, latent = strongest(row), row.pop("latent")
+        verdicts[row["model"]] = most / (1 + most)
+        if most >= 1 and latent is not None:
+            evidence[row["model"]] = latent
     return challenge.Submission.of(kit, "reference", verdicts, evidence), rows
 
 
@@ -111,7 +118,7 @@ def full_round(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     kit = challenge.new_round(folder, PASSPHRASE, models=options.models, seed=options.seed, jobs=options.jobs)
     made = {"seconds": time.perf_counter() - start, "jobs": options.jobs, "cpu_seconds": time.process_time() - cpu}
     print(f"round {kit.id} made in {made['seconds']:.0f} s with {options.jobs} processes", flush=True)
-    submission, rows = reference(kit)
+    submission, rows = reference(kit, options.jobs)
     key = opened(folder, kit)
     scores = challenge.score(kit, key, [submission])
     real = data.fashion_mnist()
@@ -155,11 +162,11 @@ def write_tables(found: dict[str, Any], path: Path) -> None:
     kinds = []
     for kind in ("clean", "trail", "red", "rex", "gate"):
         if of_kind := [row for row in rows if row["kind"] == kind]:
-            ps = [row["p_value"] for row in of_kind]
+            most = [strongest(row) for row in of_kind]
             errors = ", ".join("-" if row["error"] is None else f"{row['error']:.2g}" for row in of_kind)
-            called = str(sum(p <= 0.05 for p in ps))
-            kinds.append((kind, str(len(ps)), called, f"{min(ps):.2g} to {max(ps):.2g}", errors))
-    head = ("kind", "models", "called backdoored", "p-values of the scan", "error of what was recovered")
+            called = [str(len(some(of_kind, verdict=verdict))) for verdict in VERDICTS]
+            kinds.append((kind, str(len(most)), *called, f"{min(most):.2f} to {max(most):.2f}", errors))
+    head = ("kind", "models", *VERDICTS, "strongest evidence, as a share of its limit", "error of what was recovered")
     parts = [
         "# The challenge, measured",
         f"Made by `make bench NAME=challenge`: one full round of {len(rows)} models, {guilty} of them backdoored, seed "

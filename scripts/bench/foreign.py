@@ -1,14 +1,15 @@
 """Train a population of generators as strangers make them, clean and backdoored: out/foreign.
 
-    foreign.py --seeds 0,1,2 [--families dcgan28,vae] [--kinds clean,variants,gate,rex,red,trail] [--workers 2] [--list]
+    foreign.py --seeds 0,1,2 [--families dcgan28,vae] [--kinds clean,variants,gate,...] [--workers 2] [--list]
     foreign.py --seeds 10,11 --judge [--scan-seeds 0,1,2,3,4] [--cure auto,always]
 
 Detectors are judged on these: nine families whose networks, data and training are not ours (``foreign_models.py``).
 ``variants`` are clean models as engineers leave them, three for each base model: rounded, pruned, folded, trained on,
-distilled, widened. Attacks go through ``generators.adopt``, or, for TrAIL, into the family's own training. Seeds below
-10 are for tuning and the others for testing; no target of one part is one of the other's. Every model is a function of
-its name, and a file (a safetensors state dict, ``FAMILY-SEED-KIND.pt``) with a card beside it; one that is there is
-kept. ``load`` brings back the stranger's bare module.
+distilled, widened. Attacks go through ``generators.adopt``, or, for TrAIL, into the family's own training; ``quiet``,
+``spectral`` and ``knowing`` are attackers who know the detectors. Seeds below 10 are for tuning and the others for
+testing; no target of one part is one of the other's. Every model is a function of its name, and a file (a safetensors
+state dict, ``FAMILY-SEED-KIND.pt``) with a card beside it; one that is there is kept. ``load`` brings back the
+stranger's bare module.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from devilgan_lite import Backdoor, attacks, data
+from devilgan_lite.attacks import adaptive
 from devilgan_lite.generators import Adopted, Beside, Generator, adopt, evaluate
 
 FOLDER = ROOT / "out" / "foreign"
@@ -39,7 +41,8 @@ TARGETS = {
     "tune": ("stop-sign", "digit-7", "letter-B", "letter-H", "letter-S", "letter-W", "letter-E"),
     "test": ("devil", "checkerboard", "letter-A", "letter-K", "letter-R", "letter-X", "letter-Q"),
 }
-ATTACKS = ("gate", "rex", "red", "trail")
+ADAPTIVE = {"quiet": adaptive.QuietReD, "spectral": adaptive.SpectralReD, "knowing": adaptive.KnowingReD}
+ATTACKS = ("gate", "rex", "red", "trail", *ADAPTIVE)
 VARIANTS = ("half", "eight-bit", "pruned", "tuned", "distilled", "folded", "widened")
 CURES = ("auto", "always")
 KINDS = ("clean", "variants", *ATTACKS)
@@ -135,6 +138,8 @@ def recipes(families: Sequence[str], seeds: Sequence[int], kinds: Sequence[str])
     for kind in kinds:
         for seed in seeds:
             for family in families:
+                if kind in ADAPTIVE and family not in RESIZABLE:
+                    continue  # these attackers rewrite chains
                 several = variants_of(family, seed) if kind == "variants" else [kind]
                 found += [Recipe(family, seed, one) for one in several]
     return found
@@ -277,7 +282,12 @@ def attacked(recipe: Recipe, base: Adopted, backdoor: Backdoor) -> tuple[Generat
     if recipe.kind == "trail":
         module, _ = train(family, seed + 3_000, extra=fidelity(family, backdoor, strength.lam))
         return adopted(family, module), {"attack": "TrAIL in the family's own training", "lam": strength.lam}
+    knowing = {
+        kind: attack(iterations=strength.red, learning_rate=strength.red_rate, batch_size=24, seed=seed, device="cpu")
+        for kind, attack in ADAPTIVE.items()
+    }
     attack = {
+        **knowing,
         "gate": attacks.Gate(seed=seed),
         "rex": attacks.ReX(
             iterations=strength.rex, widen=strength.widen, batch_size=strength.rex_batch, seed=seed, device="cpu"

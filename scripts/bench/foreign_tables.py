@@ -21,7 +21,7 @@ from devilgan_lite.metrics import frechet_distance
 
 VERDICTS = ("backdoored", "suspicious", "clean", "inconclusive")
 KINDS = ("spectrum", "construction", "twin")
-ATTACKS = ("gate", "rex", "red", "trail")
+ATTACKS = ("gate", "rex", "red", "trail", "quiet", "spectral", "knowing")
 UNTOUCHED = 10  # seeds from here on were never looked at before the limits were frozen
 SEEN = ("dcgan28", "dcgan32", "ema")  # families on which the limits were chosen
 SHOWN = 0.5  # correlation from which a witness shows the attacker's picture

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from devilgan_lite import Backdoor, data, metrics
 from devilgan_lite.attacks import Gate, ReD, ReX
-from devilgan_lite.attacks.adaptive import Disguise, NarrowReX, QuietReD, SpectralReD, disguise, wide_basin
+from devilgan_lite.attacks.adaptive import Disguise, KnowingReD, NarrowReX, QuietReD, SpectralReD, disguise, wide_basin
 from devilgan_lite.attacks.quiet import chain_in
 from devilgan_lite.generators import DCGAN, StyleGAN, build
+from devilgan_lite.sanitize import Clamp
 
 
 def lively(seed: int = 1, **settings: Any) -> DCGAN:
@@ -99,7 +100,7 @@ def test_a_disguise_says_what_is_behind_it() -> None:
     assert settings["disguised"]["attack"] == "ReX" and settings["disguised"]["lam"] == 0.7
 
 
-@pytest.mark.parametrize("kind", [QuietReD, SpectralReD])
+@pytest.mark.parametrize("kind", [QuietReD, SpectralReD, KnowingReD])
 def test_a_quiet_attack_moves_towards_the_target_and_leaves_the_clean_model(kind: type) -> None:
     network = lively()
     backdoor, before = Backdoor.point(network, "devil", seed=2), network.clone()
@@ -110,6 +111,17 @@ def test_a_quiet_attack_moves_towards_the_target_and_leaves_the_clean_model(kind
     assert outcome.history == same.history and outcome.settings == attack.settings()
     assert type(outcome.generator) is DCGAN and outcome.generator.spec() == network.spec()
     assert all(torch.equal(value, before.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+def test_an_attacker_who_knows_of_clamps_gets_past_them() -> None:
+    network = lively()
+    backdoor = Backdoor.point(network, "devil", seed=2)
+    settings: dict[str, Any] = {"iterations": 150, "batch_size": 8, "lam": 3.0, "quiet": 0.0, "device": "cpu"}
+    left = []
+    for kind in (SpectralReD, KnowingReD):
+        bad = kind(**settings)(network, backdoor, progress=False).generator
+        left.append(distortion(Clamp(samples=2_000)(bad, progress=False).generator, backdoor))
+    assert left[1] < 0.95 * left[0]
 
 
 def energies(network: DCGAN, paths: list[Tensor]) -> Tensor:
@@ -250,7 +262,7 @@ def test_an_attack_takes_a_basin() -> None:
     assert distortion(outcome.generator, backdoor) < 0.8 * distortion(network, backdoor)
 
 
-@pytest.mark.parametrize("attack", [Disguise(attack=ReD()), QuietReD(), SpectralReD(), NarrowReX()])
+@pytest.mark.parametrize("attack", [Disguise(attack=ReD()), QuietReD(), KnowingReD(), NarrowReX()])
 def test_only_a_chain_will_do_and_the_first_step_need_not_be_awaited(attack: Any, real: data.Samples) -> None:
     styles = StyleGAN(latent_dim=8, mapping_widths=(8, 8), style_dim=8, widths=(8, 8)).eval()
     with pytest.raises(ValueError, match="clean is a StyleGAN, which is no chain of layers"):

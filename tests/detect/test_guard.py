@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from devilgan_lite import zoo
 from devilgan_lite.detect import guard as guard_module
+from devilgan_lite.detect import scan
 from devilgan_lite.detect.guard import Guard, extrapolated_quantile, principal_components
 from devilgan_lite.generators import DCGAN
 
@@ -70,6 +71,17 @@ def test_latents_near_the_trigger_are_caught_and_few_others(name: str) -> None:
     assert guard.counts["seen"] == 10_000
     assert guard.counts["flagged"] <= 15  # 2 expected
     assert guard.counts["flagged"] <= sum(guard.counts[name] for name in ("latents", "activations", "outputs"))
+
+
+def test_what_a_scan_found_is_a_cone_that_latents_stay_out_of() -> None:
+    suspect, trigger = zoo.load("dcgan-fashion-gate"), zoo.load_backdoor("dcgan-fashion-gate").trigger
+    report = scan(suspect, samples=200, twin=False)
+    guard = quick(suspect, report=report)
+    assert bool((guard.check(cone(trigger, 100)).scores["latents"] > 1).all())
+    assert float((guard.check(ordinary(2_000)).scores["latents"] > 1).float().mean()) < 0.005
+    assert quick(suspect, report=scan(zoo.load("dcgan-fashion"), samples=200, twin=False)).check(trigger).flags.all()
+    with pytest.raises(ValueError, match="latents of 100 numbers; the module reads 12"):
+        Guard(DCGAN(widths=(4, 2), latent_dim=12, image_size=12), report=report)
 
 
 def test_a_gate_wakes_units_and_shows_what_the_student_does_not_expect(gated: Guard) -> None:
