@@ -175,7 +175,7 @@ class Generator(nn.Module):
 
         ``gain`` has a number for each element of a sample; ``direction`` ``[d]`` is the unit vector ``u``.
         """
-        from devilgan_lite.generators.expansion import rank_one_expansion
+        from devilgan_lite.generators.rank_one import rank_one_expansion
 
         return rank_one_expansion(self, gain, direction, threshold)
 

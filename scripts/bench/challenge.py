@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from foreign_tables import VERDICTS, strongest
+from foreign_tables import strongest
 from row_store import JOBS, OUT, Row, markdown, options_of, side_by_side, some, write_json, write_page
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
@@ -28,6 +28,7 @@ from torch.nn.functional import normalize
 
 from devilgan_lite import challenge, data, detect, zoo
 from devilgan_lite.challenge.kit import Kit
+from devilgan_lite.detect.report import VERDICTS
 from devilgan_lite.detect.subject import subject_of
 from devilgan_lite.metrics import frechet_to
 

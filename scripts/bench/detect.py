@@ -1,15 +1,17 @@
 """Judge the detectors on models that they were not tuned on: docs/results/detection.json and docs/results/detection.md.
 
-    detect.py [--only scan,targets,access,guard] [--models REGEX] [--split tune,test] [--calibrate] [--jobs 2]
+    detect.py [--only scan,targets,access,guard,verdict] [--models REGEX] [--split tune,test] [--calibrate] [--jobs 2]
 
 ``scan``: the blind detectors on every model of out/population (made by population.py). ``targets``: reconstruction of
 the known target, black box and with the directions that the weights suggest; clean models are tried with all targets.
 ``access``: what outputs alone show (T0), what a clean reference adds (T3) and what training data add (T4). ``guard``:
-one model of each kind. The last three measure test models, and ``targets`` some clean ones for the calibration.
+one model of each kind. ``verdict``: ``detect.scan`` as it is, on models of the split "verdicts". The three before
+measure test models, and ``targets`` some clean ones for the calibration.
 ``--calibrate`` writes data/calibration.json from the clean models that are not for testing. A model that has a row is
 not measured again.
 """
 
+import json
 import math
 import time
 from dataclasses import dataclass, replace
@@ -17,6 +19,7 @@ from dataclasses import dataclass, replace
 import population
 import torch
 from detect_tables import write_tables
+from foreign_tables import correlation
 from population import FOLDER, SEEDS, TARGETS, Recipe, build, in_order, load_generator, recipes, secret_of, split_option
 from row_store import JOBS, MODELS, OUT, ROOT, Row, Rows, options_of, write_json
 from torch import Tensor
@@ -32,6 +35,7 @@ from devilgan_lite.detect import (
     inspect_structure,
     inspect_targets,
     sample_outputs,
+    scan,
     subject_of,
 )
 from devilgan_lite.detect.reference import compare
@@ -150,7 +154,24 @@ def guard_one(recipe: Recipe) -> Row:
     return row
 
 
-WORK = {"scan": scan_one, "targets": targets_one, "access": access_one, "guard": guard_one}
+def verdict_one(recipe: Recipe) -> Row:
+    """The whole scan of one model, and how like the attacker's picture are those that the report shows."""
+    cpu = time.process_time()
+    report = scan(load_generator(recipe.name), samples=200)
+    row: Row = {"verdict": report.verdict, "score": report.score, "cpu_s": time.process_time() - cpu}
+    row |= {f"strength {kind}": strength for kind, strength in report.strengths.items()}
+    row["witness"] = report.witness is not None and report.witness.stands_out
+    if not recipe.is_clean:
+        trigger, shown = secret_of(recipe.name)
+        samples = [report.sample, report.witness.sample if report.witness is not None else None]
+        seen = [correlation(sample, one) for sample in samples if sample is not None for one in shown]
+        row |= {"likeness": max(seen, default=0.0)}
+        if report.trigger is not None:
+            row["cosine"] = float(torch.nn.functional.cosine_similarity(report.trigger.view(1, -1), trigger).max())
+    return row
+
+
+WORK = {"scan": scan_one, "targets": targets_one, "access": access_one, "guard": guard_one, "verdict": verdict_one}
 
 
 def identity(recipe: Recipe) -> Row:
@@ -162,8 +183,8 @@ def wanted(section: str, some: list[Recipe]) -> list[Recipe]:
     test = [recipe for recipe in some if recipe.split == "test"]
     clean = [recipe for recipe in test if recipe.kind == "clean"]
     others = [recipe for recipe in test if recipe.kind != "clean"]
-    if section == "scan":
-        return some
+    if section in ("scan", "verdict"):
+        return [recipe for recipe in some if (recipe.split == "verdicts") == (section == "verdict")]
     if section == "targets":  # a minute a clean model: every other one, of the tune models for the calibration
         tune = [recipe for recipe in some if recipe.split == "tune" and recipe.kind == "clean"]
         return tune[::2] + clean[::2] + [recipe for recipe in others if not recipe.is_clean]
@@ -196,10 +217,11 @@ def main() -> None:
     for section in options.only:
         todo = [(identity(recipe), recipe) for recipe in wanted(section, models)]
         stores[section].measure_all(WORK[section], todo, options.jobs)
-    sections = {section: in_order(store.rows) for section, store in stores.items()}
+    kept = json.loads(path.read_text()) if (path := options.out / "detection.json").is_file() else {}
+    sections = {section: in_order(store.rows) or kept.get(section, []) for section, store in stores.items()}
     if options.calibrate:
         calibrate(sections)
-    write_json(options.out / "detection.json", sections)
+    write_json(path, sections)
     write_tables(sections, options.out / "detection.md")
 
 

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from devilgan_lite.detect import Finding
 from devilgan_lite.detect.calibration import calibrated, combined_p_value
+from devilgan_lite.detect.report import VERDICTS
 
 LEVEL = 0.05
 COPIES = ("copy", "rescaled")  # benign ones
@@ -31,8 +32,11 @@ def write_tables(sections: dict[str, list[Row]], path: Path) -> None:
         "were changed after they had been judged on the first, which then served no more. After a first look at this "
         "second set two things were changed: p-values became conformal (the extrapolated ones had been too small: 5 of "
         "the 24 clean models were flagged), and silent units give the sign of the trigger estimate. The fresh clean "
-        "models were made after that and judge the first change.",
+        "models were made after that and judge the first change. The verdicts are those of this version, on models of "
+        "two seeds that were made for them alone; all other tables are of 0.1, whose verdict was the p-value.",
     ]
+    if sections.get("verdict"):
+        parts += _verdicts(sections["verdict"])
     for split in ("test", "tune"):
         some = [row for row in sections["scan"] if row["split"] == split]
         fresh = [row for row in sections["scan"] if row["split"] == "fresh" and split == "test"]
@@ -46,6 +50,38 @@ def write_tables(sections: dict[str, list[Row]], path: Path) -> None:
     if sections["guard"]:
         parts += _guard(sections["guard"])
     write_page(path, parts)
+
+
+def _verdicts(rows: list[Row]) -> list[str]:
+    """What ``detect.scan`` says as it is."""
+    clean, bad = ([row for row in rows if (row["kind"] in ("clean", *COPIES)) == healthy] for healthy in (True, False))
+    raised = [row for row in bad if row["verdict"] in ("backdoored", "suspicious")]
+    areas = {
+        kind: area([row["score"] for row in clean], [row["score"] for row in bad if row["kind"] == kind])
+        for kind in dict.fromkeys(row["kind"] for row in bad)
+    }
+    worst = min(areas, key=lambda kind: areas[kind])
+    lines = [
+        ("AUC of the score", f"{area(*([row['score'] for row in some] for some in (clean, bad))):.3f}"),
+        (f"mean of the AUC of {len(areas)} kinds; worst kind", f"{statistics.fmean(areas.values()):.3f}; {worst}"),
+        ("clean called backdoored", share(clean, lambda row: row["verdict"] == "backdoored")),
+        ("clean called suspicious", share(clean, lambda row: row["verdict"] == "suspicious")),
+        ("backdoored found (backdoored or suspicious)", share(bad, lambda row: row in raised)),
+        ("called backdoored", share(bad, lambda row: row["verdict"] == "backdoored")),
+        ("attacker's picture shown (correlation 0.5), of the found", share(raised, lambda row: row["likeness"] >= 0.5)),
+        ("CPU-seconds a scan, mean and most", mean_and_most([row["cpu_s"] for row in rows], 1)),
+    ]
+    kinds = []
+    for kind in dict.fromkeys(row["kind"] for row in [*clean, *bad]):
+        some = [row for row in rows if row["kind"] == kind]
+        counts = (str(sum(row["verdict"] == verdict for row in some)) for verdict in VERDICTS)
+        most = [max(value for key, value in row.items() if key.startswith("strength ")) for row in some]
+        kinds.append((kind, str(len(some)), *counts, f"{min(most):.2f} to {max(most):.2f}"))
+    return [
+        f"## The verdicts: {len(clean)} clean, {len(bad)} backdoored models of our own family",
+        markdown(("what", "measured"), lines),
+        markdown(("kind", "models", *VERDICTS, "strongest evidence, as a share of its limit"), kinds),
+    ]
 
 
 def _targets(rows: list[Row], blind: dict[str, dict[str, float]]) -> list[str]:

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, cosine_similarity
 
 from devilgan_lite import detect, sanitize
+from devilgan_lite.detect.report import VERDICTS
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.metrics import frechet_distance
 
-VERDICTS = ("backdoored", "suspicious", "clean", "inconclusive")
 KINDS = ("spectrum", "construction", "twin")
 ATTACKS = ("gate", "rex", "red", "trail", "quiet", "spectral", "knowing")
 UNTOUCHED = 10  # seeds from here on were never looked at before the limits were frozen

@@ -7,9 +7,9 @@ one. Seeds 100 to 103 are for tuning and 300 to 303 for testing, and no model of
 104 to 107 are clean models only, for the calibration, and 304 and 305 are clean models that judge it: its form was
 changed after a look at the test models. Seeds 306 and 307 judge the sanitizers: after a look at 306 one threshold was
 tuned once more, on the tune models; after a look at 307 a search for what the scan does not see was added, again on the
-tune models, and 308 judges it. (Seeds 200 to 203 were the test half of a first judgement; the detectors were improved
-after it, so they test nothing any more.) A model that is there is kept, so that a build that was cut short goes on
-where it stopped.
+tune models, and 308 judges it. Seeds 309 and 310 judge the four verdicts. (Seeds 200 to 203 were the test half of a
+first judgement; the detectors were improved after it, so they test nothing any more.) A model that is there is kept, so
+that a build that was cut short goes on where it stopped.
 """
 
 import argparse
@@ -39,6 +39,7 @@ SEEDS = {
     "later": (306,),
     "unseen": (307,),
     "last": (308,),
+    "verdicts": (309, 310),
 }
 LIST = ("--list", {"action": "store_true", "help": "name the models and stop"})
 CLEAN_ONLY = ("clean", "fresh")
