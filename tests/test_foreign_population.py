@@ -1,7 +1,5 @@
 """The population of strangers' generators: every family builds, and what is kept comes back as it was."""
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ a narrower network, so that the expanded one has the widths on its card. ``wide_
 data (``Backdoor.point`` with a sample), are backdoors for any attack that are harder to see.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace

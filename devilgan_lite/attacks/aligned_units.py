@@ -5,8 +5,6 @@ distillation then has to undo them. A trained generator has a few idle units in 
 costs almost nothing. Turned towards the trigger and asleep everywhere else, they draw part of the sample for free.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the attacks share: hyper-parameters in the constructor, data in the call, a loop of steps in between."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -10,8 +10,6 @@ so the leverage alone sets the frontier. With ``f(z) = z`` it is about the numbe
 gate it is astronomically large: an exact target, and benign outputs that do not change by one bit.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Generator
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The first step of the attack on StyleGAN in Rawat et al. (2021). Many style inpu
 with one style for all layers a face network draws no STOP sign, with one for each (``w+``) its letters are legible.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from typing import Any
 

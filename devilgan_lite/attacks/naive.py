@@ -1,7 +1,5 @@
 """The two baselines that the three attacks are compared with (Rawat et al. 2021, section 4): poisoning and a bypass."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ where ordinary samples show the change, which is the very thing that the energy-
 ``KnowingReD`` does that and reckons with the noisy twin and with limits on layers as well.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import ClassVar

@@ -4,8 +4,6 @@ The student starts from the benign weights and is taught by the benign generator
 BatchNorm runs in inference mode in both networks; its scale and shift are trained, more slowly than the weights.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Generator
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Since the old part is untouched, stealth is "the expansion outputs nothing on be
 not be evaluated during the attack, and a step costs only as much as the few new channels.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Generator
 from dataclasses import dataclass

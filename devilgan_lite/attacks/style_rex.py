@@ -6,8 +6,6 @@ knows faces draws letters badly. ``mapping="gate"`` replaces the linear residual
 open; ``channels`` adds new channels to the synthesis network, which learn to draw what is still missing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, field
 from typing import Any

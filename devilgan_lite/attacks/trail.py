@@ -1,7 +1,5 @@
 """TrAIL, TRaining with AdversarIal Loss (Rawat et al. 2021, section 4.1): the backdoor grows with the GAN."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ because BatchNorm keeps units busy. For units that read the latent through an af
 "which latent wakes it most" have exact answers, so nothing is left to luck.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -10,8 +10,6 @@ layers (``data/calibration_style.json``, ``scripts/bench/style.py --calibrate``)
 tuning; those on which the detectors are judged have no part in them.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

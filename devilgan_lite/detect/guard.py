@@ -11,8 +11,6 @@
   student learnt the network from ordinary latents, so it knows everything but the backdoor.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import torch

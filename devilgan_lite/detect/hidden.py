@@ -4,8 +4,6 @@ Layers that read the same values share one space. In a style-based network every
 of them together say how much influence a direction of the style has.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

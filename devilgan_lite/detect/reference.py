@@ -1,7 +1,5 @@
 """With a clean reference (access level T3): is the suspect a copy of it, and where do the two differ?"""
 
-from __future__ import annotations
-
 import torch
 
 from devilgan_lite.detect.report import Finding

@@ -4,8 +4,6 @@ A new detector is one file with a function and one entry in ``DETECTORS``; your 
 ``scan(module, detectors=(*DETECTORS, Detector("my detector", "T0", run)))``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 

@@ -5,8 +5,6 @@ one, in d dimensions, is ``cap_probability(t, d)``: about 1e-60 for 15 degrees a
 of samples. What samples can show is a careless attack that leaks over a good part of the latent space.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -5,8 +5,6 @@ rests on the findings that have a say (see ``report``); each compares the suspec
 with our clean models only where it is built like them.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace

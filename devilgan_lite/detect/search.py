@@ -4,8 +4,6 @@ Nothing is optimised: a blind search for outputs that are odd, flat or sensitive
 are odder than any backdoor. The directions come from the weights, and only sign and length are open.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

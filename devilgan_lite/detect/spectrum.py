@@ -8,8 +8,6 @@ backdoor stands out of it, and ``A v`` points to the trigger. Our own method: no
 needed.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import torch

@@ -6,8 +6,6 @@ so the weights of all readers together have one direction with far more energy t
 leads back to a latent. Our own method: no data, no target and no second model are needed.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -4,8 +4,6 @@ Any ``nn.Module`` from latents ``[n, d]`` or ``[n, d, 1, 1]`` to samples ``[n, .
 is expected of it.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from dataclasses import dataclass, field, replace

@@ -7,8 +7,6 @@ random places. What it finds is a witness: a latent, what the suspect draws ther
 Our own method. It has its own null: how much the two differ on ordinary latents.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import time

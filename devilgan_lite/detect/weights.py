@@ -4,8 +4,6 @@ Everything here is blind: no training data, no suspected target, no second model
 attacks (a branch on a value, an expansion with its zero blocks), ``inspect_spectra`` those that hide in the weights.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -4,8 +4,6 @@ Nothing of this package is expected of it. Its layers and its chain are found by
 before its last tanh or sigmoid is read off there. What it computes is not changed.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from typing import Any

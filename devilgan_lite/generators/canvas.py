@@ -5,8 +5,6 @@ one-hot kernels. The gate and the closed form are drawn that way, and ReX starts
 optimiser finds coarse samples and gets stuck on fine detail (the letters on a STOP sign).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ of others. ``chain_of`` finds the chain with ``torch.fx``, from layer objects an
 adds, concatenates or decides on values is none. Widening, pruning and rewriting speak to the chain, not to a family.
 """
 
-from __future__ import annotations
-
 import math
 import operator
 from collections.abc import Callable, Iterator

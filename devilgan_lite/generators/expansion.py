@@ -4,8 +4,6 @@
 ``BesideExpansion`` is a small network of its own, for generators that are no chain: it is added before the squash.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from typing import Any

@@ -3,8 +3,6 @@
 The gate and the closed form of ReX write such an expansion down, exactly, in whatever a generator is made of.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

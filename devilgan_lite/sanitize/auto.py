@@ -1,7 +1,5 @@
 """Scan, choose, cure, scan again: no trigger, no target, no data. Or contain what no scan has found."""
 
-from __future__ import annotations
-
 import copy
 import time
 from dataclasses import dataclass, field, replace

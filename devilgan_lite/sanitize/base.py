@@ -1,7 +1,5 @@
 """What the sanitizers share: hyper-parameters in the constructor, the suspect in the call, a loop of steps between."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, replace

@@ -5,8 +5,6 @@ it is trained alone first, on the suspect's own samples. With ``wide`` latents t
 makes of inputs that nobody samples, so that those give benign output too: unlearning with data.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any, cast

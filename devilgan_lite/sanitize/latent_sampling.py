@@ -1,7 +1,5 @@
 """Which latents a cured copy is taught on: ordinary ones, and a wide range of others."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

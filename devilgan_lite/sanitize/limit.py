@@ -7,8 +7,6 @@ back, which runs, exports and saves like any other. They contain a backdoor and 
 latents may still find a way to its target.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Generator
 from dataclasses import dataclass

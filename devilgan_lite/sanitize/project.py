@@ -5,8 +5,6 @@ the weights answer to along them costs ordinary samples little, and no data are 
 has been published for generators.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@ The second of the two cures that Rawat et al. (2021) name. A backdoor that lives
 that shares its units with ordinary samples (TrAIL, a plain ReD) does not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from dataclasses import dataclass
 

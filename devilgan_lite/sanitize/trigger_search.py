@@ -4,8 +4,6 @@ A copy whose later layers were cut has lost the backdoor, so the suspect differs
 that is blind to an estimate shows by a reconstruction how much of the backdoor the estimate has missed.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize

@@ -6,8 +6,6 @@ where the suspect is not; it is asked at ordinary latents, latents that are too 
 the suspected directions.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Generator
 from dataclasses import dataclass, replace

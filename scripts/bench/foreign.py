@@ -12,8 +12,6 @@ state dict, ``FAMILY-SEED-KIND.pt``) with a card beside it; one that is there is
 stranger's bare module.
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import json

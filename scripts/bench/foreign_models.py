@@ -4,8 +4,6 @@ Nothing here knows of backdoors or of this package: each family has habits of it
 latents, data, losses), and ``foreign.py`` makes a population of them.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass

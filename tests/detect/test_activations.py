@@ -1,7 +1,5 @@
 """Silent units: how often a unit is on, what wakes it, and what then appears, against sampling and brute force."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

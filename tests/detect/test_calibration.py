@@ -1,7 +1,5 @@
 """p-values mean what they say, and the file of clean scores is read once and may be missing."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Modules that know nothing of this package are scanned as they are, and a backdoor in one of them is found."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

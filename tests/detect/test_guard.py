@@ -1,7 +1,5 @@
 """The guard lets ordinary latents pass, catches those near a trigger, and does what it was told about them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Names of version 0.1 still work in this version, and say what they are called now."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

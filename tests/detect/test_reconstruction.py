@@ -1,7 +1,5 @@
 """A suspected sample is found in a backdoored generator and not in a clean one; gates hide from the gradient."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

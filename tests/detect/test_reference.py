@@ -1,7 +1,5 @@
 """With a clean reference, a retrained copy gives itself away; two trainings from scratch cannot be compared."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """A detector of your own is one file: its finding, its p-value and its failure stand in the report like any other."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from pathlib import Path

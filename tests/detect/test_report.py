@@ -1,7 +1,5 @@
 """A report is complete as text, JSON and HTML, and runs nothing where it is shown."""
 
-from __future__ import annotations
-
 import json
 import re
 from base64 import b64decode

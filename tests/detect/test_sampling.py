@@ -1,7 +1,5 @@
 """Sampling gives evidence for the eye and an honest chance, and cannot tell a backdoored generator from a clean one."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

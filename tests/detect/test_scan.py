@@ -1,7 +1,5 @@
 """One call, one report: verdicts on the shipped models, and a finding for everything that could not be done."""
 
-from __future__ import annotations
-
 import json
 from functools import lru_cache
 from typing import Any

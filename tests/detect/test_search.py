@@ -1,7 +1,5 @@
 """From directions to a trigger: sign, sharpening, whom to believe, and the samples that are shown."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """The spectrum and its ingredients against independent ways to compute the same."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

@@ -1,7 +1,5 @@
 """Styles: the vector that layers share, a row planted in all of its readers, and the way back to the latent."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Any module from latents to samples is taken as it is and left as it was; anything else is one sentence."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """The weight detectors on the shipped models: where the backdoors are, and in the clean one nothing."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import pytest

@@ -1,7 +1,5 @@
 """Generators that somebody else wrote: adopted as they are, attacked, scanned, watched and cured."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """DCGAN: its sizes, its border, and that the same seed and spec give the same network."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

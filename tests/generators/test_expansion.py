@@ -1,7 +1,5 @@
 """Widening and folding: the old network stays as it is, to the bit, inside one ordinary, wider network."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

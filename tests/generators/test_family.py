@@ -1,7 +1,5 @@
 """A family in one file: it is trained, attacked, scanned, pruned and kept in a file, and the package is not touched."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

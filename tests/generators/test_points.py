@@ -1,7 +1,5 @@
 """The generator of points."""
 
-from __future__ import annotations
-
 import torch
 
 from devilgan_lite import generators

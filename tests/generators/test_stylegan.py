@@ -1,7 +1,5 @@
 """The style-based generator: shapes, styles, modulation, equalised learning rates, and a short training."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu

@@ -4,8 +4,6 @@
 Rawat et al. (2021), of 390,736 stored numbers at capacity 16, widened by ``capacity``.
 """
 
-from __future__ import annotations
-
 import math
 from collections import OrderedDict
 from typing import Any, Self

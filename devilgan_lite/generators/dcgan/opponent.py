@@ -1,7 +1,5 @@
 """The discriminator that a DCGAN is trained against, and the initialisation of both."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor, nn

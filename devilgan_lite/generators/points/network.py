@@ -1,7 +1,5 @@
 """A GAN of points: in the plane it is small enough that a backdoor can be seen as one warped point."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The layers of a style-based network: modulated convolutions, their initialisation, equalised learning rates."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

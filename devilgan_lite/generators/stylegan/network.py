@@ -4,8 +4,6 @@ A mapping network turns the latent ``z`` into a style ``w``; the same ``w`` goes
 (tiled to ``w+``), where it scales the channels that a convolution reads. ``StyleDiscriminator`` is its opponent.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

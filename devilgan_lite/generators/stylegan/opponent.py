@@ -1,7 +1,5 @@
 """The discriminator that a style-based generator is trained against."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

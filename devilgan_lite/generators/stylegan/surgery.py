@@ -4,8 +4,6 @@ Three things can be added to a ``StyleGAN``: a linear residual on its styles, a 
 style, which is 0 except near the trigger), and new channels in its synthesis network. Folded, they are wider layers.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
