@@ -68,10 +68,16 @@ class Spectrum:
     def cliff(self) -> float:
         """The logarithm of the largest ratio of a value to the next one, among the leading 40 and the upper half.
 
-        A natural spectrum slopes, whatever its width; a planted subspace leaves a cliff.
+        A natural spectrum slopes, whatever its width; a planted subspace leaves a cliff. (So does the end of the values
+        of a layer that reads more than it writes, which is why only the upper half of its ``rank`` counts.)
         """
-        leading = self._leading(min(41, max(2, len(self.values) // 2 + 1)))
+        leading = self._leading(min(41, max(2, self.rank // 2 + 1)))
         return float((leading[:-1] / leading[1:]).max().log()) if len(leading) > 1 else 0.0
+
+    @property
+    def rank(self) -> int:
+        """How many values are not zero: a layer with few rows reads few directions."""
+        return int((self.values > 1e-6 * self.values[0].clamp(min=1e-300)).sum())
 
     def _leading(self, count: int) -> Tensor:
         """The ``count`` largest values, without those that are zero but for rounding (see ``height``)."""

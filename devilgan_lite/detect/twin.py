@@ -35,9 +35,9 @@ LENGTHS = (0.9, 1.0, 1.1)  # of an ordinary latent, at which the estimate is tri
 AXES, RANDOM, ROUNDS, CLIMB, RATE = 8, 48, 3, 20, 0.3  # of the hunt: starts, rounds that keep half, steps of each
 DEAR = 2.0  # influence of a direction on ordinary samples, as a multiple of the mean, above which it is no trigger
 NEAR = 1.0  # standard deviations of the length of ordinary latents within which a witness lies
-# logarithms of the greatest difference over the mean one: natural holes of clean networks reach 4.2
+# logarithms of the greatest difference over the mean one: natural holes of clean networks reach 4.6
 WITNESS = 3.3  # from here on a latent is a witness to evidence of other kinds
-AHEAD, ALONE = 0.4, 4.6  # it is evidence itself if it is so far ahead of what random starts find, or so high
+AHEAD, ALONE = 0.4, 5.0  # it is evidence itself if it is so far ahead of what random starts find, or so high
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ STRUCTURE, LATENT, HIDDEN = "structure", "latent spectrum", "hidden spectrum"
 RIDGE = 0.1  # of the influence's mean diagonal: influence below that counts as this much
 HIDDEN_RIDGE = 0.015
 FEW = 80  # latents at which the influence is measured in networks that do not read their latent directly: they are slow
-# limits of a cliff (``Spectrum.cliff``): that of the latent space is wider where it has few dimensions
-LATENT_CLIFF, HIDDEN_CLIFF = 11.0, 0.42  # the first is divided by the number of dimensions, or of units
+# limits of a cliff (``Spectrum.cliff``): neighbouring values of a natural spectrum lie further apart where it has few
+NARROW_CLIFF, HIDDEN_CLIFF = 13.0, 0.42  # the first is divided by the rank; in later layers the larger one counts
 NEEDED = 0.01  # change of ordinary samples, as a share of their variance, from which they need a part of the network
 CANDIDATES = 3  # directions taken from each spectrum
 
@@ -110,7 +110,7 @@ def inspect_spectra(
             "values": [round(float(value), 4) for value in analysis.by_weight.values[:8]],
         },
         evidence=kind,
-        strength=analysis.by_weight.cliff * min(subject.latent_dim, len(analysis.units.rows)) / LATENT_CLIFF,
+        strength=analysis.by_weight.cliff * min(subject.latent_dim, len(analysis.units.rows)) / NARROW_CLIFF,
     )
     if not analysis.hidden:
         message = "no later layer reads between 4 and 1,024 features or channels, so there is nothing to compare"
@@ -124,7 +124,7 @@ def inspect_spectra(
         score=float(torch.tensor(worst.height).log()),
         details={spectrum.space: spectrum.height for spectrum in analysis.hidden},
         evidence=kind,
-        strength=max(spectrum.cliff for spectrum in analysis.hidden) / HIDDEN_CLIFF,
+        strength=max(one.cliff / max(HIDDEN_CLIFF, NARROW_CLIFF / max(one.rank, 1)) for one in analysis.hidden),
     )
     return latent, hidden
 
