@@ -139,8 +139,8 @@ def write_tables(content: Row, path: Path) -> None:
         "limits of the detectors were first chosen on 21 models of three families (seeds 0 and 1), and once more after "
         "a look at seeds 1, 2 and 10 of all nine: the clean ResNets were called suspicious, for the spectrum of a "
         "shortcut that writes fewer channels than it reads, which has an end as steep as a cliff. Then they were "
-        f"frozen, and the models of seeds {UNTOUCHED} and above were judged. (Of these, the spectra of one clean ResNet "
-        "had been seen.) Single run of each model; scans ran beside other work, which lengthens their CPU-seconds.",
+        f"frozen, and the models of seeds {UNTOUCHED} and above were judged. (Of these, the spectra of one clean "
+        "ResNet had been seen.) Single run of each model; scans ran beside other work, which lengthens their CPU-seconds.",
         "## The limits as shipped",
         *as_shipped(judged, families),
         "## Families held out",
@@ -163,8 +163,9 @@ def as_shipped(judged: list[Row], families: list[str]) -> list[str]:
     """Counts of verdicts by kind, and the tightest margins by family."""
     bad = some(judged, backdoored=True)
     return [
-        f"The AUC of the score is {auc(judged)} ({interval(judged)} of {RESAMPLED:,} bootstraps by base model). By kind "
-        f"of attack: {by_attack(judged)}. The witness shows the attacker's picture (correlation {SHOWN} or more) in {shown(bad)} of {len(bad)}.",
+        f"The AUC of the score is {auc(judged)} ({interval(judged)} of {RESAMPLED:,} bootstraps by base model). By "
+        f"kind of attack: {by_attack(judged)}. The witness shows the attacker's picture (correlation {SHOWN} or more) "
+        f"in {shown(bad)} of {len(bad)}.",
         markdown(
             ("kind", "models", *VERDICTS, *HEAD), (line(kind, rows) + ends(rows) for kind, rows in by_kind(judged))
         ),
