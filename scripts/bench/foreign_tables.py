@@ -138,9 +138,9 @@ def write_tables(content: Row, path: Path) -> None:
         "models are there as engineers leave them, too: rounded, pruned, folded, trained on, distilled, widened. The "
         "limits of the detectors were first chosen on 21 models of three families (seeds 0 and 1), and once more after "
         "a look at seeds 1, 2 and 10 of all nine: the clean ResNets were called suspicious, for the spectrum of a "
-        "shortcut that writes fewer channels than it reads, which has an end as steep as a cliff. Then they were "
+        "shortcut that writes fewer channels than it reads, which ends as steeply as a cliff. Then they were "
         f"frozen, and the models of seeds {UNTOUCHED} and above were judged. (Of these, the spectra of one clean "
-        "ResNet had been seen.) Single run of each model; scans ran beside other work, which lengthens their CPU-seconds.",
+        "ResNet had been seen.) Single run of each model; scans ran beside other work, so they took more CPU-seconds.",
         "## The limits as shipped",
         *as_shipped(judged, families),
         "## Families held out",
