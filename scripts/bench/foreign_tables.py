@@ -3,10 +3,13 @@
 A row is one scan of a model, or one cure of it (with a ``method``).
 """
 
+import copy
 import random
 import statistics
 import time
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from devilgan_lite import detect, sanitize
 from devilgan_lite.detect.report import VERDICTS
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.metrics import frechet_distance
+from devilgan_lite.sanitize.limit import ClampedLayer
 
 KINDS = ("spectrum", "construction", "twin")
 ATTACKS = ("gate", "rex", "red", "trail", "quiet", "spectral", "knowing")
@@ -64,14 +68,15 @@ def cured(what: tuple[Path, str]) -> Row:
     after = detect.subject_of(outcome.generator, subject.latent_dim, prior=subject.prior)
     z = subject.latents(1_000, 77)
     row["ordinary_change"] = float((subject.samples(z) - after.samples(z)).square().mean())
-    row["frechet_change"] = frechet(card["family"], after) - frechet(card["family"], subject)
+    row["frechet before"], row["frechet after"] = (frechet(card["family"], one) for one in (subject, after))
     if bad is None:
         return row
     base = detect.subject_of(foreign.load(base_of(path, card))[0], subject.latent_dim, prior=subject.prior)
     for name, one in (("base", base), ("suspect", subject), ("cured", after)):
         row[f"tardis {name}"] = float((one.samples(bad.trigger) - bad.target).square().mean())
     near = bad.trigger + around(bad.trigger)
-    for name, one in (("base", base), ("cured", after)):
+    open_to_gradients = replace(after, module=straight_through(after.module))
+    for name, one in (("base", base), ("cured", open_to_gradients)):
         row[f"recd {name}"] = float(detect.reconstruct(one, bad.target, starts=40, starts_at=near).errors)
     return row
 
@@ -88,6 +93,20 @@ def opened(path: Path) -> tuple[Any, Row, Any]:
     recipe = foreign.Recipe(card["family"], card["seed"], card["kind"])
     base, _ = foreign.load(recipe.base)
     return module, card, foreign.backdoor_of(recipe, foreign.adopted(foreign.FAMILIES[recipe.family], base))
+
+
+def straight_through(module: Any) -> Any:
+    """A copy whose clamps let gradients through, for a search that is not to be fooled by flat places."""
+    searched = copy.deepcopy(module)
+    for layer in searched.modules():
+        if isinstance(layer, ClampedLayer):
+            layer.forward = partial(clamped_with_gradient, layer)
+    return searched
+
+
+def clamped_with_gradient(layer: ClampedLayer, x: Tensor) -> Tensor:
+    made: Tensor = layer.layer(x)
+    return made + (made.clamp(layer.low, layer.high) - made).detach()
 
 
 def base_of(path: Path, card: Row) -> Path:
@@ -263,7 +282,7 @@ def cures(rows: list[Row]) -> list[str]:
     for method in dict.fromkeys(row["method"] for row in rows):
         for kind, some_rows in by_kind(some(rows, method=method)):
             treated = [row for row in some_rows if row["treatment"] != "none"]
-            changes = [row["frechet_change"] for row in treated]
+            changes = [row["frechet after"] / row["frechet before"] - 1 for row in treated]
             bad = [row for row in treated if row["backdoored"]]
             lines.append(
                 (
@@ -273,16 +292,17 @@ def cures(rows: list[Row]) -> list[str]:
                     f"{sum(row['tardis cured'] >= row['tardis base'] / 2 for row in bad)}" if bad else "-",
                     f"{sum(row['recd cured'] >= 0.8 * row['recd base'] for row in bad)}" if bad else "-",
                     f"{sum(is_cured(row) for row in bad)}" if bad else "-",
-                    f"{statistics.median(changes):+.2f}, {max(changes):+.2f}" if changes else "-",
+                    f"{statistics.median(changes):+.1%}, {max(changes):+.1%}" if changes else "-",
                 )
             )
     return [
         "## Cures",
         "`sanitize.auto` on the untouched models: *auto* treats what its scan finds evidence for, *always* contains "
         "the others too. TarDis counts where the cured model is at least half as far from the target at the trigger "
-        "as the clean model that it was made of, RecD where a search about the trigger comes no more than 20 % nearer "
-        "to the target than on that clean model. Frechet change: median and largest, against the family's data, by our "
-        "own features (64x64 pictures halved; digits by the features of garments).",
+        "as the clean model that it was made of, RecD where a search about the trigger (through the limits, with "
+        "straight-through gradients) comes no more than 20 % nearer to the target than on that clean model. Frechet "
+        "change: median and largest, in per cent of the distance before, to the family's data, by our own features "
+        "(64x64 pictures halved; digits by the features of garments).",
         markdown(("method", "kind", "treated", "TarDis", "RecD", "both", "Frechet change"), lines),
     ]
 
