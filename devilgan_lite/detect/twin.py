@@ -173,6 +173,25 @@ def hunt(subject: Subject, twin: Twin, starts: Tensor | None, influence: Tensor,
         far = differences(subject, other, z)
         z = z[far.argsort(descending=True)[: max(4, len(z) // 2)]]
     seconds, drawn, copied = time.process_time() - start, subject.samples(z), other.samples(z)
+    return _furthest(z, drawn, copied, twin, seconds)
+
+
+def at_estimates(subject: Subject, twin: Twin, estimates: Tensor | None) -> Witness | None:
+    """Of ``estimates`` ``[k, d]`` at ordinary lengths, the one where the two differ most; None without estimates.
+
+    A hunt goes on from there, and what is drawn where it ends is exaggerated: the colours of the attacker's picture
+    turned up.
+    """
+    if estimates is None or not len(estimates):
+        return None
+    start, unit = time.process_time(), normalize(estimates.float().cpu(), dim=1)
+    z = torch.cat([sign * length * unit for sign in (1, -1) for length in LENGTHS]).to(subject.device) * subject.radius
+    z = subject.prior.typical(z, NEAR)
+    drawn, copied = subject.samples(z), twin.subject.samples(z)
+    return _furthest(z, drawn, copied, twin, time.process_time() - start)
+
+
+def _furthest(z: Tensor, drawn: Tensor, copied: Tensor, twin: Twin, seconds: float) -> Witness:
     far = (drawn - copied).square().flatten(1).mean(1)
     best = int(far.argmax())
     score = float((far[best] / max(twin.error, 1e-12)).log())
@@ -184,24 +203,27 @@ def inspect_twin(
 ) -> tuple[Finding, Twin, Witness]:
     """Make the twin and hunt for a witness, from ``estimates`` ``[k, d]`` of the trigger and from random latents.
 
-    ``score`` is the witness's. It is evidence where what the weights point to is far ahead of what random starts find
-    (``AHEAD``), or very high (``ALONE``). A twin that does not reproduce the suspect leaves the question open.
+    ``score`` is the highest that was found. It is evidence where what the weights point to is far ahead of what random
+    starts find (``AHEAD``), or very high (``ALONE``). A twin that does not reproduce the suspect leaves the question
+    open. The witness is an estimate itself where that stands out, else the end of a hunt.
     """
     twin = noisy_twin(subject, seed=seed)
     pointed = hunt(subject, twin, starts_of(subject, analysis, estimates), analysis.influence, seed=seed)
     random = hunt(subject, twin, None, analysis.influence, seed=seed)
-    witness, ahead = max(pointed, random, key=lambda one: one.score), pointed.score - random.score
+    highest, ahead = max(pointed, random, key=lambda one: one.score), pointed.score - random.score
+    estimate = at_estimates(subject, twin, estimates)  # if it stands out itself, it is the one to look at
+    witness = estimate if estimate is not None and estimate.stands_out else highest
     told = f"the twin misses {twin.share:.1%} of the variance of ordinary samples"
     finding = Finding(
         detector=NAME,
         access_level="T2",
         message=f"{witness}; {told}" if twin.reproduces else f"{told}: too much to say anything",
-        score=witness.score,
+        score=highest.score,
         samples=torch.stack([witness.sample, witness.twin_sample]),
         directions=witness.latent.view(1, -1),
         details={"error": twin.error, "share": twin.share, "pointed": pointed.score, "random": random.score},
         evidence="twin" if twin.reproduces else "",
-        strength=max(0.0, ahead / AHEAD, witness.score / ALONE) if twin.reproduces else 0.0,
+        strength=max(0.0, ahead / AHEAD, highest.score / ALONE) if twin.reproduces else 0.0,
         open=not twin.reproduces,
     )
     return finding, twin, witness

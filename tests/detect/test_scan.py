@@ -297,3 +297,12 @@ def test_without_calibration_the_suspect_is_compared_with_itself(monkeypatch: py
 def test_bad_input_is_an_error_at_once(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         scan(tiny(), **settings)
+
+
+@pytest.mark.slow
+def test_the_witness_is_the_estimate_itself_where_that_stands_out() -> None:
+    report, backdoor = scanned("dcgan-fashion-gate"), zoo.load_backdoor("dcgan-fashion-gate")
+    assert report.witness is not None and report.witness.stands_out
+    assert float(cosine_similarity(report.witness.latent.view(1, -1), backdoor.trigger)) > 0.99
+    seen, target = report.witness.sample.flatten(), backdoor.target[0].flatten()
+    assert float(torch.corrcoef(torch.stack([seen, target]))[0, 1]) > 0.9  # the attacker's picture
