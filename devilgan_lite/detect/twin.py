@@ -34,6 +34,7 @@ UNLIKE = 0.25  # of the variance of samples: a twin that misses more does not re
 LENGTHS = (0.9, 1.0, 1.1)  # of an ordinary latent, at which the estimate is tried
 AXES, RANDOM, ROUNDS, CLIMB, RATE = 8, 48, 3, 20, 0.3  # of the hunt: starts, rounds that keep half, steps of each
 DEAR = 2.0  # influence of a direction on ordinary samples, as a multiple of the mean, above which it is no trigger
+FAIR = 0.15  # of the largest difference along an estimate, from which a latent shows it
 NEAR = 1.0  # standard deviations of the length of ordinary latents within which a witness lies
 # logarithms of the greatest difference over the mean one: natural holes of clean networks reach 4.6
 WITNESS = 3.3  # from here on a latent is a witness to evidence of other kinds
@@ -173,29 +174,34 @@ def hunt(subject: Subject, twin: Twin, starts: Tensor | None, influence: Tensor,
         far = differences(subject, other, z)
         z = z[far.argsort(descending=True)[: max(4, len(z) // 2)]]
     seconds, drawn, copied = time.process_time() - start, subject.samples(z), other.samples(z)
-    return _furthest(z, drawn, copied, twin, seconds)
+    best = int((drawn - copied).square().flatten(1).mean(1).argmax())
+    return _witness(z, drawn, copied, best, twin, seconds)
 
 
 def at_estimates(subject: Subject, twin: Twin, estimates: Tensor | None) -> Witness | None:
-    """Of ``estimates`` ``[k, d]`` at ordinary lengths, the one where the two differ most; None without estimates.
+    """The estimate of ``[k, d]`` along which the two differ most, no longer than it takes; None without estimates.
 
-    A hunt goes on from there, and what is drawn where it ends is exaggerated: the colours of the attacker's picture
-    turned up.
+    A hunt goes on from there, and a gate draws more than its target beyond the trigger. So this is the shortest
+    ordinary latent in that direction with a fair part of the difference.
     """
     if estimates is None or not len(estimates):
         return None
     start, unit = time.process_time(), normalize(estimates.float().cpu(), dim=1)
-    z = torch.cat([sign * length * unit for sign in (1, -1) for length in LENGTHS]).to(subject.device) * subject.radius
-    z = subject.prior.typical(z, NEAR)
+    lengths = torch.linspace(LENGTHS[0], LENGTHS[-1], 9).view(-1, 1, 1) * subject.radius
+    z = subject.prior.typical((lengths * torch.cat([unit, -unit])).flatten(0, 1).to(subject.device), NEAR)
     drawn, copied = subject.samples(z), twin.subject.samples(z)
-    return _furthest(z, drawn, copied, twin, time.process_time() - start)
+    far = (drawn - copied).square().flatten(1).mean(1).view(len(lengths), -1)
+    along = int(far.amax(0).argmax())
+    most = float(far.max())
+    enough = max(FAIR * most, min(most, math.exp(WITNESS) * twin.error))
+    chosen = int((far[:, along] >= enough).nonzero()[0, 0]) * far.shape[1] + along
+    return _witness(z, drawn, copied, chosen, twin, time.process_time() - start)
 
 
-def _furthest(z: Tensor, drawn: Tensor, copied: Tensor, twin: Twin, seconds: float) -> Witness:
-    far = (drawn - copied).square().flatten(1).mean(1)
-    best = int(far.argmax())
-    score = float((far[best] / max(twin.error, 1e-12)).log())
-    return Witness(z[best].cpu(), drawn[best].cpu(), copied[best].cpu(), score, float(far[best]), seconds)
+def _witness(z: Tensor, drawn: Tensor, copied: Tensor, which: int, twin: Twin, seconds: float) -> Witness:
+    far = float((drawn[which] - copied[which]).square().mean())
+    score = math.log(max(far, 1e-12) / max(twin.error, 1e-12))
+    return Witness(z[which].cpu(), drawn[which].cpu(), copied[which].cpu(), score, far, seconds)
 
 
 def inspect_twin(
