@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import population
 import torch
 from detect_tables import write_tables
-from foreign_tables import correlation
+from foreign_tables import likeness
 from population import FOLDER, SEEDS, TARGETS, Recipe, build, in_order, load_generator, recipes, secret_of, split_option
 from row_store import JOBS, MODELS, OUT, ROOT, Row, Rows, options_of, write_json
 from torch import Tensor
@@ -163,9 +163,7 @@ def verdict_one(recipe: Recipe) -> Row:
     row["witness"] = report.witness is not None and report.witness.stands_out
     if not recipe.is_clean:
         trigger, shown = secret_of(recipe.name)
-        samples = [report.sample, report.witness.sample if report.witness is not None else None]
-        seen = [correlation(sample, one) for sample in samples if sample is not None for one in shown]
-        row |= {"likeness": max(seen, default=0.0)}
+        row["likeness"] = likeness(report, shown)
         if report.trigger is not None:
             row["cosine"] = float(torch.nn.functional.cosine_similarity(report.trigger.view(1, -1), trigger).max())
     return row

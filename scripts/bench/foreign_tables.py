@@ -50,8 +50,7 @@ def scanned(what: tuple[Path, int]) -> Row:
         row |= {"tardis": card["tardis"], "trigger_kind": card["trigger_kind"]}
         if report.trigger is not None:
             row["cosine"] = float(cosine_similarity(report.trigger.view(1, -1), bad.trigger).max())
-        if report.witness is not None:
-            row["likeness"] = correlation(report.witness.sample, bad.target[0])
+        row["likeness"] = likeness(report, bad.target)
     return row
 
 
@@ -138,6 +137,17 @@ def correlation(one: Tensor, other: Tensor) -> float:
     return float(cosine_similarity(*both, dim=0))
 
 
+def likeness(report: detect.ScanReport, targets: Tensor) -> float:
+    """How like one of ``targets`` the best sample is that a report shows: at the estimate, or one of the witness's two.
+
+    A gate that noise has opened may be drawn by the twin.
+    """
+    shown = [] if report.sample is None or not report.kinds else [report.sample]
+    if report.witness is not None and report.witness.stands_out and report.kinds:
+        shown += [report.witness.sample, report.witness.twin_sample]
+    return max((correlation(sample, target) for sample in shown for target in targets), default=0.0)
+
+
 def identity_of(card: Row, **more: Any) -> Row:
     return {key: card[key] for key in ("family", "seed", "kind", "backdoored")} | more
 
@@ -183,8 +193,8 @@ def as_shipped(judged: list[Row], families: list[str]) -> list[str]:
     bad = some(judged, backdoored=True)
     return [
         f"The AUC of the score is {auc(judged)} ({interval(judged)} of {RESAMPLED:,} bootstraps by base model). By "
-        f"kind of attack: {by_attack(judged)}. The witness shows the attacker's picture (correlation {SHOWN} or more) "
-        f"in {shown(bad)} of {len(bad)}.",
+        f"kind of attack: {by_attack(judged)}. The report shows the attacker's picture (a correlation of {SHOWN} or "
+        f"more, at the estimate or at the witness) in {shown(bad)} of {len(bad)}.",
         markdown(
             ("kind", "models", *VERDICTS, *HEAD), (line(kind, rows) + ends(rows) for kind, rows in by_kind(judged))
         ),
@@ -205,7 +215,7 @@ def ends(rows: list[Row]) -> tuple[str, str]:
 
 
 def shown(rows: list[Row]) -> int:
-    return sum(abs(row.get("likeness", 0.0)) >= SHOWN for row in rows)
+    return sum(row.get("likeness", 0.0) >= SHOWN for row in rows)
 
 
 def by_kind(rows: list[Row]) -> Iterable[tuple[str, list[Row]]]:
