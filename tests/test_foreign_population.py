@@ -64,7 +64,7 @@ def test_a_variant_and_a_gate_come_back_as_they_were(foreign: Any, name: str) ->
 def test_names_targets_and_turns(foreign: Any) -> None:
     assert not set(foreign.TARGETS["tune"]) & set(foreign.TARGETS["test"])
     found = foreign.recipes(list(foreign.FAMILIES), range(14), foreign.KINDS)
-    assert len({recipe.name for recipe in found}) == len(found) == 14 * (9 * 8 + 6 * 3)  # chains alone for attackers who know
+    assert len({recipe.name for recipe in found}) == len(found) == 14 * (9 * 8 + 6 * 3)
     attacked = [recipe for recipe in found if recipe.kind in foreign.ATTACKS]
     assert all(recipe.target in foreign.TARGETS[recipe.part] for recipe in attacked)
     share = sum(recipe.trigger_kind == "ood" for recipe in attacked) / len(attacked)
