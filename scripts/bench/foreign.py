@@ -455,8 +455,8 @@ def judge(wanted: list[Recipe], options: argparse.Namespace) -> None:
     rows, paths = Rows(options.out / "foreign.json"), [one.path for one in wanted if is_done(one)]
     cards = [(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")), path) for path in paths]
     for seed in options.scan_seeds:
-        more = {"scan_seed": seed} if seed else {}
-        rows.measure_all(scanned, [(identity_of(card, **more), (path, seed)) for card, path in cards], options.workers)
+        todo = [(identity_of(card, scan_seed=seed), (path, seed)) for card, path in cards]
+        rows.measure_all(scanned, todo, options.workers)
     for method in options.cure:
         todo = [(identity_of(card, method=method), (path, method)) for card, path in cards]
         rows.measure_all(cured, todo, options.workers)
