@@ -60,6 +60,7 @@ def test_stop_ends_it_at_the_next_finding():
     assert view.text.value == "stopped" and not view.running and view.stop_button.disabled
 
 
+@pytest.mark.slow
 def test_it_shows_a_real_scan_in_print():
     suspect = generators.DCGAN(latent_dim=8, widths=(4, 4)).eval()
     view = ScanView(lambda progress: detect.scan(suspect, samples=200, on_finding=progress))

@@ -71,6 +71,7 @@ def test_latents_near_the_trigger_are_caught_and_few_others(name: str) -> None:
     assert guard.counts["flagged"] <= sum(guard.counts[name] for name in ("latents", "activations", "outputs"))
 
 
+@pytest.mark.slow
 def test_what_a_scan_found_is_a_cone_that_latents_stay_out_of() -> None:
     suspect, trigger = zoo.load("dcgan-fashion-gate"), zoo.load_backdoor("dcgan-fashion-gate").trigger
     report = scan(suspect, samples=200, twin=False)

@@ -66,6 +66,7 @@ def test_a_detector_of_ones_own_is_one_file(tmp_path: Path) -> None:
     assert names(alone) == ["loudness"] and alone.p_value == alone.findings[0].p_value and alone.analysis is None
 
 
+@pytest.mark.slow
 def test_what_it_raises_is_a_finding() -> None:
     def broken(evidence: Evidence) -> Finding:
         raise RuntimeError("no luck\nat all")

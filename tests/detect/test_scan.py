@@ -108,6 +108,7 @@ def test_the_same_seed_gives_the_same_report() -> None:
     assert same(first, again) and not same(first, other)
 
 
+@pytest.mark.slow
 def test_the_report_carries_what_was_checked_and_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     first = scan(tiny(), samples=200)
     assert first.subject is not None and first.analysis is not None
@@ -178,6 +179,7 @@ def test_real_samples_may_be_a_data_set(real: data.Samples) -> None:
     assert report.verdict == "inconclusive"  # neither has a say
 
 
+@pytest.mark.slow
 def test_the_target_of_a_gate_is_found_with_the_estimate() -> None:
     """The gradient does not see a closed gate; the direction that the weights suggest opens it."""
     network = tiny(widths=(40, 8), latent_dim=40)

@@ -50,6 +50,7 @@ def test_ordinary_latents_stay_and_others_keep_their_length() -> None:
     assert torch.allclose(module.limited(moved), moved, atol=1e-3)  # what is within the limits stays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1.0, 3.0])
 def test_a_suspected_direction_is_bounded(width: float) -> None:
     subject, _ = limited(GATE)
