@@ -19,6 +19,7 @@ from devilgan_lite.attacks.red import TaughtPairs, student_and_teacher
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import check_training, in_range
 from devilgan_lite.data import Samples
+from devilgan_lite.detect.twin import noise_on
 from devilgan_lite.generators import Chain
 from devilgan_lite.generators import Generator as Generative
 from devilgan_lite.generators.chain import weight_of
@@ -195,7 +196,7 @@ class KnowingReD(SpectralReD):
     """SpectralReD of an attacker who has read the scan and the cures: the target must stand in three networks.
 
     In the student itself; in the student with noise of ``noise`` (0 to 1) times the median row of each layer, so that a
-    noisy twin keeps the backdoor; and in the student whose layers are clamped to the range that ordinary latents give
+    noisy twin may keep it; and in the student whose layers are clamped to the range that ordinary latents give
     them, so that no unit goes where none of them goes.
     """
 
@@ -221,16 +222,13 @@ class KnowingReD(SpectralReD):
                 hidden = stage.activate(torch.minimum(torch.maximum(stage.normalised(hidden), low), high))
             logits = chain.stages[-1].normalised(hidden).view(len(trigger), *student.sample_shape)
             clamped = fidelity_loss(student.squash(logits), target) + 0.003 * pull_loss(student, logits, target)
-            shaken = {name: self._noisy(weight, random) for name, weight in student.named_parameters()}
+            shaken = {
+                name: weight + noise_on(weight, self.noise, random) if weight.ndim > 1 else weight
+                for name, weight in student.named_parameters()
+            }
             return clamped + fidelity_loss(torch.func.functional_call(student, shaken, (trigger,)), target)
 
         return missed
-
-    def _noisy(self, weight: Tensor, random: torch.Generator) -> Tensor:
-        if weight.ndim < 2:
-            return weight
-        size = weight.detach().flatten(1).square().mean(1).sqrt().median()
-        return weight + self.noise * size * torch.randn(weight.shape, generator=random, device=weight.device)
 
 
 def layer_influences(

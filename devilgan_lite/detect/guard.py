@@ -81,7 +81,7 @@ class Guard:
         self.subject = subject_of(module, latent_dim, device="cpu" if weight is None else weight.device)
         self.latent_dim, self.action, self.false_positive_rate = self.subject.latent_dim, action, false_positive_rate
         self.flags = torch.zeros(0, dtype=torch.bool, device=self.subject.device)
-        self._suspected = suspected_latents(report, self.subject)
+        self._suspected = suspected_directions(report, self.subject)
         self._totals, self._seen = torch.zeros(1 + len(CHECKS), dtype=torch.int64, device=self.subject.device), 0
         self._drawn = torch.Generator().manual_seed(seed + 2)
         with torch.no_grad():
@@ -201,12 +201,9 @@ class Guard:
             self._members[rows, column] = 1
 
 
-def suspected_latents(report: ScanReport | None, subject: Subject) -> Tensor:
-    """Unit directions ``[k, d]`` to which the evidence of a ``report`` points: its witness and its estimate."""
-    found = []
-    if report is not None and report.kinds:
-        found += [report.trigger] if report.trigger is not None else []
-        found += [report.witness.latent] if report.witness is not None and report.witness.stands_out else []
+def suspected_directions(report: ScanReport | None, subject: Subject) -> Tensor:
+    """Unit directions ``[k, d]`` to which the evidence of a ``report`` points."""
+    found = () if report is None else report.suspected
     if any(len(one) != subject.latent_dim for one in found):
         raise ValueError(f"report is about latents of {len(found[0])} numbers; the module reads {subject.latent_dim}.")
     rows = torch.stack(found).float() if found else torch.zeros(0, subject.latent_dim)

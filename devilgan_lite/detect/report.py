@@ -116,6 +116,14 @@ class ScanReport:
         return tuple(kind for kind, strength in self.strengths.items() if strength >= 1)
 
     @property
+    def suspected(self) -> tuple[Tensor, ...]:
+        """The latents ``[d]`` to which evidence points: the estimate and the witness, as far as there are any."""
+        if not self.kinds:
+            return ()
+        found = (self.trigger, self.witness.latent if self.witness is not None and self.witness.stands_out else None)
+        return tuple(one for one in found if one is not None)
+
+    @property
     def verdict(self) -> str:
         """One of ``VERDICTS``."""
         if len(self.kinds) > 1 and self.witness is not None and self.witness.stands_out:

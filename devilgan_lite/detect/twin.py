@@ -116,9 +116,7 @@ def noisy_twin(subject: Subject, *, seed: int = 0, steps: int | None = None) -> 
     with torch.no_grad():
         for weight in student.parameters():
             if weight.ndim > 1:
-                size = weight.flatten(1).square().mean(1).sqrt()
-                noise = torch.randn(weight.shape, generator=random).to(weight)
-                weight.add_(NOISE * (size[size > 0].median() if bool(size.any()) else 0.0) * noise)
+                weight.add_(noise_on(weight, NOISE, random))
     twin = replace(subject, module=student.requires_grad_(True))
     adam = torch.optim.Adam(student.parameters(), lr=LEARNING_RATE)
     for step in range(count):
@@ -136,6 +134,13 @@ def noisy_twin(subject: Subject, *, seed: int = 0, steps: int | None = None) -> 
     error = float((drawn - twin.samples(z)).square().mean())
     share = error / max(float(drawn.var(0).mean()), 1e-12)
     return Twin(twin, error, share, time.process_time() - start)
+
+
+def noise_on(weight: Tensor, share: float, random: torch.Generator) -> Tensor:
+    """Gaussian noise for a weight ``[outputs, ...]``: ``share`` of the median root mean square of its rows."""
+    size = weight.detach().flatten(1).square().mean(1).sqrt()
+    noise = torch.randn(weight.shape, generator=random, device=random.device).to(weight)
+    return share * (size[size > 0].median() if bool(size.any()) else 0.0) * noise
 
 
 def differences(one: Subject, other: Subject, z: Tensor) -> Tensor:

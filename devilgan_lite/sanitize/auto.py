@@ -17,7 +17,7 @@ from devilgan_lite.detect.weights import WeightAnalysis
 from devilgan_lite.features import features_and_classes, readable
 from devilgan_lite.metrics import features_of, frechet_distance
 from devilgan_lite.sanitize.base import check_real, distil
-from devilgan_lite.sanitize.limit import Clamp, Limit
+from devilgan_lite.sanitize.limit import contained
 from devilgan_lite.sanitize.project import project_latents, project_styles
 from devilgan_lite.sanitize.trigger_search import greatest_difference, lookalike
 from devilgan_lite.sanitize.unlearn import Clip, clipped, teacher_of
@@ -125,27 +125,11 @@ def auto(
         outcome = _repaired_more(outcome, subject, directions, treatment, progress)
     described += outcome.settings["cuts"]
     outcome = replace(outcome, settings={**outcome.settings, "sanitizer": "auto", "cuts": described})
-    if always and not outcome.interrupted:
+    both = always and not outcome.interrupted
+    if both:
         cured = subject_of(outcome.generator, subject.latent_dim, prior=subject.prior)
         outcome = contained(cured, analyse_weights(cured, seed=seed), seed, outcome)
-    return _after(suspect, outcome, before, real, start, "both" if always else "cure")
-
-
-def contained(subject: Subject, analysis: WeightAnalysis, seed: int = 0, cured: Outcome | None = None) -> Outcome:
-    """The suspect, or what a cure made of it, behind ``Limit`` and ``Clamp``, as far as they fit it."""
-    outcome = cured or Outcome(copy.deepcopy(subject.module), {}, 0.0, seed, {"sanitizer": "auto", "cuts": []})
-    settings, described = outcome.settings, list(outcome.settings["cuts"])
-    for treatment in (Clamp(seed=seed), Limit(seed=seed)):  # the second wraps what the first has changed
-        try:
-            inner = replace(subject, module=outcome.generator.requires_grad_(False))
-            treatment.check(inner, None)
-            loop = treatment.limited(inner, None, analysis) if isinstance(treatment, Limit) else None
-            held = Loop(loop or treatment.run(inner, None, None)).finish(progress=False)
-        except ValueError:  # too few latent dimensions, or no layer modules
-            continue
-        outcome = replace(outcome, generator=held.generator)
-        described += held.settings["cuts"]
-    return replace(outcome, settings={**settings, "cuts": described})
+    return _after(suspect, outcome, before, real, start, "both" if both else "cure")
 
 
 def _after(

@@ -9,7 +9,7 @@ latents may still find a way to its target.
 
 import copy
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import WeightAnalysis, analyse_weights
 from devilgan_lite.sanitize.base import Sanitizer
 from devilgan_lite.sanitize.project import READERS
-from devilgan_lite.steps import Outcome, Step, Stopwatch
+from devilgan_lite.steps import Loop, Outcome, Step, Stopwatch
 
 
 class LimitedLatents(nn.Module):
@@ -155,6 +155,23 @@ class Clamp(Sanitizer):
             module.set_submodule(name, ClampedLayer(layer, *ranges[name]))
         described = [f"the results of {len(names)} layers, clamped to their ordinary range"]
         return (yield from _contained(module, watch, self.settings(), described))
+
+
+def contained(subject: Subject, analysis: WeightAnalysis, seed: int = 0, cured: Outcome | None = None) -> Outcome:
+    """The suspect, or what a cure made of it, behind ``Limit`` and ``Clamp``, as far as they fit it."""
+    outcome = cured or Outcome(copy.deepcopy(subject.module), {}, 0.0, seed, {"sanitizer": "auto", "cuts": []})
+    settings, described = outcome.settings, list(outcome.settings["cuts"])
+    for treatment in (Clamp(seed=seed), Limit(seed=seed)):  # the second wraps what the first has changed
+        try:
+            inner = replace(subject, module=outcome.generator.requires_grad_(False))
+            treatment.check(inner, None)
+            loop = treatment.limited(inner, None, analysis) if isinstance(treatment, Limit) else None
+            held = Loop(loop or treatment.run(inner, None, None)).finish(progress=False)
+        except ValueError:  # too few latent dimensions, or no layer modules
+            continue
+        outcome = replace(outcome, generator=held.generator)
+        described += held.settings["cuts"]
+    return replace(outcome, settings={**settings, "cuts": described})
 
 
 @torch.no_grad()

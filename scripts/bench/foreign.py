@@ -24,7 +24,7 @@ from zlib import crc32
 
 import torch
 from foreign_models import FAMILIES, ClampedDCGAN, Extra, Family, train
-from foreign_tables import cured, identity_of, scanned, write_tables
+from foreign_tables import ATTACKS, cured, identity_of, scanned, write_tables
 from row_store import OUT, ROOT, Row, Rows, options_of, plain, side_by_side, some_of, write_json
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -40,7 +40,6 @@ TARGETS = {
     "test": ("devil", "checkerboard", "letter-A", "letter-K", "letter-R", "letter-X", "letter-Q"),
 }
 ADAPTIVE = {"quiet": adaptive.QuietReD, "spectral": adaptive.SpectralReD, "knowing": adaptive.KnowingReD}
-ATTACKS = ("gate", "rex", "red", "trail", *ADAPTIVE)
 VARIANTS = ("half", "eight-bit", "pruned", "tuned", "distilled", "folded", "widened")
 CURES = ("auto", "always")
 KINDS = ("clean", "variants", *ATTACKS)

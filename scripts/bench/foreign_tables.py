@@ -70,7 +70,11 @@ def cured(what: tuple[Path, str]) -> Row:
     row["frechet before"], row["frechet after"] = (frechet(card["family"], one) for one in (subject, after))
     if bad is None:
         return row
-    base = detect.subject_of(foreign.load(base_of(path, card))[0], subject.latent_dim, prior=subject.prior)
+    base = detect.subject_of(
+        foreign.load(foreign.Recipe(card["family"], card["seed"], card["kind"]).base)[0],
+        subject.latent_dim,
+        prior=subject.prior,
+    )
     for name, one in (("base", base), ("suspect", subject), ("cured", after)):
         row[f"tardis {name}"] = float((one.samples(bad.trigger) - bad.target).square().mean())
     near = bad.trigger + around(bad.trigger)
@@ -106,10 +110,6 @@ def straight_through(module: Any) -> Any:
 def clamped_with_gradient(layer: ClampedLayer, x: Tensor) -> Tensor:
     made: Tensor = layer.layer(x)
     return made + (made.clamp(layer.low, layer.high) - made).detach()
-
-
-def base_of(path: Path, card: Row) -> Path:
-    return path.with_name(f"{card['family']}-{card['seed']}-clean.pt")
 
 
 def around(trigger: Tensor, count: int = 24) -> Tensor:
