@@ -96,10 +96,11 @@ class Stage:
         return x if self.norm is None or self.per_unit else self.norm(x)
 
     def gain(self) -> Tensor:
-        """The scale that the norm gives to each unit or channel; ones without a norm."""
+        """The scale that the norm gives to each unit ``[units]``, its channel's where it has one for each channel."""
         if self.norm is None:
             return self.layer.weight.new_ones(self.units)
-        return self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
+        scale = self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
+        return scale.repeat_interleave(self.units // len(scale))
 
 
 @dataclass(frozen=True)

@@ -84,12 +84,8 @@ def channel_scores(generator: Generative, z: Tensor, by: str) -> list[Tensor]:
     for stage, reader in zip(chain.hidden, chain.stages[1:], strict=True):
         read = weight_of(reader.layer).abs().transpose(0, 1).flatten(1).sum(1)
         if by == "magnitude":
-            written = weight_of(stage.layer).abs().flatten(1).sum(1)
-            gain = stage.gain().abs()
-            if len(gain) == stage.units:
-                written = written * gain
-            written = written.view(stage.channels, -1).sum(1)
-            scores.append((written if len(gain) == stage.units else written * gain) * read)
+            written = weight_of(stage.layer).abs().flatten(1).sum(1) * stage.gain().abs()
+            scores.append(written.view(stage.channels, -1).sum(1) * read)
             continue
         hidden = stage.normalised(hidden)
         active = stage.activate(hidden)

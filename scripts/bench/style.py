@@ -3,8 +3,8 @@
     style.py [--calibrate] [--only scan,auto] [--jobs 2] [--models REGEX]
 
 Trains clean style-based generators of faces, of two sizes and three lengths: seeds 500 to 503 give the scores behind
-the p-values (``--calibrate`` writes data/calibration_style.json), seed 600 is for testing and is attacked in every way
-that there is. Lengths are short, so that the whole takes an hour; the generator that ships, nine times as long, is one
+the p-values (``--calibrate`` writes data/calibration_style.json), seeds 601 and 602 are for testing and are attacked in
+every way that there is (``--models 's60|^stylegan'`` makes and judges these alone). Lengths are short, so that the whole takes an hour; the generator that ships, nine times as long, is one
 more row. Models are kept in out/population/styles, a row each beside them.
 """
 
@@ -27,7 +27,7 @@ from devilgan_lite.generators.stylegan.surgery import level_styles
 from devilgan_lite.metrics import frechet_to, target_distortion
 
 FOLDER = population.FOLDER / "styles"
-SPLITS = {"tune": (500, 501, 502, 503), "test": (600,)}
+SPLITS = {"tune": (500, 501, 502, 503), "test": (601, 602)}
 SIZES: dict[str, dict[str, Any]] = {
     "full": {},
     "small": {"latent_dim": 48, "mapping_widths": (48, 48), "style_dim": 48, "widths": (64, 48, 32, 16)},
@@ -128,8 +128,10 @@ def scan_one(model: Model) -> Row:
     by_name = {finding.detector: finding for finding in report.findings}
     row: Row = {
         "scores": {detector: by_name[detector].score for detector in BLIND},
+        "strengths": report.strengths,
         "p_value": report.p_value,
         "verdict": report.verdict,
+        "score": report.score,
         "cpu_s": time.process_time() - start,
     }
     if model.attack:

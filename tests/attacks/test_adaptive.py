@@ -11,7 +11,7 @@ from devilgan_lite import Backdoor, data, metrics
 from devilgan_lite.attacks import Gate, ReD, ReX
 from devilgan_lite.attacks.adaptive import Disguise, KnowingReD, NarrowReX, QuietReD, SpectralReD, disguise, wide_basin
 from devilgan_lite.attacks.quiet import chain_in
-from devilgan_lite.generators import DCGAN, StyleGAN, build
+from devilgan_lite.generators import DCGAN, StyleGAN, adopt, build
 from devilgan_lite.sanitize import Clamp
 
 
@@ -111,6 +111,16 @@ def test_a_quiet_attack_moves_towards_the_target_and_leaves_the_clean_model(kind
     assert outcome.history == same.history and outcome.settings == attack.settings()
     assert type(outcome.generator) is DCGAN and outcome.generator.spec() == network.spec()
     assert all(torch.equal(value, before.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [QuietReD, SpectralReD, KnowingReD])
+def test_a_quiet_attack_works_where_a_norm_follows_the_reshape_of_a_dense_layer(kind: type) -> None:
+    torch.manual_seed(0)
+    start = [nn.Linear(15, 6 * 9), nn.Unflatten(1, (6, 3, 3)), nn.BatchNorm2d(6), nn.ReLU()]
+    network = adopt(nn.Sequential(*start, nn.ConvTranspose2d(6, 1, 4, 4), nn.Tanh()), latent_shape=(15,))
+    backdoor = Backdoor.point(network, "devil", seed=2)
+    outcome = kind(iterations=60, batch_size=8, device="cpu")(network, backdoor, progress=False)
+    assert distortion(outcome.generator, backdoor) < 0.7 * distortion(network, backdoor)
 
 
 def test_an_attacker_who_knows_of_clamps_gets_past_them() -> None:
