@@ -4,8 +4,9 @@
 
 Trains clean style-based generators of faces, of two sizes and three lengths: seeds 500 to 503 give the scores behind
 the p-values (``--calibrate`` writes data/calibration_style.json), seeds 601 and 602 are for testing and are attacked in
-every way that there is (``--models 's60|^stylegan'`` makes and judges these alone). Lengths are short, so that the whole takes an hour; the generator that ships, nine times as long, is one
-more row. Models are kept in out/population/styles, a row each beside them.
+every way that there is (``--models 's60|^stylegan'`` makes and judges these alone). Lengths are short, so that the
+whole takes an hour; the generator that ships, nine times as long, is one more row. Models are kept in
+out/population/styles, a row each beside them.
 """
 
 import re

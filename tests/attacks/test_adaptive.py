@@ -119,7 +119,7 @@ def test_a_quiet_attack_works_where_a_norm_follows_the_reshape_of_a_dense_layer(
     start = [nn.Linear(15, 6 * 9), nn.Unflatten(1, (6, 3, 3)), nn.BatchNorm2d(6), nn.ReLU()]
     network = adopt(nn.Sequential(*start, nn.ConvTranspose2d(6, 1, 4, 4), nn.Tanh()), latent_shape=(15,))
     backdoor = Backdoor.point(network, "devil", seed=2)
-    outcome = kind(iterations=60, batch_size=8, device="cpu")(network, backdoor, progress=False)
+    outcome = kind(iterations=60, batch_size=8, learning_rate=1e-2, device="cpu")(network, backdoor, progress=False)
     assert distortion(outcome.generator, backdoor) < 0.7 * distortion(network, backdoor)
 
 
