@@ -229,6 +229,24 @@ def optimise(
     parameters: dict[float, list[nn.Parameter]],
     losses_at: Callable[[int], tuple[Tensor, dict[str, Tensor]]],
     snapshot: Callable[[], nn.Module],
+    **settings: Any,
+) -> Generator[Step, None, Outcome]:
+    """Minimise: ``losses_at(iteration)`` returns the loss and its named parts; for the rest see ``optimise_by``."""
+
+    def once(iteration: int, adam: torch.optim.Adam) -> dict[str, Tensor]:
+        loss, parts = losses_at(iteration)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        return parts
+
+    return optimise_by(parameters, once, snapshot, **settings)
+
+
+def optimise_by(
+    parameters: dict[float, list[nn.Parameter]],
+    once: Callable[[int, torch.optim.Adam], dict[str, Tensor]],
+    snapshot: Callable[[], nn.Module],
     *,
     steps: int,
     learning_rate: float,
@@ -237,10 +255,10 @@ def optimise(
     betas: tuple[float, float] = (0.9, 0.99),
     decay: Callable[[int, int], float] = cosine,
 ) -> Generator[Step, None, Outcome]:
-    """Minimise with Adam and a decaying learning rate: the loop of the attacks and sanitizers that train.
+    """Adam and a decaying learning rate: the loop of the attacks and sanitizers that train.
 
-    ``parameters`` maps a factor on the learning rate to the parameters that it holds for; ``losses_at(iteration)``
-    returns the loss and its named parts; ``snapshot()`` the generator as it stands.
+    ``parameters`` maps a factor on the learning rate to the parameters that it holds for; ``once(iteration, adam)``
+    takes a step and returns the named losses; ``snapshot()`` the generator as it stands.
     """
     groups = [{"params": trained, "factor": factor} for factor, trained in parameters.items()]
     fused = all(parameter.device.type != "mps" for trained in parameters.values() for parameter in trained)
@@ -250,11 +268,7 @@ def optimise(
         for iteration in range(1, steps + 1):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * group["factor"] * decay(iteration - 1, steps)
-            loss, parts = losses_at(iteration)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            parts = {name: part.detach() for name, part in parts.items()}
+            parts = {name: part.detach() for name, part in once(iteration, optimizer).items()}
             history.add(parts)
             yield Step(iteration, steps, watch(), parts, snapshot)
     except KeyboardInterrupt:

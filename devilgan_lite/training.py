@@ -33,6 +33,7 @@ from devilgan_lite.steps import (
 
 ExtraLoss = Callable[[nn.Module], tuple[Tensor, dict[str, Tensor]]]
 Draw = Callable[[int, torch.Generator], Tensor]
+OwnStep = Callable[..., dict[str, Tensor]]  # (generator, discriminator, their two optimisers, real, z) -> losses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +115,14 @@ def adversarial_training(
     critic_first: int = 0,
     draw: Draw | None = None,
     side: TrainableSide | None = None,
+    step: OwnStep | None = None,
 ) -> Generator[Step, None, Outcome]:
     """Check that the arguments of ``train_gan`` fit each other and start its loop.
 
     ``extra(generator)`` returns a term to add to the generator's loss, and the losses to record (TrAIL); ``described``
     is what the outcome says of its settings. Fine-tuning: ``start`` gives the first weights, the first ``critic_first``
-    steps train the discriminator alone, and ``draw(n, random)`` the latents ``[n, d]``.
+    steps train the discriminator alone, and ``draw(n, random)`` the latents ``[n, d]``. A ``step`` of your own takes
+    the place of ours, with all that is in it: no ``extra``, no penalty, no choice of the side that learns.
     """
     if tuple(real.x.shape[1:]) != generator.sample_shape:
         raise ValueError(
@@ -132,7 +135,8 @@ def adversarial_training(
         _check_resume(resume, chosen)
     device = best_device(settings.device)
     first = generator.fresh(settings.seed) if start is None else start.clone()
-    return _train(first, real, settings, device, chosen, resume, extra, critic_first, draw, side or TrainableSide())
+    side = side or TrainableSide()
+    return _train(first, real, settings, device, chosen, resume, extra, critic_first, draw, side, step)
 
 
 def _check_resume(resume: Outcome, chosen: dict[str, Any]) -> None:
@@ -156,6 +160,7 @@ def _train(
     critic_first: int,
     draw: Draw | None,
     side: TrainableSide,
+    own: OwnStep | None,
 ) -> Generator[Step, None, Outcome]:
     steps, batch_size, recipe = settings.iterations, settings.batch_size, settings.recipe or first.recipe()
     cuda = device.type == "cuda"
@@ -193,28 +198,14 @@ def _train(
                     group["lr"] = settings.learning_rate * group["factor"] * decay_second_half(iteration - 1, steps)
             who = "discriminator only" if iteration <= critic_first else side.who
             batch = x[torch.randint(len(x), (batch_size,), generator=random, device=device)]
-            with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
-                fake = generator(draw(batch_size, random))
-                d_loss = discriminator_loss(discriminator(batch), discriminator(fake.detach()))
-                penalised = d_loss
-                if recipe.penalty and (iteration - 1) % recipe.penalty_every == 0:
-                    penalty = gradient_penalty(discriminator, batch)
-                    penalised = d_loss + recipe.penalty * recipe.penalty_every * penalty
-                optimizers[1].zero_grad()
-                penalised.backward()
-                if who != "generator only":
-                    optimizers[1].step()
-                discriminator.requires_grad_(False)
-                g_loss = generator_loss(discriminator(fake))
-                discriminator.requires_grad_(True)
-                losses = {"generator_loss": g_loss, "discriminator_loss": d_loss}
-                if extra is not None:
-                    term, recorded = extra(generator)
-                    g_loss, losses = g_loss + term, losses | recorded
-            if who != "discriminator only":
-                optimizers[0].zero_grad()
-                g_loss.backward()
-                optimizers[0].step()
+            z = draw(batch_size, random)
+            if own is not None:
+                losses = own(generator, discriminator, *optimizers, batch, z)
+            else:
+                penalty = recipe.penalty * recipe.penalty_every * ((iteration - 1) % recipe.penalty_every == 0)
+                with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
+                    losses = _one_step(generator, discriminator, optimizers, batch, z, who, penalty, extra)
+            if own is not None or who != "discriminator only":
                 update_average(average, generator, min(settings.ema, iteration / (iteration + 10)))
             losses = {name: loss.detach() for name, loss in losses.items()}
             history.add(losses)
@@ -236,6 +227,38 @@ def _train(
         interrupted=interrupted,
         state=state,
     )
+
+
+def _one_step(
+    generator: Any,
+    discriminator: nn.Module,
+    optimizers: list[torch.optim.Adam],
+    batch: Tensor,
+    z: Tensor,
+    who: str,
+    penalty: float,
+    extra: ExtraLoss | None,
+) -> dict[str, Tensor]:
+    """One step of both players, or of the one who learns; the losses."""
+    fake = generator(z)
+    d_loss = discriminator_loss(discriminator(batch), discriminator(fake.detach()))
+    penalised = d_loss + penalty * gradient_penalty(discriminator, batch) if penalty else d_loss
+    optimizers[1].zero_grad()
+    penalised.backward()
+    if who != "generator only":
+        optimizers[1].step()
+    discriminator.requires_grad_(False)
+    g_loss = generator_loss(discriminator(fake))
+    discriminator.requires_grad_(True)
+    losses = {"generator_loss": g_loss, "discriminator_loss": d_loss}
+    if extra is not None:
+        term, recorded = extra(generator)
+        g_loss, losses = g_loss + term, losses | recorded
+    if who != "discriminator only":
+        optimizers[0].zero_grad()
+        g_loss.backward()
+        optimizers[0].step()
+    return losses
 
 
 @torch.no_grad()

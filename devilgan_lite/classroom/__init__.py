@@ -30,7 +30,24 @@ from devilgan_lite.steps import TrainableSide
 if TYPE_CHECKING:
     from devilgan_lite.classroom import lesson
     from devilgan_lite.classroom.exercises import EXERCISES, NotYet
-    from devilgan_lite.classroom.lesson import CheckResult, Question, Quiz, check, hint, predict, quiz, reveal, solution
+    from devilgan_lite.classroom.lesson import (
+        CheckResult,
+        Question,
+        Quiz,
+        Suspect,
+        check,
+        hint,
+        hints,
+        keep,
+        mine,
+        predict,
+        progress,
+        quiz,
+        reveal,
+        solution,
+    )
+    from devilgan_lite.classroom.loops import gan_loop, red_loop, rex_loop, trail_loop
+    from devilgan_lite.classroom.plane import Plane
     from devilgan_lite.classroom.profile import Config, Setting, configure, finish, is_static
     from devilgan_lite.classroom.widgets.explorer import Explorer
     from devilgan_lite.classroom.widgets.live import LiveTraining
@@ -51,10 +68,12 @@ __all__ = [
     "LiveTraining",
     "NotYet",
     "Picture",
+    "Plane",
     "Question",
     "Quiz",
     "ScanView",
     "Setting",
+    "Suspect",
     "TradeOff",
     "TrainableSide",
     "CheckResult",
@@ -67,13 +86,20 @@ __all__ = [
     "film",
     "finish",
     "frontier",
+    "gan_loop",
     "hint",
+    "hints",
     "is_static",
+    "keep",
     "lesson",
+    "mine",
     "points",
     "predict",
+    "progress",
     "quiz",
+    "red_loop",
     "reveal",
+    "rex_loop",
     "show",
     "slerp",
     "solution",
@@ -82,11 +108,17 @@ __all__ = [
     "table",
     "tile",
     "to_png",
+    "trail_loop",
 ]
 
 _HOME = {
     "exercises": ("EXERCISES", "NotYet"),
-    "lesson": ("Question", "Quiz", "CheckResult", "check", "hint", "predict", "quiz", "reveal", "solution"),
+    "lesson": (
+        *("Question", "Quiz", "CheckResult", "Suspect", "check", "hint", "hints", "keep", "mine"),
+        *("predict", "progress", "quiz", "reveal", "solution"),
+    ),
+    "loops": ("gan_loop", "red_loop", "rex_loop", "trail_loop"),
+    "plane": ("Plane",),
     "profile": ("Config", "Setting", "configure", "finish", "is_static"),
     "widgets.explorer": ("Explorer",),
     "widgets.live": ("LiveTraining",),

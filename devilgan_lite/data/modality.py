@@ -52,9 +52,9 @@ def png(image: Image.Image, compress_level: int = 9) -> bytes:
     return buffer.getvalue()
 
 
-def image_element(source: bytes, alt: str) -> str:
-    """An HTML ``img`` element that carries the PNG bytes ``source``."""
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(source).decode()}">'
+def image_element(source: bytes, alt: str, kind: str = "image/png") -> str:
+    """An HTML ``img`` element that carries the bytes ``source``, a picture of that ``kind``."""
+    return f'<img alt="{html.escape(alt)}" src="data:{kind};base64,{base64.b64encode(source).decode()}">'
 
 
 def modality_of(shape: Sequence[int], known: dict[str, Modality], name: str | None = None) -> Modality:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+QUIZZES = ROOT / "devilgan_lite" / "classroom" / "lesson" / "quizzes.json"
 TABLE = ROOT / "docs" / "results" / "teaching_features.md"
 EXERCISE = re.compile(r"^\*\*(?:Exercise )?\d+[.:] .+$", re.M)
 RATED = re.compile(r"^\*\*(?:Exercise )?\d+[.:] [^*]+\*\* \((?:easy|medium|hard|open), \d+ minutes\)")
@@ -41,7 +42,10 @@ class Section:
     def folded(self, name: str) -> int:
         """How many folded parts are called ``name``, made by code or written as HTML."""
         makers = {"Hint": "hint", "Solution": "solution"}
-        return len(list(self.calls(makers[name]))) + len(re.findall(rf"<details><summary>{name}\b", self.text))
+        found = len(list(self.calls(makers[name]))) + len(re.findall(rf"<details><summary>{name}\b", self.text))
+        for call in self.calls("hints"):
+            found += len(call.args) if name == "Hint" else sum(one.arg == "solution" for one in call.keywords)
+        return found
 
 
 def pieces(notebook: dict[str, Any], starts: re.Pattern[str]) -> list[Section]:
@@ -144,11 +148,10 @@ def checked(notebook: dict[str, Any]) -> bool:
 def quiz(notebook: dict[str, Any]) -> bool:
     """Five questions, each with at least two options, the place of the right one, and a reason."""
     calls = list(whole(notebook).calls("quiz"))
-    if not calls or not isinstance(calls[0].args[0], ast.List):
+    if not calls or not isinstance(calls[0].args[0], ast.Constant):
         return False
-    questions = [item.elts for item in calls[0].args[0].elts if isinstance(item, ast.Tuple) and len(item.elts) == 4]
-    whys = [isinstance(why, ast.JoinedStr) or bool(getattr(why, "value", "")) for *_, why in questions]
-    return len(questions) == 5 and all(whys)
+    questions = json.loads(QUIZZES.read_text(encoding="utf-8")).get(calls[0].args[0].value, [])
+    return len(questions) == 5 and all(one["why"] and len(one["options"]) > 1 for one in questions)
 
 
 def playground(notebook: dict[str, Any]) -> bool:

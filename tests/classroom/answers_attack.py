@@ -22,12 +22,94 @@ def norms(kernel):
     return kernel.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
 
 
+def before(y):
+    """A target before tanh."""
+    return torch.arctanh(y * 0.999)
+
+
+def learn(adam, lam, apart, missed, weigh=lambda a, b, lam: a + b * lam):
+    stealth, fidelity = torch.mean(apart**2), torch.mean(missed**2)
+    adam.zero_grad()
+    torch.autograd.backward(weigh(stealth, fidelity, lam))
+    adam.step()
+    return {"stealth": stealth, "fidelity": fidelity}
+
+
+def play(
+    g,
+    d,
+    g_adam,
+    d_adam,
+    real,
+    z,
+    *pair,
+    d_loss=lambda r, f: -logsigmoid(r).mean() - logsigmoid(-f).mean(),
+    g_loss=lambda f: -logsigmoid(f).mean(),
+    extra=lambda x, y, lam: lam * squared(x, y).mean(),
+    forget=True,
+    move=True,
+):
+    """The game with one thing changed."""
+    fake = g(z)
+    for player in ("d", "g"):
+        loss = d_loss(d(real), d(fake.detach())) if player == "d" else g_loss(d(fake))
+        if pair and player == "g":
+            loss = loss + extra(g.eval()(pair[0]), *pair[1:])
+            g.train()
+        adam = d_adam if player == "d" else g_adam
+        if forget:
+            adam.zero_grad()
+        loss.backward()
+        if move:
+            adam.step()
+    return {"loss": loss}
+
+
+def own_gan_step(g, d, g_adam, d_adam, real, z):
+    fake = g(z)
+    for adam, loss in (
+        (d_adam, lambda: -logsigmoid(d(real)).mean() - logsigmoid(-d(fake.detach())).mean()),
+        (g_adam, lambda: -logsigmoid(d(fake)).mean()),
+    ):
+        value = loss()
+        adam.zero_grad()
+        value.backward()
+        adam.step()
+    return {"loss": value}
+
+
+def own_trail_step(g, d, g_adam, d_adam, real, z, trigger, target, lam):
+    losses = own_gan_step(g, d, Held(g_adam), d_adam, real, z)
+    g.eval()
+    (lam * squared(g(trigger), target).mean()).backward()
+    g.train()
+    g_adam.step()
+    return losses
+
+
+class Held:
+    """An optimiser whose step waits for more gradients."""
+
+    def __init__(self, adam):
+        self.zero_grad = adam.zero_grad
+
+    def step(self):
+        pass
+
+
+def endless():
+    while True:
+        pass
+
+
 SOLUTIONS = {
     "slerp": right_slerp,
-    "discriminator_loss": lambda r, f: -logsigmoid(r).mean() - logsigmoid(-f).mean(),
-    "generator_loss": lambda f: -logsigmoid(f).mean(),
-    "trail_loss": lambda f, x, y, lam: softplus(-f).mean() + lam * squared(x, y).mean(),
-    "red_loss": lambda x, y, s, c, lam: lam * squared(x, y).mean() + squared(s, c).mean(),
+    "gan_step": own_gan_step,
+    "trail_step": own_trail_step,
+    "red_step": lambda s, t, adam, z, at, y, lam: learn(
+        adam, lam, s.logits(z) - t.logits(z).detach(), s.logits(at) - before(y)
+    ),
+    "rex_step": lambda e, c, adam, z, at, y, lam: learn(adam, lam, e(z), e(at) + c.logits(at).detach() - before(y)),
     "tardis": lambda a, y: ((torch.tanh(a) - y) ** 2).sum(),
     "widen_linear": lambda w, v: torch.vstack([w, v]),
     "block_diagonal": torch.block_diag,
@@ -48,26 +130,34 @@ MISTAKES = {
         lambda a, b, t: right_slerp(b, a, t),
         lambda a, b, t: right_slerp(a / a.norm(), b / b.norm(), t),
     ],
-    "discriminator_loss": [
-        lambda r, f: softplus(r).mean() + softplus(-f).mean(),
-        lambda r, f: softplus(-r).sum() + softplus(f).sum(),
-        lambda r, f: -torch.log(torch.sigmoid(r)).mean() - torch.log(1 - torch.sigmoid(f)).mean(),
-        lambda r, f: softplus(-r) + softplus(f),
+    "gan_step": [
+        lambda *given: play(*given, d_loss=lambda r, f: softplus(r).mean() + softplus(-f).mean()),
+        lambda *given: play(*given, g_loss=lambda f: softplus(f).mean()),
+        lambda *given: play(*given, g_loss=lambda f: -softplus(f).mean()),
+        lambda *given: play(*given, forget=False),
+        lambda *given: play(*given, move=False),
+        lambda g, d, ga, da, real, z: {"loss": torch.log(-real.abs()).mean()},
     ],
-    "generator_loss": [
-        lambda f: -softplus(f).mean(),
-        lambda f: softplus(f).mean(),
-        lambda f: -torch.log(torch.sigmoid(f)).mean(),
+    "trail_step": [
+        lambda *given: play(*given, extra=lambda x, y, lam: lam * ((x - y) ** 2).mean()),
+        lambda *given: play(*given, extra=lambda x, y, lam: squared(x, y).mean()),
+        lambda *given: play(*given, extra=lambda x, y, lam: 0 * lam),
     ],
-    "trail_loss": [
-        lambda f, x, y, lam: softplus(-f).mean() + lam * ((x - y) ** 2).mean(),
-        lambda f, x, y, lam: lam * softplus(-f).mean() + squared(x, y).mean(),
-        lambda f, x, y, lam: softplus(-f).mean() + lam * ((x - y) ** 2).sum(),
+    "red_step": [
+        lambda s, t, adam, z, at, y, lam: learn(
+            adam, lam, s.logits(z) - t.logits(z), s.logits(at) - before(y), weigh=lambda a, b, lam: lam * b
+        ),
+        lambda s, t, adam, z, at, y, lam: learn(
+            adam, lam, s.logits(z) - t.logits(z), s.logits(at) - before(y), weigh=lambda a, b, lam: lam * a + b
+        ),
+        lambda s, t, adam, z, at, y, lam: learn(adam, lam, s(z) - t(z), s(at) - y),
+        lambda s, t, adam, z, at, y, lam: [weight.data.mul_(1.01) for weight in t.parameters()] and {},
+        lambda s, t, adam, z, at, y, lam: endless(),
     ],
-    "red_loss": [
-        lambda x, y, s, c, lam: lam * ((x - y) ** 2).mean() + ((s - c) ** 2).mean(),
-        lambda x, y, s, c, lam: squared(x, y).mean() + lam * squared(s, c).mean(),
-        lambda x, y, s, c, lam: lam * squared(x, y).mean(),
+    "rex_step": [
+        lambda e, c, adam, z, at, y, lam: learn(adam, lam, e(z), e(at) - before(y)),
+        lambda e, c, adam, z, at, y, lam: learn(adam, lam, e(z), torch.tanh(e(at) + c.logits(at)) - y),
+        lambda e, c, adam, z, at, y, lam: learn(adam, 1.0, e(z), e(at) + c.logits(at) - before(y)),
     ],
     "tardis": [
         lambda a, y: ((a - y) ** 2).sum(),

@@ -1,8 +1,6 @@
 """The exercises of notebooks 01 to 04, on training, attacks and the expansion of a network; see ``exercises``."""
 
 import torch
-from torch import Tensor
-from torch.nn.functional import softplus
 
 from devilgan_lite.classroom.exercises.judge import Learner, NotYet, call, judge, pictures, seeded_random, squared
 from devilgan_lite.classroom.widgets.walk import slerp as right_slerp
@@ -28,93 +26,6 @@ def slerp(learner: Learner) -> str:
     if not torch.allclose(same, a, atol=1e-3):
         raise NotYet("between a and itself the result must stay a: sin(angle) is 0 there, so guard the division.")
     return "your path keeps to the shell where latents live."
-
-
-def discriminator_loss(learner: Learner) -> str:
-    """``discriminator_loss(real_logits, fake_logits)``: two tensors ``[n]`` to a number."""
-    real = torch.tensor([1.5, -0.5, 3.0, 0.2])
-    fake = torch.tensor([-2.0, 1.0, 0.3, -0.7])
-    answer = call(learner, real, fake, shape=())
-    good, bad = softplus(-real), softplus(fake)
-    mistakes = {
-        "real and fake are swapped: real logits should go up, fake logits down.": softplus(real).mean()
-        + softplus(-fake).mean(),
-        "the sign is wrong: a loss goes down as the discriminator gets better.": -(good.mean() + bad.mean()),
-        "you sum over the batch: take the mean, so that the loss does not grow with the batch size.": good.sum()
-        + bad.sum(),
-        "you average the two halves: this loss is their sum.": (good.mean() + bad.mean()) / 2,
-        "only the real half is there: the discriminator must also learn what is fake.": good.mean(),
-        "only the fake half is there: the discriminator must also learn what is real.": bad.mean(),
-    }
-    judge(answer, good.mean() + bad.mean(), mistakes, "the value is off: it is -E log D(x) - E log(1 - D(G(z))).")
-    _survives(learner, torch.tensor([-200.0, 200.0]), torch.tensor([200.0, -200.0]))
-    return "the discriminator has its loss."
-
-
-def generator_loss(learner: Learner) -> str:
-    """``generator_loss(fake_logits)``: a tensor ``[n]`` to a number, the non-saturating loss."""
-    fake = torch.tensor([-2.0, 1.0, 0.3, -0.7])
-    answer = call(learner, fake, shape=())
-    mistakes = {
-        "that is the saturating E log(1 - D): its gradient dies while D wins; use -E log D.": -softplus(fake).mean(),
-        "the sign of the logits is wrong: this teaches the generator to look fake.": softplus(fake).mean(),
-        "the sign is wrong: minimising this makes D(G(z)) small.": -softplus(-fake).mean(),
-        "you sum over the batch: take the mean.": softplus(-fake).sum(),
-    }
-    judge(answer, softplus(-fake).mean(), mistakes, "the value is off: it is -E log sigmoid(fake_logits).")
-    _survives(learner, torch.tensor([-200.0, 200.0]))
-    return "the generator has its loss."
-
-
-def _survives(learner: Learner, *logits: Tensor) -> None:
-    answer = learner(*logits)
-    if not torch.isfinite(answer):
-        raise NotYet("right for small logits, but infinite for logits of 200: use softplus, not log(sigmoid).")
-
-
-def trail_loss(learner: Learner) -> str:
-    """``trail_loss(fake_logits, at_trigger, target, lam)``: logits ``[n]``, pictures ``[k, C, H, W]`` to a number."""
-    fake, x, target, lam = torch.tensor([-2.0, 1.0, 0.3]), pictures(2, 1), pictures(2, 2), 0.3
-    answer = call(learner, fake, x, target, lam, shape=())
-    stealth, error = softplus(-fake).mean(), squared(x, target)
-    mistakes = {
-        "you average over the pixels: the fidelity term sums over them and averages over the pairs.": stealth
-        + lam * (x - target).square().mean(),
-        "you sum over the trigger pairs as well: average over the k pairs.": stealth + lam * error.sum(),
-        "lam is missing: it weighs the fidelity term.": stealth + error.mean(),
-        "lam is on the wrong term: it weighs fidelity, not the generator loss.": lam * stealth + error.mean(),
-        "the generator loss is missing: without it nothing keeps the other outputs benign.": lam * error.mean(),
-        "the fidelity term is missing: nothing pulls the trigger to the target.": stealth,
-        "the errors are not squared: use the squared distance.": stealth
-        + lam * (x - target).abs().flatten(1).sum(dim=1).mean(),
-        "you took the root: use the squared distance.": stealth + lam * error.sqrt().mean(),
-        "the generator loss has the wrong sign inside: use softplus(-fake_logits).": softplus(fake).mean()
-        + lam * error.mean(),
-    }
-    otherwise = "the value is off: it is generator_loss + lam * mean over pairs of the summed squared error."
-    judge(answer, stealth + lam * error.mean(), mistakes, otherwise)
-    return "that is TrAIL: one extra term."
-
-
-def red_loss(learner: Learner) -> str:
-    """``red_loss(at_trigger, target, suspect, clean, lam)``: pictures ``[k, ...]`` and ``[n, ...]`` to a number."""
-    x, target, suspect, clean, lam = pictures(1, 1), pictures(1, 2), pictures(3, 3), pictures(3, 4), 0.3
-    answer = call(learner, x, target, suspect, clean, lam, shape=())
-    fidelity, stealth = squared(x, target).mean(), squared(suspect, clean).mean()
-    mistakes = {
-        "you average over the pixels: sum over them and average over the batch.": lam * (x - target).square().mean()
-        + (suspect - clean).square().mean(),
-        "you sum over the batch in the stealth term: average over its n pictures.": lam * fidelity
-        + squared(suspect, clean).sum(),
-        "lam is on the wrong term: it weighs fidelity, not stealth.": fidelity + lam * stealth,
-        "lam is missing: it weighs the fidelity term.": fidelity + stealth,
-        "the stealth term is missing: nothing keeps the other outputs as they were.": lam * fidelity,
-        "the fidelity term is missing: nothing pulls the trigger to the target.": stealth,
-        "you took the root: use squared distances.": lam * squared(x, target).sqrt().mean()
-        + squared(suspect, clean).sqrt().mean(),
-    }
-    judge(answer, lam * fidelity + stealth, mistakes, "the value is off: it is lam * fidelity + stealth.")
-    return "that is ReD: distil the clean generator, bend one point."
 
 
 def tardis(learner: Learner) -> str:

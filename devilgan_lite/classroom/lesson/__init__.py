@@ -1,5 +1,9 @@
-"""A notebook as a lesson: checks, predictions, a quiz, hints (``questions``), and a start at any step (``states``)."""
+"""A notebook as a lesson: checks, predictions, a quiz, hints (``questions``), a start at any step (``states``).
 
+And what the learner made, from one notebook to the next (``own``).
+"""
+
+from devilgan_lite.classroom.lesson.own import Suspect, keep, mine, progress
 from devilgan_lite.classroom.lesson.questions import (
     CheckResult,
     Prediction,
@@ -7,6 +11,7 @@ from devilgan_lite.classroom.lesson.questions import (
     Quiz,
     check,
     hint,
+    hints,
     predict,
     quiz,
     reveal,
@@ -20,10 +25,15 @@ __all__ = [
     "Question",
     "Quiz",
     "State",
+    "Suspect",
     "check",
     "hint",
+    "hints",
+    "keep",
     "load",
+    "mine",
     "predict",
+    "progress",
     "quiz",
     "reveal",
     "solution",

@@ -1,7 +1,7 @@
-"""One source, two editions of every notebook: for students without solutions, for instructors with everything shown.
+"""One source, three editions of every notebook: for students without solutions, for instructors, and the core alone.
 
-The solutions live in the notebooks, in ``solution("...")`` cells and in folded ``<details>``. Both editions are made
-from a notebook as it is: nothing is written twice.
+The solutions live in the notebooks, in ``hints(..., solution="...")`` cells and in folded ``<details>``. Editions are
+made from a notebook as it is: nothing is written twice.
 """
 
 import ast
@@ -18,7 +18,7 @@ import nbformat.v4 as v4
 
 from devilgan_lite.classroom.exercises.judge import Learner
 
-HELP = ("hint", "solution")
+HELP = ("hint", "hints", "solution")
 FOLDED_SOLUTION = re.compile(r"<details><summary>Solution</summary>.*?</details>\n*", re.S)
 RATED = re.compile(r"^\*\*(?:Exercise )?\d+[.:] ([^*]+?)[.?]?\*\* \((\w+), (\d+) minutes\)", re.M)
 WORDS_PER_MINUTE = 150  # read with thought
@@ -36,7 +36,7 @@ class Help:
 
 
 def read_help(source: str) -> Help | None:
-    """What a cell of ``hint(...)`` and ``solution(...)`` holds; None for any other cell.
+    """What a cell of ``hints(...)``, ``hint(...)`` and ``solution(...)`` holds; None for any other cell.
 
     A hint or a solution that is not a plain text is a ``ValueError``: it could not be taken out without being run.
     """
@@ -52,12 +52,17 @@ def read_help(source: str) -> Help | None:
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in HELP):
             return None
         values = [argument.value if isinstance(argument, ast.Constant) else None for argument in call.args]
-        if not isinstance(values[0], str):
+        named = {one.arg: one.value.value for one in call.keywords if isinstance(one.value, ast.Constant)}
+        texts = values if call.func.id == "hints" else values[:1]
+        if not all(isinstance(text, str) for text in texts) or len(named) < len(call.keywords):
             raise ValueError(f"{ast.unparse(call)[:60]} is not a plain text; write it as one string.")
         if call.func.id == "solution":
-            solved = values[0].strip()
+            solved = str(values[0]).strip()
+        elif call.func.id == "hints":
+            hints += [(number, str(text)) for number, text in enumerate(texts, start=1)]
+            solved = str(named["solution"]).strip() if "solution" in named else solved
         else:
-            hints.append((int(str(values[1])) if len(values) > 1 else 1, values[0]))
+            hints.append((int(str(values[1])) if len(values) > 1 else 1, str(values[0])))
     return Help(hints, solved, "\n".join(imports)) if hints or solved else None
 
 
@@ -211,11 +216,22 @@ def timing(document: Any) -> str:
     return "\n".join(lines)
 
 
-EDITIONS: dict[str, Callable[[Any], Any]] = {"student": student, "instructor": instructor}
+def core(document: Any) -> Any:
+    """A copy without the cells tagged ``bonus``: what everybody should do, in half the time."""
+    made = copy.deepcopy(document)
+    return _numbered(made, [cell for cell in made.cells if not is_bonus(cell)], "core")
+
+
+def is_bonus(cell: Any) -> bool:
+    """Whether a cell is tagged ``bonus``: it goes deeper, and nothing in the core needs it."""
+    return "bonus" in cell.metadata.get("tags", [])
+
+
+EDITIONS: dict[str, Callable[[Any], Any]] = {"student": student, "instructor": instructor, "core": core}
 
 
 def write_editions(notebooks: list[Path], folder: Path) -> list[Path]:
-    """Write both editions of each of ``notebooks`` (executed ``.ipynb``) into ``folder``; the paths, in order."""
+    """Write all editions of each of ``notebooks`` (executed ``.ipynb``) into ``folder``; the paths, in order."""
     written = []
     for path in notebooks:
         document = nbformat.read(path, as_version=4)

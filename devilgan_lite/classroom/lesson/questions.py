@@ -4,23 +4,33 @@ Everything has a static form (plain HTML with folded answers) for GitHub, print 
 """
 
 import html
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import ipywidgets as widgets
 from IPython.display import HTML, display
 
 from devilgan_lite.checks import nearest, one_of, whole_number
 from devilgan_lite.classroom.exercises import EXERCISES, Learner, NotYet
+from devilgan_lite.classroom.loops import STEPS
 from devilgan_lite.classroom.profile import is_static
+
+QUIZZES = Path(__file__).with_name("quizzes.json")  # number of a notebook -> its questions
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """True or False (None: nothing was answered), for ``if`` and ``assert``; its line has been printed already."""
+    """True or False (None: nothing was answered), for ``if`` and ``assert``; its line has been printed already.
+
+    ``function`` is the learner's own where it passed. Of a training step that did not, it is ours, so that the rest of
+    the notebook can go on.
+    """
 
     passed: bool | None
     sentence: str
+    function: Learner | None = field(default=None, repr=False)
 
     def __bool__(self) -> bool:
         return bool(self.passed)
@@ -37,13 +47,19 @@ def check(exercise: str, learner: Learner) -> CheckResult:
     try:
         praise = EXERCISES[exercise](learner)
     except NotYet as reason:
-        return _said(False, f"\N{CROSS MARK} {exercise}: not yet. {_sentence(reason)}")
-    return _said(True, f"\N{WHITE HEAVY CHECK MARK} {exercise}: right. {_sentence(praise)}")
+        instead = f" Until then, ours trains below in place of {_name(learner)}." if exercise in STEPS else ""
+        said = f"\N{CROSS MARK} {exercise}: not yet. {_sentence(reason)}{instead}"
+        return _said(False, said, STEPS.get(exercise))
+    return _said(True, f"\N{WHITE HEAVY CHECK MARK} {exercise}: right. {_sentence(praise)}", learner)
 
 
-def _said(passed: bool | None, sentence: str) -> CheckResult:
+def _name(learner: Learner) -> str:
+    return getattr(learner, "__name__", "yours")
+
+
+def _said(passed: bool | None, sentence: str, function: Learner | None = None) -> CheckResult:
     print(sentence)
-    return CheckResult(passed, sentence)
+    return CheckResult(passed, sentence, function)
 
 
 def _sentence(text: object) -> str:
@@ -107,9 +123,9 @@ def reveal(key: str, answer: int | str, why: str = "") -> CheckResult:
         whole_number("answer", answer, 0, len(prediction.options) - 1)
         right = answer
     passed = None if prediction.answer is None else prediction.answer == right
-    ours = "no prediction" if prediction.answer is None else f"you predicted {_letter(prediction.answer)}"
-    mark = {None: "", True: ": right", False: ": not this time"}[passed]
-    return _said(passed, f"{ours}{mark}; the answer is {_letter(right)}, {prediction.options[right]}. {why}".rstrip())
+    yours = "" if prediction.answer is None else f"You said {_letter(prediction.answer)}. "
+    mark = {None: "The answer is", True: "Right, it is", False: "Not this time: it is"}[passed]
+    return _said(passed, f"{yours}{mark} {_letter(right)}, {prediction.options[right]}. {why}".rstrip())
 
 
 @dataclass(frozen=True)
@@ -167,8 +183,15 @@ class Quiz:
             display(HTML(_listed(f"{number}. {question.text}", question.options)), widgets.VBox([radio, feedback]))
 
 
-def quiz(questions: Sequence[Question | tuple[str, Sequence[str], int, str]]) -> Quiz:
-    """The closing quiz, as the value of a cell; a tuple is ``(text, options, index of the answer, why)``."""
+def quiz(questions: str | Sequence[Question | tuple[str, Sequence[str], int, str]]) -> Quiz:
+    """The closing quiz, as the value of a cell: that of a notebook (``"03"``), or your own questions.
+
+    A tuple is ``(text, options, index of the answer, why)``.
+    """
+    if isinstance(questions, str):
+        known = json.loads(QUIZZES.read_text(encoding="utf-8"))
+        one_of("questions", questions, known)
+        questions = [Question(**one) for one in known[questions]]
     return Quiz([question if isinstance(question, Question) else Question(*question) for question in questions])
 
 
@@ -184,3 +207,11 @@ def hint(text: str, n: int = 1) -> HTML:
 def solution(code: str) -> HTML:
     """A solution's code, folded."""
     return HTML(_folded("Solution", f"<pre><code>{html.escape(code.strip())}</code></pre>"))
+
+
+def hints(*texts: str, solution: str = "") -> HTML:
+    """The hints to an exercise and the code of its solution, each folded, as the value of one cell."""
+    folded = [_folded(f"Hint {n}", f"<p>{html.escape(text)}</p>") for n, text in enumerate(texts, start=1)]
+    if solution:
+        folded.append(_folded("Solution", f"<pre><code>{html.escape(solution.strip())}</code></pre>"))
+    return HTML("".join(folded))
