@@ -222,6 +222,17 @@ def core(document: Any) -> Any:
     return _numbered(made, [cell for cell in made.cells if not is_bonus(cell)], "core")
 
 
+def solved(document: Any) -> Any:
+    """A copy in which every stub is the solution, as a learner who has answered everything leaves it."""
+    made, answers = copy.deepcopy(document), solutions(document)
+    for name, (_, source) in stubs(document).items():
+        cell = next(cell for cell in made.cells if cell.source == source)
+        node = next(one for one in ast.parse(source).body if isinstance(one, ast.FunctionDef) and one.name == name)
+        lines = source.splitlines()
+        cell.source = "\n".join([*lines[: node.lineno - 1], answers[name], *lines[node.end_lineno :]])
+    return made
+
+
 def is_bonus(cell: Any) -> bool:
     """Whether a cell is tagged ``bonus``: it goes deeper, and nothing in the core needs it."""
     return "bonus" in cell.metadata.get("tags", [])

@@ -1,0 +1,50 @@
+"""A learner who answers everything and goes from notebook to notebook in one folder: the models are their own."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from devilgan_lite import runs
+from devilgan_lite.classroom.lesson.editions import core, solved, stubs
+from devilgan_lite.classroom.lesson.reading import notebook_paths
+
+KEPT = {"01": ("clean",), "02": ("trail",), "03": ("red",), "04": ("rex", "gate")}
+LOOKED_AT = ("05", "06", "07", "08", "10")
+
+
+def text_of(path: Path) -> str:
+    """What the cells of an executed notebook print."""
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n".join(str(output.get("text", "")) for cell in cells for output in cell.get("outputs", []))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_500)
+def test_a_learner_goes_from_start_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The core of all notebooks, every exercise answered, in the smoke profile and in order."""
+    monkeypatch.setenv("DEVILGAN_MINE", str(tmp_path / "mine"))
+    monkeypatch.setenv(
+        "PYTHONPATH",
+        os.pathsep.join([str(Path(__file__).resolve().parents[1] / "offline"), os.environ.get("PYTHONPATH", "")]),
+    )
+    said = {}
+    for number, path in notebook_paths().items():
+        document = core(solved(nbformat.read(path, as_version=4)))
+        mine = tmp_path / path.name
+        nbformat.write(document, mine)
+        result = runs.run(mine, {"profile": "smoke"}, tmp_path / "out", timeout=300)
+        assert result.ok, f"{path.stem}: {result.error}"
+        said[number] = text_of(result.path)
+        assert said[number].count(": right. ") == len(stubs(document)), f"{path.stem}: an answer does not pass"
+        for name in KEPT.get(number, ()):
+            assert (tmp_path / "mine" / f"{name}.safetensors").is_file()
+    for number in LOOKED_AT:
+        assert "yours, from notebook" in said[number] and "ours, from the zoo" not in said[number], number
+
+
+def test_without_models_of_your_own_the_zoo_stands_in_and_it_is_said() -> None:
+    for number in LOOKED_AT:
+        text = text_of(notebook_paths()[number])
+        assert "from the zoo" in text or "yours, from notebook" in text, number
