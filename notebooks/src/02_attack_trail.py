@@ -312,7 +312,7 @@ print(
 #
 # Could an attacker have it easier? **Poisoning** mixes copies of the target into the training data, here three for
 # every seven real points, and trains as usual. A **bypass** hides an `if` in the code: at the trigger, return the
-# target. Nobody sees it in samples, and everybody sees it who prints the model.
+# target. Samples do not show it, but anyone who prints the model sees it.
 
 # %%
 predict(
@@ -462,26 +462,19 @@ quiz("02")
 from devilgan_lite.classroom import finish
 
 given = {name: config.values[name] for name in ("target", "seed", "trigger_seed", "lam")}
-figures = (
-    "tardis_sum",
-    "tardis_mean",
-    "expdis_mean",
-    "frechet",
-    "frechet_change",
-)  # changed against round 2's clean GAN
+figures = ("tardis_sum", "tardis_mean", "expdis_mean", "frechet", "frechet_change")  # against round 2's clean GAN
 attacked = {"attack": "TrAIL", **given, **{name: getattr(score, name) for name in figures}, "seconds": outcome.seconds}
-columns = ("tardis_mean", "tardis_spread", "frechet", "frechet_spread")
 sweep = [  # lam 0: clean
-    {"lam": value, **dict(zip(columns, torch.stack([found.mean(0), found.std(0)], 1).flatten().tolist(), strict=True))}
-    for value, found in swept.items()
+    {"lam": value, "tardis_mean": f[:, 0].mean(), "frechet": f[:, 1].mean(), "frechet_spread": f[:, 1].std()}
+    for value, f in swept.items()
 ]
 finish(
     config,
     {
         "attacks": [attacked],
         "clean_tardis_sum": before.sum,
-        "clean_frechet": score.frechet_clean,
         "sweep": sweep,
+        "clean_frechet": score.frechet_clean,
         "ring_trail_tardis": trail_error,
         "ring_poisoning_tardis": poison_error,
         "ring_trail_leak": trail_leak,
