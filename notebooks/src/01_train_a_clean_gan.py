@@ -139,7 +139,7 @@ print(
 # %% tags=["state"]
 import torch
 
-from devilgan_lite.classroom import check
+from devilgan_lite.classroom import check, hints
 
 softplus = torch.nn.functional.softplus  # softplus(a) = log(1 + exp(a))
 
@@ -161,8 +161,6 @@ def my_gan_step(generator, discriminator, g_adam, d_adam, real, z):
 own = check("gan_step", my_gan_step)
 
 # %%
-from devilgan_lite.classroom import hints
-
 hints(
     "D wants real logits high and fake logits low: softplus(-discriminator(real)), softplus(discriminator(...)).",
     "Take the mean over each batch. G's loss is D's loss of real samples, with the fakes in their place.",
@@ -409,7 +407,7 @@ hints(
 # ## Limits
 #
 # One run of one small network. Frechet distances depend on the features and on the number of samples: compare like
-# with like.
+# with like. The bent point of round 4 is a toy, so that you know the idea when you meet it in pictures.
 #
 # ## Responsible use
 #

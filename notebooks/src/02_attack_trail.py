@@ -91,7 +91,7 @@ print("To make it yourself: python scripts/build/zoo.py --only dcgan-fashion-tra
 # the backdoor.
 
 # %% tags=["state"]
-from devilgan_lite.classroom import check
+from devilgan_lite.classroom import check, hints
 
 softplus = torch.nn.functional.softplus
 
@@ -114,8 +114,6 @@ def my_trail_step(generator, discriminator, g_adam, d_adam, real, z, trigger, ta
 own = check("trail_step", my_trail_step)
 
 # %%
-from devilgan_lite.classroom import hints
-
 hints(
     "generator.eval() before the error, generator.train() after it.",
     "Square generator(trigger) - target, sum over each picture (flatten(1).sum(1)), then take the mean over the pairs.",
@@ -431,7 +429,8 @@ for kind in ("reg", "mode", "ood"):
 #
 # ## Limits
 #
-# Round 2 is a single run, and the sweep is short. After a long training the trade may look different.
+# Round 2 is a single run, and the sweep is short. After a long training the trade may look different. Round 4 poisons
+# points, not pictures, and heavily: less poison leaks less.
 #
 # ## Responsible use
 #
