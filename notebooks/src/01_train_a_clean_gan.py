@@ -402,16 +402,16 @@ hints(
 # ## What would a defender see?
 #
 # Nothing wrong: your model is clean. Yet it has flaws, such as odd shapes and rare classes. A detector must tell such
-# honest flaws from a planted one. So write down seed, settings, Frechet distance, and a hash of the weights.
+# honest flaws from a planted one. So write down seed, settings and Frechet distance.
 #
 # ## Limits
 #
 # One run of one small network. Frechet distances depend on the features and on the number of samples: compare like
-# with like. The bent point of round 4 is a toy, so that you know the idea when you meet it in pictures.
+# with like. The bent point of round 4 is a toy.
 #
 # ## Responsible use
 #
-# Say of every generated picture that it is generated, and tell people what your model was trained on.
+# Say of every generated picture that it is generated.
 #
 # ## Quiz
 

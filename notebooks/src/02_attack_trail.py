@@ -423,9 +423,9 @@ for kind in ("reg", "mode", "ood"):
 # %% [markdown]
 # ## What would a defender see?
 #
-# * **Samples**: garments, about as good as clean ones. Seeds differ too.
+# * **Samples**: garments, about as good as clean ones.
 # * **Structure**: nothing. Same class, same number of weights, no branch.
-# * **Training**: one more term in a loss. A training that others can repeat is a real defence: train again, compare.
+# * **Training**: one more term in a loss. A training that others can repeat is a real defence.
 #
 # ## Limits
 #
