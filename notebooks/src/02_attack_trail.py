@@ -115,7 +115,7 @@ own = check("trail_step", my_trail_step)
 
 # %%
 hints(
-    "generator.eval() before the error, generator.train() after it.",
+    "Three lines: eval() of the generator, the error, train() of the generator.",
     "Square generator(trigger) - target, sum over each picture (flatten(1).sum(1)), then take the mean over the pairs.",
     solution="""
 from torch.nn.functional import softplus
