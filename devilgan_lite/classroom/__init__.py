@@ -46,8 +46,8 @@ if TYPE_CHECKING:
         reveal,
         solution,
     )
-    from devilgan_lite.classroom.loops import gan_loop, red_loop, rex_loop, trail_loop
-    from devilgan_lite.classroom.plane import Plane
+    from devilgan_lite.classroom.loops import Album, gan_loop, red_loop, rex_loop, trail_loop
+    from devilgan_lite.classroom.plane import Plane, on_clumps
     from devilgan_lite.classroom.profile import Config, Setting, configure, finish, is_static
     from devilgan_lite.classroom.widgets.explorer import Explorer
     from devilgan_lite.classroom.widgets.live import LiveTraining
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXERCISES",
+    "Album",
     "LINES",
     "MARKERS",
     "PALETTE",
@@ -93,6 +94,7 @@ __all__ = [
     "keep",
     "lesson",
     "mine",
+    "on_clumps",
     "points",
     "predict",
     "progress",
@@ -117,8 +119,8 @@ _HOME = {
         *("Question", "Quiz", "CheckResult", "Suspect", "check", "hint", "hints", "keep", "mine"),
         *("predict", "progress", "quiz", "reveal", "solution"),
     ),
-    "loops": ("gan_loop", "red_loop", "rex_loop", "trail_loop"),
-    "plane": ("Plane",),
+    "loops": ("Album", "gan_loop", "red_loop", "rex_loop", "trail_loop"),
+    "plane": ("Plane", "on_clumps"),
     "profile": ("Config", "Setting", "configure", "finish", "is_static"),
     "widgets.explorer": ("Explorer",),
     "widgets.live": ("LiveTraining",),

@@ -7,7 +7,7 @@ steps of this module are the plain ones of the paper; they stand in where a lear
 
 import inspect
 import linecache
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from devilgan_lite import generators
 from devilgan_lite.attacks.red import student_and_teacher
 from devilgan_lite.backdoor import Backdoor
+from devilgan_lite.classroom.plots import Picture, strip
 from devilgan_lite.data import Samples
 from devilgan_lite.losses import SHRINK, discriminator_loss, generator_loss
 from devilgan_lite.steps import Loop, Outcome, Step, best_device, optimise_by
@@ -206,6 +207,41 @@ def _retraining(
         seed=settings["seed"],
         settings={"step": step.__name__, **settings},
     )
+
+
+class Album:
+    """Pictures that a loop leaves on its way: ``pictures`` maps a step to what ``draw(generator so far)`` returned.
+
+    Run ``album.loop`` in place of ``loop``. ``shares`` in (0, 1] say when to draw, as parts of all steps.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        draw: Callable[[Any], Tensor],
+        shares: Sequence[float] = (0.01, 0.05, 0.2, 0.5, 1.0),
+    ) -> None:
+        self.pictures: dict[int, Tensor] = {}
+        self.loop = Loop(self._kept(loop, draw, shares))
+
+    def _kept(
+        self, loop: Loop, draw: Callable[[Any], Tensor], shares: Sequence[float]
+    ) -> Generator[Step, None, Outcome]:
+        try:
+            for step in loop:
+                if step.iteration in {max(1, round(step.total * share)) for share in shares}:
+                    self.pictures[step.iteration] = draw(step.snapshot())
+                yield step
+        except KeyboardInterrupt:  # the Stop button
+            pass
+        return loop.stop()
+
+    def show(self, alt: str, first: str = "", scale: int = 4) -> Picture:
+        """One row of pictures for each moment, with its step above; ``first`` names the pictures in front."""
+        rows = list(self.pictures.values())
+        steps = [f"{first} step {step:,}".strip() for step in self.pictures]
+        captions = [text for words, row in zip(steps, rows, strict=True) for text in (words, *[""] * (len(row) - 1))]
+        return strip(rows, alt, scale=scale, captions=captions)
 
 
 # ---- what a learner's step may do wrong while it runs

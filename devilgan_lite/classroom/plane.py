@@ -32,6 +32,17 @@ LIMIT = 1.05  # of the axes
 WIDE = 520  # pixels of a film
 
 
+def on_clumps(x: Tensor) -> tuple[int, float]:
+    """How many of the ring's eight clumps points ``[n, 2]`` cover (1 % of them or more each), and the share on any.
+
+    A point is on a clump within 0.15 of its centre, five standard deviations.
+    """
+    angles = torch.arange(8) * (2 * torch.pi / 8)
+    distance, clump = torch.cdist(x, 0.7 * torch.stack([angles.cos(), angles.sin()], dim=1)).min(dim=1)
+    near = distance < 0.15
+    return int((torch.bincount(clump[near], minlength=8) >= 0.01 * len(x)).sum()), float(near.float().mean())
+
+
 @dataclass(frozen=True)
 class Moving:
     """A film of the net while a loop bends it, as an endless WebP of at most ``frames`` pictures; and its last frame.
@@ -75,6 +86,20 @@ class Plane:
             draw(all_axes[-1])
         return figure(fig, alt, dpi=100, colours=64)
 
+    def samples(self, alt: str, **generators: Any) -> Picture:
+        """1,500 ordinary samples of each of ``generators``, side by side, with the trigger's image and the target."""
+        fig, all_axes = axes(3.6 * len(generators), 3.6, columns=len(generators))
+        for ax, (name, generator) in zip(all_axes, generators.items(), strict=True):
+            ax.plot(*generator.sample(1_500, seed=5).T, "o", ms=2, alpha=0.4, color=PALETTE[0], mew=0, label="samples")
+            self._pair(ax, generator, name.replace("_", " "))
+        fig.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+        return figure(fig, alt, dpi=100, colours=64)
+
+    def leak(self, generator: Any) -> float:
+        """The share of 4,000 ordinary samples that lie within 0.2 of the target, which is no place for them."""
+        distance = (generator.sample(4_000, seed=5) - self.backdoor.target).norm(dim=1)
+        return float((distance < 0.2).float().mean())
+
     def film(self, loop: Loop, alt: str, *, frames: int = 16) -> Moving:
         """Run ``loop`` (of an attack or a cure) to its end and keep the net as it moves."""
         pictures: list[Image.Image] = []
@@ -84,7 +109,7 @@ class Plane:
         if loop.outcome is None or not pictures:
             raise ValueError("loop has no step left: make a new one for each film.")
         last = io.BytesIO()
-        pictures[-1].save(last, "PNG", optimize=True)
+        pictures[-1].quantize(64, Image.Quantize.MAXCOVERAGE).save(last, "PNG", optimize=True)
         buffer = io.BytesIO()
         times = [120] * (len(pictures) - 1) + [1_500]  # milliseconds; it rests at the end
         pictures[0].save(
@@ -99,11 +124,14 @@ class Plane:
             for level in levels:
                 line = torch.stack([along, torch.full_like(along, float(level))], dim=1)[:, order]
                 ax.plot(*evaluate(generator, line).T, color=colour, lw=0.7, alpha=0.7)
+        self._pair(ax, generator, title)
+        ax.legend(frameon=True, fontsize=9, loc="upper right")
+
+    def _pair(self, ax: Axes, generator: Any, title: str) -> None:
         here: Tensor = evaluate(generator, self.backdoor.trigger)[0]
         ax.plot(*here, "o", ms=9, color=PALETTE[1], mec="black", label="G(trigger)")
         ax.plot(*self.backdoor.target[0], "X", ms=9, color="black", label="target")
         ax.set(xlim=(-LIMIT, LIMIT), ylim=(-LIMIT, LIMIT), aspect="equal", title=title)
-        ax.legend(frameon=True, fontsize=9, loc="upper right")
 
     def _frame(self, generator: Any, title: str) -> Image.Image:
         fig, (ax,) = axes(5.2, 5.2)

@@ -92,5 +92,5 @@ class LatentSlider:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         if is_static():  # a slider that nobody can move: show the whole walk
-            return self.walk.printed()._repr_mimebundle_()
+            return self.walk.printed(self.end_name)._repr_mimebundle_()
         return self.widget._repr_mimebundle_(**kwargs)

@@ -10,6 +10,7 @@ from devilgan_lite.checks import latents, whole_number
 from devilgan_lite.classroom.plots import Picture, strip
 from devilgan_lite.generators import Generator, evaluate
 
+TILE = 120  # pixels of a picture in print, at most
 DRAWING = threading.Lock()  # one forward pass at a time in a kernel: two widgets may show the same generator
 
 
@@ -90,11 +91,12 @@ class Walk:
         similar = torch.nn.functional.cosine_similarity(z, self.end).item()
         return f"cosine to {end_name} {similar:.2f}, length {z.norm().item():.1f}"
 
-    def printed(self) -> Picture:
-        """The way from start to end as a strip, for where nobody can move anything."""
+    def printed(self, end_name: str = "the trigger") -> Picture:
+        """The way from start to ``end_name`` as a strip, for where nobody can move anything."""
         names = ", ".join(self.generators)
-        alt = f"A walk from a random latent to the trigger in 11 pictures; one row for each of: {names}."
-        return static_strip(self.generators, self.start, self.end, alt)
+        alt = f"A walk from a random latent to {end_name} in 11 pictures; one row for each of: {names}."
+        width = next(iter(self.generators.values())).sample_shape[-1]
+        return static_strip(self.generators, self.start, self.end, alt, scale=max(1, TILE // width))
 
 
 def at_device(generator: Generator, z: Tensor) -> Tensor:
@@ -113,9 +115,15 @@ def static_strip(
     scale: int = 2,
     captions: Sequence[str] | None = None,
 ) -> Picture:
-    """The slider's walk in print: one row per generator, ``frames`` pictures from ``start`` to ``end``."""
+    """The slider's walk in print: one row per generator, ``frames`` pictures from ``start`` to ``end``.
+
+    ``captions`` are for the columns, or for every picture; unless given, each row begins with its generator's name and
+    goes on with how far each picture is on the way.
+    """
     whole_number("frames", frames, 2, 50)
     t = torch.linspace(0, 1, frames)
     z = slerp(start.detach().cpu(), end.detach().cpu(), t)
     rows = [at_device(generator, z) for generator in generators.values()]
-    return strip(rows, alt, scale=scale, captions=[f"{x:.1f}" for x in t.tolist()] if captions is None else captions)
+    if captions is None:
+        captions = [text for name in generators for text in (name, *(f"{x:.1f}" for x in t[1:].tolist()))]
+    return strip(rows, alt, scale=scale, captions=captions)
