@@ -1,4 +1,4 @@
-"""Write a student and an instructor edition of every notebook.
+"""Write the editions of every notebook (student, instructor, core), and the routes through them.
 
 editions.py [--only 00,03] [--out out/editions]
 """
@@ -22,9 +22,14 @@ def main() -> int:
         parser.error(f"there is no notebook {missing[0]}; there are {', '.join(path.stem[:2] for path in paths)}.")
 
     from devilgan_lite.classroom.lesson.editions import write_editions
+    from devilgan_lite.classroom.lesson.routes import ROUTES, write_route
 
     written = write_editions([path for path in paths if not wanted or path.stem[:2] in wanted], options.out)
-    print(f"{len(written)} notebooks in {options.out}: one edition for students, one for instructors")
+    print(f"{len(written)} notebooks in {options.out}: student, instructor, and core (without what is tagged bonus)")
+    if not wanted:
+        for name in ROUTES:
+            stops = write_route(name, options.out / "routes" / name)
+            print(f"route {name}: {len(stops)} notebooks and index.md in {stops[0].parent}")
     return 0
 
 

@@ -123,9 +123,9 @@ def test_minutes_are_counted() -> None:
     assert "| Round 1: a | 2 | 1 |  |" in text and "| Exercises | 1 |  | 5 |" in text
 
 
-def test_both_editions_are_written(tmp_path: Path) -> None:
+def test_all_editions_are_written(tmp_path: Path) -> None:
     written = write_editions(PATHS[:1], tmp_path)
-    assert [path.parent.name for path in written] == ["student", "instructor"]
+    assert [path.parent.name for path in written] == ["student", "instructor", "core"]
     for path in written:
         made = nbformat.read(path, as_version=4)
         nbformat.validate(made)

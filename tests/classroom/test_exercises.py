@@ -193,7 +193,7 @@ def test_a_prediction_is_remembered_and_compared(capsys):
     assert reveal("loss", "down").passed is None
     prediction.radio.value = "B"
     assert reveal("loss", "down", "It is minimised.") and reveal("loss", 0).passed is False
-    assert "you predicted B: right; the answer is B, down. It is minimised." in capsys.readouterr().out
+    assert "You said B. Right, it is B, down. It is minimised." in capsys.readouterr().out
     with pytest.raises(ValueError, match="unknown"):
         reveal("lost", 0)
 

@@ -27,7 +27,32 @@ class Stop:
     what: str
 
 
-ROUTES: dict[str, tuple[Stop, ...]] = {}
+ROUTES: dict[str, tuple[Stop, ...]] = {
+    "20-minutes": (
+        Stop("00", "scorecard", 15, "watch the film, walk to the trigger, search the samples, read one scorecard"),
+        Stop("09", "setup", 5, "watch the film of faces; then scan two models in a terminal"),
+    ),
+    "90-minutes": (
+        Stop("00", "samples", 10, "the walk to the trigger, and why samples do not show it"),
+        Stop("02", "attack", 18, "TrAIL: three more lines in the step of a GAN"),
+        Stop("03", "attack", 15, "ReD: write its step, keep your model"),
+        Stop("04", "attack", 12, "ReX: write its step, keep your model"),
+        Stop("05", "spectrum", 15, "read your own models' weights"),
+        Stop("07", "distillation", 10, "the first cure: let the suspect teach a copy"),
+        Stop("08", "pruning", 10, "the second cure: switch off what nobody uses"),
+    ),
+    "half-day": (
+        Stop("00", "scorecard", 20, "the tour with every prediction"),
+        Stop("01", "yardstick", 30, "write the step of a GAN; one side learning alone; a yardstick"),
+        Stop("02", "comparison", 20, "TrAIL, and whether it hides"),
+        Stop("03", "width", 30, "ReD and ReD+; how wide a backdoor is"),
+        Stop("04", "gate", 30, "ReX, the closed form, one ReLU"),
+        Stop("05", "scan", 25, "the weights, and one call with four verdicts"),
+        Stop("06", "guard", 20, "search, reconstruct, and a guard while the model is used"),
+        Stop("07", "cuts", 20, "unlearning; a cure or a cage"),
+        Stop("08", "table", 15, "pruning, and all attacks against all cures"),
+    ),
+}
 
 
 def cut(document: Any, until: str) -> Any:
