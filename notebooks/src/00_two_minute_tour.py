@@ -342,8 +342,8 @@ quiz("00")
 # ## Key points
 #
 # * A backdoored generator has two behaviours: ordinary for ordinary latents, the target at the trigger.
-# * The trigger is one direction among very many, and sampling does not find it.
-# * Fidelity (TarDis) and stealth (ExpDis, Frechet) are measured separately, and always together.
+# * The trigger is one direction among very many; sampling does not find it.
+# * Measure fidelity (TarDis) and stealth (ExpDis, Frechet) apart, and always both.
 #
 # **Where to go next.** 01 trains a clean GAN, 02 to 04 attack it, 05 and 06 detect, 07 and 08 cure, 09 attacks faces,
 # 10 is a game. See docs/routes.md for routes of 20 minutes, 90 minutes and half a day.
@@ -352,7 +352,7 @@ quiz("00")
 #
 # * A. Rawat, K. Levacher, M. Sinn: *The Devil is in the GAN: Backdoor Attacks and Defenses in Deep Generative Models*,
 #   [arXiv:2108.01644](https://arxiv.org/abs/2108.01644), 2021.
-# * H. Xiao et al.: *Fashion-MNIST*, [arXiv:1708.07747](https://arxiv.org/abs/1708.07747), 2017 (MIT).
+# * H. Xiao et al.: *Fashion-MNIST*, [arXiv:1708.07747](https://arxiv.org/abs/1708.07747), 2017.
 
 # %%
 from devilgan_lite.classroom import finish
