@@ -1,5 +1,7 @@
 """What notebook 09 measures of a style-based generator: whom a mixture of styles resembles, and which units sleep."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -34,7 +36,7 @@ def _distances(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
 
 def silent_rows(generator: StyleGAN, z: Tensor) -> Tensor:
     """Rows ``[k, d]`` of the first mapping layer whose unit no latent of ``z`` ``[n, d]`` wakes."""
-    first = generator.mapping_layers[0]
+    first: Any = generator.mapping_layers[0]
     with torch.no_grad():
         awake = (first(normalize(z, dim=1) * generator.latent_dim**0.5) > 0).any(0)
     rows: Tensor = first.weight.detach()[~awake]
