@@ -251,7 +251,7 @@ static_strip(
 # two latents `a` and `b`, both `[d]`.
 
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import check, hints
 
 

@@ -74,13 +74,13 @@ config = configure(
 # each of them is called `w+`. So you may cheat: give the first layers the style of face A, and the others that of face
 # B.
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import predict
 
 SHARES = ["A in shape and colour", "A in shape, B in colour", "B in shape and colour"]
 predict("The first 3 of 7 style inputs follow A, the other 4 follow B. Whom does the face resemble?", SHARES, "mixing")
 
-# %%
+# %% tags=["state"] instead={"nearer": "", "mixes": ""}
 from devilgan_lite.classroom import reveal, show
 from devilgan_lite.classroom.styles import mixing_shares
 
@@ -228,7 +228,7 @@ assert off < 0.03
 # **1. Two kinks** (medium, 10 minutes). Write the gate from nothing but ReLUs: 0 up to `low`, 1 from `high` on.
 
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import check, hints
 
 

@@ -79,7 +79,7 @@ config = configure(
 # The seed **and** the instructor's passphrase draw which is which. The key is sealed with the passphrase. The players
 # hold a *commitment*, a hash of the answers, so the instructor cannot change them later.
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import predict
 
 predict(
@@ -244,7 +244,7 @@ print("written:", ", ".join(path.name for path in handed))
 # that share. A tie counts half.
 
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import check, hints
 
 
