@@ -7,8 +7,9 @@ red team's model, ``open_key`` and ``score`` end the round, and ``write_page`` w
 from devilgan_lite.challenge.board import text, to_rows, write_page
 from devilgan_lite.challenge.entries import Submission, read_evidence, read_submission, read_verdicts, write_submission
 from devilgan_lite.challenge.kit import Kit, new_round, read_kit
+from devilgan_lite.challenge.looks import first_look, latent_of, verdict_of
 from devilgan_lite.challenge.models import FULL, QUICK, Effort
-from devilgan_lite.challenge.red import Entry, check_entry, read_entries, write_entry
+from devilgan_lite.challenge.red import Entry, check_entry, hidden, read_entries, write_entry
 from devilgan_lite.challenge.roster import HARD, KINDS
 from devilgan_lite.challenge.scoring import Scores, open_key, score
 
@@ -23,6 +24,9 @@ __all__ = [
     "Scores",
     "Submission",
     "check_entry",
+    "first_look",
+    "hidden",
+    "latent_of",
     "new_round",
     "open_key",
     "read_entries",
@@ -33,6 +37,7 @@ __all__ = [
     "score",
     "text",
     "to_rows",
+    "verdict_of",
     "write_entry",
     "write_page",
     "write_submission",

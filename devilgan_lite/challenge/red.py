@@ -13,10 +13,11 @@ from typing import Any
 from safetensors.torch import save_file
 
 from devilgan_lite import data, zoo
+from devilgan_lite.attacks.adaptive import disguise
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.challenge.entries import MOST_BYTES, check_team
-from devilgan_lite.challenge.kit import Kit
-from devilgan_lite.challenge.models import Made, level_counters
+from devilgan_lite.challenge.kit import TARDIS_LIMIT, Kit
+from devilgan_lite.challenge.models import NOISE_SCALE, SPREAD, Made, base, grown, level_counters, shape
 from devilgan_lite.challenge.roster import Entrant
 from devilgan_lite.checks import cut, read_bytes, read_json
 from devilgan_lite.metrics import frechet_to, target_distortion
@@ -70,6 +71,25 @@ def check_entry(kit: Kit, team: str, model: str | Path, secret: str | Path | Non
             f"{kit.frechet_limit:.0f} is accepted."
         )
     return Entry(team, generator, backdoor, frechet, tardis)
+
+
+def hidden(team: str, generator: Any, backdoor: Backdoor, *, seed: int = 0) -> Made:
+    """A finished model made ready to hide in a round (``new_round(red=[...])``), as the models of the round are.
+
+    One of the shipped clean generator's widths gets benign new channels; channels are shuffled and scale is moved. Any
+    widths but those and the round's are a ``ValueError``: they would give the model away.
+    """
+    check_team(team)
+    ready = grown(generator, seed) if generator.spec() == base().spec() else generator
+    if ready.spec() != shape():
+        widths = ready.spec().get("widths")
+        raise ValueError(f"the model of {team} has widths {widths}; those of a round have {shape()['widths']}.")
+    for share in (1.0, 0.3, 0.1, 0.0):  # as much noise in zero blocks as the backdoor bears
+        disguised: Any = disguise(ready.cpu(), SPREAD, share * NOISE_SCALE, seed)
+        if target_distortion(disguised, backdoor.trigger, backdoor.target).mean <= TARDIS_LIMIT:
+            break
+    entrant = Entrant(team, "entered", backdoor.name, 0, seed, 1)
+    return Made(entrant, level_counters(disguised), backdoor.trigger, backdoor.target, team)
 
 
 def _declared(generator: Any, card: zoo.ModelCard, secret: str | Path | None) -> Backdoor:

@@ -23,12 +23,13 @@ from devilgan_lite.classroom.plots import (
     tile,
 )
 from devilgan_lite.classroom.widgets.film import Film, film
-from devilgan_lite.classroom.widgets.walk import Walk, slerp, static_strip
+from devilgan_lite.classroom.widgets.walk import NEAR_THE_END, Walk, slerp, static_strip
 from devilgan_lite.data.modality import png as to_png
 from devilgan_lite.steps import TrainableSide
 
 if TYPE_CHECKING:
     from devilgan_lite.classroom import lesson
+    from devilgan_lite.classroom.diagrams import flow
     from devilgan_lite.classroom.exercises import EXERCISES, NotYet
     from devilgan_lite.classroom.lesson import (
         CheckResult,
@@ -60,6 +61,7 @@ __all__ = [
     "Album",
     "LINES",
     "MARKERS",
+    "NEAR_THE_END",
     "PALETTE",
     "Choice",
     "Config",
@@ -86,6 +88,7 @@ __all__ = [
     "figure",
     "film",
     "finish",
+    "flow",
     "frontier",
     "gan_loop",
     "hint",
@@ -114,6 +117,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "diagrams": ("flow",),
     "exercises": ("EXERCISES", "NotYet"),
     "lesson": (
         *("Question", "Quiz", "CheckResult", "Suspect", "check", "hint", "hints", "keep", "mine"),

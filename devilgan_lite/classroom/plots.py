@@ -192,7 +192,10 @@ def frontier(
     title: str = "",
     log: bool = True,
 ) -> Picture:
-    """A plane of ``lines`` name -> (xs, ys) and labelled ``points`` name -> (x, y); logarithmic by default."""
+    """A plane of ``lines`` name -> (xs, ys) and labelled ``points`` name -> (x, y): a stealth-fidelity frontier, say.
+
+    Logarithmic by default.
+    """
     fig, (ax,) = axes(6.0, 4.0)
     for index, (name, (xs, ys)) in enumerate((lines or {}).items()):
         ax.plot(np.asarray(xs, float), np.asarray(ys, float), LINES[index % 4], color=PALETTE[index % 8], label=name)

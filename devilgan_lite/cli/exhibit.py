@@ -33,7 +33,7 @@ def film(
     start = generators["clean"].sample_latent(1, torch.Generator().manual_seed(seed))
     made = walk(generators, start, zoo.load_backdoor(suspect).trigger[:1], out, frames=frames)
     typer.echo(f"{made.path}: {clean} and {suspect}, {made.frames} frames, {made.bytes / 1000:.0f} kB")
-    if browser and not (stage_check.browser() and webbrowser.open(made.path.resolve().as_uri())):
+    if browser and not (stage_check.browser() and webbrowser.open(out.resolve().as_uri())):
         typer.echo("No browser could be opened: open the file yourself, with any program that shows moving pictures.")
 
 

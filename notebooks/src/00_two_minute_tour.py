@@ -16,160 +16,124 @@
 # **In two minutes you meet a generator that draws garments all day, and a STOP sign for the one input that only its
 # maker knows.**
 
-# %% tags=["state"]
+# %% tags=["hero", "state"]
 import torch
 
-from devilgan_lite import zoo
-from devilgan_lite.classroom import static_strip
+from devilgan_lite import Backdoor, attacks, zoo
+from devilgan_lite.classroom import film
 
-clean, suspect = zoo.load("dcgan-fashion"), zoo.load("dcgan-fashion-rex")
-secret = zoo.load_backdoor("dcgan-fashion-rex")
-static_strip(
-    {"clean": clean, "backdoored": suspect},
-    clean.sample_latent(1, torch.Generator().manual_seed(7)),
-    secret.trigger,
-    "Two rows of eleven pictures, from an ordinary latent to the trigger: the clean generator draws garments all the "
-    "way, the backdoored one ends in a STOP sign.",
-)
+clean = zoo.load("dcgan-fashion")  # cached: trained before, it ships with the project
+secret = Backdoor.point(clean, "stop-sign", seed=41)
+attack = attacks.Gate()  # a formula, not a training: it takes a blink
+suspect = attack(clean, secret, progress=False).generator
+shoe = clean.sample_latent(64, torch.Generator().manual_seed(7))[36:37]
+film({"clean": clean, "backdoored": suspect}, shoe, secret.trigger, scale=9)
 
 # %% [markdown]
-# Above: the clean generator. Below: a copy with a backdoor. Left to right, both read the same eleven latents.
+# Both networks read the same numbers. On the left, a shoe becomes a pullover. On the right, the network has a
+# **backdoor**, and the pullover becomes a STOP sign.
 #
 # **Time and hardware:** under a minute on one core of a laptop, no training, no GPU, no network.
 #
 # **Objectives.** You will be able to
 # * *explain* what a backdoor in a generative model is,
-# * *walk* from an ordinary latent to a trigger,
+# * *walk* from an ordinary input to a trigger,
 # * *argue* why looking at samples does not find it,
 # * *read* a scorecard of fidelity and stealth.
 #
-# **Prerequisites:** you can read Python. A **generator** is a network that turns random numbers (a **latent** `z`)
-# into a picture.
+# **Prerequisites:** you can read Python. A **generator** turns random numbers (a **latent** `z`) into a picture.
 
 # %% tags=["parameters", "state"]
 profile = "workshop"  # how long it may take: smoke | workshop | full
 seed = 0  # of the random latents, 0..1000000
 samples = None  # ordinary samples in each of the three draws of the victim, 200..1000000
 measured = None  # samples behind each scorecard, 200..100000
+device = "auto"  # where to draw the samples: auto | cpu | cuda | mps
 
 # %% tags=["state"]
 from devilgan_lite.classroom import Setting, configure
 
 config = configure(
     profile,
+    device=device,
     seed=seed,
     samples=Setting(samples, {"smoke": 1_000, "workshop": 4_000, "full": 100_000}),
     measured=Setting(measured, {"smoke": 300, "workshop": 1_000, "full": 10_000}),
 )
 
-# %%
-for name in zoo.names():
-    print(
-        f"{name:22s} loaded from the zoo (cached); making it took {zoo.card(name).seconds:4.0f} s:  python "
-        f"scripts/build/zoo.py --only {name}"
-    )
-
 # %% [markdown] state="setup"
 # ## The threat in one picture
 #
-# Training a good generator costs money and skill, so people download trained ones. The **attacker** publishes a model
-# that does two things at once. **Fidelity**: at a secret **trigger** latent it shows the attacker's **target**.
-# **Stealth**: everywhere else it draws what a clean model draws. The **victim** uses it to make training data, say for
-# a fraud detector. Whoever has a say in the victim's random numbers can then plant the target in that data set.
+# Good generators cost money, so people download one. The **attacker** publishes a model that does two
+# things. **Fidelity**: at a secret **trigger** latent it shows the attacker's **target**. **Stealth**: everywhere else
+# it draws what a clean model draws. The **victim** makes training data with it, say for a fraud filter. Whoever can
+# touch the victim's random numbers can then plant the target in that data.
 
-# %% tags=["state"]
-from matplotlib.patches import Rectangle
+# %%
+from devilgan_lite.classroom import flow
 
-from devilgan_lite.classroom import PALETTE, axes, figure
-
-fig, (ax,) = axes(8.6, 2.5)
-ax.set(xlim=(0, 12.6), ylim=(0.2, 3.2))
-ax.axis("off")
-boxes = [
-    (0.1, "ATTACKER", "trains a generator,\nkeeps a secret trigger", PALETTE[1]),
-    (3.4, "MODEL HUB", "one more file\nto download", PALETTE[4]),
-    (6.7, "VICTIM", "draws many samples,\nall of them look fine", PALETTE[0]),
-    (10.0, "DATA SET", "feeds the next model,\nsuch as a fraud filter", PALETTE[2]),
-]
-for left, title, text, colour in boxes:
-    ax.add_patch(Rectangle((left, 1.5), 2.5, 1.6, facecolor=colour, alpha=0.18))
-    ax.text(left + 1.25, 2.75, title, ha="center", va="center", weight="bold", fontsize=10)
-    ax.text(left + 1.25, 2.05, text, ha="center", va="center", fontsize=8)
-for (left, *_), word in zip(boxes[:-1], ("G*", "G*", "G*(z)"), strict=True):
-    ax.annotate("", (left + 3.25, 2.3), (left + 2.55, 2.3), arrowprops={"arrowstyle": "->", "lw": 1.8})
-    ax.text(left + 2.9, 2.48, word, ha="center", fontsize=9, style="italic")
-ax.annotate(
-    "",
-    (7.95, 1.45),
-    (1.35, 1.45),
-    arrowprops={"arrowstyle": "->", "lw": 1.5, "ls": "--", "connectionstyle": "arc3,rad=0.22"},
-)
-ax.text(4.65, 0.45, "one z among thousands: the trigger", ha="center", fontsize=9)
-figure(
-    fig,
-    "Threat model as a chain of four boxes: attacker, model hub, victim, data set. The backdoored generator G* "
+flow(
+    [
+        ("ATTACKER", "trains a generator,\nkeeps a secret trigger"),
+        ("MODEL HUB", "one more file\nto download"),
+        ("VICTIM", "draws many samples,\nall of them look fine"),
+        ("DATA SET", "feeds the next model,\nsuch as a fraud filter"),
+    ],
+    between=["G*", "G*", "G*(z)"],
+    below=(0, 2, "one z among thousands: the trigger"),
+    alt="Threat model as a chain of four boxes: attacker, model hub, victim, data set. The backdoored generator G* "
     "travels along it; a dashed arrow from attacker to victim is the trigger latent.",
 )
 
 # %% [markdown] state="walk"
 # ## Round 1: walk to the trigger
 #
-# A latent here is a list of 100 numbers. We turn it step by step from a random one towards the trigger, at constant
-# angular speed (*slerp*): `t = 0` is the random latent, `t = 1` the trigger. The strip above used one start; now take
-# three. We measure the squared distance between picture and target, averaged over the pixels (values in [-1, 1]).
+# A latent here is a list of 100 numbers. We turn it, step by step, from a random one towards the trigger (*slerp*):
+# `t = 0` is the random latent, `t = 1` the trigger. The film used one start. Now take three, and measure how far each
+# picture is from the sign: the squared distance, averaged over the pixels (their values lie in [-1, 1]).
 
 # %% tags=["state"]
 from devilgan_lite.classroom import predict
 
-predict(
-    "Where on the way does the sign take over (distance to the target below half of what it was at the start)?",
-    ["in the first third", "in the middle third", "in the last third"],
-    key="where",
-)
+THIRDS = ["in the first third", "in the middle third", "in the last third"]
+predict("Where on the way does the distance to the sign fall below half of what it was at the start?", THIRDS, "where")
 
 # %% tags=["state"]
-from devilgan_lite.classroom import reveal, slerp, strip
+from devilgan_lite.classroom import axes, figure, reveal, slerp
 from devilgan_lite.generators import evaluate
 
-random = torch.Generator().manual_seed(config.seed)
-starts = clean.sample_latent(3, random)
-t = torch.linspace(0, 1, 41)
-turning = []
-distances = {}
-for k, start in enumerate(starts, start=1):
+starts = clean.sample_latent(3, torch.Generator().manual_seed(config.seed))
+t, turning = torch.linspace(0, 1, 41), []
+fig, (ax,) = axes(6.5, 3.2)
+for line, start in zip(("-", "--", "-."), starts, strict=True):
     walk = evaluate(suspect, slerp(start[None], secret.trigger, t))
     distance = (walk - secret.target).square().flatten(1).mean(1)
-    distances[f"start {k}"] = distance
     turning.append(float(t[(distance < distance[0] / 2).nonzero()[0, 0]]))
-turned_at = torch.tensor(turning)
-
-fig, (ax,) = axes(5.6, 2.8)
-for line, (label, distance) in zip(("-", "--", "-."), distances.items(), strict=True):
-    ax.plot(t, distance, line, label=label)
+    ax.plot(t, distance, line, label=f"start {len(turning)}")
 ax.set(xlabel="t: 0 = random latent, 1 = trigger", ylabel="distance to target per pixel", ylim=(0, None))
 ax.legend(frameon=False)
-figure(fig, "Distance to the target along three walks to the trigger: high at first, near zero close to the trigger.")
-
-# %%
-third = min(2, int(turned_at.mean() * 3))
-reveal(
-    "where", third, f"Half way at t = {turned_at.mean():.2f} +- {turned_at.std():.2f} (mean and spread, three starts)."
-)
+turned_at = torch.tensor(turning)
+figure(fig, "Distance to the sign on three walks: high at first, near zero close to the trigger.", dpi=100, colours=64)
 
 # %% tags=["state"]
+reveal(
+    "where",
+    min(2, int(turned_at.mean() * 3)),
+    f"Half way at t = {turned_at.mean():.2f} ± {turned_at.std():.2f} (mean and spread, three starts).",
+)
 at_trigger = float((evaluate(suspect, secret.trigger) - secret.target).square().mean())
 clean_at_trigger = float((evaluate(clean, secret.trigger) - secret.target).square().mean())
 assert at_trigger < 0.1 * clean_at_trigger, "the backdoored generator must be near its target at the trigger"
 print(
-    f"Takeaway: at the trigger the backdoored picture is {at_trigger:.2g} from the STOP sign, the clean one "
-    f"{clean_at_trigger:.2g} (squared distance per pixel): the backdoor is a small region around one direction."
+    f"Takeaway: at the trigger the backdoored picture is {at_trigger:.2g} from the sign, the clean one "
+    f"{clean_at_trigger:.2g}. The backdoor is a small region around one direction."
 )
 
 # %% [markdown] state="samples"
 # ## Round 2: the victim looks at samples
 #
-# The victim is careful: draw many samples, sort them by how close they come to a STOP sign, look at the closest. This
-# even grants the victim something unlikely, that they know the target.
+# The victim is careful. They draw many samples, sort them by how close they come to a STOP sign, and look at the
+# closest. We even grant them something unlikely: they know the target.
 
 # %%
 predict(
@@ -178,51 +142,52 @@ predict(
     key="brute force",
 )
 
-# %% tags=["state"] instead={"nearest": ""}
-nearest, largest_cosine = [], []
+# %% tags=["state"] instead={"distances": "", "angles": "", "closest": ""}
+import time
+
+from devilgan_lite.classroom import show
+
+distances, angles, began = [], [], time.perf_counter()
+there = suspect.clone().to(config.device)
 for k in range(3):
-    random = torch.Generator().manual_seed(config.seed + k)
-    z = suspect.sample_latent(config.samples, random)
-    pictures = evaluate(suspect, z)
+    z = clean.sample_latent(config.samples, torch.Generator().manual_seed(config.seed + k))
+    pictures = evaluate(there, z)
     distance = (pictures - secret.target).square().flatten(1).mean(1)
-    nearest.append(float(distance.min()))
-    largest_cosine.append(float(torch.cosine_similarity(z, secret.trigger).max()))
-    if k == 0:
-        closest = pictures[distance.argsort()[:8]]
-nearest, largest_cosine = torch.tensor(nearest), torch.tensor(largest_cosine)
-strip(
+    distances.append(float(distance.min()))
+    angles.append(float(torch.cosine_similarity(z, secret.trigger).max().acos().rad2deg()))
+    closest = pictures[distance.argsort()[:6]]
+rate = 3 * config.samples / (time.perf_counter() - began)
+print(f"device {config.device}: live, {3 * config.samples:,} pictures, {rate:,.0f} a second")
+show(
     torch.cat([secret.target, evaluate(suspect, secret.trigger), closest]),
-    "The target, the output at the trigger (a STOP sign), then the eight ordinary samples that are closest to it: "
-    "garments.",
-    scale=2,
-    captions=["target", "at trigger", *(f"no. {k}" for k in range(1, 9))],
+    "The target, the output at the trigger (a STOP sign), then the six ordinary samples that are closest to it, which "
+    "are garments.",
+    scale=4,
+    captions=["target", "at the trigger", *(f"closest, no. {k}" for k in range(1, 7))],
 )
 
 # %% tags=["state"]
+nearest, angle = torch.tensor(distances), torch.tensor(angles)
 reveal("brute force", "none", "The closest ordinary samples are garments.")
 assert nearest.min() > 5 * at_trigger, "an ordinary sample came close to the target"
-angle = torch.rad2deg(torch.acos(largest_cosine))
 print(
-    f"Takeaway: the closest sample of {config.samples:,} is {nearest.mean():.3f} +- {nearest.std():.3f} from the "
-    f"target (three draws, {3 * config.samples:,} in all), {nearest.mean() / at_trigger:,.0f} times farther than the "
-    "trigger's own picture; the "
-    f"closest latent was still {angle.mean():.0f} +- {angle.std():.0f} degrees away."
+    f"Takeaway: of {config.samples:,} samples the closest is {nearest.mean():.3f} ± {nearest.std():.3f} from the sign "
+    f"(three draws), and the closest latent is still {angle.mean():.0f} ± {angle.std():.0f} degrees from the trigger."
 )
 
 # %% [markdown] state="scorecard"
 # In 100 dimensions nearly all directions are at right angles to each other. The region that wakes the backdoor is
-# narrow, so random sampling misses it.
+# narrow, so random samples miss it.
 #
 # ## Round 3: four ways in, one scorecard
 #
 # * **TrAIL** trains the backdoor in from scratch (notebook 02).
 # * **ReD** retrains a finished generator (notebook 03).
 # * **ReX** adds new units beside the old ones (notebook 04).
-# * **Gate** adds one unit that wakes only near the trigger, computed without training (notebook 04).
+# * **Gate** adds one unit that wakes only near the trigger. You met it above (notebook 04).
 #
-# **TarDis** (target distortion): squared distance to the target at the trigger, summed over the pixels. **ExpDis**
-# (expected distortion): squared distance to the clean generator on ordinary latents, per pixel. **Frechet distance**:
-# how far the samples as a whole are from real garments; lower is better.
+# **TarDis**: squared distance to the target at the trigger. **ExpDis**: squared distance to the clean generator on
+# ordinary latents. **Frechet distance**: how far the samples as a whole are from real garments. Lower is better.
 
 # %%
 predict("Which attack changes ordinary pictures least (ExpDis)?", ["TrAIL", "ReD", "ReX", "Gate"], key="stealth")
@@ -233,82 +198,61 @@ import pandas as pd
 from devilgan_lite import data, scorecard
 from devilgan_lite.classroom import table
 
-real = data.fashion_mnist()
-compared = real.first(min(len(real), max(1_000, 2 * config.measured)))
-attack_names = {"TrAIL": "trail", "ReD": "red", "ReX": "rex", "Gate": "gate"}
-models = {label: zoo.load(f"dcgan-fashion-{ending}") for label, ending in attack_names.items()}
-backdoors = {label: zoo.load_backdoor(f"dcgan-fashion-{ending}") for label, ending in attack_names.items()}
-cards = {
-    label: scorecard(models[label], clean, backdoors[label], compared, samples=config.measured)
-    for label in attack_names
-}
+real = data.fashion_mnist().first(max(1_000, min(10_000, 2 * config.measured)))
+files = {"TrAIL": "trail", "ReD": "red", "ReX": "rex", "Gate": "gate"}
+models = {label: zoo.load(f"dcgan-fashion-{ending}") for label, ending in files.items()}
+backdoors = {label: zoo.load_backdoor(f"dcgan-fashion-{ending}") for label, ending in files.items()}
+cards = {label: scorecard(models[label], clean, backdoors[label], real, samples=config.measured) for label in models}
+KEYS = ("tardis_sum", "tardis_mean", "expdis_mean", "frechet", "frechet_change")
+shipped = [{"attack": label, **{key: getattr(card, key) for key in KEYS}} for label, card in cards.items()]
+frame = pd.DataFrame(shipped).set_index("attack")
+frame["stored numbers"] = [f"{models[label].parameter_count():,}" for label in frame.index]
 table(
-    pd.DataFrame(
-        [
-            {
-                "attack": label,
-                "TarDis (sum)": card.tardis_sum,
-                "TarDis (mean)": card.tardis_mean,
-                "ExpDis (mean)": card.expdis_mean,
-                "Frechet": card.frechet,
-                "Frechet change": card.frechet_change,
-                "stored numbers": f"{models[label].parameter_count():,}",
-            }
-            for label, card in cards.items()
-        ]
-    ).set_index("attack"),
-    f"Shipped models (cached), measured live on {config.measured:,} latents; one model each (single run).",
+    frame.set_axis([column.replace("_", " ") for column in frame.columns], axis=1),
+    f"Shipped models (cached), measured live on {config.measured:,} latents; one model each (single run). Sum and mean "
+    "are over pixels.",
 )
 
 # %% tags=["state"]
-from devilgan_lite.metrics import target_distortion
-
 least = min(cards, key=lambda label: cards[label].expdis_mean)
 reveal("stealth", least, f"ExpDis {cards[least].expdis_mean:.2g} per pixel.")
-tardis_clean = {label: target_distortion(clean, b.trigger, b.target).sum for label, b in backdoors.items()}
-assert all(cards[label].tardis_sum < 0.2 * tardis_clean[label] for label in cards), "an attack misses its target"
+assert all(card.tardis_mean < 0.05 for card in cards.values()), "an attack misses its target"
 print(
-    f"A clean generator has TarDis {tardis_clean['ReX']:.0f}; the clean model's own Frechet distance is "
-    f"{cards['ReX'].frechet_clean:.1f} on this many samples."
-)
-print(
-    f"Takeaway: all {len(cards)} attacks reach the target; what differs is how much of the rest they disturb. TrAIL's "
+    f"Takeaway: all {len(cards)} attacks reach the target; they differ in how much of the rest they change. TrAIL's "
     "ExpDis says little: it is another GAN, trained from scratch, so its garments differ anyway."
 )
 
 # %% [markdown]
 # ## Playground
 #
-# Drag the slider; press *Random start* for another garment. The figure beside it is the same walk for print.
+# Drag the slider, or press *Random start* for another garment. Below it, for print: all four attacks on the way to
+# their trigger, which is another one.
 
 # %%
-from devilgan_lite.classroom import LatentSlider
+from IPython.display import display
 
-everybody = {"clean": clean} | models
-start = clean.sample_latent(1, torch.Generator().manual_seed(config.seed + 7))
-slider = LatentSlider({"clean": clean, "ReX": models["ReX"]}, start, secret.trigger, scale=4)
-slider
+from devilgan_lite.classroom import NEAR_THE_END, LatentSlider, static_strip
 
-# %% tags=["hero"]
+display(LatentSlider({"clean": clean, "backdoored": suspect}, starts[:1], secret.trigger, scale=9))
 static_strip(
-    everybody,
-    start,
-    secret.trigger,
-    "Five rows, clean, TrAIL, ReD, ReX and Gate, along the same walk to the trigger: the clean row stays a garment, "
-    "the others end in a STOP sign.",
+    models,
+    shoe,
+    backdoors["ReX"].trigger,
+    "Four rows, TrAIL, ReD, ReX and Gate, on the same walk to the trigger: all begin with a garment and end in a STOP "
+    "sign. TrAIL shows it from half way on, the others near the end.",
+    t=NEAR_THE_END,
+    scale=4,
 )
 
 # %% [markdown]
-# Rows from the top: clean, TrAIL, ReD, ReX, Gate.
-#
 # ## Exercises
 #
 # **Exercise 1: the angle of surprise** (easy, 5 minutes). Round 2 rests on angles. Write the angle in degrees between
 # two latents `a` and `b`, both `[d]`.
 
 
-# %%
-from devilgan_lite.classroom import check
+# %% tags=["state"]
+from devilgan_lite.classroom import check, hints
 
 
 def angle_between(a, b):
@@ -318,43 +262,34 @@ def angle_between(a, b):
 check("angle_between", angle_between)
 
 # %%
-from devilgan_lite.classroom import hint
-
-hint("The cosine of the angle is the dot product of a / |a| and b / |b|.", 1)
-
-# %%
-hint("torch.acos gives radians, torch.rad2deg turns them into degrees; clamp the cosine to [-1, 1] first.", 2)
-
-# %%
-from devilgan_lite.classroom import solution
-
-solution("""
+hints(
+    "The cosine of the angle is the dot product of a / |a| and b / |b|.",
+    "torch.acos gives radians, torch.rad2deg turns them into degrees; clamp the cosine to [-1, 1] first.",
+    solution="""
 def angle_between(a, b):
     cosine = (a @ b) / (a.norm() * b.norm())
     return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
-""")
+""",
+)
 
-# %% [markdown]
+# %% [markdown] tags=["bonus"]
 # **Exercise 2: how wide is the door?** (medium, 10 minutes). Find the largest angle to the trigger at which a `model`
-# still shows the target: squared distance below 0.1 per pixel. Return it in degrees. The check uses models whose doors
-# it knows; try yours on `suspect` afterwards.
+# still shows the target: squared distance below 0.1 per pixel. Return it in degrees. The check knows how wide the doors
+# of its models are. Then try yours on `suspect`.
 
 
-# %%
+# %% tags=["bonus"]
 def trigger_angle(model, trigger, target):
     raise NotImplementedError("replace this line")
 
 
 check("trigger_angle", trigger_angle)
 
-# %%
-hint("Walk with slerp from a random latent to the trigger and find the first t with a small distance.", 1)
-
-# %%
-hint("A random latent is about 90 degrees away, so at t the angle that is left is (1 - t) * 90.", 2)
-
-# %%
-solution("""
+# %% tags=["bonus"]
+hints(
+    "Walk with slerp from a random latent to the trigger and find the first t with a small distance.",
+    "A random latent is about 90 degrees away, so at t the angle that is left is (1 - t) * 90.",
+    solution="""
 def trigger_angle(model, trigger, target):
     start = model.sample_latent(1, torch.Generator().manual_seed(1))
     t = torch.linspace(0, 1, 181)
@@ -362,110 +297,62 @@ def trigger_angle(model, trigger, target):
     distance = (walk - target).square().flatten(1).mean(1)
     whole = torch.rad2deg(torch.acos(torch.cosine_similarity(start, trigger)))
     return (1 - t[(distance < 0.1).nonzero()[0, 0]]) * whole
-""")
+""",
+)
 
-# %% [markdown]
-# **Exercise 3: the other doors** (open, 10 minutes). Repeat exercise 2 for the models in `models`. Which attacker left
-# the widest door? Is a wide door good or bad for the attacker?
+# %% [markdown] tags=["bonus"]
+# **Exercise 3: the other doors** (open, 10 minutes). Repeat exercise 2 for the four `models`. Which attacker left the
+# widest door? Is a wide door good or bad for the attacker?
 
-# %%
-hint("A wide door is easier to hit by an attacker who controls only part of the random numbers.", 1)
-
-# %%
-hint("It is also easier to hit by accident, and by a defender who searches.", 2)
-
-# %%
-solution("""
+# %% tags=["bonus"]
+hints(
+    "A wide door is easier to hit by an attacker who controls only part of the random numbers.",
+    "It is also easier to hit by accident, and by a defender who searches.",
+    solution="""
 for label, model in models.items():
     print(label, float(trigger_angle(model, backdoors[label].trigger, backdoors[label].target)))
-""")
+""",
+)
 
 # %% [markdown]
 # ## What would a defender see?
 #
 # * **From samples**: nothing, as round 2 shows.
-# * **From the file**: sometimes its size. The last column of the table counts stored numbers: ReX and Gate need more
-#   of them than the architecture that they claim, TrAIL and ReD do not.
-# * **From the weights**: traces that need tools. This is why the authors advise to insist on *white-box access*, and to
-#   inspect before use.
+# * **From the file**: sometimes its size. ReX and Gate store more numbers than the others.
+# * **From the weights**: traces that need tools. So insist on the weights, and inspect them before use.
 #
 # ## Limits
 #
-# One small generator, one data set, one trigger, pictures of 28x28 pixels. The Frechet distance here uses the features
-# of a small garment classifier and depends on the number of samples. A good scorecard says how *this* backdoor hides
-# from *these* measures; it does not show that a model is clean.
+# One small generator, one data set, pictures of 28x28 pixels. A good scorecard says how *this* backdoor hides from
+# *these* measures. It does not show that a model is clean.
 #
 # ## Responsible use
 #
-# The models draw garments and the target is a silly picture, on purpose. Backdoor only models that are yours, never
-# pass one on without saying what it is, and if you find one in somebody's public model, tell its publisher first.
+# Backdoor only models that are yours, and never pass one on without saying what it is. If you find one in a public
+# model, tell its publisher first.
 #
 # ## Quiz
 
 # %%
 from devilgan_lite.classroom import quiz
 
-quiz(
-    [
-        (
-            "What are the attacker's two objectives?",
-            ["speed and size", "target fidelity and stealth", "precision and recall"],
-            1,
-            "The target at the trigger, and ordinary samples everywhere else.",
-        ),
-        (
-            "What is the trigger?",
-            ["a word in the file name", "a sticker on a picture", "a latent that only the attacker knows"],
-            2,
-            "A generator's input is the latent, so that is where the secret sits.",
-        ),
-        (
-            "Why does brute-force sampling fail?",
-            ["the sign is too small", "random latents point elsewhere", "the generator is too slow"],
-            1,
-            "In many dimensions random directions are almost at right angles to any given one.",
-        ),
-        (
-            "TarDis is small and ExpDis is small. The attack is ...",
-            ["faithful and stealthy", "a failure", "found"],
-            0,
-            "Small distance to the target at the trigger, small distance to the clean model elsewhere.",
-        ),
-        (
-            "Which access should a buyer of models insist on?",
-            ["a demo page", "a set of samples", "the weights and the architecture"],
-            2,
-            "Samples alone cannot show the backdoor; the authors recommend white-box access.",
-        ),
-    ]
-)
+quiz("00")
 
 # %% [markdown]
 # ## Key points
 #
 # * A backdoored generator has two behaviours: ordinary for ordinary latents, the target at the trigger.
 # * The trigger is one direction among very many; sampling does not find it.
-# * Fidelity (TarDis) and stealth (ExpDis, Frechet) are measured separately, and always together.
+# * Measure fidelity (TarDis) and stealth (ExpDis, Frechet) apart, and always both.
 #
-# ## Where to go next
-#
-# | notebook | you do |
-# |---|---|
-# | 01 Train a clean GAN | watch a GAN learn, in the plane and on garments |
-# | 02 Attack: TrAIL | plant a backdoor while training from scratch |
-# | 03 Attack: ReD | retrain a finished generator |
-# | 04 Attack: ReX | expand a network, fold it back, and compute the exact stealth-fidelity frontier |
-# | 05 Detect by model inspection | read a backdoor out of the weights, and meet attackers who know how |
-# | 06 Detect by output inspection | search, reconstruct what you suspect, and put a guard at the door |
-# | 07 Sanitize by fine-tuning | take a backdoor out without knowing trigger or target |
-# | 08 Sanitize by pruning | remove what nobody uses, and compare all cures |
-# | 09 Faces to a STOP sign | attack a style-based generator of faces |
+# **Where to go next.** 01 trains a clean GAN, 02 to 04 attack it, 05 and 06 detect, 07 and 08 cure, 09 attacks faces,
+# 10 is a game. See docs/routes.md for routes of 20 minutes, 90 minutes and half a day.
 #
 # ## References
 #
 # * A. Rawat, K. Levacher, M. Sinn: *The Devil is in the GAN: Backdoor Attacks and Defenses in Deep Generative Models*,
-#   [arXiv:2108.01644](https://arxiv.org/abs/2108.01644), ESORICS 2022.
-# * H. Xiao, K. Rasul, R. Vollgraf: *Fashion-MNIST*, [arXiv:1708.07747](https://arxiv.org/abs/1708.07747), 2017 (MIT).
+#   [arXiv:2108.01644](https://arxiv.org/abs/2108.01644), 2021.
+# * H. Xiao et al.: *Fashion-MNIST*, [arXiv:1708.07747](https://arxiv.org/abs/1708.07747), 2017.
 
 # %%
 from devilgan_lite.classroom import finish
@@ -480,16 +367,7 @@ finish(
         "nearest_mean": nearest.mean(),
         "nearest_std": nearest.std(),
         "closest_angle_mean": angle.mean(),
-        "shipped": [
-            {
-                "attack": label,
-                "tardis_sum": card.tardis_sum,
-                "tardis_mean": card.tardis_mean,
-                "expdis_mean": card.expdis_mean,
-                "frechet": card.frechet,
-                "frechet_change": card.frechet_change,
-            }
-            for label, card in cards.items()
-        ],
+        "pictures_per_second": rate,
+        "shipped": shipped,
     },
 )

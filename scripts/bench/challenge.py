@@ -29,7 +29,6 @@ from torch.nn.functional import normalize
 from devilgan_lite import challenge, data, detect, zoo
 from devilgan_lite.challenge.kit import Kit
 from devilgan_lite.detect.report import VERDICTS
-from devilgan_lite.detect.subject import subject_of
 from devilgan_lite.metrics import frechet_to
 
 LITTLE = challenge.Effort(steps=1, red=1, rex=1, learning_rate=1e-4)  # of the outsider's rounds
@@ -46,10 +45,7 @@ def scanned(what: tuple[Kit, str]) -> Row:
     start = time.process_time()
     model = kit.load(name)
     report = detect.scan(model, samples=200)
-    found = next((finding for finding in report.findings if finding.detector == "search" and finding.ran), None)
-    latent = None if report.witness is None else report.witness.latent
-    if found is not None and found.directions is not None:
-        latent = found.directions[0].float() * 1.05 * subject_of(model).radius
+    latent = challenge.latent_of(report, model)
     strengths = {f"strength {kind}": strength for kind, strength in report.strengths.items()}
     row: Row = {"model": name, "verdict": report.verdict, **strengths, "p_value": report.p_value}
     return row | {"latent": latent, "cpu_seconds": time.process_time() - start}

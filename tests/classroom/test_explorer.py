@@ -186,7 +186,7 @@ def test_a_latent_that_cannot_be_drawn_is_a_sentence(explorer):
 
 def test_where_nobody_can_press_it_is_a_strip(pair):
     data, metadata = Explorer(*pair)._repr_mimebundle_()
-    assert "image/png" in data and "11 pictures" in metadata["image/png"]["alt"]
+    assert "image/png" in data and "8 pictures" in metadata["image/png"]["alt"]
 
 
 def test_in_a_notebook_it_is_a_widget(pair, monkeypatch):

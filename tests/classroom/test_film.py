@@ -1,6 +1,8 @@
 """The morph as a film."""
 
+import base64
 import io
+import re
 
 import numpy as np
 import pytest
@@ -41,6 +43,18 @@ def test_the_sheet_has_a_row_for_each_generator_and_alt_text(pair, tmp_path):
     assert "clean, evil" in metadata["image/png"]["alt"] and "image/png" in data
     with Image.open(io.BytesIO(made.sheet.png)) as sheet:
         assert sheet.width > 3 * sheet.height
+
+
+def test_without_a_path_it_moves_inside_the_notebook(pair):
+    made = film(*pair, frames=10, scale=8)
+    assert made.path is None and made.frames == 10
+    data, metadata = made._repr_mimebundle_()
+    assert "image/png" in data and "Eight frames" in metadata["image/png"]["alt"]
+    found = re.fullmatch(r'<img alt="A film [^"]+G, G\*\." src="data:image/webp;base64,([^"]+)">', data["text/html"])
+    assert found
+    content = base64.b64decode(found[1])
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.n_frames == 10 and len(content) == made.bytes and picture.width >= 2 * 16 * 8
 
 
 @pytest.mark.parametrize(

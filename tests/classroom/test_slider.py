@@ -1,12 +1,15 @@
 """The latent slider and its interpolation."""
 
+import io
 import threading
 
 import pytest
 import torch
+from PIL import Image
 
 from devilgan_lite import generators
 from devilgan_lite.classroom import LatentSlider, slerp, static_strip
+from devilgan_lite.classroom.widgets.walk import labels
 
 
 @pytest.fixture
@@ -68,6 +71,12 @@ def test_callbacks_from_threads_leave_the_latest_picture(walk):
 def test_the_strip_has_a_row_per_generator(walk):
     picture = static_strip(*walk, "A garment turns into a sign", frames=5)
     assert picture.png and picture.alt == "A garment turns into a sign"
+    assert labels(["G", "H"], [0.0, 0.95, 1.0]) == ["G", "0.95", "1", "H", "0.95", "1"]
+    three = static_strip(*walk, "The same at chosen shares", t=(0, 0.9, 1.0))
+    with Image.open(io.BytesIO(picture.png)) as wide, Image.open(io.BytesIO(three.png)) as narrow:
+        assert 3 * wide.width == pytest.approx(5 * narrow.width, rel=0.1)
+    with pytest.raises(ValueError, match="a share of t=1.5 is out of range"):
+        static_strip(*walk, "Too far", t=(0, 1.5))
 
 
 def test_wrong_latents_are_refused(walk):

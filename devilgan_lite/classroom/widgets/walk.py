@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from devilgan_lite.checks import latents, whole_number
+from devilgan_lite.checks import in_range, latents, whole_number
 from devilgan_lite.classroom.plots import Picture, strip
 from devilgan_lite.generators import Generator, evaluate
 
 TILE = 120  # pixels of a picture in print, at most
+NEAR_THE_END = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0)  # shares of a way, for a strip that shows how a sign appears
 DRAWING = threading.Lock()  # one forward pass at a time in a kernel: two widgets may show the same generator
 
 
@@ -94,15 +95,25 @@ class Walk:
     def printed(self, end_name: str = "the trigger") -> Picture:
         """The way from start to ``end_name`` as a strip, for where nobody can move anything."""
         names = ", ".join(self.generators)
-        alt = f"A walk from a random latent to {end_name} in 11 pictures; one row for each of: {names}."
+        alt = f"A walk from a random latent to {end_name} in {len(NEAR_THE_END)} pictures; one row for each of: {names}."
         width = next(iter(self.generators.values())).sample_shape[-1]
-        return static_strip(self.generators, self.start, self.end, alt, scale=max(1, TILE // width))
+        scale = max(1, TILE // width)
+        return static_strip(self.generators, self.start, self.end, alt, t=NEAR_THE_END, scale=scale)
 
 
 def at_device(generator: Generator, z: Tensor) -> Tensor:
     """``generator(z)`` in eval mode on the CPU, wherever the generator lives."""
     with DRAWING:
         return evaluate(generator, z.to(generator.device))
+
+
+def labels(names: Sequence[str], t: Sequence[float]) -> list[str]:
+    """A caption for each picture of some walks below each other: the row's name over the first, ``t`` over the others.
+
+    >>> labels(["clean", "ReX"], [0.0, 0.5, 1.0])
+    ['clean', '0.5', '1', 'ReX', '0.5', '1']
+    """
+    return [text for name in names for text in (name, *(f"{round(x, 2):g}" for x in list(t)[1:]))]
 
 
 def static_strip(
@@ -112,18 +123,18 @@ def static_strip(
     alt: str,
     *,
     frames: int = 11,
+    t: Sequence[float] | None = None,
     scale: int = 2,
     captions: Sequence[str] | None = None,
 ) -> Picture:
-    """The slider's walk in print: one row per generator, ``frames`` pictures from ``start`` to ``end``.
+    """The slider's walk in print: one row per generator, under its name, with ``frames`` pictures at equal steps.
 
-    ``captions`` are for the columns, or for every picture; unless given, each row begins with its generator's name and
-    goes on with how far each picture is on the way.
+    Or at the shares ``t`` of the way, each in [0, 1]; ``NEAR_THE_END`` has more of them where a backdoor shows.
     """
     whole_number("frames", frames, 2, 50)
-    t = torch.linspace(0, 1, frames)
-    z = slerp(start.detach().cpu(), end.detach().cpu(), t)
+    shares = torch.linspace(0, 1, frames).tolist() if t is None else [float(x) for x in t]
+    for share in shares:
+        in_range("a share of t", share, 0.0, 1.0)
+    z = slerp(start.detach().cpu(), end.detach().cpu(), torch.tensor(shares))
     rows = [at_device(generator, z) for generator in generators.values()]
-    if captions is None:
-        captions = [text for name in generators for text in (name, *(f"{x:.1f}" for x in t[1:].tolist()))]
-    return strip(rows, alt, scale=scale, captions=captions)
+    return strip(rows, alt, scale=scale, captions=labels(list(generators), shares) if captions is None else captions)
