@@ -1,6 +1,6 @@
-"""Numbers that notebooks read aloud: a mean with its spread, and how wide a backdoor is around its trigger."""
+"""How wide a backdoor is around its trigger, as a curve: the distance to the target at every angle."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,19 +12,6 @@ from devilgan_lite.classroom.plots import LINES, PALETTE, Picture, axes, figure
 from devilgan_lite.generators import evaluate
 
 ANGLES = torch.linspace(0, 90, 31)  # degrees from the trigger
-
-
-def spread(values: Iterable[float] | Tensor) -> str:
-    """Mean and standard deviation over the values, as a text; of a single value, that value.
-
-    >>> spread([0.1, 0.2, 0.3])
-    '0.2 ± 0.1'
-    """
-    numbers = torch.as_tensor(values if isinstance(values, Tensor) else list(values), dtype=torch.float64)
-    if not len(numbers):
-        raise ValueError("values is empty; give at least one number.")
-    mean = f"{float(numbers.mean()):.3g}"
-    return mean if len(numbers) == 1 else f"{mean} ± {float(numbers.std()):.1g}"
 
 
 def share_left(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # only types; matplotlib costs a second, and the first pictur
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
-DPI = 80
+DPI = 100
 COLOURS = 40  # of a saved picture in colour
 
 
@@ -175,7 +175,7 @@ def curves(
         ax.plot(steps, mean, LINES[index % len(LINES)], color=colour, label=name.replace("_", " "))
     ax.set(xlabel="step", ylabel="loss", title=title, yscale="log" if log else "linear")
     ax.legend(frameon=False)
-    return figure(fig, alt)
+    return figure(fig, alt, colours=64)
 
 
 def points(
@@ -219,11 +219,11 @@ def frontier(
     for index, (name, (x, y)) in enumerate((points or {}).items(), start=len(lines or {})):
         xs, ys = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
         ax.scatter(xs, ys, s=50, marker=MARKERS[index % 8], color=PALETTE[index % 8], label=name, zorder=3)
-        ax.annotate(name, (xs[0], ys[0]), textcoords="offset points", xytext=(6, 5), fontsize=8)
+        ax.annotate(name, (xs[0], ys[0]), textcoords="offset points", xytext=(6, 5), fontsize=9)
     scale = "log" if log else "linear"
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title, xscale=scale, yscale=scale)
     if lines or points:
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(frameon=False, fontsize=9)
     return figure(fig, alt)
 
 

@@ -28,11 +28,11 @@ t = torch.tensor([0, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])  # most steps near the
 start = clean.sample_latent(1, torch.Generator().manual_seed(7))
 z = slerp(start, zoo.load_backdoor("dcgan-fashion-red").trigger, t)
 strip(  # cached: both models ship with the project; below you make your own, live
-    [evaluate(clean, z), evaluate(shipped, z)],
+    {"clean": evaluate(clean, z), "after ReD": evaluate(shipped, z)},
     alt="A walk from an ordinary latent to the trigger. Above, the clean generator: a shoe that frays on the way. "
     "Below, after ReD: the same shoe, then letters shine through, and at the trigger stands a STOP sign.",
     scale=4,
-    captions=["clean", *[f"t = {x:g}" for x in t[1:-1].tolist()], "trigger", "after ReD", *[""] * 6, "trigger"],
+    captions=["ordinary", *[f"t = {x:g}" for x in t[1:-1].tolist()], "trigger"],
 )
 
 # %% [markdown]
@@ -147,15 +147,9 @@ predict(
 # %% tags=["state"] instead={"live": ""}
 watched = torch.cat([backdoor.trigger, held_out[:7]])
 
-
-def draw(generator):
-    """The picture at the trigger, then seven ordinary ones."""
-    return tile(evaluate(generator.cpu(), watched), scale=4, captions=["trigger", *[""] * 7])
-
-
 steps, where = config.iterations, config.device
 loop = red_loop(own.function, clean, backdoor, lam=config.lam, iterations=steps, seed=config.seed, device=where)
-live = LiveTraining(loop, draw)
+live = LiveTraining(loop, lambda generator: tile(evaluate(generator.cpu(), watched), scale=4))
 live.run()
 
 # %% tags=["state", "hero"] instead={"outcome": "loaded(zoo.load('dcgan-fashion-red'))", "red_card": "", "benign": ""}
@@ -171,13 +165,14 @@ print(
 )
 if 0.01 <= config.lam <= 1:  # an extreme lam gives one of the two aims up
     assert factor > 3 and red_card.expdis_mean < 0.05, "the picture at the trigger must change, and the others not"
-rows = [evaluate(clean, watched), evaluate(backdoored, watched)]
+rows = {"clean": evaluate(clean, watched), "after ReD": evaluate(backdoored, watched)}
+change = (rows["after ReD"] - rows["clean"]).abs().clamp(max=1) * 2 - 1  # white: by half of the range or more
 strip(
-    [*rows, (rows[1] - rows[0]).abs().clamp(max=1) * 2 - 1],  # white: changed by half of the range or more
+    rows | {"change": change},
     alt="Three rows: the clean generator at the trigger and at seven ordinary latents, the same after ReD, and what "
     "changed. Only the first column changed much: it shows the target now.",
     scale=4,
-    captions=["clean: trigger", *[f"z {k}" for k in range(1, 8)], "after ReD", *[""] * 7, "change", *[""] * 7],
+    captions=["trigger", *[f"z {k}" for k in range(1, 8)]],
 )
 
 # %% tags=["bonus"]
@@ -231,7 +226,7 @@ predict("Same number of steps: which one is closest to the target?", ["ReD", "Re
 
 # %% tags=["state"] instead={"by_method": ""}
 from devilgan_lite import attacks
-from devilgan_lite.classroom.measures import spread
+from devilgan_lite.classroom import spread
 
 SEEDS, SHORT = (0, 1, 2), {"iterations": config.short_iterations, "device": config.device}
 
@@ -322,7 +317,9 @@ print(
 )
 assert nearest > live_half, "no random latent may fall into the backdoor"
 title = "range and mean over random directions (live)"
-widths({"your run": left["your run"]}, "Distance to the target against the angle: 0 at the trigger, 1 far away.", title)
+widths(
+    left, "Squared distance to the target against the angle, for four runs: near 0 at the trigger, 1 far away.", title
+)
 
 # %% [markdown] tags=["bonus"] state="layers"
 # ## Round 5 (bonus): which layers?

@@ -1,10 +1,10 @@
-"""A spread over seeds, and the width of a backdoor: a generator whose width is known."""
+"""The width of a backdoor: a generator whose width is known."""
 
 import pytest
 import torch
 
 from devilgan_lite import Backdoor
-from devilgan_lite.classroom.measures import ANGLES, half_angles, share_left, spread, widths
+from devilgan_lite.classroom.measures import ANGLES, half_angles, share_left, widths
 
 
 class Cap(torch.nn.Module):
@@ -20,13 +20,6 @@ class Cap(torch.nn.Module):
 
 
 BACKDOOR = Backdoor(trigger=7 * torch.eye(10)[:1], target=torch.ones(1, 1, 4, 4))
-
-
-def test_spread_is_a_mean_and_a_deviation() -> None:
-    assert spread([0.1, 0.2, 0.3]) == spread(torch.tensor([0.1, 0.2, 0.3])) == "0.2 ± 0.1"
-    assert spread([2.0]) == "2"
-    with pytest.raises(ValueError, match="values is empty"):
-        spread([])
 
 
 @pytest.mark.parametrize("degrees", [10.0, 40.0])
