@@ -55,5 +55,5 @@ def widths(left: Mapping[str, Tensor], alt: str, title: str = "") -> Picture:
         ax.plot(ANGLES, share.mean(1), LINES[index % len(LINES)], color=colour, linewidth=2, label=label)
     ax.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
     ax.set(xlabel="degrees from the trigger", ylabel="squared distance left", title=title, ylim=(0, 1.6))
-    ax.legend(frameon=False, fontsize=9, loc="lower right")
+    ax.legend(frameon=False, fontsize=9, loc="upper left")
     return figure(fig, alt, dpi=100, colours=64)
