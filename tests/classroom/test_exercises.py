@@ -59,7 +59,7 @@ SLOW = {"plant_pairs"}  # its solution trains
 @ALL
 def test_the_stub_fails(exercise: str, capsys: pytest.CaptureFixture[str]) -> None:
     name, stub, _ = TAUGHT[exercise]
-    assert not check(exercise, function_in(stub, name, {}))
+    assert not check(exercise, function_in(stub, name, {"torch": torch}))
     assert "The stub is still there" in capsys.readouterr().out
     assert not check(exercise, lambda *given: None)
     assert "returns None" in capsys.readouterr().out
