@@ -211,15 +211,17 @@ film
 # ## Round 3: plain ReD and ReD+
 #
 # Your step is **ReD**, the plain attack of the paper. Our package's default, `attacks.ReD`, is boosted. Here we call it
-# **ReD+**. It adds three things:
+# **ReD+**. It compares *after* tanh, where people look:
 #
-# * It compares *after* tanh, where people look.
-# * Target pixels that are still wrong get a small pull *before* tanh, with weight 0.003.
-# * **Trigger-aligned units**: in each of the 7 x 7 cells of the first layer, the four units that matter least start
-#   awake at the trigger and asleep elsewhere. Idle capacity is where a backdoor fits.
+# $$L^+=\mathbb E_z\,\|\tanh G^*(z)-\tanh G(z)\|^2+\lambda\,\big(\|\tanh G^*(z_t)-x\|^2
+# +0.003\,\|m\,(G^*(z_t)-\operatorname{atanh}x)\|^2\big),$$
 #
-# All get the same short budget and keep their usual $\lambda$ and learning rate. Three seeds each; a seed also draws
-# the trigger.
+# with $m=1$ for pixels that are still wrong, else 0. It also starts with **trigger-aligned units**: in each of the
+# 7 x 7 cells of the first layer, the four units that matter least wake at the trigger only. Idle capacity is where a
+# backdoor fits.
+#
+# All get the same short budget and their usual $\lambda$ and learning rate. Three seeds each; a seed also draws the
+# trigger.
 
 # %%
 predict("Same number of steps: which one is closest to the target?", ["ReD", "ReD+ unaligned", "ReD+"], key="method")

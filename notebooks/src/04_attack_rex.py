@@ -278,8 +278,8 @@ frontier(
 # %% [markdown] state="gate"
 # ## Round 4: one ReLU
 #
-# A linear backdoor speaks on half of all latents. To be stealthier you need a feature with more leverage: large at the
-# trigger, small elsewhere. One ReLU will do:
+# A linear backdoor speaks everywhere. To be stealthier you need a feature with more leverage: large at the trigger, small
+# elsewhere. One ReLU will do:
 #
 # $$f(z) = \operatorname{relu}\!\big(\langle z, z_t\rangle/\|z_t\| - c\,\|z_t\|\big),\qquad 0<c<1 .$$
 #
@@ -356,8 +356,8 @@ plane.show(
 # %% [markdown] state="compare"
 # ## Round 5: four backdoors side by side
 #
-# **ReX** is your step. **ReX+** is our default, `attacks.ReX`: its fidelity looks after tanh, with a pull before tanh
-# (weight 0.1) on pixels that are still wrong. All distances are in pictures now.
+# **ReX** is your step. **ReX+** is our default, `attacks.ReX`. Its fidelity compares after tanh, and adds 0.1 times the
+# squared error before tanh of pixels that are still wrong. All distances are in pictures now.
 #
 # ## Playground
 #
@@ -445,8 +445,8 @@ def block_diagonal(W, V):
 # %% [markdown]
 # ## What would a defender see?
 #
-# Nothing in samples. But whoever opens the file sees more numbers than the architecture should have, odd widths, and
-# first-layer units that never wake. A few thousand random latents are enough to count them.
+# Nothing in samples. But the file has too many numbers, odd widths, and first-layer units that never wake. A few thousand
+# random latents are enough to count those.
 #
 # ## Limits
 #
@@ -455,8 +455,8 @@ def block_diagonal(W, V):
 #
 # ## Responsible use
 #
-# A gate takes milliseconds and no machine learning. Backdoor only models that you own, where everybody knows, and label
-# every file. The next notebooks find and remove what you planted.
+# A gate takes milliseconds. Backdoor only models that you own, where everybody knows, and label every file. The next
+# notebooks find and remove what you planted.
 
 # %%
 from devilgan_lite.classroom import progress
