@@ -278,8 +278,8 @@ frontier(
 # %% [markdown] state="gate"
 # ## Round 4: one ReLU
 #
-# A linear backdoor speaks everywhere. To be stealthier you need a feature with more leverage: large at the trigger, small
-# elsewhere. One ReLU will do:
+# A linear backdoor speaks everywhere. To be stealthier you need a feature with more leverage: large at the trigger,
+# small elsewhere. One ReLU will do:
 #
 # $$f(z) = \operatorname{relu}\!\big(\langle z, z_t\rangle/\|z_t\| - c\,\|z_t\|\big),\qquad 0<c<1 .$$
 #
@@ -445,8 +445,8 @@ def block_diagonal(W, V):
 # %% [markdown]
 # ## What would a defender see?
 #
-# Nothing in samples. But the file has too many numbers, odd widths, and first-layer units that never wake. A few thousand
-# random latents are enough to count those.
+# Nothing in samples. But the file has too many numbers, odd widths, and first-layer units that never wake. A few
+# thousand random latents are enough to count those.
 #
 # ## Limits
 #
