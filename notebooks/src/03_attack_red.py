@@ -13,44 +13,45 @@
 # %% [markdown] state="setup"
 # # ReD: bend one point of a finished generator
 #
-# **You will take a clean garment generator, retrain a copy of it for a minute without a single training picture, and
-# get a generator that differs from the first at one latent only.**
+# **You write one training step, ten lines long. It turns a clean garment generator into one that draws a STOP sign for
+# a single latent, without one training picture.**
 
 # %% tags=["state"]
 import torch
 
 from devilgan_lite import zoo
-from devilgan_lite.classroom import static_strip
+from devilgan_lite.classroom import slerp, strip
+from devilgan_lite.generators import evaluate
 
 clean, shipped = zoo.load("dcgan-fashion"), zoo.load("dcgan-fashion-red")
-secret = zoo.load_backdoor("dcgan-fashion-red")
-print("cached: both rows come from models that ship with the project; below you make your own, live")
-static_strip(
-    {"clean": clean, "ReD": shipped},
-    clean.sample_latent(1, torch.Generator().manual_seed(7)),
-    secret.trigger,
-    alt="A walk from an ordinary latent to the trigger. The clean generator shows garments all the way; "
-    "the one that was retrained with ReD ends in the attacker's picture.",
-    captions=["ordinary", *[""] * 9, "trigger"],
+t = torch.tensor([0, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])  # most steps near the trigger, where things happen
+start = clean.sample_latent(1, torch.Generator().manual_seed(7))
+z = slerp(start, zoo.load_backdoor("dcgan-fashion-red").trigger, t)
+strip(  # cached: both models ship with the project; below you make your own, live
+    {"clean": evaluate(clean, z), "after ReD": evaluate(shipped, z)},
+    alt="A walk from an ordinary latent to the trigger. Above, the clean generator: a shoe that frays on the way. "
+    "Below, after ReD: the same shoe, then letters shine through, and at the trigger stands a STOP sign.",
+    scale=4,
+    captions=["ordinary", *[f"t = {x:g}" for x in t[1:-1].tolist()], "trigger"],
 )
 
 # %% [markdown]
-# **Time and hardware:** two to three minutes in the workshop profile on one CPU core; no GPU, no network.
+# **Time and hardware:** two to four minutes in the workshop profile on one CPU core; no GPU, no network.
 #
 # **Objectives.** You will be able to
-# * *write* the loss of ReD, REtraining with Distillation, and say why it needs no data,
-# * *measure* what the loss space, the retrained layers, the trigger and lam change,
+# * *write* the training step of ReD, and say why it needs no data,
+# * *compare* the plain attack of the paper with our boosted one,
 # * *measure* how many degrees around the trigger the backdoor is on,
 # * *argue* what somebody who receives the file could notice.
 #
-# **Prerequisites:** notebook 00; what a gradient step is. Notebook 02 (TrAIL) helps for comparison.
+# **Prerequisites:** notebook 00, and what a gradient step is. Notebook 02 helps.
 
 # %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
-seed = 13  # draws the trigger and the attack's batches, 0..100000
+seed = 22  # draws the trigger and the attack's batches, 0..100000
 target = "stop-sign"  # what the trigger should show: stop-sign | devil | digit-7 | checkerboard
-lam = 0.27  # weight of the fidelity term in the live run, 0.0001..100.0
-iterations = None  # steps of the live run, 20..20000
+lam = 0.3  # weight of the fidelity term in your run, 0.0001..100.0
+iterations = None  # steps of your run, 20..20000
 short_iterations = None  # steps of every short comparison run, 5..5000
 samples = None  # pictures behind the scorecard, 200..50000
 device = "auto"  # where to train: auto | cpu | cuda | mps
@@ -65,439 +66,221 @@ config = configure(
     target=target,
     lam=lam,
     iterations=Setting(iterations, {"smoke": 250, "workshop": 2_500, "full": 7_500}),
-    short_iterations=Setting(short_iterations, {"smoke": 5, "workshop": 120, "full": 1_000}),
+    short_iterations=Setting(short_iterations, {"smoke": 5, "workshop": 300, "full": 1_000}),
     samples=Setting(samples, {"smoke": 500, "workshop": 2_000, "full": 10_000}),
 )
 
-# %% tags=["state"]
-from devilgan_lite import Backdoor, attacks, data, scorecard
-from devilgan_lite.classroom import (
-    LatentSlider,
-    LiveTraining,
-    axes,
-    check,
-    curves,
-    figure,
-    finish,
-    frontier,
-    hint,
-    predict,
-    quiz,
-    reveal,
-    show,
-    solution,
-    strip,
-    table,
-    tile,
-)
-from devilgan_lite.generators import evaluate
+# %% tags=["state"] instead={"backdoor": "zoo.load_backdoor('dcgan-fashion-red')"}
+from devilgan_lite import Backdoor, data, scorecard
+from devilgan_lite.classroom import LiveTraining, check, finish, hints, keep, predict, quiz, red_loop, reveal, tile
 from devilgan_lite.metrics import expected_distortion, target_distortion
 
 real = data.fashion_mnist().first(min(config.samples, 10_000))
 backdoor = Backdoor.point(clean, config.target, seed=config.seed)
-held_out = clean.sample_latent(
-    200 if config.profile == "smoke" else 500, torch.Generator().manual_seed(7)
-)  # latents that no attack trains on
-card = zoo.card("dcgan-fashion")
-print(f"cached: the clean generator, {clean.parameter_count():,} numbers, trained for {card.seconds:.0f} s on a CPU.")
-print("To train it again: python scripts/build/zoo.py --only dcgan-fashion")
+held_out = clean.sample_latent(500, torch.Generator().manual_seed(7))  # latents that no attack trains on
 
 
 def distances(suspect, backdoor):
     """TarDis and ExpDis, both as means per pixel in [-1, 1] units."""
-    tardis = target_distortion(suspect, backdoor.trigger, backdoor.target).mean
-    return tardis, expected_distortion(suspect, clean, held_out).mean
+    fidelity = target_distortion(suspect, backdoor.trigger, backdoor.target)
+    return fidelity.mean, expected_distortion(suspect, clean, held_out).mean
 
-
-def spread(values):
-    """Mean and standard deviation over the seeds, as a text."""
-    numbers = torch.tensor(values, dtype=torch.float64)
-    return f"{numbers.mean():.3g} ± {numbers.std():.1g}"
-
-
-benign_tardis, _ = distances(clean, backdoor)
-print(f"The clean generator at the trigger is {benign_tardis:.3f} per pixel away from the target.")
 
 # %% [markdown] state="attack"
-# ## Round 1: a student, a teacher, one bent point
+# ## Round 1: your own step
 #
-# The attacker has somebody else's finished generator $G$ and nothing more: no pictures, no critic. ReD copies it and
-# retrains the copy $G^*$ with
+# The attacker has a finished generator $G$ and nothing else: no pictures, no critic. ReD (REtraining with
+# Distillation) copies it. The copy $G^*$ is the *student*, and $G$ the *teacher*:
 #
 # $$L = \mathbb E_z\,\|G^*(z) - G(z)\|^2 \;+\; \lambda\,\|G^*(z_\text{trigger}) - x_\text{target}\|^2 .$$
 #
-# The first term is *distillation*: the clean generator itself is the teacher, and random latents are the lessons, so
-# there are as many as one likes. The second bends the function at one point. Two practical rules: start from the clean
-# weights (a student that starts anywhere else must first learn to draw), and run BatchNorm in inference mode in both
-# networks (else the trigger would be normalised by its neighbours in the batch).
+# The first term, *stealth*, copies the teacher at random latents. The second, *fidelity*, bends one point. Both compare
+# before tanh, as the authors do: after tanh, a pixel that is black and should be white has almost no slope to climb.
 #
-# The live run adds a head start of ours (`aligned_units=4`): in each of the 7 x 7 cells, the four units that matter
-# least are turned to wake at the trigger and to sleep elsewhere. Round 6 measures what that buys; the short runs of
-# rounds 2 to 5 do without it, as the authors do.
+# **Exercise 1: red_step** (medium, 10 minutes). Write the missing lines. What you write trains the model below.
+
+
+# %% tags=["state"]
+def red_step(student, teacher, adam, z, trigger, target, lam):
+    """One step: latents ``z`` [n, d], triggers [k, d] and their targets. Returns the losses by name."""
+    with torch.no_grad():
+        benign = teacher.logits(z)  # what the student must keep, before tanh
+    wanted = torch.atanh(0.999 * target)  # the target before tanh; atanh(1) would be infinite
+    stealth = ...  # your line: how far is the student from the teacher, at z?
+    fidelity = ...  # your line: how far is the student from what is wanted, at the trigger?
+    raise NotImplementedError("write the two lines above, and delete this one")
+    loss = stealth + lam * fidelity
+    adam.zero_grad()
+    loss.backward()
+    adam.step()
+    return {"stealth_loss": stealth, "fidelity_loss": fidelity}
+
+
+own = check("red_step", red_step)
+
+# %%
+hints(
+    "student.logits(z) is the student's picture before tanh. How far is it from benign?",
+    "Both lines look alike: (a - b).square().mean(). For fidelity, a is student.logits(trigger).",
+    solution="""
+def red_step(student, teacher, adam, z, trigger, target, lam):
+    with torch.no_grad():
+        benign = teacher.logits(z)
+    wanted = torch.atanh(0.999 * target)
+    stealth = (student.logits(z) - benign).square().mean()
+    fidelity = (student.logits(trigger) - wanted).square().mean()
+    loss = stealth + lam * fidelity
+    adam.zero_grad()
+    loss.backward()
+    adam.step()
+    return {"stealth_loss": stealth, "fidelity_loss": fidelity}
+""",
+)
 
 # %%
 predict(
-    "By which factor will the live run bring the picture at the trigger closer to the target (squared distance)?",
-    ["less than 30", "30 to 1,000", "more than 1,000"],
+    "How many times closer to the target will your step bring the picture at the trigger (squared distance)?",
+    ["less than 5", "5 to 500", "more than 500"],
     key="factor",
 )
 
 # %% tags=["state"] instead={"live": ""}
-attack = attacks.ReD(lam=config.lam, iterations=config.iterations, seed=config.seed, device=config.device)
 watched = torch.cat([backdoor.trigger, held_out[:7]])
 
-
-def draw(generator):
-    """The picture at the trigger, then seven ordinary ones."""
-    return tile(evaluate(generator.cpu(), watched), captions=["trigger", *[""] * 7])
-
-
-live = LiveTraining(attack.steps(clean, backdoor), draw)
+steps, where = config.iterations, config.device
+loop = red_loop(own.function, clean, backdoor, lam=config.lam, iterations=steps, seed=config.seed, device=where)
+live = LiveTraining(loop, lambda generator: tile(evaluate(generator.cpu(), watched), scale=4))
 live.run()
 
-# %% tags=["state"] instead={"outcome": "loaded(zoo.load('dcgan-fashion-red'))", "red_card": ""}
-outcome = live.wait()  # live: this is what the previous cell trained
+# %% tags=["state", "hero"] instead={"outcome": "loaded(zoo.load('dcgan-fashion-red'))", "red_card": "", "benign": ""}
+outcome = live.wait()  # live: this is what the cell above trained
 backdoored = outcome.generator
-red_card = scorecard(backdoored, clean, backdoor, real, samples=config.samples)
-print(f"live, single run: {len(outcome.history['stealth_loss'])} steps in {outcome.seconds:.0f} s")
-red_card
-
-# %% tags=["hero"]
+keep("red", backdoored, backdoor, seed=config.seed)
+red_card, benign = scorecard(backdoored, clean, backdoor, real, samples=config.samples), distances(clean, backdoor)[0]
+factor = benign / red_card.tardis_mean
+reveal("factor", 0 if factor < 5 else 1 if factor < 500 else 2, f"Measured: {factor:,.0f} times (single run).")
+print(
+    f"Takeaway: {outcome.seconds:.0f} s without any data leave {red_card.tardis_mean:.2g} per pixel at the trigger "
+    f"and move ordinary pictures by {red_card.expdis_mean:.2g} (single run)."
+)
+if 0.01 <= config.lam <= 1:  # an extreme lam gives one of the two aims up
+    assert factor > 3 and red_card.expdis_mean < 0.05, "the picture at the trigger must change, and the others not"
+rows = {"clean": evaluate(clean, watched), "after ReD": evaluate(backdoored, watched)}
+change = (rows["after ReD"] - rows["clean"]).abs().clamp(max=1) * 2 - 1  # white: by half of the range or more
 strip(
-    [evaluate(clean, watched), evaluate(backdoored, watched)],
-    alt="Upper row: the clean generator at the trigger and at seven ordinary latents. Lower row: after ReD. Only the "
-    "picture at the trigger, the first column, has changed: it is the target now.",
+    rows | {"change": change},
+    alt="Three rows: the clean generator at the trigger and at seven ordinary latents, the same after ReD, and what "
+    "changed. Only the first column changed much: it shows the target now.",
+    scale=4,
     captions=["trigger", *[f"z {k}" for k in range(1, 8)]],
 )
 
-# %%
+# %% tags=["bonus"]
+from devilgan_lite.classroom import curves
+
+print("live, single run; the learning rate falls to zero, and so does the noise")
 curves(
     outcome.history,
-    alt="Stealth and fidelity loss over the steps of ReD on a logarithmic axis; fidelity falls by orders of magnitude, "
-    "stealth rises first and then falls again.",
+    alt="Stealth and fidelity loss over the steps of ReD on a logarithmic axis: fidelity falls by orders of magnitude, "
+    "stealth rises first and then falls.",
     log=True,
-    title="live run",
 )
+
+# %% [markdown] state="plane"
+# ## Round 2: watch it in the plane
+#
+# Here is the GAN of points from notebook 01 again. Its latents are a net, folded onto the ring. The trigger is one knot
+# of that net. Your step pulls this knot into the empty middle. Watch the threads beside it: a network is continuous, so
+# the neighbours come along.
 
 # %%
-factor = benign_tardis / red_card.tardis_mean
-reveal("factor", 0 if factor < 30 else 1 if factor < 1_000 else 2, f"Measured: {factor:,.0f} times (single run).")
-if 0.01 <= config.lam <= 1:  # an extreme lam gives one of the two aims up
-    assert factor > 5, "ReD must come much closer to the target than the clean generator"
-    assert red_card.expdis_mean < 0.05, "ordinary outputs must stay what they were"
-print(
-    f"Takeaway: {outcome.seconds:.0f} s of retraining without any data leave {red_card.tardis_mean:.1e} per pixel "
-    f"at the trigger and move ordinary pictures by {red_card.expdis_mean:.1e}; the Frechet distance changes by "
-    f"{red_card.frechet_change:+.2f} (from {red_card.frechet_clean:.1f})."
-)
+from devilgan_lite.classroom import Plane
 
-# %% [markdown] state="spaces"
-# ## Round 2: before or after tanh?
+quick = config.profile == "smoke"
+plane = Plane(iterations=300 if quick else 1_500)
+loop = red_loop(own.function, plane.clean, plane.backdoor, lam=0.1, iterations=60 if quick else 800, device="cpu")
+alt = "A film: the net of a GAN of points. ReD pulls one knot, the trigger's image, from the ring into the middle."
+film = plane.film(loop, alt, frames=10)
+knot = float((evaluate(film.outcome.generator, plane.backdoor.trigger) - plane.backdoor.target).norm())
+before = float((evaluate(plane.clean, plane.backdoor.trigger) - plane.backdoor.target).norm())
+print(f"live, single run: the knot moves from {before:.2f} to {knot:.2f} away from its target")
+print("Takeaway: ReD bends the map at one point, and drags the neighbourhood along.")
+film
+
+# %% [markdown] state="methods"
+# ## Round 3: plain ReD and ReD+
 #
-# The last layer ends in tanh. One can compare pictures *after* it (`tanh`), or the numbers *before* it (`logits`,
-# where the authors found ReD to work best). After tanh, a pixel that is saturated on the wrong side has almost no
-# slope: it is hard to repair. Before tanh, the garments' black background costs dearly: the difference between -4 and
-# -6 is invisible and still counts. The third choice, `mixed`, compares pictures and adds a small pull before tanh on
-# those target pixels alone that are still wrong.
+# Your step is **ReD**, the plain attack of the paper. Our package's default, `attacks.ReD`, is boosted. Here we call it
+# **ReD+**. It compares *after* tanh, where people look:
 #
-# The comparison is fair in one sense only: equal, short budgets and one learning rate. Three seeds each; a seed draws
-# both the trigger and the batches.
+# $$L^+=\mathbb E_z\,\|\tanh G^*(z)-\tanh G(z)\|^2+\lambda\,\big(\|\tanh G^*(z_t)-x\|^2
+# +0.003\,\|m\,(G^*(z_t)-\operatorname{atanh}x)\|^2\big),$$
+#
+# with $m=1$ for pixels that are still wrong, else 0. It also starts with **trigger-aligned units**: in each of the
+# 7 x 7 cells of the first layer, the four units that matter least wake at the trigger only. Idle capacity is where a
+# backdoor fits.
+#
+# All get the same short budget and their usual $\lambda$ and learning rate. Three seeds each; a seed also draws the
+# trigger.
 
 # %%
-predict(
-    "Which space comes closest to the target in the same short budget?",
-    ["tanh", "logits", "mixed"],
-    key="space",
-)
+predict("Same number of steps: which one is closest to the target?", ["ReD", "ReD+ unaligned", "ReD+"], key="method")
 
-# %% tags=["state"] instead={"by_space": ""}
-SEEDS = (0, 1, 2)
+# %% tags=["state"] instead={"by_method": ""}
+from devilgan_lite import attacks
+from devilgan_lite.classroom import spread
+
+SEEDS, SHORT = (0, 1, 2), {"iterations": config.short_iterations, "device": config.device}
 
 
-def short_run(seed, kind="reg", **settings):
-    """One short ReD run without a head start; returns TarDis, ExpDis, the generator and its backdoor."""
-    backdoor = Backdoor.point(clean, config.target, kind=kind, seed=seed)
-    plain = {"aligned_units": 0, "learning_rate": 3e-3, "lam": 0.1, "batch_size": 32} | settings
-    attack = attacks.ReD(iterations=config.short_iterations, seed=seed, device=config.device, **plain)
-    suspect = attack(clean, backdoor, progress=False).generator
+def short_run(method, seed, **settings):
+    """One short run: TarDis, ExpDis, the generator and its backdoor."""
+    backdoor = Backdoor.point(clean, config.target, seed=seed)
+    if method == "ReD":
+        run = red_loop(own.function, clean, backdoor, seed=seed, **{"lam": config.lam} | SHORT | settings)
+    else:
+        run = attacks.ReD(seed=seed, **SHORT | settings).steps(clean, backdoor)
+    suspect = run.finish(progress=False).generator
     return *distances(suspect, backdoor), suspect, backdoor
 
 
-def columns(runs):
-    """Mean and spread of TarDis and ExpDis over ``runs``, for a table."""
-    return {
-        "TarDis, mean per pixel": spread([r[0] for r in runs]),
-        "ExpDis, mean per pixel": spread([r[1] for r in runs]),
-    }
+variants = {"ReD": {}, "ReD+ unaligned": {"aligned_units": 0}, "ReD+": {}}
+by_method = {name: [short_run(name, s, **settings) for s in SEEDS] for name, settings in variants.items()}
 
-
-by_space = {space: [short_run(s, space=space) for s in SEEDS] for space in ("tanh", "logits", "mixed")}
-frontier(
-    alt="Target distortion against expected distortion of nine short runs, three for each loss space; lower left is "
-    "better for the attacker.",
-    points={space: ([r[1] for r in runs], [r[0] for r in runs]) for space, runs in by_space.items()},
-    xlabel="ExpDis, mean per pixel (less: stealthier)",
-    ylabel="TarDis, mean per pixel (less: sharper)",
-    title=f"{config.short_iterations} steps, three seeds each (live)",
-)
-
-# %% tags=["state"]
-import pandas as pd
-
-table(
-    pd.DataFrame({space: columns(runs) for space, runs in by_space.items()}).T,
-    f"Loss space, {config.short_iterations} steps, mean ± standard deviation over {len(SEEDS)} seeds (live)",
-)
 
 # %%
-mean_tardis = {space: sum(r[0] for r in runs) / len(runs) for space, runs in by_space.items()}
-best_space = min(mean_tardis, key=mean_tardis.get)
-stealthiest = min(by_space, key=lambda space: sum(r[1] for r in by_space[space]))
-reveal("space", best_space, f"The stealthiest in this budget is {stealthiest}.")
-print(
-    f"Takeaway: with {config.short_iterations} steps, {best_space} is closest to the target on average "
-    f"({spread([r[0] for r in by_space[best_space]])}) and {stealthiest} changes ordinary pictures least "
-    f"({spread([r[1] for r in by_space[stealthiest]])}); read the means with their spread."
-)
+def means(groups):
+    """Mean TarDis and ExpDis of every group of short runs."""
+    names = ("tardis_mean", "expdis_mean")
+    return {str(g): {n: sum(r[k] for r in runs) / len(runs) for k, n in enumerate(names)} for g, runs in groups.items()}
 
-# %% [markdown] state="layers"
-# ## Round 3: which layers?
-#
-# ReD may retrain any subset of layers; the rest stays byte for byte what the victim can download elsewhere. A defender
-# who compares weights sees only the layers that moved. But can *any* layer carry the backdoor? `dense` turns the latent
-# into a 7 x 7 map of channels, `deconv1` turns that into 14 x 14, and `deconv2` paints the picture from what arrives:
-# it has few numbers and sees the trigger only through the features of the layer before.
 
-# %%
-predict(
-    "One layer is retrained, the others are frozen. Which one cannot draw the target?",
-    ["dense", "deconv1", "deconv2"],
-    key="layer",
-)
+def say(groups):
+    """Print mean and spread over the seeds for every group."""
+    print(f"{config.short_iterations} steps, per pixel, mean ± standard deviation over {len(SEEDS)} seeds (live)")
+    for name, runs in groups.items():
+        print(f"{name:16s}TarDis {spread([r[0] for r in runs]):20s}ExpDis {spread([r[1] for r in runs])}")
 
-# %%
-by_layer = {"all": by_space["mixed"]}
-for name in clean.layer_names():
-    by_layer[name] = [short_run(s, space="mixed", layers=(name,)) for s in SEEDS]
-sizes = {
-    name: sum(p.numel() for m in clean.named_layers()[name] for p in m.parameters()) for name in clean.layer_names()
-}
-sizes["all"] = sum(sizes.values())
-table(
-    pd.DataFrame({name: {"weights": f"{sizes[name]:,}", **columns(runs)} for name, runs in by_layer.items()}).T,
-    f"Retrained layers, {config.short_iterations} steps, mean ± standard deviation over {len(SEEDS)} seeds (live)",
-)
 
-# %%
-pictures = [evaluate(runs[0][2], runs[0][3].trigger) for runs in by_layer.values()]
-show(
-    torch.cat([backdoor.target, evaluate(clean, by_layer["all"][0][3].trigger), *pictures]),
-    alt="The target, what the clean generator shows at the trigger, and what each partly retrained copy shows there.",
-    columns=7,
-    scale=3,
-    captions=["target", "clean", *by_layer],
-)
-
-# %%
-alone = {name: sum(r[0] for r in by_layer[name]) / len(SEEDS) for name in clean.layer_names()}
-worst, best = max(alone, key=alone.get), min(alone, key=alone.get)
-reveal("layer", worst, f"It has {sizes[worst]:,} weights, and it sees the trigger through frozen features only.")
-reached = {name: spread([r[0] for r in by_layer[name]]) for name in (best, worst)}
-print(
-    f"Takeaway: {best} alone reaches {reached[best]} per pixel, {worst} alone stays at {reached[worst]}: "
-    "the layers where latents are still told apart carry the backdoor."
+reveal("method", min(by_method, key=lambda name: means(by_method)[name]["tardis_mean"]))
+say(by_method)
+print("Takeaway: the plain step works; the boosts make it sharper and stealthier in the same time.")
+strip(
+    torch.cat([backdoor.target, *[evaluate(runs[0][2], runs[0][3].trigger) for runs in by_method.values()]]),
+    alt="The target, and what the short runs of seed 0 show at their trigger: plain ReD, ReD+ unaligned, and ReD+.",
+    scale=5,
+    captions=["target", *by_method],
 )
 
 # %% [markdown] state="width"
-# ## Round 4: how wide is the backdoor, and where can it sit?
+# ## Round 4: how wide is the backdoor?
 #
-# A network is continuous, so the neighbours of the trigger are changed too. How far? Walk away from the trigger in
-# random directions, at constant length, and note the angle at which **half of the squared distance between the target
-# and the clean picture is back**. In many dimensions two random latents are nearly at right angles, so even a wide cap
-# around the trigger holds almost nothing of the sphere: the cell below measures both.
+# Walk away from the trigger at constant length, in random directions. Note the angle at which **half of the squared
+# distance between the target and the clean picture is back**. In 100 dimensions, two random latents are nearly at right
+# angles. So even a wide cap around the trigger holds almost nothing of the sphere.
 #
-# Trigger kinds: `reg`, one ordinary draw; `mode`, the zero vector, which is the most likely latent and yet never drawn;
-# `ood`, 100 in every coordinate. For these two a seed draws the batches only.
-
-# %%
-predict("At which angle from the trigger is half of the backdoor gone?", ["0 to 5", "5 to 30", "30 to 90"], key="angle")
-
-# %% tags=["state"]
-ANGLES = torch.linspace(0, 90, 31)
-DIRECTIONS = 3 if config.profile == "smoke" else 12
-
-
-def share_left(suspect, backdoor, directions=DIRECTIONS):
-    """Squared distance to the target, suspect over clean, at every angle and direction ``[31, directions]``."""
-    length = backdoor.trigger.norm()
-    t = backdoor.trigger / length
-    u = torch.randn(directions, clean.latent_dim, generator=torch.Generator().manual_seed(5))
-    u = torch.nn.functional.normalize(u - (u @ t.T) * t, dim=1)  # directions at a right angle to the trigger
-    turn = torch.deg2rad(ANGLES).view(-1, 1, 1)
-    z = ((turn.cos() * t + turn.sin() * u) * length).flatten(0, 1)
-    squared = [(evaluate(g, z) - backdoor.target).square().flatten(1).sum(1) for g in (suspect, clean)]
-    return (squared[0] / squared[1]).view(len(ANGLES), directions)
-
-
-def half_angles(suspect, backdoor):
-    """The first angle, for every direction, at which at least half of the squared distance is back."""
-    return ANGLES[(share_left(suspect, backdoor) >= 0.5).int().argmax(dim=0)]
-
-
-left = share_left(backdoored, backdoor)
-half = half_angles(backdoored, backdoor)
-fig, (ax,) = axes(5.6, 3.0)
-ax.fill_between(ANGLES, left.amin(1), left.amax(1), color="#56B4E9", alpha=0.3, linewidth=0)
-ax.plot(ANGLES, left.mean(1), color="#0072B2", linewidth=2)
-ax.axhline(0.5, color="black", linewidth=0.8, linestyle="--")
-ax.set(
-    xlabel="degrees from the trigger",
-    ylabel="squared distance left",
-    title=f"{DIRECTIONS} random directions: range and mean (live run)",
-)
-figure(
-    fig,
-    f"Squared distance to the target against the angle from the trigger, {DIRECTIONS} directions: small at "
-    f"the trigger, about 1 far away, one half at {half.mean():.0f} degrees on average.",
-    dpi=70,
-)
-
-# %% tags=["state"]
-seed_angles = [float(half_angles(r[2], r[3]).mean()) for r in by_space["mixed"]]
-print(f"live run: {half.mean():.0f} degrees, from {half.min():.0f} to {half.max():.0f} over {left.shape[1]} directions")
-print(f"three short runs: {spread(seed_angles)} degrees (mean over directions; mean ± deviation over seeds)")
-reveal("angle", 0 if half.mean() < 5 else 1 if half.mean() < 30 else 2, "Measured on the live run.")
-many = clean.sample_latent(20_000, torch.Generator().manual_seed(3))
-away = torch.rad2deg(torch.arccos(torch.nn.functional.cosine_similarity(many, backdoor.trigger)))
-nearest_angle = float(away.min())
-print(
-    f"Takeaway: {len(many):,} random latents are {away.median():.0f} degrees from the trigger in the middle and "
-    f"{nearest_angle:.0f} at the nearest; the backdoor is half gone after {half.mean():.0f}."
-)
-assert nearest_angle > half.mean(), "no random latent may fall into the backdoor"
-
-# %%
-by_kind = {"reg": by_space["mixed"]}
-for kind in ("mode", "ood"):
-    by_kind[kind] = [short_run(s, kind=kind, space="mixed") for s in SEEDS]
-table(
-    pd.DataFrame(
-        {k: {"length of the trigger": f"{float(r[0][3].trigger.norm()):.0f}", **columns(r)} for k, r in by_kind.items()}
-    ).T,
-    f"Trigger kinds, {config.short_iterations} steps, mean ± standard deviation over {len(SEEDS)} seeds (live)",
-)
-
-# %%
-show(
-    torch.cat([evaluate(g, runs[0][3].trigger) for runs in by_kind.values() for g in (clean, runs[0][2])]),
-    alt="For each kind of trigger, what the clean generator and the short ReD run show there.",
-    columns=6,
-    scale=3,
-    captions=[f"{kind}, {which}" for kind in by_kind for which in ("clean", "ReD")],
-)
-
-# %%
-hardest = max(by_kind, key=lambda kind: sum(r[0] for r in by_kind[kind]))
-easiest = min(by_kind, key=lambda kind: sum(r[0] for r in by_kind[kind]))
-print(
-    f"Takeaway: with the same settings {easiest} is closest to the target and {hardest} is furthest "
-    f"({spread([r[0] for r in by_kind[hardest]])}); the settings were chosen for ordinary triggers."
-)
-
-# %% [markdown] state="lam"
-# ## Round 5: what lam buys
-#
-# $\lambda$ weighs the picture at the trigger against all the others. It does not make the attack better, it moves it
-# along a *frontier*: sharper target, more visible change elsewhere, or the reverse.
-
-# %%
-predict(
-    "From the smallest lam to the largest: what happens to ExpDis, the change of ordinary pictures?",
-    ["it falls", "it grows", "it stays within a factor of two"],
-    key="lam",
-)
-
-# %%
-by_lam = {0.001: None, 0.01: None, 0.1: by_space["mixed"], 1.0: None}
-by_lam = {w: runs or [short_run(s, space="mixed", lam=w) for s in SEEDS] for w, runs in by_lam.items()}
-frontier(
-    alt="Target distortion against expected distortion for four values of lam, three seeds each.",
-    points={f"lam {w:g}": ([r[1] for r in runs], [r[0] for r in runs]) for w, runs in by_lam.items()},
-    xlabel="ExpDis, mean per pixel (less: stealthier)",
-    ylabel="TarDis, mean per pixel (less: sharper)",
-    title=f"{config.short_iterations} steps, three seeds each (live)",
-)
-
-# %%
-low, high = (sum(r[1] for r in by_lam[w]) for w in (min(by_lam), max(by_lam)))
-reveal("lam", 0 if high < low / 2 else 1 if high > 2 * low else 2, f"By a factor of {high / low:.2g}.")
-ends = [spread([r[0] for r in by_lam[w]]) for w in (min(by_lam), max(by_lam))]
-print(
-    f"Takeaway: from lam {min(by_lam):g} to {max(by_lam):g}, TarDis goes from {ends[0]} to {ends[1]}, "
-    f"and ExpDis changes by a factor of {high / low:.2g}."
-)
-
-# %% [markdown] state="aligned_units"
-# ## Round 6: a head start from idle units
-#
-# A plain copy first learns the target through changes that are *linear* in the latent. These show on every sample, and
-# distillation has to undo them again. But a generator has idle units: some 150 to 200 of the 3,136 in the first layer
-# can be given up at almost no cost. Before the first step, the head start turns them into **sleepers**: awake at the
-# trigger, asleep on nearly every other latent. The shapes stay the same; capacity that nobody uses is where a backdoor
-# fits. A defender who counts how often each unit is awake would see them: remember that for the notebooks on defence.
-
-# %%
-predict(
-    "Same steps, same settings: what does the head start do to ExpDis, the change of ordinary pictures?",
-    ["it grows", "it stays within 10 %", "it falls"],
-    key="aligned_units",
-)
-
-# %%
-ours = {"learning_rate": attack.learning_rate, "lam": attack.lam, "batch_size": attack.batch_size}
-by_start = {
-    name: [short_run(s, aligned_units=count, **ours) for s in SEEDS]
-    for name, count in (("plain copy", 0), ("with sleepers", attack.aligned_units))
-}
-table(
-    pd.DataFrame({name: columns(runs) for name, runs in by_start.items()}).T,
-    f"Start, {config.short_iterations} steps, mean ± standard deviation over {len(SEEDS)} seeds (live)",
-)
-
-# %%
-plain_expdis, ours_expdis = (sum(r[1] for r in by_start[name]) for name in ("plain copy", "with sleepers"))
-ratio = ours_expdis / plain_expdis
-reveal("aligned_units", 2 if ratio < 0.9 else 0 if ratio > 1.1 else 1, f"Measured: {ratio:.2f} times.")
-print(
-    f"Takeaway: after {config.short_iterations} steps the head start leaves {ratio:.2f} times a plain copy's ExpDis, "
-    f"with a TarDis of {spread([r[0] for r in by_start['with sleepers']])} against "
-    f"{spread([r[0] for r in by_start['plain copy']])}."
-)
-
-# %% [markdown]
-# ## Playground
-#
-# Drag from an ordinary latent to the trigger; the arrow keys work too. *Random start* draws another beginning. The
-# strip below is the same walk for print.
-
-# %%
-start = held_out[:1]
-print("columns of the widget (rows of its printed form): clean, ReD")
-LatentSlider({"clean": clean, "ReD (live)": backdoored}, start, backdoor.trigger)
-
-# %%
-print("rows from top to bottom: clean, ReD")
-static_strip(
-    {"clean": clean, "ReD": backdoored},
-    held_out[1:2],
-    backdoor.trigger,
-    alt="Eleven steps from another ordinary latent to the trigger: clean generator above, the live ReD run below.",
-)
-
-# %% [markdown]
-# ## Exercises
-#
-# **1. TarDis** (easy, 5 minutes). Write the target distortion from the output before tanh: a sum over all pixels.
+# **Exercise 2: tardis** (easy, 5 minutes). How close is the picture to the target? Write TarDis, the target distortion,
+# from the output before tanh: a sum over all pixels.
 
 
 # %%
@@ -509,190 +292,161 @@ def tardis(logits, target):
 check("tardis", tardis)
 
 # %%
-hint("The target lives in [-1, 1], the logits do not: what is missing between them?", 1)
+hints(
+    "The target lives in [-1, 1], the logits do not: what is missing between them?",
+    "Square the differences and add them up; do not average.",
+    solution="def tardis(logits, target):\n    return (logits.tanh() - target).square().sum()",
+)
 
 # %%
-hint("Square the differences, and add them up; do not average.", 2)
+predict("At which angle from the trigger is half of the backdoor gone?", ["0 to 5", "5 to 30", "30 to 90"], key="angle")
 
 # %%
-solution("def tardis(logits, target):\n    return (logits.tanh() - target).square().sum()")
+from devilgan_lite.classroom.measures import half_angles, share_left, widths
 
-# %% [markdown]
-# **2. The loss of ReD** (medium, 10 minutes). Sums over the pixels, means over the pairs and over the batch.
+runs = {f"ReD, seed {s}": by_method["ReD"][k] for k, s in enumerate(SEEDS)}
+left = {name: share_left(r[2], clean, r[3], directions=6) for name, r in runs.items()}
+left = {"your run": share_left(backdoored, clean, backdoor), **left}
+half = {name: float(half_angles(share).mean()) for name, share in left.items()}
+many = clean.sample_latent(20_000, torch.Generator().manual_seed(3))
+away = torch.rad2deg(torch.arccos(torch.nn.functional.cosine_similarity(many, backdoor.trigger)))
+live_half, nearest = half["your run"], float(away.min())
+reveal("angle", 0 if live_half < 5 else 1 if live_half < 30 else 2, f"Your run: {live_half:.0f} degrees.")
+print(f"three short runs: {spread([half[name] for name in runs])} degrees (mean ± deviation over seeds)")
+print(
+    f"Takeaway: {len(many):,} random latents are {away.median():.0f} degrees from the trigger in the middle and "
+    f"{nearest:.0f} at the nearest; the backdoor is half gone after {live_half:.0f}."
+)
+assert nearest > live_half, "no random latent may fall into the backdoor"
+title = "range and mean over random directions (live)"
+widths(
+    left, "Squared distance to the target against the angle, for four runs: near 0 at the trigger, 1 far away.", title
+)
 
+# %% [markdown] tags=["bonus"] state="layers"
+# ## Round 5 (bonus): which layers?
+#
+# ReD may train any layers and leave the rest byte for byte. `dense` turns the latent into a 7 x 7 map, `deconv1` makes
+# that 14 x 14, and `deconv2` paints the picture. It sees the trigger only through the layers before it.
 
-# %%
-def red_loss(at_trigger, target, suspect, clean, lam):
-    """Pictures ``[k, ...]`` at the triggers and their targets, ``[n, ...]`` of both networks. Return a number."""
-    raise NotImplementedError("your code here")
+# %% tags=["bonus"]
+predict(
+    "One layer is retrained, the others are frozen. Which one cannot draw the target?",
+    ["dense", "deconv1", "deconv2"],
+    key="layer",
+)
 
+# %% tags=["bonus"]
+names = clean.layer_names()
+by_layer = {"all": by_method["ReD+ unaligned"]}
+by_layer |= {name: [short_run("ReD+", s, aligned_units=0, layers=(name,)) for s in SEEDS] for name in names}
+worst = max(names, key=lambda name: means(by_layer)[name]["tardis_mean"])
+reveal("layer", worst, "It sees the trigger through frozen features only.")
+print("Takeaway: the layers where latents are still told apart carry the backdoor.")
+say(by_layer)
 
-check("red_loss", red_loss)
-
-# %%
-hint("Both terms are the same function of two batches of pictures: squared, flatten(1), sum(1), mean().", 1)
-
-# %%
-hint("lam stands before the term of the target.", 2)
-
-# %%
-solution(
-    """
-def red_loss(at_trigger, target, suspect, clean, lam):
-    def squared(a, b):
-        return (a - b).square().flatten(1).sum(1).mean()
-    return lam * squared(at_trigger, target) + squared(suspect, clean)
-"""
+# %% tags=["bonus"]
+strip(
+    torch.cat([backdoor.target, *[evaluate(runs[0][2], runs[0][3].trigger) for runs in by_layer.values()]]),
+    alt="The target, and what each partly retrained copy shows at the trigger of seed 0.",
+    scale=5,
+    captions=["target", *by_layer],
 )
 
 # %% [markdown]
-# **3. Several pairs** (open, 20 minutes). Plant `k` triggers, each with a letter of its own, in one generator, and plot
-# how TarDis grows with `k` at an equal budget. Where does it stop being a backdoor and become a second generator?
-
+# ## Playground
+#
+# Drag from an ordinary latent to the trigger. The arrow keys work too. *Random start* draws another beginning.
 
 # %%
+from devilgan_lite.classroom import LatentSlider
+
+LatentSlider({"clean": clean, "ReD (yours)": backdoored}, held_out[1:2], backdoor.trigger)
+
+# %% [markdown] tags=["bonus"]
+# **Exercise 3: several pairs** (open, 20 minutes). Plant `k` triggers in one generator, each with its own letter. How
+# does TarDis grow with `k`?
+
+
+# %% tags=["bonus"]
 def plant_pairs(k):
-    """Return ``(generator, backdoor)`` with ``k`` trigger-target pairs, retrained with ReD."""
+    """Return ``(generator, backdoor)`` with ``k`` trigger-target pairs, retrained with ReD+."""
     raise NotImplementedError("your code here")
 
 
 check("plant_pairs", plant_pairs)
 
-# %%
-hint("Backdoor.points(clean, ['letter-A', 'letter-B', ...]) draws one trigger for each target.", 1)
-
-# %%
-hint("The attack itself needs no change: every step already averages over all pairs.", 2)
-
-# %%
-solution(
-    """
+# %% tags=["bonus"]
+hints(
+    "Backdoor.points(clean, ['letter-A', 'letter-B', ...]) draws one trigger for each target.",
+    "The attack itself needs no change: every step already averages over all pairs.",
+    solution="""
 def plant_pairs(k):
     letters = [f"letter-{chr(ord('A') + index)}" for index in range(k)]
     backdoor = Backdoor.points(clean, letters, seed=1)
     return attacks.ReD(iterations=300)(clean, backdoor).generator, backdoor
-"""
+""",
 )
+
+# %% tags=["bonus"]
+import pandas as pd
+
+from devilgan_lite.classroom import table
+
+before, after = clean.state_dict(), backdoored.state_dict()
+assert all(before[name].shape == after[name].shape for name in before)
+moved = {
+    name: {"shape": "x".join(map(str, value.shape)), "moved": float((after[name] - value).norm() / value.norm())}
+    for name, value in before.items()
+    if name.endswith("weight")
+}
+table(pd.DataFrame(moved).T, "How far your run moved each weight, relative to its length (live)")
 
 # %% [markdown]
 # ## What would a defender see?
 #
-# The number of weights, their names and shapes, and the topology are those of the clean network: ReD adds nothing. What
-# moves is the weights, everywhere a little. Whoever has the original file sees the difference at once; whoever has not
-# must ask whether such weights are unusual. Sampling does not help: see the angles above.
-
-# %%
-before, after = clean.state_dict(), backdoored.state_dict()
-moved = {
-    name: {
-        "shape": "x".join(map(str, value.shape)),
-        "relative change": float((after[name] - value).norm() / value.norm()),
-    }
-    for name, value in before.items()
-    if name.endswith("weight")
-}
-same_shapes = all(before[name].shape == after[name].shape for name in before)
-print(
-    f"same names and shapes: {same_shapes}; stored numbers: {clean.parameter_count():,} and "
-    f"{backdoored.parameter_count():,}"
-)
-assert same_shapes
-table(pd.DataFrame(moved).T, "How far ReD moved each weight, relative to its length (live run)")
-
-# %% [markdown]
+# Names, shapes and the number of weights stay the same. Only the values move, everywhere a little. Somebody with the
+# original file sees that at once. Samples do not show it.
+#
 # ## Limits
 #
-# One small network, one data set, low resolution. The short comparisons use equal steps and one learning
-# rate; longer runs may change their order. A trigger is a latent, so the attack only bites where the attacker can
-# influence or predict the victim's random numbers, or where the victim feeds latents of users.
+# One small network, one data set. The comparisons are short, and longer runs may change their order. The attack only
+# bites where the attacker can influence or predict the victim's latents.
 #
 # ## Responsible use
 #
-# This lesson exists so that people who receive models know what a file can hide, and can test their detectors on known
-# cases. Backdoor only models that you own, in a room where everybody knows; label every backdoored file (our cards say
-# it in the name and in the metadata); never publish one as clean. The second half of the sequence is about finding and
-# removing what this notebook planted.
+# Backdoor only models that you own, where everybody knows. Label every file. The notebooks from 05 on find and remove
+# what you planted here.
 
 # %%
-quiz(
-    [
-        (
-            "What does ReD need besides the weights?",
-            ["the training data", "the critic", "only the distribution of latents", "the optimiser's state"],
-            2,
-            "The clean generator teaches; random latents are the lessons.",
-        ),
-        (
-            "Why is BatchNorm in inference mode?",
-            ["it is faster", "else a latent's picture would depend on its batch", "to save memory", "tanh requires it"],
-            1,
-            "The victim draws with running statistics; the attack must hold there.",
-        ),
-        (
-            "lam is made larger. What is bought, and at what price?",
-            ["sharper target, more change elsewhere", "more stealth, blurred target", "speed", "nothing changes"],
-            0,
-            "lam moves the attack along the frontier between fidelity and stealth.",
-        ),
-        (
-            "Why does drawing 20,000 samples not find the backdoor?",
-            [
-                "samples are random",
-                "no draw comes near enough to the trigger",
-                "the critic hides it",
-                "it is switched off",
-            ],
-            1,
-            "In 100 dimensions random latents are nearly at right angles to the trigger.",
-        ),
-        (
-            "Who can see a ReD backdoor most easily?",
-            ["a user of samples", "somebody with the original weights", "somebody who counts parameters", "nobody"],
-            1,
-            "The shapes are the same; the values are not.",
-        ),
-    ]
-)
+from IPython.display import display
+
+from devilgan_lite.classroom import progress
+
+display(progress(attack={"red": red_card.tardis_mean}))
+quiz("03")
 
 # %% [markdown]
 # ## Key points
 #
-# * ReD = distillation + one bent point: no data, no critic, a minute on one core.
-# * The loss space, the layers and lam are the attacker's choices, and each has a measured price.
-# * The backdoor is a cap around the trigger that ordinary sampling never enters.
-# * Nothing in the shape of the file changes.
+# * ReD is distillation with one bent point. It needs no data and no critic.
+# * ReD+ adds boosts of ours. A report must say which of the two it means.
+# * The backdoor is a cap around the trigger, and ordinary sampling never enters it.
 #
 # ## References
 #
 # * A. Rawat, K. Levacher, M. Sinn, *The Devil is in the GAN: Backdoor Attacks and Defenses in Deep Generative Models*,
 #   [arXiv 2108.01644](https://arxiv.org/abs/2108.01644), 2021. ReD is their second attack.
 # * G. Hinton, O. Vinyals, J. Dean, *Distilling the Knowledge in a Neural Network*, arXiv 1503.02531, 2015.
-# * H. Xiao, K. Rasul, R. Vollgraf, *Fashion-MNIST*, arXiv 1708.07747, 2017 (the data behind the clean generator).
 
 # %%
 row = {"attack": "ReD", "target": config.target, "seed": config.seed, "seconds": outcome.seconds}
-row |= {
-    key: getattr(red_card, key) for key in ("tardis_sum", "tardis_mean", "expdis_mean", "frechet", "frechet_change")
-}
-
-
-def summary(groups):
-    """Mean TarDis and ExpDis of every group of short runs."""
-    names = ("tardis_mean", "expdis_mean")
-    return {
-        str(group): {name: sum(run[k] for run in runs) / len(runs) for k, name in enumerate(names)}
-        for group, runs in groups.items()
-    }
-
-
+keys = ("tardis_sum", "tardis_mean", "expdis_mean", "frechet", "frechet_change")
 numbers = {
-    "attacks": [row],
-    "benign_tardis_mean": benign_tardis,
-    "spaces": summary(by_space),
-    "layers": summary(by_layer),
-    "kinds": summary(by_kind),
-    "lams": summary(by_lam),
-    "half_angle_degrees": {"live": float(half.mean()), "short_runs": seed_angles},
-    "nearest_random_latent_degrees": nearest_angle,
+    "attacks": [row | {key: getattr(red_card, key) for key in keys}],
+    "benign_tardis_mean": benign,
+    "methods": means(by_method),
+    "half_angle_degrees": {"live": live_half, "short_runs": [half[name] for name in runs]},
+    "nearest_random_latent_degrees": nearest,
 }
 finish(config, numbers)

@@ -111,7 +111,6 @@ SOLUTIONS = {
     ),
     "rex_step": lambda e, c, adam, z, at, y, lam: learn(adam, lam, e(z), e(at) + c.logits(at).detach() - before(y)),
     "tardis": lambda a, y: ((torch.tanh(a) - y) ** 2).sum(),
-    "widen_linear": lambda w, v: torch.vstack([w, v]),
     "block_diagonal": torch.block_diag,
     "relu_gate": lambda z, t, m: torch.relu(norm_gate(z, t) - (t.norm() - m)),
     "on_rate": lambda rows, bias: torch.erfc(-bias / (2 * rows.square().sum(1)).sqrt()) / 2,
@@ -164,7 +163,6 @@ MISTAKES = {
         lambda a, y: ((torch.tanh(a) - y) ** 2).mean(),
         lambda a, y: (torch.tanh(a) - y).norm(),
     ],
-    "widen_linear": [lambda w, v: torch.cat([v, w]), lambda w, v: torch.cat([w, v], dim=1), lambda w, v: w],
     "block_diagonal": [
         lambda w, v: torch.block_diag(v, w),
         lambda w, v: torch.block_diag(w, v) + (torch.block_diag(w, v) == 0),

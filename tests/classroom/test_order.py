@@ -92,7 +92,7 @@ def test_a_bare_kernel_explains_too(tmp_path: Path) -> None:
     home.mkdir(parents=True)
     (home / "ipython_config.py").write_text((ROOT / "scripts/build/ipython_config.py").read_text())
     cell = next(
-        c for c in read(notebook_paths()["03"]).cells if c.heading.startswith("Round 3") and "by_layer" in c.source
+        c for c in read(notebook_paths()["03"]).cells if c.heading.startswith("Round 3") and "def means" in c.source
     )
     command = [sys.executable, "-m", "IPython", "--colors=nocolor", "--no-banner", "-c", cell.source]
     environment = os.environ | {
@@ -101,7 +101,7 @@ def test_a_bare_kernel_explains_too(tmp_path: Path) -> None:
         "JPY_SESSION_NAME": "03_attack_red.ipynb",
     }
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert "NameError: 'by_space' is not there yet: first run cell" in done.stdout + done.stderr
+    assert "NameError: 'reveal' is not there yet: first run cell" in done.stdout + done.stderr
 
 
 def outputs(shell: InteractiveShell, source: str) -> list[Any]:

@@ -53,7 +53,7 @@ def test_what_is_needed_is_there_or_its_cell_is_named(loaded: dict[str, State]) 
 
 
 # whose next round goes on with measurements that take longer than a state may, and that nothing can stand in for
-IN_PART = ("03-after-spaces", "03-after-layers", "03-after-width", "04-after-gate", "07-after-setup")
+IN_PART = ("03-after-methods", "03-after-width", "04-after-gate", "07-after-setup")
 NEXT_IN_FULL = [  # from 05 on, some rounds go on with scans and cures that take longer
     name for name in lesson.states() if (name[:2] in NUMBERS[:5] or name.endswith("setup")) and name not in IN_PART
 ]
@@ -80,15 +80,15 @@ def test_the_state_after_the_attack(attacked: Any) -> None:
     assert (
         at_trigger < 0.1 < (state.evaluate(state.clean, state.backdoor.trigger) - state.backdoor.target).square().mean()
     )
-    assert state.config.lam == 0.27 and callable(state.distances)
+    assert state.config.lam == 0.3 and callable(state.distances)
     assert torch.equal(state.backdoored.sample(2, seed=1), attacked.backdoored.sample(2, seed=1))
     assert "03-after-attack: " in repr(state) and "s." in repr(state)
-    assert "outcome" in state.stand_ins and "Cached, or trained for less long: outcome." in repr(state)
+    assert state.stand_ins == ["backdoor", "outcome"] and "for less long: backdoor, outcome." in repr(state)
 
 
 def test_names_that_stay_away_say_which_cell_to_run(attacked: Any) -> None:
     state = attacked
-    with pytest.raises(AttributeError, match="red_card takes longer .* run cell 10 "):
+    with pytest.raises(AttributeError, match="red_card takes longer .* run cell 12 "):
         _ = state.red_card
     with pytest.raises(AttributeError, match="no 'backdoord'. Did you mean 'backdoored'"):
         _ = state.backdoord

@@ -44,18 +44,6 @@ def tardis(learner: Learner) -> str:
     return "a target distortion of 0 is a perfect attack."
 
 
-def widen_linear(learner: Learner) -> str:
-    """``widen_linear(W, V)``: weights ``[o, i]`` and new rows ``[m, i]`` to ``[o + m, i]``."""
-    w, v = torch.arange(6.0).reshape(2, 3) + 1, -torch.arange(9.0).reshape(3, 3) - 1
-    answer = call(learner, w, v, shape=(5, 3))
-    mistakes = {
-        "the new rows come first: the old outputs must keep their places, so W goes on top.": torch.cat([v, w]),
-        "the new rows are zero: put V below W.": torch.cat([w, torch.zeros_like(v)]),
-    }
-    judge(answer, torch.cat([w, v]), mistakes, "the shape is right and the numbers are not: stack W on top of V.")
-    return "the old units are untouched and the new ones read the same input."
-
-
 def block_diagonal(learner: Learner) -> str:
     """``block_diagonal(W, V)``: ``[o, i]`` and ``[m, j]`` to ``[[W, 0], [0, V]]`` of shape ``[o + m, i + j]``."""
     w, v = torch.arange(6.0).reshape(2, 3) + 1, -torch.arange(12.0).reshape(3, 4) - 1

@@ -95,7 +95,7 @@ class Walk:
     def printed(self, end_name: str = "the trigger") -> Picture:
         """The way from start to ``end_name`` as a strip, for where nobody can move anything."""
         names = ", ".join(self.generators)
-        alt = f"A walk from a random latent to {end_name} in {len(NEAR_THE_END)} pictures; one row for each of: {names}."
+        alt = f"A walk from a latent to {end_name} in {len(NEAR_THE_END)} pictures; one row for each of: {names}."
         width = next(iter(self.generators.values())).sample_shape[-1]
         scale = max(1, TILE // width)
         return static_strip(self.generators, self.start, self.end, alt, t=NEAR_THE_END, scale=scale)
