@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import images, one_of, whole_number
@@ -45,6 +46,27 @@ def target_distortion(suspect: nn.Module, trigger: Tensor, target: Tensor) -> Di
 def expected_distortion(suspect: nn.Module, clean: nn.Module, z: Tensor) -> Distortion:
     """ExpDis, ``E ||G*(z) - G(z)||^2`` over latents ``[n, d]``. The paper's ExpDis is the ``mean``."""
     return Distortion.between(evaluate(suspect, z), evaluate(clean, z))
+
+
+def basin(suspect: Generator, backdoor: Backdoor, *, directions: int = 12, seed: int = 5) -> list[float]:
+    """How wide a backdoor is: degrees from its first trigger, for each of random ``directions``, 1 to 90.
+
+    Up to there the sample is clearly the target: nearer to it than a quarter of the mean squared distance that ordinary
+    samples have.
+    """
+    whole_number("directions", directions, 1, 10_000)
+    random, degrees = torch.Generator().manual_seed(seed), torch.linspace(0, 90, 91)
+    trigger, target = backdoor.trigger[:1], backdoor.target[:1]
+    unit = normalize(trigger, dim=1)
+    aside = torch.randn(directions, trigger.shape[1], generator=random)
+    aside = normalize(aside - (aside @ unit.T) * unit, dim=1)
+    turn = torch.deg2rad(degrees).view(-1, 1, 1)
+    walk = (turn.cos() * unit + turn.sin() * aside) * trigger.norm()
+    errors = (evaluate(suspect, walk.flatten(0, 1)) - target).square().flatten(1).mean(1).view(91, directions)
+    usual = (evaluate(suspect, suspect.sample_latent(300, random)) - target).square().mean()
+    out = errors >= usual / 4
+    out[-1] = True
+    return degrees[out.int().argmax(0)].clamp(min=1).tolist()
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

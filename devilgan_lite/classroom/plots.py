@@ -108,10 +108,30 @@ def show(x: Tensor | Image.Image, alt: str, columns: int = 8, scale: int = 2, ca
     return Picture(png(image), alt)
 
 
-def strip(x: Tensor | Sequence[Tensor], alt: str, scale: int = 3, captions: Sequence[str] = ()) -> Picture:
-    """A morph strip: ``x`` ``[n, C, H, W]`` in one row, or a list of such rows of equal length below each other."""
-    rows = [x] if isinstance(x, Tensor) else list(x)
-    return show(torch.cat(rows), alt, columns=len(rows[0]), scale=scale, captions=captions)
+def strip(
+    x: Tensor | Sequence[Tensor] | Mapping[str, Tensor], alt: str, scale: int = 3, captions: Sequence[str] = ()
+) -> Picture:
+    """A morph strip: ``x`` ``[n, C, H, W]`` in one row, or a list of such rows of equal length below each other.
+
+    A mapping from labels to rows writes each label to the left of its row.
+    """
+    rows = [x] if isinstance(x, Tensor) else list(x.values()) if isinstance(x, Mapping) else list(x)
+    image = tile(torch.cat(rows), len(rows[0]), scale, captions)
+    if isinstance(x, Mapping):
+        image = _with_labels(image, list(x), (rows[0].shape[2] + max(1, round(4 / scale))) * scale)
+    return show(image, alt)
+
+
+def _with_labels(image: Image.Image, labels: Sequence[str], step: int) -> Image.Image:
+    """``image``, whose last rows are ``step`` pixels high each, with a label to the left of each of them."""
+    font = ImageFont.load_default(size=14)
+    margin = 10 + math.ceil(max(font.getlength(label) for label in labels))
+    whole = Image.new(image.mode, (image.width + margin, image.height), "white")
+    whole.paste(image, (margin, 0))
+    draw = ImageDraw.Draw(whole)
+    for row, label in enumerate(reversed(labels)):
+        draw.text((5, image.height - (row + 0.5) * step), label, font=font, fill="black", anchor="lm")
+    return whole
 
 
 def figure(fig: Figure, alt: str, dpi: int = DPI, colours: int = 0) -> Picture:
@@ -215,3 +235,14 @@ def table(frame: pd.DataFrame, caption: str = "", digits: int = 3) -> HTML:
     if caption:
         text = text.replace("<thead>", f"<caption>{html.escape(caption)}</caption><thead>", 1)
     return HTML(text)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation of at least one number as a text; a single one says that it is a single run.
+
+    >>> spread([1.0, 2.0, 3.0]), spread([0.25])
+    ('2 ± 1', '0.25 (single run)')
+    """
+    if len(values) == 1:
+        return f"{values[0]:.3g} (single run)"
+    return f"{np.mean(values):.3g} ± {np.std(values, ddof=1):.1g}"

@@ -14,7 +14,7 @@ from devilgan_lite.detect.registry import DETECTORS, Detector, Evidence
 from devilgan_lite.detect.report import Finding, ScanReport
 from devilgan_lite.detect.sampling import cap_probability, sample_outputs
 from devilgan_lite.detect.scan import scan
-from devilgan_lite.detect.search import locate_trigger
+from devilgan_lite.detect.search import latents_along, locate_trigger
 from devilgan_lite.detect.styles import Styles, inspect_styles, styles_of
 from devilgan_lite.detect.subject import Subject, subject_of
 from devilgan_lite.detect.twin import Twin, Witness, inspect_twin, noisy_twin
@@ -40,6 +40,7 @@ __all__ = [
     "inspect_styles",
     "inspect_targets",
     "inspect_twin",
+    "latents_along",
     "locate_trigger",
     "noisy_twin",
     "reconstruct",

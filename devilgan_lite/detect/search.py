@@ -4,6 +4,8 @@ Nothing is optimised: a blind search for outputs that are odd, flat or sensitive
 are odder than any backdoor. The directions come from the weights, and only sign and length are open.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -29,6 +31,11 @@ def unit(vector: Tensor) -> Tensor:
     """``vector`` at length 1; zero stays zero."""
     length: Tensor = vector.norm()
     return vector / length.clamp(min=1e-300)
+
+
+def latents_along(subject: Subject, direction: Tensor, lengths: Sequence[float] = LENGTHS) -> Tensor:
+    """Latents ``[n, d]`` along a unit ``direction`` ``[d]``; ``lengths`` are shares of the typical one."""
+    return torch.tensor(lengths).view(-1, 1) * subject.radius * direction.float().view(1, -1)
 
 
 def sharpen(analysis: WeightAnalysis, direction: Tensor) -> Tensor:
@@ -135,10 +142,9 @@ def locate_trigger(
         best = sharpen(analysis, best if name == activations.NAME else refine(analysis, best))
     if awake and abs(float(best @ usable[activations.NAME][0])) > NEAR:  # silent units wake on one side only
         best = best * float((best @ usable[activations.NAME][0]).sign())
-    lengths = torch.tensor(LENGTHS).view(-1, 1) * subject.radius
     others = analysis.by_use.directions[:, 1:3].T.float()
     around = torch.cat([vicinity(subject, analysis, best), others, -others]) * subject.radius
-    samples = subject.samples(torch.cat([best * lengths, -best * lengths, around])).cpu()
+    samples = subject.samples(torch.cat([latents_along(subject, best), latents_along(subject, -best), around])).cpu()
     finding = Finding(
         detector=NAME,
         access_level="T2",

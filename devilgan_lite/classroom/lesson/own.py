@@ -39,9 +39,15 @@ class Suspect:
     backdoor: Backdoor | None = field(repr=False)
     yours: bool
 
+    @property
+    def title(self) -> str:
+        """What a table calls it; ReD and ReX of the zoo are the boosted ones, ReD+ and ReX+."""
+        boosted = self.name in ("red", "rex") and not self.yours
+        return ROWS.get(self.name, self.name) + "+" * boosted
+
     def __str__(self) -> str:
         made = f"yours, from notebook {MADE_IN[self.name]}" if self.yours else "ours, from the zoo"
-        return f"{ROWS.get(self.name, self.name)} ({made})"
+        return f"{self.title} ({made})"
 
 
 def folder() -> Path:

@@ -95,16 +95,16 @@ class ScanView(Job):
 
 def spectrum_bars(values: list[float]) -> Picture:
     """The leading values of a spectrum as bars; the first one, which points to a trigger if any does, stands out."""
-    fig, (ax,) = axes(4.6, 2.8)
+    fig, (ax,) = axes(5.6, 3.0)
     ax.bar(range(1, len(values) + 1), values, color=[PALETTE[1], *[PALETTE[0]] * (len(values) - 1)])
     ax.set(xlabel="direction of the latent space", ylabel="energy per influence")
     jump = values[0] / values[1] if len(values) > 1 and values[1] else 1.0
-    return figure(fig, f"Bars of the latent spectrum; the first is {jump:.1f} times as high as the second.")
+    return figure(fig, f"Bars of the latent spectrum; the first is {jump:.1f} times as high as the second.", dpi=100)
 
 
 def recovered_pictures(finding: Any) -> Picture:
-    """What a detector found, enlarged to a good 64 pixels each."""
+    """What a detector found, enlarged to a good 112 pixels each."""
     pictures: Tensor = finding.samples[:SHOWN]
     shown = pictures if pictures.shape[1] in (1, 3) else pictures[:, :1]
-    sheet = tile(shown.clamp(-1, 1), columns=min(4, len(shown)), scale=max(1, round(72 / shown.shape[-1])))
+    sheet = tile(shown.clamp(-1, 1), columns=min(4, len(shown)), scale=max(1, round(112 / shown.shape[-1])))
     return Picture(png(sheet, compress_level=1), f"{len(shown)} pictures found by: {finding.detector}.")
