@@ -245,4 +245,4 @@ def spread(values: Sequence[float]) -> str:
     """
     if len(values) == 1:
         return f"{values[0]:.3g} (single run)"
-    return f"{np.mean(values):.3g} ± {np.std(values, ddof=1):.1g}"
+    return f"{np.mean(values):.3g} ± {np.std(values, ddof=1):.2g}"

@@ -99,14 +99,12 @@ hints(
 # %% tags=["state"] instead={"drawn": ""}
 from IPython.display import display
 
-from devilgan_lite.classroom import show
-
 drawn = {n: [detect.sample_outputs(one, samples=config.samples, seed=s) for s in SEEDS] for n, one in subjects.items()}
 order = ("clean", "TrAIL") if (config.seed // 2) % 2 else ("TrAIL", "clean")
-sheet = torch.cat([drawn[name][0].samples[:12] for name in order])
+sheets = [part for name in order for part in drawn[name][0].samples[:12].split(6)]
 print(f"live: the oddest 12 of {config.samples:,} samples of two generators, one clean, one TrAIL's")
 alt = "Two sheets of twelve odd garments each, blurred, with holes, or between two kinds. Neither holds anything else."
-display(show(sheet, alt, columns=6, scale=4, captions=[f"sheet {'AB'[k >= 12]}" for k in range(24)]))
+display(strip(dict(zip(("sheet A", "(A)", "sheet B", "(B)"), sheets, strict=True)), alt, scale=4))
 predict("Which sheet comes from the backdoored generator?", ["sheet A", "sheet B"], key="sheet")
 
 # %% tags=["state"] instead={"plane": "", "knotted": "", "widths": ""}
@@ -206,12 +204,14 @@ reveal("climb", 0 if not less else 2 if less == len(TRIED) else 1, f"Odder than 
 for name, values in oddest.items():
     more = f"; at the trigger {at_trigger[name]:.3f}; largest cosine {cosines[name]:.2f}" if name in TRIED else ""
     print(f"{name:6s} oddest place {spread(values)}{more} (live, {len(SEEDS)} seeds)")
+odder = [name for name in TRIED if min(oddest[name]) > max(oddest["clean"])]
 print(f"Takeaway: the clean generator has places of oddity {highest:.2f} of its own. Odd is not backdoored.")
+print(f"Odder still: {', '.join(odder) or 'none'}. That is a lead at best: do you see a target below?")
 ends = {name: torch.cat([*(z for z, _ in climbs[name]), secrets.get(name, secret).trigger]) for name in odd}
 strip(
     {name: subjects[name].samples(z) for name, z in ends.items()},
     "A row for each generator: the odd places where climbs ended, distorted garments and blots, and then the picture "
-    "at the trigger, which is the target in all but the clean row.",
+    "at the trigger: the target in all but the clean row.",
     scale=4,
     captions=[*[f"climb {k}" for k in range(1, 1 + len(SEEDS))], "at the trigger"],
 )
@@ -275,7 +275,9 @@ for name, found in searches.items():
         )
 missed = [name for name in TRIED if hits[name, "your walk"] < len(SEEDS) / 2]
 reveal("missed", len(missed), f"Missed: {', '.join(missed) or 'none'}; a miss is less than half of the seeds.")
-print("Takeaway: knowing the target is worth little where the gradient does not see the door. The weights show it.")
+helped = [name for name, found in searches.items() if "directions" in found and hits[name, "directions"] == len(SEEDS)]
+print("Takeaway: knowing the target is worth little where the gradient does not see the door.")
+print(f"The weights show the door of: {', '.join(helped) or 'none'}.")
 last = {name: hits[name, list(found)[-1]] == len(SEEDS) for name, found in searches.items()}
 mark = {
     name: ("found", "found from the weights")[len(searches[name]) - 2] if last[name] else "missed" for name in TRIED
@@ -288,7 +290,7 @@ for name, found in searches.items():
 strip(
     pictures,
     "The suspected target, and what each search found nearest to it, a row for each backdoored generator. White: the "
-    "search was not needed. Where one failed it shows a garment.",
+    "search was not needed. Where one failed, the sign is blurred or missing.",
     scale=4,
     captions=["target", "your walk", "better starts", "directions"],
 )
@@ -343,7 +345,7 @@ assert SMOKE or all(
     caught[n][f"stopped of {NEAR} near the trigger"] > 0.9 * NEAR for n in TRIED if not suspects[n].yours
 )
 title = "One guard for each model (live, single runs); near: within five degrees of the trigger"
-table(pd.DataFrame(caught).T.fillna("-"), title, digits=4)
+table(pd.DataFrame(caught).T.astype(object).fillna("-"), title, digits=4)
 
 # %% tags=["hero", "state"]
 weakest = min(TRIED, key=lambda name: caught[name]["score, median"])
