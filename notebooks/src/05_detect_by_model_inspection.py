@@ -157,7 +157,7 @@ strip(
         name: subjects[name].samples(detect.latents_along(subjects[name], awake[name].directions[0], LENGTHS))
         for name in found_asleep
     },
-    alt="Pictures along the direction that wakes the silent units, at three lengths. Cosines with the trigger: "
+    alt="Pictures along the direction that wakes the silent units, at four lengths. Cosines with the trigger: "
     + ", ".join(f"{name} {cosine:.2f}" for name, cosine in found_asleep.items())
     + ". Where it is near 1 you can read the target.",
     scale=4,

@@ -266,8 +266,6 @@ for name, found in searches.items():
         hits[name, how] = sum(error < limits[x.name, how.replace("directions", "better starts")] for _, error in runs)
 
 # %% tags=["state"]
-from devilgan_lite.classroom import progress
-
 for name, found in searches.items():
     for how, runs in found.items():
         print(
@@ -278,11 +276,6 @@ reveal("missed", len(missed), f"Missed: {', '.join(missed) or 'none'}; a miss is
 helped = [name for name, found in searches.items() if "directions" in found and hits[name, "directions"] == len(SEEDS)]
 print("Takeaway: knowing the target is worth little where the gradient does not see the door.")
 print(f"The weights show the door of: {', '.join(helped) or 'none'}.")
-last = {name: hits[name, list(found)[-1]] == len(SEEDS) for name, found in searches.items()}
-mark = {
-    name: ("found", "found from the weights")[len(searches[name]) - 2] if last[name] else "missed" for name in TRIED
-}
-display(progress(outputs={suspects[name].name: word for name, word in mark.items()}))
 pictures = {}
 for name, found in searches.items():
     best = [subjects[name].samples(min(runs, key=lambda run: run[1])[0]) for runs in found.values()]
@@ -348,12 +341,17 @@ title = "One guard for each model (live, single runs); near: within five degrees
 table(pd.DataFrame(caught).T.astype(object).fillna("-"), title, digits=4)
 
 # %% tags=["hero", "state"]
+from devilgan_lite.classroom import progress
+
 weakest = min(TRIED, key=lambda name: caught[name]["score, median"])
 reveal("guard", weakest, f"Its median score is {caught[weakest]['score, median']:.2g} limits; from 1 on it is stopped.")
 rex = TRIED[0] if SMOKE else TRIED[2]
 door = guards[rex]
 batch = torch.cat([clean.sample_latent(5, torch.Generator().manual_seed(21)), secrets[rex].trigger])
 door.action = "resample"
+words = {2: "found", 3: "found from the weights"}
+marks = {n: words[len(found)] if hits[n, list(found)[-1]] == len(SEEDS) else "missed" for n, found in searches.items()}
+display(progress(outputs={suspects[name].name: word for name, word in marks.items()}))
 print("Takeaway: whatever its target, a trigger looks unusual from inside. The price: time and a few false alarms.")
 strip(
     {f"{rex} alone": subjects[rex].samples(batch), "under guard": door(batch)},
