@@ -256,7 +256,8 @@ reveal("spectrum", 0 if jump < 1.1 else 1 if jump < 2 else 2, f"Measured: {jump:
 leading = {name: detect.inspect_spectra(one, analyses[name])[0].directions[0] for name, one in subjects.items()}
 cosines = {name: float(cosine_similarity(v.view(1, -1), secrets[name].trigger)) for name, v in leading.items()}
 print("cosine with the true trigger:", ", ".join(f"{name} {cosine:.2f}" for name, cosine in cosines.items()))
-print("Takeaway: the leading direction lies along the trigger. Only its sign stays open, so look both ways.")
+near = [name for name, cosine in cosines.items() if abs(cosine) > 0.8]
+print(f"Takeaway: the leading direction lies along the trigger of {', '.join(near) or 'none'}. Its sign stays open.")
 strip(
     {
         name: subjects[name].samples(
