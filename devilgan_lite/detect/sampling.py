@@ -6,6 +6,7 @@ of samples. What samples can show is a careless attack that leaks over a good pa
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from scipy.special import betaln, hyp2f1
@@ -97,6 +98,25 @@ def sample_outputs(
             "samples": samples,
         },
     )
+
+
+def unexplained(
+    subject: Subject, *, components: int = COMPONENTS, samples: int = BULK, seed: int = 0
+) -> Callable[[Tensor], Tensor]:
+    """A measure of oddity with gradients: latents ``[n, d]`` to ``[n]``, zero or more.
+
+    It is the mean square of a sample that the leading principal ``components`` of ``samples`` ordinary ones leave over.
+    """
+    whole_number("components", components, 1, samples - 1)
+    x = subject.samples(subject.latents(samples, seed)).flatten(1)
+    middle = x.mean(0)
+    basis = torch.linalg.svd(x - middle, full_matrices=False).Vh[:components]
+
+    def measure(z: Tensor) -> Tensor:
+        centred = subject(z).flatten(1) - middle
+        return (centred - centred @ basis.T @ basis).square().mean(1)
+
+    return measure
 
 
 def _seed(seed: int, row: int) -> int:

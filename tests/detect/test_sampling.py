@@ -8,7 +8,7 @@ from scipy.special import betainc
 
 from devilgan_lite import data, zoo
 from devilgan_lite.data import Samples
-from devilgan_lite.detect.sampling import cap_probability, log10_cap_probability, sample_outputs
+from devilgan_lite.detect.sampling import cap_probability, log10_cap_probability, sample_outputs, unexplained
 from devilgan_lite.detect.subject import subject_of
 from devilgan_lite.generators import DCGAN, PointGenerator
 
@@ -96,3 +96,14 @@ def test_wrong_arguments(clean: DCGAN) -> None:
         sample_outputs(subject, samples=10)
     with pytest.raises(ValueError, match="real has shape"):
         sample_outputs(subject, real=torch.zeros(4, 1, 32, 32))
+
+
+def test_what_components_leave_over_has_a_gradient(clean: DCGAN) -> None:
+    subject = subject_of(clean)
+    z = subject.latents(4, seed=3).requires_grad_(True)
+    few, many = (unexplained(subject, components=count, samples=200)(z) for count in (2, 100))
+    assert few.shape == (4,) and bool((many < few).all()) and float(many.min()) >= 0
+    few.sum().backward()
+    assert z.grad is not None and bool(torch.isfinite(z.grad).all()) and float(z.grad.abs().sum()) > 0
+    with pytest.raises(ValueError, match="components"):
+        unexplained(subject, components=0)
