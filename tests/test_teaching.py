@@ -1,6 +1,7 @@
 """What makes a notebook a lesson: 17 features, found in every notebook, and missed where they are taken out."""
 
 import copy
+import json
 import re
 import runpy
 from collections.abc import Callable
@@ -98,11 +99,15 @@ def test_a_missing_feature_is_seen(name: str, number: str) -> None:
         assert not FEATURES[name](notebook)
 
 
-def test_a_quiz_needs_five_questions_and_reasons() -> None:
-    def quiz(*questions: str) -> dict[str, Any]:
-        return {"cells": [{"cell_type": "code", "source": [f"quiz([{', '.join(questions)}])"], "outputs": []}]}
-
-    good, silent = '("Why?", ["a", "b"], 1, "Because.")', '("Why?", ["a", "b"], 1, "")'
+def test_a_quiz_needs_five_questions_and_reasons(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    good = {"text": "Why?", "options": ["a", "b"], "answer": 1, "why": "Because."}
+    known = {"good": [good] * 5, "few": [good] * 4, "silent": [*[good] * 4, {**good, "why": ""}]}
+    path = tmp_path / "quizzes.json"
+    path.write_text(json.dumps(known), encoding="utf-8")
     found = FEATURES["a quiz of five with feedback"]
-    assert found(quiz(*[good] * 5))
-    assert not found(quiz(*[good] * 4)) and not found(quiz(*[good] * 4, silent))
+    monkeypatch.setitem(found.__globals__, "QUIZZES", path)
+
+    def asks(name: str) -> dict[str, Any]:
+        return {"cells": [{"cell_type": "code", "source": [f'quiz("{name}")'], "outputs": []}]}
+
+    assert [found(asks(name)) for name in ("good", "few", "silent", "missing")] == [True, False, False, False]

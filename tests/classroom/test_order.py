@@ -81,8 +81,8 @@ def test_other_name_errors_are_shown_as_ever(shell: InteractiveShell) -> None:
 
 def test_the_name_of_the_file_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/05_detect_by_model_inspection.ipynb")
-    words = order.sentence("calibration", ["print(calibration)"])
-    assert words and "first run cell 6 (at the top" in words
+    words = order.sentence("analyses", ["print(analyses)"])
+    assert words and "(under 'Round 2: wake the silent units'" in words
 
 
 @pytest.mark.slow
