@@ -4,7 +4,6 @@ A route is made from the notebooks as they are: nothing is written twice. A stop
 the end of one of its steps (``states``); what a later round needs is always above it.
 """
 
-import copy
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,30 +26,35 @@ class Stop:
     what: str
 
 
+BREAK = ""  # the notebook of a stop at which people rest
 ROUTES: dict[str, tuple[Stop, ...]] = {
     "20-minutes": (
         Stop("00", "scorecard", 15, "watch the film, walk to the trigger, search the samples, read one scorecard"),
         Stop("09", "setup", 5, "watch the film of faces; then scan two models in a terminal"),
     ),
     "90-minutes": (
-        Stop("00", "samples", 10, "the walk to the trigger, and why samples do not show it"),
-        Stop("02", "attack", 18, "TrAIL: three more lines in the step of a GAN"),
-        Stop("03", "attack", 15, "ReD: write its step, keep your model"),
-        Stop("04", "attack", 12, "ReX: write its step, keep your model"),
-        Stop("05", "spectrum", 15, "read your own models' weights"),
+        Stop("00", "samples", 10, "the film, the walk to the trigger, and why samples do not show it"),
+        Stop("01", "garments", 12, "write the step of a GAN; start the garments and talk while they train"),
+        Stop("02", "attack", 12, "TrAIL: three more lines in that step"),
+        Stop("03", "attack", 12, "ReD: write its step, keep your model"),
+        Stop("04", "gate", 10, "ReX: write its step, keep your model; one ReLU"),
+        Stop("05", "spectrum", 12, "silent units and the spectrum, on your own models"),
         Stop("07", "distillation", 10, "the first cure: let the suspect teach a copy"),
-        Stop("08", "pruning", 10, "the second cure: switch off what nobody uses"),
+        Stop("08", "pruning", 12, "the second cure: switch off what nobody uses; quiz and questions"),
     ),
     "half-day": (
         Stop("00", "scorecard", 20, "the tour with every prediction"),
-        Stop("01", "yardstick", 30, "write the step of a GAN; one side learning alone; a yardstick"),
-        Stop("02", "comparison", 20, "TrAIL, and whether it hides"),
-        Stop("03", "width", 30, "ReD and ReD+; how wide a backdoor is"),
-        Stop("04", "gate", 30, "ReX, the closed form, one ReLU"),
-        Stop("05", "scan", 25, "the weights, and one call with four verdicts"),
-        Stop("06", "guard", 20, "search, reconstruct, and a guard while the model is used"),
-        Stop("07", "cuts", 20, "unlearning; a cure or a cage"),
-        Stop("08", "table", 15, "pruning, and all attacks against all cures"),
+        Stop("01", "yardstick", 25, "the plane, one side learning alone; garments by your own step; a yardstick"),
+        Stop("02", "comparison", 20, "TrAIL by your own step, and whether it hides"),
+        Stop("03", "width", 25, "ReD by your own step, ReD+; how wide a backdoor is"),
+        Stop(BREAK, "", 10, "break"),
+        Stop("04", "gate", 20, "ReX by your own step, the closed form, the gate"),
+        Stop("05", "scan", 20, "the weights of your own models; one call with four verdicts"),
+        Stop("06", "guard", 10, "when a search over latents works, and a guard while the model is used"),
+        Stop(BREAK, "", 10, "break"),
+        Stop("07", "cuts", 15, "unlearning; a cure or a cage"),
+        Stop("08", "table", 15, "pruning; all attacks against all cures"),
+        Stop("10", "key", 20, "the game: which of these models are backdoored?"),
     ),
 }
 
@@ -74,13 +78,17 @@ def write_route(name: str, folder: Path) -> list[Path]:
     """Write the notebooks of a route, numbered in its order, and ``index.md``; the paths, in order."""
     one_of("name", name, ROUTES)
     folder.mkdir(parents=True, exist_ok=True)
-    written, lines, start = [], [f"# {name}", "", "| minutes | notebook | what you do |", "|---|---|---|"], 0
-    for number, stop in enumerate(ROUTES[name], start=1):
-        source = notebook_paths()[stop.notebook]
-        path = folder / f"{number:02d}_{source.stem[3:]}.ipynb"
-        nbformat.write(cut(copy.deepcopy(nbformat.read(source, as_version=4)), stop.until), path)
-        lines.append(f"| {start}-{start + stop.minutes} | [{source.stem[:2]}]({path.name}) | {stop.what} |")
+    written: list[Path] = []
+    lines, start = [f"# {name}", "", "| minutes | notebook | what you do |", "|---|---|---|"], 0
+    for stop in ROUTES[name]:
+        link = ""
+        if stop.notebook != BREAK:
+            source = notebook_paths()[stop.notebook]
+            path = folder / f"{len(written) + 1:02d}_{source.stem[3:]}.ipynb"
+            nbformat.write(cut(nbformat.read(source, as_version=4), stop.until), path)
+            link = f"[{stop.notebook}]({path.name})"
+            written.append(path)
+        lines.append(f"| {start}-{start + stop.minutes} | {link} | {stop.what} |")
         start += stop.minutes
-        written.append(path)
     (folder / "index.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return written
