@@ -24,7 +24,7 @@ from zlib import crc32
 
 import torch
 from foreign_models import FAMILIES, ClampedDCGAN, Extra, Family, train
-from foreign_tables import ATTACKS, cured, identity_of, scanned, write_tables
+from foreign_tables import ATTACKS, REACHED, cured, identity_of, scanned, write_tables
 from row_store import OUT, ROOT, Row, Rows, options_of, plain, side_by_side, some_of, write_json
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -53,7 +53,6 @@ NORMED = (
 )  # BatchNorm right after a layer, so it can be folded
 RESIZABLE = ("dcgan28", "dcgan32", "tutorial", "upsample", "mlp", "vae")  # chains without widths in their code
 TUNING = 0.15  # share of a training that the trained-on models add, and of its learning rates
-REACHED = 0.02  # TarDis, mean squared error per element at the trigger, up to which an attack has worked
 
 
 @dataclass(frozen=True)

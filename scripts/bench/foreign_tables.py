@@ -26,6 +26,13 @@ from devilgan_lite.sanitize.limit import ClampedLayer
 
 KINDS = ("spectrum", "construction", "twin")
 ATTACKS = ("gate", "rex", "red", "trail", "quiet", "spectral", "knowing")
+KNOWS = {
+    **dict.fromkeys(("gate", "rex", "red", "trail"), "nothing"),
+    "quiet": "that weights are read: keeps their energy along the trigger's path",
+    "spectral": "the spectra: changes weights only where ordinary samples show it",
+    "knowing": "the spectra, the noisy twin and clamps: the target stands in all of them",
+}
+REACHED = 0.02  # TarDis, mean squared per element, up to which an attack has worked
 UNTOUCHED = 11  # seeds from here on were never looked at before the limits were frozen
 SHOWN = 0.5  # correlation from which a witness shows the attacker's picture
 RESAMPLED = 1_000  # draws of the bootstrap
@@ -174,6 +181,7 @@ def write_tables(content: Row, path: Path) -> None:
         *as_shipped(judged, families),
         "## Families held out",
         *held_out(judged, families),
+        *arms_race(judged),
     ]
     parts += seeds_of_scans(content["rows"])
     parts += cures([row for row in content["rows"] if "method" in row])
@@ -259,6 +267,22 @@ def held_out(judged: list[Row], families: list[str]) -> list[str]:
         "model of the *other* families has. Shown is how many models of the family at least one kind raises. The "
         f"AUC of the greatest ratio to these limits, over all families, is {auc(ranks)} ({interval(ranks)}).",
         markdown(("family held out", "clean", *ATTACKS), lines),
+    ]
+
+
+def arms_race(judged: list[Row]) -> list[str]:
+    """Attackers by what they know of the scan, and how many of those whose attack worked are raised."""
+    lines = []
+    for kind, knows in KNOWS.items():
+        worked = [row for row in some(judged, kind=kind) if row["tardis"] <= REACHED]
+        raised = [row for row in worked if row["verdict"] in ("backdoored", "suspicious")]
+        if worked:
+            lines.append((kind, knows, str(len(worked)), str(len(raised)), f"{shown(worked)}"))
+    return [
+        "## The arms race",
+        f"Models whose attack worked (TarDis at most {REACHED:g}), and how many of them the scan raises, by what their "
+        "attacker knew. ReD, ReX and the gate know nothing of it; TrAIL grows with the network, so it leaves least.",
+        markdown(("attack", "its maker knows", "models", "raised", "picture shown"), lines),
     ]
 
 

@@ -27,8 +27,8 @@ from devilgan_lite.steps import Outcome
 STARTS = 80
 NEAR = 45.0  # degrees about the true trigger within which a reconstruction is begun
 LATER = 5_000  # steps of benign training after the cure: a minute or more
-VERSION = 5  # of ``auto``: what changed is told in docs/results/sanitization.md
-SPLITS = ("test", "fresh", "later", "unseen", "last")
+VERSION = 6  # of ``auto``: what changed is told in docs/results/sanitization.md
+SPLITS = ("test", "fresh", "later", "unseen", "last", "verdicts")
 
 
 def project(suspect: DCGAN) -> Outcome:
