@@ -1,7 +1,8 @@
-"""How wide a backdoor is around its trigger, as a curve: the distance to the target at every angle."""
+"""How wide a backdoor is around its trigger, as a curve; and how fast this machine is, on each device it has."""
 
 from collections.abc import Mapping
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -9,7 +10,10 @@ from torch.nn.functional import normalize
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import whole_number
 from devilgan_lite.classroom.plots import LINES, PALETTE, Picture, axes, figure
-from devilgan_lite.generators import evaluate
+from devilgan_lite.data import Samples
+from devilgan_lite.generators import Generator, evaluate
+from devilgan_lite.steps import best_device
+from devilgan_lite.training import train_gan
 
 ANGLES = torch.linspace(0, 90, 31)  # degrees from the trigger
 
@@ -57,3 +61,19 @@ def widths(left: Mapping[str, Tensor], alt: str, title: str = "") -> Picture:
     ax.set(xlabel="degrees from the trigger", ylabel="squared distance left", title=title, ylim=(0, 1.6))
     ax.legend(frameon=False, fontsize=9, loc="upper left")
     return figure(fig, alt, dpi=100, colours=64)
+
+
+def speeds(generator: Generator, real: Samples, *, steps: int = 40) -> pd.DataFrame:
+    """Training steps a second of batches of 32 (``steps`` of them, 5 to 10,000) on the CPU, and on a GPU.
+
+    A row for each; without a GPU its row says so. The first steps, which wait for compilers, do not count.
+    """
+    whole_number("steps", steps, 5, 10_000)
+    best = best_device()
+    names = {"cpu": f"CPU, {torch.get_num_threads()} thread(s)", "cuda": "GPU", "mps": "GPU"}
+    rows = {}
+    for device in dict.fromkeys(("cpu", best.type)):
+        clocks = [step.seconds for step in train_gan.steps(generator, real, iterations=steps + 5, device=device)]
+        rows[names[device]] = {"training steps a second": f"{steps / (clocks[-1] - clocks[4]):,.0f}"}
+    rows.setdefault("GPU", {"training steps a second": "this machine has none"})
+    return pd.DataFrame(rows).T

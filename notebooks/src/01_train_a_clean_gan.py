@@ -398,6 +398,11 @@ hints(
     "Look at the points first. A D that wins and a D that has given up both leave flat losses.",
 )
 
+# %% tags=["bonus"]
+from devilgan_lite.classroom.measures import speeds
+
+table(speeds(generators.DCGAN(), real), "Garments on this machine, a processor beside a graphics card (single run).")
+
 # %% [markdown]
 # ## What would a defender see?
 #

@@ -1,10 +1,12 @@
-"""The width of a backdoor: a generator whose width is known."""
+"""The width of a backdoor: a generator whose width is known; and the speed of a machine."""
 
 import pytest
 import torch
 
 from devilgan_lite import Backdoor
-from devilgan_lite.classroom.measures import ANGLES, half_angles, share_left, widths
+from devilgan_lite.classroom.measures import ANGLES, half_angles, share_left, speeds, widths
+from devilgan_lite.data import ring
+from devilgan_lite.generators import PointGenerator
 
 
 class Cap(torch.nn.Module):
@@ -40,3 +42,11 @@ def test_a_trigger_without_a_direction_is_refused() -> None:
     zero = Backdoor(trigger=torch.zeros(1, 10), target=BACKDOOR.target)
     with pytest.raises(ValueError, match="zero vector"):
         share_left(Cap(10.0), Cap(0.0), zero)
+
+
+def test_a_machine_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devilgan_lite.classroom.measures.best_device", lambda: torch.device("cpu"))
+    found = speeds(PointGenerator(), ring(), steps=5)
+    assert list(found.index) == [f"CPU, {torch.get_num_threads()} thread(s)", "GPU"]
+    first, second = found["training steps a second"]
+    assert float(first.replace(",", "")) > 0 and second == "this machine has none"
