@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,26 @@ def test_what_the_smoke_run_measured(name: str) -> None:
         assert parameters == sorted(parameters, reverse=True)
         assert {"TrAIL", "plain ReD", "ReX", "gate"} == numbers["curves"].keys()
         assert numbers["cached"]["rows"] > 0
+
+
+CODE = re.compile(r"```.*?```|\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|\[[^\]]*\]\([^)]*\)|<[^>]+>|arXiv [\d.]+", re.S)
+MEASURED_NUMBER = re.compile(r"(?<![\w./:-])\d[\d,]*(?:\.\d+)?\s?%|(?<![\w./:-])\d+\.\d+(?![\w.])")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "report"])
+def test_a_number_in_the_text_is_one_that_the_code_says(name: str) -> None:
+    """Shares and decimals of text cells, outside code and formulas: in the code, or in what it printed."""
+    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    said = "".join(
+        "".join(cell["source"]) + json.dumps([[out.get("text"), out.get("data")] for out in cell["outputs"]])
+        for cell in cells
+        if cell["cell_type"] == "code"
+    ).replace(" ", "")
+    for cell in cells:
+        if cell["cell_type"] == "markdown":
+            for number in MEASURED_NUMBER.findall(CODE.sub("", "".join(cell["source"]))):
+                plain = number.replace(" ", "")
+                assert plain in said or plain.rstrip("%") in said, f"{name} says {number}, and no cell does"
 
 
 def fake(source: str = "x = 1", data: dict[str, str] | None = None, **changes: Any) -> Any:
