@@ -198,9 +198,10 @@ def write_tables(content: Row, path: Path) -> None:
 
 def as_shipped(judged: list[Row], families: list[str]) -> list[str]:
     """Counts of verdicts by kind, and the tightest margins by family."""
-    bad = some(judged, backdoored=True)
+    bad, common = some(judged, backdoored=True), [row for row in judged if row["kind"] not in ATTACKS[3:]]
     return [
-        f"The AUC of the score is {auc(judged)} ({interval(judged)} of {RESAMPLED:,} bootstraps by base model). By "
+        f"The AUC of the score is {auc(common)} ({interval(common)} of {RESAMPLED:,} bootstraps by base model) for "
+        f"gates, ReX and ReD, and {auc(judged)} ({interval(judged)}) with TrAIL and attackers who know the scan. By "
         f"kind of attack: {by_attack(judged)}. The report shows the attacker's picture (a correlation of {SHOWN} or "
         f"more, at the estimate or at the witness) in {shown(bad)} of {len(bad)}.",
         markdown(
