@@ -42,7 +42,7 @@ def write_tables(found: dict[str, list[Row]], path: Path) -> None:
         "stays open: these generators need more steps of distillation than a scan takes. It is no alarm.",
     ]
     kinds = list(dict.fromkeys(row["attack"] for row in test if row["attack"]))
-    head = ("models", "how many", *VERDICTS, *DETECTORS[:4], "picture error", "target shown", "CPU-s")
+    head = ("models", "raised", *VERDICTS, *DETECTORS[:4], "picture error", "target shown", "CPU-s")
     lines = [line("clean", clean), *(line(kind, [row for row in test if row["attack"] == kind]) for kind in kinds)]
     parts += [
         "## `detect.scan`",
@@ -69,7 +69,7 @@ def line(name: str, rows: list[Row]) -> tuple[str, ...]:
     errors = [row["picture_error"] for row in rows if "picture_error" in row]
     return (
         name,
-        str(len(rows)),
+        of(sum(row["verdict"] in ("backdoored", "suspicious") for row in rows), rows),
         *(str(sum(row["verdict"] == verdict for row in rows)) for verdict in VERDICTS),
         *(spread([row["scores"][detector] for row in rows]) for detector in DETECTORS[:4]),
         spread(errors),
