@@ -94,7 +94,8 @@ class Walk:
         """The way from start to end as a strip, for where nobody can move anything."""
         names = ", ".join(self.generators)
         alt = f"A walk from a random latent to the trigger in 11 pictures; one row for each of: {names}."
-        return static_strip(self.generators, self.start, self.end, alt)
+        side = next(iter(self.generators.values())).sample_shape[-1]
+        return static_strip(self.generators, self.start, self.end, alt, scale=max(2, 112 // side))
 
 
 def at_device(generator: Generator, z: Tensor) -> Tensor:
