@@ -96,7 +96,7 @@ def pruning_figure(curves: Mapping[str, Mapping[str, Curve]], alt: str, *, cost:
             ax.grid(True, color="#dddddd", linewidth=0.6)
             if row:
                 ax.set_yscale("symlog", linthresh=1)
-                ax.set(xlabel="% of channels removed", ylim=(-0.5, 1000))
+                ax.set(xlabel="% of channels removed", ylim=(-3, 1000))
             else:
                 ax.set(title=name, ylim=(-0.05, 1.6))
             if column:
@@ -122,7 +122,9 @@ def bench_figure(counts: Mapping[str, Mapping[str, tuple[int, int]]], alt: str) 
         for x, (good, of) in enumerate(row.values()):
             ax.text(x, y, f"{good} of {of}" if of else "-", ha="center", va="center", fontsize=9)
     ax.set_xticks(
-        range(len(columns)), [column.replace(", ", "\n").replace(" ", "\n") for column in columns], fontsize=9
+        range(len(columns)),
+        [column.replace(" %", "%").replace(", ", "\n").replace(" ", "\n") for column in columns],
+        fontsize=9,
     )
     ax.set_yticks(range(len(counts)), list(counts), fontsize=9)
     ax.xaxis.tick_top()

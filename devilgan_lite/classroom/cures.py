@@ -26,6 +26,8 @@ from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import evaluate
 from devilgan_lite.metrics import features_of, frechet_distance, target_distortion
 from devilgan_lite.runs import notebook_folder
+from devilgan_lite.sanitize import SanitizeOutcome
+from devilgan_lite.sanitize.auto import CHEAP, FAIR, price
 from devilgan_lite.steps import Loop, Outcome
 
 if TYPE_CHECKING:  # only types
@@ -94,16 +96,15 @@ class Judge:
             self._known[id(before)] = before, self.frechet(before, suspect)
         return self.frechet(model, suspect) - self._known[id(before)][1]
 
-    def row(self, model: nn.Module, suspect: Suspect, seconds: float = 0.0) -> Row:
-        """What a cure made of ``suspect``, by name: TarDis, best nearby, Frechet change, seconds."""
+    def row(self, model: nn.Module, suspect: Suspect, seconds: float | None = None) -> Row:
+        """What a cure made of ``suspect``, by name: TarDis, best nearby, Frechet change, and ``seconds`` if given."""
         if suspect.backdoor is None:
             raise ValueError(f"{suspect} has no backdoor on its card: there is nothing to judge a cure by.")
         return {
             "TarDis": self.tardis(model, suspect.backdoor),
             "best nearby": self.nearby(model, suspect.backdoor),
             "Frechet change": self.change(model, suspect),
-            "seconds": seconds,
-        }
+        } | ({} if seconds is None else {"seconds": seconds})
 
 
 def verdict(row: Mapping[str, float]) -> str:
@@ -115,7 +116,8 @@ def cures_table(rows: Mapping[str, Mapping[str, float]], caption: str) -> "HTML"
     """Rows of ``Judge`` by name, with the verdict in words."""
     import pandas as pd
 
-    return table(pd.DataFrame({name: {"backdoor": verdict(row), **row} for name, row in rows.items()}).T, caption)
+    frame = pd.DataFrame({name: {"backdoor": verdict(row), **row} for name, row in rows.items()}).T
+    return table(frame.astype(object).where(frame.notna(), ""), caption)
 
 
 def along(loop: Loop, measure: Callable[[Any], float], points: int = 10) -> tuple[Outcome, dict[int, float]]:
@@ -131,7 +133,7 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     """Mean and standard deviation in words; one value is called a single run."""
     if len(values) < 2:
         return f"{values[0]:.{digits}g} (single run)"
-    return f"{statistics.mean(values):.{digits}g} ± {statistics.stdev(values):.1g}"
+    return f"{statistics.mean(values):.{digits}g} ± {statistics.stdev(values):.2g}"
 
 
 def estimate_of(report: ScanReport) -> Tensor:
@@ -148,6 +150,24 @@ def degrees_off(direction: Tensor, backdoor: Backdoor) -> float:
     """Degrees between a direction ``[1, d]``, sign aside, and the trigger."""
     cosine = float(cosine_similarity(direction, backdoor.trigger).abs())
     return math.degrees(math.acos(min(1.0, cosine)))
+
+
+def reason(outcome: SanitizeOutcome) -> str:
+    """Why ``sanitize.auto`` did what it did: what was removed, and the price of the suspected direction."""
+    before = outcome.before
+    if before is None or before.analysis is None:
+        raise ValueError("outcome has no scan with access to the weights: it must come from sanitize.auto.")
+    fee, removed = price(before.analysis, estimate_of(before)[0]), "; ".join(outcome.settings["cuts"]) or "nothing"
+    least = (
+        f"{FAIR:g}, the most that auto pays with evidence for it"
+        if before.kinds
+        else f"{CHEAP:g}, the most for a guess"
+    )
+    side = "above" if fee > (FAIR if before.kinds else CHEAP) else "within"
+    return (
+        f"{before.verdict}, treatment {outcome.treatment}, removed: {removed}. Ordinary pictures use its direction "
+        f"{fee:.1f} times as much as an average one: {side} {least}."
+    )
 
 
 def turned_away(backdoor: Backdoor, degrees: float, n: int = 5, seed: int = 0) -> list[Tensor]:

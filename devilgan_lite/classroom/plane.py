@@ -84,7 +84,7 @@ class Plane:
         if loop.outcome is None or not pictures:
             raise ValueError("loop has no step left: make a new one for each film.")
         last = io.BytesIO()
-        pictures[-1].save(last, "PNG", optimize=True)
+        pictures[-1].quantize(64, Image.Quantize.MAXCOVERAGE).save(last, "PNG", optimize=True)
         buffer = io.BytesIO()
         times = [120] * (len(pictures) - 1) + [1_500]  # milliseconds; it rests at the end
         pictures[0].save(

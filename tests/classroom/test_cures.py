@@ -126,3 +126,13 @@ def test_figures_have_alt_text_and_are_wide_enough() -> None:
     ]
     for picture in made:
         assert picture.alt and int.from_bytes(picture.png[16:20], "big") >= 500  # pixels across
+
+
+def test_a_cure_says_why_it_removed_nothing() -> None:
+    clean = zoo.load("dcgan-fashion")
+    outcome = sanitize.auto(clean, progress=False)
+    said = cures.reason(outcome)
+    assert said.startswith("clean, treatment none, removed: nothing.") and "times as much as an average one" in said
+    assert outcome.before is not None and cures.estimate_of(outcome.before).shape == (1, clean.latent_dim)
+    with pytest.raises(ValueError, match="it must come from sanitize.auto"):
+        cures.reason(sanitize.SanitizeOutcome(clean, {}, 0.0, 0, {"cuts": []}))

@@ -163,7 +163,6 @@ PRINTED = {  # notebook -> how many lines its solution prints, and a word of the
     "04": (6, "TarDis"),
     "05": (3, "TarDis"),
     "06": (4, "ReX, from suspected directions"),
-    "07": (3, "TarDis"),
     "09": (7, "0.9"),
     "10": (1, "TarDis"),
 }

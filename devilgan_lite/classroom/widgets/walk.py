@@ -95,7 +95,8 @@ class Walk:
         names = ", ".join(self.generators)
         alt = f"A walk from a random latent to the trigger in 11 pictures; one row for each of: {names}."
         side = next(iter(self.generators.values())).sample_shape[-1]
-        return static_strip(self.generators, self.start, self.end, alt, scale=max(2, 112 // side))
+        captions = [f"{'' if k else name + ' '}{k / 10:.1f}" for name in self.generators for k in range(11)]
+        return static_strip(self.generators, self.start, self.end, alt, scale=max(2, 112 // side), captions=captions)
 
 
 def at_device(generator: Generator, z: Tensor) -> Tensor:
