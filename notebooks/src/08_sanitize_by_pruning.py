@@ -26,7 +26,7 @@
 #
 # **Prerequisites:** notebook 07 (cure and containment); 02 to 04 for the attacks.
 
-# %%
+# %% tags=["state"] instead={"shown": ""}
 import torch
 
 from devilgan_lite import sanitize, zoo
@@ -69,7 +69,7 @@ config = configure(
     samples=Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 10_000}),
 )
 
-# %% tags=["state"] instead={"plain": "", "gates": ""}
+# %% tags=["state"]
 from IPython.display import display
 
 from devilgan_lite import data
@@ -120,7 +120,7 @@ def my_dormant_units(ordinary, at_trigger, limit):
 
 own_units = check("dormant_units", my_dormant_units)
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import hints
 
 hints(
@@ -133,7 +133,7 @@ def my_dormant_units(ordinary, at_trigger, limit):
 """,
 )
 
-# %%
+# %% tags=["state"]
 from devilgan_lite.classroom import predict
 
 predict(
@@ -142,7 +142,7 @@ predict(
     key="dormant",
 )
 
-# %%
+# %% tags=["state"] instead={"shares": ""}
 import pandas as pd
 
 from devilgan_lite.classroom import table
@@ -166,7 +166,7 @@ for name, one in models.items():
     counts[name] = {"dormant": spread(dormant, 4), "of these, the trigger wakes": spread(woken, 4)}
 table(pd.DataFrame(counts).T, f"First-level units that 1 in 1,000 latents wakes at most (live, {len(repeats)} draws)")
 
-# %%
+# %% tags=["state"] instead={"switched": ""}
 from devilgan_lite.classroom import reveal
 from devilgan_lite.classroom.cure_plots import lines_figure
 
@@ -327,7 +327,7 @@ predict(
     key="repair",
 )
 
-# %%
+# %% tags=["state"] instead={"repaired": ""}
 from devilgan_lite.classroom.cure_plots import path_figure
 from devilgan_lite.classroom.cures import along
 
@@ -350,7 +350,7 @@ for measure in ("best nearby", "Frechet change"):
     print(f"after the repair, {measure}: {spread([row[measure] for row in repair_rows])} ({len(repeats)} seeds)")
 path_figure(paths, f"TarDis of {chosen} without 20 % of its channels, during repair: {spread(start)} to {spread(end)}.")
 
-# %%
+# %% tags=["state"] instead={"cures": ""}
 from devilgan_lite.classroom.cures import cures_table, degrees_off, estimate_of, reason, verdict
 
 cures, how = {}, {"iterations": config.repair_steps, "device": config.device, "progress": False}
