@@ -10,10 +10,11 @@ but neither latents nor layers go where ordinary latents never take them.
 from devilgan_lite.deprecation import renamed_members
 from devilgan_lite.sanitize.auto import SanitizeOutcome, auto
 from devilgan_lite.sanitize.base import Sanitizer
+from devilgan_lite.sanitize.batch_norm import recalibrated
 from devilgan_lite.sanitize.fine_tune import FineTune
 from devilgan_lite.sanitize.limit import Clamp, Limit
 from devilgan_lite.sanitize.project import project_latents, project_styles
-from devilgan_lite.sanitize.prune import Prune
+from devilgan_lite.sanitize.prune import Prune, prune_channels
 from devilgan_lite.sanitize.unlearn import Clip, Unlearn
 
 __getattr__ = renamed_members(__name__, {"Cure": "SanitizeOutcome"})
@@ -30,4 +31,6 @@ __all__ = [
     "auto",
     "project_latents",
     "project_styles",
+    "prune_channels",
+    "recalibrated",
 ]

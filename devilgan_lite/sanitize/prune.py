@@ -4,7 +4,7 @@ The second of the two cures that Rawat et al. (2021) name. A backdoor that lives
 that shares its units with ordinary samples (TrAIL, a plain ReD) does not.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -49,22 +49,8 @@ class Prune(Distillation):
             raise ValueError(
                 f"suspect is a {type(generator).__name__}; pruning needs a Generator: wrap it with generators.adopt."
             )
-        chain = pruned_chain(generator)
         scores = channel_scores(generator, subject.latents(SAMPLES, self.seed), self.by)
-        kept = []
-        for level, score in enumerate(scores):
-            count = len(score) - round(self.fraction * len(score))
-            if count < 1:
-                raise ValueError(
-                    f"fraction={self.fraction} would leave none of the {len(score)} channels of level {level}; take a "
-                    "smaller one."
-                )
-            kept.append(score.argsort(descending=True, stable=True)[:count].sort().values)
-        if all(len(channels) == len(score) for channels, score in zip(kept, scores, strict=True)):
-            raise ValueError(
-                f"fraction={self.fraction} removes none of {list(chain.widths)} channels; take a larger one."
-            )
-        return distil(generator.shrink(kept), subject, self)
+        return distil(without_channels(generator, self.fraction, scores), subject, self)
 
 
 def pruned_chain(generator: Generative) -> Chain:
@@ -73,6 +59,57 @@ def pruned_chain(generator: Generative) -> Chain:
     if chain is None:
         raise ValueError(f"suspect is a {type(generator).__name__}, which is no chain of layers to prune.")
     return chain
+
+
+def prune_channels(generator: Generative, fraction: float, by: str = "magnitude", seed: int = 0) -> Generative:
+    """A smaller copy without the share ``fraction`` of each hidden level's channels: ``Prune`` without repair."""
+    z = generator.sample_latent(SAMPLES, torch.Generator(generator.device).manual_seed(seed))
+    return without_channels(generator, fraction, channel_scores(generator, z, by))
+
+
+def without_channels(generator: Generative, fraction: float, scores: list[Tensor]) -> Generative:
+    """A smaller copy without the share ``fraction`` of channels that has the lowest ``scores`` ``[channels]`` a level.
+
+    A fraction that leaves none of them, or removes none, is a ``ValueError``.
+    """
+    kept = []
+    for level, score in enumerate(scores):
+        count = len(score) - round(fraction * len(score))
+        if count < 1:
+            raise ValueError(
+                f"fraction={fraction} would leave none of the {len(score)} channels of level {level}; take a smaller "
+                "one."
+            )
+        kept.append(score.argsort(descending=True, stable=True)[:count].sort().values)
+    if all(len(channels) == len(score) for channels, score in zip(kept, scores, strict=True)):
+        raise ValueError(
+            f"fraction={fraction} removes none of {[len(one) for one in scores]} channels; take a larger one."
+        )
+    return generator.shrink(kept)
+
+
+@torch.no_grad()
+def hidden_levels(generator: Generative, z: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each hidden level of a chain: activations ``[n, channels, ...]`` of latents ``z``, and the weights that read
+    them ``[channels, outputs, ...]``.
+    """
+    chain = pruned_chain(generator)
+    hidden = chain.read(z)
+    for stage, reader in zip(chain.hidden, chain.stages[1:], strict=True):
+        hidden = stage.activate(stage.normalised(hidden))
+        yield hidden, weight_of(reader.layer).transpose(0, 1)
+
+
+@torch.no_grad()
+def switched_off(generator: Generative, units: Tensor) -> Generative:
+    """A copy in which those first-level ``units`` (a mask ``[u]``) always give zero before the activation."""
+    copied = generator.clone().eval()
+    first = pruned_chain(copied).stages[0]
+    for part in (first.layer,) if first.norm is None else (first.norm,):
+        part.weight[units] = 0.0
+        if part.bias is not None:
+            part.bias[units] = 0.0
+    return copied
 
 
 @torch.no_grad()

@@ -7,10 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from devilgan_lite import Backdoor, attacks, zoo
+from devilgan_lite import Backdoor, attacks, generators, zoo
 from devilgan_lite.generators import DCGAN, Generator, Stage, build
 from devilgan_lite.sanitize import Prune
-from devilgan_lite.sanitize.prune import CRITERIA, channel_scores
+from devilgan_lite.sanitize.prune import (
+    CRITERIA,
+    channel_scores,
+    hidden_levels,
+    prune_channels,
+    switched_off,
+    without_channels,
+)
 
 SHAPES = {
     "two levels": {"widths": (8, 4), "strides": (2, 2)},
@@ -195,3 +202,38 @@ def test_stopped_early_it_leaves_a_small_network() -> None:
     outcome = loop.stop()
     assert outcome.interrupted and outcome.generator.widths == (4, 2)
     assert torch.isfinite(outcome.generator.sample(4)).all()
+
+
+def test_the_functions_do_what_prune_does_before_its_repair() -> None:
+    network = lively()
+    z = latents(20)
+    for by in CRITERIA:
+        repaired = Prune(fraction=0.5, by=by, iterations=1, learning_rate=1e-9, device="cpu")(network, progress=False)
+        assert torch.allclose(repaired.generator(z), prune_channels(network, 0.5, by)(z), atol=1e-4)
+    assert prune_channels(network, 0.5).widths == (4, 2)
+    with pytest.raises(ValueError, match="removes none of"):
+        without_channels(network, 0.01, channel_scores(network, z, "magnitude"))
+    with pytest.raises(ValueError, match="would leave none of the 8 channels"):
+        without_channels(network, 0.99, channel_scores(network, z, "magnitude"))
+
+
+def test_hidden_levels_give_what_scores_are_made_of() -> None:
+    network = lively()
+    z = latents(50)
+    levels = list(hidden_levels(network, z))
+    assert [activations.shape[1] for activations, _ in levels] == [8, 4] == [len(kernel) for _, kernel in levels]
+    worth = [a.double().mean((0, 2, 3)) * kernel.abs().sum((1, 2, 3)) for a, kernel in levels]
+    for ours, theirs in zip(worth, channel_scores(network, z, "activation"), strict=True):
+        assert torch.allclose(ours, theirs)
+
+
+def test_units_that_are_switched_off_stay_off() -> None:
+    network = lively()
+    z, off = latents(50), torch.zeros(dense(network).out_features, dtype=torch.bool)
+    off[::3] = True
+    first = next(hidden_levels(switched_off(network, off), z))[0].flatten(1)
+    before = next(hidden_levels(network, z))[0].flatten(1)
+    assert not first[:, off].any() and torch.equal(first[:, ~off], before[:, ~off]) and before[:, off].any()
+    points = generators.PointGenerator()  # without a norm
+    blind = switched_off(points, torch.ones(64, dtype=torch.bool))
+    assert not next(hidden_levels(blind, torch.randn(5, 2)))[0].any()

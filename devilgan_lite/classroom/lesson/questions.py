@@ -16,6 +16,7 @@ from devilgan_lite.checks import nearest, one_of, whole_number
 from devilgan_lite.classroom.exercises import EXERCISES, Learner, NotYet
 from devilgan_lite.classroom.loops import STEPS
 from devilgan_lite.classroom.profile import is_static
+from devilgan_lite.classroom.unlearning import STAND_INS
 
 QUIZZES = Path(__file__).with_name("quizzes.json")  # number of a notebook -> its questions
 
@@ -24,8 +25,8 @@ QUIZZES = Path(__file__).with_name("quizzes.json")  # number of a notebook -> it
 class CheckResult:
     """True or False (None: nothing was answered), for ``if`` and ``assert``; its line has been printed already.
 
-    ``function`` is the learner's own where it passed. Of a training step that did not, it is ours, so that the rest of
-    the notebook can go on.
+    ``function`` is the learner's own where it passed. Where it did not and later cells need it (a training step, say),
+    it is ours, so that the rest of the notebook can go on.
     """
 
     passed: bool | None
@@ -47,9 +48,10 @@ def check(exercise: str, learner: Learner) -> CheckResult:
     try:
         praise = EXERCISES[exercise](learner)
     except NotYet as reason:
-        instead = f" Until then, ours trains below in place of {_name(learner)}." if exercise in STEPS else ""
+        does = "trains" if exercise in STEPS else "runs"
+        instead = f" Until then, ours {does} below in place of {_name(learner)}." if exercise in STAND_INS else ""
         said = f"\N{CROSS MARK} {exercise}: not yet. {_sentence(reason)}{instead}"
-        return _said(False, said, STEPS.get(exercise))
+        return _said(False, said, STAND_INS.get(exercise))
     return _said(True, f"\N{WHITE HEAVY CHECK MARK} {exercise}: right. {_sentence(praise)}", learner)
 
 
