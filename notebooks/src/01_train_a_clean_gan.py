@@ -334,12 +334,12 @@ print(
     f"{1 - share:.0%} of the latents stayed (mean of three seeds of the attack, one clean generator)."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["bonus"]
 # ## Playground: between two garments
 #
 # Drag the slider from one latent to another.
 
-# %%
+# %% tags=["bonus"]
 from devilgan_lite.classroom import LatentSlider
 
 ends = trained.sample_latent(2, torch.Generator().manual_seed(config.seed + 7))

@@ -344,7 +344,7 @@ table(pd.DataFrame(columns), "What the file itself shows (live)")
 # ## Playground
 #
 # Slider, pad and buttons; the arrow keys work too. Find the cone: it begins to open 53 degrees from the trigger (cosine
-# 0.6). `make stage` shows the same for a projector; `film(..., "morph.webp")` writes your own film.
+# 0.6).
 
 # %%
 from devilgan_lite.classroom import Explorer
@@ -428,7 +428,7 @@ def modulated_kernel(weight, style):
 #
 # A victim has no clean copy. But seven layers read the style, and our expansion adds to each of them a multiple of *one
 # and the same row*. So add up what their weights answer to, $\sum_l W_l^\top W_l / \lVert W_l \rVert^2$, and look at
-# the eigenvalues. Then project out what stands out. `detect.scan` and `sanitize.auto` do both.
+# the eigenvalues. Then project out what stands out.
 
 # %% tags=["bonus"]
 from devilgan_lite import detect, sanitize

@@ -37,7 +37,7 @@ strip(
 # %% [markdown]
 # Two of these three models have a backdoor. Nobody can tell by looking, and you don't have to.
 #
-# **Time and hardware:** about two minutes on one CPU core; no GPU, no network. In a room the game takes 40 minutes.
+# **Time and hardware:** about two minutes on one CPU core; no GPU, no network.
 #
 # **Objectives.** You will be able to
 # * *say* what a file can give away besides its weights,
@@ -140,7 +140,7 @@ table(outside, "What you can know of the models without reading a weight")
 # ## Round 2: cheap looks at all of them
 #
 # First the pictures. Then *silent units* (notebook 05): the weights tell how often a unit of the first layer is on, and
-# which latent would wake those that never are. That takes a fraction of a second and needs no picture.
+# which latent would wake those that never are.
 
 # %%
 predict(
@@ -182,8 +182,7 @@ show(
 # ## Round 3: scan where it pays, then hand in
 #
 # A scan without its twin takes some seconds. It compares a model with itself. Then each model gets a **probability**:
-# 0.5 where the strongest evidence just reaches its limit, more where it is stronger. Change what you do not believe. In
-# a room, this is where teams argue.
+# 0.5 where the strongest evidence just reaches its limit, more where it is stronger. Change what you do not believe.
 
 # %%
 predict(
@@ -351,12 +350,12 @@ challenge.write_entry(Path(place.name) / "entries", entry)
 own_silent, own_latent = challenge.first_look(planted)
 print(f"Takeaway: to be accepted is easy, to be missed is the game: the first look finds {own_silent} silent units.")
 
-# %% [markdown]
+# %% [markdown] tags=["bonus"]
 # ## Playground
 #
 # Drag from an ordinary latent to the one that the first look found in your own entry, beside the clean generator.
 
-# %%
+# %% tags=["bonus"]
 from devilgan_lite.classroom import LatentSlider
 
 end = backdoor.trigger if own_latent is None else own_latent.view(1, -1)
@@ -437,7 +436,7 @@ hints(
 # ## What would a defender see?
 #
 # Of the files and pictures, nothing. Of the weights, what the attacker could not hide: units that sleep, and energy
-# that ordinary pictures do not need. And of the game itself, how little one round says.
+# that ordinary pictures do not need.
 #
 # ## Limits
 #
@@ -459,7 +458,6 @@ quiz("10")
 # * A fair round leaves only the weights to look at.
 # * Look cheaply first: silent units take a fraction of a second and settle many cases.
 # * AUC judges the order and needs no threshold, but a small round has a large spread.
-# * The sealed key ends a round, and the commitment binds whoever made it.
 #
 # ## References
 #
