@@ -19,13 +19,13 @@ from torch.nn.functional import cosine_similarity, normalize
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import whole_number
 from devilgan_lite.classroom.lesson.own import ROWS, Suspect
+from devilgan_lite.classroom.lesson.reading import notebook_folder
 from devilgan_lite.classroom.plots import table
 from devilgan_lite.data import Samples
 from devilgan_lite.detect import ScanReport
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import evaluate
 from devilgan_lite.metrics import features_of, frechet_distance, target_distortion
-from devilgan_lite.runs import notebook_folder
 from devilgan_lite.sanitize import SanitizeOutcome
 from devilgan_lite.sanitize.auto import CHEAP, FAIR, price
 from devilgan_lite.steps import Loop, Outcome

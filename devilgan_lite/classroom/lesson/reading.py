@@ -54,10 +54,14 @@ class Notebook:
         )
 
 
+def notebook_folder() -> Path:
+    """Where the notebooks lie: beside the package, or in ``$DEVILGAN_NOTEBOOKS``."""
+    return Path(os.environ.get("DEVILGAN_NOTEBOOKS") or Path(__file__).resolve().parents[3] / "notebooks")
+
+
 def notebook_paths() -> dict[str, Path]:
-    """Number -> file of every notebook of the sequence; they lie beside the package, or in ``$DEVILGAN_NOTEBOOKS``."""
-    folder = Path(os.environ.get("DEVILGAN_NOTEBOOKS") or Path(__file__).resolve().parents[3] / "notebooks")
-    return {path.stem[:2]: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    """Number -> file of every notebook of the sequence."""
+    return {path.stem[:2]: path for path in sorted(notebook_folder().glob("[0-9][0-9]_*.ipynb"))}
 
 
 @cache
