@@ -491,7 +491,8 @@ hints(
 # ## What would a defender see?
 #
 # Which units sleep, that the file got smaller, and that garments stayed. Not whether the backdoor went: TarDis needs
-# trigger and target. TrAIL and plain ReD use no units of their own and pass for free.
+# trigger and target. TrAIL and plain ReD use no units of their own and pass for free; a *pruning-aware* attacker plants
+# the backdoor in what pruning keeps.
 #
 # ## Limits
 #
