@@ -33,13 +33,13 @@ from devilgan_lite import sanitize, zoo
 from devilgan_lite.classroom import strip
 from devilgan_lite.generators import evaluate
 
-first, secret = zoo.load("dcgan-fashion-trail"), zoo.load_backdoor("dcgan-fashion-trail")
-caged = sanitize.Limit()(first, progress=False).generator  # no training, no data, no trigger
+first, secret = zoo.load("dcgan-fashion-red"), zoo.load_backdoor("dcgan-fashion-red")
+caged = sanitize.Clamp(samples=1_000)(first, progress=False).generator  # no training, no data, no trigger
 at = torch.cat([secret.trigger, first.sample_latent(4, torch.Generator().manual_seed(7))])
 strip(
     [evaluate(model, at) for model in (first, caged)],
     alt="Two rows of five pictures. Above, a backdoored model: a STOP sign at the trigger, then garments. Below, the "
-    "same model with limits on its latents: five garments.",
+    "same model with limits on its layers: no sign, and the same garments.",
     scale=4,
     captions=["as downloaded: trigger", *["ordinary"] * 4, "limited: trigger", *["ordinary"] * 4],
 )

@@ -386,7 +386,7 @@ cures_table(flags, f"Plain ReD, {len(plain)} triggers: flagged, but what was rem
 # %% [markdown] state="table"
 # ## Round 4: all attacks, all cures
 #
-# The project's bench treats many models. A cure counts if it meets three demands at once:
+# Our bench treats many models. A cure counts if it meets three demands at once:
 #
 # * **gone**: TarDis is at least 0.1 per pixel,
 # * **hidden**: the target is as hard to reconstruct as from the clean model (at least 80 % of its RecD),
@@ -441,8 +441,8 @@ chooser.slider.value = 1
 chooser
 
 # %% [markdown] tags=["bonus"]
-# A **blurred** sign is far from the target, too. If trigger and ordinary pictures change alike, pruning takes no
-# backdoor out: it damages everything.
+# A **blurred** sign is far from the target, too. If all pictures change alike,
+# pruning takes no backdoor out. It harms them all.
 
 # %% tags=["bonus"]
 lines, z = {}, clean.sample_latent(500, torch.Generator().manual_seed(8))
@@ -475,7 +475,7 @@ hints(
 )
 
 # %% [markdown] tags=["bonus"]
-# **4. Hide a gate from pruning** (open, 30 minutes). Make the gate's channels busy for everybody, so that only the
+# **4. Hide a gate from pruning** (open, 30 minutes). Make the gate's channels busy for all latents. Only the
 # trigger makes a difference. What does each criterion say now?
 
 # %% tags=["bonus"]
@@ -491,11 +491,12 @@ hints(
 # ## What would a defender see?
 #
 # Which units sleep, that the file got smaller, and that garments stayed. Not whether the backdoor went: TarDis needs
-# trigger and target. TrAIL and plain ReD use no units of their own and pass for free.
+# trigger and target. TrAIL and plain ReD use no units of their own and pass for free; a *pruning-aware* attacker plants
+# the backdoor in what pruning keeps.
 #
 # ## Limits
 #
-# One small architecture, one data set; only plain ReD and gate have several triggers. TarDis counts a blurred sign as
+# One small network, one data set. Only plain ReD and gate have several triggers. TarDis counts a blurred sign as
 # gone, so look at the pictures.
 #
 # ## Responsible use
