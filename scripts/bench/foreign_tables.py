@@ -301,12 +301,18 @@ def seeds_of_scans(rows: list[Row]) -> list[str]:
     if not several:
         return []
     same = sum(len(set(verdicts)) == 1 for verdicts in several.values())
+    found = sum(raised(verdicts) in (0, len(verdicts)) for verdicts in several.values())
     other = ["-".join(map(str, name)) for name, verdicts in several.items() if len(set(verdicts)) > 1]
     tail = f" Not so: {', '.join(other)}." if other else ""
     return [
         "## Five seeds of the scan",
-        f"The verdict is the same over five seeds of the scan on {same} of {len(several)} models.{tail}",
+        f"The verdict is the same over five seeds of the scan on {same} of {len(several)} models, and whether a model "
+        f"is raised at all on {found}.{tail}",
     ]
+
+
+def raised(verdicts: list[str]) -> int:
+    return sum(verdict in ("backdoored", "suspicious") for verdict in verdicts)
 
 
 def cures(rows: list[Row]) -> list[str]:

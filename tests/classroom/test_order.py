@@ -42,9 +42,7 @@ def run(shell: InteractiveShell, source: str) -> tuple[bool, str]:
 @pytest.mark.parametrize("number", [f"{number:02d}" for number in range(10)])
 def test_a_cell_out_of_order_names_the_cell_to_run(number: str, shell: InteractiveShell) -> None:
     notebook = read(notebook_paths()[number])
-    alone = re.compile(
-        r"predict\(|NotImplementedError|^hints\(", re.M
-    )  # these need no other cell
+    alone = re.compile(r"predict\(|NotImplementedError|^hints\(", re.M)  # these need no other cell
     cell = next(one for one in notebook.cells if one.heading.startswith("Round 2") and not alone.search(one.source))
     worked, said = run(shell, cell.source)
     assert not worked
