@@ -357,7 +357,8 @@ for one in [] if SMOKE else suspects.values():
     assert one.yours or reports[one.title].kinds, f"{one.title} must be found"
 file = data.data_folder().parent / "docs" / "results" / "foreign.json"
 rows = json.loads(file.read_text())["rows"] if file.is_file() else []
-strangers = pd.DataFrame([row for row in rows if row["seed"] >= 11 and "method" not in row])  # not looked at before
+untouched = [row for row in rows if row["seed"] >= 11 and "method" not in row and not row.get("scan_seed")]
+strangers = pd.DataFrame(untouched)
 if rows:
     strangers = pd.crosstab(strangers["kind"].where(strangers["backdoored"], "clean"), strangers["verdict"])
     display(table(strangers, "cached: strangers' models, one scan each; nobody had seen them when the limits were set"))
@@ -365,10 +366,9 @@ if rows:
     print(
         f"Takeaway: of {calm.sum()} clean strangers {calm['clean']} are called clean, {calm['backdoored']} backdoored;"
     )
-    print(
-        f"of {guilty.sum().sum()} backdoored ones {guilty['clean'].sum()} are called clean too, and none was TrAIL's,"
-    )
-    print("which these detectors miss on most families. Clean means that they found nothing.")
+    missed = guilty["clean"][guilty["clean"] > 0]
+    print(f"of {guilty.sum().sum()} backdoored ones {missed.sum()} are called clean too ({', '.join(missed.index)}).")
+    print("Clean means that these detectors found nothing.")
 progress(weights={one.name: reports[one.title].verdict for one in suspects.values()})
 
 # %% [markdown] tags=["bonus"]
