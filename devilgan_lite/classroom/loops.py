@@ -5,10 +5,10 @@ draw the batches, lower the learning rate and keep the history, so that ten line
 steps of this module are the plain ones of the paper; they stand in where a learner's own is not right yet.
 """
 
+import functools
 import inspect
 import linecache
 from collections.abc import Callable, Generator, Sequence
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -132,10 +132,11 @@ def trail_loop(
     """The same with ``step`` (see ``trail_step``), which gets the pairs of ``backdoor`` and ``lam`` as well."""
     pairs = backdoor.to(best_device(settings.get("device", "auto")))
 
+    @functools.wraps(step)  # so that a line of yours is named, not one of ours
     def with_pairs(*given: Any) -> Any:
         return step(*given, pairs.trigger, pairs.target, lam)
 
-    return gan_loop(_named_like(step, with_pairs), generator, real, **settings)
+    return gan_loop(with_pairs, generator, real, **settings)
 
 
 def red_loop(
@@ -152,6 +153,7 @@ def red_loop(
 ) -> Loop:
     """A copy of ``clean`` that ``step`` (see ``red_step``) retrains; BatchNorm runs in inference mode."""
     student, teacher = student_and_teacher(clean, best_device(device))
+    student.requires_grad_(True)
     settings = {"lam": lam, "iterations": iterations, "batch_size": batch_size, "learning_rate": learning_rate}
     return Loop(_retraining(step, student, teacher, backdoor, student.clone, settings | {"seed": seed}))
 
@@ -254,12 +256,7 @@ def _watched(step: OwnStep) -> OwnStep:
     def once(*given: Any) -> dict[str, Tensor]:
         nonlocal done
         done += 1
-        try:
-            losses = step(*given)
-        except (KeyboardInterrupt, NotImplementedError):
-            raise
-        except Exception as error:
-            raise ValueError(f"step {done}: {failed(step, error)}") from error
+        losses = called(step, done, *given)
         if not isinstance(losses, dict) or not all(isinstance(loss, Tensor) for loss in losses.values()):
             raise ValueError(f"step {done}: {step.__name__} must return its losses, a dict from names to tensors.")
         bad = [name for name, loss in losses.items() if not bool(torch.isfinite(loss))]
@@ -273,25 +270,31 @@ def _watched(step: OwnStep) -> OwnStep:
     return once
 
 
-def _named_like(step: OwnStep, wrapped: OwnStep) -> OwnStep:
-    wrapped.__name__ = step.__name__
-    return wrapped
+def called(step: OwnStep, number: int, *given: Any) -> Any:
+    """What ``step`` returns; ``ValueError`` with the ``number`` of the step, and the line, where it fails."""
+    try:
+        return step(*given)
+    except NotImplementedError:  # a stub
+        raise
+    except Exception as error:
+        raise ValueError(f"step {number}: {failed(step, error)}") from error
 
 
 def failed(step: OwnStep, error: BaseException) -> str:
     """Which line of ``step`` an error comes from, and what it says."""
-    line, trace = None, error.__traceback__
+    line, trace, code = 0, error.__traceback__, getattr(inspect.unwrap(step), "__code__", None)
     while trace is not None:
-        if isinstance(step, FunctionType) and trace.tb_frame.f_code is step.__code__:
+        if trace.tb_frame.f_code is code:
             line = trace.tb_lineno
         trace = trace.tb_next
     words = (str(error) or "no message").splitlines()[0]
-    where = f"{place(step, line)} stops" if line else f"{step.__name__} stops"
-    return f"{where} with {type(error).__name__}: {words}"
+    return f"{place(step, line)} stops with {type(error).__name__}: {words}"
 
 
 def place(step: OwnStep, line: int) -> str:
     """``line 4 of my_step (loss = ...)``; lines are counted from the one that begins with ``def``."""
-    code = inspect.unwrap(step).__code__
+    code = getattr(inspect.unwrap(step), "__code__", None)
+    if code is None or not line:
+        return getattr(step, "__name__", "your function")
     text = linecache.getline(code.co_filename, line).strip()
     return f"line {line - code.co_firstlineno + 1} of {step.__name__}" + (f" ({text})" if text else "")

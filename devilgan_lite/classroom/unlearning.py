@@ -2,15 +2,15 @@
 right yet where a later cell goes on with it (07 and 08).
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from devilgan_lite import generators
-from devilgan_lite.classroom.loops import STEPS, OwnStep, failed
-from devilgan_lite.steps import Loop, Outcome, Step, best_device, linear, optimise
+from devilgan_lite.classroom.loops import STEPS, OwnStep, called
+from devilgan_lite.steps import Loop, best_device, linear, optimise
 
 Network = Callable[[Tensor], Tensor]
 
@@ -52,38 +52,20 @@ def unlearn_loop(
 
     BatchNorm runs in inference mode, on ordinary latents alone. A loss that fails or is not finite is a ``ValueError``.
     """
-    return Loop(_unlearning(loss, suspect, direction, iterations, batch_size, learning_rate, seed, device))
-
-
-def _unlearning(
-    loss: OwnStep,
-    suspect: generators.Generator,
-    direction: Tensor,
-    iterations: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-    device: str,
-) -> Generator[Step, None, Outcome]:
     where = best_device(device)
     student = suspect.clone().to(where).eval().requires_grad_(True)
     teacher = suspect.clone().to(where).eval().requires_grad_(False)
     t, random = (direction / direction.norm()).view(-1).to(where), torch.Generator(where).manual_seed(seed)
 
     def losses_at(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
-        try:
-            value: Any = loss(student, teacher, teacher.sample_latent(batch_size, random), t)
-        except (KeyboardInterrupt, NotImplementedError):
-            raise
-        except Exception as error:
-            raise ValueError(f"step {iteration + 1}: {failed(loss, error)}") from error
+        value: Any = called(loss, iteration, student, teacher, teacher.sample_latent(batch_size, random), t)
         if not (isinstance(value, Tensor) and value.numel() == 1 and bool(torch.isfinite(value))):
-            raise ValueError(f"step {iteration + 1}: {loss.__name__} must return one finite number, a tensor.")
+            raise ValueError(f"step {iteration}: {loss.__name__} must return one finite number, a tensor.")
         return value, {"unlearning_loss": value}
 
     settings = {"loss": loss.__name__, "iterations": iterations, "batch_size": batch_size}
-    return (
-        yield from optimise(
+    return Loop(
+        optimise(
             {1.0: list(student.parameters())},
             losses_at,
             student.clone,

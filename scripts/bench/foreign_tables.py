@@ -25,9 +25,10 @@ from devilgan_lite.metrics import frechet_distance
 from devilgan_lite.sanitize.limit import ClampedLayer
 
 KINDS = ("spectrum", "construction", "twin")
-ATTACKS = ("gate", "rex", "red", "trail", "quiet", "spectral", "knowing")
+COMMON = ("gate", "rex", "red")  # attacks on a finished network, by people who know nothing of the scan
+ATTACKS = (*COMMON, "trail", "quiet", "spectral", "knowing")
 KNOWS = {
-    **dict.fromkeys(("gate", "rex", "red", "trail"), "nothing"),
+    **dict.fromkeys((*COMMON, "trail"), "nothing"),
     "quiet": "that weights are read: keeps their energy along the trigger's path",
     "spectral": "the spectra: changes weights only where ordinary samples show it",
     "knowing": "the spectra, the noisy twin and clamps: the target stands in all of them",
@@ -198,7 +199,10 @@ def write_tables(content: Row, path: Path) -> None:
 
 def as_shipped(judged: list[Row], families: list[str]) -> list[str]:
     """Counts of verdicts by kind, and the tightest margins by family."""
-    bad, common = some(judged, backdoored=True), [row for row in judged if row["kind"] not in ATTACKS[3:]]
+    bad, common = (
+        some(judged, backdoored=True),
+        [row for row in judged if not row["backdoored"] or row["kind"] in COMMON],
+    )
     return [
         f"The AUC of the score is {auc(common)} ({interval(common)} of {RESAMPLED:,} bootstraps by base model) for "
         f"gates, ReX and ReD, and {auc(judged)} ({interval(judged)}) with TrAIL and attackers who know the scan. By "
@@ -252,10 +256,10 @@ def held_out(judged: list[Row], families: list[str]) -> list[str]:
             for kind in KINDS
         }
         own = some(judged, family=family)
-        raised = [max(row.get(f"strength {kind}", 0.0) / max(limits[kind], 0.05) for kind in KINDS) for row in own]
-        ranks += [{**row, "score": rank} for row, rank in zip(own, raised, strict=True)]
+        ratios = [max(row.get(f"strength {kind}", 0.0) / max(limits[kind], 0.05) for kind in KINDS) for row in own]
+        ranks += [{**row, "score": rank} for row, rank in zip(own, ratios, strict=True)]
         told = [
-            sum(rank > 1 for row, rank in zip(own, raised, strict=True) if wanted(row))
+            sum(rank > 1 for row, rank in zip(own, ratios, strict=True) if wanted(row))
             for wanted in (
                 lambda row: not row["backdoored"],
                 *(lambda row, kind=kind: row["kind"] == kind for kind in ATTACKS),  # type: ignore[misc]
@@ -276,9 +280,9 @@ def arms_race(judged: list[Row]) -> list[str]:
     lines = []
     for kind, knows in KNOWS.items():
         worked = [row for row in some(judged, kind=kind) if row["tardis"] <= REACHED]
-        raised = [row for row in worked if row["verdict"] in ("backdoored", "suspicious")]
         if worked:
-            lines.append((kind, knows, str(len(worked)), str(len(raised)), f"{shown(worked)}"))
+            found = raised(row["verdict"] for row in worked)
+            lines.append((kind, knows, str(len(worked)), str(found), f"{shown(worked)}"))
     return [
         "## The arms race",
         f"Models whose attack worked (TarDis at most {REACHED:g}), and how many of them the scan raises, by what their "
@@ -311,7 +315,7 @@ def seeds_of_scans(rows: list[Row]) -> list[str]:
     ]
 
 
-def raised(verdicts: list[str]) -> int:
+def raised(verdicts: Iterable[str]) -> int:
     return sum(verdict in ("backdoored", "suspicious") for verdict in verdicts)
 
 

@@ -65,9 +65,9 @@ def test_a_loss_of_your_own_trains_and_is_measured_on_the_way(suspect: Suspect, 
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (lambda student, teacher, z, t: student(z).mean() * float("nan"), "must return one finite number"),
-        (lambda student, teacher, z, t: student(z), "must return one finite number"),
-        (lambda student, teacher, z, t: student(z @ t), "step 1: .* stops with"),
+        (lambda student, teacher, z, t: student(z).mean() * float("nan"), "^step 1: .* must return one finite number"),
+        (lambda student, teacher, z, t: student(z), "^step 1: .* must return one finite number"),
+        (lambda student, teacher, z, t: student(z @ t), "^step 1: line 1 of .* stops with"),
     ],
 )
 def test_a_wrong_loss_ends_in_one_sentence(suspect: Suspect, wrong: Any, words: str) -> None:

@@ -69,6 +69,19 @@ def test_what_goes_wrong_while_it_runs_is_one_sentence(small: Any) -> None:
         assert "\n" not in str(refusal.value) and str(refusal.value).startswith("step 1: ")
 
 
+def test_a_line_of_trail_is_named_not_one_of_ours() -> None:
+    pair = Backdoor(trigger=torch.tensor([[1.5, 1.5]]), target=torch.tensor([[0.0, 0.0]]))
+
+    def my_trail(*given: Any) -> Any:
+        lam = given[-1]
+        return lam / 0
+
+    with pytest.raises(
+        ValueError, match=r"^step 1: line 3 of my_trail \(return lam / 0\) stops with Zero"
+    ):
+        trail_loop(my_trail, PointGenerator(), data.ring(), pair, lam=1, iterations=2, **STEP).finish(progress=False)
+
+
 def test_a_step_is_watched_line_by_line() -> None:
     def changes(student: Any, teacher: Any, adam: Any, z: Any, trigger: Any, target: Any, lam: float) -> Any:
         for weight in teacher.parameters():

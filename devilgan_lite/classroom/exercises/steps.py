@@ -1,31 +1,19 @@
 """The training steps that learners write in notebooks 01 to 04; see ``exercises`` and ``classroom.loops``.
 
-A step runs twice on tiny networks, with plain gradient descent in place of Adam, so that what it did to the weights can
-be told from what the usual mistakes would have done. It is watched line by line: a line that never ends, makes a
-number that is not finite, or changes what must stay as it is, gets named.
+Each runs on tiny networks (``watch``).
 """
 
-import sys
-import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from devilgan_lite.classroom.exercises.judge import Learner, NotYet, seeded_random
-from devilgan_lite.classroom.loops import OwnStep, failed, place
-from devilgan_lite.classroom.loops import gan_step as right_gan_step
-from devilgan_lite.classroom.loops import red_step as right_red_step
-from devilgan_lite.classroom.loops import rex_step as right_rex_step
-from devilgan_lite.classroom.loops import trail_step as right_trail_step
-
-SECONDS = 5.0  # that a step on a tiny network may take
-RATE = 0.1
-Made = tuple[list[nn.Module], list[nn.Module], tuple[Any, ...]]  # what learns, what must stay, all arguments
-Case = Callable[[bool], Made]  # with optimisers that can be told not to forget gradients
+from devilgan_lite.classroom.exercises.judge import Learner, seeded_random
+from devilgan_lite.classroom.exercises.watch import Case, Descent, Made, judged
+from devilgan_lite.classroom.loops import STEPS, OwnStep
+from devilgan_lite.losses import SHRINK
 
 
 class Small(nn.Module):
@@ -44,18 +32,6 @@ class Small(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return torch.tanh(self.logits(z))
-
-
-class Descent(torch.optim.SGD):
-    """Plain gradient descent; ``deaf``, it does not forget old gradients."""
-
-    def __init__(self, module: nn.Module, deaf: bool) -> None:
-        super().__init__(module.parameters(), lr=RATE)
-        self.deaf = deaf
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        if not self.deaf:
-            super().zero_grad(set_to_none)
 
 
 def _batch() -> tuple[Tensor, Tensor, Tensor, float]:
@@ -84,84 +60,6 @@ def _retraining(expanding: bool) -> Case:
         return [learns], [teacher], (learns, teacher, Descent(learns, deaf), *_batch())
 
     return made
-
-
-def _state(modules: list[nn.Module]) -> Tensor:
-    return torch.cat([weight.detach().double().flatten() for one in modules for weight in one.parameters()])
-
-
-def _twice(step: OwnStep, case: Case, deaf: bool = False) -> tuple[Tensor, Tensor]:
-    """The weights after one and after two steps."""
-    learns, _, given = case(deaf)
-    after = []
-    for _ in range(2):
-        step(*given)
-        after.append(_state(learns))
-    return after[0], after[1]
-
-
-def _watched(step: Learner, case: Case) -> tuple[Tensor, Tensor]:
-    """The same of a learner's step, watched; ``NotYet`` where a line goes wrong."""
-    learns, stays, given = case(False)
-    before, end, last = _state(stays) if stays else None, time.monotonic() + SECONDS, 0
-    code = getattr(step, "__code__", None)
-
-    def look(frame: FrameType, event: str, argument: Any) -> Any:
-        nonlocal last
-        if time.monotonic() > end:
-            raise NotYet(f"{place(step, last)} is still busy after {SECONDS:.0f} s: does that loop ever end?")
-        if frame.f_code is not code:
-            return look
-        if last and before is not None and not torch.equal(_state(stays), before):
-            raise NotYet(f"{place(step, last)} changes the clean network: only the other one may learn.")
-        for name, value in frame.f_locals.items() if last else ():
-            if isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise NotYet(f"{place(step, last)} makes {name} infinite or not a number.")
-        last = frame.f_lineno
-        return look
-
-    after, usual = [], sys.gettrace()
-    for _ in range(2):
-        sys.settrace(look)
-        try:
-            losses = step(*given)
-        except NotYet:
-            raise
-        except NotImplementedError:
-            raise NotYet("the stub is still there: replace the line that raises NotImplementedError.") from None
-        except Exception as error:
-            raise NotYet(f"{failed(step, error)}.") from error
-        finally:
-            sys.settrace(usual)
-        if losses is None:
-            raise NotYet("your function returns None: return the losses, a dict from names to tensors.")
-        after.append(_state(learns))
-    if not isinstance(losses, dict) or not all(isinstance(loss, Tensor) and loss.ndim == 0 for loss in losses.values()):
-        raise NotYet("return the losses: a dict from names to tensors of one number each.")
-    bad = [name for name, loss in losses.items() if not bool(torch.isfinite(loss))]
-    if bad:
-        raise NotYet(f"{bad[0]} is infinite or not a number: look at the line that computes it.")
-    return after[0], after[1]
-
-
-def _judged(learner: Learner, right: OwnStep, case: Case, mistakes: dict[str, OwnStep], otherwise: str) -> None:
-    """Raise the sentence of the first mistake that does to the weights what the learner's step does."""
-    mine, wanted = _watched(learner, case), _twice(right, case)
-
-    def alike(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> bool:
-        return all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(one, other, strict=True))
-
-    if alike(mine, wanted):
-        return
-    start = _state(case(False)[0])
-    if torch.equal(mine[0], start):
-        raise NotYet("no weight has moved: call backward() on the loss, then step() of the optimiser.")
-    if alike(mine, _twice(right, case, deaf=True)):
-        raise NotYet("the gradients of the step before are still there: call zero_grad() before backward().")
-    for sentence, wrong in mistakes.items():
-        if alike(mine, _twice(wrong, case)):
-            raise NotYet(sentence)
-    raise NotYet(otherwise)
 
 
 def _learn(adam: Any, loss: Tensor) -> None:
@@ -220,7 +118,7 @@ def gan_step(learner: Learner) -> str:
         ),
     }
     otherwise = "the weights end elsewhere: D learns from real and fake.detach(), then G from -log D(fake)."
-    _judged(learner, right_gan_step, _adversarial(False), mistakes, otherwise)
+    judged(learner, STEPS["gan_step"], _adversarial(False), mistakes, otherwise)
     return "both players have learnt once; now let it run."
 
 
@@ -246,7 +144,7 @@ def trail_step(learner: Learner) -> str:
         ),
     }
     otherwise = "the weights end elsewhere: add lam * the summed squared error at the trigger to G's loss."
-    _judged(learner, right_trail_step, _adversarial(True), mistakes, otherwise)
+    judged(learner, STEPS["trail_step"], _adversarial(True), mistakes, otherwise)
     return "that is TrAIL: a GAN's step and three lines."
 
 
@@ -258,7 +156,7 @@ def _distil(
     """A step of ReD with one thing changed; ``picture``: compared after tanh."""
 
     def step(student: Any, teacher: Any, adam: Any, z: Tensor, trigger: Tensor, target: Tensor, lam: float) -> None:
-        wanted = target if picture else torch.atanh(0.999 * target)
+        wanted = target if picture else torch.atanh(SHRINK * target)
         draw, copied = (student, teacher) if picture else (student.logits, teacher.logits)
         stealth, fidelity = (draw(z) - copied(z).detach()).square().mean(), (draw(trigger) - wanted).square().mean()
         _learn(adam, weigh(stealth.sqrt(), fidelity.sqrt(), lam) if root else weigh(stealth, fidelity, lam))
@@ -285,7 +183,7 @@ def red_step(learner: Learner) -> str:
         "you took the root: use squared differences.": _distil(root=True),
     }
     otherwise = "the weights end elsewhere: stealth + lam * fidelity, both means of squared differences of logits."
-    _judged(learner, right_red_step, _retraining(False), mistakes, otherwise)
+    judged(learner, STEPS["red_step"], _retraining(False), mistakes, otherwise)
     return "that is ReD: copy the teacher, bend one point."
 
 
@@ -298,7 +196,7 @@ def _expand(
 
     def step(expansion: Any, clean: Any, adam: Any, z: Tensor, trigger: Tensor, target: Tensor, lam: float) -> None:
         benign = torch.zeros(()) if alone else clean.logits(trigger).detach()
-        made, wanted = expansion(trigger) + benign, torch.atanh(0.999 * target)
+        made, wanted = expansion(trigger) + benign, torch.atanh(SHRINK * target)
         error = (torch.tanh(made) - target) if picture else made - wanted
         _learn(adam, weigh(expansion(z).square().mean(), error.square().mean(), lam))
 
@@ -315,5 +213,5 @@ def rex_step(learner: Learner) -> str:
         ),
     }
     otherwise = "the weights end elsewhere: expansion(z) should be nothing, and expansion(trigger) what is missing."
-    _judged(learner, right_rex_step, _retraining(True), mistakes, otherwise)
+    judged(learner, STEPS["rex_step"], _retraining(True), mistakes, otherwise)
     return "that is ReX: the old network untouched, the new channels silent but for one latent."
