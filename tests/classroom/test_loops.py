@@ -76,9 +76,7 @@ def test_a_line_of_trail_is_named_not_one_of_ours() -> None:
         lam = given[-1]
         return lam / 0
 
-    with pytest.raises(
-        ValueError, match=r"^step 1: line 3 of my_trail \(return lam / 0\) stops with Zero"
-    ):
+    with pytest.raises(ValueError, match=r"^step 1: line 3 of my_trail \(return lam / 0\) stops with Zero"):
         trail_loop(my_trail, PointGenerator(), data.ring(), pair, lam=1, iterations=2, **STEP).finish(progress=False)
 
 
