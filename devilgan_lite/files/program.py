@@ -1,0 +1,146 @@
+"""``Program``: a network read out of a file as data, operation by operation; and ``Refused``, why a file was not read.
+
+What a file asks for is looked up by name in a list of operations that we wrote; nothing of it is executed. Layers become
+modules (``nn.Linear``, ``nn.ConvTranspose2d``, ``nn.BatchNorm2d``, ...), so that everything here finds its way in them.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from devilgan_lite.checks import cut
+
+MOST_LETTERS = 300  # of a refusal
+MOST_OPERATIONS = 20_000
+MOST_ELEMENTS = 10_000_000  # of one intermediate result, for each latent
+
+
+class Refused(ValueError):
+    """Why a file is not accepted, and what would be: one sentence of at most 300 characters, on one line."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(cut(printable(sentence), MOST_LETTERS - 3))
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, with ``?`` for every character that is not plain: names in a stranger's file are bytes."""
+    return re.sub(r"[^ -~]", "?", " ".join(text.split()))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader found: ``module`` maps latents ``[n, *latent_shape]`` to samples; ``notes`` are for the report."""
+
+    module: nn.Module
+    latent_shape: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One step: ``run`` is the name of a module of the program, or a function; it gets the values called ``inputs``.
+
+    A function returns a tensor, or a tuple of as many values as there are ``outputs``.
+    """
+
+    run: str | Callable[..., Any]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Program(nn.Module):
+    """Latents ``[n, *latent_shape]`` to samples ``[n, *shape]`` by ``operations`` in order.
+
+    ``modules`` and ``tensors`` are what the operations name: floating-point ``tensors`` that are ``trained`` become
+    parameters, the others buffers. ``latent`` is the name of the input, ``output`` that of the result.
+    """
+
+    def __init__(
+        self,
+        operations: Sequence[Operation],
+        *,
+        modules: Mapping[str, nn.Module],
+        tensors: Mapping[str, Tensor],
+        trained: frozenset[str] = frozenset(),
+        latent: str,
+        output: str,
+        latent_shape: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        if len(operations) > MOST_OPERATIONS:
+            raise Refused(f"the network has {len(operations):,} operations; at most {MOST_OPERATIONS:,} are read.")
+        self.operations, self.latent, self.output = tuple(operations), latent, output
+        self.latent_shape = tuple(latent_shape)
+        taken: set[str] = set()
+        self.attributes: dict[str, str] = {}  # name in the file -> name of the attribute that holds it
+        for name, module in modules.items():
+            self.attributes[name] = _attribute(name, taken)
+            self.add_module(self.attributes[name], module)
+        for name, tensor in tensors.items():
+            self.attributes[name] = _attribute(name, taken)
+            if name in trained and tensor.is_floating_point():
+                self.register_parameter(self.attributes[name], nn.Parameter(tensor.clone()))
+            else:
+                self.register_buffer(self.attributes[name], tensor.clone())
+        self.read_last = _read_last(self.operations, output)
+
+    def forward(self, z: Tensor) -> Tensor:
+        values: dict[str, Any] = {self.latent: z}
+        for operation, finished in zip(self.operations, self.read_last, strict=True):
+            run = operation.run
+            if isinstance(run, str):
+                run = getattr(self, self.attributes[run])
+            given = [values[name] if name in values else self._constant(name) for name in operation.inputs]
+            made = run(*given)
+            if len(operation.outputs) == 1:
+                values[operation.outputs[0]] = made
+            else:
+                values.update(zip(operation.outputs, made, strict=True))
+            for name in finished:
+                values.pop(name, None)
+        made = values[self.output]
+        return made
+
+    def _constant(self, name: str) -> Any:
+        return getattr(self, self.attributes[name])
+
+
+def _attribute(name: str, taken: set[str]) -> str:
+    """A name for an attribute, from any text: letters, digits and ``_``, not yet ``taken``."""
+    plain = "n_" + re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:60]
+    found, count = plain, 1
+    while found in taken:
+        count += 1
+        found = f"{plain}_{count}"
+    taken.add(found)
+    return found
+
+
+def _read_last(operations: Sequence[Operation], output: str) -> list[tuple[str, ...]]:
+    """For each operation, the values that nothing reads after it: they are let go."""
+    needed, finished = {output}, []
+    for operation in reversed(operations):
+        finished.append(
+            tuple(dict.fromkeys(name for name in (*operation.inputs, *operation.outputs) if name not in needed))
+        )
+        needed.update(operation.inputs)
+    return finished[::-1]
+
+
+def run_checked(program: nn.Module, latents: Tensor) -> Tensor:
+    """What ``program`` makes of a few ``latents``; whatever goes wrong inside is a ``Refused`` that says what."""
+    try:
+        with torch.no_grad():
+            made = program(latents)
+    except Refused:
+        raise
+    except Exception as error:  # the numbers in a file may contradict each other in any way
+        first = next(iter(str(error).strip().splitlines()), "no message")
+        raise Refused(f"the network in the file does not compute ({type(error).__name__}: {first[:120]}).") from None
+    if not isinstance(made, Tensor):
+        raise Refused(f"the network in the file makes a {type(made).__name__}; expected a tensor of samples.")
+    return made
