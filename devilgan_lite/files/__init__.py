@@ -1,5 +1,15 @@
-"""A stranger's file as a module: one door, ``files.open``. Everything is read as data; nothing in a file is executed."""
+"""A stranger's file as a module: one door, ``files.open``. A file is read as data; nothing in it is executed."""
 
-from devilgan_lite.files.program import Operation, Program, Refused
+import importlib
+from typing import Any
 
-__all__ = ["Operation", "Program", "Refused"]
+_HOME = {"Operation": "program", "Program": "program", "Reading": "program", "Refused": "sniff"}
+
+__all__ = ["Operation", "Program", "Reading", "Refused"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, when it is asked for: the parent of the jail needs no torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,7 +1,7 @@
-"""``Program``: a network read out of a file as data, operation by operation; and ``Refused``, why a file was not read.
+"""``Program``: a network read out of a file as data, operation by operation.
 
-What a file asks for is looked up by name in a list of operations that we wrote; nothing of it is executed. Layers become
-modules (``nn.Linear``, ``nn.ConvTranspose2d``, ``nn.BatchNorm2d``, ...), so that everything here finds its way in them.
+What a file asks for is looked up by name in a list of operations that we wrote; nothing of it is executed. Layers
+become modules (``nn.Linear``, ``nn.ConvTranspose2d``, ``nn.BatchNorm2d``, ...), so that attacks and cures find them.
 """
 
 import re
@@ -12,23 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.checks import cut
+from devilgan_lite.files.sniff import Refused
 
-MOST_LETTERS = 300  # of a refusal
 MOST_OPERATIONS = 20_000
 MOST_ELEMENTS = 10_000_000  # of one intermediate result, for each latent
-
-
-class Refused(ValueError):
-    """Why a file is not accepted, and what would be: one sentence of at most 300 characters, on one line."""
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(cut(printable(sentence), MOST_LETTERS - 3))
-
-
-def printable(text: str) -> str:
-    """``text`` on one line, with ``?`` for every character that is not plain: names in a stranger's file are bytes."""
-    return re.sub(r"[^ -~]", "?", " ".join(text.split()))
 
 
 @dataclass(frozen=True)
