@@ -131,3 +131,43 @@ def run_checked(program: nn.Module, latents: Tensor) -> Tensor:
     if not isinstance(made, Tensor):
         raise Refused(f"the network in the file makes a {type(made).__name__}; expected a tensor of samples.")
     return made
+
+
+class InPieces(nn.Module):
+    """Any number of latents through a ``module`` that reads exactly ``batch`` of them at a time."""
+
+    def __init__(self, module: nn.Module, batch: int) -> None:
+        super().__init__()
+        self.module, self.batch = module, batch
+
+    def forward(self, z: Tensor) -> Tensor:
+        missing = -len(z) % self.batch
+        filled = torch.cat([z, z[-1:].expand(missing, *z.shape[1:])]) if missing else z
+        return torch.cat([self.module(piece) for piece in filled.split(self.batch)])[: len(z)]
+
+
+def any_batch(
+    frozen: nn.Module, rewritten: nn.Module | None, latent_shape: tuple[int, ...], batch: int
+) -> tuple[nn.Module, str]:
+    """A module for any number of latents, of a ``frozen`` one that reads exactly ``batch``, and a note for the report.
+
+    That is ``rewritten``, if it makes the same of 8 random latents (within 1e-4 of the largest value) and of the first
+    3 of them as ``frozen`` does in pieces; else ``frozen`` in pieces. Raises ``Refused`` if ``frozen`` does not run.
+    """
+    pieces = InPieces(frozen, batch).eval()
+    latents = torch.randn(8, *latent_shape, generator=torch.Generator().manual_seed(0))
+    expected = run_checked(pieces, latents)
+    note = f"the file fixes the batch at {batch}"
+    if rewritten is not None and all(_agrees(rewritten, latents[:n], expected[:n]) for n in (8, 3)):
+        return rewritten.eval(), f"{note}; it was read for any number of latents, with the same results"
+    return pieces, f"{note}; it runs in pieces of {batch}"
+
+
+def _agrees(module: nn.Module, latents: Tensor, expected: Tensor) -> bool:
+    try:
+        made = run_checked(module, latents)
+    except Refused:
+        return False
+    if made.shape != expected.shape or not made.numel():
+        return False
+    return bool((made.double() - expected.double()).abs().max() <= 1e-4 * expected.double().abs().max())
