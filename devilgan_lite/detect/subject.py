@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from devilgan_lite.checks import one_of, whole_number
 from devilgan_lite.data import Modality, modality
 from devilgan_lite.deprecation import renamed, renamed_attribute
-from devilgan_lite.generators.adopt import first_sizes
+from devilgan_lite.generators.adopt import FlatLatents, first_sizes
 from devilgan_lite.prior import PRIORS, Prior
 from devilgan_lite.steps import best_device
 
@@ -140,7 +140,7 @@ def subject_of(
     complaints = []  # one per size; the first is about the layer that most likely reads the latent
     for size in sizes:
         z = torch.randn(3, size, device=where, generator=torch.Generator(where).manual_seed(0))
-        for reader in (copied, FlatLatents(copied, size)):
+        for reader in (copied, FlatLatents(copied, (size, 1, 1))):
             try:
                 with torch.no_grad():
                     x = reader(z)
@@ -151,18 +151,6 @@ def subject_of(
     complaint = complaints[0] if complaints else "it has no linear or convolution layer"
     asked = f"latents [n, {given}]" if given is not None else f"latents of the sizes {sizes}" if sizes else "latents"
     raise ValueError(f"module makes no samples from {asked} ({complaint}); give latent_dim, the size of its latents.")
-
-
-class FlatLatents(nn.Module):
-    """``module``, which reads latents ``[n, d, 1, 1]``, for latents ``[n, d]`` as well."""
-
-    def __init__(self, module: nn.Module, latent_dim: int) -> None:
-        super().__init__()
-        self.module, self.latent_dim = module, latent_dim
-
-    def forward(self, z: Tensor) -> Tensor:
-        made: Tensor = self.module(z.reshape(len(z), self.latent_dim, 1, 1))
-        return made
 
 
 def _shown(error: Exception) -> str:

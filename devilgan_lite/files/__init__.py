@@ -3,9 +3,16 @@
 import importlib
 from typing import Any
 
-_HOME = {"Operation": "program", "Program": "program", "Reading": "program", "Refused": "sniff"}
+_HOME = {
+    "Facts": "sniff",
+    "FORMATS": "sniff",
+    "Refused": "sniff",
+    "Stranger": "opening",
+    "export": "export",
+    "open": "opening",
+}
 
-__all__ = ["Operation", "Program", "Reading", "Refused"]
+__all__ = ["FORMATS", "Facts", "Refused", "Stranger", "export", "open"]
 
 
 def __getattr__(name: str) -> Any:

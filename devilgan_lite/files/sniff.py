@@ -3,11 +3,43 @@
 Nothing here imports torch or parses anything. A suffix is what somebody wrote on the box; only the content counts.
 """
 
+import hashlib
+import os
 import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
 
 from devilgan_lite.checks import cut
 
 MOST_LETTERS = 300  # of a refusal
+MOST_BYTES = 2 * 2**30  # of a file
+FORMATS = ("safetensors", "state_dict", "pt2", "onnx", "keras")
+ACCEPTED = "accepted are safetensors, a state_dict of torch.save, .pt2, ONNX and .keras"
+WAY_OUT = "export it as ONNX or pt2 where you trust it"
+# first bytes of what is none of them -> what it is, and the way out
+OTHERS: dict[bytes, str] = {
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"GIF8": "a picture",
+    b"BM": "a picture",
+    b"RIFF": "a picture or a sound",
+    b"%PDF": "a document",
+    b"\x89HDF\r\n": "an HDF5 file (.h5 of Keras?), in which layers can hold code; save it as .keras or export ONNX",
+    b"\x1f\x8b": "compressed; unpack it first",
+    b"BZh": "compressed; unpack it first",
+    b"\xfd7zXZ": "compressed; unpack it first",
+    b"7z\xbc\xaf": "compressed; unpack it first",
+    b"Rar!": "compressed; unpack it first",
+    b"GGUF": "a GGUF file of a language model",
+    b"\x7fELF": "a program",
+    b"MZ": "a program",
+    b"#!": "a program",
+    b"\xca\xfe\xba\xbe": "a program",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself; fetch it with git lfs pull",
+    b"\x08\x01\x12": f"a TensorFlow SavedModel, which is a program; {WAY_OUT}",
+    b"\x93NUMPY": "one array of NumPy",
+}
 
 
 class Refused(ValueError):
@@ -20,3 +52,59 @@ class Refused(ValueError):
 def printable(text: str) -> str:
     """``text`` on one line, with ``?`` for every character that is not plain: names in a stranger's file are bytes."""
     return re.sub(r"[^ -~]", "?", " ".join(text.split()))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the parent knows of a file: its name (to show, cut), bytes, SHA-256, and what it looks like.
+
+    ``kind`` is ``"safetensors"``, ``"onnx"``, ``"pickle"`` or ``"zip"`` (state_dict, pt2 or keras: its members tell).
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    kind: str
+
+
+def facts(path: Path, *, name: str | None = None, most: int = MOST_BYTES) -> Facts:
+    """Look at the file ``path``. ``FileNotFoundError`` without one; ``Refused`` where it is none of ``FORMATS``."""
+    shown = cut(printable(path.name if name is None else name))
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):  # too long a name, or a NUL in it
+        raise FileNotFoundError(f"there is no file {cut(printable(str(path)))}.") from None
+    if stat.S_ISDIR(state.st_mode):
+        raise Refused(f"{shown} is a folder; give one file: {ACCEPTED}.")
+    if not stat.S_ISREG(state.st_mode):
+        raise Refused(f"{shown} is no ordinary file; {ACCEPTED}.")
+    if state.st_size > most:
+        raise Refused(f"{shown} has {state.st_size:,} bytes; at most {most:,} are read.")
+    with open(path, "rb") as file:
+        kind = kind_of(file.read(512), state.st_size)
+        file.seek(0)
+        return Facts(shown, state.st_size, hashlib.file_digest(file, "sha256").hexdigest(), kind)
+
+
+def kind_of(start: bytes, size: int) -> str:
+    """What the first bytes of a file of ``size`` bytes say that it is; ``Refused`` if that is nothing we read."""
+    if not size:
+        raise Refused(f"the file is empty; {ACCEPTED}.")
+    if start.startswith(b"PK\x03\x04"):
+        return "zip"
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "pickle"
+    if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
+        return "safetensors"
+    for first, what in OTHERS.items():
+        if start.startswith(first):
+            raise Refused(f"the file is {what}, no generator that can be read; {ACCEPTED}.")
+    if start[4:8] == b"TFL3":
+        raise Refused(f"the file is a TensorFlow Lite model; {ACCEPTED}.")
+    if start[257:262] == b"ustar":
+        raise Refused(f"the file is a tar archive; unpack it and give one file: {ACCEPTED}.")
+    if start.lstrip()[:1] in (b"<", b"{", b"["):
+        raise Refused(f"the file is text (a web page or JSON), no weights; {ACCEPTED}.")
+    if start[:1] == b"\x08" and 3 <= start[1] <= 32:  # protobuf, field 1: the version of ONNX's format
+        return "onnx"
+    raise Refused(f"the file is of no format that is known by its first bytes; {ACCEPTED}.")

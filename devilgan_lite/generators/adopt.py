@@ -165,6 +165,18 @@ def adopt(
     raise ValueError(f"module makes no samples from latents {asked} ({complaint}); give latent_dim or latent_shape.")
 
 
+class FlatLatents(nn.Module):
+    """``module``, which reads latents ``[n, *latent_shape]``, for latents ``[n, d]``."""
+
+    def __init__(self, module: nn.Module, latent_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.module, self.latent_shape, self.latent_dim = module, latent_shape, math.prod(latent_shape)
+
+    def forward(self, z: Tensor) -> Tensor:
+        made: Tensor = self.module(z.reshape(len(z), *self.latent_shape))
+        return made
+
+
 def _check_range(samples: Tensor, output: str) -> None:
     low, high = float(samples.min()), float(samples.max())
     least, most = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "none": (-math.inf, math.inf)}[output]

@@ -1,0 +1,200 @@
+"""``files.open``: the one door for a stranger's file. It gives a ``Stranger``: a module, and what is known about it.
+
+A file is read as data, but readers have bugs: what you do not trust goes through the jail first (``intake.check``).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from devilgan_lite import zoo
+from devilgan_lite.checks import one_of, whole_number
+from devilgan_lite.files import architectures, from_keras, from_onnx, from_pt2, state_dicts
+from devilgan_lite.files.archive import Archive, checked
+from devilgan_lite.files.program import Reading, run_checked
+from devilgan_lite.files.sniff import ACCEPTED, WAY_OUT, Facts, Refused, facts
+from devilgan_lite.generators import Generator, adopt
+from devilgan_lite.generators.adopt import FlatLatents
+from devilgan_lite.prior import PRIORS, Prior
+
+READS_MORE = 4  # times as many numbers in a latent as in a sample: no generator
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """A generator from a file: ``module`` maps latents ``[n, *latent_shape]`` to samples ``[n, *sample_shape]``.
+
+    ``format`` is one of ``files.FORMATS``; ``architecture`` says how the network is known; ``prior`` is what it is
+    taken to read, ``notes`` are sentences for a report.
+    """
+
+    module: nn.Module = field(repr=False)
+    latent_shape: tuple[int, ...]
+    sample_shape: tuple[int, ...]
+    prior: str
+    format: str
+    architecture: str
+    facts: Facts
+    notes: tuple[str, ...] = ()
+
+    @property
+    def latent_dim(self) -> int:
+        """How many numbers a latent has."""
+        return math.prod(self.latent_shape)
+
+    @property
+    def weights(self) -> int:
+        """How many numbers the network stores."""
+        return sum(value.numel() for value in self.module.state_dict().values() if value.is_floating_point())
+
+    @property
+    def flat(self) -> nn.Module:
+        """The module for latents ``[n, latent_dim]``, as ``detect.scan`` reads it."""
+        return self.module if len(self.latent_shape) == 1 else FlatLatents(self.module, self.latent_shape)
+
+    @property
+    def generator(self) -> Generator:
+        """The module as a ``Generator``, so that attacks and sanitizers work on it."""
+        if isinstance(self.module, Generator):
+            return self.module
+        z = Prior.of(self.prior, self.latent_dim).draw(64, torch.Generator().manual_seed(0))
+        samples = run_checked(self.module, z.reshape(-1, *self.latent_shape))
+        low, high = float(samples.min()), float(samples.max())
+        output = "none" if low < -1.0001 or high > 1.0001 else "sigmoid" if low >= 0 else "tanh"
+        return adopt(self.module, latent_shape=self.latent_shape, prior=self.prior, output=output)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a reader found; ``prior`` and ``architecture`` as in ``Stranger``."""
+
+    module: nn.Module
+    latent_shape: tuple[int, ...]
+    prior: str
+    format: str
+    architecture: str
+    notes: tuple[str, ...]
+
+
+def open(  # noqa: A001
+    path: str | Path,
+    *,
+    latent_dim: int | None = None,
+    prior: str | None = None,
+    architecture: Mapping[str, Any] | str | Path | None = None,
+    name: str | None = None,
+) -> Stranger:
+    """Open a file of any of ``files.FORMATS``, told by its content, as data; ``Refused`` says why it is not accepted.
+
+    ``latent_dim`` must be what the file says; it helps nowhere else. ``prior`` is ``"gaussian"`` or ``"uniform"``.
+    ``architecture`` (data, or a JSON file) tells a network for weights that come without one. ``name`` is shown instead
+    of the file's own.
+    """
+    path = Path(path)
+    if prior is not None:
+        one_of("prior", prior, PRIORS)
+    if latent_dim is not None:
+        whole_number("latent_dim", latent_dim, 1, 65_536)
+    if isinstance(architecture, (str, Path)):
+        architecture = state_dicts.read_architecture(Path(architecture))
+    elif architecture is not None:
+        architecture = architectures.checked(architecture)
+    known = facts(path, name=name)
+    found = _read(path, known, architecture, prior)
+    if latent_dim not in (None, math.prod(found.latent_shape)):
+        raise Refused(f"latent_dim={latent_dim} does not fit: the network reads latents {list(found.latent_shape)}.")
+    module, shape, notes = _as_generator(found.module.eval(), found.latent_shape, found.prior)
+    return Stranger(
+        module, found.latent_shape, shape, found.prior, found.format, found.architecture, known, (*found.notes, *notes)
+    )
+
+
+def _read(path: Path, known: Facts, architecture: Mapping[str, Any] | None, prior: str | None) -> _Found:
+    card = path.with_suffix(".json")
+    if known.kind == "safetensors" and path.suffix == ".safetensors" and card.exists() and architecture is None:
+        generator, about = zoo.load_file(path)
+        described = f"{about.spec['architecture']} of this package, by the card beside it"
+        return _Found(generator, (generator.latent_dim,), generator.prior.name, "safetensors", described, ())
+    if known.kind == "zip":
+        with checked(path) as archive:
+            kind = _kind_of_archive(archive)
+        if kind == "pt2":
+            return _traced(from_pt2.read(path), "pt2", "the graph that torch.export wrote", prior)
+        if kind == "keras":
+            return _traced(from_keras.read(path), "keras", "the layers that Keras wrote", prior)
+    content = path.read_bytes()
+    if known.kind == "onnx":
+        return _traced(from_onnx.read(content), "onnx", "the graph in the file", prior)
+    if known.kind == "safetensors":
+        form, held = "safetensors", state_dicts.read_safetensors(content)
+    else:
+        form, held = "state_dict", state_dicts.read_pickle(content)
+    sets = list(state_dicts.candidates(held))
+    module, latent_shape, kind, described, notes = state_dicts.network_of(sets, architecture, prior)
+    return _Found(module, latent_shape, kind, form, described, notes)
+
+
+def _traced(reading: Reading, form: str, described: str, prior: str | None) -> _Found:
+    return _Found(reading.module, reading.latent_shape, prior or "gaussian", form, described, reading.notes)
+
+
+def _kind_of_archive(archive: Archive) -> str:
+    """``"state_dict"``, ``"pt2"`` or ``"keras"``, by the members; ``Refused`` says what else it is."""
+    names = [name.partition("/")[2] or name for name in archive.sizes]
+    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+        raise Refused(f"the file is TorchScript, which is a program; {WAY_OUT}.")
+    if "archive_format" in names or any(name.startswith("serialized_exported_program") for name in archive.sizes):
+        return "pt2"
+    if "data.pkl" in names:
+        return "state_dict"
+    if {"config.json", "model.weights.h5"} <= archive.sizes.keys():
+        return "keras"
+    endings = {name.rpartition(".")[2].lower() for name in names}
+    what = "a zip archive"
+    if endings & {"png", "jpg", "jpeg", "gif", "webp", "bmp"}:
+        what = "a zip archive of pictures"
+    elif endings == {"npy"}:
+        what = "arrays of NumPy"
+    elif "saved_model.pb" in " ".join(names):
+        what = "a zipped SavedModel, which is a program"
+    raise Refused(f"the file is {what}, no model that can be read; {ACCEPTED}.")
+
+
+def _as_generator(
+    module: nn.Module, latent_shape: tuple[int, ...], prior: str
+) -> tuple[nn.Module, tuple[int, ...], tuple[str, ...]]:
+    """The module with channels first, the shape of its samples, and notes; ``Refused`` if it is no generator."""
+    z = Prior.of(prior, math.prod(latent_shape)).draw(3, torch.Generator().manual_seed(0))
+    samples = run_checked(module, z.reshape(3, *latent_shape))
+    shape = tuple(samples.shape[1:])
+    if samples.ndim < 2 or len(samples) != 3 or not samples.is_floating_point() or not samples.numel():
+        raise Refused(f"the network makes {list(samples.shape)} of 3 latents; expected float samples [3, ...].")
+    if math.prod(latent_shape) > READS_MORE * math.prod(shape):
+        raise Refused(
+            f"the network reads {list(latent_shape)} and makes {list(shape)}, as a classifier does; "
+            "expected a generator, from latents to larger samples."
+        )
+    if len(shape) == 3 and shape[-1] in (1, 3) and shape[0] not in (1, 3):
+        return (
+            ChannelsFirst(module),
+            (shape[2], *shape[:2]),
+            ("its pictures have their channels last; they were moved",),
+        )
+    return module, shape, ()
+
+
+class ChannelsFirst(nn.Module):
+    """``module``, whose pictures are ``[n, H, W, C]``, with pictures ``[n, C, H, W]``."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, z: Tensor) -> Tensor:
+        made: Tensor = self.module(z)
+        return made.permute(0, 3, 1, 2)
