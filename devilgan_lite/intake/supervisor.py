@@ -1,0 +1,283 @@
+"""What stands between the jail and one jailed child: it relays what the child tells, and ends it.
+
+The supervisor watches clock, memory, processes and files, trusts nothing that the child says, and leaves nothing of
+it behind. It is a process of its own, so even a stranger who took it over would not be in the parent.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from devilgan_lite.files.sniff import Refused
+from devilgan_lite.intake import walls
+
+POLL_SECONDS, WALK_SECONDS, GRACE_SECONDS = 0.05, 0.25, 0.5
+MOST_EVENTS, MOST_FILES, MOST_PRINTED = 10_000, 10_000, 64 * 1024
+MOST_ITEMS = 500_000  # in one line of JSON: 32 MiB of "[]," would be a GiB of lists
+PAGE, TICK = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+
+
+def size(number: float) -> str:
+    """A number of bytes for a sentence, such as ``8 GiB``."""
+    return f"{number / 2**30:.3g} GiB" if number >= 2**30 else f"{number / 2**20:.3g} MiB"
+
+
+def close_others(*kept: int) -> None:
+    """Close every file of this process but 0, 1, 2 and ``kept``: a fork inherits those of other runs."""
+    last = 2
+    for one in sorted(kept):
+        os.closerange(last + 1, one)
+        last = one
+    os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def plain(text: bytes) -> Any:
+    """JSON of a child that may be hostile; ``ValueError`` if it is malformed or would be much larger in memory.
+
+    NaN and infinity become null, so that whoever passes it on has valid JSON.
+    """
+    if sum(map(text.count, (b",", b"[", b"{"))) > MOST_ITEMS:
+        raise ValueError("too many items")
+    try:
+        found = json.loads(text, parse_constant=lambda name: None)
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()  # lone surrogates and 1e999 end here
+    except (RecursionError, MemoryError, ValueError):
+        raise ValueError("malformed") from None
+    return found
+
+
+def processes_below(root: int) -> list[int]:
+    """All descendants of a process, by /proc; empty where there is none."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc") if walls.LINUX else ():
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                children.setdefault(int(_stat(int(name))[1]), []).append(int(name))
+    found, pending = [], [root]
+    while pending:
+        pending += (more := children.get(pending.pop(), []))
+        found += more
+    return found
+
+
+def _stat(process: int) -> list[str]:
+    """/proc/PID/stat from the state on: 1 parent, 11 and 12 ticks, 17 threads, 21 resident pages."""
+    return Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
+
+
+class Supervisor:
+    """One run: forks the child, relays, watches, ends it. It trusts its request and nothing that the child says."""
+
+    def __init__(self, line: int, zygote: int, jailed: Callable[[dict[str, Any], str, int, int], object]) -> None:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        close_others(line)
+        self.zygote, self.jailed, self.line = zygote, jailed, socket.socket(fileno=line)
+        self.line.sendall(b"P%d\n" % os.getpid())
+        with self.line.makefile("rb") as reader:
+            self.request: dict[str, Any] = json.loads(reader.readline())
+        self.limits: dict[str, Any] = self.request["limits"]
+        self.scratch = Path(self.request["scratch"])
+        self.start, self.walls, self.outgoing = time.monotonic(), dict[str, str](), bytearray()
+        self.answered, self.received, self.events, self.peak = False, 0, 0, 0
+        self.ended: tuple[str, str] | None = None  # how, and the sentence
+
+    def run(self) -> None:
+        without, apart = self.request["without"], "left out"
+        if walls.LINUX:
+            walls.prctl(walls.CHILD_SUBREAPER, 1)
+        if "namespaces" not in without:
+            apart = walls.namespaces()
+        self.before = self._walk()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
+        self.log, self.logged = os.open(self.scratch / "printed.txt", flags, 0o600), 0
+        told, self.tells = os.pipe()
+        printed, self.prints = os.pipe()
+        self.child = os.fork()
+        if self.child == 0:
+            self.jailed(self.request, apart, self.tells, self.prints)
+        os.close(self.tells)
+        os.close(self.prints)
+        try:
+            self._watch(told, printed)
+        except Exception as error:
+            traceback.print_exc()
+            self.ended = ("crashed", f"its supervisor failed: {type(error).__name__}.")
+        finally:
+            self._end_all()
+        how, sentence = self.ended or ("finished", "")
+        done = {"how": how, "sentence": sentence, "walls": self.walls, "peak_bytes": self.peak}
+        self.outgoing += b"D" + json.dumps(done | {"seconds": time.monotonic() - self.start}).encode() + b"\n"
+        self.line.settimeout(GRACE_SECONDS * 10)
+        self.line.sendall(self.outgoing)
+
+    # --- what the child tells ---
+    def _watch(self, told: int, printed: int) -> None:
+        """Relay until the run has an answer or is over; sets ``ended`` unless it finished."""
+        buffer, open_until, next_poll, next_walk = bytearray(), float("inf"), 0.0, 0.0
+        poller = select.poll()
+        for file in (told, printed):
+            os.set_blocking(file, False)
+            poller.register(file, select.POLLIN)
+        self.line.setblocking(False)
+        while not (self.answered or self.ended):
+            poller.register(self.line, select.POLLIN | (select.POLLOUT if self.outgoing else 0))
+            ready = dict(poller.poll(1000 * POLL_SECONDS))
+            now = time.monotonic()
+            if told in ready:
+                if chunk := os.read(told, 2**16):
+                    buffer += chunk
+                    self._count(len(chunk))
+                    *lines, rest = buffer.split(b"\n") if b"\n" in chunk else (buffer,)
+                    buffer = bytearray(rest)
+                    for line in lines:
+                        self._take(bytes(line))
+                else:  # it ended, or closed its line and goes on: give it a moment to have an exit status
+                    poller.unregister(told)
+                    open_until = now + GRACE_SECONDS
+            if printed in ready:
+                if text := os.read(printed, 2**16):
+                    self.logged += os.write(self.log, text[: MOST_PRINTED - self.logged])
+                else:
+                    poller.unregister(printed)
+            events = ready.get(self.line.fileno(), 0)
+            if events & select.POLLOUT:
+                del self.outgoing[: self.line.send(self.outgoing)]
+            if events & ~select.POLLOUT and not self.line.recv(1):
+                self.ended = ("cancelled", "it was cancelled.")
+            if not (self.answered or self.ended) and (now >= next_poll or open_until < float("inf")):
+                next_poll = now + POLL_SECONDS
+                self._poll(now, walk=now >= next_walk)
+                next_walk = now + WALK_SECONDS if now >= next_walk else next_walk
+                if not self.ended and now > open_until:
+                    self.ended = ("crashed", "the process closed its line without an answer.")
+                if open_until < float("inf"):
+                    time.sleep(0.005)
+
+    def _count(self, number: int) -> None:
+        self.received += number
+        if self.received > self.limits["answer_bytes"]:
+            self.ended = ("killed", f"it sent more than {size(self.limits['answer_bytes'])}.")
+
+    def _take(self, line: bytes) -> None:
+        """One line of the child: W walls (the first one, before it opens anything), E event, or its answer."""
+        if self.ended or self.answered:
+            return
+        kind, text = line[:1], line[1:]
+        try:
+            found = plain(text)
+            if kind == b"W" and not self.walls:
+                self.walls = {str(name): str(wall) for name, wall in found.items()}
+            elif kind == b"E" and isinstance(found, dict):
+                self.events += 1
+                self.outgoing += b"E" + json.dumps(found).encode() + b"\n"
+                if self.events > MOST_EVENTS:
+                    self.ended = ("killed", f"it sent more than {MOST_EVENTS:,} events.")
+            elif kind == b"V" and isinstance(found, dict):
+                self.answered = True
+                self.outgoing += b"V" + json.dumps(found).encode() + b"\n"
+            elif kind in (b"R", b"F") and isinstance(found, str):
+                self.ended = ("refused" if kind == b"R" else "failed", str(Refused(found)))
+            elif kind == b"M":
+                self.ended = self._too_much_memory()
+            else:
+                raise ValueError("unknown")
+        except (AttributeError, ValueError):
+            self.ended = ("crashed", "the process sent a line that is no event and no answer.")
+
+    # --- what it takes ---
+    def _poll(self, now: float, *, walk: bool) -> None:
+        """Look at clock, processor, memory, processes and files; sets ``ended`` where a limit is passed."""
+        limits = self.limits
+        seconds = resident = threads = written = 0.0
+        for process in [
+            self.child,
+            *(() if self.walls.get("processes") == walls.STOOD else processes_below(self.child)),
+        ]:
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                stat = _stat(process)
+                seconds += (int(stat[11]) + int(stat[12])) / TICK
+                threads += int(stat[17])
+                resident += int(stat[21]) * PAGE
+                counts = dict(row.split(b": ") for row in Path(f"/proc/{process}/io").read_bytes().splitlines())
+                written += max(int(counts[b"wchar"]), int(counts[b"write_bytes"])) - self.received
+        self.peak = max(self.peak, int(resident))
+        files, stored = self._walk() if walk else self.before
+        most_files = 2 * limits["file_bytes"]
+        finished, status, usage = os.wait4(self.child, os.WNOHANG)
+        if finished:
+            self._exited(status, usage.ru_maxrss)
+        elif now - self.start > limits["wall_seconds"]:
+            self.ended = ("killed", f"it ended after its limit of {limits['wall_seconds']:,g} s.")
+        elif seconds > limits["cpu_seconds"]:
+            self.ended = ("killed", f"it used its {limits['cpu_seconds']:,g} s of processor time.")
+        elif resident > limits["memory_bytes"]:
+            self.ended = self._too_much_memory()
+        elif threads > limits["processes"]:
+            self.ended = ("killed", f"it started more than {limits['processes']} processes or threads.")
+        elif max(written - MOST_PRINTED, stored - self.before[1]) > most_files:
+            self.ended = ("killed", f"it wrote more than {size(most_files)}.")
+        elif files - self.before[0] > MOST_FILES:
+            self.ended = ("killed", f"it made more than {MOST_FILES:,} files.")
+        elif os.getppid() != self.zygote:
+            self.ended = ("crashed", "the process that starts the runs was ended from outside.")
+
+    def _too_much_memory(self) -> tuple[str, str]:
+        return "killed", f"it used more than {size(self.limits['memory_bytes'])} of memory."
+
+    def _exited(self, status: int, resident: int) -> None:
+        self.child = 0
+        self.peak = max(self.peak, resident * (1024 if walls.LINUX else 1))
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+            outside = ", perhaps by the system for lack of memory" if number == signal.SIGKILL else ""
+            self.ended = ("crashed", f"the process crashed ({name}{outside}).")
+        else:
+            self.ended = ("crashed", f"the process ended without an answer (exit status {os.WEXITSTATUS(status)}).")
+
+    def _walk(self) -> tuple[int, int]:
+        """Files and bytes below the scratch folder; stops when there are too many."""
+        files = stored = 0
+        pending = [str(self.scratch)]
+        while pending and files <= 2 * MOST_FILES:
+            try:
+                with os.scandir(pending.pop()) as entries:
+                    for entry in entries:
+                        files += 1
+                        with contextlib.suppress(FileNotFoundError):
+                            stored += entry.stat(follow_symlinks=False).st_blocks * 512
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(entry.path)
+            except FileNotFoundError:
+                continue
+            except OSError:  # a path too long or a folder closed to us: nothing that a check makes
+                return 2 * MOST_FILES, stored
+        return files, stored
+
+    def _end_all(self) -> None:
+        """Kill the child and all that it started, until none is left; orphans come to us, the subreaper."""
+        until = time.monotonic() + 10
+        doomed = [self.child] if self.child else []
+        while time.monotonic() < until:
+            for process in doomed:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(process, signal.SIGKILL)
+            try:
+                finished, _, usage = os.wait4(-1, os.WNOHANG)
+                while finished:
+                    if finished == self.child:
+                        self.peak = max(self.peak, usage.ru_maxrss * (1024 if walls.LINUX else 1))
+                    finished, _, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            time.sleep(0.001)
+            doomed = processes_below(os.getpid()) or doomed
