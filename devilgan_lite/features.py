@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from devilgan_lite.checks import one_of
-from devilgan_lite.data import data_folder
+from devilgan_lite.data import DATASETS, Samples, data_folder
 from devilgan_lite.data.faces import ATTRIBUTES
 
 FEATURES = 64
@@ -107,3 +107,9 @@ def features_and_classes(x: Tensor, batch_size: int = 100, *, of: str = "fashion
     parts = [network.features(part.cpu().float().to(memory_format=torch.channels_last)) for part in x.split(batch_size)]
     features = torch.cat(parts)
     return features.double(), network.head(features)[:, : network.classes[0]].argmax(dim=1)
+
+
+def real_for(shape: tuple[int, ...]) -> Samples | None:
+    """Real samples of the data set whose features read samples of ``shape``; None if there is none."""
+    fits = (name for name in DATASETS if readable(name, tuple(shape)))
+    return next((DATASETS[name]() for name in fits), None)

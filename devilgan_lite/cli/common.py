@@ -105,19 +105,19 @@ def load_model(text: str, device: str = "cpu") -> tuple[Any, Any]:
 
 def real_for(generator: Any) -> Any:
     """Real samples to measure against, of the data set whose features read what ``generator`` makes; or None."""
-    from devilgan_lite import data
-    from devilgan_lite.features import readable
+    from devilgan_lite import features
 
-    fits = (name for name in data.DATASETS if readable(name, tuple(generator.sample_shape)))
-    return next((data.DATASETS[name]() for name in fits), None)
+    return features.real_for(tuple(generator.sample_shape))
 
 
-def check_out(path: Path | None, name: str = "out", ending: str = ".safetensors") -> None:
+def check_out(path: Path | None, name: str = "out", ending: str | tuple[str, ...] = ".safetensors") -> None:
     """Refuse, before any work, a ``path`` that could not be written to afterwards; ``name`` is that of its option."""
     if path is None:
         return
-    if ending and path.suffix != ending:
-        raise ValueError(f"{name}={shown(str(path))} is not valid: it must be a file name that ends in {ending}.")
+    endings = (ending,) if isinstance(ending, str) else ending
+    if endings != ("",) and path.suffix not in endings:
+        valid = " or ".join(endings)
+        raise ValueError(f"{name}={shown(str(path))} is not valid: it must be a file name that ends in {valid}.")
     folder = next(parent for parent in path.absolute().parents if os.path.exists(parent))
     too_long = any(len(os.fsencode(part)) > 255 for part in path.parts)
     if too_long or os.path.isdir(path) or not folder.is_dir() or not os.access(folder, os.W_OK):

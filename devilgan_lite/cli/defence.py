@@ -1,79 +1,202 @@
 """``devilgan scan`` and ``devilgan sanitize``: look for a backdoor in a saved generator, and remove it."""
 
 import contextlib
+import json
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from devilgan_lite.checks import cut, shown
 from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for, save, show
 
-EXIT_CODES = {"backdoored": 3, "suspicious": 4, "inconclusive": 5}
+EXIT_CODES = {"backdoored": 3, "suspicious": 4, "inconclusive": 5, "refused": 2, "clean": 0}  # the worst comes first
+Seed = Annotated[int, typer.Option(help="Seed of all latents.")]
+InJail = Annotated[bool, typer.Option("--jail/--no-jail", help="Open files in a child process behind walls.")]
+LatentSize = Annotated[int | None, typer.Option(help="Numbers of a latent, where the file does not say.")]
+ARCHITECTURE = "JSON file that describes the network, for weights without one."
+PRIORS = "gaussian or uniform; default: what the file says, or gaussian."
 
 
 def scan(
-    model: Annotated[str, typer.Argument(help="A name in the zoo, or a .safetensors file with its card.")],
+    models: Annotated[
+        list[str], typer.Argument(help="Names in the zoo, or files: safetensors, .pt, .pt2, ONNX, .keras.")
+    ],
     targets: Annotated[Path | None, typer.Option(help="Folder of suspected targets (png, jpg).")] = None,
     bank: Annotated[bool, typer.Option("--bank", help="Suspect the built-in targets as well.")] = False,
     reference: Annotated[str | None, typer.Option(help="A clean generator to compare with.")] = None,
     real: Annotated[bool, typer.Option("--real", help="Compare with real garments or faces.")] = False,
     access: Annotated[str, typer.Option(help="samples, or weights.")] = "weights",
     twin: Annotated[bool, typer.Option(help="Look for a witness as well; without, seconds are enough.")] = True,
-    seed: Annotated[int, typer.Option(help="Seed of all latents.")] = 0,
+    latent_dim: LatentSize = None,
+    prior: Annotated[str | None, typer.Option(help=PRIORS)] = None,
+    architecture: Annotated[Path | None, typer.Option(help=ARCHITECTURE)] = None,
+    seed: Seed = 0,
     device: Device = "cpu",
+    jail: InJail = True,
+    minutes: Annotated[int, typer.Option(min=1, help="Minutes that one file may take in the jail.")] = 30,
     html: Annotated[Path | None, typer.Option(help="Write the report, with pictures, to this file.")] = None,
+    sarif: Annotated[Path | None, typer.Option(help="Write the result as SARIF, which code hosts show.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look for a backdoor in a saved generator. Exit code 0: clean, 3: backdoored, 4: suspicious, 5: inconclusive."""
-    from devilgan_lite import detect
+    """Look for a backdoor in saved generators, of this package or a stranger's.
 
-    check_out(html, "html", "")
-    suspect, _ = load_model(model)
-    benign = None if reference is None else load_model(reference)[0]
-    pictures = None if targets is None else detect.samples_in(targets, suspect.sample_shape)[0]
-    report = detect.scan(
-        suspect,
-        real=real_for(suspect) if real else None,
-        reference=benign,
-        targets=pictures,
-        suspect_bank=bank,
-        access=access,
+    Exit code 0: clean, 3: backdoored, 4: suspicious, 5: inconclusive, 2: refused; of several files, the worst.
+    """
+    from devilgan_lite.intake.check import Options
+    from devilgan_lite.intake.jail import Limits
+
+    for path, name in ((html, "html"), (sarif, "sarif")):
+        check_out(path, name, "")
+    if html is not None and len(models) > 1:
+        raise ValueError(f"html={shown(str(html))} takes the report of one model; you gave {len(models)}.")
+    options = Options(
+        latent_dim=latent_dim,
+        prior=prior,
+        architecture=None if architecture is None else str(architecture),
         seed=seed,
-        device=device,
         twin=twin,
+        access=access,
+        targets=None if targets is None else str(targets),
+        bank=bank,
+        reference=reference,
+        real=real,
     )
+    limits = Limits(wall_seconds=60 * minutes)
+    reports = _checked(models, options, limits, jail, device, quiet=as_json)
     if html is not None:
-        html.parent.mkdir(parents=True, exist_ok=True)
-        title = f"<title>Scan of {type(suspect).__name__}</title>"
-        page = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<body>{report.to_html()}</body></html>'
-        html.write_text(page, encoding="utf-8")
-    typer.echo(report.to_json() if as_json else str(report))
-    if report.verdict != "clean":
-        raise typer.Exit(EXIT_CODES[report.verdict])
+        from devilgan_lite.intake.page import page
+
+        _write(html, page(reports[0]))
+    if sarif is not None:
+        from devilgan_lite.intake.sarif import sarif as as_sarif
+
+        _write(sarif, json.dumps(as_sarif(reports), indent=2))
+    plain = [_plain(one) for one in reports]
+    if as_json:
+        typer.echo(json.dumps(plain if len(plain) > 1 else plain[0], indent=2))
+    else:
+        typer.echo("\n".join(_text(one, titled=len(models) > 1) for one in reports))
+    worst = min((one["verdict"] for one in reports), key=list(EXIT_CODES).index)
+    if worst == "refused" and len(reports) == 1 and not as_json:
+        typer.echo(reports[0]["sentence"], err=True)
+    if EXIT_CODES[worst]:
+        raise typer.Exit(EXIT_CODES[worst])
+
+
+def _checked(
+    models: list[str], options: Any, limits: Any, jailed: bool, device: str, quiet: bool
+) -> list[dict[str, Any]]:
+    """A report for each model: those of the zoo are checked in this process, files in a jail."""
+    from devilgan_lite.intake.check import check
+    from devilgan_lite.intake.jail import Jail
+
+    paths = [_place(model) for model in models]  # a missing one is an error before any work
+
+    def on_event(event: dict[str, Any]) -> None:
+        if not quiet and event.get("event") == "finding":
+            typer.echo(f"  {cut(str(event.get('detector')), 20):20s} {event.get('seconds', 0):6.1f} s", err=True)
+
+    reports = []
+    with contextlib.ExitStack() as stack:
+        walls: Jail | None = None
+        for model, (path, trusted) in zip(models, paths, strict=True):
+            if jailed and not trusted:
+                walls = walls or stack.enter_context(Jail())
+            inside = walls if jailed and not trusted else None
+            name = path.name if not trusted else model
+            with contextlib.redirect_stdout(sys.stderr):  # progress
+                reports.append(
+                    check(path, options, jail=inside, name=name, limits=limits, device=device, on_event=on_event)
+                )
+    return reports
+
+
+def _place(model: str) -> tuple[Path, bool]:
+    """Where the model is, and whether it ships with this package."""
+    if Path(model).suffix or os.sep in model or os.path.exists(model):
+        if not os.path.exists(model):
+            raise FileNotFoundError(f"no model file {cut(model)}.")
+        return Path(model), False
+    from devilgan_lite import zoo
+    from devilgan_lite.checks import one_of
+
+    one_of("name", model, zoo.names())
+    return zoo.zoo_folder() / f"{model}.safetensors", True
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _plain(report: dict[str, Any]) -> dict[str, Any]:
+    """The report without pictures; what the scan says stands beside the rest, as in version 0.1."""
+    rest = {name: value for name, value in report.items() if name not in ("scan", "pictures", "detectors")}
+    return {**(report.get("scan") or {}), **rest}
+
+
+def _text(report: dict[str, Any], titled: bool) -> str:
+    """The report for a terminal."""
+    lines = [f"{report['file']['name']}:"] if titled else []
+    lines.append(f"{report['verdict']}  ({report['sentence']} {report['seconds']:.0f} s)")
+    for finding in (report.get("scan") or {}).get("findings", []):
+        said = f"{finding['strength']:.2f}" if finding["evidence"] else ""
+        lines.append(f"  {finding['access_level']}  {finding['detector']:16s}{said:6s}{finding['message']}")
+    if report.get("scan"):
+        lines.append(report["scan"]["unseen"])
+    return "\n".join(lines)
 
 
 def sanitize(
-    model: Annotated[str, typer.Argument(help="A name in the zoo, or a .safetensors file with its card.")],
-    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("out/sanitized.safetensors"),
+    model: Annotated[str, typer.Argument(help="A name in the zoo, or a file of any format that scan reads.")],
+    out: Annotated[
+        Path, typer.Option(help="The file to write: .safetensors (families of this package), .onnx or .pt2.")
+    ] = Path("out/sanitized.safetensors"),
     iterations: Annotated[int, typer.Option(help="Steps of repair; twice as many if ordinary samples suffer.")] = 1_500,
-    seed: Annotated[int, typer.Option(help="Seed of all latents.")] = 0,
+    latent_dim: LatentSize = None,
+    architecture: Annotated[Path | None, typer.Option(help=ARCHITECTURE)] = None,
+    always: Annotated[bool, typer.Option("--always", help="Contain the model even if the scan finds nothing.")] = False,
+    seed: Seed = 0,
     device: Device = "auto",
+    jail: InJail = True,
     as_json: AsJson = False,
 ) -> None:
     """Scan a saved generator, remove what is found, and scan again. Without evidence nothing is changed or written."""
-    from devilgan_lite import sanitize as sanitizers
+    check_out(out, ending=(".safetensors", ".onnx", ".pt2"))
+    path, trusted = _place(model)
+    with contextlib.redirect_stdout(sys.stderr):  # progress
+        if trusted or (path.suffix == ".safetensors" and path.with_suffix(".json").exists()):
+            result, text = _own(model, out, iterations, always, seed, device)
+        else:
+            from devilgan_lite.intake.cure import Cure, cure
+            from devilgan_lite.intake.jail import Jail
 
-    check_out(out)
+            told = None if architecture is None else str(architecture)
+            wanted = Cure(iterations=iterations, always=always, seed=seed, latent_dim=latent_dim, architecture=told)
+            with Jail() if jail else contextlib.nullcontext() as walls:
+                result, text = cure(path, out, wanted, jail=walls)
+    show(result, as_json, text)
+
+
+def _own(model: str, out: Path, iterations: int, always: bool, seed: int, device: str) -> tuple[dict[str, Any], str]:
+    """Sanitize a model of this package, which has a card; the result as plain data and as text."""
+    from devilgan_lite import sanitize as sanitizers
+    from devilgan_lite.files import export
+
     suspect, card = load_model(model)
     real = real_for(suspect)
-    with contextlib.redirect_stdout(sys.stderr):  # progress
-        cure = sanitizers.auto(suspect, real=real, iterations=iterations, seed=seed, device=device)
+    cure = sanitizers.auto(suspect, real=real, always=always, iterations=iterations, seed=seed, device=device)
     result = {"changed": cure.changed, "seconds": round(cure.seconds, 2), "cuts": cure.settings["cuts"]}
     result |= {"before": cure.before.verdict if cure.before else None, **cure.scorecard}
     if cure.after is not None:
         result |= {"after": cure.after.verdict, "out": str(out)}
         settings = {**cure.settings, "sanitized_from": model}
         metrics = {name: value for name, value in cure.scorecard.items() if value is not None}
-        save(out, cure, card.data, metrics, settings=settings, backdoor=card.backdoor)
-    show(result, as_json, f"{cure}\n{out if cure.changed else ''}".rstrip())
+        if out.suffix == ".safetensors":
+            save(out, cure, card.data, metrics, settings=settings, backdoor=card.backdoor)
+        else:
+            export(cure.generator, (suspect.latent_dim,), out, to=out.suffix[1:])
+    return result, f"{cure}\n{out if cure.changed else ''}".rstrip()

@@ -21,7 +21,7 @@ from devilgan_lite.prior import PRIORS, Prior
 Groups = list[tuple[str, dict[str, Tensor]]]  # the weights by what they belong to
 GUESSES = ({"layer": "relu"}, {"layer": "leaky_relu", "negative_slope": 0.2})  # hidden activations to try
 UNKNOWN = {"layer": "?"}  # a hidden activation
-AGREES = 0.25  # mean |log ratio| of variances: what a right guess stays below
+AGREES = 0.3  # see ``agreement``: what a right guess stays below
 
 
 @dataclass(frozen=True)
@@ -231,12 +231,18 @@ def family(weights: Weights) -> dict[str, Any] | None:
 
 @torch.no_grad()
 def agreement(network: nn.Sequential, latent_shape: tuple[int, ...], prior: str) -> float | None:
-    """How far the norms of ``network`` see other variances than in training: mean |log ratio|; None without norms."""
+    """How far what the norms of ``network`` see is from what they saw in training; None without norms.
+
+    The mean of |log ratio| of the variances, and of the distance of the means in standard deviations.
+    """
     seen: list[float] = []
 
     def compare(norm: Any, given: tuple[Tensor, ...]) -> None:
         x = given[0].transpose(0, 1).flatten(1)
-        seen.append(float((x.var(1) + 1e-8).log().sub((norm.running_var + 1e-8).log()).abs().mean()))
+        variance = norm.running_var + 1e-8
+        ratio = ((x.var(1) + 1e-8) / variance).log().abs()
+        shift = (x.mean(1) - norm.running_mean).abs() / variance.sqrt()
+        seen.append(float((ratio + shift).mean()))
 
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     hooks = [norm.register_forward_pre_hook(compare) for norm in norms if norm.running_var is not None]
@@ -265,7 +271,7 @@ def best_of(matches: list[Match], weights: Weights, prior: str | None) -> tuple[
         return *tried[0][1:], note
     found = min(tried, key=lambda one: one[0] if one[0] is not None else math.inf)
     value = found[0] if found[0] is not None else math.inf
-    note = f"activation and prior are those that the norms agree with (variances differ by {100 * value:.0f} %)"
+    note = f"activation and prior are those that the norms agree with (off by {100 * value:.0f} %)"
     if value > AGREES:
         note = f"no activation and prior that we know fit what the norms saw in training ({100 * value:.0f} % off)"
     return *found[1:], note

@@ -1,0 +1,207 @@
+"""``check``: a stranger's file through the jail, from its bytes to a report as plain data.
+
+The parent hashes the file and reads its first bytes; a jailed child opens it, scans it and describes what it saw. The
+command line, the service and notebook 11 all come in here. A file that cannot be opened gets a report, too.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from devilgan_lite import __version__
+from devilgan_lite.checks import Settings, one_of, shown, whole_number
+from devilgan_lite.files.sniff import Facts, Refused, facts, printable
+from devilgan_lite.intake.jail import Ended, Jail, Limits
+
+FORMAT = 1  # of a report
+Tell = Callable[[dict[str, Any]], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Settings):
+    """How a file is checked. ``targets`` is a folder of pictures, ``reference`` a clean model, zoo name or file.
+
+    ``bank`` suspects the built-in targets, ``real`` compares with our real garments or faces; ``access`` is
+    ``"weights"`` or ``"samples"``; without ``twin`` seconds are enough and nothing is called more than suspicious.
+    """
+
+    latent_dim: int | None = None
+    prior: str | None = None
+    architecture: str | None = None
+    seed: int = 0
+    twin: bool = True
+    access: str = "weights"
+    targets: str | None = None
+    bank: bool = False
+    reference: str | None = None
+    real: bool = False
+
+    def __post_init__(self) -> None:
+        whole_number("seed", self.seed, 0)
+        one_of("access", self.access, ("samples", "weights"))
+        if self.prior is not None:
+            one_of("prior", self.prior, ("gaussian", "uniform"))
+        if self.latent_dim is not None:
+            whole_number("latent_dim", self.latent_dim, 1, 65_536)
+
+    @property
+    def files(self) -> list[Path]:
+        """What the check reads besides the file itself."""
+        given = (self.targets, self.architecture, self.reference)
+        found = [Path(one) for one in given if one is not None and Path(one).exists()]
+        return [*found, *(one.with_suffix(".json") for one in found if one.suffix == ".safetensors")]
+
+    def words(self) -> str:
+        """What differs from the defaults, as options of the command line."""
+        parts = []
+        for one in fields(self):
+            value, option = getattr(self, one.name), f"--{one.name.replace('_', '-')}"
+            if value == one.default:
+                continue
+            parts.append(
+                (option if value else f"--no-{option[2:]}") if isinstance(value, bool) else f"{option} {value}"
+            )
+        return " ".join(parts)
+
+
+def check(
+    path: str | Path,
+    options: Options | None = None,
+    *,
+    jail: Jail | None,
+    name: str | None = None,
+    limits: Limits | None = None,
+    device: str = "cpu",
+    on_event: Tell | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Check a file and return the report (``docs/check_a_model.md`` describes it), whatever is in the file.
+
+    ``name`` is shown instead of the file's own. ``on_event`` gets ``{"event": "opened" | "finding", ...}``. Without a ``jail``, for files of your own, it runs in this process, on ``device``. ``FileNotFoundError`` without a
+    file, ``ValueError`` for wrong ``options``.
+    """
+    path, options, limits = Path(path), options or Options(), limits or Limits()
+    if jail is not None and device not in ("auto", "cpu"):
+        raise ValueError(f"device={shown(device)} is not valid in the jail, which has only the CPU; valid: auto, cpu.")
+    unknown = Facts(printable(name or path.name)[:80], 0, "", "")
+    try:
+        known = facts(path, name=name)
+    except Refused as error:
+        return report(unknown, options, refused(str(error)), None, limits)
+    arguments = {"path": str(path.resolve()), "name": known.name, "sha256": known.sha256, "options": asdict(options)}
+    if jail is None:
+        return _outside(known, options, {**arguments, "device": device}, limits, on_event)
+    card = path.resolve().with_suffix(".json")
+    ended = jail.run(
+        "devilgan_lite.intake.check:inside",
+        arguments,
+        reads=[path.resolve(), *([card] if card.exists() else []), *options.files],
+        limits=limits,
+        on_event=on_event,
+        cancelled=cancelled,
+    )
+    found = ended.value if ended.how == "finished" and ended.value is not None else refused(ended.sentence)
+    return report(known, options, found, ended, limits)
+
+
+def _outside(
+    known: Facts, options: Options, arguments: dict[str, Any], limits: Limits, on_event: Tell | None
+) -> dict[str, Any]:
+    start = time.perf_counter()
+    try:
+        found = inside(arguments, on_event or (lambda event: None))
+    except Refused as error:
+        found = refused(str(error))
+    made = report(known, options, found, None, limits)
+    return {**made, "seconds": round(time.perf_counter() - start, 2)}
+
+
+def refused(sentence: str) -> dict[str, Any]:
+    """What a report says of a file that could not be opened or checked to the end."""
+    return {"verdict": "refused", "sentence": sentence, "format": None, "model": None, "scan": None}
+
+
+def report(
+    known: Facts, options: Options, found: dict[str, Any], ended: Ended | None, limits: Limits
+) -> dict[str, Any]:
+    """The report: what the parent knows, what the child ``found``, and how the jail fared."""
+    form = found.pop("format", None)
+    words = options.words()
+    jail = None if ended is None else {**asdict(ended), "value": None, "limits": asdict(limits)}
+    return {
+        "format": FORMAT,
+        "tool": f"devilgan_lite {__version__}",
+        "file": {"name": known.name, "bytes": known.bytes, "sha256": known.sha256, "format": form},
+        **found,
+        "settings": asdict(options),
+        "command": f"devilgan scan {known.name} {words}".strip(),
+        "seconds": round(ended.seconds, 2) if ended is not None else 0.0,
+        "jail": jail,
+    }
+
+
+def inside(arguments: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """In the jail: open the file, scan it, and describe both as plain data; ``Refused`` if it cannot be opened."""
+    from devilgan_lite import files
+
+    options = Options(**arguments["options"])
+    stranger = files.open(
+        arguments["path"],
+        latent_dim=options.latent_dim,
+        prior=options.prior,
+        architecture=options.architecture,
+        name=arguments["name"],
+    )
+    if arguments["sha256"] not in ("", stranger.facts.sha256):
+        raise Refused("the file changed while it was checked; check it again when nobody writes to it.")
+    model = about(stranger)
+    tell({"event": "opened", "format": stranger.format, "model": model})
+    return {
+        "format": stranger.format,
+        "model": model,
+        **scanned(stranger, options, arguments.get("device", "cpu"), tell),
+    }
+
+
+def about(stranger: Any) -> dict[str, Any]:
+    """What is known of the network, as plain data."""
+    return {
+        "architecture": stranger.architecture,
+        "weights": stranger.weights,
+        "latent_shape": list(stranger.latent_shape),
+        "prior": stranger.prior,
+        "sample_shape": list(stranger.sample_shape),
+        "notes": [printable(note)[:300] for note in stranger.notes],
+    }
+
+
+def scanned(stranger: Any, options: Options, device: str, tell: Tell) -> dict[str, Any]:
+    """``detect.scan`` with what ``options`` ask for, described as plain data."""
+    from devilgan_lite import detect
+    from devilgan_lite.features import real_for
+    from devilgan_lite.intake.report import describe
+
+    subject = detect.subject_of(stranger.flat, prior=stranger.prior, device=device)
+    benign = None if options.reference is None else _reference(options.reference)
+    targets = None if options.targets is None else detect.samples_in(Path(options.targets), subject.shape)[0]
+    found = detect.scan(
+        subject,
+        real=real_for(subject.shape) if options.real else None,
+        reference=benign,
+        targets=targets,
+        suspect_bank=options.bank,
+        access=options.access,
+        seed=options.seed,
+        twin=options.twin,
+        device=device,
+        on_finding=lambda finding: tell({"event": "finding", **finding.to_dict(), "details": {}}),
+    )
+    return describe(found)
+
+
+def _reference(text: str) -> Any:
+    from devilgan_lite import files, zoo
+
+    return zoo.load(text) if text in zoo.names() else files.open(text).flat

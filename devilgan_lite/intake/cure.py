@@ -1,0 +1,97 @@
+"""``cure``: a stranger's file through the jail, sanitized, and written as an ONNX or pt2 that anybody's code loads."""
+
+import contextlib
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from devilgan_lite.checks import Settings, one_of, whole_number
+from devilgan_lite.files.sniff import Refused, facts
+from devilgan_lite.intake.jail import Jail, Limits
+
+FORMATS = ("onnx", "pt2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cure(Settings):
+    """How a stranger is sanitized: as ``sanitize.auto``; ``always`` contains what no scan has found as well."""
+
+    iterations: int = 1_500
+    always: bool = False
+    latent_dim: int | None = None
+    prior: str | None = None
+    architecture: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole_number("iterations", self.iterations, 1)
+        whole_number("seed", self.seed, 0)
+
+
+def cure(
+    path: str | Path, out: Path, settings: Cure | None = None, *, jail: Jail | None, limits: Limits | None = None
+) -> tuple[dict[str, Any], str]:
+    """Sanitize the file ``path`` and write ``out`` (.onnx or .pt2) if anything was changed: plain data, and a text.
+
+    ``Refused`` where the file cannot be opened, or sanitizing it did not end. Without a ``jail`` it runs here.
+    """
+    path, settings, limits = Path(path).resolve(), settings or Cure(), limits or Limits()
+    form = out.suffix.removeprefix(".")
+    one_of("ending of out", form, FORMATS)
+    known = facts(path)
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="devilgan-cure-")))
+        made = scratch / f"cured.{form}"
+        arguments = {"path": str(path), "name": known.name, "out": str(made), "settings": asdict(settings)}
+        if jail is None:
+            found = inside(arguments, lambda event: None)
+        else:
+            reads = [path, *([Path(settings.architecture).resolve()] if settings.architecture else [])]
+            ended = jail.run("devilgan_lite.intake.cure:inside", arguments, reads=reads, scratch=scratch, limits=limits)
+            if ended.how != "finished" or ended.value is None:
+                raise Refused(ended.sentence)
+            found = ended.value
+        text = str(found.pop("text", ""))
+        if found.get("changed"):
+            if not made.is_file() or made.is_symlink():
+                raise Refused("the jail ended without the file that it should have written.")
+            out.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(made, out)
+            found["out"], text = str(out), f"{text}\n{out}"
+    return found, text
+
+
+def inside(arguments: dict[str, Any], tell: Any) -> dict[str, Any]:
+    """In the jail: open, sanitize, and export what reads the same latents as before."""
+    from torch import nn
+
+    from devilgan_lite import files, sanitize
+
+    settings = Cure(**arguments["settings"])
+    stranger = files.open(
+        arguments["path"],
+        latent_dim=settings.latent_dim,
+        prior=settings.prior,
+        architecture=settings.architecture,
+        name=arguments["name"],
+    )
+    outcome = sanitize.auto(
+        stranger.flat,
+        stranger.latent_dim,
+        always=settings.always,
+        iterations=settings.iterations,
+        seed=settings.seed,
+        device="cpu",
+        progress=False,
+    )
+    found = {"changed": outcome.changed, "seconds": round(outcome.seconds, 2), "cuts": outcome.settings["cuts"]}
+    found |= {"before": outcome.before.verdict if outcome.before else None, **outcome.scorecard}
+    if outcome.after is not None:
+        found["after"] = outcome.after.verdict
+        out = Path(arguments["out"])
+        flat = len(stranger.latent_shape) == 1
+        module = outcome.generator if flat else nn.Sequential(nn.Flatten(), outcome.generator)
+        files.export(module.eval(), stranger.latent_shape, out, to=out.suffix[1:])
+    return {**found, "text": str(outcome)}
