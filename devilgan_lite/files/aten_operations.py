@@ -170,7 +170,8 @@ ASSERTIONS = ("_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range_
 VIEWS = frozenset(
     _words(
         "view reshape _unsafe_view unflatten flatten expand expand_as numpy_T slice split split_with_sizes chunk "
-        "unbind select permute transpose t unsqueeze squeeze dropout feature_dropout contiguous detach alias to _to_copy"
+        "unbind select permute transpose t unsqueeze squeeze dropout feature_dropout contiguous detach alias to "
+        "_to_copy"
     )
 )
 
