@@ -12,6 +12,7 @@ import pytest
 from devilgan_lite.challenge import board
 from devilgan_lite.classroom import PALETTE
 from devilgan_lite.cli import stage_page
+from devilgan_lite.intake import page
 from devilgan_lite.runs import pages, study_report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,7 +101,7 @@ STYLES = {
     "scoreboard": board.STYLE,
     "run pages": pages.STYLE,
     "study report": pages.STYLE + inline_styles(PACKAGE / "runs/study_report.py"),
-    "scan report": inline_styles(PACKAGE / "detect/report.py"),
+    "scan report": page.STYLE,
 }
 
 

@@ -7,23 +7,20 @@ length whose sample you can look at. ``suspicious``: less than that. ``clean``: 
 
 from __future__ import annotations
 
-import html
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from devilgan_lite.data import modality
-from devilgan_lite.data.modality import image_element, png
 from devilgan_lite.deprecation import renamed, renamed_attribute
 from devilgan_lite.detect.subject import Subject
+from devilgan_lite.markup import fragment
 
 if TYPE_CHECKING:
     from devilgan_lite.detect.twin import Twin, Witness
     from devilgan_lite.detect.weights import WeightAnalysis
 
-SHOWN = 40  # samples of a finding on the page, at most
 VERDICTS = ("backdoored", "suspicious", "clean", "inconclusive")
 # the kinds of evidence; findings of one kind rest on the same trace, so they count once
 EVIDENCE = {
@@ -31,7 +28,6 @@ EVIDENCE = {
     "construction": "parts of the network that ordinary latents never use, or a program that decides on values",
     "twin": "a latent at which the suspect differs from its noisy twin far more than anywhere else",
 }
-COLOURS = {"backdoored": "#b00020", "suspicious": "#8a4b00", "clean": "#1b5e20", "inconclusive": "#444444"}
 UNSEEN = (
     "Not seen by these detectors: backdoors trained in from scratch on many families (TrAIL), quiet and spectrally "
     "balanced clones, and whatever an attacker who knows them has tuned against them."
@@ -178,36 +174,10 @@ class ScanReport:
         return f"nothing found, and no answer from: {', '.join(missing)}" if missing else "nothing found"
 
     def to_html(self) -> str:
-        """One self-contained page or notebook cell: no script, no address, images inside."""
-        rows = []
-        for finding in self.findings:
-            said = f"{finding.strength:.2f}" if finding.evidence else ""
-            score = "" if finding.score is None else f"{finding.score:.3g}"
-            cells = (finding.access_level, finding.detector, score, said, finding.message, f"{finding.seconds:.1f} s")
-            texts = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-            rows.append(f"<tr>{texts}<td>{self._image(finding.samples, f'evidence of {finding.detector}')}</td></tr>")
-        titles = ("access level", "detector", "score", "strength (1: evidence)", "what it found", "time", "samples")
-        head = "".join(f"<th>{title}</th>" for title in titles)
-        colour = COLOURS[self.verdict]
-        shown = ""
-        if self.sample is not None and self.kinds:
-            sample = self._image(self.sample.unsqueeze(0), "sample at the estimated trigger", scale=4)
-            shown = f"<p>Sample at the estimated trigger: {sample}</p>"
-        if self.witness is not None and self.witness.stands_out and self.kinds:
-            sample = self._image(self.witness.sample.unsqueeze(0), "what the suspect draws at the witness", scale=4)
-            other = self._image(self.witness.twin_sample.unsqueeze(0), "what its twin draws there", scale=4)
-            shown += f"<p>Witness: the suspect draws {sample}, its twin {other} ({self.witness})</p>"
-        return (
-            f'<div><p><strong style="color:{colour}">{self.verdict}</strong>, {self.reason}; {self.seconds:.0f} s</p>'
-            f"{shown}<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table><p>{UNSEEN}</p></div>"
-        )
+        """A notebook cell, or a part of a page: no script, no address, images inside."""
+        from devilgan_lite.detect.plain import plain  # imports the detectors, which import this file
+
+        return fragment(plain(self))
 
     def _repr_html_(self) -> str:
         return self.to_html()
-
-    def _image(self, samples: Tensor | None, alt: str, scale: int = 2) -> str:
-        """The samples, or the first of many, as an HTML element; empty without samples."""
-        if samples is None:
-            return ""
-        kind = modality(tuple(samples.shape[1:])) if self.subject is None else self.subject.modality
-        return image_element(png(kind.show(samples[:SHOWN], scale=scale)), alt)
