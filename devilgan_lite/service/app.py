@@ -92,6 +92,10 @@ def create_app(settings: Settings) -> Guard:
         first = error.errors()[0]
         return JSONResponse({"detail": cut(f"{first['loc'][-1]} is not valid: {first['msg']}.", 200)}, 422)
 
+    @app.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": "The service made a mistake; its log says of which kind."}, 500)
+
     bearer = HTTPBearer(auto_error=False, description="Only where the service has keys.")
 
     def owner_of(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> str:

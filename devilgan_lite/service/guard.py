@@ -6,6 +6,7 @@ import hmac
 import json
 import secrets
 import time
+import traceback
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -36,7 +37,7 @@ LINK_SECONDS = 300  # that a link to a report works without a key
 
 
 class Guard:
-    """ASGI middleware: refuses foreign hosts and foreign pages, adds the headers, and answers for what broke."""
+    """ASGI middleware: refuses foreign hosts and foreign pages, adds the headers, and logs what broke."""
 
     def __init__(self, app: Callable[..., Awaitable[None]], hosts: tuple[str, ...]) -> None:
         self.app, self.hosts = app, hosts
@@ -45,12 +46,9 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
 
         async def send_guarded(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 there = {name for name, _ in message["headers"]}
                 added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
                 message["headers"] = [*message["headers"], *(pair for pair in added if pair[0] not in there)]
@@ -61,10 +59,9 @@ class Guard:
             return
         try:
             await self.app(scope, receive, send_guarded)
-        except Exception as error:  # a mistake of ours: the client learns no more than that
-            log("error", error=type(error).__name__, method=scope["method"])
-            if not started:
-                await _answer(send_guarded, 500, "The service made a mistake; its log says which.")
+        except Exception as error:  # a mistake of ours, of which the application has told the client
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            log("error", error=type(error).__name__, where=f"{where.name}:{where.lineno}", method=scope["method"])
 
     def _refuses(self, scope: Message) -> tuple[int, str] | None:
         """Status and sentence, where the host is not ours or a page of another site asks for a change."""

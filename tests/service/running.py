@@ -1,0 +1,91 @@
+"""A service as a real process on a free port, for the tests here, the browser's and scripts/bench/service.py."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Self
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PATIENCE = 60.0  # seconds until something counts as hung
+CODE = """
+import sys, typer
+from devilgan_lite.cli.common import sentences
+from devilgan_lite.cli.serve import serve
+from devilgan_lite.service import settings
+options = {name: float(value) for name, value in (pair.split("=") for pair in sys.argv.pop(1).split())}
+plain = settings.Settings
+settings.Settings = lambda **given: plain(**{**given, **options})
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command()(serve)
+with sentences():
+    app()
+"""
+QUICK = "heartbeat_seconds=0.3 lease_seconds=2 poll_seconds=0.05 sweep_seconds=0.5"
+
+
+class Server:
+    """``devilgan serve`` with the stand-in check and short times; ``address`` and ``process`` once it listens."""
+
+    def __init__(self, folder: Path, *options: str, check: str = "stand_in", times: str = QUICK, **environment: str):
+        self.command = [sys.executable, "-c", CODE, times, "--folder", str(folder), "--port", "0", *options]
+        self.command += ["--check", check] if check else []
+        path = os.pathsep.join(filter(None, [str(HERE), str(ROOT), os.environ.get("PYTHONPATH")]))
+        self.environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment}
+        self.log = folder.parent / f"{folder.name}.log"
+
+    def __enter__(self) -> Self:
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                self.command, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("listening on http://"), self.log.read_text()[-2000:]
+        self.address = line.split()[-1]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(PATIENCE)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def ask(self, path: str, content: bytes | None = None, method: str | None = None, **headers: str) -> Any:
+        """The JSON of an answer, or its status where it is an error."""
+        request = urllib.request.Request(self.address + path, content, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                return json.loads(answer.read() or "null")
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+                command = (path / "cmdline").read_bytes()
+            except (OSError, ValueError):
+                continue
+            if parent == self.process.pid and b"devilgan_lite.service.worker" in command:
+                found.append(int(path.name))
+        return found
+
+    def wait_for(self, *ids: str, states: tuple[str, ...] = ("done", "failed")) -> list[dict[str, Any]]:
+        """The scans, as soon as all are in one of ``states``."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            scans = [self.ask(f"/scans/{id}") for id in ids]
+            if all(scan["state"] in states for scan in scans):
+                return scans
+            time.sleep(0.05)
+        raise TimeoutError(f"{[scan['state'] for scan in scans]}; {self.log.read_text()[-2000:]}")
