@@ -25,6 +25,7 @@ dl.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(10
   margin: 2rem 0; }
 .facts dt { font-size: .875rem; color: var(--soft); }
 .facts dd { margin: 0; }
+@media (max-width: 34rem) { dl.facts { grid-template-columns: 1fr 1fr; } }
 .facts .wide { grid-column: 1 / -1; }
 .dl-scan code, .dl-scan pre { font: .875rem/1.5 ui-monospace, monospace; }
 .dl-scan pre { margin: 0; padding: 1rem 1.25rem; border-radius: .5rem; background: var(--wash); white-space: pre-wrap; }
@@ -45,6 +46,10 @@ footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line
 """
 )
 UNITS = ("bytes", "KiB", "MiB", "GiB")
+REFUSED = (
+    "The file was not scanned to the end, so nothing is known of what it may hide. That is neither clean nor a "
+    "reproach: the sentence above says what went wrong."
+)
 CLOSED = "The file was read as data, in a process of its own that may do little."
 
 
@@ -60,6 +65,7 @@ def page(report: dict[str, Any]) -> str:
         _section("The evidence you can look at", markup.pair(report)),
         _section("Ordinary samples", _sheet(report)),
         "" if verdict == "refused" else _section("What each detector saw", markup.cards(report)),
+        _section("What this means", f"<p>{REFUSED}</p>") if verdict == "refused" else "",
         _section("What was not tried", markup.sentences(report.get("not_tried"))),
         _section("How the file was opened", _jail(report)),
         "" if verdict == "refused" else _section("The numbers", markup.table(report)),
@@ -139,7 +145,7 @@ def _jail(report: dict[str, Any]) -> str:
         ("Most memory", size(jail.get("peak_bytes")), False),
     ]
     allowed = [(*_limit(name, value), False) for name, value in limits]
-    walls_table = f'<div class="dl-scroll"><table>{head}<tbody>{rows}</tbody></table></div>' if rows else ""
+    walls_table = markup.scrolling("walls", f"{head}<tbody>{rows}</tbody>") if rows else ""
     return f"<p>{CLOSED}</p>{said}{walls_table}{_list([*used, *allowed])}" if jail else ""
 
 

@@ -5,10 +5,8 @@ What leaves is plain data: words, numbers, and pictures as PNG in base64. ``inta
 
 from typing import Any
 
-from devilgan_lite.checks import cut
 from devilgan_lite.detect import ScanReport
 from devilgan_lite.detect.plain import picture, plain
-from devilgan_lite.files.sniff import printable
 
 SAMPLES = 48  # on the contact sheet
 
@@ -24,15 +22,3 @@ def describe(report: ScanReport, *, samples: int = SAMPLES, seed: int = 0) -> di
         drawn = subject.samples(subject.latents(samples, seed)).cpu()
         parts["pictures"]["samples"] = picture(drawn, subject.modality)
     return {"scan": report.to_dict(), **parts}
-
-
-def refusal(sentence: str) -> dict[str, Any]:
-    """The same keys for a file that was refused, with the ``sentence`` that says why."""
-    return {
-        "verdict": "refused",
-        "sentence": cut(printable(sentence), 297),
-        "scan": None,
-        "detectors": [],
-        "pictures": {},
-        "not_tried": ["Nothing was scanned: the file was refused before its weights were read."],
-    }

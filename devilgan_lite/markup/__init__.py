@@ -4,7 +4,7 @@ It reads plain data that a jailed process made, so every word in it may be an at
 must be a number, a picture must be a PNG. No script, no link, nothing is loaded. Imports neither torch nor numpy.
 """
 
-from devilgan_lite.markup.parts import band, cards, fragment, pair, sentences, table, tiles, verdict_of
+from devilgan_lite.markup.parts import band, cards, fragment, pair, scrolling, sentences, table, tiles, verdict_of
 from devilgan_lite.markup.safe import figures, image, mapping, number, sequence, text
 from devilgan_lite.markup.style import STYLE
 
@@ -18,6 +18,7 @@ __all__ = [
     "mapping",
     "number",
     "pair",
+    "scrolling",
     "sentences",
     "sequence",
     "table",

@@ -117,14 +117,18 @@ def table(report: dict[str, Any]) -> str:
             values[2] = None
         cells = "".join(f'<td class="number">{"" if value is None else figures(value)}</td>' for value in values)
         rows.append(
-            f'<tr><th scope="row">{text(entry.get("name"), 80)}</th><td>{text(level, 8)} {reads}</td>'
-            f"<td>{word}</td>{cells}</tr>"
+            f'<tr><th scope="row">{text(entry.get("name"), 80)}</th><td class="together">{text(level, 8)} {reads}</td>'
+            f'<td class="together">{word}</td>{cells}</tr>'
         )
     titles = ("score", "p-value", "strength (1: evidence)", "seconds")
     head = "".join(f'<th scope="col">{title}</th>' for title in ("detector", "reads", "result"))
     head += "".join(f'<th scope="col" class="number">{title}</th>' for title in titles)
-    body = f"<tbody>{''.join(rows)}</tbody>"
-    return f'<div class="dl-scroll"><table><thead><tr>{head}</tr></thead>{body}</table></div>'
+    return scrolling("numbers of each detector", f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>")
+
+
+def scrolling(name: str, rows: str) -> str:
+    """A table that scrolls by itself where it is too wide, by keyboard as well."""
+    return f'<div class="dl-scroll" role="region" aria-label="{name}" tabindex="0"><table>{rows}</table></div>'
 
 
 def sentences(found: object) -> str:

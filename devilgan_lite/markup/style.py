@@ -59,15 +59,19 @@ STYLE = """
 .dl-scan .rail { fill: var(--line); } .dl-scan .bar { fill: var(--faint); } .dl-scan .hit { fill: var(--alarm); }
 .dl-scan .known { fill: var(--mark); } .dl-scan .edge { stroke: var(--ink); stroke-width: 1.5; }
 .dl-scan .axis { stroke: var(--line); } .dl-scan .drop { stroke: var(--alarm); stroke-dasharray: 3 3; }
-.dl-scroll { overflow-x: auto; }
+.dl-scroll { overflow-x: auto; overflow-wrap: break-word; }
+.dl-scroll:focus-visible { outline: 3px solid var(--mark); outline-offset: 2px; }
 .dl-scan table { border-collapse: collapse; width: 100%; font-size: .875rem; background: none; color: inherit; }
-.dl-scan th, .dl-scan td { text-align: left; padding: .4rem 1rem .4rem 0; border-bottom: 1px solid var(--line); }
+.dl-scan th, .dl-scan td { text-align: left; vertical-align: top; padding: .4rem 1rem .4rem 0;
+  border-bottom: 1px solid var(--line); }
 .dl-scan thead th { color: var(--soft); font-weight: 400; }
+.dl-scan .together { white-space: nowrap; }
 .dl-scan .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .dl-scan ul.dl-plain { margin: 0; padding-left: 1.25rem; max-width: 44rem; }
 .dl-scan ul.dl-plain li { margin-bottom: .35rem; }
 @media (max-width: 34rem) { 
   .dl-band { grid-template-columns: 1fr; gap: .75rem; padding: 1.25rem; }
+  .dl-tiles { grid-template-columns: 1fr 1fr; }
   .dl-pair { gap: .75rem; grid-template-columns: 1fr 1fr; } .dl-scan .dl-pair figure { padding: .6rem; } }
 @media screen and (max-width: 56rem) { .dl-cards > li { grid-template-columns: minmax(0, 30rem); } }
 @media screen and (prefers-color-scheme: dark) {
