@@ -10,6 +10,7 @@ child of it behind walls (see ``walls.py``), and ends: a crash, a hang or a lack
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from devilgan_lite.checks import in_range, whole_number
+from devilgan_lite.checks import cut, in_range, whole_number
 
 How = Literal["finished", "refused", "failed", "killed", "crashed", "cancelled"]
 START_SECONDS = 120.0  # the zygote imports torch; a cold disk is slow
@@ -154,6 +155,8 @@ class Jail:
         ``cancelled`` is asked ten times a second. What either raises ends the run and is passed on.
         """
         limits = limits or Limits()
+        if scratch is not None and not scratch.is_dir():
+            raise FileNotFoundError(f"no scratch folder {cut(str(scratch))}; make it first.")
         folder = Path(scratch or tempfile.mkdtemp(prefix="devilgan-jail-")).resolve()
         request = {
             "function": function,
@@ -253,9 +256,21 @@ def _hang_up(line: socket.socket) -> None:
 def sweep(folder: Path) -> None:
     """Remove a folder that a stranger filled: nested thousands deep, or closed to its owner. Follows no link.
 
-    It lifts each folder to the top before it looks into it, so no path becomes long; ``shutil.rmtree`` would recurse.
+    Where something cannot be removed it tries again for some seconds, then leaves it.
     """
-    pending, number = [folder], 0
+    for _ in range(50):  # a child whose supervisor was killed may write for another moment
+        try:
+            return _sweep(folder)
+        except FileNotFoundError:
+            if not folder.exists():
+                return
+        except OSError:
+            time.sleep(0.1)
+
+
+def _sweep(folder: Path) -> None:
+    """Lifts each folder to the top before it looks into it, so no path gets long; ``shutil.rmtree`` would recurse."""
+    pending = [folder]
     while pending:
         place = pending.pop()
         os.chmod(place, 0o700)
@@ -263,8 +278,7 @@ def sweep(folder: Path) -> None:
             found = list(entries)
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
-                number += 1
-                lifted = folder / f".sweep-{os.getpid()}-{number}"
+                lifted = folder / secrets.token_hex(16)  # a name that nobody could take before
                 os.chmod(entry.path, 0o700)
                 os.rename(entry.path, lifted)
                 pending.append(lifted)

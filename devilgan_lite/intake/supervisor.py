@@ -19,9 +19,9 @@ from typing import Any
 from devilgan_lite.files.sniff import Refused
 from devilgan_lite.intake import walls
 
-POLL_SECONDS, WALK_SECONDS, GRACE_SECONDS = 0.05, 0.25, 0.5
+POLL_SECONDS, WALK_SECONDS, GRACE_SECONDS, SEND_SECONDS = 0.05, 0.25, 0.5, 600.0
 MOST_EVENTS, MOST_FILES, MOST_PRINTED = 10_000, 10_000, 64 * 1024
-MOST_ITEMS = 500_000  # in one line of JSON: 32 MiB of "[]," would be a GiB of lists
+MOST_ITEMS, MOST_DEPTH = 500_000, 64  # in one line of JSON: 32 MiB of "[]," would be a GiB of lists
 PAGE, TICK = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 
 
@@ -32,15 +32,14 @@ def size(number: float) -> str:
 
 def close_others(*kept: int) -> None:
     """Close every file of this process but 0, 1, 2 and ``kept``: a fork inherits those of other runs."""
-    last = 2
-    for one in sorted(kept):
-        os.closerange(last + 1, one)
-        last = one
-    os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
+    for name in os.listdir("/proc/self/fd" if walls.LINUX else "/dev/fd"):  # not up to a limit, which may be 2**30
+        if int(name) not in (0, 1, 2, *kept):
+            with contextlib.suppress(OSError):  # the list's own
+                os.close(int(name))
 
 
 def plain(text: bytes) -> Any:
-    """JSON of a child that may be hostile; ``ValueError`` if it is malformed or would be much larger in memory.
+    """JSON of a child that may be hostile; ``ValueError`` if it is malformed, deep, or much larger in memory.
 
     NaN and infinity become null, so that whoever passes it on has valid JSON.
     """
@@ -51,7 +50,12 @@ def plain(text: bytes) -> Any:
         json.dumps(found, ensure_ascii=False, allow_nan=False).encode()  # lone surrogates and 1e999 end here
     except (RecursionError, MemoryError, ValueError):
         raise ValueError("malformed") from None
-    return found
+    level = [found]
+    for _ in range(MOST_DEPTH):
+        parents = [list(one.values()) if isinstance(one, dict) else one for one in level]
+        if not (level := [one for parent in parents if isinstance(parent, list) for one in parent]):
+            return found
+    raise ValueError("too deep")
 
 
 def processes_below(root: int) -> list[int]:
@@ -86,7 +90,8 @@ class Supervisor:
             self.request: dict[str, Any] = json.loads(reader.readline())
         self.limits: dict[str, Any] = self.request["limits"]
         self.scratch = Path(self.request["scratch"])
-        self.start, self.walls, self.outgoing = time.monotonic(), dict[str, str](), bytearray()
+        self.start, self.walls = time.monotonic(), dict[str, str]()
+        self.incoming, self.outgoing = bytearray(), bytearray()
         self.answered, self.received, self.events, self.peak = False, 0, 0, 0
         self.ended: tuple[str, str] | None = None  # how, and the sentence
 
@@ -104,6 +109,7 @@ class Supervisor:
         self.child = os.fork()
         if self.child == 0:
             self.jailed(self.request, apart, self.tells, self.prints)
+        self.group = self.child
         os.close(self.tells)
         os.close(self.prints)
         try:
@@ -113,16 +119,19 @@ class Supervisor:
             self.ended = ("crashed", f"its supervisor failed: {type(error).__name__}.")
         finally:
             self._end_all()
+        with contextlib.suppress(BlockingIOError):
+            self._keep(printed)
         how, sentence = self.ended or ("finished", "")
         done = {"how": how, "sentence": sentence, "walls": self.walls, "peak_bytes": self.peak}
         self.outgoing += b"D" + json.dumps(done | {"seconds": time.monotonic() - self.start}).encode() + b"\n"
-        self.line.settimeout(GRACE_SECONDS * 10)
-        self.line.sendall(self.outgoing)
+        self.line.settimeout(SEND_SECONDS)
+        with contextlib.suppress(OSError):  # nobody listens any more
+            self.line.sendall(self.outgoing)
 
     # --- what the child tells ---
     def _watch(self, told: int, printed: int) -> None:
         """Relay until the run has an answer or is over; sets ``ended`` unless it finished."""
-        buffer, open_until, next_poll, next_walk = bytearray(), float("inf"), 0.0, 0.0
+        open_until, next_poll, next_walk = float("inf"), 0.0, 0.0
         poller = select.poll()
         for file in (told, printed):
             os.set_blocking(file, False)
@@ -132,40 +141,47 @@ class Supervisor:
             poller.register(self.line, select.POLLIN | (select.POLLOUT if self.outgoing else 0))
             ready = dict(poller.poll(1000 * POLL_SECONDS))
             now = time.monotonic()
-            if told in ready:
-                if chunk := os.read(told, 2**16):
-                    buffer += chunk
-                    self._count(len(chunk))
-                    *lines, rest = buffer.split(b"\n") if b"\n" in chunk else (buffer,)
-                    buffer = bytearray(rest)
-                    for line in lines:
-                        self._take(bytes(line))
-                else:  # it ended, or closed its line and goes on: give it a moment to have an exit status
-                    poller.unregister(told)
-                    open_until = now + GRACE_SECONDS
-            if printed in ready:
-                if text := os.read(printed, 2**16):
-                    self.logged += os.write(self.log, text[: MOST_PRINTED - self.logged])
-                else:
-                    poller.unregister(printed)
+            if told in ready and not self._receive(told):
+                poller.unregister(told)  # it ended, or closed its line and goes on: it gets a moment to end
+                open_until = now + GRACE_SECONDS
+            if printed in ready and not self._keep(printed):
+                poller.unregister(printed)
             events = ready.get(self.line.fileno(), 0)
-            if events & select.POLLOUT:
-                del self.outgoing[: self.line.send(self.outgoing)]
-            if events & ~select.POLLOUT and not self.line.recv(1):
+            try:
+                if events & select.POLLOUT:
+                    del self.outgoing[: self.line.send(self.outgoing)]
+                gone = events & ~select.POLLOUT and not self.line.recv(1)
+            except OSError:
+                gone = True
+            if gone:  # the parent hung up, or ended
                 self.ended = ("cancelled", "it was cancelled.")
             if not (self.answered or self.ended) and (now >= next_poll or open_until < float("inf")):
                 next_poll = now + POLL_SECONDS
-                self._poll(now, walk=now >= next_walk)
+                self._poll(now, told, walk=now >= next_walk)
                 next_walk = now + WALK_SECONDS if now >= next_walk else next_walk
                 if not self.ended and now > open_until:
                     self.ended = ("crashed", "the process closed its line without an answer.")
                 if open_until < float("inf"):
                     time.sleep(0.005)
 
-    def _count(self, number: int) -> None:
-        self.received += number
+    def _receive(self, told: int) -> int:
+        """Take what is in the pipe; returns how many bytes came."""
+        chunk = os.read(told, 2**16)
+        self.incoming += chunk
+        self.received += len(chunk)
         if self.received > self.limits["answer_bytes"]:
             self.ended = ("killed", f"it sent more than {size(self.limits['answer_bytes'])}.")
+        elif b"\n" in chunk:
+            *lines, self.incoming = self.incoming.split(b"\n")
+            for line in lines:
+                self._take(bytes(line))
+        return len(chunk)
+
+    def _keep(self, printed: int) -> int:
+        """Keep the first of what the child prints; returns how many bytes came."""
+        text = os.read(printed, 2**16)
+        self.logged += os.write(self.log, text[: MOST_PRINTED - self.logged])
+        return len(text)
 
     def _take(self, line: bytes) -> None:
         """One line of the child: W walls (the first one, before it opens anything), E event, or its answer."""
@@ -194,7 +210,7 @@ class Supervisor:
             self.ended = ("crashed", "the process sent a line that is no event and no answer.")
 
     # --- what it takes ---
-    def _poll(self, now: float, *, walk: bool) -> None:
+    def _poll(self, now: float, told: int, *, walk: bool) -> None:
         """Look at clock, processor, memory, processes and files; sets ``ended`` where a limit is passed."""
         limits = self.limits
         seconds = resident = threads = written = 0.0
@@ -214,6 +230,9 @@ class Supervisor:
         most_files = 2 * limits["file_bytes"]
         finished, status, usage = os.wait4(self.child, os.WNOHANG)
         if finished:
+            with contextlib.suppress(BlockingIOError):  # what it said before it ended
+                while self._receive(told):
+                    pass
             self._exited(status, usage.ru_maxrss)
         elif now - self.start > limits["wall_seconds"]:
             self.ended = ("killed", f"it ended after its limit of {limits['wall_seconds']:,g} s.")
@@ -223,7 +242,7 @@ class Supervisor:
             self.ended = self._too_much_memory()
         elif threads > limits["processes"]:
             self.ended = ("killed", f"it started more than {limits['processes']} processes or threads.")
-        elif max(written - MOST_PRINTED, stored - self.before[1]) > most_files:
+        elif max(written, stored - self.before[1]) > most_files:
             self.ended = ("killed", f"it wrote more than {size(most_files)}.")
         elif files - self.before[0] > MOST_FILES:
             self.ended = ("killed", f"it made more than {MOST_FILES:,} files.")
@@ -236,6 +255,8 @@ class Supervisor:
     def _exited(self, status: int, resident: int) -> None:
         self.child = 0
         self.peak = max(self.peak, resident * (1024 if walls.LINUX else 1))
+        if self.answered or self.ended:
+            return
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
@@ -267,6 +288,9 @@ class Supervisor:
         """Kill the child and all that it started, until none is left; orphans come to us, the subreaper."""
         until = time.monotonic() + 10
         doomed = [self.child] if self.child else []
+        if not walls.LINUX:  # no subreaper: its group is what we can reach
+            with contextlib.suppress(OSError):
+                os.killpg(self.group, signal.SIGKILL)
         while time.monotonic() < until:
             for process in doomed:
                 with contextlib.suppress(ProcessLookupError, PermissionError):

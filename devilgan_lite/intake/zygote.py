@@ -29,6 +29,7 @@ def main() -> None:
             importlib.import_module(name)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
+        torch.set_num_interop_threads(1)
     sys.dont_write_bytecode = True
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are reaped by the kernel
     gc.collect()
@@ -75,7 +76,9 @@ def jailed(request: dict[str, Any], apart: str, tells: int, prints: int) -> NoRe
         reads = [Path(path) for path in request["reads"]]
         limits = request["limits"]
         tell(b"W", walls.raise_all(reads, scratch, limits, apart=apart, without=request["without"]))
-        tell(b"V", function(request["arguments"], lambda event: tell(b"E", event)))
+        value = function(request["arguments"], lambda event: tell(b"E", event))
+        sys.stdout.flush()
+        tell(b"V", value)
     except ValueError as error:
         tell(b"R", str(error))
     except BaseException as error:
