@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 from devilgan_lite.service.alive import is_gone
 
@@ -91,14 +91,18 @@ class Store:
 
     def __init__(self, url: str, *, lease_seconds: float = 60.0) -> None:
         self.lease_seconds = lease_seconds
-        self.engine = sql.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=40)
-        if self.engine.dialect.name == "sqlite":
-            sql.event.listen(self.engine, "connect", _prepare_sqlite)
-            sql.event.listen(self.engine, "begin", _begin_sqlite)
-        with self._writing() as connection:
-            if self.engine.dialect.name == "postgresql":  # of two servers that start together, one makes the tables
-                connection.execute(sql.text("SELECT pg_advisory_xact_lock(8765)"))
-            tables.create_all(connection)
+        try:
+            self.engine = sql.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=40)
+            if self.engine.dialect.name == "sqlite":
+                sql.event.listen(self.engine, "connect", _prepare_sqlite)
+                sql.event.listen(self.engine, "begin", _begin_sqlite)
+            with self._writing() as connection:
+                if self.engine.dialect.name == "postgresql":  # of servers that start together, one makes the tables
+                    connection.execute(sql.text("SELECT pg_advisory_xact_lock(8765)"))
+                tables.create_all(connection)
+        except (ArgumentError, DBAPIError) as error:  # without its text, which may hold a password
+            said = f"the database cannot be opened ({type(error).__name__})"
+            raise ValueError(f"{said}; a URL is like postgresql://user@host/name or sqlite:///file.db.") from None
 
     def close(self) -> None:
         """Close all connections."""

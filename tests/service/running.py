@@ -15,17 +15,17 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PATIENCE = 60.0  # seconds until something counts as hung
 CODE = """
-import sys, typer
-from devilgan_lite.cli.common import sentences
+import sys
+from devilgan_lite.cli.common import commands
 from devilgan_lite.cli.serve import serve
 from devilgan_lite.service import settings
 options = {name: float(value) for name, value in (pair.split("=") for pair in sys.argv.pop(1).split())}
 plain = settings.Settings
 settings.Settings = lambda **given: plain(**{**given, **options})
-app = typer.Typer(pretty_exceptions_enable=False)
+app = commands("as in devilgan_lite.cli")
+app.callback()(lambda: None)
 app.command()(serve)
-with sentences():
-    app()
+app(["serve", *sys.argv[1:]])
 """
 QUICK = "heartbeat_seconds=0.3 lease_seconds=2 poll_seconds=0.05 sweep_seconds=0.5"
 
