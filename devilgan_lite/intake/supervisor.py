@@ -18,6 +18,7 @@ from typing import Any
 
 from devilgan_lite.files.sniff import Refused
 from devilgan_lite.intake import walls
+from devilgan_lite.intake.processes import close_others, processes_below, stat_of
 
 POLL_SECONDS, WALK_SECONDS, GRACE_SECONDS, SEND_SECONDS = 0.05, 0.25, 0.5, 600.0
 MOST_EVENTS, MOST_FILES, MOST_PRINTED = 10_000, 10_000, 64 * 1024
@@ -28,14 +29,6 @@ PAGE, TICK = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 def size(number: float) -> str:
     """A number of bytes for a sentence, such as ``8 GiB``."""
     return f"{number / 2**30:.3g} GiB" if number >= 2**30 else f"{number / 2**20:.3g} MiB"
-
-
-def close_others(*kept: int) -> None:
-    """Close every file of this process but 0, 1, 2 and ``kept``: a fork inherits those of other runs."""
-    for name in os.listdir("/proc/self/fd" if walls.LINUX else "/dev/fd"):  # not up to a limit, which may be 2**30
-        if int(name) not in (0, 1, 2, *kept):
-            with contextlib.suppress(OSError):  # the list's own
-                os.close(int(name))
 
 
 def plain(text: bytes) -> Any:
@@ -56,25 +49,6 @@ def plain(text: bytes) -> Any:
         if not (level := [one for parent in parents if isinstance(parent, list) for one in parent]):
             return found
     raise ValueError("too deep")
-
-
-def processes_below(root: int) -> list[int]:
-    """All descendants of a process, by /proc; empty where there is none."""
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc") if walls.LINUX else ():
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                children.setdefault(int(_stat(int(name))[1]), []).append(int(name))
-    found, pending = [], [root]
-    while pending:
-        pending += (more := children.get(pending.pop(), []))
-        found += more
-    return found
-
-
-def _stat(process: int) -> list[str]:
-    """/proc/PID/stat from the state on: 1 parent, 11 and 12 ticks, 17 threads, 21 resident pages."""
-    return Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 class Supervisor:
@@ -219,7 +193,7 @@ class Supervisor:
             *(() if self.walls.get("processes") == walls.STOOD else processes_below(self.child)),
         ]:
             with contextlib.suppress(OSError, IndexError, ValueError):
-                stat = _stat(process)
+                stat = stat_of(process)
                 seconds += (int(stat[11]) + int(stat[12])) / TICK
                 threads += int(stat[17])
                 resident += int(stat[21]) * PAGE

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from devilgan_lite.intake import walls
-from devilgan_lite.intake.supervisor import Supervisor, close_others
+from devilgan_lite.intake.processes import close_others
+from devilgan_lite.intake.supervisor import Supervisor
 
 
 def main() -> None:
