@@ -69,6 +69,8 @@ def export(
             _write_safetensors(module, card, made, latents, expected)
         else:
             network, graph = _free(module, latents)
+            for node in graph.graph.nodes:
+                node.meta.pop("stack_trace", None)  # paths of this machine are nobody's business
             if to == "pt2":
                 _write_pt2(graph, made, latents, expected)
             else:
@@ -129,10 +131,14 @@ def _write_onnx(
 def _runtime(path: Path) -> Callable[[Tensor], Tensor]:
     import onnxruntime  # type: ignore[import-untyped]
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda z: torch.from_numpy(session.run(None, {"latent": z.numpy()})[0])
+    def run(z: Tensor) -> Tensor:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level, options.intra_op_num_threads = 4, 1
+        with _quiet("onnxruntime"):
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            return torch.from_numpy(session.run(None, {"latent": z.numpy()})[0])
+
+    return run
 
 
 def _free(module: nn.Module, latents: Tensor) -> tuple[nn.Module, torch.export.ExportedProgram]:
