@@ -83,6 +83,9 @@ class _Graph:
             return Reading(program, self.latent_shape, tuple(self.notes))
         size = self.frozen or self.declared or 1  # scripts say that the size is free and have it in them all the same
         steps, latent, output = self.walked(size, None)
+        if self.frozen is None and size < len(output.tensor) <= MOST_BATCH:
+            size = len(output.tensor)
+            steps, latent, output = self.walked(size, None)
         if output.tensor.shape[:1] != (size,):
             made = list(output.tensor.shape)[:6]
             raise Refused(f"of {size} latents the network makes {made}; expected one sample of each.")
@@ -251,9 +254,7 @@ def _latent(graph: onnx.GraphProto, weights: dict[str, Value]) -> tuple[str, tup
     sizes = [one.dim_value if one.HasField("dim_value") else None for one in kind.shape.dim]
     if len(sizes) < 2 or len(sizes) > 6 or any(size is None or size < 1 for size in sizes[1:]):
         told = [one if one is not None else "?" for one in sizes[:7]]
-        raise Refused(
-            f"the input {shown(given.name)} has the shape {told}; expected [n, d] or [n, d, 1, 1] with numbers."
-        )
+        raise Refused(f"the input {shown(given.name)} has the shape {told}; expected latents [n, d] or [n, d, 1, 1].")
     shape = tuple(size for size in sizes[1:] if size is not None)
     if math.prod(shape) > MOST_LATENT:
         raise Refused(f"a latent has {math.prod(shape):,} numbers; at most {MOST_LATENT:,} are accepted.")

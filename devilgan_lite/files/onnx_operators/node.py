@@ -12,6 +12,7 @@ from devilgan_lite.files.sniff import Refused
 DTYPES = {1: torch.float32, 2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32, 7: torch.int64}
 DTYPES |= {4: torch.int64, 12: torch.int64, 13: torch.int64, 9: torch.bool}  # unsigned ones that torch has no sums for
 DTYPES |= dict.fromkeys((10, 11, 16), torch.float32)  # float16, float64 and bfloat16 are read as float32
+MOST_SETTINGS = 10_000  # numbers of a shape, or of what else a list tells an operator
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,10 @@ class Node:
     def numbers(self, index: int, attribute: str) -> list[Any] | None:
         """A short list of numbers, which older opsets hold in an ``attribute`` and newer ones in an input."""
         found = self.known(index)
-        return self.attributes.get(attribute) if found is None else found.reshape(-1).tolist()
+        if found is not None and found.numel() > MOST_SETTINGS:
+            raise self.refuse(f"{found.numel():,} numbers as its {attribute}")
+        given = self.attributes.get(attribute) if found is None else found.reshape(-1).tolist()
+        return given if given is None or isinstance(given, list) else [given]
 
     def text(self, attribute: str, default: str) -> str:
         return str(self.attributes.get(attribute, default))

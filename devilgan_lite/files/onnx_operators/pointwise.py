@@ -86,8 +86,8 @@ def divided(x: Tensor, by: int) -> Tensor:
 
 @operator("Clip")
 def _clip(node: Node) -> Any:
-    low, high = (node.numbers(at, name) for at, name in ((1, "min"), (2, "max")))  # inputs since opset 11
-    low, high = (one[0] if isinstance(one, list) else one for one in (low, high))
+    bounds = (node.numbers(at, name) for at, name in ((1, "min"), (2, "max")))  # inputs since opset 11
+    low, high = (one[0] if one else None for one in bounds)
     if node.x.tensor.is_floating_point() and low == 0 and (high is None or high >= 3e38):
         return node.emit(functional.relu, node.x)
     if low == 0 and high == 6:
@@ -127,9 +127,9 @@ def _norm(node: Node) -> Any:
         axis = range(node.x.tensor.ndim)[node.attributes.get("axis", -1)]
         return node.emit(layer_norm, node.x, weight, bias, shape=tuple(node.x.tensor.shape[axis:]), eps=eps)
     groups = node.attributes["num_groups"]
-    if node.opset < 21 and bias is not None and not (weight.live or bias.live):  # a scale and bias for each group
+    if node.opset < 21 and bias is not None:  # a scale and a bias for each group
         each = node.x.tensor.shape[1] // groups
-        weight, bias = (one.like(one.tensor.repeat_interleave(each)) for one in (weight, bias))
+        weight, bias = (node.emit(torch.repeat_interleave, one, repeats=each) for one in (weight, bias))
     return node.emit(group_norm, node.x, weight, bias, groups=groups, eps=eps)
 
 
@@ -158,10 +158,8 @@ def _softmax(node: Node) -> Any:
 
 REDUCTIONS: dict[str, Callable[..., Any]] = {"ReduceMean": torch.mean, "ReduceSum": torch.sum, "ReduceMax": torch.amax}
 REDUCTIONS |= {"ReduceMin": torch.amin, "ReduceL2": torch.linalg.vector_norm}
-REDUCTIONS |= {
-    "ReduceSumSquare": lambda x, **how: x.square().sum(**how),
-    "ReduceL1": lambda x, **how: x.abs().sum(**how),
-}
+REDUCTIONS |= {"ReduceL1": lambda x, **how: x.abs().sum(**how)}
+REDUCTIONS |= {"ReduceSumSquare": lambda x, **how: x.square().sum(**how)}
 
 
 @operator(*REDUCTIONS)
@@ -170,6 +168,5 @@ def _reduce(node: Node) -> Any:
     if not axes and node.attributes.get("noop_with_empty_axes", 0):
         return node.x
     axes = axes or list(range(node.x.tensor.ndim))
-    return node.emit(
-        REDUCTIONS[node.operator], node.x, dim=tuple(axes), keepdim=bool(node.attributes.get("keepdims", 1))
-    )
+    kept = bool(node.attributes.get("keepdims", 1))
+    return node.emit(REDUCTIONS[node.operator], node.x, dim=tuple(axes), keepdim=kept)

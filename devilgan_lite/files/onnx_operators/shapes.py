@@ -86,7 +86,8 @@ def _slice(node: Node) -> Any:
         if step > 0:
             made = node.emit(sliced, made, axis=axis, start=start, stop=end, step=step)
         else:
-            index = torch.tensor(range(made.tensor.shape[axis])[taken], dtype=torch.int64)
+            places = range(made.tensor.shape[axis])[taken]
+            index = torch.arange(places.start, places.stop, places.step)
             made = node.emit(gather, made, Value("index", index), axis=axis)
     return made
 
@@ -193,22 +194,20 @@ def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @operator("Range")
-def _range(node: Node) -> Value:
+def _range(node: Node) -> Any:
     tensors = [node.known(index) for index in range(3)]
     start, stop, step = (0 if tensor is None else tensor.item() for tensor in tensors)
     if step == 0 or not abs(stop - start) / abs(step) <= MOST_ELEMENTS:
         raise node.refuse(f"more than {MOST_ELEMENTS:,} numbers")
-    return Value(
-        "range",
-        torch.arange(start, stop, step, dtype=node.x.tensor.dtype)
-        if (stop - start) / step > 0
-        else torch.zeros(0, dtype=node.x.tensor.dtype),
-    )
+    stop = stop if (stop - start) / step > 0 else start
+    return node.emit(torch.arange, start=start, end=stop, step=step, dtype=node.x.tensor.dtype)
 
 
 @operator("Einsum")
 def _einsum(node: Node) -> Any:
     operands = [node[index] for index in range(len(node.inputs))]
+    if len(operands) > 2:  # what lies between them may be of any size
+        raise node.refuse("more than two inputs")
     return node.emit(einsum, *operands, equation=node.text("equation", "")[:200])
 
 

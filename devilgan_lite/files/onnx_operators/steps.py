@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from devilgan_lite.checks import cut, shown
+from devilgan_lite.checks import shown
 from devilgan_lite.files.onnx_operators import Value
 from devilgan_lite.files.onnx_operators.shapes import expanded
 from devilgan_lite.files.program import MOST_ELEMENTS, Operation, Program
 from devilgan_lite.files.sniff import Refused
 
+MOST_NAME = 40  # characters of a layer's name
 MOST_NUMBERS = 100_000_000  # of the weights, and of everything that is computed from them
 CONVOLUTIONS = {getattr(functional, f"conv{d}d"): getattr(nn, f"Conv{d}d") for d in (1, 2, 3)}
 TRANSPOSED = {getattr(functional, f"conv_transpose{d}d"): getattr(nn, f"ConvTranspose{d}d") for d in (1, 2, 3)}
@@ -57,15 +58,17 @@ class Steps:
         step = Step(function, operands, settings, ())
         shapes = step.call(*(one.tensor.to("meta") for one in given))
         made = shapes if isinstance(shapes, tuple) else (shapes,)
+        most = MOST_ELEMENTS * self.batch if live else MOST_NUMBERS
         for one in made:
-            if one.numel() > MOST_ELEMENTS * self.batch:
-                raise Refused(f"a step makes {one.numel():,} numbers; at most {MOST_ELEMENTS:,} are accepted.")
+            if one.numel() > most:
+                raise Refused(f"a step makes {one.numel():,} numbers; at most {most:,} are accepted.")
         if not live:
-            self.room -= sum(one.numel() for one in made)
-            if self.room < 0:
-                raise Refused(f"the constants of the graph expand to more than {MOST_NUMBERS:,} numbers.")
             shapes = step.call(*(one.tensor for one in given))
             made = shapes if isinstance(shapes, tuple) else (shapes,)
+            stored = {one.tensor.untyped_storage().data_ptr() for one in given}
+            self.room -= sum(one.numel() for one in made if one.untyped_storage().data_ptr() not in stored)
+            if self.room < 0:
+                raise Refused(f"the constants of the graph expand to more than {MOST_NUMBERS:,} numbers.")
         self.count += 1
         name = f"v{self.count}" if live else next((one.name for one in given), "constant")
         values = tuple(Value(f"{name}.{i}" if live and i else name, one) for i, one in enumerate(made))
@@ -151,12 +154,14 @@ def program_of(steps: list[Step], latent: Value, output: Value) -> Program:
     tensors: dict[str, Tensor] = {}
     names: dict[int, str] = {}  # of tensors, by their identity: several steps may read one
     operations, stored = [], 0
+    taken, tried = {latent.name, *(one.name for step in steps for one in step.made)}, Counter[str]()
 
     def free(name: str) -> str:
-        base, number = cut(name, 100), 1
-        while name in modules or name in tensors or name == latent.name:
-            number += 1
-            name = f"{base}_{number}"
+        base = name = name[:MOST_NAME]
+        while name in taken:
+            tried[base] += 1
+            name = f"{base} {tried[base]}"
+        taken.add(name)
         return name
 
     for step in steps:
@@ -175,7 +180,7 @@ def program_of(steps: list[Step], latent: Value, output: Value) -> Program:
             continue
         for one in constants:
             if id(one.tensor) not in names:
-                names[id(one.tensor)] = free(f"{one.name} ")  # a space: no step makes a value of that name
+                names[id(one.tensor)] = free(one.name)
                 tensors[names[id(one.tensor)]] = one.tensor
         read = tuple(one.name if one.live else names[id(one.tensor)] for one in step.operands if one is not None)
         operations.append(Operation(partial(step.function, **step.settings), read, made))
@@ -223,7 +228,7 @@ def _fused(steps: list[Step], output: Value) -> list[Step]:
 def _together(maker: Step, step: Step, other: Value) -> Step | None:
     """``maker`` and the ``step`` that adds ``other`` to its result, or multiplies it, as one step."""
     if step.function is torch.mul:
-        same = maker.function is torch.sigmoid and other.live and maker.operands[0] == other
+        same = maker.function is torch.sigmoid and other.live and maker.operands[0] is other
         return Step(functional.silu, (other,), {}, step.made) if same else None
     layer = maker.function is functional.linear or maker.function in CONVOLUTIONS | TRANSPOSED
     if not layer or other.live or maker.operands[2] is not None or maker.operands[1] is None or maker.operands[1].live:
