@@ -8,7 +8,6 @@ import io
 import json
 import math
 import re
-from collections import ChainMap
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ MOST_DIMENSIONS = 16
 STRIDED = 7  # the layout of an ordinary tensor
 AGAIN = "export it again with PyTorch 2.9 or newer"
 OLD = "serialized_exported_program.json"  # the layout of PyTorch 2.7 and older
+OLD_KINDS = ("state_dict", "constants")
 
 
 def read(path: Path) -> Reading:
@@ -41,20 +41,22 @@ def read(path: Path) -> Reading:
 
 
 def _parts(archive: Archive) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The exported program as JSON, and its tensors by name."""
-    if OLD in archive.sizes:
-        kept = [_unpickled(archive, f"serialized_{kind}.pt") for kind in ("constants", "state_dict")]
-        return _json(archive, OLD), _plain(ChainMap(*kept))
+    """The exported program as JSON, and its tensors by name.
+
+    What PyTorch would take from another place than this is refused: what is scanned must be what is used.
+    """
     found = [match for name in archive.sizes if (match := re.fullmatch(r"((?:[^/]+/)?)models/([^/]+)\.json", name))]
-    if len(found) != 1:
+    if len(found) + (OLD in archive.sizes) != 1:
         raise Refused(f"the archive holds {len(found)} exported networks; expected one: {AGAIN}.")
+    if not found:
+        return _json(archive, OLD), _plain(*(_unpickled(archive, f"serialized_{kind}.pt") for kind in OLD_KINDS))
     root, name = found[0].groups()
     if any(other.startswith(f"{root}data/aotinductor/") for other in archive.sizes):
         raise Refused(f"the archive holds compiled code; only the graph of a network is read: {AGAIN}.")
     if f"{root}byteorder" in archive.sizes and archive.read(f"{root}byteorder", 16) != b"little":
         raise Refused("the numbers in the archive are not little-endian, as PyTorch writes them on usual machines.")
-    kept = [_stored(archive, f"{root}data/{kind}/", name, kind) for kind in ("constants", "weights")]
-    return _json(archive, found[0][0]), _plain(ChainMap(*kept))
+    kept = (_stored(archive, f"{root}data/{kind}/", name, kind) for kind in ("weights", "constants"))
+    return _json(archive, found[0][0]), _plain(*kept)
 
 
 def _json(archive: Archive, name: str) -> Any:
@@ -117,11 +119,13 @@ def _unpickled(archive: Archive, member: str) -> dict[str, Any]:
     return found
 
 
-def _plain(found: Mapping[str, Any]) -> dict[str, Tensor]:
+def _plain(weights: Mapping[str, Any], constants: Mapping[str, Any]) -> dict[str, Tensor]:
     """Copies of all tensors, floats as float32: of ordinary ones, and of at most ``MOST_WEIGHTS`` bytes together."""
     tensors: dict[str, Tensor] = {}
     left = MOST_WEIGHTS
-    for name, value in found.items():
+    if twice := weights.keys() & constants.keys():
+        raise Refused(f"{shown(printable(min(twice)))} is a weight and a constant at once.")
+    for name, value in {**weights, **constants}.items():
         tensor = value(left) if callable(value) else value.detach()
         left -= tensor.numel() * tensor.element_size()
         if (
