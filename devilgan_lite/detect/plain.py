@@ -200,8 +200,8 @@ def encoded(image: Image.Image) -> str:
 
 def _times(score: float) -> float:
     """A logarithm of a ratio as the ratio, to three digits."""
-    return float(f"{math.exp(min(score, 100.0)):.3g}")
+    return float(f"{math.exp(min(score, 40.0)):.3g}")
 
 
 def _finite(value: float) -> float:
-    return float(f"{value:.6g}") if math.isfinite(value) else 0.0
+    return 0.0 if math.isnan(value) else float(f"{max(-1e12, min(value, 1e12)):.6g}")

@@ -35,11 +35,15 @@ footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line
 @page { size: A4; margin: 14mm; }
 @media print {
   main { max-width: none; padding: 0; }
-  .dl-scan { font-size: 10.500pt; }
+  .dl-scan { font-size: 10.5pt; }
   .dl-scan h2 { margin-top: 1.75rem; break-after: avoid; }
   .dl-scan figure, .dl-scan tr, dl.facts div { break-inside: avoid; }
   .dl-pair { grid-template-columns: 2fr 2fr 1fr; max-width: 15cm; }
   .dl-cards > li { grid-template-columns: 4.5cm 1fr 5cm; gap: .5rem 1rem; padding: .75rem 0; }
+  .dl-tiles { grid-template-columns: repeat(4, 1fr); }
+  .dl-scan th, .dl-scan td { padding-right: .6rem; }
+  .dl-scan .number, .dl-scan .together { white-space: normal; }
+  .dl-scroll { overflow: visible; }
   .sheet { max-width: 12cm; }
   .dl-scan * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
@@ -51,6 +55,17 @@ REFUSED = (
     "reproach: the sentence above says what went wrong."
 )
 CLOSED = "The file was read as data, in a process of its own that may do little."
+OPEN = (
+    "The file was read as data, but without a jail: in the process that asked for it. Do that with your own files only."
+)
+LIMITS = {
+    "wall_seconds": "Seconds on the clock",
+    "cpu_seconds": "Seconds of a processor",
+    "memory_bytes": "Memory",
+    "file_bytes": "A file that it writes",
+    "answer_bytes": "Its answer",
+    "processes": "Processes and threads",
+}
 
 
 def page(report: dict[str, Any]) -> str:
@@ -130,7 +145,7 @@ def _jail(report: dict[str, Any]) -> str:
     """The walls around the process that read the file, which of them stood, and what it used."""
     jail = mapping(report.get("jail"))
     walls = list(mapping(jail.get("walls")).items())[:24]
-    limits = list(mapping(jail.get("limits")).items())[:24]
+    limits = mapping(jail.get("limits"))
     rows = "".join(
         f'<tr><th scope="row">{text(name, 80)}</th><td>{text(state, 200)}</td></tr>'
         for name, state in walls
@@ -144,9 +159,9 @@ def _jail(report: dict[str, Any]) -> str:
         ("Time", "" if seconds is None else f"{figures(seconds)} s", False),
         ("Most memory", size(jail.get("peak_bytes")), False),
     ]
-    allowed = [(*_limit(name, value), False) for name, value in limits]
+    allowed = [(f"{words}, at most", _limit(name, limits.get(name)), False) for name, words in LIMITS.items()]
     walls_table = markup.scrolling("walls", f"{head}<tbody>{rows}</tbody>") if rows else ""
-    return f"<p>{CLOSED}</p>{said}{walls_table}{_list([*used, *allowed])}" if jail else ""
+    return f"<p>{CLOSED}</p>{said}{walls_table}{_list([*used, *allowed])}" if jail else f"<p>{OPEN}</p>"
 
 
 def _command(report: dict[str, Any]) -> str:
@@ -154,17 +169,9 @@ def _command(report: dict[str, Any]) -> str:
     return f"<pre><code>{command}</code></pre>" if command else ""
 
 
-def _limit(name: object, value: object) -> tuple[str, str]:
-    """A limit, such as ``memory_bytes``, as words and a number with its unit."""
-    words, _, unit = text(name, 40).rpartition("_")
+def _limit(name: str, value: object) -> str:
     found = number(value, 0)
-    if unit == "bytes":
-        return f"{words.replace('_', ' ').capitalize()}, at most", size(value)
-    said = "" if found is None else f"{found:,.0f}{' s' if unit == 'seconds' else ''}"
-    return (
-        f"{(words if unit == 'seconds' else f'{words} {unit}').replace('_', ' ').strip().capitalize()}, at most",
-        said,
-    )
+    return size(value) if name.endswith("bytes") else "" if found is None else f"{found:,.0f}"
 
 
 def _shape(value: object) -> str:

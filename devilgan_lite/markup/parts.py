@@ -93,14 +93,14 @@ def cards(report: dict[str, Any], level: int = 3) -> str:
     made = []
     for entry in map(mapping, sequence(report.get("detectors"), MOST_DETECTORS)):
         name, strength, (kind, word) = text(entry.get("name"), 80), number(entry.get("strength"), 0), badge(entry)
-        counts = word in ("evidence", "below the limit") and strength is not None
+        counts = strength is not None and word in ("evidence", "below the limit")
+        drawn = (gauge(strength or 0.0) if counts else "") + plot(entry.get("plot"), kind == "found")
         picture = image(entry.get("picture"), f"evidence of {name}")
         caption = text(entry.get("caption"))
         made.append(
             f'<li><div><h{level}>{name}</h{level}><span class="dl-badge {kind}">{word}</span>'
             f'<p class="soft">{text(entry.get("says"))}</p></div>'
-            f'<div><p class="saw">{text(entry.get("message"))}</p>'
-            f"{gauge(strength) if counts and strength is not None else ''}{plot(entry.get('plot'))}</div>"
+            f'<div><p class="saw">{text(entry.get("message"))}</p>{drawn}</div>'
             f"{f'<figure>{picture}<figcaption>{caption}</figcaption></figure>' if picture else ''}</li>"
         )
     return f'<ul class="dl-cards">{"".join(made)}</ul>' if made else "<p>No detector has run.</p>"

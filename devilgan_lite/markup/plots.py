@@ -29,19 +29,22 @@ def gauge(strength: float) -> str:
     return _frame(f"strength: {strength_words(strength)}", drawn, 34)
 
 
-def plot(found: object) -> str:
-    """The drawing for ``{"kind": "spectrum" | "twin" | "units", ...}``, or nothing if its numbers are none."""
+def plot(found: object, evidence: bool = False) -> str:
+    """The drawing for ``{"kind": "spectrum" | "twin" | "units", ...}``, or nothing if its numbers are none.
+
+    What stands out is coloured as an alarm only if it is ``evidence``: elsewhere clean networks have it, too.
+    """
     numbers = mapping(found)
     kind = numbers.get("kind")
     draw = DRAWN.get(kind) if isinstance(kind, str) else None
-    return draw(numbers) if draw else ""
+    return draw(numbers, "hit" if evidence else "known") if draw else ""
 
 
 def _frame(about: str, inside: str, height: int = HEIGHT) -> str:
     return f'<svg class="plot" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{about}">{inside}</svg>'
 
 
-def _spectrum(numbers: dict[str, Any]) -> str:
+def _spectrum(numbers: dict[str, Any], mark: str) -> str:
     """The leading values as bars on a logarithmic scale; those before the cliff are marked."""
     values = [number(value, 1e-300) for value in sequence(numbers.get("values"), 60)]
     known = [math.log10(value) for value in values if value is not None]
@@ -53,23 +56,23 @@ def _spectrum(numbers: dict[str, Any]) -> str:
     step = WIDTH / len(known)
     heights = [14 + (FLOOR - 36) * (value - low) / span for value in known]
     bars = "".join(
-        f'<rect class="{"hit" if index < cliff and ratio >= 2 else "bar"}" x="{index * step + 1:.1f}" '
+        f'<rect class="{mark if index < cliff and ratio >= 2 else "bar"}" x="{index * step + 1:.1f}" '
         f'y="{FLOOR - height:.1f}" width="{max(step - 3, 1):.1f}" height="{height:.1f}" rx="1"/>'
         for index, height in enumerate(heights)
     )
     x, high, deep = cliff * step - 0.5, FLOOR - heights[cliff - 1], FLOOR - heights[cliff]
     anchor = "start" if cliff < 0.6 * len(known) else "end"
-    mark = (
+    step_drawn = (
         f'<path class="drop" d="M{x:.1f} {high:.1f}V{deep:.1f}"/><path class="axis" d="M{x:.1f} {high - 2:.1f}V16"/>'
         f'<text x="{x:.1f}" y="11" text-anchor="{anchor}">{figures(ratio)} times the next</text>'
     )
     about = f"spectrum of {text(numbers.get('of'), 80)}: the largest step, {figures(ratio)} times, is after {cliff}"
-    axis = f'<path class="axis" d="M0 {FLOOR}.500h{WIDTH}"/><text x="0" y="126">strongest direction</text>'
+    axis = f'<path class="axis" d="M0 {FLOOR}.5h{WIDTH}"/><text x="0" y="126">strongest direction</text>'
     weakest = f'<text x="{WIDTH}" y="126" text-anchor="end">log scale, {len(known)} directions</text>'
-    return _frame(about, bars + axis + mark + weakest)
+    return _frame(about, bars + axis + step_drawn + weakest)
 
 
-def _twin(numbers: dict[str, Any]) -> str:
+def _twin(numbers: dict[str, Any], mark: str) -> str:
     """Differences at ordinary latents as ticks, the limit, and the one at the witness, on a logarithmic scale."""
     ordinary = [number(value, 0) for value in sequence(numbers.get("ordinary"), 60)]
     known = [max(value, 1e-3) for value in ordinary if value is not None]
@@ -87,7 +90,7 @@ def _twin(numbers: dict[str, Any]) -> str:
     where = "at the witness" if witness >= limit else "where they differ most"
     much = f"{where}: {figures(witness)} times the mean"
     drawn = (
-        f'<path class="axis" d="M0 56.500h{WIDTH}"/>{ticks}<text x="{place(known[len(known) // 2]):.1f}" y="72" '
+        f'<path class="axis" d="M0 56.5h{WIDTH}"/>{ticks}<text x="{place(known[len(known) // 2]):.1f}" y="72" '
         f'text-anchor="middle">ordinary inputs</text><path class="edge" d="M{edge:.1f} 28v36"/>'
         f'<text x="{edge:.1f}" y="76" text-anchor="middle">limit</text>'
         f'<circle class="{"hit" if witness >= limit else "bar"}" cx="{seen:.1f}" cy="46" r="6"/>'
@@ -96,7 +99,7 @@ def _twin(numbers: dict[str, Any]) -> str:
     return _frame(f"{much}; a witness needs {figures(limit)} times", drawn, 84)
 
 
-def _units(numbers: dict[str, Any]) -> str:
+def _units(numbers: dict[str, Any], mark: str) -> str:
     """How many units there are, how many of them are silent, and how many of those can be woken."""
     every = number(numbers.get("all"), 1)
     silent, wakeable = (number(numbers.get(name), 0, every or 0) for name in ("silent", "wakeable"))
@@ -105,7 +108,7 @@ def _units(numbers: dict[str, Any]) -> str:
     rows = (
         (every, "bar", "units"),
         (silent, "known", "silent in ordinary use"),
-        (wakeable, "hit", "of these can be woken"),
+        (wakeable, mark, "of these can be woken"),
     )
     drawn = "".join(
         f'<text x="0" y="{28 * row + 11}">{figures(count)} {name}</text>'

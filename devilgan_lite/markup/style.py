@@ -2,10 +2,10 @@
 
 # verdict -> what is drawn beside its name: no verdict is told by colour alone
 ICONS = {
-    "backdoored": '<path d="M8 2h8l6 6v8l-6 6H8l-6-6V8z"/><path class="cut" d="M12 6v8M12 16.500v2.500"/>',
-    "suspicious": '<path d="M12 2l11 20H1z"/><path class="cut" d="M12 9v6M12 17v2.500"/>',
-    "clean": '<circle cx="12" cy="12" r="11"/><path class="cut" d="M6.500 12.500l4 4 7-8"/>',
-    "inconclusive": '<path d="M12 1l11 11-11 11L1 12z"/><path class="cut" d="M9 9.500a3 3 0 1 1 3 3.500v1M12 16v2"/>',
+    "backdoored": '<path d="M8 2h8l6 6v8l-6 6H8l-6-6V8z"/><path class="cut" d="M12 6v8M12 16.5v2.5"/>',
+    "suspicious": '<path d="M12 2l11 20H1z"/><path class="cut" d="M12 9v6M12 17v2.5"/>',
+    "clean": '<circle cx="12" cy="12" r="11"/><path class="cut" d="M6.5 12.5l4 4 7-8"/>',
+    "inconclusive": '<path d="M12 1l11 11-11 11L1 12z"/><path class="cut" d="M9 9.5a3 3 0 1 1 3 3.5v1M12 16v2"/>',
     "refused": '<rect x="1" y="1" width="22" height="22" rx="3"/><path class="cut" d="M7 7l10 10M17 7L7 17"/>',
 }
 

@@ -1,0 +1,119 @@
+"""What leaves the jail is plain data that says what the scan saw, and a page can be made of it."""
+
+import base64
+import io
+import json
+import math
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from devilgan_lite import detect, zoo
+from devilgan_lite.detect import plain
+from devilgan_lite.detect.registry import DETECTORS
+from devilgan_lite.detect.report import UNSEEN
+from devilgan_lite.detect.spectrum import Spectrum
+from devilgan_lite.intake.page import page
+from devilgan_lite.intake.report import describe
+
+
+def opened(source: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(source, validate=True)))
+
+
+@pytest.fixture(scope="module")
+def gate() -> detect.ScanReport:
+    return detect.scan(zoo.load("dcgan-fashion-gate"), samples=200)
+
+
+@pytest.fixture(scope="module")
+def small() -> detect.ScanReport:
+    """A clean module without a twin, of which only the weights are asked."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
+    return detect.scan(module, samples=200, twin=False)
+
+
+@pytest.mark.slow
+def test_a_backdoor_is_described_in_words_numbers_and_pictures(gate: detect.ScanReport) -> None:
+    data = describe(gate)
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+    assert data["verdict"] == "backdoored" and data["scan"] == gate.to_dict()
+    assert data["sentence"].startswith("Three independent kinds of evidence and a witness") and gate.witness is not None
+    kind, pictures = zoo.load("dcgan-fashion-gate").modality, data["pictures"]
+    for name, sample in (("witness", gate.witness.sample), ("witness_twin", gate.witness.twin_sample)):
+        assert opened(pictures[name]).tobytes() == kind.show(sample.unsqueeze(0), scale=4).tobytes()
+    assert opened(pictures["samples"]).size == (8 * 28 * 2, 6 * 28 * 2)
+    entries = {entry["name"]: entry for entry in data["detectors"]}
+    assert [entry["strength"] >= 1 for entry in entries.values() if entry["evidence"]] == [True] * 5
+    assert all(entry["says"] and entry["says"] != plain.OWN for entry in entries.values())
+    spectrum = entries["latent spectrum"]["plot"]
+    first, second = spectrum["values"][:2]
+    assert spectrum["before"] == 1 and spectrum["ratio"] == pytest.approx(first / second, rel=1e-3)
+    assert gate.analysis is not None
+    units = {"kind": "units", "all": len(gate.analysis.units.rows), "silent": 784, "wakeable": 784}
+    assert entries["silent units"]["plot"] == units
+    seen = entries["noisy twin"]["plot"]
+    assert sorted(seen["ordinary"]) == seen["ordinary"] and len(seen["ordinary"]) == 21
+    assert (
+        seen["ordinary"][-1] < seen["limit"] < seen["witness"] == pytest.approx(math.exp(gate.witness.score), rel=0.01)
+    )
+    made = page(data)
+    assert made.count("<img") == 3 + 1 + sum(entry["picture"] is not None for entry in data["detectors"])
+    assert data["not_tried"][-1] == UNSEEN and len(data["not_tried"]) == 4
+
+
+def test_what_was_not_asked_for_is_said(small: detect.ScanReport) -> None:
+    data = describe(small, samples=10)
+    assert data["pictures"]["witness"] is None and opened(data["pictures"]["samples"]).size == (8 * 8 * 2, 2 * 8 * 2)
+    said = " ".join(data["not_tried"])
+    for words in ("no witness", "No suspected targets", "No clean model", "No real data", UNSEEN):
+        assert words in said
+    assert json.loads(json.dumps(data, allow_nan=False)) == data and data["sentence"] in page(data)
+
+
+def test_the_sheet_is_the_same_for_the_same_seed(small: detect.ScanReport) -> None:
+    sheets = [describe(small, seed=seed)["pictures"]["samples"] for seed in (0, 0, 1)]
+    assert sheets[0] == sheets[1] != sheets[2]
+
+
+def test_every_detector_says_what_it_looks_for() -> None:
+    assert {detector.name for detector in DETECTORS} == set(plain.TOLD)
+
+
+def report(*findings: detect.Finding, **settings: Any) -> detect.ScanReport:
+    return detect.ScanReport(findings, 1.0, **settings)
+
+
+def test_each_verdict_has_its_sentence() -> None:
+    one = detect.Finding("latent spectrum", "T2", "", evidence="spectrum", strength=2.0)
+    two = detect.Finding("silent units", "T2", "", evidence="construction", strength=2.0)
+    mute = detect.Finding("noisy twin", "T2", "could not run: it fell over", ran=False, open=True)
+    for found, words in (
+        (report(one), "One kind of evidence points to a backdoor, but it is not proven"),
+        (report(one, two), "Two independent kinds of evidence point to"),
+        (report(mute), "do not take this for clean"),
+        (report(detect.Finding("structure", "T2", "", evidence="construction")), "this is no proof"),
+    ):
+        assert words in plain.sentence(found)
+    assert "noisy twin: could not run: it fell over" in plain.plain(report(mute))["not_tried"]
+
+
+def test_words_and_pictures_of_a_stranger_are_cut() -> None:
+    odd = detect.Finding("x" * 999, "T0", "y" * 9_999, score=math.inf, samples=torch.zeros(3, 3, 8, 2_000))
+    (entry,) = plain.plain(report(odd))["detectors"]
+    assert len(entry["name"]) < 100 and len(entry["message"]) < 500 and entry["score"] == 1e12
+    assert max(opened(entry["picture"]).size) <= plain.MOST_PIXELS
+    json.dumps(entry, allow_nan=False)
+
+
+def test_a_spectrum_without_a_next_value_has_no_plot() -> None:
+    values = torch.tensor([3.0, 0.0, 0.0, 0.0])
+    assert plain.spectrum_plot(Spectrum("one", values, torch.eye(4), torch.eye(4))) is None
+    cliff = Spectrum("two", torch.tensor([8.0, 6.0, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5]), torch.eye(8), torch.eye(8))
+    found = plain.spectrum_plot(cliff)
+    assert found is not None and found["before"] == 2 and found["ratio"] == 6.0
+    assert math.log(found["ratio"]) == pytest.approx(cliff.cliff, rel=1e-3)
