@@ -75,13 +75,13 @@ def scan(
 
         _write(sarif, json.dumps(as_sarif(reports), indent=2))
     plain = [_plain(one) for one in reports]
+    worst = min((one["verdict"] for one in reports), key=list(EXIT_CODES).index)
     if as_json:
         typer.echo(json.dumps(plain if len(plain) > 1 else plain[0], indent=2))
     else:
-        typer.echo("\n".join(_text(one, titled=len(models) > 1) for one in reports))
-    worst = min((one["verdict"] for one in reports), key=list(EXIT_CODES).index)
-    if worst == "refused" and len(reports) == 1 and not as_json:
-        typer.echo(reports[0]["sentence"], err=True)
+        alone = worst == "refused" and len(reports) == 1
+        text = "\n".join(_text(one, titled=len(models) > 1) for one in reports)
+        typer.echo(reports[0]["sentence"] if alone else text, err=alone)
     if EXIT_CODES[worst]:
         raise typer.Exit(EXIT_CODES[worst])
 
@@ -135,7 +135,7 @@ def _write(path: Path, text: str) -> None:
 def _plain(report: dict[str, Any]) -> dict[str, Any]:
     """The report without pictures; what the scan says stands beside the rest, as in version 0.1."""
     rest = {name: value for name, value in report.items() if name not in ("scan", "pictures", "detectors")}
-    return {**(report.get("scan") or {}), **rest}
+    return {**rest, **(report.get("scan") or {}), "seconds": report["seconds"]}
 
 
 def _text(report: dict[str, Any], titled: bool) -> str:

@@ -129,7 +129,8 @@ def report(
     """The report: what the parent knows, what the child ``found``, and how the jail fared."""
     form = found.pop("format", None)
     words = options.words()
-    jail = None if ended is None else {**asdict(ended), "value": None, "limits": asdict(limits)}
+    fared = ("how", "sentence", "walls", "seconds", "peak_bytes")
+    jail = None if ended is None else {**{key: getattr(ended, key) for key in fared}, "limits": asdict(limits)}
     return {
         "format": FORMAT,
         "tool": f"devilgan_lite {__version__}",

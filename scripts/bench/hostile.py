@@ -1,0 +1,148 @@
+"""Ten thousand hostile and broken files through the jail: make bench NAME=hostile.
+
+    hostile.py [--count 10000] [--seed 0] [--every 25] [--out DIR]
+
+Every file is opened behind the walls, as ``devilgan scan`` does; every 25th that opens is scanned as well. Canaries
+that sing, hangs, refusals that are no short sentence and the memory of the parent are counted.
+"""
+
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from row_store import OUT, markdown, options_of, write_json, write_page
+
+from devilgan_lite.files.sniff import Refused, facts
+from devilgan_lite.intake.check import Options, scanned
+from devilgan_lite.intake.jail import Ended, Jail, Limits
+
+LIMITS = Limits(wall_seconds=60, cpu_seconds=60, memory_bytes=3 * 2**30, file_bytes=2**26, answer_bytes=2**22)
+
+
+def probe(arguments: dict[str, Any], tell: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """In the jail: open the file, perhaps scan it; and say whether a canary sang, whatever else happens."""
+    from devilgan_lite import files
+
+    verdict, sentence = "opened", ""
+    try:
+        stranger = files.open(arguments["path"])
+        if arguments["scan"]:
+            verdict = scanned(stranger, Options(twin=False), "cpu", lambda event: None)["verdict"]
+    except ValueError as error:
+        verdict, sentence = "refused" if isinstance(error, Refused) else "no subject", str(error)
+    return {"verdict": verdict, "sentence": sentence, "sang": os.path.exists("canary")}
+
+
+def resident() -> float:
+    """MiB of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+def judged(jail: Jail, path: Path, scan: bool) -> dict[str, Any]:
+    """What became of one file: how it ended, and what is wrong with that."""
+    start = time.perf_counter()
+    try:
+        facts(path)
+    except Refused as error:  # the parent's own look
+        found: dict[str, Any] = {"how": "refused", "verdict": "refused", "sentence": str(error), "sang": False}
+        return {**found, "seconds": time.perf_counter() - start}
+    ended: Ended = jail.run("hostile:probe", {"path": str(path), "scan": scan}, reads=[path], limits=LIMITS)
+    value = ended.value or {"verdict": ended.how, "sentence": ended.sentence, "sang": False}
+    return {"how": ended.how, **value, "seconds": time.perf_counter() - start}
+
+
+def trial(count: int, seed: int, every: int, folder: Path) -> dict[str, Any]:
+    """Run ``count`` files, two at a time; the counts as plain data."""
+    import hostile_files
+
+    outcomes: Counter[tuple[str, str]] = Counter()
+    wrong: list[dict[str, Any]] = []
+    longest, memory, slowest = 0, [], 0.0
+    with Jail() as jail, ThreadPoolExecutor(2) as pool:
+        honest = hostile_files.specimens(folder)
+        pending: list[Any] = []
+
+        def finish() -> None:
+            nonlocal longest, slowest
+            index, name, path, future = pending.pop(0)
+            row = future.result()
+            outcomes[name, row["verdict"]] += 1
+            longest, slowest = max(longest, len(row["sentence"])), max(slowest, row["seconds"])
+            said = row["sentence"]
+            fine = row["how"] in ("finished", "refused") and len(said) <= 300 and said.isprintable()
+            if row["sang"] or not fine:
+                wrong.append({"index": index, "name": name, **row})
+            path.unlink()
+            if len(memory) * 500 <= index:
+                memory.append(round(resident(), 1))
+                print(f"{index:6d}  {memory[-1]:.0f} MiB  wrong: {len(wrong)}", flush=True)
+
+        for index, (name, content) in enumerate(hostile_files.files(honest, count, seed)):
+            path = folder / f"{index}.bin"
+            path.write_bytes(content)
+            pending.append((index, name, path, pool.submit(judged, jail, path, index % every == 0)))
+            if len(pending) > 4:
+                finish()
+        while pending:
+            finish()
+    table = [
+        {"name": name, "verdict": verdict, "count": number} for (name, verdict), number in sorted(outcomes.items())
+    ]
+    return {
+        "count": count, "seed": seed, "outcomes": table, "wrong": wrong, "longest": longest,
+        "slowest": round(slowest, 1), "memory": memory,
+    }  # fmt: skip
+
+
+def page(found: dict[str, Any]) -> list[str]:
+    """The results as paragraphs and tables."""
+    ends = Counter({"canaries that sang": 0, "killed": 0, "crashed": 0, "failed": 0})
+    for row in found["wrong"]:
+        ends["canaries that sang" if row["sang"] else row["how"]] += 1
+    memory = found["memory"]
+    facts_ = [
+        ["files", f"{found['count']:,}"],
+        *([name, str(number)] for name, number in ends.items()),
+        ["longest refusal, characters", str(found["longest"])],
+        ["slowest file, seconds", str(found["slowest"])],
+        [
+            "memory of the parent, MiB, at the start, in the middle and at the end",
+            f"{memory[0]}, {memory[len(memory) // 2]}, {memory[-1]}",
+        ],
+    ]
+    names = sorted({row["name"] for row in found["outcomes"]})
+    verdicts = sorted({row["verdict"] for row in found["outcomes"]})
+    counts = {(row["name"], row["verdict"]): row["count"] for row in found["outcomes"]}
+    lines = [[name, *(str(counts.get((name, verdict), 0)) for verdict in verdicts)] for name in names]
+    return [
+        "# Hostile files",
+        "Written by `make bench NAME=hostile`. Half of the files are honest ones with random changes, half are attacks "
+        "made by hand (`scripts/bench/hostile_files.py`). Each is opened behind the walls of the jail. A file that is "
+        "changed where its numbers are still opens: that is no mistake.",
+        markdown(["what", "measured"], facts_),
+        'What became of them, by kind. "no subject" opened and was refused by the scan, which wants finite numbers.',
+        markdown(["file", *verdicts], lines),
+    ]
+
+
+def main() -> None:
+    options = options_of(
+        __doc__, (), ("--count", {"type": int, "default": 10_000}), ("--seed", {"type": int, "default": 0}),
+        ("--every", {"type": int, "default": 25, "help": "scan each so-manieth file that opens"}), OUT,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        found = trial(options.count, options.seed, options.every, Path(folder))
+    write_json(options.out / "hostile.json", found)
+    write_page(options.out / "hostile.md", page(found))
+    print(json.dumps(found["wrong"][:20], indent=1))
+
+
+if __name__ == "__main__":
+    main()
