@@ -45,6 +45,7 @@ async function ask(path, options = {}) {
 }
 
 function needKey() {
+  if (key()) get("key-note").textContent = "This service does not know that key.";
   sessionStorage.removeItem("key");
   get("key-form").hidden = false;
   get("key").focus();
@@ -64,7 +65,7 @@ function send(file) {
   if (!get("seed").reportValidity() || !get("latent_dim").reportValidity()) return;
   if (upload) upload.abort();
   clear(file.name);
-  if (file.size > limits.upload_bytes) {
+  if (limits.upload_bytes && file.size > limits.upload_bytes) {
     say(`This file has ${size(file.size)}; at most ${size(limits.upload_bytes)} are accepted.`);
     return;
   }
