@@ -21,7 +21,7 @@ from devilgan_lite.intake import walls
 from devilgan_lite.intake.processes import close_others, processes_below, stat_of
 
 POLL_SECONDS, WALK_SECONDS, GRACE_SECONDS, SEND_SECONDS = 0.05, 0.25, 0.5, 600.0
-MOST_EVENTS, MOST_FILES, MOST_PRINTED = 10_000, 10_000, 64 * 1024
+MOST_EVENTS, MOST_FILES, MOST_PRINTED = 10_000, 1_000, 64 * 1024
 MOST_ITEMS, MOST_DEPTH = 500_000, 64  # in one line of JSON: 32 MiB of "[]," would be a GiB of lists
 PAGE, TICK = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 

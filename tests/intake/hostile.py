@@ -113,15 +113,18 @@ def become_shell(arguments, tell):
 
 
 def kill_others(arguments, tell):
-    """Signals to numbers and to everybody; returns those that were sent."""
+    """Kills bystanders, asks whether it could kill others; returns those where it could."""
+    targets = [(process, signal.SIGKILL) for process in arguments["bystanders"]]
+    targets += [(process, 0) for process in arguments["others"]]
+    if os.getpid() == 1:  # all that it can see, and its group; anywhere else a hole in the wall would be a disaster
+        targets += [(-1, signal.SIGKILL), (0, signal.SIGSTOP)]
     sent = []
-    for process in [*arguments["processes"], -1, 0, os.getppid()]:
-        for number in (signal.SIGKILL, signal.SIGSTOP):
-            try:
-                os.kill(process, number)
-                sent.append(process)
-            except OSError:
-                continue
+    for process, number in targets:
+        try:
+            os.kill(process, number)
+            sent.append(process)
+        except OSError:
+            continue
     return {"sent": sent}
 
 

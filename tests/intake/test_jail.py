@@ -18,7 +18,8 @@ from devilgan_lite.intake.jail import Ended, Jail, Limits, sweep
 if sys.platform == "win32":
     with pytest.raises(OSError, match="Windows lacks"):
         Jail()
-    pytest.skip("Windows has no jail, and says so", allow_module_level=True)
+if sys.platform != "linux":
+    pytest.skip("the walls are those of Linux; Windows has no jail, and says so", allow_module_level=True)
 
 from devilgan_lite.intake import walls
 from devilgan_lite.intake.processes import processes_below
@@ -137,15 +138,15 @@ def test_walls_say_which_of_them_stood(importable, without):
     missing = {(): set(), ("landlock",): {"reading", "writing"}, ("seccomp",): {"processes"}, ("namespaces",): set()}
     down = {name for name, wall in found.items() if wall != walls.STOOD}
     assert down >= missing[without]
-    if walls.LINUX and os.uname().machine in walls.MACHINES and _landlock_here():
-        assert down == missing[without]
+    if os.uname().machine in walls.MACHINES and landlock_version() >= 3:
+        assert down - missing[without] <= ({"network", "signals"} if without == ("seccomp",) else set())
 
 
-def _landlock_here() -> bool:
+def landlock_version() -> int:
     try:
-        return walls._syscall(walls.CREATE_RULESET, None, 0, 1) >= 3
+        return walls._syscall(walls.CREATE_RULESET, None, 0, 1)
     except OSError:
-        return False
+        return 0
 
 
 @pytest.mark.parametrize("name", ["shell", "become_shell"])
@@ -197,15 +198,17 @@ def test_no_server_is_reached(importable, tmp_path, without):
     assert reached == {"reached": ["AF_UNIX"] if without == ("seccomp",) else []}
 
 
-@pytest.mark.parametrize("without", [(), ("seccomp",), ("namespaces",)])
+@pytest.mark.parametrize("without", [(), ("seccomp",), ("namespaces",), ("seccomp", "namespaces")])
 def test_no_signal_reaches_another_process(importable, without):
+    if without == ("seccomp", "namespaces") and landlock_version() < 6:
+        pytest.skip("this Landlock does not guard signals")
     with Jail(imports=(), without=without) as one, subprocess.Popen(["sleep", "60"]) as bystander:
         one.start()
-        processes = [os.getpid(), os.getppid(), one._process.pid, bystander.pid]
-        ended = run(one, "kill_others", SHORT, processes=processes)
+        others = [os.getpid(), os.getppid(), one._process.pid]
+        limits = SHORT if without == ("seccomp",) else PATIENT  # there a signal to its group may stop itself
+        ended = run(one, "kill_others", limits, others=others, bystanders=[bystander.pid])
         assert bystander.poll() is None and one._process.poll() is None
-        if without != ("seccomp",):  # there its signal to -1 or 0 may reach itself
-            assert ended.value == {"sent": []}
+        assert without == ("seccomp",) or ended.value == {"sent": []}
         bystander.kill()
 
 
@@ -257,7 +260,7 @@ def test_memory_ends_it(jail, kind):
 @pytest.mark.parametrize("name", ["fill", "fill_unseen", "fill_by_map", "big_file", "many_files"])
 def test_the_disk_stays_free(jail, name, tmp_path):
     ended = run(jail, name, scratch=tmp_path)
-    sentences = ("it wrote more than 16 MiB.", "it made more than 10,000 files.", "OSError: [Errno 27] File too large")
+    sentences = ("it wrote more than 16 MiB.", "it made more than 1,000 files.", "OSError: [Errno 27] File too large")
     assert ended.how in ("killed", "failed") and ended.sentence in sentences
     assert sum(file.stat().st_blocks * 512 for file in tmp_path.iterdir()) < 500 * MIB
 
@@ -287,8 +290,8 @@ def test_no_fork(jail):
 def test_children_of_the_child_are_ended(importable, without, nothing_remains):
     with Jail(imports=(), without=without) as one:
         made = []
-        ended = run(one, "fork_bomb", SHORT, on_event=made.append)
-        assert made == [{"made": 40}] and ended.sentence == "it ended after its limit of 1 s."
+        ended = run(one, "fork_bomb", Limits(wall_seconds=60), on_event=made.append, cancelled=lambda: bool(made))
+        assert made == [{"made": 40}] and ended.how == "cancelled"
         ended = run(one, "fork_bomb", Limits(wall_seconds=60), most=100)
         assert "more than 64" in ended.sentence or "unavailable" in ended.sentence
         assert run(one, "escape").value == {"escaped": True}
@@ -430,7 +433,7 @@ def test_a_supervisor_that_hangs_is_ended(importable, monkeypatch):
     monkeypatch.setattr("devilgan_lite.intake.jail.LATE_SECONDS", 0.5)
     with Jail(imports=()) as one, ThreadPoolExecutor(1) as pool:
         asleep = threading.Event()
-        future = pool.submit(run, one, "sleep", SHORT, on_event=lambda event: asleep.set())
+        future = pool.submit(run, one, "sleep", Limits(wall_seconds=3), on_event=lambda event: asleep.set())
         assert asleep.wait(60)
         os.kill(processes_below(one._process.pid)[0], signal.SIGSTOP)
         assert future.result().sentence == "its supervisor did not answer and was ended."
