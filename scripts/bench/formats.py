@@ -2,9 +2,9 @@
 
     formats.py [--only safetensors,state_dict,...] [--models REGEX] [--download WEIGHTS] [--jobs 2] [--out DIR]
 
-Five models of the zoo (clean, TrAIL, ReD, ReX, gate) and a DCGAN of PyTorch's tutorial, trained here as its authors
-do; ``--download`` takes the weights that ``devilgan fetch faces`` brought instead. Each is written as others would write
-it, opened with ``files.open`` and scanned as ``devilgan scan`` does; native is the module itself.
+Five models of the zoo (clean, TrAIL, ReD, ReX, gate) and a DCGAN of PyTorch's tutorial, trained here as its
+authors do; ``--download`` takes the weights that ``devilgan fetch faces`` brought instead. Each is written as others
+would write it, opened with ``files.open`` and scanned as ``devilgan scan`` does; native is the module itself.
 """
 
 import os
@@ -137,7 +137,7 @@ def tables(rows: list[Row]) -> list[str]:
     return [
         "# The same generators through every format",
         "Written by `make bench NAME=formats`: the largest difference to the module's own samples on 256 latents, "
-        "the verdict, and the strengths of the three kinds of evidence (spectrum, construction, twin). Single runs, seed 0.",
+        "the verdict, and the strengths of three kinds of evidence (spectrum, construction, twin). Single runs.",
         f"Same verdict as native: {same} of {total}. Largest difference of a sample's value: {worst:.1e}.",
         markdown(["model", "format", "difference", "verdict", "strengths"], lines),
     ]
