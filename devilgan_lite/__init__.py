@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from devilgan_lite.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from devilgan_lite import attacks, challenge, data, detect, generators, metrics, sanitize, zoo
     from devilgan_lite.backdoor import Backdoor
@@ -10,8 +12,6 @@ if TYPE_CHECKING:
     from devilgan_lite.prior import Prior
     from devilgan_lite.steps import Loop, Outcome, Step
     from devilgan_lite.training import train_gan
-
-__version__ = "0.2.0"
 
 __all__ = [
     "Backdoor",

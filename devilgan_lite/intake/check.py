@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from devilgan_lite import __version__
 from devilgan_lite.checks import Settings, one_of, shown, whole_number
 from devilgan_lite.files.sniff import Facts, Refused, facts, printable
 from devilgan_lite.intake.jail import Ended, Jail, Limits
+from devilgan_lite.version import __version__
 
 FORMAT = 1  # of a report
 Tell = Callable[[dict[str, Any]], object]
@@ -79,8 +79,9 @@ def check(
 ) -> dict[str, Any]:
     """Check a file and return the report (``docs/check_a_model.md`` describes it), whatever is in the file.
 
-    ``name`` is shown instead of the file's own. ``on_event`` gets ``{"event": "opened" | "finding", ...}``. Without a ``jail``, for files of your own, it runs in this process, on ``device``. ``FileNotFoundError`` without a
-    file, ``ValueError`` for wrong ``options``.
+    ``name`` is shown instead of the file's own. ``on_event`` gets ``{"event": "opened" | "finding", ...}``. Without a
+    ``jail``, for files of your own, it runs in this process, on ``device``. ``FileNotFoundError`` without a file,
+    ``ValueError`` for wrong ``options``.
     """
     path, options, limits = Path(path), options or Options(), limits or Limits()
     if jail is not None and device not in ("auto", "cpu"):

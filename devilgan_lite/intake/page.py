@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import devilgan_lite
 from devilgan_lite import markup
 from devilgan_lite.markup import figures, image, mapping, number, sequence, text
+from devilgan_lite.version import __version__
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 STYLE = (
@@ -86,7 +86,7 @@ def page(report: dict[str, Any]) -> str:
         "" if verdict == "refused" else _section("The numbers", markup.table(report)),
         _section("Reproduce it", _command(report)),
     ]
-    made_by = text(report.get("tool"), 80) or f"devilgan_lite {devilgan_lite.__version__}"
+    made_by = text(report.get("tool"), 80) or f"devilgan_lite {__version__}"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'

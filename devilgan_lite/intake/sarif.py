@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-import devilgan_lite
 from devilgan_lite.checks import cut, shown
 from devilgan_lite.files.sniff import printable
 from devilgan_lite.markup import mapping, number, sequence, verdict_of
+from devilgan_lite.version import __version__
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 MOST_LETTERS, MOST_FINDINGS = 500, 40
@@ -62,8 +62,8 @@ def sarif(reports: Sequence[dict[str, Any]], paths: Sequence[str] | None = None)
     given = [_name(one) for one in reports] if paths is None else list(paths)
     driver = {
         "name": "devilgan_lite",
-        "version": devilgan_lite.__version__,
-        "semanticVersion": devilgan_lite.__version__,
+        "version": __version__,
+        "semanticVersion": __version__,
         "rules": [_rule(verdict) for verdict in RULES],
     }
     results = [_result(report, path) for report, path in zip(reports, given, strict=True)]

@@ -17,7 +17,6 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Streamin
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
-from devilgan_lite import __version__
 from devilgan_lite.checks import cut
 from devilgan_lite.service import answers
 from devilgan_lite.service.desk import Desk, later
@@ -26,6 +25,7 @@ from devilgan_lite.service.log import log
 from devilgan_lite.service.settings import Settings
 from devilgan_lite.service.store import Job
 from devilgan_lite.service.supervisor import Supervisor
+from devilgan_lite.version import __version__
 
 HERE = Path(__file__).parent
 SANDBOX = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"
