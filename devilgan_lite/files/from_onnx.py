@@ -73,6 +73,7 @@ class _Graph:
         self.weights = _weights(self.graph)
         self.latent, self.latent_shape, self.frozen = _latent(self.graph, self.weights)
         self.output, self.declared, several = _output(self.graph)
+        self.mixed = False  # whether it computes with 2 latents, but does not make 2 samples
         made_by = " ".join(cut(text, 40) for text in (model.producer_name, model.producer_version) if text)
         self.notes = [f"ONNX opset {self.opset}" + (f", exported by {made_by}" if made_by else "")] + several
 
@@ -81,6 +82,10 @@ class _Graph:
         program = None if self.frozen is not None else self.for_any_batch(None)
         if program is not None:
             return Reading(program, self.latent_shape, tuple(self.notes))
+        if self.mixed:
+            raise Refused(
+                "the network does not make one sample of each latent: it mixes them, or sorts them otherwise."
+            )
         size = self.frozen or self.declared or 1  # scripts say that the size is free and have it in them all the same
         steps, latent, output = self.walked(size, None)
         if self.frozen is None and size < len(output.tensor) <= MOST_BATCH:
@@ -104,6 +109,7 @@ class _Graph:
         try:
             (first, latent, output), (second, _, larger) = self.walked(2, frozen), self.walked(3, frozen)
             if (len(output.tensor), len(larger.tensor)) != (2, 3):
+                self.mixed = frozen is None
                 return None
             program = program_of(any_batch(first, second, latent), latent, output)
             run_checked(program, torch.randn(3, *self.latent_shape))
@@ -130,7 +136,10 @@ class _Graph:
                     f"operator {node.op_type} in the file does not compute ({type(error).__name__}: "
                     f"{_first_line(error)})."
                 ) from None
-            values.update(zip(wanted, made if isinstance(made, tuple) else (made,), strict=False))
+            several = made if isinstance(made, tuple) else (made,)
+            if len(several) != len(wanted):
+                raise Refused(f"operator {node.op_type} makes {len(several)} values; {len(wanted)} are asked for.")
+            values.update(zip(wanted, several, strict=True))
         output = values[self.output]
         if not output.live or not output.tensor.is_floating_point() or not output.tensor.ndim:
             raise Refused("the output does not depend on the latents, or is no float tensor; expected samples.")

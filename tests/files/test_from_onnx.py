@@ -622,6 +622,10 @@ GRAPH_REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "latents of no size": (lambda: one("Relu", shape=("n", 0)), "expected latents"),
     "huge latents": (lambda: one("Relu", shape=("n", 70_000)), "70,000 numbers; at most 65,536"),
     "a huge batch": (lambda: one("Relu", shape=(10**6, 4)), "1,000,000 latents at a time"),
+    "latents that are mixed": (lambda: one("ReduceSum", whole(0)), "does not make one sample of each"),
+    "latents that change places": (lambda: one("Transpose"), "does not make one sample of each"),
+    "an unknown padding": (lambda: one("Conv", floats(2, 2, 3), shape=("n", 2, 9), auto_pad="?"), "auto_pad '\\?'"),
+    "values that are not there": (lambda: one("Relu", makes=("y", "a")), "makes 1 values; 2 are asked for"),
     "one sample of all": (lambda: one("ReduceSum", whole(0), shape=(2, 4)), "one sample of each"),
 }
 TENSOR_REFUSED: dict[str, tuple[Callable[[], Any], str]] = {

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from devilgan_lite.checks import shown
 from devilgan_lite.files.onnx_operators.node import Node, operator, outermost_last
+
+AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
 
 @operator("MatMul")
@@ -47,6 +50,8 @@ def times(x: Tensor, factor: float) -> Tensor:
 def _pads(node: Node, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[int]:
     """Padding at the beginnings and then at the ends of the spatial axes, of a convolution or a pooling."""
     d, auto = len(kernel), node.text("auto_pad", "NOTSET")
+    if auto not in AUTO_PADS:
+        raise node.refuse(f"auto_pad {shown(auto)}")
     if auto in ("NOTSET", "VALID"):
         return list(node.attributes.get("pads", [0] * 2 * d)) if auto == "NOTSET" else [0] * 2 * d
     totals = []
@@ -80,6 +85,8 @@ def _transposed(node: Node) -> Any:
     kernel = node[1].tensor.shape[2:]
     strides, dilations = _window(node, kernel)
     d, auto = len(kernel), node.text("auto_pad", "NOTSET")
+    if auto not in AUTO_PADS:
+        raise node.refuse(f"auto_pad {shown(auto)}")
     extra = list(node.attributes.get("output_padding", [0] * d))
     sizes, wanted = node.x.tensor.shape[2:], node.attributes.get("output_shape")
     begin, end = [0] * d, [0] * d

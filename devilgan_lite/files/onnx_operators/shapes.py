@@ -68,7 +68,7 @@ def concat(*parts: Tensor, dim: int) -> Tensor:
 def _split(node: Node) -> Any:
     axis, sizes = node.attributes.get("axis", 0), node.numbers(1, "split")  # an input since opset 13
     if sizes is None:  # parts of the same size, the last one smaller (opset 18)
-        parts, whole = node.attributes.get("num_outputs", node.outputs), node.x.tensor.shape[axis]
+        parts, whole = node.outputs, node.x.tensor.shape[axis]
         edges = [min(whole, i * math.ceil(whole / parts)) for i in range(parts + 1)]
         sizes = [end - begin for begin, end in pairwise(edges)]
     if len(sizes) == 1:

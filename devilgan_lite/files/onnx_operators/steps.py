@@ -14,7 +14,7 @@ from torch.nn import functional
 from devilgan_lite.checks import shown
 from devilgan_lite.files.onnx_operators import Value
 from devilgan_lite.files.onnx_operators.shapes import expanded
-from devilgan_lite.files.program import MOST_ELEMENTS, Operation, Program
+from devilgan_lite.files.program import MOST_ELEMENTS, MOST_OPERATIONS, Operation, Program
 from devilgan_lite.files.sniff import Refused
 
 MOST_NAME = 40  # characters of a layer's name
@@ -70,6 +70,10 @@ class Steps:
             if self.room < 0:
                 raise Refused(f"the constants of the graph expand to more than {MOST_NUMBERS:,} numbers.")
         self.count += 1
+        if self.count > 4 * MOST_OPERATIONS:
+            raise Refused(
+                f"the graph takes more than {4 * MOST_OPERATIONS:,} steps of torch; at most so many are read."
+            )
         name = f"v{self.count}" if live else next((one.name for one in given), "constant")
         values = tuple(Value(f"{name}.{i}" if live and i else name, one) for i, one in enumerate(made))
         if live:
