@@ -143,6 +143,7 @@ OTHERS: dict[str, Any] = {
     "repeat": lambda self, repeats: self.repeat(repeats),
     "numpy_T": lambda self: self.T,
     "slice": _slice,
+    "index": lambda self, indices: self[tuple(slice(None) if one is None else one for one in indices)],
     "split": lambda self, split_size, dim=0: torch.split(self, split_size, dim),
     "split_with_sizes": lambda self, split_sizes, dim=0: torch.split(self, split_sizes, dim),
     **dict.fromkeys(("dropout", "feature_dropout"), _dropout),

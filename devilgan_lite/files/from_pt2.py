@@ -109,7 +109,7 @@ def _unpickled(archive: Archive, member: str) -> dict[str, Any]:
     """The tensors of an archive in the archive, by name; it is opened as one of plain tensors, or not at all."""
     content = io.BytesIO(archive.read(member))
     with checked(content):
-        pass
+        content.seek(0)
     try:
         found = torch.load(content, map_location="cpu", weights_only=True)
     except Exception:  # whatever it asks for
