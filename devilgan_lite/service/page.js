@@ -27,7 +27,7 @@ function size(bytes) {
   const units = ["bytes", "KiB", "MiB", "GiB"];
   let index = 0;
   for (; bytes >= 1024 && index < 3; index++) bytes /= 1024;
-  return `${index ? bytes.toPrecision(3) : bytes} ${units[index]}`;
+  return `${index ? Number(bytes.toPrecision(3)) : bytes} ${units[index]}`;
 }
 
 // --- talking to the service
@@ -161,10 +161,11 @@ function heard(event, data) {
     const model = data.model || {};
     say(`${model.architecture || data.format || "Opened"}: the detectors are at work ...`);
   } else if (data.detector) {
-    const strong = Number(data.strength) >= 1;
-    const word = !data.ran ? "did not run" : strong && data.evidence ? "evidence" : "nothing above the limit";
+    const found = Boolean(data.evidence) && Number(data.strength) >= 1;
+    const quiet = data.evidence ? "below the limit" : "no say in the verdict";
     const head = document.createElement("div");
-    head.append(element("strong", data.detector), element("span", word, strong && data.evidence ? "found" : "soft"));
+    const word = !data.ran ? "could not run" : found ? "evidence" : quiet;
+    head.append(element("strong", data.detector), element("span", word, found ? "found" : "soft"));
     const item = document.createElement("li");
     item.append(head, element("p", data.message || "", "soft"));
     get("detectors").append(item);

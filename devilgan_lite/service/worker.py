@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import importlib
 import json
+import math
 import os
 import signal
 import sys
@@ -15,6 +16,8 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from devilgan_lite.service.alive import own_name
 from devilgan_lite.service.log import log
@@ -43,8 +46,11 @@ class Worker:
         """Renew the lease of the job that is held, each ``seconds``; runs in a thread of its own."""
         while not self.stop.wait(seconds):
             job = self.job
-            if job and not self.store.renew(job, self.name) and job == self.job:
-                self.lost.set()
+            try:
+                if job and not self.store.renew(job, self.name) and job == self.job:
+                    self.lost.set()
+            except SQLAlchemyError as error:  # a database that is away for a moment; the lease lasts some beats
+                log("no_heartbeat", job=job, error=type(error).__name__)
 
     def work(self, poll_seconds: float) -> None:
         """Check jobs, one after another; look for a new one each ``poll_seconds``."""
@@ -64,18 +70,16 @@ class Worker:
         def on_event(content: dict[str, Any]) -> None:
             nonlocal told
             told += 1
-            if (
-                told <= MOST_EVENTS
-                and len(json.dumps(content)) <= MOST_EVENT_BYTES
-                and not self.store.tell(job.id, self.name, content)
-            ):
+            content = clean(content)
+            fits = told <= MOST_EVENTS and len(json.dumps(content)) <= MOST_EVENT_BYTES
+            if fits and not self.store.tell(job.id, self.name, content):
                 self.lost.set()
 
         on_event({"event": "started", "attempt": job.attempts})
-        report: dict[str, Any] | None = None
+        report: Any = None
         try:
             asked = {name: value for name, value in json.loads(job.settings).items() if name != "version"}
-            report = self.module.check(
+            made = self.module.check(
                 path,
                 self.module.Options(**asked),
                 jail=self.jail,
@@ -83,7 +87,8 @@ class Worker:
                 on_event=on_event,
                 cancelled=lambda: self.stop.is_set() or self.lost.is_set(),
             )
-            verdict, sentence = str(report["verdict"])[:32], str(report["sentence"])
+            report = clean(made)
+            verdict, sentence = report["verdict"][:32], report["sentence"][:500]
         except Exception as error:  # a mistake of ours: the next job must not suffer for it
             log("check_failed", job=job.id, error=type(error).__name__)
             report, verdict, sentence = None, "", f"The check itself failed ({type(error).__name__})."
@@ -95,6 +100,20 @@ class Worker:
             path.unlink(missing_ok=True)
         milliseconds = round(1000 * (time.monotonic() - started))
         log("checked", job=job.id, verdict=verdict or "failed", attempt=job.attempts, milliseconds=milliseconds)
+
+
+def clean(value: Any) -> Any:
+    """``value``, which a stranger may have written, as every database and browser takes it.
+
+    Numbers that are not finite become None, and what is no text in UTF-8 becomes ?.
+    """
+    if isinstance(value, dict):
+        return {clean(str(name)): clean(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean(one) for one in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode().replace("\0", "?")
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """A check that takes milliseconds, for tests of the service: what is in the file says what it does.
 
 ``steps 5``: five findings, 50 ms apart. ``bomb``: it takes its worker along. ``fail``: it raises. ``sleep``: it works
-until it is cancelled. Whatever it says, its name is added to the file that STAND_IN_LEDGER names.
+until it is cancelled. ``odd``: text and numbers that no database takes. Whatever it says, its hash is added to the
+file that STAND_IN_LEDGER names.
 """
 
 import hashlib
@@ -48,6 +49,8 @@ def check(path: Path, options: Options, *, jail: Any, name: str, on_event: Any, 
             raise InterruptedError
         on_event({"event": "finding", **finding(step, 1.5 if step == 1 else 0.2)})
         time.sleep(0.05)
+    if word == "odd":  # what a stranger's file may lead to
+        return {"verdict": "clean", "sentence": "a\0b\ud800", "score": float("nan"), "list": (float("inf"), "\udfff")}
     detectors = [{"name": f"detector {step}", "says": "looks", **finding(step)} for step in range(steps)]
     return {
         "format": 1,

@@ -116,7 +116,7 @@ def test_a_heartbeat_keeps_the_lease(store: Store, monkeypatch: pytest.MonkeyPat
     job = add(store)
     store.claim(HERE)
     later = time.time() + 50
-    monkeypatch.setattr(stores.time, "time", lambda now=later: now)
+    monkeypatch.setattr(stores.time, "time", lambda: later)
     assert store.renew(job.id, HERE)
     later += 50
     assert store.take_back() == []

@@ -57,6 +57,14 @@ def test_a_check_that_raises_fails_at_once_and_the_worker_goes_on(one: Server) -
     assert good["state"] == "done" and one.workers() == workers
 
 
+def test_odd_text_and_numbers_of_a_stranger_break_nothing(one: Server) -> None:
+    id = upload(one, "odd")
+    (scan,) = one.wait_for(id)
+    assert (scan["state"], scan["sentence"]) == ("done", "a?b?")
+    report = one.ask(f"/scans/{id}/report.json")
+    assert report["score"] is None and report["list"] == [None, "?"]
+
+
 @needs_proc
 @pytest.mark.slow
 def test_a_file_that_kills_its_worker_is_given_up(one: Server) -> None:
