@@ -1,8 +1,10 @@
 """The page shows what is in a report, and nothing that is in a report can be more than text, a number or a PNG."""
 
 import base64
+import copy
 import io
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
@@ -15,10 +17,10 @@ from devilgan_lite import markup
 from devilgan_lite.intake.page import page, size
 from devilgan_lite.markup.style import ICONS, STYLE
 
-TAGS = """html head meta title style body main section header footer h1 h2 h3 p strong span div dl dt dd ul li figure
-    img figcaption table thead tbody tr th td code pre svg path rect circle text"""
-ATTRIBUTES = """lang charset http-equiv content name class alt src role aria-label aria-hidden tabindex scope viewbox d x
-    y rx cx cy r width height text-anchor"""
+TAGS = """html head meta title style body main section header footer h1 h2 h3 p strong span div dl dt dd ul li
+    figure img figcaption table thead tbody tr th td code pre svg path rect circle text"""
+ATTRIBUTES = """lang charset http-equiv content name class alt src role aria-label aria-hidden tabindex scope viewbox
+    d x y rx cx cy r width height text-anchor"""
 PNG = "data:image/png;base64,"
 
 
@@ -74,7 +76,15 @@ def png(width: int = 4, height: int = 4) -> str:
 def report(verdict: str = "backdoored", **settings: Any) -> dict[str, Any]:
     twin = {"kind": "twin", "ordinary": [0.1, 0.5, 1.0, 3.0], "witness": 46.0, "limit": 27.1}
     spectrum = {"kind": "spectrum", "of": "latent", "values": [90.0, 9.0, 8.0, 7.0], "before": 1, "ratio": 10.0}
-    entry = {"access_level": "T2", "says": "Looks.", "message": "saw", "ran": True, "seconds": 1.5, "picture": png()}
+    entry = {
+        "access_level": "T2",
+        "says": "Looks.",
+        "message": "saw",
+        "caption": "Seen.",
+        "ran": True,
+        "seconds": 1.5,
+        "picture": png(),
+    }
     plain = {
         "format": 1,
         "tool": "devilgan_lite 0.2.0",
@@ -150,6 +160,7 @@ def test_a_report_without_a_verdict_is_no_page() -> None:
         png() + "\n",
         base64.b64encode(b"<svg onload=alert(1)>").decode(),
         base64.b64encode(b"\x89PNG\r\n\x1a\n").decode(),
+        base64.b64encode(b"GIF89a".ljust(12) + base64.b64decode(png())[12:]).decode(),
         base64.b64encode(base64.b64decode(png(5_000, 1))).decode(),
         "A" * (9 * 2**20),
         "é",
@@ -227,6 +238,31 @@ def test_nothing_in_a_report_becomes_markup(verdict: str, parts: dict[str, Any],
             value for _, name, value in reader.attributes if name in ("x", "y", "width", "height", "cx", "d")
         )
         assert not re.search("nan|inf|-[0-9]+e", drawn)
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path to each value in a report that is neither a dict nor a list."""
+    if not isinstance(value, (dict, list)):
+        yield path
+        return
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from leaves(inner, (*path, key))
+
+
+@pytest.mark.parametrize("evil", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "' onload='x"])
+def test_no_single_value_becomes_markup(evil: str) -> None:
+    whole = report()
+    found = [path for path in leaves(whole) if path != ("verdict",)]
+    assert len(found) > 60
+    for *way, last in found:
+        hostile = copy.deepcopy(whole)
+        inner = hostile
+        for key in way:
+            inner = inner[key]
+        inner[last] = evil
+        read(page(hostile))
+        read(markup.fragment(hostile))
+    read(page({**whole, "jail": {"walls": {evil: evil}, "limits": {evil: evil}}}))
 
 
 def test_the_page_forbids_what_it_does_not_need() -> None:
