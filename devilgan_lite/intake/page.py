@@ -42,7 +42,7 @@ footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line
   .dl-cards > li { grid-template-columns: 4.5cm 1fr 5cm; gap: .5rem 1rem; padding: .75rem 0; }
   .dl-tiles { grid-template-columns: repeat(4, 1fr); }
   .dl-scan th, .dl-scan td { padding-right: .6rem; }
-  .dl-scan .number, .dl-scan .together { white-space: normal; }
+  .dl-scan th.number, .dl-scan .together { white-space: normal; }
   .dl-scroll { overflow: visible; }
   .sheet { max-width: 12cm; }
   .dl-scan * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
@@ -82,7 +82,7 @@ def page(report: dict[str, Any]) -> str:
         "" if verdict == "refused" else _section("What each detector saw", markup.cards(report)),
         _section("What this means", f"<p>{REFUSED}</p>") if verdict == "refused" else "",
         _section("What was not tried", markup.sentences(report.get("not_tried"))),
-        _section("How the file was opened", _jail(report)),
+        _section("How the file was opened", _jail(report) or ("" if verdict == "refused" else f"<p>{OPEN}</p>")),
         "" if verdict == "refused" else _section("The numbers", markup.table(report)),
         _section("Reproduce it", _command(report)),
     ]
@@ -161,7 +161,7 @@ def _jail(report: dict[str, Any]) -> str:
     ]
     allowed = [(f"{words}, at most", _limit(name, limits.get(name)), False) for name, words in LIMITS.items()]
     walls_table = markup.scrolling("walls", f"{head}<tbody>{rows}</tbody>") if rows else ""
-    return f"<p>{CLOSED}</p>{said}{walls_table}{_list([*used, *allowed])}" if jail else f"<p>{OPEN}</p>"
+    return f"<p>{CLOSED}</p>{said}{walls_table}{_list([*used, *allowed])}" if jail else ""
 
 
 def _command(report: dict[str, Any]) -> str:
