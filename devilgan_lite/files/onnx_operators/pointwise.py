@@ -165,8 +165,8 @@ REDUCTIONS |= {"ReduceSumSquare": lambda x, **how: x.square().sum(**how)}
 @operator(*REDUCTIONS)
 def _reduce(node: Node) -> Any:
     axes = node.numbers(1, "axes") or []  # an input since opset 18 (ReduceSum: 13)
-    if not axes and node.attributes.get("noop_with_empty_axes", 0):
+    if not axes and node.attributes.get("noop_with_empty_axes", 0) == 1:
         return node.x
     axes = axes or list(range(node.x.tensor.ndim))
-    kept = bool(node.attributes.get("keepdims", 1))
+    kept = node.attributes.get("keepdims", 1) == 1
     return node.emit(REDUCTIONS[node.operator], node.x, dim=tuple(axes), keepdim=kept)

@@ -32,7 +32,7 @@ def _resize(node: Node) -> Any:
         raise node.refuse(f"the sizes {sized[:6]} or the mode {place}")
     if node.attributes.get("antialias", 0) and any(factor < 1 for factor in factors):
         raise node.refuse("antialias")
-    changed = [axis for axis in range(len(shape)) if sized[axis] != shape[axis]]
+    changed = [axis for axis in range(len(shape)) if sized[axis] != shape[axis] or factors[axis] != 1]
     exact = all(shape[axis] * factors[axis] == sized[axis] for axis in changed) and min(changed, default=2) >= 2
     smooth = mode == "linear" or (mode == "cubic" and len(shape) == 4)
     if smooth and exact and changed and place != "asymmetric":

@@ -82,11 +82,12 @@ def _slice(node: Node) -> Any:
     axes = node.numbers(3, "axes") or list(range(len(starts)))
     made = node.x
     for axis, start, end, step in zip(axes, starts, ends, node.numbers(4, "steps") or [1] * len(axes), strict=True):
-        taken = slice(start, end, step) if end > -(2**62) else slice(start, None, step)
+        size = made.tensor.shape[axis]
+        taken = slice(max(start, -size), end if end >= -size else None, step)
         if step > 0:
             made = node.emit(sliced, made, axis=axis, start=start, stop=end, step=step)
         else:
-            places = range(made.tensor.shape[axis])[taken]
+            places = range(size)[taken]
             index = torch.arange(places.start, places.stop, places.step)
             made = node.emit(gather, made, Value("index", index), axis=axis)
     return made
