@@ -1,6 +1,7 @@
 """Runs the application with uvicorn, and says when it listens."""
 
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import uvicorn
 from devilgan_lite.service.app import create_app
 from devilgan_lite.service.settings import Settings
 
+MOST_CONNECTIONS = 500  # so that many slow ones do not use up the process's files
 GRACE = 2  # seconds that open answers, such as progress streams, have at the end
 
 
@@ -25,6 +27,7 @@ class _Server(uvicorn.Server):
 
 def run(settings: Settings, host: str, port: int, on_listen: Callable[[str], object]) -> None:
     """Serve until SIGINT or SIGTERM; ``on_listen`` gets the address once it answers. A busy port: ``ValueError``."""
+    os.umask(0o077)  # uploads and reports are for nobody else on this machine
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -43,6 +46,7 @@ def run(settings: Settings, host: str, port: int, on_listen: Callable[[str], obj
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE,
+            limit_concurrency=MOST_CONNECTIONS,
             lifespan="on",
         )
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # what uvicorn raises again when it has ended

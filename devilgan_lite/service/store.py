@@ -170,6 +170,8 @@ class Store:
 
     def claim(self, worker: str) -> Job | None:
         """Take the next job under a lease; among those who wait, an owner with fewer running jobs comes first."""
+        if not self.count("waiting"):  # workers ask often, and on SQLite only one at a time may write
+            return None
         others = jobs.alias()
         running = sql.select(sql.func.count()).where(others.c.owner == jobs.c.owner, others.c.state == "running")
         order = (running.scalar_subquery(), jobs.c.created)

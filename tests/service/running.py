@@ -19,7 +19,8 @@ import sys
 from devilgan_lite.cli.common import commands
 from devilgan_lite.cli.serve import serve
 from devilgan_lite.service import settings
-options = {name: float(value) for name, value in (pair.split("=") for pair in sys.argv.pop(1).split())}
+pairs = (pair.split("=") for pair in sys.argv.pop(1).split())
+options = {name: int(value) if value.isdigit() else float(value) for name, value in pairs}
 plain = settings.Settings
 settings.Settings = lambda **given: plain(**{**given, **options})
 app = commands("as in devilgan_lite.cli")

@@ -6,11 +6,12 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
-from running import CODE, PATIENCE, Server
+from running import CODE, PATIENCE, ROOT, Server
 
 
 def gone(pid: int) -> bool:
@@ -47,7 +48,9 @@ def test_a_scan_from_upload_to_report(one: Server) -> None:
     report = one.ask(f"/scans/{id}/report.json")
     assert report["settings"] == {"latent_dim": None, "seed": 7, "twin": True}  # what the check was given
     assert report["file"]["name"] == "a.onnx"
-    assert list((one.log.parent / "service" / "uploads").iterdir()) == []
+    folder = one.log.parent / "service"
+    assert list((folder / "uploads").iterdir()) == []
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (folder, *folder.iterdir()))  # for nobody else here
 
 
 def test_a_check_that_raises_fails_at_once_and_the_worker_goes_on(one: Server) -> None:
@@ -121,6 +124,43 @@ def test_a_deleted_scan_frees_its_worker(one: Server) -> None:
     assert one.ask(f"/scans/{id}", method="DELETE") is None
     (scan,) = one.wait_for(upload(one, "steps 1"))
     assert scan["state"] == "done" and one.ask(f"/scans/{id}") == 404
+
+
+@needs_proc
+@pytest.mark.slow
+def test_nothing_of_a_real_jail_outlives_its_worker(tmp_path: Path) -> None:
+    psutil = pytest.importorskip("psutil")
+    model = (ROOT / "data" / "zoo" / "dcgan-fashion-gate.safetensors").read_bytes()
+    with Server(tmp_path / "service", "--workers", "1", check="") as server:
+        id = server.ask("/scans", model)["id"]
+        server.wait_for(id, states=("running",))
+        with urllib.request.urlopen(f"{server.address}/scans/{id}/events", timeout=PATIENCE) as stream:
+            assert any(b'"opened"' in line for line in stream)  # the file is open in the jail, and the scan goes on
+        (worker,) = server.workers()
+        jailed = [process.pid for process in psutil.Process(worker).children(recursive=True)]
+        assert len(jailed) >= 2
+        os.kill(worker, signal.SIGKILL)
+        assert all(map(gone, jailed))
+        (scan,) = server.wait_for(id, states=("running", "waiting"))
+        workers = server.workers()
+        assert server.ask(f"/scans/{id}", method="DELETE") is None
+    assert all(map(gone, workers))
+
+
+@needs_proc
+@pytest.mark.slow
+def test_a_real_file_is_checked_in_the_jail(tmp_path: Path) -> None:
+    model = (ROOT / "data" / "zoo" / "dcgan-fashion-gate.safetensors").read_bytes()
+    with Server(tmp_path / "service", "--workers", "1", check="") as server:
+        id = server.ask("/scans?twin=false", model, **{"X-Filename": "found.safetensors"})["id"]
+        junk = server.ask("/scans", b"no model at all")["id"]
+        found, refused = server.wait_for(id, junk)
+        assert (found["state"], found["verdict"], refused["verdict"]) == ("done", "suspicious", "refused")
+        report = server.ask(f"/scans/{id}/report.json")
+        assert report["file"]["name"] == "found.safetensors" and report["jail"]["how"] == "finished"
+        for tail, says in (("html", b"found.safetensors"), ("sarif", b"2.1.0")):
+            with urllib.request.urlopen(f"{server.address}/scans/{id}/report.{tail}", timeout=PATIENCE) as answer:
+                assert says in answer.read()
 
 
 @pytest.mark.slow
