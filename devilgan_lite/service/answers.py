@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from html import escape
@@ -51,7 +52,7 @@ def page(schema: dict[str, Any]) -> str:
     for path, methods in schema["paths"].items():
         for method, what in methods.items():
             names = [f"{one['name']} ({one['in']})" for one in what.get("parameters", [])]
-            doc = escape(what.get("description", "")).replace("\n\n", "<br>")
+            doc = re.sub("`(.*?)`", r"<code>\1</code>", escape(what.get("description", "")).replace("\n\n", "<br>"))
             rows.append(
                 f"<tr><td><code>{method.upper()} {escape(path)}</code></td><td>{doc}</td>"
                 f"<td>{escape(', '.join(names))}</td></tr>"

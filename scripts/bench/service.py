@@ -41,7 +41,7 @@ GOALS = {  # section -> what is measured, its key, its unit, its goal
         ("jobs that needed more than one attempt", "again", "", ""),
     ],
     "memory": [
-        ("memory of the server after 100 jobs", "before", "MiB", ""),
+        ("memory of the server after 1,000 jobs", "before", "MiB", ""),
         ("after 1,000 more jobs", "after", "MiB", "flat"),
         ("jobs a second, two workers", "rate", "", ""),
     ],
@@ -124,7 +124,7 @@ def measure_kills(folder: Path, quick: bool) -> Row:
 
 
 def measure_memory(folder: Path, quick: bool) -> Row:
-    few, many = (5, 20) if quick else (100, 1_000)
+    few, many = (5, 20) if quick else (1_000, 1_000)
     with running.Server(folder / "service", "--workers", "2", times=TIMES) as server, ThreadPoolExecutor(4) as pool:
         process = psutil.Process(server.process.pid)
 
