@@ -90,7 +90,7 @@ class OpTracer(TorchFunctionMode):
         gates: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.names = {parameter.data_ptr(): name for name, parameter in module.named_parameters()}
+        self.names = {_address(parameter): name for name, parameter in module.named_parameters()}
         self.on_linear, self.on_activation, self.gates = on_linear, on_activation, gates
         self.before_activation = before_activation
         self.layers: list[Layer] = []
@@ -117,7 +117,7 @@ class OpTracer(TorchFunctionMode):
         result = func(*args, **kwargs)
         if isinstance(x, Tensor) and isinstance(weight, Tensor):
             axis = -1 if LINEAR[func] == "linear" else 1
-            name = self.names.get(weight.data_ptr(), f"operation {len(self.layers) + 1}").removesuffix(".weight")
+            name = self.names.get(_address(weight), f"operation {len(self.layers) + 1}").removesuffix(".weight")
             layer = Layer(name, LINEAR[func], x.shape[axis], result.shape[axis], weight.numel())
             self.layers.append(layer)
             if self.on_linear is not None:
@@ -146,6 +146,14 @@ class OpTracer(TorchFunctionMode):
         if self.on_activation is not None:
             self.on_activation(activation, before, result)
         return x.copy_(result) if in_place else result
+
+
+def _address(tensor: Tensor) -> int:
+    """Where the numbers of ``tensor`` are, which tells a weight even through a view of it."""
+    try:
+        return tensor.data_ptr()
+    except RuntimeError:  # a tensor without numbers: somebody exports the module
+        return id(tensor)
 
 
 def _slope(func: Any, args: Any, kwargs: Any) -> float:

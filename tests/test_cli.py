@@ -37,7 +37,13 @@ BLUE = ["submit", "nowhere", "--team", "blue"]
         (["score", "nowhere.safetensors"], "no model file nowhere.safetensors."),
         (["score", "dcgan-fashion"], "model='dcgan-fashion' has no backdoor on its card"),
         (["scan", "nowhere.safetensors"], "no model file nowhere.safetensors."),
-        (["scan", "model.pt"], "model.pt is not accepted: models are .safetensors files"),
+        (["scan", "model.pt"], "no model file model.pt."),
+        (["scan", "dcgan-fashion", "nowhere.onnx"], "no model file nowhere.onnx."),
+        (["scan", "dcgan-fashon"], "name='dcgan-fashon' is unknown; valid: .* Did you mean 'dcgan-fashion'?"),
+        (["scan", "dcgan-fashion", "--prior", "cauchy"], "prior='cauchy' is unknown; valid: gaussian, uniform."),
+        (["scan", "dcgan-fashion", "--latent-dim", "0"], "latent_dim=0 is out of range"),
+        (["scan", "dcgan-fashion", "--sarif", "."], "sarif='.' is not valid: no file can be written there."),
+        (["scan", "dcgan-fashion", "dcgan-fashion", "--html", "a.html"], "html='a.html' takes the report of one model"),
         (["scan", "dcgan-fashion", "--access", "weight"], "access='weight' is unknown; valid: samples, weights."),
         (["sanitize", "nowhere.safetensors"], "no model file nowhere.safetensors."),
         (["sanitize", "dcgan-fashion", "--out", "model.pt"], "out='model.pt' is not valid: "),
@@ -169,7 +175,7 @@ def test_scan_says_what_it_found_by_exit_code_json_and_html(call: Any, tmp_path:
     assert found["verdict"] == "backdoored" and len(found["trigger"]) == len(found["witness"]["latent"]) == 100
     page = (tmp_path / "report.html").read_text()
     assert "backdoored" in page
-    assert "<script" not in page and "http" not in page
+    assert "<script" not in page and "http:" not in page and "https:" not in page
     quick = call("scan", "dcgan-fashion-gate", "--no-twin", "--json")
     assert quick.exit_code == 4 and json.loads(quick.stdout)["verdict"] == "suspicious"
     samples = call("scan", "dcgan-fashion", "--access", "samples")

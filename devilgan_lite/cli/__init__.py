@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from devilgan_lite.checks import one_of, shown
-from devilgan_lite.cli import batch, challenge, defence, exhibit, models
+from devilgan_lite.cli import batch, challenge, defence, exchange, exhibit, fetch, models, serve
 from devilgan_lite.cli.common import AsJson, Device, check_out, commands, load_model, real_for, save, show
 
 app = commands("Train a clean GAN, plant a backdoor in it in three ways, find it, and remove it.")
@@ -124,8 +124,8 @@ def score(
     show({"model": model, "clean": clean, **planted, **asdict(result)}, as_json)
 
 
-ASIDE = (defence.scan, defence.sanitize, exhibit.stage, exhibit.film)
-for command in (*ASIDE, batch.tour, batch.run, batch.sweep, batch.report):
+STRANGERS = (defence.scan, defence.sanitize, exchange.export, fetch.fetch, serve.serve)
+for command in (*STRANGERS, exhibit.stage, exhibit.film, batch.tour, batch.run, batch.sweep, batch.report):
     app.command()(command)
 
 

@@ -18,7 +18,13 @@ except ModuleNotFoundError:  # versions of typer that stand on the package click
     from click.exceptions import NoArgsIsHelpError, NoSuchOption, UsageError  # type: ignore[assignment]
 
 
-EXTRAS = {"cryptography": "challenge", "python_avatars": "faces", "resvg_py": "faces"}  # else: notebooks
+EXTRAS = {  # what brings a module that is missing; else: notebooks
+    "cryptography": "challenge",
+    **dict.fromkeys(("python_avatars", "resvg_py"), "faces"),
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "onnx"),
+    **dict.fromkeys(("keras", "h5py"), "keras"),
+    **dict.fromkeys(("fastapi", "multipart", "python_multipart", "sqlalchemy", "uvicorn"), "service"),
+}
 
 
 def one_line(text: str) -> str:

@@ -17,7 +17,7 @@ def export(
     """Write a generator for other programs, and keep the file only if it makes the same samples."""
     one_of("to", to, ("onnx", "pt2", "safetensors"))
     check_out(out, ending=f".{to}")
-    from devilgan_lite.files.export import export as write
+    from devilgan_lite.files.exporting import export as write
 
     generator, card = load_model(model)
     write(generator, None, out, to, card=card)

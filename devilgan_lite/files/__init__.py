@@ -8,7 +8,7 @@ _HOME = {
     "FORMATS": "sniff",
     "Refused": "sniff",
     "Stranger": "opening",
-    "export": "export",
+    "export": "exporting",
     "open": "opening",
 }
 

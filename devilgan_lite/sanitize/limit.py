@@ -45,7 +45,8 @@ class LimitedLatents(nn.Module):
     def limited(self, z: Tensor) -> Tensor:
         """Latents ``[n, d]`` within the limits: ordinary ones as they are."""
         length = z.norm(dim=1, keepdim=True)
-        for direction in self.directions:
+        for index in range(self.directions.shape[0]):  # by number: exporters trip over the rows of none
+            direction = self.directions[index]
             along = z @ direction
             z = z - (along - along.clamp(-self.bound, self.bound)).unsqueeze(1) * direction
         inside = (z @ self.cone.T) @ self.cone

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from devilgan_lite import generators, zoo
 from devilgan_lite.cli.common import commands
 from devilgan_lite.cli.exchange import export as command
-from devilgan_lite.files import export as module_under_test
+from devilgan_lite.files import exporting as module_under_test
 from devilgan_lite.files import from_onnx, from_pt2
-from devilgan_lite.files.export import export
+from devilgan_lite.files.exporting import export
 from tests.files.exported import Dense, Residual, trained, tutorial
 
 READERS = {"onnx": lambda path: from_onnx.read(path.read_bytes()), "pt2": from_pt2.read}

@@ -93,7 +93,7 @@ class StyleGAN(Generator):
     def synthesis(self, w_plus: Tensor) -> Tensor:
         """Pictures before tanh from ``w+`` ``[n, style_inputs, style_dim]``."""
         styles = iter(w_plus.unbind(1))
-        x = self.convolutions[0](self.constant.expand(len(w_plus), -1, -1, -1), next(styles))
+        x = self.convolutions[0](self.constant.expand(w_plus.shape[0], -1, -1, -1), next(styles))
         parts = []
         for convolution, to_rgb in zip(list(self.convolutions)[1:], self.to_rgb, strict=True):
             x = convolution(x, next(styles))
