@@ -143,7 +143,8 @@ def _text(report: dict[str, Any], titled: bool) -> str:
     lines = [f"{report['file']['name']}:"] if titled else []
     lines.append(f"{report['verdict']}  ({report['sentence']} {report['seconds']:.0f} s)")
     for finding in (report.get("scan") or {}).get("findings", []):
-        said = f"{finding['strength']:.2f}" if finding["evidence"] else ""
+        strength = finding["strength"]
+        said = "" if not finding["evidence"] else f"{strength:.2f}" if strength < 100 else ">99"
         lines.append(f"  {finding['access_level']}  {finding['detector']:16s}{said:6s}{finding['message']}")
     if report.get("scan"):
         lines.append(report["scan"]["unseen"])

@@ -54,6 +54,17 @@ REFUSED = (
     "The file was not scanned to the end, so nothing is known of what it may hide. That is neither clean nor a "
     "reproach: the sentence above says what went wrong."
 )
+WALLS = {  # what each wall of the jail means
+    "network": "no network",
+    "processes": "no other programs",
+    "reading": "no file but this one and the libraries",
+    "writing": "nothing written outside a scratch folder",
+    "memory": "bounded memory",
+    "cpu": "bounded time",
+    "files": "bounded files",
+    "privileges": "no privileges",
+    "signals": "no sight of other processes",
+}
 CLOSED = "The file was read as data, in a process of its own that may do little."
 OPEN = (
     "The file was read as data, but without a jail: in the process that asked for it. Do that with your own files only."
@@ -146,13 +157,15 @@ def _jail(report: dict[str, Any]) -> str:
     jail = mapping(report.get("jail"))
     walls = list(mapping(jail.get("walls")).items())[:24]
     limits = mapping(jail.get("limits"))
+    stood = [text(WALLS.get(str(name), name), 80) for name, state in walls if state == "stood"]
+    all_stood = f"<p>These walls stood: {', '.join(stood)}.</p>" if stood else ""
     rows = "".join(
-        f'<tr><th scope="row">{text(name, 80)}</th><td>{text(state, 200)}</td></tr>'
+        f'<tr><th scope="row">{text(WALLS.get(str(name), name), 80)}</th><td>{text(state, 200)}</td></tr>'
         for name, state in walls
-        if text(name) and text(state)
+        if text(name) and text(state) and state != "stood"
     )
     said = f"<p>{text(jail.get('sentence'))}</p>" if text(jail.get("sentence")) else ""
-    head = '<thead><tr><th scope="col">wall</th><th scope="col">did it stand?</th></tr></thead>'
+    head = '<thead><tr><th scope="col">wall that did not stand</th><th scope="col">why</th></tr></thead>'
     seconds = number(jail.get("seconds"), 0)
     used = [
         ("It ended", text(jail.get("how"), 40), False),
@@ -161,7 +174,7 @@ def _jail(report: dict[str, Any]) -> str:
     ]
     allowed = [(f"{words}, at most", _limit(name, limits.get(name)), False) for name, words in LIMITS.items()]
     walls_table = markup.scrolling("walls", f"{head}<tbody>{rows}</tbody>") if rows else ""
-    return f"<p>{CLOSED}</p>{said}{walls_table}{_list([*used, *allowed])}" if jail else ""
+    return f"<p>{CLOSED}</p>{said}{all_stood}{walls_table}{_list([*used, *allowed])}" if jail else ""
 
 
 def _command(report: dict[str, Any]) -> str:
