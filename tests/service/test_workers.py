@@ -53,9 +53,11 @@ def test_a_scan_from_upload_to_report(one: Server) -> None:
     assert all(path.stat().st_mode & 0o077 == 0 for path in (folder, *folder.iterdir()))  # for nobody else here
 
 
+@needs_proc
 def test_a_check_that_raises_fails_at_once_and_the_worker_goes_on(one: Server) -> None:
+    one.wait_for(upload(one, "steps 1"))
     workers = one.workers()
-    bad, good = one.wait_for(upload(one, "fail"), upload(one, "steps 1"))
+    bad, good = one.wait_for(upload(one, "fail"), upload(one, "steps 2"))
     assert (bad["state"], bad["sentence"]) == ("failed", "The check itself failed (KeyError).")
     assert good["state"] == "done" and one.workers() == workers
 
