@@ -18,6 +18,7 @@ from devilgan_lite.files.program import MOST_ELEMENTS, MOST_OPERATIONS, Operatio
 from devilgan_lite.files.sniff import Refused
 
 MOST_NAME = 40  # characters of a layer's name
+MOST_AT_ONCE = 16  # latents that may each take as much memory as one may
 MOST_NUMBERS = 100_000_000  # of the weights, and of everything that is computed from them
 CONVOLUTIONS = {getattr(functional, f"conv{d}d"): getattr(nn, f"Conv{d}d") for d in (1, 2, 3)}
 TRANSPOSED = {getattr(functional, f"conv_transpose{d}d"): getattr(nn, f"ConvTranspose{d}d") for d in (1, 2, 3)}
@@ -58,7 +59,7 @@ class Steps:
         step = Step(function, operands, settings, ())
         shapes = step.call(*(one.tensor.to("meta") for one in given))
         made = shapes if isinstance(shapes, tuple) else (shapes,)
-        most = MOST_ELEMENTS * self.batch if live else MOST_NUMBERS
+        most = MOST_ELEMENTS * min(self.batch, MOST_AT_ONCE) if live else MOST_NUMBERS
         for one in made:
             if one.numel() > most:
                 raise Refused(f"a step makes {one.numel():,} numbers; at most {most:,} are accepted.")
