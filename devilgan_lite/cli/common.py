@@ -22,7 +22,7 @@ EXTRAS = {  # what brings a module that is missing; else: notebooks
     "cryptography": "challenge",
     **dict.fromkeys(("python_avatars", "resvg_py"), "faces"),
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "onnx"),
-    **dict.fromkeys(("keras", "h5py"), "keras"),
+    "h5py": "keras",
     **dict.fromkeys(("fastapi", "multipart", "python_multipart", "sqlalchemy", "uvicorn"), "service"),
 }
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from devilgan_lite import zoo
 from devilgan_lite.checks import one_of, whole_number
-from devilgan_lite.files import architectures, state_dicts
+from devilgan_lite.files import architectures, from_keras, from_onnx, from_pt2, state_dicts
 from devilgan_lite.files.archive import Archive, checked
 from devilgan_lite.files.program import Reading, run_checked
 from devilgan_lite.files.sniff import ACCEPTED, WAY_OUT, Facts, Refused, facts
@@ -124,17 +124,11 @@ def _read(path: Path, known: Facts, architecture: Mapping[str, Any] | None, prio
         with checked(path) as archive:
             kind = _kind_of_archive(archive)
         if kind == "pt2":
-            from devilgan_lite.files import from_pt2
-
             return _traced(from_pt2.read(path), "pt2", "the graph that torch.export wrote", prior)
         if kind == "keras":
-            from devilgan_lite.files import from_keras
-
             return _traced(from_keras.read(path), "keras", "the layers that Keras wrote", prior)
     content = path.read_bytes()
     if known.kind == "onnx":
-        from devilgan_lite.files import from_onnx
-
         return _traced(from_onnx.read(content), "onnx", "the graph in the file", prior)
     if known.kind == "safetensors":
         form, held = "safetensors", state_dicts.read_safetensors(content)

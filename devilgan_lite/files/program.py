@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from devilgan_lite.files.sniff import Refused
 
 MOST_OPERATIONS = 20_000
+RESERVED = ("operations", "latent", "output", "latent_shape", "attributes", "read_last", "training")
 MOST_ELEMENTS = 10_000_000  # of one intermediate result, for each latent
 
 
@@ -62,7 +63,7 @@ class Program(nn.Module):
             raise Refused(f"the network has {len(operations):,} operations; at most {MOST_OPERATIONS:,} are read.")
         self.operations, self.latent, self.output = tuple(operations), latent, output
         self.latent_shape = tuple(latent_shape)
-        taken: set[str] = set()
+        taken: dict[str, int] = {}
         self.attributes: dict[str, str] = {}  # name in the file -> name of the attribute that holds it
         for name, module in modules.items():
             self.attributes[name] = _attribute(name, taken)
@@ -96,15 +97,13 @@ class Program(nn.Module):
         return getattr(self, self.attributes[name])
 
 
-def _attribute(name: str, taken: set[str]) -> str:
+def _attribute(name: str, taken: dict[str, int]) -> str:
     """A name for an attribute, from any text: letters, digits and ``_``, not yet ``taken``."""
-    plain = "n_" + re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:60]
-    found, count = plain, 1
-    while found in taken:
-        count += 1
-        found = f"{plain}_{count}"
-    taken.add(found)
-    return found
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:60]
+    if not plain[:1].isalpha() or hasattr(nn.Module, plain) or plain in RESERVED:
+        plain = f"n_{plain}"
+    taken[plain] = taken.get(plain, 0) + 1
+    return plain if taken[plain] == 1 else _attribute(f"{plain}_{taken[plain]}", taken)
 
 
 def _read_last(operations: Sequence[Operation], output: str) -> list[tuple[str, ...]]:

@@ -105,6 +105,6 @@ def kind_of(start: bytes, size: int) -> str:
         raise Refused(f"the file is a tar archive; unpack it and give one file: {ACCEPTED}.")
     if start.lstrip()[:1] in (b"<", b"{", b"["):
         raise Refused(f"the file is text (a web page or JSON), no weights; {ACCEPTED}.")
-    if start[:1] == b"\x08" and 3 <= int.from_bytes(start[1:2]) <= 32:  # protobuf, field 1: the version of ONNX's format
+    if start[:1] == b"\x08" and 3 <= int.from_bytes(start[1:2]) <= 32:  # the version of ONNX, as field 1
         return "onnx"
     raise Refused(f"the file is of no format that is known by its first bytes; {ACCEPTED}.")

@@ -83,8 +83,11 @@ def keras_of(module: nn.Module) -> Any:
             layers.append(keras.layers.Conv2DTranspose(layer.out_channels, layer.kernel_size, **settings))
             weights.append([layer.weight.permute(2, 3, 1, 0), *([layer.bias] if layer.bias is not None else [])])
         elif isinstance(layer, nn.Unflatten):
-            layers += [keras.layers.Reshape(layer.unflattened_size), keras.layers.Permute((2, 3, 1))]
-            weights += [[], []]
+            channels, height, width = layer.unflattened_size
+            order = torch.arange(channels * height * width).view(channels, height, width).permute(1, 2, 0).flatten()
+            weights = [[value[..., order] for value in values] for values in weights]
+            layers.append(keras.layers.Reshape((height, width, channels)))
+            weights.append([])
         elif isinstance(layer, (nn.ReLU, nn.Tanh)):
             layers.append(keras.layers.Activation(type(layer).__name__.lower()))
             weights.append([])

@@ -52,7 +52,7 @@ def network() -> nn.Sequential:
 
 def specimens(folder: Path) -> dict[str, bytes]:
     """An honest file of each format, by its ending."""
-    from devilgan_lite.files.export import export
+    from devilgan_lite.files.exporting import export
 
     module, dense = network(), generators.DCGAN(latent_dim=8, widths=(8, 4)).eval()
     found = {"safetensors": save(module.state_dict())}
