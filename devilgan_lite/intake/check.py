@@ -113,7 +113,7 @@ def _outside(
     start = time.perf_counter()
     try:
         found = inside(arguments, on_event or (lambda event: None))
-    except Refused as error:
+    except ValueError as error:  # Refused, or what the scan says of a module that it cannot take
         found = refused(str(error))
     made = report(known, options, found, None, limits)
     return {**made, "seconds": round(time.perf_counter() - start, 2)}
@@ -121,7 +121,7 @@ def _outside(
 
 def refused(sentence: str) -> dict[str, Any]:
     """What a report says of a file that could not be opened or checked to the end."""
-    return {"verdict": "refused", "sentence": sentence, "format": None, "model": None, "scan": None}
+    return {"verdict": "refused", "sentence": str(Refused(sentence)), "format": None, "model": None, "scan": None}
 
 
 def report(

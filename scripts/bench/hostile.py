@@ -11,17 +11,21 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import hostile_files
 from row_store import OUT, markdown, options_of, write_json, write_page
 
 from devilgan_lite.files.sniff import Refused, facts
 from devilgan_lite.intake.check import Options, scanned
 from devilgan_lite.intake.jail import Ended, Jail, Limits
 
+VERDICTS = ("clean", "suspicious", "inconclusive", "backdoored")  # of the scan of one that opens
+BATCH = 250  # files that are made at once
 LIMITS = Limits(wall_seconds=60, cpu_seconds=60, memory_bytes=3 * 2**30, file_bytes=2**26, answer_bytes=2**22)
 
 
@@ -58,35 +62,39 @@ def judged(jail: Jail, path: Path, scan: bool) -> dict[str, Any]:
     return {"how": ended.how, **value, "seconds": time.perf_counter() - start}
 
 
+def made(count: int, seed: int, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Names and paths of the files, made by another process, so that the memory of this one is that of a parent."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        honest = pool.submit(hostile_files.specimens, folder).result()
+        for start in range(0, count, BATCH):
+            wanted = range(start, min(start + BATCH, count))
+            yield from pool.submit(hostile_files.write, honest, wanted, seed, folder).result()
+
+
 def trial(count: int, seed: int, every: int, folder: Path) -> dict[str, Any]:
     """Run ``count`` files, two at a time; the counts as plain data."""
-    import hostile_files
-
     outcomes: Counter[tuple[str, str]] = Counter()
     wrong: list[dict[str, Any]] = []
-    longest, memory, slowest = 0, [], 0.0
+    longest, slowest, memory = 0, 0.0, []
+    pending: list[tuple[int, str, Path, Future[dict[str, Any]]]] = []
+
+    def finish() -> None:
+        nonlocal longest, slowest
+        index, name, path, future = pending.pop(0)
+        row = future.result()
+        said = row["sentence"]
+        outcomes[name, row["verdict"]] += 1
+        longest, slowest = max(longest, len(said)), max(slowest, row["seconds"])
+        fine = row["how"] in ("finished", "refused") and len(said) <= 300 and said.isprintable()
+        if row["sang"] or not fine:
+            wrong.append({"index": index, "name": name, **row})
+        path.unlink()
+        if index % 500 == 0:
+            memory.append(round(resident(), 1))
+            print(f"{index:6d}  {memory[-1]:.0f} MiB  wrong: {len(wrong)}", flush=True)
+
     with Jail() as jail, ThreadPoolExecutor(2) as pool:
-        honest = hostile_files.specimens(folder)
-        pending: list[Any] = []
-
-        def finish() -> None:
-            nonlocal longest, slowest
-            index, name, path, future = pending.pop(0)
-            row = future.result()
-            outcomes[name, row["verdict"]] += 1
-            longest, slowest = max(longest, len(row["sentence"])), max(slowest, row["seconds"])
-            said = row["sentence"]
-            fine = row["how"] in ("finished", "refused") and len(said) <= 300 and said.isprintable()
-            if row["sang"] or not fine:
-                wrong.append({"index": index, "name": name, **row})
-            path.unlink()
-            if len(memory) * 500 <= index:
-                memory.append(round(resident(), 1))
-                print(f"{index:6d}  {memory[-1]:.0f} MiB  wrong: {len(wrong)}", flush=True)
-
-        for index, (name, content) in enumerate(hostile_files.files(honest, count, seed)):
-            path = folder / f"{index}.bin"
-            path.write_bytes(content)
+        for index, (name, path) in enumerate(made(count, seed, folder)):
             pending.append((index, name, path, pool.submit(judged, jail, path, index % every == 0)))
             if len(pending) > 4:
                 finish()
@@ -107,7 +115,7 @@ def page(found: dict[str, Any]) -> list[str]:
     for row in found["wrong"]:
         ends["canaries that sang" if row["sang"] else row["how"]] += 1
     memory = found["memory"]
-    facts_ = [
+    counted = [
         ["files", f"{found['count']:,}"],
         *([name, str(number)] for name, number in ends.items()),
         ["longest refusal, characters", str(found["longest"])],
@@ -126,7 +134,7 @@ def page(found: dict[str, Any]) -> list[str]:
         "Written by `make bench NAME=hostile`. Half of the files are honest ones with random changes, half are attacks "
         "made by hand (`scripts/bench/hostile_files.py`). Each is opened behind the walls of the jail. A file that is "
         "changed where its numbers are still opens: that is no mistake.",
-        markdown(["what", "measured"], facts_),
+        markdown(["what", "measured"], counted),
         'What became of them, by kind. "no subject" opened and was refused by the scan, which wants finite numbers.',
         markdown(["file", *verdicts], lines),
     ]

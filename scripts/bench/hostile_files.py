@@ -11,8 +11,9 @@ import os
 import pickle
 import random
 import struct
+import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -374,14 +375,23 @@ HOSTILE: dict[str, Make] = {
 }  # fmt: skip
 
 
-def files(honest: dict[str, bytes], count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """``count`` files: half are honest ones with random changes, half made by hand; the same for the same ``seed``."""
-    kinds = sorted(HOSTILE)
-    for index in range(count):
-        dice = random.Random(f"{seed}-{index}")
-        if index % 2:
-            name = kinds[(index // 2) % len(kinds)]
-            yield name, HOSTILE[name](honest, dice)
-        else:
-            name = sorted(honest)[(index // 2) % len(honest)]
-            yield f"broken {name}", broken(honest[name], honest[dice.choice(sorted(honest))], dice)
+def one(honest: dict[str, bytes], index: int, seed: int) -> tuple[str, bytes]:
+    """The file of this number and ``seed``: every second one is honest but for random changes, the others are made."""
+    dice, kinds = random.Random(f"{seed}-{index}"), sorted(HOSTILE)
+    if index % 2:
+        name = kinds[(index // 2) % len(kinds)]
+        return name, HOSTILE[name](honest, dice)
+    name = sorted(honest)[(index // 2) % len(honest)]
+    return f"broken {name}", broken(honest[name], honest[dice.choice(sorted(honest))], dice)
+
+
+def write(honest: dict[str, bytes], numbers: Iterable[int], seed: int, folder: Path) -> list[tuple[str, Path]]:
+    """Write the files of these ``numbers``; their kinds and paths."""
+    warnings.simplefilter("ignore")  # zipfile warns of what is made on purpose
+    found = []
+    for index in numbers:
+        name, content = one(honest, index, seed)
+        path = folder / f"{index}.bin"
+        path.write_bytes(content)
+        found.append((name, path))
+    return found

@@ -1,0 +1,132 @@
+"""From a stranger's bytes to a report and to a cure: in the jail, with its walls, and never a traceback."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from devilgan_lite import zoo
+from devilgan_lite.files.sniff import Refused
+from devilgan_lite.intake import check as module
+from devilgan_lite.intake.check import Options, check
+from devilgan_lite.intake.cure import Cure, cure
+from devilgan_lite.intake.jail import Jail, Limits
+from devilgan_lite.intake.page import page
+from devilgan_lite.intake.sarif import sarif
+
+QUICK = Options(twin=False)
+
+
+@pytest.fixture(scope="module")
+def jail() -> Iterator[Jail]:
+    if sys.platform != "linux":
+        pytest.skip("the walls are Linux's")
+    with Jail() as opened:
+        yield opened
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.save(zoo.load("dcgan-fashion").state_dict(), tmp_path / "g.pt")
+    return tmp_path / "g.pt"
+
+
+@pytest.mark.slow
+def test_a_file_becomes_a_report(jail: Jail, weights: Path) -> None:
+    events: list[dict[str, Any]] = []
+    report = check(weights, QUICK, jail=jail, name="<b>x.pt", on_event=events.append)
+    assert report["verdict"] == "clean" and report["format"] == module.FORMAT
+    assert report["file"]["bytes"] == weights.stat().st_size and len(report["file"]["sha256"]) == 64
+    assert report["file"]["name"] == "<b>x.pt" and report["file"]["format"] == "state_dict"
+    assert report["model"]["latent_shape"] == [100] and report["model"]["sample_shape"] == [1, 28, 28]
+    assert report["jail"]["how"] == "finished" and set(report["jail"]["walls"].values()) <= {"stood"} or os.getuid()
+    assert [event["event"] for event in events][:1] == ["opened"]
+    found = [event["detector"] for event in events if event["event"] == "finding"]
+    assert found == [finding["detector"] for finding in report["scan"]["findings"]] and len(found) >= 5
+    json.dumps(report, allow_nan=False)
+    assert "&lt;b&gt;x.pt" in page(report) and "<b>" not in page(report)
+    assert sarif([report])["version"] == "2.1.0"
+
+
+@pytest.mark.slow
+def test_the_verdict_outside_is_the_verdict_inside(jail: Jail, weights: Path) -> None:
+    inside, outside = check(weights, QUICK, jail=jail), check(weights, QUICK, jail=None)
+    assert outside["jail"] is None
+    for one, other in zip(inside["scan"]["findings"], outside["scan"]["findings"], strict=True):
+        assert one["message"] == other["message"] or one["score"] == pytest.approx(other["score"], rel=1e-3)
+
+
+def test_what_cannot_be_opened_gets_a_report_too(jail: Jail, tmp_path: Path) -> None:
+    (tmp_path / "empty.pt").write_bytes(b"")
+    torch.save(nn.Linear(2, 2), tmp_path / "code.pt")
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    torch.onnx.export(classifier, (torch.zeros(1, 1, 28, 28),), str(tmp_path / "c.onnx"), dynamo=False, verbose=False)
+    nan = {name: value.clone() for name, value in zoo.load("dcgan-fashion").state_dict().items()}
+    nan["layers.dense.weight"][0, 0] = float("nan")
+    torch.save(nan, tmp_path / "nan.pt")
+    said = {
+        "empty.pt": "is empty",
+        "code.pt": "would run code",
+        "c.onnx": "as a classifier does",
+        "nan.pt": "not finite",
+    }
+    for name, sentence in said.items():
+        report = check(tmp_path / name, QUICK, jail=jail)
+        assert report["verdict"] == "refused" and sentence in report["sentence"], report["sentence"]
+        assert len(report["sentence"]) <= 300 and report["scan"] is None
+        assert "refused" in page(report).lower() and sarif([report])["runs"][0]["results"]
+    with pytest.raises(FileNotFoundError):
+        check(tmp_path / "nowhere.pt", jail=jail)
+
+
+def test_a_check_that_takes_too_much_is_a_report(jail: Jail, weights: Path) -> None:
+    slow = check(weights, Options(), jail=jail, limits=Limits(wall_seconds=1.0))
+    assert slow["verdict"] == "refused" and slow["jail"]["how"] == "killed" and "1 s" in slow["sentence"]
+    ended = check(weights, Options(), jail=jail, cancelled=lambda: True)
+    assert ended["jail"]["how"] == "cancelled"
+
+
+def test_a_file_that_changes_meanwhile_is_refused(jail: Jail, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = module.facts
+    monkeypatch.setattr(module, "facts", lambda *args, **named: replace(real(*args, **named), sha256="0" * 64))
+    assert "changed while it was checked" in check(weights, QUICK, jail=jail)["sentence"]
+
+
+def test_options_say_what_differs_and_what_is_valid(tmp_path: Path, weights: Path) -> None:
+    options = Options(seed=3, twin=False, bank=True, reference="dcgan-fashion", latent_dim=100)
+    assert options.words() == "--latent-dim 100 --seed 3 --no-twin --bank --reference dcgan-fashion"
+    assert Options().words() == "" and Options().files == []
+    assert Options(reference=str(weights)).files == [weights]
+    for wrong in ({"seed": -1}, {"access": "all"}, {"prior": "x"}, {"latent_dim": 0}):
+        with pytest.raises(ValueError):
+            Options(**wrong)
+    with pytest.raises(TypeError, match="Options has no setting 'sed'"):
+        Options(sed=1)
+
+
+@pytest.mark.slow
+def test_a_reference_and_targets_are_read_in_the_jail(jail: Jail, weights: Path, tmp_path: Path) -> None:
+    report = check(weights, Options(twin=False, bank=True, reference=str(weights)), jail=jail)
+    names = {finding["detector"] for finding in report["scan"]["findings"]}
+    assert {"reference", "reconstruction"} <= names or report["verdict"] == "refused", report["sentence"]
+    assert report["verdict"] != "refused", report["sentence"]
+
+
+@pytest.mark.slow
+def test_a_cure_is_refused_for_what_cannot_be_opened_or_written(jail: Jail, weights: Path, tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "code.pt")
+    with pytest.raises(Refused, match="would run code"):
+        cure(tmp_path / "code.pt", tmp_path / "out.onnx", jail=jail)
+    with pytest.raises(ValueError, match="valid: onnx, pt2"):
+        cure(weights, tmp_path / "out.pt", jail=jail)
+    with pytest.raises(ValueError, match="iterations=0"):
+        Cure(iterations=0)
+    found, text = cure(weights, tmp_path / "out.pt2", Cure(iterations=5), jail=jail)
+    assert found["changed"] is False and "nothing found" in text and not (tmp_path / "out.pt2").exists()
