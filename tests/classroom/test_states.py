@@ -10,7 +10,7 @@ from devilgan_lite.classroom import LiveTraining, lesson
 from devilgan_lite.classroom.lesson import State
 from devilgan_lite.classroom.lesson.reading import Notebook, makes, needed, notebook_paths, read
 
-NUMBERS = [f"{number:02d}" for number in range(11)]
+NUMBERS = [f"{number:02d}" for number in range(12)]
 
 
 def at(name: str) -> tuple[Notebook, str]:
@@ -109,7 +109,7 @@ def test_notebook_01_lets_one_side_learn_alone(monkeypatch: pytest.MonkeyPatch) 
     assert names["who_learns"].who == "generator only" and next(iter(live.loop)).iteration == 1
 
 
-@pytest.mark.parametrize("name", ["03-after-atack", "03", "", "12-after-setup"])
+@pytest.mark.parametrize("name", ["03-after-atack", "03", "", "99-after-setup"])
 def test_an_unknown_state_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"is not a state; lesson.states\(\) lists all") as refusal:
         lesson.load(name)
