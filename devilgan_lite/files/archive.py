@@ -1,7 +1,8 @@
 """Zip archives of strangers (``torch.save`` files, ``.pt2``, ``.keras``): all is checked before a member is read.
 
 What two readers of the same bytes could understand differently is refused: a member in two places, a name that differs
-from its directory, bytes before or after the archive. Archives inside an archive are bytes like any others.
+from its directory, or from another name in its capitals alone, bytes before or after the archive. Archives inside an
+archive are bytes like any others.
 """
 
 import re
@@ -116,9 +117,10 @@ def _check_members(members: list[zipfile.ZipInfo], most_bytes: int) -> None:
         parts = name.removesuffix("/").split("/")
         if len(name) > MOST_NAME or {"", ".", ".."} & set(parts) or not name.isprintable():
             raise Refused(f"the archive has a member called {_named(name)}; that is no plain relative name.")
-        if "\\" in name or re.match("[A-Za-z]:", name) or name.removesuffix("/") in names:
+        plain = name.removesuffix("/").casefold()  # PyTorch's own reader does not tell capitals from others
+        if "\\" in name or re.match("[A-Za-z]:", name) or plain in names:
             raise Refused(f"the archive has a member called {_named(name)}, twice or with a path of another system.")
-        names.add(name.removesuffix("/"))
+        names.add(plain)
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or (info.is_dir() and info.file_size):
             raise Refused(f"{_named(name)} is a link or a device; only ordinary files are accepted.")

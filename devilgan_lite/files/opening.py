@@ -22,6 +22,7 @@ from devilgan_lite.generators import Generator, adopt
 from devilgan_lite.generators.adopt import FlatLatents
 from devilgan_lite.prior import PRIORS, Prior
 
+ENDINGS = ("safetensors", "pt2", "onnx", "keras")  # that name a format; .pt, .pth and .bin are used for several
 READS_MORE = 4  # times as many numbers in a latent as in a sample: no generator
 
 
@@ -106,6 +107,12 @@ def open(  # noqa: A001
         architecture = architectures.checked(architecture)
     known = facts(path, name=name)
     found = _read(path, known, architecture, prior)
+    called = path.suffix.lower().removeprefix(".")
+    if called in ENDINGS and called != found.format:
+        raise Refused(
+            f"the file is called .{called} but holds {found.format}: who goes by its name may read another model in "
+            "it; rename it."
+        )
     if latent_dim not in (None, math.prod(found.latent_shape)):
         raise Refused(f"latent_dim={latent_dim} does not fit: the network reads latents {list(found.latent_shape)}.")
     module, shape, notes = _as_generator(found.module.eval(), found.latent_shape, found.prior)
@@ -148,12 +155,14 @@ def _kind_of_archive(archive: Archive) -> str:
     names = [name.partition("/")[2] or name for name in archive.sizes]
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
         raise Refused(f"the file is TorchScript, which is a program; {WAY_OUT}.")
-    if "archive_format" in names or any(name.startswith("serialized_exported_program") for name in archive.sizes):
-        return "pt2"
-    if "data.pkl" in names:
-        return "state_dict"
-    if {"config.json", "model.weights.h5"} <= archive.sizes.keys():
-        return "keras"
+    exported = "archive_format" in names or any(one.startswith("serialized_exported_program") for one in archive.sizes)
+    keras = {"config.json", "model.weights.h5"} <= archive.sizes.keys()
+    fitting = {"pt2": exported, "state_dict": "data.pkl" in names, "keras": keras}
+    found = [kind for kind, fits in fitting.items() if fits]
+    if len(found) > 1:
+        raise Refused(f"the archive is {' and '.join(found)} at once, so each program reads another model in it.")
+    if found:
+        return found[0]
     endings = {name.rpartition(".")[2].lower() for name in names}
     what = "a zip archive"
     if endings & {"png", "jpg", "jpeg", "gif", "webp", "bmp"}:

@@ -7,7 +7,7 @@ lists every set of weights in it that could be a network, and ``network_of`` fin
 import io
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from devilgan_lite.checks import shown
 from devilgan_lite.files import architectures, menu
 from devilgan_lite.files.sniff import Refused
 
+Sets = list[tuple[str, dict[str, Tensor]]]
 DEPTH = 6  # of nested dictionaries
 MOST_TENSORS = 20_000
 WAY_OUT = "save its state_dict(), or export it as ONNX or pt2, where you trust it"
@@ -132,7 +133,7 @@ def _divide(plain: dict[str, Tensor], original: str, left: str, right: str, name
 
 
 def network_of(
-    sets: list[tuple[str, dict[str, Tensor]]], architecture: Mapping[str, Any] | None, prior: str | None
+    sets: Sets, architecture: Mapping[str, Any] | None, prior: str | None
 ) -> tuple[nn.Module, tuple[int, ...], str, str, tuple[str, ...]]:
     """A network for the first of ``sets`` that fits: the module, latent shape, prior, its name, and notes.
 
@@ -142,8 +143,7 @@ def network_of(
         raise Refused(f"it holds no weights of a network; accepted is a state_dict of a generator, else {WAY_OUT}.")
     if architecture is not None:
         return _as_told(sets, architecture, prior)
-    for name, weights in sets:
-        where = (f"weights read from {shown(name)}",) if name else ()
+    for place, (name, weights) in enumerate(sets):
         spec = menu.family(weights)
         if spec is not None:
             try:
@@ -151,11 +151,13 @@ def network_of(
                 network.load_state_dict(weights)
             except (RuntimeError, TypeError, ValueError):
                 continue  # it only looked like one
+            where = _where(name, weights, sets[place + 1 :], fits)
             known = f"{spec['architecture']} of this package, by the names and shapes of its weights"
             return network.eval(), (network.latent_dim,), prior or "gaussian", known, where
         matches = menu.menu(weights)
         if matches:
             built, match, kind, note = menu.best_of(matches, weights, prior)
+            where = _where(name, weights, sets[place + 1 :], fits)
             return built, tuple(match.architecture["latent_shape"]), kind, match.name, (*where, note)
     held = "; ".join(f"{shown(key)} {list(value.shape)}" for key, value in list(sets[0][1].items())[:2])
     known = ", ".join(("this package's own", "DCGAN", "dense", "PyTorch-GAN's DCGAN", "CTGAN"))
@@ -164,18 +166,50 @@ def network_of(
     )
 
 
+def fits(weights: dict[str, Tensor]) -> bool:
+    """Whether the menu has a network for ``weights``."""
+    return menu.family(weights) is not None or bool(menu.menu(weights))
+
+
+def _where(
+    name: str, weights: dict[str, Tensor], others: Sets, fit: Callable[[dict[str, Tensor]], bool]
+) -> tuple[str, ...]:
+    """Notes: which of several sets of weights was read, and which ``others`` with other numbers would ``fit``, too."""
+    notes = (f"weights read from {shown(name)}",) if name else ()
+    spare = [one for one, held in others if not _same(held, weights) and fit(held)]
+    if spare:
+        named = ", ".join(shown(one or "the outermost") for one in spare[:4])
+        notes += (f"not checked: {len(spare)} more of its sets of weights fit a network ({named})",)
+    return notes
+
+
+def _same(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
+    """Whether ``some`` are a part of the ``others``, or a copy of them."""
+    if {id(value) for value in some.values()} <= {id(value) for value in others.values()}:
+        return True
+    return some.keys() == others.keys() and all(torch.equal(value, others[name]) for name, value in some.items())
+
+
 def _as_told(
-    sets: list[tuple[str, dict[str, Tensor]]], architecture: Mapping[str, Any], prior: str | None
+    sets: Sets, architecture: Mapping[str, Any], prior: str | None
 ) -> tuple[nn.Module, tuple[int, ...], str, str, tuple[str, ...]]:
     complaint: Refused | None = None
-    for _, weights in sets:
+
+    def builds(weights: dict[str, Tensor]) -> bool:
+        try:
+            return bool(architectures.build(architecture, weights))
+        except Refused:
+            return False
+
+    for place, (name, weights) in enumerate(sets):
         try:
             network = architectures.build(architecture, weights)
         except Refused as error:
             complaint = complaint or error
             continue
         shape, kind = tuple(architecture["latent_shape"]), prior or architecture.get("prior", "gaussian")
-        return network, shape, kind, "as given in the architecture file", ()
+        where = _where(name, weights, sets[place + 1 :], builds)
+        return network, shape, kind, "as given in the architecture file", where
     raise complaint or Refused("the architecture fits no weights of the file.")
 
 

@@ -102,7 +102,7 @@ def test_a_name_with_nul():
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize("names", [("a", "a"), ("a", "a/")])
+@pytest.mark.parametrize("names", [("a", "a"), ("a", "a/"), ("a/b", "A/b")])
 def test_a_name_twice(names):
     with pytest.raises(Refused, match="twice"):
         read_all(archive([(name, b"" if name.endswith("/") else b"1") for name in names]))

@@ -192,6 +192,41 @@ def test_a_generator_is_found_in_a_checkpoint(tmp_path: Path) -> None:
     assert "read from 'netG_state_dict'" in files.open(tmp_path / "old.tar").notes[0]
 
 
+def test_what_else_a_checkpoint_holds_is_named(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shown, hidden = used(Tutorial(), (20, 1, 1)).state_dict(), used(Tutorial(), (20, 1, 1)).state_dict()
+    told = {"latent_shape": [20, 1, 1], "layers": files.menu.menu(shown)[0].architecture["layers"]}
+    torch.save({"netG": hidden, "ema": shown}, tmp_path / "two.pt")
+    for architecture in (None, told):
+        notes = files.open(tmp_path / "two.pt", architecture=architecture).notes
+        assert notes[:2] == (
+            "weights read from 'ema'",
+            "not checked: 1 more of its sets of weights fit a network ('netG')",
+        )
+    faces = {"ema": zoo.load("stylegan-faces").state_dict()}  # a part of it would fit the menu by itself
+    for content in ({"netG": shown, "ema": shown}, {"a": 1, "ema": shown}, faces):
+        torch.save(content, tmp_path / "one.pt")
+        assert not any("not checked" in note for note in files.open(tmp_path / "one.pt").notes)
+
+
+def test_a_file_that_is_two_models_at_once_is_refused(tmp_path: Path) -> None:
+    module, other = Tutorial().eval(), Tutorial().eval()
+    files.export(module, (20, 1, 1), tmp_path / "a.pt2", to="pt2")
+    torch.save(other.state_dict(), tmp_path / "b.pt")
+    members: dict[str, bytes] = {}
+    for name in ("b.pt", "a.pt2"):
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            members = {f"a/{one.partition('/')[2]}": archive.read(one) for one in archive.namelist()} | members
+    zipped(tmp_path / "both.pt", **members)
+    found = torch.load(tmp_path / "both.pt", weights_only=True)  # what a victim gets
+    assert torch.equal(found["main.0.weight"], other.state_dict()["main.0.weight"])
+    with pytest.raises(Refused, match="pt2 and state_dict at once"):
+        files.open(tmp_path / "both.pt")
+    save_file(used(module, (20, 1, 1)).state_dict(), tmp_path / "c.onnx")
+    with pytest.raises(Refused, match=r"called \.onnx but holds safetensors"):
+        files.open(tmp_path / "c.onnx")
+
+
 @pytest.mark.parametrize("new", [False, True])
 def test_spectral_norm_is_divided_out(tmp_path: Path, new: bool) -> None:
     torch.manual_seed(0)
