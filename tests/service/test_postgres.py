@@ -22,9 +22,7 @@ pytest.importorskip("psycopg")
 FOLDERS = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), *map(Path, os.get_exec_path())]
 NEEDED = ("initdb", "postgres", "pg_isready")
 BINARIES = next((folder for folder in FOLDERS if all((folder / name).is_file() for name in NEEDED)), None)
-pytestmark = pytest.mark.skipif(
-    BINARIES is None and not os.environ.get("POSTGRES_NEEDED"), reason="no postgresql"
-)
+pytestmark = pytest.mark.skipif(BINARIES is None and not os.environ.get("POSTGRES_NEEDED"), reason="no postgresql")
 
 
 @pytest.fixture(scope="module")

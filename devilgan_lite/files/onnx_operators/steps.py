@@ -123,8 +123,11 @@ def _flexible(step: Step, other: Step) -> Step:
     """The step without a number for the batch; a reshape without one for the channels either, where that can be."""
     if step.function is torch.reshape:
         (x, *_), shape, larger = step.operands, step.settings["shape"], other.settings["shape"]
-        assert x is not None
-        if len(shape) != len(larger) or (differ := [i for i, size in enumerate(shape) if size != larger[i]])[1:]:
+        if (
+            x is None
+            or len(shape) != len(larger)
+            or (differ := [i for i, size in enumerate(shape) if size != larger[i]])[1:]
+        ):
             raise _fixed()
         if differ == [0] and x.tensor.shape[:1] == shape[:1] and 0 not in shape:
             if x.tensor.ndim == 2 and len(shape) > 2:
@@ -134,8 +137,12 @@ def _flexible(step: Step, other: Step) -> Step:
         return replace(step, settings={"shape": tuple(-1 if i in differ else size for i, size in enumerate(shape))})
     if step.function is expanded and step.settings != other.settings:
         (x, *_), size = step.operands, step.settings["size"]
-        assert x is not None
-        if size[1:] == other.settings["size"][1:] and x.tensor.ndim == len(size) and x.tensor.shape[0] == size[0]:
+        if (
+            x is not None
+            and size[1:] == other.settings["size"][1:]
+            and x.tensor.ndim == len(size)
+            and x.tensor.shape[0] == size[0]
+        ):
             return replace(step, settings={"size": (-1, *size[1:])})
     if step.settings != other.settings:
         raise _fixed()
@@ -253,7 +260,8 @@ def _module(step: Step) -> nn.Module | None:
     if x is None or not x.live or not weights or any(one is not None and one.is_meta for one in weights):
         return None
     names, how, first = ("weight", "bias"), {**step.settings, "device": "meta"}, weights[0]
-    assert first is not None
+    if first is None:
+        return None
     module: nn.Module
     if step.function is functional.linear:
         module = nn.Linear(first.shape[1], first.shape[0], **how)
