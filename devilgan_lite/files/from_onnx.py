@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import cut, nearest, shown
 from devilgan_lite.files.onnx_operators import DTYPES, OPERATORS, Node, Value
-from devilgan_lite.files.onnx_operators.steps import MOST_NUMBERS, Steps, any_batch, program_of
-from devilgan_lite.files.program import MOST_OPERATIONS, Program, Reading, run_checked
+from devilgan_lite.files.onnx_operators.steps import MOST_NUMBERS, Steps, acts_by_batch, any_batch, program_of
+from devilgan_lite.files.program import HALF, MOST_OPERATIONS, Program, Reading, run_checked
 from devilgan_lite.files.sniff import Refused
 
 if TYPE_CHECKING:
@@ -73,9 +73,12 @@ class _Graph:
         self.weights = _weights(self.graph)
         self.latent, self.latent_shape, self.frozen = _latent(self.graph, self.weights)
         self.output, self.declared, several = _output(self.graph)
-        self.mixed = False  # whether it computes with 2 latents, but does not make 2 samples
+        self.mixed = ""  # what it does with several latents instead of a sample of each
         made_by = " ".join(cut(text, 40) for text in (model.producer_name, model.producer_version) if text)
         self.notes = [f"ONNX opset {self.opset}" + (f", exported by {made_by}" if made_by else "")] + several
+        used = {one.data_type for one in self.graph.initializer} | {one.get("to") for one in self.attributes}
+        if used & {10, 16}:  # an input of half precision comes with weights of it, or is cast
+            self.notes.append(HALF)
 
     def reading(self) -> Reading:
         """The program for any number of latents, or where that cannot be, one that runs in pieces."""
@@ -83,9 +86,7 @@ class _Graph:
         if program is not None:
             return Reading(program, self.latent_shape, tuple(self.notes))
         if self.mixed:
-            raise Refused(
-                "the network does not make one sample of each latent: it mixes them, or sorts them otherwise."
-            )
+            raise Refused(f"the network does not make one sample of each latent: {self.mixed}.")
         size = self.frozen or self.declared or 1  # scripts say that the size is free and have it in them all the same
         steps, latent, output = self.walked(size, None)
         if self.frozen is None and size < len(output.tensor) <= MOST_BATCH:
@@ -109,7 +110,10 @@ class _Graph:
         try:
             (first, latent, output), (second, _, larger) = self.walked(2, frozen), self.walked(3, frozen)
             if (len(output.tensor), len(larger.tensor)) != (2, 3):
-                self.mixed = frozen is None
+                self.mixed = "it mixes them, or sorts them otherwise" if frozen is None else ""
+                return None
+            if frozen is None and acts_by_batch(self.walked(1, None)[0], first, second):
+                self.mixed = "what it makes of one depends on how many there are"
                 return None
             program = program_of(any_batch(first, second, latent), latent, output)
             run_checked(program, torch.randn(3, *self.latent_shape))
@@ -140,6 +144,8 @@ class _Graph:
             if len(several) != len(wanted):
                 raise Refused(f"operator {node.op_type} makes {len(several)} values; {len(wanted)} are asked for.")
             values.update(zip(wanted, several, strict=True))
+            if not steps.sized.keys().isdisjoint(node.input) or (node.op_type in ("Shape", "Size") and call.x.live):
+                steps.sized |= {name: one.tensor for name, one in zip(wanted, several, strict=True) if not one.live}
         output = values[self.output]
         if not output.live or not output.tensor.is_floating_point() or not output.tensor.ndim:
             raise Refused("the output does not depend on the latents, or is no float tensor; expected samples.")

@@ -16,6 +16,7 @@ from devilgan_lite.files.sniff import Refused
 
 MOST_OPERATIONS = 20_000
 RESERVED = ("operations", "latent", "output", "latent_shape", "attributes", "read_last", "training")
+HALF = "the file asks for half precision; it was checked in single precision, in which some results differ"
 MOST_ELEMENTS = 10_000_000  # of one intermediate result, for each latent
 
 

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from devilgan_lite.checks import cut, shown
 from devilgan_lite.files.aten_operations import FUNCTIONS, SIZES, layer
-from devilgan_lite.files.program import MOST_ELEMENTS, Operation, Program, Reading, any_batch, run_checked
+from devilgan_lite.files.program import HALF, MOST_ELEMENTS, Operation, Program, Reading, any_batch, run_checked
 from devilgan_lite.files.pt2_graph import (
     Step,
     Stored,
@@ -82,6 +82,7 @@ def reading(program: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Readin
         made = build(steps, output)
         _check_sizes(made, batch or 2)
         notes = [f"exported by PyTorch {cut(printable(str(program.get('torch_version', '(unknown version)'))), 40)}"]
+        notes += [HALF] if {value["dtype"] for value in graph["tensor_values"].values()} & {6, 13} else []
         module: nn.Module = made
         if batch is not None:
             module, note = any_batch(made, build(_freed(steps, latent, batch), output), shape, batch)

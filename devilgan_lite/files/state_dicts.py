@@ -175,7 +175,7 @@ def _where(
     name: str, weights: dict[str, Tensor], others: Sets, fit: Callable[[dict[str, Tensor]], bool]
 ) -> tuple[str, ...]:
     """Notes: which of several sets of weights was read, and which ``others`` with other numbers would ``fit``, too."""
-    notes = (f"weights read from {shown(name)}",) if name else ()
+    notes: tuple[str, ...] = (f"weights read from {shown(name)}",) if name else ()
     spare = [one for one, held in others if not _same(held, weights) and fit(held)]
     if spare:
         named = ", ".join(shown(one or "the outermost") for one in spare[:4])

@@ -521,6 +521,7 @@ def test_a_small_graph_makes_what_onnxruntime_makes_of_it(name: str) -> None:
     z = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     tolerance = 2e-2 if name == "half precision" else TOLERANCE  # it is computed in float32 here
     torch.testing.assert_close(made(read(content), z), oracle(content, z, 6), atol=tolerance, rtol=1e-5)
+    assert any("half precision" in note for note in read(content).notes) == (name == "half precision")
 
 
 def test_each_operator_that_is_read_is_compared_with_onnxruntime() -> None:
@@ -597,6 +598,22 @@ GRAPH_REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: through(make("Twice", ["z"], ["y"], domain="own"), domains=[OWN], functions=[TWICE]),
         "functions",
     ),
+    "a choice by the number of latents": (
+        lambda: through(
+            make("Size", ["z"], ["s"]),
+            make("Equal", ["s", "four"], ["b"]),
+            make("Cast", ["b"], ["c"], to=1),
+            make("Mul", ["z", "c"], ["m"]),
+            make("Add", ["z", "m"], ["y"]),
+            weights={"four": np.int64(4)},
+        ),  # twice as much of a single one
+        "depends on how many there are",
+    ),
+    "unsigned numbers": (
+        lambda: through(make("Cast", ["z"], ["i"], to=TensorProto.UINT32), make("Cast", ["i"], ["y"], to=1)),
+        "without a sign",
+    ),
+    "a SELU of its own": (lambda: one("Selu", gamma=100.0), "gamma of its own"),
     "a branch": (lambda: one("If", then_branch=BRANCH, else_branch=BRANCH), "If decides or repeats"),
     "a loop": (lambda: one("Loop", body=BRANCH), "Loop decides or repeats"),
     "a graph in an attribute": (lambda: one("Relu", body=BRANCH), "'body', a graph"),
@@ -737,7 +754,7 @@ def test_a_bias_and_a_silu_are_what_the_network_was_written_with() -> None:
     reading = read(model(nodes, weights={"body.weight": floats(4, 3), "bias": floats(3)}).SerializeToString())
     with OpTracer(reading.module) as tracer:
         reading.module(torch.randn(2, 4))
-    assert [(layer.name, layer.weights) for layer in tracer.layers] == [("n_body", 12)]
+    assert [(layer.name, layer.weights) for layer in tracer.layers] == [("body", 12)]
     assert len(tracer.activations) == 1 and tracer.logits is None
     (layer,) = (one for one in reading.module.modules() if isinstance(one, nn.Linear))
     assert layer.bias.tolist() == floats(3).tolist()

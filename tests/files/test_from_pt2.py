@@ -194,6 +194,16 @@ def test_what_is_not_read_is_named(said, tmp_path):
         read(path)
 
 
+def test_half_precision_is_said(dense, tmp_path):
+    class Half(Dense):
+        def forward(self, z):
+            return super().forward(z.half().float())
+
+    notes = read(save(Half().eval(), (16,), tmp_path / "half.pt2")).notes
+    assert any("half precision" in note for note in notes)
+    assert not any("half precision" in note for note in read(dense).notes)
+
+
 def test_training_mode(tmp_path):
     with pytest.raises(Refused, match=r"eval\(\)"):
         read(save(nn.Sequential(nn.Linear(16, 16), nn.Dropout()).train(), (16,), tmp_path / "a.pt2"))

@@ -21,7 +21,7 @@ def thresholded(x: Tensor, alpha: float) -> Tensor:
     return functional.threshold(x, alpha, 0.0)
 
 
-ALPHA = ("alpha", "alpha", 1.0)
+ALPHA, SELU = ("alpha", "alpha", 1.0), {"alpha": 1.6733, "gamma": 1.0507}
 DIRECT: dict[str, tuple[Callable[..., Any], tuple[tuple[str, str, Any], ...]]] = {
     "LeakyRelu": (functional.leaky_relu, (("alpha", "negative_slope", 0.01),)),
     "Elu": (functional.elu, (ALPHA,)),
@@ -44,8 +44,9 @@ DIRECT |= {name: (function, ()) for name, function in PLAIN.items()}
 @operator(*DIRECT)
 def _direct(node: Node) -> Value:
     function, settings = DIRECT[node.operator]
-    if node.operator == "Selu" and abs(node.attributes.get("alpha", 1.6733) - 1.6733) > 1e-3:
-        raise node.refuse("an alpha of its own")
+    for attribute, usual in SELU.items() if node.operator == "Selu" else ():
+        if not abs(node.attributes.get(attribute, usual) - usual) < 1e-3:
+            raise node.refuse(f"{attribute} of its own")
     given = {keyword: node.attributes.get(attribute, default) for attribute, keyword, default in settings}
     made: Value = node.emit(function, *(node[index] for index in range(len(node.inputs))), **given)
     return made

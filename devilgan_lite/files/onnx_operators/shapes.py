@@ -128,6 +128,7 @@ def _tile(node: Node) -> Any:
     return node.emit(torch.tile, node.x, dims=tuple(node.numbers(1, "repeats") or ()))
 
 
+UNSIGNED = (4, 12, 13)  # ONNX's types of 16, 32 and 64 bits
 PADDINGS = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
@@ -185,6 +186,11 @@ def _shape(node: Node) -> Value:
 @operator("Cast", "CastLike")
 def _cast(node: Node) -> Any:
     target = DTYPES.get(node.attributes["to"]) if node.operator == "Cast" else node[1].tensor.dtype
+    whole = node.attributes["to"] in UNSIGNED if node.operator == "Cast" else not node[1].tensor.is_floating_point()
+    if node.x.live and whole:  # they wrap around below 0, where torch goes on
+        raise Refused(
+            f"operator {node.operator} makes whole numbers without a sign of the latents, which are not read."
+        )
     if target is None:
         raise Refused(f"operator Cast to ONNX's type {node.attributes['to']} is not read; only numbers are.")
     return node.x if target == node.x.tensor.dtype else node.emit(cast, node.x, dtype=target)

@@ -42,12 +42,16 @@ class Step:
 
 @dataclass
 class Steps:
-    """The steps of one walk with ``batch`` latents; ``room`` is how many more numbers may be computed in advance."""
+    """The steps of one walk with ``batch`` latents; ``room`` is how many more numbers may be computed in advance.
+
+    ``sized`` are the known values that were computed from shapes, and so may depend on ``batch``.
+    """
 
     batch: int
     done: list[Step] = field(default_factory=list)
     room: int = MOST_NUMBERS
     count: int = 0
+    sized: dict[str, Tensor] = field(default_factory=dict)
 
     def emit(self, function: Callable[..., Any], *operands: Value | None, **settings: Any) -> Any:
         """Compute what does not depend on the latents; note the step, and its shape, where it does.
@@ -80,6 +84,15 @@ class Steps:
         if live:
             self.done.append(replace(step, made=values))
         return values if isinstance(shapes, tuple) else values[0]
+
+
+def acts_by_batch(one: Steps, two: Steps, three: Steps) -> bool:
+    """Whether a number is another for 1, 2 and 3 latents but does not grow evenly: the graph decides by the batch."""
+    for name, a in one.sized.items():
+        b, c = two.sized[name], three.sized[name]
+        if a.shape == b.shape == c.shape and not torch.equal(c.double() - b.double(), b.double() - a.double()):
+            return True
+    return False
 
 
 def any_batch(first: Steps, second: Steps, latent: Value) -> list[Step]:
