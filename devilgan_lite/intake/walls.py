@@ -180,7 +180,9 @@ keyctl 250 219, add_key 248 217, request_key 249 218, io_uring_setup 425 425, io
 io_uring_register 427 427, io_setup 206 0, userfaultfd 323 282, perf_event_open 298 241, kexec_load 246 104,
 kexec_file_load 320 294, init_module 175 105, finit_module 313 273, delete_module 176 106,
 open_by_handle_at 304 265, name_to_handle_at 303 264, memfd_create 319 279, memfd_secret 447 447, shmget 29 194,
-shmat 30 196, msgget 68 186, semget 64 190, mq_open 240 180, splice 275 76, vmsplice 278 75, tee 276 77,
+shmat 30 196, shmctl 31 195, msgget 68 186, msgsnd 69 189, msgrcv 70 188, msgctl 71 187, semget 64 190, semop 65 193,
+semctl 66 191, semtimedop 220 192, mq_open 240 180, mq_unlink 241 181, inotify_init 253 -, inotify_init1 294 26,
+splice 275 76, vmsplice 278 75, tee 276 77,
 fallocate 285 47, chmod 90 -, fchmod 91 52, fchmodat 268 53, fchmodat2 452 452, chown 92 -, lchown 94 -,
 fchown 93 55, fchownat 260 54, setxattr 188 5, lsetxattr 189 6, fsetxattr 190 7, removexattr 197 14,
 lremovexattr 198 15, fremovexattr 199 16, utime 132 -, utimes 235 -, futimesat 261 -, utimensat 280 88,
@@ -190,10 +192,11 @@ clock_adjtime 305 266, personality 135 92, ioperm 173 -, iopl 172 -, modify_ldt 
 """
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH
 CLONE, CLONE3, KILL, TGKILL, PRLIMIT, PRCTL = (56, 220), 435, (62, 129), (234, 131), (302, 261), (157, 167)
+FCNTL, SETOWN, SETOWN_EX = (72, 25), 8, 15  # whom the kernel sends a signal when there is something to read
 NEWEST = 462  # mseal; a call that came after it is refused, because nobody has looked at it here
 ALLOW, ERROR, KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 LOAD, EQUAL, ABOVE, ANY_BIT, RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
-NUMBER, ARCHITECTURE, ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; the low half of the first argument
+NUMBER, ARCHITECTURE, ARGUMENT, SECOND = 0, 4, 16, 24  # offsets in struct seccomp_data; low halves of two arguments
 EPERM, ENOSYS, CLONE_THREAD = 1, 38, 0x10000
 
 
@@ -222,7 +225,8 @@ def bpf(column: int, architecture: int, own: int) -> list[tuple[int, int, int, i
     program += argument(TGKILL[column], EQUAL, own, refused=False)
     program += argument(PRLIMIT[column], EQUAL, 0, refused=False)
     program += argument(PRCTL[column], EQUAL, PDEATHSIG, refused=True)
-    return [*program, (RETURN, 0, 0, ALLOW)]
+    program += [(EQUAL, 0, 4, FCNTL[column]), (LOAD, 0, 0, SECOND), (EQUAL, 1, 0, SETOWN), (EQUAL, 0, 1, SETOWN_EX)]
+    return [*program, (RETURN, 0, 0, ERROR | EPERM), (RETURN, 0, 0, ALLOW)]
 
 
 def seccomp() -> str:

@@ -198,7 +198,9 @@ def test_no_server_is_reached(importable, tmp_path, without):
     assert reached == {"reached": ["AF_UNIX"] if without == ("seccomp",) else []}
 
 
-@pytest.mark.parametrize("without", [(), ("seccomp",), ("namespaces",), ("seccomp", "namespaces")])
+@pytest.mark.parametrize(
+    "without", [(), ("seccomp",), ("namespaces",), ("seccomp", "namespaces"), ("namespaces", "landlock")]
+)
 def test_no_signal_reaches_another_process(importable, without):
     if without == ("seccomp", "namespaces") and landlock_version() < 6:
         pytest.skip("this Landlock does not guard signals")
