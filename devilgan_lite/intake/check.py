@@ -4,6 +4,7 @@ The parent hashes the file and reads its first bytes; a jailed child opens it, s
 command line, the service and notebook 11 all come in here. A file that cannot be opened gets a report, too.
 """
 
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -16,6 +17,8 @@ from devilgan_lite.intake.jail import Ended, Jail, Limits
 from devilgan_lite.version import __version__
 
 FORMAT = 1  # of a report
+VERDICTS = ("clean", "suspicious", "backdoored", "inconclusive", "refused")
+PARTS = ("verdict", "sentence", "reason", "format", "model", "scan", "detectors", "pictures", "witness", "not_tried")
 Tell = Callable[[dict[str, Any]], object]
 
 
@@ -61,7 +64,9 @@ class Options(Settings):
             if value == one.default:
                 continue
             parts.append(
-                (option if value else f"--no-{option[2:]}") if isinstance(value, bool) else f"{option} {value}"
+                (option if value else f"--no-{option[2:]}")
+                if isinstance(value, bool)
+                else f"{option} {shlex.quote(str(value))}"
             )
         return " ".join(parts)
 
@@ -98,13 +103,21 @@ def check(
     ended = jail.run(
         "devilgan_lite.intake.check:inside",
         arguments,
-        reads=[path.resolve(), *([card] if card.exists() else []), *options.files],
+        # a card that is a link could lead to any file of yours
+        reads=[path.resolve(), *([card] if card.is_file() and not card.is_symlink() else []), *options.files],
         limits=limits,
         on_event=on_event,
         cancelled=cancelled,
     )
-    found = ended.value if ended.how == "finished" and ended.value is not None else refused(ended.sentence)
+    found = answer(ended.value or {}) if ended.how == "finished" else refused(ended.sentence)
     return report(known, options, found, ended, limits)
+
+
+def answer(value: dict[str, Any]) -> dict[str, Any]:
+    """The parts that a child may add to a report; without a verdict in words it is refused."""
+    if value.get("verdict") not in VERDICTS or not isinstance(value.get("sentence"), str):
+        return refused("the process that opened the file ended without a verdict.")
+    return {name: part for name, part in value.items() if name in PARTS}
 
 
 def _outside(
@@ -129,7 +142,7 @@ def report(
 ) -> dict[str, Any]:
     """The report: what the parent knows, what the child ``found``, and how the jail fared."""
     form = found.pop("format", None)
-    words = options.words()
+    place = f"./{known.name}" if known.name.startswith("-") else known.name
     fared = ("how", "sentence", "walls", "seconds", "peak_bytes")
     jail = None if ended is None else {**{key: getattr(ended, key) for key in fared}, "limits": asdict(limits)}
     return {
@@ -138,7 +151,7 @@ def report(
         "file": {"name": known.name, "bytes": known.bytes, "sha256": known.sha256, "format": form},
         **found,
         "settings": asdict(options),
-        "command": f"devilgan scan {known.name} {words}".strip(),
+        "command": f"devilgan scan {shlex.quote(place)} {options.words()}".strip(),  # people paste it into a shell
         "seconds": round(ended.seconds, 2) if ended is not None else 0.0,
         "jail": jail,
     }

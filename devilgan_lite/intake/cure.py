@@ -1,15 +1,17 @@
 """``cure``: a stranger's file through the jail, sanitized, and written as an ONNX or pt2 that anybody's code loads."""
 
 import contextlib
+import os
 import shutil
+import stat
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from devilgan_lite.checks import Settings, one_of, whole_number
-from devilgan_lite.files.sniff import Refused, facts
-from devilgan_lite.intake.jail import Jail, Limits
+from devilgan_lite.files.sniff import Refused, facts, printable
+from devilgan_lite.intake.jail import Jail, Limits, sweep
 
 FORMATS = ("onnx", "pt2")
 
@@ -42,7 +44,8 @@ def cure(
     one_of("ending of out", form, FORMATS)
     known = facts(path)
     with contextlib.ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="devilgan-cure-")))
+        scratch = Path(tempfile.mkdtemp(prefix="devilgan-cure-"))
+        stack.callback(sweep, scratch)
         made = scratch / f"cured.{form}"
         arguments = {"path": str(path), "name": known.name, "out": str(made), "settings": asdict(settings)}
         if jail is None:
@@ -53,14 +56,27 @@ def cure(
             if ended.how != "finished" or ended.value is None:
                 raise Refused(ended.sentence)
             found = ended.value
-        text = str(found.pop("text", ""))
+        text = "\n".join(map(printable, str(found.pop("text", "")).splitlines()))
         if found.get("changed"):
-            if not made.is_file() or made.is_symlink():
-                raise Refused("the jail ended without the file that it should have written.")
-            out.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(made, out)
+            take(made, out, limits.file_bytes)
             found["out"], text = str(out), f"{text}\n{out}"
     return found, text
+
+
+def take(made: Path, out: Path, most: int) -> None:
+    """Copy what a child wrote: one ordinary file of its own of at most ``most`` bytes, or ``Refused``."""
+    with contextlib.ExitStack() as stack:
+        try:
+            number = os.open(made, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        except OSError:
+            raise Refused("the jail ended without the file that it should have written.") from None
+        stack.callback(os.close, number)
+        state = os.fstat(number)
+        if not stat.S_ISREG(state.st_mode) or state.st_nlink != 1 or state.st_size > most:
+            raise Refused("the jail ended with something else than the file that it should have written.")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        source = stack.enter_context(open(number, "rb", closefd=False))
+        shutil.copyfileobj(source, stack.enter_context(open(out, "wb")))
 
 
 def inside(arguments: dict[str, Any], tell: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,8 +17,8 @@ from devilgan_lite import zoo
 from devilgan_lite.files.sniff import Refused
 from devilgan_lite.intake import check as module
 from devilgan_lite.intake.check import Options, check
-from devilgan_lite.intake.cure import Cure, cure
-from devilgan_lite.intake.jail import Jail, Limits
+from devilgan_lite.intake.cure import Cure, cure, take
+from devilgan_lite.intake.jail import Ended, Jail, Limits
 from devilgan_lite.intake.page import page
 from devilgan_lite.intake.sarif import sarif
 
@@ -97,6 +98,60 @@ def test_a_file_that_changes_meanwhile_is_refused(jail: Jail, weights: Path, mon
     real = module.facts
     monkeypatch.setattr(module, "facts", lambda *args, **named: replace(real(*args, **named), sha256="0" * 64))
     assert "changed while it was checked" in check(weights, QUICK, jail=jail)["sentence"]
+
+
+def test_what_a_child_says_is_no_report_by_itself(
+    jail: Jail, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def says(**value: Any) -> dict[str, Any]:
+        ended = Ended("finished", value=value)
+        monkeypatch.setattr(Jail, "run", lambda *args, **named: ended)
+        return check(weights, QUICK, jail=jail)
+
+    for wrong in ({}, {"verdict": "fine", "sentence": ""}, {"verdict": [], "sentence": ""}, {"verdict": "clean"}):
+        assert says(**wrong)["sentence"] == "the process that opened the file ended without a verdict."
+    made = says(verdict="clean", sentence="", file={"sha256": "0"}, tool="mine", settings={}, jail={}, extra=1)
+    assert made["file"]["name"] == "g.pt" and made["tool"].startswith("devilgan_lite") and "extra" not in made
+    assert made["jail"]["how"] == "finished" and made["settings"]["twin"] is False
+
+
+def test_a_card_that_is_a_link_opens_no_other_file(jail: Jail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret").write_text("{}")
+    (tmp_path / "g.safetensors").write_bytes((10).to_bytes(8, "little") + b"{" + bytes(20))
+    (tmp_path / "g.json").symlink_to("secret")
+    given: list[Any] = []
+
+    def run(self: Jail, *args: Any, reads: Any, **named: Any) -> Ended:
+        given.extend(reads)
+        return Ended("refused", "it was refused.")
+
+    monkeypatch.setattr(Jail, "run", run)
+    check(tmp_path / "g.safetensors", QUICK, jail=jail)
+    assert given == [tmp_path / "g.safetensors"]
+
+
+def test_a_command_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+    for name in ("a; touch x #.pt", "-o $(id).pt"):
+        (tmp_path / name).write_bytes(b"")
+        command = check(tmp_path / name, Options(targets="a b"), jail=None)["command"]
+        words = shlex.split(command)
+        assert words[:2] == ["devilgan", "scan"] and words[3:] == ["--targets", "a b"]
+        assert words[2].removeprefix("./") == name and not words[2].startswith("-")
+
+
+def test_only_an_ordinary_file_is_taken_out_of_the_jail(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "link").symlink_to("secret")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "other").write_text("x")
+    (tmp_path / "hard").hardlink_to(tmp_path / "other")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "folder", "hard", "pipe", "nothing", "secret"):
+        with pytest.raises(Refused, match="the jail ended with"):
+            take(tmp_path / name, tmp_path / "out", 5)
+        assert not (tmp_path / "out").exists()
+    take(tmp_path / "secret", tmp_path / "out", 6)
+    assert (tmp_path / "out").read_text() == "secret"
 
 
 def test_options_say_what_differs_and_what_is_valid(tmp_path: Path, weights: Path) -> None:
