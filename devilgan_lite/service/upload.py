@@ -95,12 +95,15 @@ class _Form:
     def _part_starts(self) -> None:
         message = Message()
         message["content-disposition"] = re.sub(r"[\r\n]", " ", self.headers.get("content-disposition", ""))
-        self.wanted = message.get_param("name", header="content-disposition") == "file"
+        try:
+            self.wanted = message.get_param("name", header="content-disposition") == "file"
+            name = (message.get_filename("") or "") if self.wanted else ""
+        except (LookupError, TypeError, ValueError):  # names in several pieces, or in odd encodings
+            raise Rejected(400, "The form names its parts in a way that cannot be read.") from None
         if self.wanted:
             if self.seen:
                 raise Rejected(400, "The form holds more than one file; upload one at a time.")
-            self.seen = True
-            self.name = message.get_filename("") or ""
+            self.seen, self.name = True, name
 
 
 def _form_of(content_type: str) -> _Form | None:
@@ -108,7 +111,10 @@ def _form_of(content_type: str) -> _Form | None:
     message["content-type"] = re.sub(r"[\r\n]", " ", content_type)
     if message.get_content_type() != "multipart/form-data":
         return None
-    boundary = message.get_param("boundary")
+    try:
+        boundary = message.get_param("boundary")
+    except (LookupError, TypeError, ValueError):
+        boundary = None
     if not isinstance(boundary, str) or not re.fullmatch(r"[ -~]{1,70}", boundary):
         raise Rejected(400, "The form has no valid boundary; send multipart/form-data with a part called file.")
     return _Form(boundary)

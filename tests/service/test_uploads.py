@@ -88,6 +88,13 @@ def test_a_script_in_a_name_stays_text(client: Any) -> None:
           "headers": {"Content-Type": "multipart/form-data; boundary=q"}}, 400, "breaks off"),
         ({"content": b"--q\r\n" + b"A: b\r\n" * 50 + b"\r\nabc\r\n--q--\r\n",
           "headers": {"Content-Type": "multipart/form-data; boundary=q"}}, 400, "form"),
+        *(
+            ({"content": b'--q\r\nContent-Disposition: form-data; name="file"; ' + odd + b"\r\n\r\nabc\r\n--q--\r\n",
+              "headers": {"Content-Type": "multipart/form-data; boundary=q"}}, 400, "cannot be read")
+            for odd in (b"filename*=utf-8''%ff; filename*0=a", b"filename*=idna''%ff")
+        ),
+        ({"content": b"abc", "headers": {"Content-Type": "multipart/form-data; boundary*=a''b; boundary*0=c"}}, 400,
+         "boundary"),
         ({"content": b"abc", "params": {"seed": "-1"}}, 422, "seed"),
         ({"content": b"abc", "params": {"seed": "x" * 10_000}}, 422, "seed"),
         ({"content": b"abc", "params": {"latent_dim": "0"}}, 422, "latent_dim"),
