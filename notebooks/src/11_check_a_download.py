@@ -37,7 +37,8 @@ strip(
 )
 
 # %% [markdown]
-# **Time and hardware:** about three minutes on one CPU core; no GPU. The network is used only if you set `download`.
+# **Time and hardware:** about three minutes on one CPU core; no GPU. The internet is used only if you set `download`:
+# then you look at a network of 25 times the weights, and wait half an hour or more.
 #
 # **Objectives.** You will be able to
 # * *say* what each file format holds, and what it does not,
@@ -67,7 +68,7 @@ config = configure(
     seed=seed,
     download=download,
     iterations=Setting(iterations, {"smoke": 20, "workshop": 1_500, "full": 6_000}),
-    repair=Setting(repair, {"smoke": 20, "workshop": 600, "full": 1_500}),
+    repair=Setting(repair, {"smoke": 20, "workshop": 60 if download else 600, "full": 1_500}),
 )
 SMOKE = config.profile == "smoke"
 place = tempfile.TemporaryDirectory()  # everything below stays in here, and is deleted by the last cell
@@ -299,7 +300,7 @@ table(pd.DataFrame(listed).T, "What you see before you open them; the maker neve
 # files. The child opens the file, scans it (notebook 05), and sends back plain data. If it crashes or hangs, that is a
 # verdict too: *refused*.
 
-# %%
+# %% tags=["state"]
 VERDICTS = ["clean", "suspicious", "backdoored", "inconclusive", "refused"]
 predict("What will the check say of the maker's file?", VERDICTS, key="maker")
 
