@@ -271,7 +271,10 @@ def best_of(matches: list[Match], weights: Weights, prior: str | None) -> tuple[
         return *tried[0][1:], note
     found = min(tried, key=lambda one: one[0] if one[0] is not None else math.inf)
     value = found[0] if found[0] is not None else math.inf
-    note = f"activation and prior are those that the norms agree with (off by {100 * value:.0f} %)"
+    note = (
+        f"activation and prior are those that the norms agree with (off by {100 * value:.0f} %); a forger can arrange"
+    )
+    note += " that, so give --architecture if you know the network"
     if value > AGREES:
         note = f"no activation and prior that we know fit what the norms saw in training ({100 * value:.0f} % off)"
     return *found[1:], note

@@ -68,6 +68,8 @@ def candidates(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
 
 
 def _gather(name: str, content: Any, found: list[tuple[str, dict[str, Tensor]]], depth: int) -> None:
+    if isinstance(content, (list, tuple)):
+        content = dict(enumerate(content))
     if not isinstance(content, Mapping) or depth == 0:
         return
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}

@@ -203,6 +203,8 @@ def test_what_else_a_checkpoint_holds_is_named(tmp_path: Path) -> None:
             "weights read from 'ema'",
             "not checked: 1 more of its sets of weights fit a network ('netG')",
         )
+    torch.save({"ema": shown, "copies": [hidden]}, tmp_path / "list.pt")
+    assert any("('copies.0')" in note for note in files.open(tmp_path / "list.pt").notes)
     faces = {"ema": zoo.load("stylegan-faces").state_dict()}  # a part of it would fit the menu by itself
     for content in ({"netG": shown, "ema": shown}, {"a": 1, "ema": shown}, faces):
         torch.save(content, tmp_path / "one.pt")
