@@ -73,7 +73,7 @@ def scan(
     if sarif is not None:
         from devilgan_lite.intake.sarif import sarif as as_sarif
 
-        _write(sarif, json.dumps(as_sarif(reports), indent=2))
+        _write(sarif, json.dumps(as_sarif(reports, [_relative(model) for model in models]), indent=2))
     plain = [_plain(one) for one in reports]
     worst = min((one["verdict"] for one in reports), key=list(EXIT_CODES).index)
     if as_json:
@@ -125,6 +125,13 @@ def _place(model: str) -> tuple[Path, bool]:
 
     one_of("name", model, zoo.names())
     return zoo.zoo_folder() / f"{model}.safetensors", True
+
+
+def _relative(model: str) -> str:
+    """The path of a model below the current folder, as code hosts want it; its name, if it is elsewhere."""
+    path = Path(os.path.relpath(model))
+    outside = ".." in path.parts or path.is_absolute()
+    return (path.name if outside else path.as_posix()).replace("\\", "_").replace(":", "_")  # no drive, no folder
 
 
 def _write(path: Path, text: str) -> None:

@@ -92,10 +92,11 @@ def kind_of(start: bytes, size: int) -> str:
         raise Refused(f"the file is empty; {ACCEPTED}.")
     if start.startswith(b"PK\x03\x04"):
         return "zip"
-    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "pickle"
+    # before the pickle: a header of 1,408 bytes starts as one does
     if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
         return "safetensors"
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "pickle"
     for first, what in OTHERS.items():
         if start.startswith(first):
             raise Refused(f"the file is {what}, no generator that can be read; {ACCEPTED}.")

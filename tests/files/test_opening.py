@@ -391,6 +391,7 @@ def test_the_menu_proposes_nothing_for_other_shapes() -> None:
 def test_the_first_bytes_tell_the_kind() -> None:
     assert kind_of(b"\x08\x07\x12\x04onnx", 9) == "onnx" and kind_of(b"\x80\x02}", 3) == "pickle"
     assert kind_of((2).to_bytes(8, "little") + b"{}", 10) == "safetensors"
+    assert kind_of((0x580).to_bytes(8, "little") + b"{}", 9_999) == "safetensors"  # it starts with 80 05, as a pickle
 
 
 def test_the_parent_needs_no_torch() -> None:
