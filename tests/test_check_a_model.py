@@ -109,8 +109,9 @@ def test_the_hook_is_the_one_that_the_page_uses() -> None:
     used = yaml.safe_load(blocks("yaml")[0])["repos"][0]
     assert {"repo", "rev", "hooks"} == set(used) and used["hooks"][0]["id"] == hook["id"] == "devilgan-scan"
     program, command, *words = shlex.split(hook["entry"])
-    assert (program, command) == ("devilgan", "scan") and options_of(words) == ["--no-twin"]
-    for name in ("a.safetensors", "b/c.pt", "d.pth", "e.pt2", "f.onnx", "g.keras"):
+    assert (program, command) == ("devilgan", "scan") and options_of(words[:-1]) == ["--no-twin"]
+    assert words[-1] == "--"  # a file may be called --html=x.onnx
+    for name in ("a.safetensors", "b/c.pt", "d.pth", "e.pt2", "f.onnx", "g.keras", "h.BIN", "i.ckpt"):
         assert re.search(hook["files"], name)
     assert not re.search(hook["files"], "notes.pt.md") and hook["require_serial"] is True
 
@@ -121,9 +122,10 @@ def test_the_recipe_scans_what_the_hook_looks_at_and_shows_it() -> None:
     steps = recipe["jobs"]["scan"]["steps"]
     assert all(("run" in step) != ("uses" in step) for step in steps)
     scan = next(step["run"] for step in steps if step.get("name") == "scan")
-    endings = re.findall(r"'\*\.(\w+)'", scan)
-    assert sorted(endings) == sorted(re.search(r"\((.+)\)", HOOKS[0]["files"])[1].split("|"))  # type: ignore[index]
+    endings = re.search(r"endings=\((.+)\)", scan)[1].split()  # type: ignore[index]
+    assert sorted(endings) == sorted(re.search(r"\((\w+\|.+)\)", HOOKS[0]["files"])[1].split("|"))  # type: ignore[index]
     words = shlex.split(scan.split("|| ")[1])
-    assert words[:2] == ["devilgan", "scan"] and options_of(words) == ["--sarif"]
+    assert words[:2] == ["devilgan", "scan"] and options_of(words[: words.index("--")]) == ["--minutes", "--sarif"]
+    assert words[words.index("--") + 1 :] == ["${models[@]}"]
     shown = next(step for step in steps if "upload-sarif" in step.get("uses", ""))
     assert shown["with"]["sarif_file"] == words[words.index("--sarif") + 1] and "always()" in shown["if"]

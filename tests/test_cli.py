@@ -43,6 +43,7 @@ BLUE = ["submit", "nowhere", "--team", "blue"]
         (["scan", "dcgan-fashion", "--prior", "cauchy"], "prior='cauchy' is unknown; valid: gaussian, uniform."),
         (["scan", "dcgan-fashion", "--latent-dim", "0"], "latent_dim=0 is out of range"),
         (["scan", "dcgan-fashion", "--sarif", "."], "sarif='.' is not valid: no file can be written there."),
+        (["scan", "dcgan-fashion", "--html", "/proc/x/y.html"], "html='/proc/x/y.html' is not valid: no file can"),
         (["scan", "dcgan-fashion", "dcgan-fashion", "--html", "a.html"], "html='a.html' takes the report of one model"),
         (["scan", "dcgan-fashion", "--access", "weight"], "access='weight' is unknown; valid: samples, weights."),
         (["sanitize", "nowhere.safetensors"], "no model file nowhere.safetensors."),

@@ -125,8 +125,9 @@ def check_out(path: Path | None, name: str = "out", ending: str | tuple[str, ...
         valid = " or ".join(endings)
         raise ValueError(f"{name}={shown(str(path))} is not valid: it must be a file name that ends in {valid}.")
     folder = next(parent for parent in path.absolute().parents if os.path.exists(parent))
+    virtual = folder.is_relative_to("/proc") or folder.is_relative_to("/sys")  # no folder can be made there
     too_long = any(len(os.fsencode(part)) > 255 for part in path.parts)
-    if too_long or os.path.isdir(path) or not folder.is_dir() or not os.access(folder, os.W_OK):
+    if too_long or virtual or os.path.isdir(path) or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"{name}={shown(str(path))} is not valid: no file can be written there.")
 
 

@@ -11,6 +11,8 @@ import typer
 
 from devilgan_lite.checks import cut, shown
 from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for, save, show
+from devilgan_lite.files.sniff import printable
+from devilgan_lite.markup import mapping, number, sequence
 
 EXIT_CODES = {"backdoored": 3, "suspicious": 4, "inconclusive": 5, "refused": 2, "clean": 0}  # the worst comes first
 Seed = Annotated[int, typer.Option(help="Seed of all latents.")]
@@ -33,6 +35,7 @@ def scan(
     latent_dim: LatentSize = None,
     prior: Annotated[str | None, typer.Option(help=PRIORS)] = None,
     architecture: Annotated[Path | None, typer.Option(help=ARCHITECTURE)] = None,
+    weights: Annotated[str | None, typer.Option(help="Which set of weights, in a checkpoint with several.")] = None,
     seed: Seed = 0,
     device: Device = "cpu",
     jail: InJail = True,
@@ -50,12 +53,15 @@ def scan(
 
     for path, name in ((html, "html"), (sarif, "sarif")):
         check_out(path, name, "")
+        if path is not None and path.resolve() in [Path(model).resolve() for model in models]:
+            raise ValueError(f"{name}={shown(str(path))} is a model to scan; write the report to another file.")
     if html is not None and len(models) > 1:
         raise ValueError(f"html={shown(str(html))} takes the report of one model; you gave {len(models)}.")
     options = Options(
         latent_dim=latent_dim,
         prior=prior,
         architecture=None if architecture is None else str(architecture),
+        weights=weights,
         seed=seed,
         twin=twin,
         access=access,
@@ -97,7 +103,10 @@ def _checked(
 
     def on_event(event: dict[str, Any]) -> None:
         if not quiet and event.get("event") == "finding":
-            typer.echo(f"  {cut(str(event.get('detector')), 20):20s} {event.get('seconds', 0):6.1f} s", err=True)
+            typer.echo(
+                f"  {printable(str(event.get('detector')))[:40]:20s} {number(event.get('seconds'), 0) or 0:6.1f} s",
+                err=True,
+            )
 
     reports = []
     with contextlib.ExitStack() as stack:
@@ -146,15 +155,19 @@ def _plain(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(report: dict[str, Any], titled: bool) -> str:
-    """The report for a terminal."""
+    """The report for a terminal; what the child of the jail says is text, whatever it meant by it."""
+    scan = mapping(report.get("scan"))
     lines = [f"{report['file']['name']}:"] if titled else []
-    lines.append(f"{report['verdict']}  ({report['sentence']} {report['seconds']:.0f} s)")
-    for finding in (report.get("scan") or {}).get("findings", []):
-        strength = finding["strength"]
-        said = "" if not finding["evidence"] else f"{strength:.2f}" if strength < 100 else ">99"
-        lines.append(f"  {finding['access_level']}  {finding['detector']:16s}{said:6s}{finding['message']}")
-    if report.get("scan"):
-        lines.append(report["scan"]["unseen"])
+    lines.append(f"{report['verdict']}  ({printable(report['sentence'])} {report['seconds']:.0f} s)")
+    for finding in map(mapping, sequence(scan.get("findings"), 40)):
+        strength = number(finding.get("strength"), 0) if finding.get("evidence") else None
+        said = "" if strength is None else f"{strength:.2f}" if strength < 100 else ">99"
+        level, name, message = (
+            printable(str(finding.get(key)))[:400] for key in ("access_level", "detector", "message")
+        )
+        lines.append(f"  {level}  {name:16s}{said:6s}{message}")
+    if scan:
+        lines.append(printable(str(scan.get("unseen"))))
     return "\n".join(lines)
 
 

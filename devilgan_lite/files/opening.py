@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from devilgan_lite import zoo
-from devilgan_lite.checks import one_of, whole_number
+from devilgan_lite.checks import one_of, shown, whole_number
 from devilgan_lite.files import architectures, from_keras, from_onnx, from_pt2, state_dicts
 from devilgan_lite.files.archive import Archive, checked
 from devilgan_lite.files.program import Reading, run_checked
@@ -88,13 +88,14 @@ def open(  # noqa: A001
     latent_dim: int | None = None,
     prior: str | None = None,
     architecture: Mapping[str, Any] | str | Path | None = None,
+    weights: str | None = None,
     name: str | None = None,
 ) -> Stranger:
     """Open a file of any of ``files.FORMATS``, told by its content, as data; ``Refused`` says why it is not accepted.
 
     ``latent_dim`` must be what the file says; it helps nowhere else. ``prior`` is ``"gaussian"`` or ``"uniform"``.
-    ``architecture`` (data, or a JSON file) tells a network for weights that come without one. ``name`` is shown instead
-    of the file's own.
+    ``architecture`` (data, or a JSON file) tells a network for weights that come without one; ``weights`` names a set
+    of them in a checkpoint that holds several. ``name`` is shown instead of the file's own.
     """
     path = Path(path)
     if prior is not None:
@@ -106,7 +107,7 @@ def open(  # noqa: A001
     elif architecture is not None:
         architecture = architectures.checked(architecture)
     known = facts(path, name=name)
-    found = _read(path, known, architecture, prior)
+    found = _read(path, known, architecture, prior, weights)
     called = path.suffix.lower().removeprefix(".")
     if called in ENDINGS and called != found.format:
         raise Refused(
@@ -121,10 +122,15 @@ def open(  # noqa: A001
     )
 
 
-def _read(path: Path, known: Facts, architecture: Mapping[str, Any] | None, prior: str | None) -> _Found:
+def _read(
+    path: Path, known: Facts, architecture: Mapping[str, Any] | None, prior: str | None, weights: str | None
+) -> _Found:
     card = path.with_suffix(".json")
     if known.kind == "safetensors" and path.suffix == ".safetensors" and card.exists() and architecture is None:
-        generator, about = zoo.load_file(path)
+        try:
+            generator, about = zoo.load_file(path)
+        except ValueError as error:
+            raise Refused(f"{error} If {shown(card.name)} beside it is not its card, move it away.") from None
         described = f"{about.spec['architecture']} of this package, by the card beside it"
         return _Found(generator, (generator.latent_dim,), generator.prior.name, "safetensors", described, ())
     if known.kind == "zip":
@@ -141,7 +147,10 @@ def _read(path: Path, known: Facts, architecture: Mapping[str, Any] | None, prio
         form, held = "safetensors", state_dicts.read_safetensors(content)
     else:
         form, held = "state_dict", state_dicts.read_pickle(content)
-    sets = list(state_dicts.candidates(held))
+    sets = [one for one in state_dicts.candidates(held) if weights in (None, one[0])]
+    if not sets and weights is not None:
+        valid = ", ".join(shown(one) for one, _ in state_dicts.candidates(held) if one)
+        raise Refused(f"weights={shown(weights)} is not in the file; valid: {valid or 'none'}.")
     module, latent_shape, kind, described, notes = state_dicts.network_of(sets, architecture, prior)
     return _Found(module, latent_shape, kind, form, described, notes)
 

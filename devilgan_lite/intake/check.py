@@ -33,6 +33,7 @@ class Options(Settings):
     latent_dim: int | None = None
     prior: str | None = None
     architecture: str | None = None
+    weights: str | None = None
     seed: int = 0
     twin: bool = True
     access: str = "weights"
@@ -167,9 +168,11 @@ def inside(arguments: dict[str, Any], tell: Tell) -> dict[str, Any]:
         latent_dim=options.latent_dim,
         prior=options.prior,
         architecture=options.architecture,
+        weights=options.weights,
         name=arguments["name"],
     )
-    if arguments["sha256"] not in ("", stranger.facts.sha256):
+    hashes = {stranger.facts.sha256, facts(Path(arguments["path"])).sha256, arguments["sha256"]}
+    if len(hashes) > 1:
         raise Refused("the file changed while it was checked; check it again when nobody writes to it.")
     model = about(stranger)
     tell({"event": "opened", "format": stranger.format, "model": model})

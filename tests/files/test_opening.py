@@ -405,3 +405,20 @@ def test_an_opened_stranger_is_scanned(tmp_path: Path) -> None:
     stranger = files.open(tmp_path / "g.pt")
     report = detect.scan(stranger.flat, prior=stranger.prior, twin=False, samples=200)
     assert report.subject is not None and report.subject.latent_dim == 20
+
+
+def test_a_set_of_weights_is_chosen_by_name(tmp_path: Path) -> None:
+    one, other = used(Tutorial(), (20, 1, 1)), used(Tutorial(), (20, 1, 1))
+    torch.save({"ema": one.state_dict(), "netG": other.state_dict()}, tmp_path / "c.pt")
+    z = torch.randn(2, 20, 1, 1)
+    torch.testing.assert_close(files.open(tmp_path / "c.pt").module(z), one(z), atol=1e-6, rtol=0)
+    torch.testing.assert_close(files.open(tmp_path / "c.pt", weights="netG").module(z), other(z), atol=1e-6, rtol=0)
+    with pytest.raises(Refused, match="weights='netD' is not in the file; valid: 'ema', 'netG'"):
+        files.open(tmp_path / "c.pt", weights="netD")
+
+
+def test_a_file_beside_it_that_is_no_card_is_named(tmp_path: Path) -> None:
+    save_file(zoo.load("dcgan-fashion").state_dict(), tmp_path / "g.safetensors")
+    (tmp_path / "g.json").write_text("{}")
+    with pytest.raises(Refused, match=r"If 'g\.json' beside it is not its card, move it away"):
+        files.open(tmp_path / "g.safetensors")
