@@ -54,6 +54,7 @@ def test_strangers(to, tmp_path):
             assert_same(module, reading, 1e-5)
 
 
+@pytest.mark.slow
 def test_from_one_format_to_the_other(tmp_path):
     module = trained(Dense())
     pt2 = from_pt2.read(export(module, (16,), tmp_path / "a.pt2", "pt2"))
@@ -94,6 +95,7 @@ def test_a_file_that_makes_something_else_is_not_kept(tmp_path, monkeypatch):
     assert path.read_bytes() == b"before" and [one.name for one in tmp_path.iterdir()] == ["a.pt2"]
 
 
+@pytest.mark.slow
 def test_the_older_exporter_is_asked_when_the_first_one_errs(tmp_path, monkeypatch):
     module, real, asked = trained(Dense()), torch.onnx.export, []
 

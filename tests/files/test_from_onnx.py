@@ -193,7 +193,13 @@ EXPORTS = [(name, exporter, False) for name in [*NETWORKS, *FACES] for exporter 
 EXPORTS += [(name, "script", True) for name in [*NETWORKS, *FACES]] + [("residual", "dynamo", True)]
 
 
-@pytest.mark.parametrize(("name", "exporter", "frozen"), EXPORTS)
+QUICK = [("dcgan-fashion", "dynamo", False), ("perceptron", "script", False), ("perceptron", "script", True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "exporter", "frozen"),
+    [pytest.param(*one, marks=() if one in QUICK else pytest.mark.slow) for one in EXPORTS],
+)
 def test_an_export_makes_what_onnxruntime_makes_of_it_and_has_the_native_layers(
     name: str, exporter: str, frozen: bool
 ) -> None:

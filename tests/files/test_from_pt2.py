@@ -37,8 +37,17 @@ def assert_same(module, reading, n=256, tolerance=1e-6):
         assert (module(z) - reading.module(z)).abs().max() <= tolerance
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", MAKERS)
+QUICK = [("tutorial", "any number"), ("dense", "fixed at one")]
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        pytest.param(name, way, marks=() if (name, way) in QUICK else pytest.mark.slow)
+        for name in MAKERS
+        for way in WAYS
+    ],
+)
 def test_strangers(name, way, tmp_path):
     torch.manual_seed(0)
     make, shape = MAKERS[name]
@@ -73,6 +82,7 @@ def test_the_zoo(name, way, tmp_path):
     assert chain is not None and chain.widths == clean.widths
 
 
+@pytest.mark.slow
 def test_a_style_network_exported_for_two_latents(tmp_path):
     faces = zoo.load("stylegan-faces-gate")
     assert_same(faces, read(save(faces, (64,), tmp_path / "a.pt2", dynamic=False)))
@@ -119,6 +129,7 @@ class Operators(nn.Module):
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.slow
 def test_many_operators(way, tmp_path):
     torch.manual_seed(0)
     module = Operators().eval()
@@ -436,6 +447,7 @@ def places(value, path=()):
         yield from places(inner, (*path, key))
 
 
+@pytest.mark.slow
 def test_a_hundred_mutations(dense):
     """Whatever is changed in the graph or the configuration, the answer is a network or one sentence."""
     source, outcomes = random.Random(0), {"read": 0, "refused": 0}

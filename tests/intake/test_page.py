@@ -230,6 +230,7 @@ ENTRY = st.fixed_dictionaries({"name": VALUE, "plot": PLOT, "strength": st.float
     parts=st.dictionaries(st.sampled_from(sorted(report())), PART, max_size=12),
     entries=st.lists(ENTRY | PART, max_size=4),
 )
+@pytest.mark.slow
 def test_nothing_in_a_report_becomes_markup(verdict: str, parts: dict[str, Any], entries: list[Any]) -> None:
     hostile = {**parts, "detectors": entries, "verdict": verdict}
     for text in (page(hostile), markup.fragment(hostile)):

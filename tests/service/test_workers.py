@@ -185,6 +185,7 @@ def raw(server: Server, text: bytes) -> socket.socket:
 HEAD = b"POST /scans HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n"
 
 
+@pytest.mark.slow
 def test_slow_and_broken_uploads_leave_nothing(tmp_path: Path) -> None:
     uploads = tmp_path / "service" / "uploads"
     with Server(tmp_path / "service", "--workers", "0", times="upload_seconds=0.5") as server:
@@ -208,6 +209,7 @@ def start(folder: Path, *options: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_what_keeps_it_from_starting_is_one_sentence(tmp_path: Path) -> None:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
@@ -225,6 +227,7 @@ def test_what_keeps_it_from_starting_is_one_sentence(tmp_path: Path) -> None:
         assert code == 2 and said.count("\n") == 1 and says in said and "password" not in said, said
 
 
+@pytest.mark.slow
 def test_other_machines_need_a_key(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("ann:ann's-key-is-long-enough\n")
