@@ -141,7 +141,7 @@ def tables(rows: list[Row]) -> list[str]:
         "# The same generators through every format",
         "Written by `make bench NAME=formats`: the largest difference to the module's own samples on 256 latents, "
         "the verdict, and the strengths of three kinds of evidence (spectrum, construction, twin). Single runs.",
-        f"Same verdict as native: {same} of {total}. Largest difference of a sample's value: {worst:.1e}.",
+        f"The same verdict as native in {same} of {total} cases; values in [-1, 1] differ by {worst:.1e} at most.",
         markdown(["model", "format", "difference", "verdict", "strengths"], lines),
     ]
 
