@@ -21,6 +21,8 @@ def tour(
     only: Annotated[str, typer.Option(help="Numbers of the notebooks to run, such as 00,03; all unless given.")] = "",
 ) -> None:
     """Make a film, run the notebooks, two at a time where there are two cores, and show all of it on one page."""
+    import bs4  # noqa: F401  # of the pages: whole, before Ctrl-C can cut the import in two
+
     from devilgan_lite import runs
     from devilgan_lite.cli.health import examine
 
