@@ -7,6 +7,7 @@ from devilgan_lite.data.images import IMAGES, data_folder, digits, fashion_mnist
 from devilgan_lite.data.modality import Modality, modality_of
 from devilgan_lite.data.points import POINTS, ring
 from devilgan_lite.data.samples import Samples
+from devilgan_lite.data.table_code import TableCode
 from devilgan_lite.data.tables import TABLES, Column, Table, card_default, card_fraud, read_table
 from devilgan_lite.data.targets import target, target_names
 
@@ -31,6 +32,7 @@ __all__ = [
     "Samples",
     "TABLES",
     "Table",
+    "TableCode",
     "card_default",
     "card_fraud",
     "data_folder",
