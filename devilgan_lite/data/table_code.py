@@ -1,8 +1,8 @@
 """``TableCode``: rows of a table as vectors in [-1, 1] and back, with the mode-specific normalisation of CTGAN.
 
-Xu et al. (2019), section 4.2: a number is told by the mode of a Gaussian mixture that it belongs to, one-hot, and by its
-place in that mode; a category is one-hot. Two things are ours: a value that many rows share (0 paid) is a mode of its
-own, and a number of few values is one-hot. The code is plain data, ``layout``, that travels in a generator's spec.
+Xu et al. (2019), section 4.2: a number is told by the mode of a Gaussian mixture that it belongs to, one-hot, and by
+its place in that mode; a category is one-hot. Two things are ours: a value that many rows share (0 paid) is a mode of
+its own, and a number of few values is one-hot. The code is plain data, ``layout``, that travels in a generator's spec.
 """
 
 from __future__ import annotations

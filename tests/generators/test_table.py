@@ -33,7 +33,7 @@ def code() -> TableCode:
 
 @lru_cache
 def fresh() -> TableGenerator:
-    made: TableGenerator = generators.build(TableGenerator(layout=code().layout, latent_dim=8, widths=32).spec(), 3)
+    made: TableGenerator = generators.build(TableGenerator(layout=code().layout, latent_dim=32, widths=32).spec(), 3)
     return made
 
 
@@ -75,7 +75,7 @@ def test_the_last_number_of_the_latent_is_the_condition() -> None:
     for call, says in (
         (lambda: fresh().latents(5, 2), "condition=2 is unknown; valid: None, 0, 1"),
         (lambda: fresh().rows(0), "n=0 is out of range"),
-        (lambda: fresh()(torch.zeros(2, 3)), r"z has shape \[2, 3\]; expected \[n, 8\]"),
+        (lambda: fresh()(torch.zeros(2, 3)), r"z has shape \[2, 3\]; expected \[n, 32\]"),
         (lambda: TableGenerator(layout=code().layout, widths=(0,)), "widths=0 is out of range"),
         (lambda: TableCritic(0), "inputs=0 is out of range"),
     ):

@@ -28,6 +28,10 @@ class TableGenerator(Generator):
     10,000 rows or more: ``train_gan`` on ``code.samples_of(table)``, batches of 256, learning rate 1e-3.
     """
 
+    slots: Tensor
+    back: Tensor
+    hot: Tensor
+
     def __init__(
         self,
         *,
