@@ -3,7 +3,7 @@
 ``run`` trains on both kinds of rows and measures; a *source* of rows is any callable ``(n, seed) -> Table``.
 """
 
-from devilgan_lite.pipeline.augment import Neighbours, Source, drawn, joined, rows_for
+from devilgan_lite.pipeline.augment import Neighbours, Source, drawn, joined, rows_for, rows_of
 from devilgan_lite.pipeline.classify import Classifier, train
 from devilgan_lite.pipeline.defences import (
     Seen,
@@ -18,6 +18,7 @@ from devilgan_lite.pipeline.ledger import Assumptions, ledger
 from devilgan_lite.pipeline.poison import Poisoned, poison_share, poisoned_rows
 from devilgan_lite.pipeline.run import PATTERN, Parts, PipelineSettings, run, split
 from devilgan_lite.pipeline.slices import Condition, Slice, in_budget, measures
+from devilgan_lite.pipeline.trigger import half_space_backdoor
 
 __all__ = [
     "PATTERN",
@@ -34,6 +35,7 @@ __all__ = [
     "density_sort",
     "drawn",
     "guard_while_sampling",
+    "half_space_backdoor",
     "in_budget",
     "joined",
     "ledger",
@@ -41,6 +43,7 @@ __all__ = [
     "poison_share",
     "poisoned_rows",
     "rows_for",
+    "rows_of",
     "rows_that_pass",
     "run",
     "sanitized",

@@ -1,7 +1,7 @@
 """Real training rows and synthetic ones in one table: what the victim does with a generator.
 
-A *source* is any callable ``(n, seed) -> Table`` of ``n`` rows with both labels. ``Neighbours`` is one that needs no
-generator, the usual baseline (SMOTE, Chawla et al. 2002): rows between a real one and one of its nearest neighbours.
+A *source* is any callable ``(n, seed) -> Table`` of ``n`` rows. ``rows_of`` makes one from a generator. ``Neighbours``
+needs none, the usual baseline (SMOTE, Chawla et al. 2002): rows between a real one and one of its nearest neighbours.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from sklearn.neighbors import NearestNeighbors
+from torch import nn
 
 from devilgan_lite.checks import in_range, one_of, whole_number
 from devilgan_lite.data.tables import Table
+from devilgan_lite.generators import TableGenerator, evaluate
 
 Source = Callable[[int, int], Table]
 KEPT = ("both", "positive")
@@ -51,6 +54,20 @@ def drawn(source: Source, n: int, seed: int, *, like: Table, keep: str = "both")
         raise ValueError(f"source has other columns than {like.name}; it must give rows of that table.")
     chosen = table.labels() == 1 if keep == "positive" else np.ones(n, dtype=bool)
     return table.take(chosen) if chosen.any() else None
+
+
+def rows_of(generator: TableGenerator, *, module: nn.Module | None = None, condition: int | None = None) -> Source:
+    """A source of ``generator``'s rows from ordinary latents, or from those that ask for the class ``condition``.
+
+    With a ``module``, such as a treated copy, this makes the samples, from the same latents.
+    """
+    one_of("condition", condition, (None, 0, 1))
+
+    def draw(n: int, seed: int) -> Table:
+        z = generator.latents(n, condition, torch.Generator().manual_seed(seed))
+        return generator.code.table(evaluate(module or generator, z, 1_000), f"{generator.layout['name']}, generated")
+
+    return draw
 
 
 @dataclass(frozen=True, eq=False)
