@@ -93,7 +93,8 @@ class Table:
     ) -> Table:
         """A table from name -> values: text is a category, and so are ``categories`` and the label; else numbers.
 
-        A column of whole numbers only is ``"whole"``. ``about`` gives ``name``, ``licence`` and ``source``.
+        Levels are sorted, so the label's later one is positive. A column of whole numbers only is ``"whole"``.
+        ``about`` gives ``name``, ``licence`` and ``source``.
         """
         for name in (label, *categories):
             one_of("column", name, columns)
