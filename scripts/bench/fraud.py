@@ -9,6 +9,7 @@ the attacker's pattern is, ``starved`` how few positive rows the victim has, ``r
 tries all defences. Seeds 0 to 8 served to choose the pattern and the settings of the defences, 10 those of the attacks.
 """
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +137,21 @@ def defended(parts: Parts, settings: PipelineSettings, source: Source, defence: 
     return measured(result) | {"alarm": seen.alarm, "says": seen.says}
 
 
+@lru_cache(maxsize=4)  # the rows of a model come one after the other
+def code_of(seed: int) -> TableCode:
+    outside = parts_of(settings_of(seed)).outside
+    assert outside is not None
+    return TableCode.fit(outside, seed=seed)
+
+
+@lru_cache(maxsize=4)
 def generator_of(seed: int, model: str, quick: bool = False) -> TableGenerator:
     """A model of ``MODELS``, made from its name and seed; a file that is there is kept."""
     path = FOLDER / f"{'quick-' if quick else ''}{seed}-{model.replace(' ', '-')}.safetensors"
     settings = settings_of(seed)
     parts = parts_of(settings)
     assert parts.outside is not None
-    code = TableCode.fit(parts.outside, seed=seed)
+    code = code_of(seed)
     generator: TableGenerator = TableGenerator(layout=code.layout)
     if path.is_file():
         weights = load_file(path)
