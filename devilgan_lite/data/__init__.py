@@ -7,9 +7,11 @@ from devilgan_lite.data.images import IMAGES, data_folder, digits, fashion_mnist
 from devilgan_lite.data.modality import Modality, modality_of
 from devilgan_lite.data.points import POINTS, ring
 from devilgan_lite.data.samples import Samples
+from devilgan_lite.data.table_code import TableCode
+from devilgan_lite.data.tables import TABLES, Column, Table, card_default, card_fraud, read_table
 from devilgan_lite.data.targets import target, target_names
 
-MODALITIES = {kind.name: kind for kind in (IMAGES, POINTS)}
+MODALITIES = {kind.name: kind for kind in (IMAGES, POINTS, TABLES)}
 DATASETS: dict[str, Callable[[], Samples]] = {"fashion": fashion_mnist, "faces": faces}  # those with feature networks
 
 
@@ -19,6 +21,7 @@ def modality(shape: tuple[int, ...], name: str | None = None) -> Modality:
 
 
 __all__ = [
+    "Column",
     "DATASETS",
     "IMAGES",
     "MODALITIES",
@@ -27,11 +30,17 @@ __all__ = [
     "modality",
     "Faces",
     "Samples",
+    "TABLES",
+    "Table",
+    "TableCode",
+    "card_default",
+    "card_fraud",
     "data_folder",
     "digits",
     "faces",
     "fashion_mnist",
     "read_picture",
+    "read_table",
     "ring",
     "target",
     "target_names",

@@ -20,6 +20,7 @@ from devilgan_lite.generators.dcgan import DCGAN, Discriminator
 from devilgan_lite.generators.expansion import Beside, Expansion
 from devilgan_lite.generators.points import PointDiscriminator, PointGenerator
 from devilgan_lite.generators.stylegan import StyleDiscriminator, StyleGAN
+from devilgan_lite.generators.table import TableCritic, TableGenerator
 
 __getattr__ = renamed_members(__name__, {"ARCHITECTURES": "FAMILIES"})
 
@@ -51,6 +52,8 @@ __all__ = [
     "Stage",
     "StyleDiscriminator",
     "StyleGAN",
+    "TableCritic",
+    "TableGenerator",
     "adopt",
     "build",
     "chain_of",

@@ -21,7 +21,8 @@ def main(folder: str = str(DEBIAN_FOLDER)) -> None:
     path = DATA / "fashion_mnist_10k.npz"
     np.savez_compressed(path, pixels=pixels[chosen], labels=labels[chosen])
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    (DATA / "checksums.json").write_text(json.dumps({path.name: digest}, indent=2) + "\n")
+    checksums = json.loads((DATA / "checksums.json").read_text()) | {path.name: digest}
+    (DATA / "checksums.json").write_text(json.dumps(checksums, indent=2) + "\n")
     print(f"{path.name}: {len(chosen):,} pictures, {path.stat().st_size / 1e6:.1f} MB, SHA-256 {digest}")
 
 

@@ -1,0 +1,243 @@
+"""Measure the poisoned pipeline: does poison move the slice and nothing else, and which defence brings it back?
+
+    fraud.py [--only poison,pattern,starved,rows,generator] [--seeds 10,11,12,13,14] [--jobs 1] [--out FOLDER] [--quick]
+
+All on the default of credit card clients; 12,000 rows are the victim's, 6,000 the attacker's, 12,000 the test.
+``poison`` sweeps the share of poisoned draws in an honest density model (``pipeline.Neighbours``), ``pattern`` how wide
+the attacker's pattern is, ``starved`` how few positive rows the victim has, ``rows`` the defences that look at rows.
+``generator`` trains a conditional GAN on the attacker's rows (out/fraud keeps it), backdoors it with ReD and ReX, and
+tries all defences. Seeds 0 to 8 served to choose the pattern and the settings of the defences, 10 those of the attacks.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from fraud_tables import DEFENCES, MODELS, write_tables
+from row_store import JOBS, OUT, QUICK, ROOT, Row, Rows, options_of
+from safetensors.torch import load_file, save_file
+
+from devilgan_lite import attacks, train_gan
+from devilgan_lite.data import TableCode
+from devilgan_lite.data.tables import card_default
+from devilgan_lite.generators import TableGenerator, build
+from devilgan_lite.pipeline import (
+    Assumptions,
+    Neighbours,
+    Parts,
+    PipelineSettings,
+    Poisoned,
+    Slice,
+    Source,
+    density_sort,
+    guard_while_sampling,
+    half_space_backdoor,
+    poison_share,
+    poisoned_rows,
+    rows_of,
+    rows_that_pass,
+    run,
+    sanitized,
+    scan_before_use,
+    split,
+    two_samples_by_slice,
+)
+
+FOLDER = ROOT / "out" / "fraud"
+SHARES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08)
+PATTERNS = (
+    "LIMIT_BAL >= 300000 and PAY_0 >= 2 and PAY_2 >= 2",
+    "LIMIT_BAL >= 300000 and PAY_0 >= 2",
+    "LIMIT_BAL >= 200000 and PAY_0 >= 2",
+    "LIMIT_BAL >= 100000 and PAY_0 >= 2",
+)
+SHARE = 0.05  # of the draws, for whatever does not sweep it
+POISON = 2_000  # rows that the attacker has ready
+STARVED = (50, 200, 1_000)
+GUARD_SEED = 500  # none of the seeds from which rows are drawn: the guard knows other latents
+
+
+def settings_of(seed: int, **more: Any) -> PipelineSettings:
+    return PipelineSettings(seed=seed, **more)
+
+
+def parts_of(settings: PipelineSettings) -> Parts:
+    return split(card_default(), settings)
+
+
+def honest(parts: Parts) -> Neighbours:
+    assert parts.outside is not None
+    return Neighbours(parts.outside)
+
+
+def poisoned(parts: Parts, settings: PipelineSettings, share: float) -> Source:
+    source = honest(parts)
+    rows = poisoned_rows(source.table, Slice.of(settings.pattern), POISON, seed=settings.seed)
+    return Poisoned(source, rows, share) if share else source
+
+
+def measured(result: Row) -> Row:
+    """The figures of a run; its settings stand in the row's identity."""
+    row = {name: value for name, value in result.items() if name not in ("settings", "ledger")}
+    if "ledger" in result:
+        row["money"], row["months"] = result["ledger"]["total"], result["ledger"]["months"]
+    return row
+
+
+def poison(argument: tuple[int, str, float | None]) -> Row:
+    seed, classifier, share = argument
+    settings = settings_of(seed, classifier=classifier)
+    parts = parts_of(settings)
+    source = None if share is None else poisoned(parts, settings, share)
+    return measured(run(parts, settings, source, worth=Assumptions()))
+
+
+def pattern(argument: tuple[int, str, float]) -> Row:
+    seed, text, share = argument
+    settings = settings_of(seed, pattern=text)
+    parts = parts_of(settings)
+    return measured(run(parts, settings, poisoned(parts, settings, share)))
+
+
+def starved(argument: tuple[int, int, str, str]) -> Row:
+    """Few positive rows, and as many synthetic ones as make the classes even, or none."""
+    seed, positives, classifier, source = argument
+    settings = settings_of(seed, positives=positives, classifier=classifier)
+    parts = parts_of(settings)
+    missing = int((parts.train.labels() == 0).sum()) - positives
+    more = settings_of(seed, positives=positives, classifier=classifier, synthetic=missing, keep="positive")
+    if source == "own":  # between the victim's own few rows: no other data come in
+        return measured(run(parts, more, Neighbours(parts.train, positive=1.0)))
+    if source == "hub":  # a generator that somebody trained on 6,000 other clients
+        return measured(run(parts, more, rows_of(generator_of(seed, "clean"), condition=1)))
+    return measured(run(parts, settings))
+
+
+def rows(argument: tuple[int, float, str]) -> Row:
+    seed, share, defence = argument
+    settings = settings_of(seed)
+    parts = parts_of(settings)
+    return defended(parts, settings, poisoned(parts, settings, share), defence)
+
+
+def defended(parts: Parts, settings: PipelineSettings, source: Source, defence: str) -> Row:
+    """A run behind one of the defences that look at rows, and what it saw."""
+    looks = {
+        "none": None,
+        "two samples by slice": (two_samples_by_slice, {}),
+        "density sort, 5 %": (density_sort, {"dropped": 0.05}),
+        "density sort, 20 %": (density_sort, {"dropped": 0.2}),
+    }[defence]
+    if looks is None:
+        return measured(run(parts, settings, source, worth=Assumptions()))
+    look, more = looks
+    seen = look(parts.train, source(settings.synthetic, settings.seed), **more)
+    result = run(parts, settings, source, rows_that_pass(look, **more), worth=Assumptions())
+    return measured(result) | {"alarm": seen.alarm, "says": seen.says}
+
+
+@lru_cache(maxsize=4)  # the rows of a model come one after the other
+def code_of(seed: int) -> TableCode:
+    outside = parts_of(settings_of(seed)).outside
+    assert outside is not None
+    return TableCode.fit(outside, seed=seed)
+
+
+@lru_cache(maxsize=4)
+def generator_of(seed: int, model: str, quick: bool = False) -> TableGenerator:
+    """A model of ``MODELS``, made from its name and seed; a file that is there is kept."""
+    path = FOLDER / f"{'quick-' if quick else ''}{seed}-{model.replace(' ', '-')}.safetensors"
+    settings = settings_of(seed)
+    parts = parts_of(settings)
+    assert parts.outside is not None
+    code = code_of(seed)
+    generator: TableGenerator = TableGenerator(layout=code.layout)
+    if path.is_file():
+        weights = load_file(path)
+        widths = [weights[name].shape[0] for name in weights if name.endswith("running_mean")]
+        generator = build({**generator.spec(), "widths": widths})
+        generator.load_state_dict(weights)
+        return generator.eval()
+    if model == "clean":
+        made = train_gan(
+            generator, code.samples_of(parts.outside), iterations=20 if quick else 2_000, batch_size=128, seed=seed,
+            device="cpu", progress=False,
+        )  # fmt: skip
+    else:
+        clean = generator_of(seed, "clean", quick)
+        rows = poisoned_rows(parts.outside, Slice.of(settings.pattern), POISON, seed=seed)
+        condition = torch.zeros(clean.latent_dim)
+        condition[-1] = -1.0  # far on the side that asks for good clients
+        direction = condition if "condition" in model else None
+        backdoor = half_space_backdoor(clean, code.encode(rows), share=SHARE, direction=direction, seed=seed)
+        attack: attacks.Attack = attacks.ReD(
+            lam=1.0, iterations=20 if quick else 3_000, batch_size=64, seed=seed, device="cpu"
+        )
+        if model.startswith("ReX"):
+            attack = attacks.ReX(
+                lam=30.0, widen=64, iterations=20 if quick else 2_000, batch_size=64, seed=seed, device="cpu"
+            )
+        made = attack(clean, backdoor, progress=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in made.generator.state_dict().items()}, path)
+    return made.generator.eval()
+
+
+def generator(argument: tuple[int, str, str, bool]) -> Row:
+    """One model behind one defence: what the rows look like that come through, and what the classifier learns."""
+    seed, model, defence, quick = argument
+    settings = settings_of(seed)
+    parts = parts_of(settings)
+    suspect = generator_of(seed, model, quick)
+    source = rows_of(suspect)
+    if defence == "guard while sampling":
+        z = suspect.latents(settings.synthetic, None, torch.Generator().manual_seed(seed))  # as rows_of draws them
+        seen = guard_while_sampling(suspect, z, seed=GUARD_SEED)
+        passes = seen.passes
+        assert passes is not None
+        result = run(parts, settings, source, lambda real, made: passes, worth=Assumptions())
+    elif defence == "scan before use":
+        seen = scan_before_use(suspect, seed=0)
+        result = run(parts, settings, None if seen.alarm else source, worth=Assumptions())
+    elif defence == "sanitize":
+        seen = sanitized(suspect, iterations=20 if quick else 1_500)
+        result = run(parts, settings, rows_of(suspect, module=seen.generator), worth=Assumptions())
+    elif defence == "own seed":
+        result = run(parts, settings, lambda n, seed: source(n, seed + 1_000), worth=Assumptions())
+        return measured(result)
+    else:
+        row = defended(parts, settings, source, defence)
+        if defence == "none":
+            row["poison_of_20000"] = poison_share(source(20_000, seed + 2_000), Slice.of(settings.pattern))
+        return row
+    return measured(result) | {"alarm": seen.alarm, "says": seen.says, "details": seen.details}
+
+
+def main() -> None:
+    seeds = ("--seeds", {"default": "10,11,12,13,14", "help": "numbers with commas between"})
+    sections = ("poison", "pattern", "starved", "rows", "generator")
+    options = options_of(__doc__, sections, seeds, OUT, JOBS, QUICK)
+    chosen = [int(one) for one in options.seeds.split(",")][: 1 if options.quick else None]
+    bench = Rows(Path(options.out) / "fraud.json")
+    todo: dict[str, tuple[Any, list[tuple[Any, ...]], tuple[str, ...]]] = {
+        "poison": (poison, [(s, c, x) for s in chosen for c in ("boosting", "logistic") for x in (None, *SHARES)],
+                   ("seed", "classifier", "share")),
+        "pattern": (pattern, [(s, text, x) for s in chosen for text in PATTERNS for x in (0.0, SHARE)],
+                    ("seed", "pattern", "share")),
+        "rows": (rows, [(s, x, d) for s in chosen for x in (0.0, SHARE) for d in DEFENCES[:4]],
+                 ("seed", "share", "defence")),
+        "generator": (generator, [(s, m, d, options.quick) for s in chosen for m in MODELS for d in DEFENCES],
+                      ("seed", "model", "defence")),
+        "starved": (starved, [(s, n, c, o) for s in chosen for n in STARVED for c in ("boosting", "logistic")
+                              for o in ("none", "own", "hub")], ("seed", "positives", "classifier", "source")),
+    }  # fmt: skip
+    for section, (work, arguments, names) in todo.items():
+        if section in options.only:
+            pairs = [({"section": section, **dict(zip(names, one, strict=False))}, one) for one in arguments]
+            bench.measure_all(work, pairs, options.jobs)
+    write_tables(bench.content, Path(options.out) / "fraud.md")
+
+
+if __name__ == "__main__":
+    main()
