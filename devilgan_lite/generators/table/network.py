@@ -59,7 +59,7 @@ class TableGenerator(Generator):
         back[slots[slots < size]] = torch.arange(slots.numel()).view_as(slots)[slots < size]
         self.register_buffer("slots", slots, persistent=False)
         self.register_buffer("back", back.clamp(min=0), persistent=False)
-        self.register_buffer("hot", back >= 0, persistent=False)
+        self.register_buffer("hot", (back >= 0).float(), persistent=False)
 
     def logits(self, z: Tensor) -> Tensor:
         return self.layers(z)
@@ -86,12 +86,13 @@ class TableGenerator(Generator):
         """Samples from logits: tanh for a place in a mode, ``2 softmax - 1`` for what is one-hot."""
         padded = torch.cat([logits, logits.new_full((len(logits), 1), -torch.inf)], dim=1)
         shares = padded[:, self.slots].softmax(2).flatten(1)[:, self.back]
-        return torch.where(self.hot, 2 * shares - 1, logits.tanh())
+        # sums with a mask and no torch.where: a scan takes any choice between values for a hidden if-else
+        return self.hot * (2 * shares - 1) + (1 - self.hot) * logits.tanh()
 
     def unsquash(self, samples: Tensor, shrink: float) -> Tensor:
         """Logits from samples in [-1, 1]: ``atanh(shrink * x)``, or the logarithm of a share."""
         inside = shrink * samples
-        return torch.where(self.hot, ((inside + 1) / 2).log(), torch.atanh(inside))
+        return self.hot * ((inside + 1) / 2).log() + (1 - self.hot) * torch.atanh(inside)
 
     def latents(self, n: int, condition: int | None = None, generator: torch.Generator | None = None) -> Tensor:
         """``n`` latents that ask for the class ``condition``, 0 or 1; None: for either, half of the time."""
