@@ -127,5 +127,6 @@ def write_tables(content: Row, path: Path) -> None:
     }
     for section, writer in writers.items():
         if found := some(rows, section=section):
-            parts += writer(found)
+            title, text, table = writer(found)
+            parts += [title, f"{text} Seeds: {', '.join(map(str, sorted({row['seed'] for row in found})))}.", table]
     write_page(path, parts)
