@@ -36,7 +36,8 @@ def test_a_folder_of_downloads_is_checked_at_once(call: Any, tmp_path: Path, gat
     assert "picture" in picture["sentence"] and picture["jail"] is None
     assert clean["command"] == "devilgan scan clean.pt --no-twin"
     results = json.loads((tmp_path / "s.sarif").read_text())["runs"][0]["results"]
-    assert [one.get("level") for one in results if one.get("kind", "fail") == "fail"] == ["error", "warning"] or results
+    assert [one["ruleId"].rpartition("/")[2] for one in results] == ["clean", "refused", "suspicious"]
+    assert [one["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for one in results] == list(words[:3])
     text = call("scan", "picture.pt", "clean.pt", "--no-twin")
     assert text.exit_code == 2 and "picture.pt:\nrefused" in text.stdout and "clean.pt:\nclean" in text.stdout
     alone = call("scan", "picture.pt", "--html", "page.html")

@@ -22,7 +22,7 @@ from devilgan_lite.checks import shown
 from devilgan_lite.files.archive import checked
 from devilgan_lite.files.keras_layers import ACTIVATIONS, IDLE, LAYERS, Flow, checked_layer
 from devilgan_lite.files.onnx_operators import Value
-from devilgan_lite.files.onnx_operators.steps import MOST_NUMBERS, Steps, any_batch, program_of
+from devilgan_lite.files.onnx_operators.steps import MOST_NUMBERS, Steps, batch_free, program_of
 from devilgan_lite.files.program import MOST_OPERATIONS, Reading, run_checked
 from devilgan_lite.files.sniff import Refused
 
@@ -101,7 +101,7 @@ class _Model:
             (first, latent, output), (second, _, _) = self.walked(2), self.walked(3)
         if not output.live or output.tensor.shape[0] != 2:
             raise Refused("the model does not make one sample of each latent.")
-        program = program_of(any_batch(first, second, latent), latent, output)
+        program = program_of(batch_free(first, second, latent), latent, output)
         run_checked(program, torch.randn(3, *self.shape))
         return Reading(program, self.shape, ("a Keras 3 model; its channels were moved to where torch has them",))
 

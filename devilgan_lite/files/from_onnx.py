@@ -10,12 +10,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from devilgan_lite.checks import cut, nearest, shown
 from devilgan_lite.files.onnx_operators import DTYPES, OPERATORS, Node, Value
-from devilgan_lite.files.onnx_operators.steps import MOST_NUMBERS, Steps, acts_by_batch, any_batch, program_of
-from devilgan_lite.files.program import HALF, MOST_OPERATIONS, Program, Reading, run_checked
+from devilgan_lite.files.onnx_operators.steps import MOST_NUMBERS, Steps, acts_by_batch, batch_free, program_of
+from devilgan_lite.files.program import HALF, MOST_OPERATIONS, InPieces, Program, Reading, run_checked
 from devilgan_lite.files.sniff import Refused
 
 if TYPE_CHECKING:
@@ -47,20 +47,6 @@ def read(content: bytes) -> Reading:
 
 def _first_line(error: Exception) -> str:
     return cut(next(iter(str(error).strip().splitlines()), "no message"), 120)
-
-
-class Pieces(nn.Module):
-    """``program``, which was exported for exactly ``size`` latents, for any number: it runs on ``size`` at a time."""
-
-    def __init__(self, program: Program, size: int) -> None:
-        super().__init__()
-        self.program, self.size = program, size
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Samples of the latents ``z`` ``[n, ...]``."""
-        lacking = -len(z) % self.size
-        padded = torch.cat([z, z.new_zeros(lacking, *z.shape[1:])])
-        return torch.cat([self.program(part) for part in padded.split(self.size)])[: len(z)]
 
 
 class _Graph:
@@ -95,7 +81,7 @@ class _Graph:
         if output.tensor.shape[:1] != (size,):
             made = list(output.tensor.shape)[:6]
             raise Refused(f"of {size} latents the network makes {made}; expected one sample of each.")
-        pieces = Pieces(program_of(steps.done, latent, output), size)
+        pieces = InPieces(program_of(steps.done, latent, output), size)
         z = torch.randn(8, *self.latent_shape, generator=torch.Generator().manual_seed(0))
         want, program = run_checked(pieces, z), self.for_any_batch(size)
         told = f"it was exported for {size} latent{'s' * (size > 1)} at a time"
@@ -115,7 +101,7 @@ class _Graph:
             if frozen is None and acts_by_batch(self.walked(1, None)[0], first, second):
                 self.mixed = "what it makes of one depends on how many there are"
                 return None
-            program = program_of(any_batch(first, second, latent), latent, output)
+            program = program_of(batch_free(first, second, latent), latent, output)
             run_checked(program, torch.randn(3, *self.latent_shape))
         except Exception:  # the walk with that one size says what is wrong
             return None

@@ -23,18 +23,31 @@ Tell = Callable[[dict[str, Any]], object]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Settings):
-    """How a file is checked. ``targets`` is a folder of pictures, ``reference`` a clean model, zoo name or file.
-
-    ``bank`` suspects the built-in targets, ``real`` compares with our real garments or faces; ``access`` is
-    ``"weights"`` or ``"samples"``; without ``twin`` seconds are enough and nothing is called more than suspicious.
-    """
+class Opening(Settings):
+    """How a file is opened, as ``files.open``; ``seed`` draws the latents of whatever follows."""
 
     latent_dim: int | None = None
     prior: str | None = None
     architecture: str | None = None
     weights: str | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole_number("seed", self.seed, 0)
+        if self.prior is not None:
+            one_of("prior", self.prior, ("gaussian", "uniform"))
+        if self.latent_dim is not None:
+            whole_number("latent_dim", self.latent_dim, 1, 65_536)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Opening):
+    """How a file is checked. ``targets`` is a folder of pictures, ``reference`` a clean model, zoo name or file.
+
+    ``bank`` suspects the built-in targets, ``real`` compares with our real garments or faces; ``access`` is
+    ``"weights"`` or ``"samples"``; without ``twin`` seconds are enough and nothing is called more than suspicious.
+    """
+
     twin: bool = True
     access: str = "weights"
     targets: str | None = None
@@ -43,12 +56,8 @@ class Options(Settings):
     real: bool = False
 
     def __post_init__(self) -> None:
-        whole_number("seed", self.seed, 0)
+        super().__post_init__()
         one_of("access", self.access, ("samples", "weights"))
-        if self.prior is not None:
-            one_of("prior", self.prior, ("gaussian", "uniform"))
-        if self.latent_dim is not None:
-            whole_number("latent_dim", self.latent_dim, 1, 65_536)
 
     @property
     def files(self) -> list[Path]:
@@ -160,20 +169,8 @@ def report(
 
 def inside(arguments: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """In the jail: open the file, scan it, and describe both as plain data; ``Refused`` if it cannot be opened."""
-    from devilgan_lite import files
-
     options = Options(**arguments["options"])
-    stranger = files.open(
-        arguments["path"],
-        latent_dim=options.latent_dim,
-        prior=options.prior,
-        architecture=options.architecture,
-        weights=options.weights,
-        name=arguments["name"],
-    )
-    hashes = {stranger.facts.sha256, facts(Path(arguments["path"])).sha256, arguments["sha256"]}
-    if len(hashes) > 1:
-        raise Refused("the file changed while it was checked; check it again when nobody writes to it.")
+    stranger = opened(arguments, options)
     model = about(stranger)
     tell({"event": "opened", "format": stranger.format, "model": model})
     return {
@@ -181,6 +178,18 @@ def inside(arguments: dict[str, Any], tell: Tell) -> dict[str, Any]:
         "model": model,
         **scanned(stranger, options, arguments.get("device", "cpu"), tell),
     }
+
+
+def opened(arguments: dict[str, Any], how: Opening) -> Any:
+    """The ``Stranger`` in the file that the parent hashed; ``Refused`` if it is another one by now."""
+    from devilgan_lite import files
+
+    names = [one.name for one in fields(Opening) if one.name != "seed"]
+    stranger = files.open(arguments["path"], name=arguments["name"], **{name: getattr(how, name) for name in names})
+    hashes = {stranger.facts.sha256, facts(Path(arguments["path"])).sha256, arguments["sha256"]}
+    if len(hashes) > 1:
+        raise Refused("the file changed while it was checked; check it again when nobody writes to it.")
+    return stranger
 
 
 def about(stranger: Any) -> dict[str, Any]:

@@ -9,27 +9,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from devilgan_lite.checks import Settings, one_of, whole_number
+from devilgan_lite.checks import one_of, whole_number
 from devilgan_lite.files.sniff import Refused, facts, printable
+from devilgan_lite.intake.check import Opening, opened
 from devilgan_lite.intake.jail import Jail, Limits, sweep
 
 FORMATS = ("onnx", "pt2")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cure(Settings):
+class Cure(Opening):
     """How a stranger is sanitized: as ``sanitize.auto``; ``always`` contains what no scan has found as well."""
 
     iterations: int = 1_500
     always: bool = False
-    latent_dim: int | None = None
-    prior: str | None = None
-    architecture: str | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         whole_number("iterations", self.iterations, 1)
-        whole_number("seed", self.seed, 0)
 
 
 def cure(
@@ -47,7 +44,8 @@ def cure(
         scratch = Path(tempfile.mkdtemp(prefix="devilgan-cure-"))
         stack.callback(sweep, scratch)
         made = scratch / f"cured.{form}"
-        arguments = {"path": str(path), "name": known.name, "out": str(made), "settings": asdict(settings)}
+        arguments: dict[str, Any] = {"path": str(path), "name": known.name, "sha256": known.sha256, "out": str(made)}
+        arguments["settings"] = asdict(settings)
         if jail is None:
             found = inside(arguments, lambda event: None)
         else:
@@ -86,13 +84,7 @@ def inside(arguments: dict[str, Any], tell: Any) -> dict[str, Any]:
     from devilgan_lite import files, sanitize
 
     settings = Cure(**arguments["settings"])
-    stranger = files.open(
-        arguments["path"],
-        latent_dim=settings.latent_dim,
-        prior=settings.prior,
-        architecture=settings.architecture,
-        name=arguments["name"],
-    )
+    stranger = opened(arguments, settings)
     outcome = sanitize.auto(
         stranger.flat,
         stranger.latent_dim,

@@ -86,7 +86,7 @@ def privileges() -> str:
 
 # --- resource limits ----------------------------------------------------------------------------------------------
 def resources(*, cpu_seconds: float, memory_bytes: int, file_bytes: int) -> dict[str, str]:
-    """Set rlimits: ``memory_bytes`` come on top of the address space that is taken now. Returns three walls."""
+    """Set rlimits; ``memory_bytes`` is what the child may take beyond what it has now. Returns three walls."""
     os.umask(0o077)
     cpu = int(cpu_seconds) + 2  # the supervisor is first, and says why
     wanted = {

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from devilgan_lite import generators, zoo
-from devilgan_lite.files.from_onnx import Pieces, read
+from devilgan_lite.files.from_onnx import read
 from devilgan_lite.files.onnx_operators import OPERATORS
-from devilgan_lite.files.program import Reading
+from devilgan_lite.files.program import InPieces, Reading
 from devilgan_lite.files.sniff import Refused
 from devilgan_lite.trace import OpTracer
 
@@ -209,7 +209,7 @@ def test_an_export_makes_what_onnxruntime_makes_of_it_and_has_the_native_layers(
     reading = read(content)
     assert reading.latent_shape == latent_shape
     assert reading.notes[0].startswith("ONNX opset ") and "pytorch" in reading.notes[0]
-    assert not isinstance(reading.module, Pieces)
+    assert not isinstance(reading.module, InPieces)
     z = torch.randn(8, *latent_shape, generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(made(reading, z), oracle(content, z, batch), atol=TOLERANCE, rtol=0)
     torch.testing.assert_close(made(reading, z[:3]), made(reading, z)[:3], atol=TOLERANCE, rtol=0)
@@ -232,7 +232,7 @@ def test_a_network_that_has_its_batch_in_it_runs_in_pieces(frozen: int) -> None:
     torch.manual_seed(0)
     content = export(Grouped(), (6,), "script", frozen, frozen=True)
     reading = read(content)
-    assert isinstance(reading.module, Pieces)
+    assert isinstance(reading.module, InPieces)
     assert f"it was exported for {frozen} latent" in reading.notes[-1] and "in pieces" in reading.notes[-1]
     z = torch.randn(9, 6)
     torch.testing.assert_close(made(reading, z), oracle(content, z, frozen), atol=TOLERANCE, rtol=0)
@@ -422,7 +422,7 @@ def test_an_operator_makes_what_onnxruntime_makes_of_it(given: Case) -> None:
     content = model(nodes, ("n", *shape), weights, opset).SerializeToString()
     z = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
     reading = read(content)
-    assert not isinstance(reading.module, Pieces)
+    assert not isinstance(reading.module, InPieces)
     torch.testing.assert_close(made(reading, z), oracle(content, z, 5), atol=TOLERANCE, rtol=1e-5)
 
 

@@ -47,7 +47,8 @@ def test_a_file_becomes_a_report(jail: Jail, weights: Path) -> None:
     assert report["file"]["bytes"] == weights.stat().st_size and len(report["file"]["sha256"]) == 64
     assert report["file"]["name"] == "<b>x.pt" and report["file"]["format"] == "state_dict"
     assert report["model"]["latent_shape"] == [100] and report["model"]["sample_shape"] == [1, 28, 28]
-    assert report["jail"]["how"] == "finished" and set(report["jail"]["walls"].values()) <= {"stood"} or os.getuid()
+    assert report["jail"]["how"] == "finished"
+    assert {"cpu", "files", "memory", "network", "reading", "writing"} <= report["jail"]["walls"].keys()
     assert [event["event"] for event in events][:1] == ["opened"]
     found = [event["detector"] for event in events if event["event"] == "finding"]
     assert found == [finding["detector"] for finding in report["scan"]["findings"]] and len(found) >= 5
@@ -170,8 +171,7 @@ def test_options_say_what_differs_and_what_is_valid(tmp_path: Path, weights: Pat
 def test_a_reference_and_targets_are_read_in_the_jail(jail: Jail, weights: Path, tmp_path: Path) -> None:
     report = check(weights, Options(twin=False, bank=True, reference=str(weights)), jail=jail)
     names = {finding["detector"] for finding in report["scan"]["findings"]}
-    assert {"reference", "reconstruction"} <= names or report["verdict"] == "refused", report["sentence"]
-    assert report["verdict"] != "refused", report["sentence"]
+    assert {"reference", "reconstruction"} <= names and report["verdict"] != "refused", report["sentence"]
 
 
 @pytest.mark.slow

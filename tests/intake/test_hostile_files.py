@@ -22,7 +22,7 @@ def test_some_of_each_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     verdicts = {row["verdict"] for row in found["outcomes"]}
     assert {"opened", "refused"} <= verdicts <= {"opened", "refused", "no subject", *bench.VERDICTS}
     assert 20 < found["longest"] <= 300
-    assert any("ten thousand" in part or "half" in part.lower() for part in bench.page(found))
+    assert "| canaries that sang | 0 |" in "\n".join(bench.page(found))
 
 
 def test_the_canaries_sing_where_somebody_runs_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

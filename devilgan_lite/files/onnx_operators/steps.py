@@ -95,7 +95,7 @@ def acts_by_batch(one: Steps, two: Steps, three: Steps) -> bool:
     return False
 
 
-def any_batch(first: Steps, second: Steps, latent: Value) -> list[Step]:
+def batch_free(first: Steps, second: Steps, latent: Value) -> list[Step]:
     """The steps for any number of latents, from those with 2 and with 3; ``Refused`` if they differ in another way."""
     found: list[Step] = []
     if len(first.done) != len(second.done):
