@@ -58,7 +58,7 @@ def test_drop_watch_and_read(page: Any, server: running.Server) -> None:
     assert page.locator("#detectors li").count() == 8
     assert "<b>of the first layer</b>" in page.locator("#detectors li").first.inner_text()
     assert page.locator("#name").inner_text() == "<img src=x onerror=alert(1)>.onnx"
-    page.wait_for_function("document.querySelectorAll('#pictures img').length === 2")
+    page.locator("#pictures img").nth(1).wait_for()
     assert page.evaluate("[...document.querySelectorAll('#pictures img')].every(image => image.naturalWidth > 0)")
     serving.photograph(page, "service_verdict")
     page.reload()  # the address keeps the scan
@@ -106,7 +106,7 @@ def test_a_phone_and_the_dark(page: Any) -> None:
     page.emulate_media(color_scheme="dark")
     choose(page, f"{'long-name-' * 11}.onnx", "steps 3 phone")
     page.locator("#verdict").wait_for()
-    page.wait_for_function("document.querySelectorAll('#pictures img').length === 2")
+    page.locator("#pictures img").nth(1).wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     serving.PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=serving.PICTURES / "service_phone_dark.png", full_page=True)
