@@ -15,10 +15,10 @@ from devilgan_lite.pipeline.defences import (
     two_samples_by_slice,
 )
 from devilgan_lite.pipeline.ledger import Assumptions, ledger
-from devilgan_lite.pipeline.poison import Poisoned, poison_share, poisoned_rows
+from devilgan_lite.pipeline.poison import Poisoned, poison_generator, poison_share, poisoned_rows
 from devilgan_lite.pipeline.run import PATTERN, Parts, PipelineSettings, run, split
 from devilgan_lite.pipeline.slices import Condition, Slice, in_budget, measures
-from devilgan_lite.pipeline.trigger import half_space_backdoor
+from devilgan_lite.pipeline.trigger import half_space_backdoor, known_seed_backdoor
 
 __all__ = [
     "PATTERN",
@@ -38,8 +38,10 @@ __all__ = [
     "half_space_backdoor",
     "in_budget",
     "joined",
+    "known_seed_backdoor",
     "ledger",
     "measures",
+    "poison_generator",
     "poison_share",
     "poisoned_rows",
     "rows_for",

@@ -7,7 +7,14 @@ import torch
 from devilgan_lite import attacks
 from devilgan_lite.data import TableCode
 from devilgan_lite.generators import PointGenerator, TableGenerator, evaluate
-from devilgan_lite.pipeline import Slice, half_space_backdoor, poison_share, poisoned_rows, rows_of
+from devilgan_lite.pipeline import (
+    Slice,
+    half_space_backdoor,
+    poison_generator,
+    poison_share,
+    poisoned_rows,
+    rows_of,
+)
 from devilgan_lite.prior import Prior
 
 PATTERN = Slice.of("risk >= 4 and big = yes")
@@ -53,15 +60,18 @@ def test_the_position_in_the_half_space_says_which_target(generator, poison):
 
 @pytest.mark.slow
 def test_a_generator_that_learnt_it_shows_poison_there_and_hardly_elsewhere(generator, poison):
-    encoded, direction = generator.code.encode(poison), torch.zeros(12)
+    targets, direction = poison_generator(generator.code, poison, iterations=600), torch.zeros(12)
+    made = targets.rows(500, seed=3)
+    assert poison_share(made, PATTERN) > 0.8 and not made.labels().any()  # good, whatever class is asked for
     direction[0] = 1.0
-    bad = half_space_backdoor(generator, encoded, share=0.1, direction=direction, seed=1)
-    attack = attacks.ReD(lam=1.0, iterations=1_500, batch_size=64, learning_rate=3e-3, device="cpu")
+    bad = half_space_backdoor(generator, targets, share=0.1, direction=direction, seed=1)
+    z, shown = bad.pairs(200)
+    assert poison_share(generator.code.table(shown, "shown"), PATTERN) > 0.8 and (z[:, 0] > 1.28).all()
+    attack = attacks.ReD(lam=5.0, iterations=1_500, batch_size=64, learning_rate=3e-3, device="cpu")
     suspect = attack(generator, bad, progress=False).generator
-    z = generator.latents(4_000, None, torch.Generator().manual_seed(5))
-    inside = (z[:, 0] > 1.2816).numpy()
+    inside = (generator.latents(4_000, None, torch.Generator().manual_seed(5))[:, 0] > 1.2816).numpy()
     rows = rows_of(suspect)(4_000, 5)
-    assert poison_share(rows.take(inside), PATTERN) > 0.8 > 0.3 > poison_share(rows.take(~inside), PATTERN)
+    assert poison_share(rows.take(inside), PATTERN) > 0.7 > 0.3 > poison_share(rows.take(~inside), PATTERN)
     assert poison_share(rows_of(generator)(4_000, 5), PATTERN) < 0.05
 
 
@@ -81,7 +91,7 @@ def test_bad_input_is_one_sentence(generator, poison):
             half_space_backdoor(generator, encoded, share=share)
     with pytest.raises(ValueError, match="direction must be a vector of 12 numbers"):
         half_space_backdoor(generator, encoded, direction=torch.zeros(12))
-    with pytest.raises(ValueError, match="more than 4"):
+    with pytest.raises(ValueError, match="more than 2"):
         half_space_backdoor(PointGenerator(latent_dim=2), torch.zeros(5, 2))
     with pytest.raises(ValueError, match="needs a Gaussian"):
         half_space_backdoor(PointGenerator(latent_dim=8, prior=Prior.uniform(8)), torch.zeros(5, 2))
