@@ -36,6 +36,7 @@ SQUASHES: dict[Any, str] = {
     **dict.fromkeys((torch.tanh, Tensor.tanh), "tanh"),
     **dict.fromkeys((torch.sigmoid, Tensor.sigmoid), "sigmoid"),
 }
+SOFTMAXES = (functional.softmax, torch.softmax, Tensor.softmax)
 COMPARISONS = ("eq", "ne", "lt", "gt", "le", "ge", "isclose", "allclose", "equal")
 CONDITIONS: dict[Any, str] = {
     Tensor.__bool__: "a branch on a value",
@@ -76,7 +77,8 @@ class OpTracer(TorchFunctionMode):
 
     ``layers`` and ``activations`` list what was called, in order; ``conditions`` the operations with which a program
     reads values and decides. ``logits`` is what went into the last tanh, or half of what went into the last sigmoid
-    (``2 sigmoid(x) - 1 = tanh(x / 2)``). With ``gates``, activation derivatives are replaced by random Bernoulli
+    (``2 sigmoid(x) - 1 = tanh(x / 2)``). ``choosing`` are the positions of the layers whose results go to the output
+    through a softmax and no activation. With ``gates``, activation derivatives are replaced by random Bernoulli
     masks, whatever the input is: what the weights could do, instead of what they do.
     """
 
@@ -97,6 +99,8 @@ class OpTracer(TorchFunctionMode):
         self.activations: list[Activation] = []
         self.conditions: list[str] = []
         self.logits: Tensor | None = None
+        self.choosing: set[int] = set()
+        self._since = 0  # the first layer after the last activation
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -106,6 +110,8 @@ class OpTracer(TorchFunctionMode):
             return self._activation(func, args, kwargs)
         if func in CONDITIONS:
             self.conditions.append(CONDITIONS[func])
+        elif func in SOFTMAXES:
+            self.choosing = set(range(self._since, len(self.layers)))
         elif func in SQUASHES:
             x = args[0] if args else kwargs["input"]
             self.logits = x / 2 if SQUASHES[func] == "sigmoid" else x
@@ -131,6 +137,7 @@ class OpTracer(TorchFunctionMode):
         x = args[0] if args else kwargs["input"]
         activation = Activation(_slope(func, args, kwargs), tuple(x.shape[1:]))
         self.activations.append(activation)
+        self._since, self.choosing = len(self.layers), set()
         if self.before_activation is not None:
             self.before_activation(activation, x)
         if self.on_activation is None and self.gates is None:

@@ -137,6 +137,19 @@ def test_an_output_range_is_no_activation(end: Function) -> None:
     assert len(tracer.activations) == 1
 
 
+def test_layers_that_choose_by_a_softmax_are_those_after_the_last_activation() -> None:
+    choice = [nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4), nn.Softmax(1)]
+    for module, expected in (
+        (nn.Sequential(*choice), {1}),
+        (nn.Sequential(*choice, nn.Linear(4, 4)), {1}),  # the last layer reads the choice, it makes none
+        (nn.Sequential(*choice, nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)), set()),  # attention, and more behind it
+        (nn.Sequential(*choice[:-1], nn.Tanh()), set()),
+    ):
+        with OpTracer(module) as tracer:
+            module(torch.randn(4, 6))
+        assert tracer.choosing == expected
+
+
 def test_layers_by_any_name_on_parallel_branches() -> None:
     class Branched(nn.Module):
         def __init__(self) -> None:

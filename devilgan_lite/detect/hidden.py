@@ -1,7 +1,8 @@
 """The spectra of later layers: each space of features or channels between two layers, beside the latent space.
 
 Layers that read the same values share one space. In a style-based network every layer reads the style, and only all
-of them together say how much influence a direction of the style has.
+of them together say how much influence a direction of the style has. What is read to choose by a softmax is left out: a
+choice that is made once and for all, such as the class that was asked for, has energy without influence by nature.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,10 @@ def hidden_spectra(
     wanted = [
         index
         for index, layer in enumerate(paths.layers)
-        if index and 4 <= layer.inputs <= LARGEST and paths.weights[index].requires_grad is False
+        if index
+        and index not in paths.choosing
+        and 4 <= layer.inputs <= LARGEST
+        and paths.weights[index].requires_grad is False
     ]
     if not wanted:
         return []

@@ -182,6 +182,7 @@ class Paths:
     results: list[Tensor]  # of the result of each linear operation, [*shape]
     layers: list[Layer]
     weights: list[Tensor]
+    choosing: frozenset[int] = frozenset()  # positions of the layers that choose by a softmax (see ``OpTracer``)
 
 
 def gradients(output: Tensor, tensors: list[Tensor]) -> list[Tensor | None]:
@@ -200,6 +201,7 @@ def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: in
     random = torch.Generator(subject.device).manual_seed(seed)
     totals: tuple[list[Tensor], list[Tensor]] = ([], [])
     layers: list[Layer] = []
+    choosing = frozenset[int]()
     weights: list[Tensor] = []
     rounds = max(1, n // batch_size)
     for turn in range(rounds):
@@ -231,6 +233,6 @@ def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: in
                     known += more
             else:
                 total.extend(part)
-        layers = tracer.layers
+        layers, choosing = tracer.layers, frozenset(tracer.choosing)
     averages = [[(total / rounds).cpu() for total in part] for part in totals]
-    return Paths(averages[0], averages[1], layers, [weight.detach() for weight in weights])
+    return Paths(averages[0], averages[1], layers, [weight.detach() for weight in weights], choosing)

@@ -33,6 +33,7 @@ HIDDEN_RIDGE = 0.015
 FEW = 80  # latents at which the influence is measured in networks that do not read their latent directly: they are slow
 # limits of a cliff (``Spectrum.cliff``): neighbouring values of a natural spectrum lie further apart where it has few
 NARROW_CLIFF, HIDDEN_CLIFF = 13.0, 0.42  # the first is divided by the rank; in later layers the larger one counts
+CHOICE_CLIFF = 7.2  # instead of the first, at the latent of a network that ends in a choice, such as one of table rows
 NEEDED = 0.01  # change of ordinary samples, as a share of their variance, from which they need a part of the network
 CANDIDATES = 3  # directions taken from each spectrum
 
@@ -91,7 +92,7 @@ def inspect_spectra(
     """
     analysis = analysis or analyse_weights(subject, seed=seed)
     kind = "spectrum" if analysis.units.exact else ""
-    jump = analysis.by_weight.jump
+    jump, narrow = analysis.by_weight.jump, CHOICE_CLIFF if analysis.paths.choosing else NARROW_CLIFF
     # weighted by use, the estimate is sharper, unless the units in question are silent
     sharper = analysis.by_use.gap > 0.9 * analysis.by_weight.gap
     direction = (analysis.by_use if sharper else analysis.by_weight).directions[:, :1].T
@@ -110,7 +111,7 @@ def inspect_spectra(
             "values": [round(float(value), 4) for value in analysis.by_weight.values[:8]],
         },
         evidence=kind,
-        strength=analysis.by_weight.cliff * min(subject.latent_dim, len(analysis.units.rows)) / NARROW_CLIFF,
+        strength=analysis.by_weight.cliff * min(subject.latent_dim, len(analysis.units.rows)) / narrow,
     )
     if not analysis.hidden:
         message = "no later layer reads between 4 and 1,024 features or channels, so there is nothing to compare"

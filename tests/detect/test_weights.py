@@ -80,6 +80,25 @@ def test_no_later_layer_is_a_finding_that_did_not_run() -> None:
     assert not hidden.ran and hidden.score is None and "nothing to compare" in hidden.message
 
 
+def test_a_class_that_is_asked_for_is_no_energy_without_influence() -> None:
+    """The sign of one number of the latent decides a softmax once and for all: so does every conditional generator."""
+    torch.manual_seed(0)
+    hidden = [nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 6)]
+    with torch.no_grad():
+        hidden[0].weight[0] = hidden[0].weight[1] = 0.0
+        hidden[0].weight[0, 0], hidden[0].weight[1, 0] = 8.0, -8.0
+        for row in (0, 1):  # the two units go straight through to the first two logits
+            hidden[2].weight[row] = hidden[4].weight[row] = 0.0
+            hidden[2].weight[row, row] = hidden[4].weight[row, row] = 8.0
+    chosen, squashed = (nn.Sequential(*hidden, end) for end in (nn.Softmax(1), nn.Tanh()))
+    strengths, spaces = {}, {}
+    for name, module in (("softmax", chosen), ("tanh", squashed)):
+        latent, later = inspect_spectra(subject_of(module))
+        strengths[name], spaces[name] = latent.strength, set(later.details)
+    assert spaces == {"softmax": {"2"}, "tanh": {"2", "4"}}  # what the choice reads is left out
+    assert all(value > 0 for value in strengths.values())
+
+
 def test_the_clean_model_has_a_plain_structure(clean: DCGAN) -> None:
     finding = inspect_structure(subject_of(clean))
     assert finding.score == 0.0
