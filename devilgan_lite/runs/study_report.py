@@ -13,18 +13,20 @@ from devilgan_lite.runs.pages import STYLE
 from devilgan_lite.runs.store import Store
 
 STEALTH, FIDELITY = "expdis_mean", "tardis_mean"  # the two columns of a frontier
-ATTACK, DEFENCE, AFTER = "attack", "defence", "tardis_after"  # of a heat map
+ATTACK, DEFENCE = "attack", "defence"
+AFTER = "tardis_after"  # what a heat map shows; without it, what a study of names measures first
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
 MARKERS = "osD^vP*X"
 MOST_COLUMNS = 12
+MOST_CELLS = 30  # of a heat map, in either direction
 
 
 def report(folder: str | Path) -> Path:
     """Write the tables (CSV, Parquet), their averages and ``index.html`` into a study's folder; the page's path.
 
     The page holds means with 95 % confidence intervals over seeds, the frontier of stealth and fidelity where the
-    numbers have both, the heat map of attack and defence where they have that (``frontier.png``, ``heat_map.png``),
-    and every run with a link to its notebook.
+    numbers have both, else the heat map of two groups of names (``frontier.png``, ``heat_map.png``), and every run with
+    a link to its notebook.
     """
     folder = Path(folder)
     table = tidy(folder)
@@ -32,7 +34,7 @@ def report(folder: str | Path) -> Path:
     summary = averages(table, by, measured(table, [*by, *parameters_in(folder, all_of_them=True)])[:MOST_COLUMNS])
     export(table, folder)
     summary.to_csv(folder / "averages.csv", index=False)
-    drawn = {"frontier": frontier(summary, by), "heat_map": heat_map(summary)}
+    drawn = {"frontier": frontier(summary, by), "heat_map": heat_map(summary, by)}
     figures = [made for made in drawn.values() if made is not None]
     for name, made in drawn.items():
         if made is not None:
@@ -103,31 +105,45 @@ def _telling(names: list[str], summary: pd.DataFrame) -> list[str]:
     return kept
 
 
-def heat_map(summary: pd.DataFrame) -> tuple[Any, str] | None:
-    """TarDis after each defence against each attack; a figure and its words."""
-    from matplotlib.colors import LogNorm
+def heat_map(summary: pd.DataFrame, by: list[str]) -> tuple[Any, str] | None:
+    """The first figure that was measured (or TarDis after a defence), by two groups; a figure and its words.
+
+    Columns are defences, else the last group of names in ``by``; rows are all other groups that tell means apart.
+    """
+    from matplotlib.colors import LogNorm, Normalize
     from matplotlib.figure import Figure
 
-    if not {ATTACK, DEFENCE, AFTER} <= set(summary):
+    named = [name for name in by if name in summary and not pd.api.types.is_numeric_dtype(summary[name])]
+    numbers = [name for name in summary if f"{name} ±" in summary and name != "seconds"]
+    if not named or not numbers or (AFTER not in numbers and {STEALTH, FIDELITY} <= set(numbers)):
         return None
-    values = summary.pivot_table(index=ATTACK, columns=DEFENCE, values=AFTER, aggfunc="mean", sort=False)
-    if values.empty:
+    value, across = AFTER if AFTER in numbers else numbers[0], DEFENCE if DEFENCE in named else named[-1]
+    down = _telling([name for name in by if name != across], summary)
+    if not down:  # one group: the table says it all
+        return None
+    rows = pd.Series([", ".join(map(_short, key)) for key in summary[down].itertuples(index=False)], summary.index)
+    values = summary.pivot_table(index=rows, columns=across, values=value, aggfunc="mean", sort=False)
+    if not (0 < len(values) <= MOST_CELLS and len(values.columns) <= MOST_CELLS):
         return None
     figure = Figure(figsize=(2.5 + 1.3 * len(values.columns), 1.6 + 0.6 * len(values)), layout="constrained")
     ax = figure.add_subplot()
-    shown = values.clip(lower=1e-6)
-    image = ax.imshow(shown, cmap="cividis", norm=LogNorm(max(1e-6, shown.min().min()), max(1e-5, shown.max().max())))
+    shown = values.clip(lower=1e-6) if value == AFTER else values
+    low, high = shown.min().min(), shown.max().max()
+    wide = 0 < 100 * low < high  # two decades
+    image = ax.imshow(shown, cmap="cividis", norm=(LogNorm if wide else Normalize)(low, high), aspect="auto")
+    ax.set(xlabel=across, ylabel=", ".join(down))
     ax.set_xticks(range(len(values.columns)), values.columns, rotation=30, ha="right")
     ax.set_yticks(range(len(values)), values.index)
-    middle = (shown.min().min() * shown.max().max()) ** 0.5
+    middle = (low * high) ** 0.5 if wide else (low + high) / 2
     for row in range(len(values)):
         for column in range(len(values.columns)):
-            value = values.iloc[row, column]
-            if pd.notna(value):
-                colour = "white" if value < middle else "black"
-                ax.text(column, row, f"{value:.2g}", ha="center", va="center", color=colour, fontsize=9)
-    figure.colorbar(image, label="TarDis after the defence (mean per element)")
-    words = "TarDis after each defence (columns) against each attack (rows), means over runs: more means less backdoor."
+            cell = values.iloc[row, column]
+            if pd.notna(cell):
+                colour = "white" if cell < middle else "black"
+                ax.text(column, row, f"{cell:.2g}", ha="center", va="center", color=colour, fontsize=9)
+    label = "TarDis after the defence (mean per element; more means less backdoor)" if value == AFTER else str(value)
+    figure.colorbar(image, label=label)
+    words = f"{label} for each {across} (columns) and each {', '.join(down)} (rows), means over runs."
     return figure, words
 
 
@@ -174,7 +190,8 @@ def _means(summary: pd.DataFrame) -> str:
         cells = []
         for name in names:
             value, half = row[name], row.get(f"{name} ±")
-            spread = "" if f"{name} ±" not in summary else " ± -" if pd.isna(half) else f" ± {_two_digits(half)}"
+            spread = " ± -" if pd.isna(half) else f" ± {_two_digits(half)}"
+            spread = spread if f"{name} ±" in summary and pd.notna(value) else ""
             cells.append(f'<td class="together">{html.escape(_short(value) + spread)}</td>')
         lines.append(f"<tr>{''.join(cells)}</tr>")
     head = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in names)
@@ -199,10 +216,10 @@ def _runs(runs: pd.DataFrame, folder: Path) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, float):
-        return "-" if pd.isna(value) else f"{value:.4g}"
+        return "-" if pd.isna(value) else f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
     return "-" if value is None else str(value)
 
 
 def _two_digits(value: float) -> str:
     """Two significant digits, and all digits before the point: 140, not 1.4e+02."""
-    return f"{value:.0f}" if 100 <= value < 1e6 else f"{value:.2g}"
+    return f"{value:,.0f}" if 100 <= value < 1e9 else f"{value:.2g}"

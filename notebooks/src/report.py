@@ -78,8 +78,8 @@ table(summary.set_index(by) if by else summary, "Means over seeds")
 # ## What it looks like
 
 # %%
-shown = [made for made in (study_report.frontier(summary, by), study_report.heat_map(summary)) if made is not None]
-print(f"{len(shown)} figures: a frontier needs TarDis and ExpDis, a heat map attacks and defences")
+shown = [made for made in (study_report.frontier(summary, by), study_report.heat_map(summary, by)) if made is not None]
+print(f"{len(shown)} figures: a frontier needs TarDis and ExpDis, else a heat map shows two groups of names")
 figure(*shown[0]) if shown else None
 
 # %%

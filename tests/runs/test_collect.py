@@ -121,12 +121,35 @@ def test_the_heat_map_has_a_cell_for_each_pair(tmp_path: Path) -> None:
     asked = [{"attack": a, "defence": d, "seed": s} for a in ("red", "rex") for d in ("auto", "prune") for s in (0, 1)]
     folder = kept(tmp_path, asked, [{"tardis_after": 0.1 * (1 + one["seed"])} for one in asked])
     summary = collect.averages(collect.tidy(folder), ["attack", "defence"], ["tardis_after"])
-    made = study_report.heat_map(summary)
+    made = study_report.heat_map(summary, ["attack", "defence"])
     assert made is not None
     figure, words = made
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.15"] * 4 and "each attack" in words
     assert study_report.frontier(summary, ["attack", "defence"]) is None
     assert runs.report(folder).is_file()
+
+
+def test_a_study_of_names_shows_what_it_measures_first(tmp_path: Path) -> None:
+    asked: list[dict[str, Any]] = [
+        {"source": source, "share": share, "defence": defence, "seed": seed}
+        for source, share in (("density", 0.0), ("density", 0.05), ("gan", 0.05))
+        for defence in ("nothing", "sort")
+        for seed in (0, 1)
+    ][:-2]
+    found: list[dict[str, Any] | None] = [{"recall": 0.9 - one["share"] + 0.02 * one["seed"]} for one in asked]
+    folder = kept(tmp_path, asked, found)
+    by = ["defence", "source", "share"]
+    summary = collect.averages(collect.tidy(folder), by, ["seconds", "recall"])
+    made = study_report.heat_map(summary, by)
+    assert made is not None
+    axes = made[0].axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["density, 0", "density, 0.05", "gan, 0.05"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["nothing", "sort"]
+    assert [text.get_text() for text in axes.texts] == ["0.91", "0.91", "0.86", "0.86", "0.86"]  # one was not asked for
+    assert "recall for each defence (columns) and each source, share (rows)" in made[1]
+    assert study_report.heat_map(summary[summary["source"] == "gan"], by) is None  # one group
+    runs.report(folder)
+    assert (folder / "heat_map.png").is_file() and not (folder / "frontier.png").exists()
 
 
 def test_a_study_without_any_finished_run_has_a_page(tmp_path: Path) -> None:
