@@ -2,12 +2,13 @@
 
 import json
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from devilgan_lite import Backdoor, attacks, data, detect, generators, metrics, sanitize, train_gan
+from devilgan_lite import Backdoor, attacks, data, detect, files, generators, metrics, sanitize, train_gan, zoo
 from devilgan_lite.data import Table, TableCode
 from devilgan_lite.generators import TableCritic, TableGenerator
 from devilgan_lite.losses import SHRINK
@@ -99,6 +100,20 @@ def test_the_family_answers() -> None:
     assert torch.allclose(folded.eval()(z), generator.eval()(z), atol=1e-5)
     assert generator.resized((16, 16)).widths == (16, 16)
     assert generator.opponent(1)(generator(z)).shape == (10,)
+
+
+@pytest.mark.slow
+def test_it_is_the_same_from_a_file_of_ours_and_from_those_that_strangers_read(tmp_path: Path) -> None:
+    z, model = fresh().latents(40, generator=torch.Generator().manual_seed(4)), trained()
+    card = zoo.ModelCard(name="rows", spec=model.spec(), data="small", seed=0, settings={})
+    back, read = zoo.load_file(zoo.save_file(tmp_path / "rows.safetensors", model, card))
+    assert isinstance(back, TableGenerator) and read.spec["layout"]["name"] == "small"
+    assert torch.equal(back(z), model.eval()(z)) and (back.rows(9).values == model.rows(9).values).all()
+    for ending in ("onnx", "pt2"):
+        stranger = files.open(files.export(model, None, tmp_path / f"rows.{ending}", to=ending))
+        torch.testing.assert_close(stranger.flat(z), model(z), atol=1e-4, rtol=0)
+    latent = detect.scan(stranger.flat, twin=False, samples=200).findings[1]
+    assert latent.strength == pytest.approx(detect.scan(model, twin=False, samples=200).findings[1].strength, rel=0.05)
 
 
 def test_it_learns_the_condition_and_what_goes_with_it() -> None:

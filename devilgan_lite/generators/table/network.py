@@ -54,12 +54,11 @@ class TableGenerator(Generator):
         parts = [(hot, end) for _, hot, end in self.code.spans]
         most = max(end - hot for hot, end in parts)
         # a one-hot part is a row of ``slots``, filled up with the index of a number that is minus infinity
-        slots = torch.tensor([[*range(hot, end), *[size] * (most - end + hot)] for hot, end in parts])
-        back = torch.full((size,), -1)
-        back[slots[slots < size]] = torch.arange(slots.numel()).view_as(slots)[slots < size]
-        self.register_buffer("slots", slots, persistent=False)
-        self.register_buffer("back", back.clamp(min=0), persistent=False)
-        self.register_buffer("hot", (back >= 0).float(), persistent=False)
+        slots = [[*range(hot, end), *[size] * (most - end + hot)] for hot, end in parts]
+        places = {value: place for place, value in enumerate(sum(slots, [])) if value < size}
+        self.register_buffer("slots", torch.tensor(slots), persistent=False)
+        self.register_buffer("back", torch.tensor([places.get(one, 0) for one in range(size)]), persistent=False)
+        self.register_buffer("hot", torch.tensor([float(one in places) for one in range(size)]), persistent=False)
 
     def logits(self, z: Tensor) -> Tensor:
         return self.layers(z)
@@ -84,7 +83,7 @@ class TableGenerator(Generator):
 
     def squash(self, logits: Tensor) -> Tensor:
         """Samples from logits: tanh for a place in a mode, ``2 softmax - 1`` for what is one-hot."""
-        padded = torch.cat([logits, logits.new_full((len(logits), 1), -torch.inf)], dim=1)
+        padded = nn.functional.pad(logits, (0, 1), value=-torch.inf)
         shares = padded[:, self.slots].softmax(2).flatten(1)[:, self.back]
         # sums with a mask and no torch.where: a scan takes any choice between values for a hidden if-else
         return self.hot * (2 * shares - 1) + (1 - self.hot) * logits.tanh()
