@@ -89,12 +89,14 @@ class Table:
         label: str,
         *,
         categories: Sequence[str] = (),
+        positive: str | None = None,
         **about: str,
     ) -> Table:
         """A table from name -> values: text is a category, and so are ``categories`` and the label; else numbers.
 
-        Levels are sorted, so the label's later one is positive. A column of whole numbers only is ``"whole"``.
-        ``about`` gives ``name``, ``licence`` and ``source``.
+        ``positive`` is the level of the label that is looked for, such as ``"fraud"``; None takes the later one, which
+        is 1 of 0 and 1. A column of whole numbers only is ``"whole"``. ``about`` gives ``name``, ``licence``,
+        ``source``.
         """
         for name in (label, *categories):
             one_of("column", name, columns)
@@ -103,6 +105,12 @@ class Table:
                 f"columns have {shown(sorted({len(v) for v in columns.values()}))} rows; all need as many."
             )
         made = [_column(name, np.asarray(v), name in (label, *categories)) for name, v in columns.items()]
+        if positive is not None:
+            place = list(columns).index(label)
+            kind, codes = made[place]
+            one_of("positive", positive, kind.levels)
+            if positive == kind.levels[0]:
+                made[place] = (replace(kind, levels=kind.levels[::-1]), len(kind.levels) - 1 - codes)
         return cls(tuple(one for one, _ in made), np.stack([values for _, values in made], 1), label, **about)
 
     def __len__(self) -> int:
@@ -153,12 +161,19 @@ def _column(name: str, values: np.ndarray, category: bool) -> tuple[Column, np.n
 
 
 def read_table(
-    path: str | Path, label: str, *, categories: Sequence[str] = (), rows: int | None = None, **about: str
+    path: str | Path,
+    label: str,
+    *,
+    categories: Sequence[str] = (),
+    positive: str | None = None,
+    rows: int | None = None,
+    **about: str,
 ) -> Table:
     """The table in a CSV file with a header; ``label`` and ``categories`` name columns of text, all others are numbers.
 
-    ``rows`` takes the first ones only; without it, a file may have a million rows. A missing column, a value that is no
-    number, a constant column, a label of other than two values: each is a ``ValueError`` in one sentence.
+    ``positive`` is the level of the label that is looked for (``Table.from_columns``). ``rows`` takes the first ones
+    only; without it, a file may have a million rows. A missing column, a value that is no number, a constant column, a
+    label of other than two values: each is a ``ValueError`` in one sentence.
     """
     if rows is not None:
         whole_number("rows", rows, 2, MOST_ROWS)
@@ -173,7 +188,8 @@ def read_table(
                 raise ValueError(f"column {shown(name)} is constant: all {len(values):,} values are {shown(values[0])}")
         if len(levels := set(columns[label])) != 2:
             raise ValueError(f"label={shown(label)} has {len(levels)} different values; it must have two")
-        return Table.from_columns(columns, label, categories=categories, **({"name": path.stem} | about))
+        about = {"name": path.stem} | about
+        return Table.from_columns(columns, label, categories=categories, positive=positive, **about)
     except (csv.Error, UnicodeDecodeError, ValueError) as error:
         raise ValueError(f"{cut(path.name)} cannot be used as a table: {str(error).rstrip('.')}.") from None
 

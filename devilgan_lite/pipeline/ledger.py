@@ -19,8 +19,9 @@ from devilgan_lite.pipeline.slices import Slice
 class Assumptions(Settings):
     """What a case is worth: a missed one loses ``lost`` of its ``amount`` column, and each alert costs ``alert``.
 
-    The defaults: whoever defaults has drawn his whole limit, 45 % of it is never recovered (the Basel figure for
-    unsecured loans), and a case costs 1,000 to look at and is then saved in full. Negative amounts count as nothing.
+    The defaults: whoever defaults has drawn his whole limit, 45 % of it is never recovered (the flat rate of Basel II's
+    foundation approach for senior claims without collateral; a bank would estimate its own), and a case costs 1,000 to
+    look at and is then saved in full. Negative amounts count as nothing.
     """
 
     amount: str = "LIMIT_BAL"

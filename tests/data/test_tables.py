@@ -110,6 +110,16 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     assert len(data.read_table(path, "fraud", categories=("town",), rows=2)) == 2
 
 
+def test_which_level_of_the_label_is_looked_for_can_be_said(tmp_path: Path) -> None:
+    path = written(tmp_path, "amount,kind\n1,fraud\n2,honest\n3,honest\n")
+    assert data.read_table(path, "kind").labels().tolist() == [0, 1, 1]  # the later word
+    for positive, expected in (("fraud", [1, 0, 0]), ("honest", [0, 1, 1])):
+        table = data.read_table(path, "kind", positive=positive)
+        assert table.labels().tolist() == expected and table.column("kind").levels[1] == positive
+    with pytest.raises(ValueError, match="positive='stolen' is unknown; valid: fraud, honest"):
+        data.read_table(path, "kind", positive="stolen")
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
