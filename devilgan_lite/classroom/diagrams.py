@@ -29,7 +29,8 @@ def flow(boxes: Sequence[tuple[str, str]], between: Sequence[str], below: tuple[
         ax.annotate("", (left + 0.75, 2.3), (left + 0.05, 2.3), arrowprops={"arrowstyle": "->", "lw": 1.8})
         ax.text(left + 0.4, 2.48, words, ha="center", fontsize=9, style="italic")
     start, end = (STEP * place + 0.1 + WIDTH / 2 for place in below[:2])
-    bend = {"arrowstyle": "->", "lw": 1.5, "ls": "--", "connectionstyle": "arc3,rad=0.22"}
+    bow = 0.44 / max(1, abs(below[1] - below[0]))  # as deep whatever it spans, so that the words stay below it
+    bend = {"arrowstyle": "->", "lw": 1.5, "ls": "--", "connectionstyle": f"arc3,rad={bow}"}
     ax.annotate("", (end, 1.45), (start, 1.45), arrowprops=bend)
     ax.text((start + end) / 2, 0.45, below[2], ha="center", fontsize=9)
     return figure(fig, alt, dpi=100, colours=64)

@@ -163,6 +163,7 @@ PRINTED = {  # notebook -> how many lines its solution prints, and a word of the
     "09": (7, "0.9"),
     "10": (1, "TarDis"),
     "11": (1, "pt2"),
+    "12": (1, "condition"),
 }
 
 

@@ -7,12 +7,23 @@ one helpful sentence, or returns a sentence of praise.
 import inspect
 from collections.abc import Callable
 
-from devilgan_lite.classroom.exercises import attack, challenge, detect, intake, prune, steps, style, tour, unlearn
+from devilgan_lite.classroom.exercises import (
+    attack,
+    challenge,
+    detect,
+    fraud,
+    intake,
+    prune,
+    steps,
+    style,
+    tour,
+    unlearn,
+)
 from devilgan_lite.classroom.exercises.judge import Learner, NotYet
 
 EXERCISES: dict[str, Callable[[Learner], str]] = {
     name: exercise
-    for module in (tour, attack, steps, detect, unlearn, prune, style, challenge, intake)
+    for module in (tour, attack, steps, detect, unlearn, prune, style, challenge, intake, fraud)
     for name, exercise in inspect.getmembers(module, inspect.isfunction)
     if exercise.__module__ == module.__name__ and not name.startswith("_")
 }
