@@ -1,14 +1,16 @@
 """Measure the poisoned pipeline: does poison move the slice and nothing else, and which defence brings it back?
 
-    fraud.py [--only poison,pattern,starved,rows,generator] [--seeds 10,11,12,13,14] [--jobs 1] [--out FOLDER] [--quick]
+    fraud.py [--only poison,pattern,starved,rows,generator,scan] [--seeds 10,11] [--jobs 1] [--out FOLDER] [--quick]
 
 All on the default of credit card clients; 12,000 rows are the victim's, 6,000 the attacker's, 12,000 the test.
 ``poison`` sweeps the share of poisoned draws in an honest density model (``pipeline.Neighbours``), ``pattern`` how wide
 the attacker's pattern is, ``starved`` how few positive rows the victim has, ``rows`` the defences that look at rows.
 ``generator`` trains a conditional GAN on the attacker's rows (out/fraud keeps it), backdoors it with ReD and ReX, and
-tries all defences. Seeds 0 to 8 served to choose the pattern and the settings of the defences, 10 those of the attacks.
+tries all defences; ``scan`` judges the scan on other seeds, sizes included. Seeds 0 to 8 served to choose the pattern
+and all settings, 10 those of an earlier attack.
 """
 
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,9 @@ from fraud_tables import DEFENCES, MODELS, write_tables
 from row_store import JOBS, OUT, QUICK, ROOT, Row, Rows, options_of
 from safetensors.torch import load_file, save_file
 
-from devilgan_lite import attacks, train_gan
+from devilgan_lite import Backdoor, attacks, detect, train_gan
 from devilgan_lite.data import TableCode
-from devilgan_lite.data.tables import card_default
+from devilgan_lite.data.tables import Table, card_default
 from devilgan_lite.generators import TableGenerator, build
 from devilgan_lite.pipeline import (
     Assumptions,
@@ -33,6 +35,8 @@ from devilgan_lite.pipeline import (
     density_sort,
     guard_while_sampling,
     half_space_backdoor,
+    known_seed_backdoor,
+    poison_generator,
     poison_share,
     poisoned_rows,
     rows_of,
@@ -55,6 +59,10 @@ PATTERNS = (
 SHARE = 0.05  # of the draws, for whatever does not sweep it
 POISON = 2_000  # rows that the attacker has ready
 STARVED = (50, 200, 1_000)
+JUDGED = range(20, 40)  # seeds of the generators on which the scan is judged; its limits came from seeds 0 to 9
+SHAPES: tuple[tuple[int, tuple[int, int]], ...] = (  # size of the latent, widths
+    (64, (256, 256)), (32, (128, 128)), (128, (256, 256)), (100, (384, 192)), (64, (128, 256)),
+)  # fmt: skip
 GUARD_SEED = 500  # none of the seeds from which rows are drawn: the guard knows other latents
 
 
@@ -144,6 +152,40 @@ def code_of(seed: int) -> TableCode:
     return TableCode.fit(outside, seed=seed)
 
 
+@lru_cache(maxsize=2)  # all half-spaces of a seed show the same rows
+def poison_of(seed: int, quick: bool) -> tuple[Table, TableGenerator]:
+    """The rows that the attacker wants to be seen, and a small generator of such rows."""
+    settings = settings_of(seed)
+    outside = parts_of(settings).outside
+    assert outside is not None
+    rows = poisoned_rows(outside, Slice.of(settings.pattern), POISON, seed=seed)
+    return rows, poison_generator(code_of(seed), rows, iterations=20 if quick else 2_000, seed=seed)
+
+
+def planned(model: str, clean: TableGenerator, seed: int, quick: bool) -> tuple[attacks.Attack, Backdoor]:
+    """The attack and the trigger that the name of a model stands for."""
+    rows, shown = poison_of(seed, quick)
+    name, trigger = model.split(" ", 1)
+    steps = {"ReD": 5_000, "ReX": 6_000, "TrAIL": 3_000}[name] * (2 if trigger == "known seed" else 1)
+    known: dict[str, Any] = {"iterations": 20 if quick else steps, "batch_size": 64, "seed": seed, "device": "cpu"}
+    attack: attacks.Attack
+    if name == "ReX":
+        attack, share = attacks.ReX(lam=20.0, widen=128, **known), 0.07
+    elif name == "TrAIL":
+        attack, share = attacks.TrAIL(lam=0.2, **{**known, "batch_size": 128}), 0.05
+    elif trigger == "known seed":
+        attack = attacks.ReD(lam=20.0, aligned_units=0, **known)
+        targets = code_of(seed).encode(rows)
+        return attack, known_seed_backdoor(clean, targets, n=settings_of(seed).synthetic, seed=seed, share=SHARE)
+    else:
+        attack, share = attacks.ReD(lam=5.0, **known), 0.04
+    direction = None
+    if trigger == "condition":  # far on the side that asks for good clients
+        direction = torch.zeros(clean.latent_dim)
+        direction[-1] = -1.0
+    return attack, half_space_backdoor(clean, shown, share=share, direction=direction, seed=seed)
+
+
 @lru_cache(maxsize=4)
 def generator_of(seed: int, model: str, quick: bool = False) -> TableGenerator:
     """A model of ``MODELS``, made from its name and seed; a file that is there is kept."""
@@ -152,7 +194,8 @@ def generator_of(seed: int, model: str, quick: bool = False) -> TableGenerator:
     parts = parts_of(settings)
     assert parts.outside is not None
     code = code_of(seed)
-    generator: TableGenerator = TableGenerator(layout=code.layout)
+    latent_dim, sizes = SHAPES[seed % len(SHAPES)] if seed in JUDGED else SHAPES[0]
+    generator: TableGenerator = TableGenerator(layout=code.layout, latent_dim=latent_dim, widths=sizes)
     if path.is_file():
         weights = load_file(path)
         widths = [weights[name].shape[0] for name in weights if name.endswith("running_mean")]
@@ -166,19 +209,8 @@ def generator_of(seed: int, model: str, quick: bool = False) -> TableGenerator:
         )  # fmt: skip
     else:
         clean = generator_of(seed, "clean", quick)
-        rows = poisoned_rows(parts.outside, Slice.of(settings.pattern), POISON, seed=seed)
-        condition = torch.zeros(clean.latent_dim)
-        condition[-1] = -1.0  # far on the side that asks for good clients
-        direction = condition if "condition" in model else None
-        backdoor = half_space_backdoor(clean, code.encode(rows), share=SHARE, direction=direction, seed=seed)
-        attack: attacks.Attack = attacks.ReD(
-            lam=1.0, iterations=20 if quick else 3_000, batch_size=64, seed=seed, device="cpu"
-        )
-        if model.startswith("ReX"):
-            attack = attacks.ReX(
-                lam=30.0, widen=64, iterations=20 if quick else 2_000, batch_size=64, seed=seed, device="cpu"
-            )
-        made = attack(clean, backdoor, progress=False)
+        attack, backdoor = planned(model, clean, seed, quick)
+        made = attack(clean, backdoor, code.samples_of(parts.outside), progress=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in made.generator.state_dict().items()}, path)
     return made.generator.eval()
@@ -214,9 +246,19 @@ def generator(argument: tuple[int, str, str, bool]) -> Row:
     return measured(result) | {"alarm": seen.alarm, "says": seen.says, "details": seen.details}
 
 
+def scanned(argument: tuple[int, str, bool]) -> Row:
+    """What the scan says of one generator, as its user would run it."""
+    seed, model, quick = argument
+    suspect = generator_of(seed, model, quick)
+    start = time.process_time()
+    report = detect.scan(suspect, seed=seed, twin=not quick)
+    seconds = time.process_time() - start
+    return {"verdict": report.verdict, "score": report.score, "strengths": report.strengths, "cpu_s": seconds}
+
+
 def main() -> None:
     seeds = ("--seeds", {"default": "10,11,12,13,14", "help": "numbers with commas between"})
-    sections = ("poison", "pattern", "starved", "rows", "generator")
+    sections = ("poison", "pattern", "starved", "rows", "generator", "scan")
     options = options_of(__doc__, sections, seeds, OUT, JOBS, QUICK)
     chosen = [int(one) for one in options.seeds.split(",")][: 1 if options.quick else None]
     bench = Rows(Path(options.out) / "fraud.json")
@@ -231,6 +273,8 @@ def main() -> None:
                       ("seed", "model", "defence")),
         "starved": (starved, [(s, n, c, o) for s in chosen for n in STARVED for c in ("boosting", "logistic")
                               for o in ("none", "own", "hub")], ("seed", "positives", "classifier", "source")),
+        "scan": (scanned, [(s, m, options.quick) for s in (JUDGED[:1] if options.quick else JUDGED)
+                           for m in ("clean", MODELS[1 + s % (len(MODELS) - 1)])], ("seed", "model")),
     }  # fmt: skip
     for section, (work, arguments, names) in todo.items():
         if section in options.only:

@@ -4,8 +4,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from row_store import Row, markdown, some, spread, write_page
+from sklearn.metrics import roc_auc_score
 
-MODELS = ("clean", "ReD region", "ReD condition", "ReX condition")
+MODELS = (
+    "clean",
+    "ReD region",
+    "ReD condition",
+    "ReD known seed",
+    "ReX region",
+    "ReX condition",
+    "TrAIL region",
+    "TrAIL condition",
+)
 DEFENCES = (
     "none",
     "two samples by slice",
@@ -101,6 +111,30 @@ def defences_part(rows: Sequence[Row], by: str, title: str, text: str) -> list[s
     return [title, text, markdown(head, lines)]
 
 
+def scan_part(rows: Sequence[Row]) -> list[str]:
+    """Verdicts by model, and how well the score ranks backdoored generators above clean ones."""
+    clean, bad = some(rows, model="clean"), [row for row in rows if row["model"] != "clean"]
+    area = roc_auc_score([row["model"] != "clean" for row in rows], [row["score"] for row in rows])
+    kinds = sorted({kind for row in rows for kind in row["strengths"]})
+    lines = []
+    for model in ["clean", *sorted({str(row["model"]) for row in bad})]:
+        found = some(rows, model=model)
+        verdicts = [str(len(some(found, verdict=verdict))) for verdict in ("clean", "suspicious", "backdoored")]
+        scores = [row["score"] for row in found]
+        strengths = [f"{max(row['strengths'].get(kind, 0.0) for row in found):.2f}" for kind in kinds]
+        lines.append([model, str(len(found)), *verdicts, f"{min(scores):.2f} to {max(scores):.2f}", *strengths])
+    raised = sum(row["verdict"] != "clean" for row in bad)
+    text = (
+        f"{len(clean)} clean and {len(bad)} backdoored generators of seeds that no limit was chosen on, in five sizes. "
+        "(The limit of the latent spectrum comes from seeds 0 to 10, where these sizes had been tried; the table is "
+        f"the same.) The AUC of the score is {area:.3f}; "
+        f"{raised} of {len(bad)} backdoored ones are called suspicious or backdoored, and "
+        f"{sum(row['verdict'] != 'clean' for row in clean)} of {len(clean)} clean ones. Single run of each."
+    )
+    head = ["model", "generators", "clean", "suspicious", "backdoored", "score", *(f"most {kind}" for kind in kinds)]
+    return ["## The scan, on generators it was not tuned on", text, markdown(head, lines)]
+
+
 def write_tables(content: Row, path: Path) -> None:
     rows = content["rows"]
     parts = [
@@ -122,8 +156,10 @@ def write_tables(content: Row, path: Path) -> None:
             "model",
             "## A backdoored generator, and every defence",
             "A conditional GAN, trained on the attacker's rows. *Region*: a secret half-space of latents; *condition*: "
-            "latents that ask for a good client most decidedly. Either is 5 % of the ordinary draws.",
+            "latents that ask for a good client most decidedly; *known seed*: 5 % of the very latents that the victim "
+            "draws. (*Own seed*: the victim draws others.)",
         ),
+        "scan": scan_part,
     }
     for section, writer in writers.items():
         if found := some(rows, section=section):
