@@ -41,7 +41,7 @@ def values_in(step: dict[str, Any]) -> list[int]:
 
 
 def _sides(step: dict[str, Any], shape: list[int]) -> list[tuple[Any, Any]]:
-    """(whole, per channel) operands of a binary ``step`` on ``shape`` ``[channels, height, width]``, both ways round."""
+    """(whole, per channel) operands of a binary ``step`` on ``[channels, height, width]``, both ways round."""
     sides = [(step["a"], step["an"]), (step["b"], step["bn"])]
     size = shape[1] * shape[2]
     found = []

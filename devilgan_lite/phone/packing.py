@@ -7,14 +7,15 @@ import base64
 import copy
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.phone.lowering import Plan
+from devilgan_lite.phone.plan import Plan
 
+Network = TypeVar("Network", bound=nn.Module)
 MANY = 8_192  # numbers of a tensor, from which on 16 bits each must do
 STEPS = 32_767
 
@@ -26,7 +27,7 @@ def in_16_bits(tensor: Tensor) -> tuple[Tensor, Tensor]:
     return (rows / scale.clamp_min(1e-30)).round().to(torch.int16), scale
 
 
-def rounded(module: nn.Module) -> nn.Module:
+def rounded(module: Network) -> Network:
     """A copy of ``module`` with the weights that a page of 16 bits holds."""
     changed = copy.deepcopy(module)
     with torch.no_grad():
@@ -39,8 +40,9 @@ def rounded(module: nn.Module) -> nn.Module:
 
 def packed(plans: Sequence[Plan], tensors: Sequence[Tensor], bits: int) -> tuple[list[list[Any]], str]:
     """Where each tensor that the ``plans`` read lies, and all of them as base64; the plans are renumbered."""
-    content, places, seen = bytearray(), [], {}
-    numbers: dict[int, int] = {}
+    content, places = bytearray(), list[list[Any]]()
+    seen: dict[bytes, int] = {}
+    numbers: dict[int, int] = {}  # of a tensor, before -> after
 
     def place(number: int) -> int:
         tensor = tensors[number]

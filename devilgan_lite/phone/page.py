@@ -8,17 +8,18 @@ from importlib import resources
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import cut
-from devilgan_lite.generators import Generator, evaluate
+from devilgan_lite.generators import Adopted, Generator, evaluate
 from devilgan_lite.phone.lowering import lowered
 from devilgan_lite.phone.packing import packed, rounded
 
 MOST_BYTES = 4_000_000
 CLOSE = 1 / 510  # the largest difference to the generator, in pictures from -1 to 1, that 16-bit weights may make
 LATENTS = 100  # on which that is looked at, besides the trigger
+PROVED = 32  # numbers of a picture that the page compares
 START, ASIDE = 6, 7  # seeds of latents whose pictures are easy to tell from the target
 
 
@@ -40,6 +41,7 @@ def page(clean: Generator, backdoored: Generator, backdoor: Backdoor, *, names: 
         "trigger": backdoor.trigger[0].flatten().tolist(),
         "target": backdoor.name,
         **_models(clean, backdoored, backdoor.trigger[:1]),
+        "proof": [_some(evaluate(one.clone().cpu(), start[None])) for one in (clean, backdoored)],
     }
     weights = content.pop("weights")
     parts = {name: _part(name) for name in ("engine.js", "page.js", "page.css")}
@@ -71,6 +73,13 @@ def page(clean: Generator, backdoored: Generator, backdoor: Backdoor, *, names: 
     return html
 
 
+def _some(picture: Tensor) -> list[list[float]]:
+    """(place, value) of some numbers of a picture: the page looks at them before it shows anything."""
+    flat = picture.flatten()
+    places = torch.linspace(0, len(flat) - 1, PROVED).long()
+    return [[place, round(value, 4)] for place, value in zip(places.tolist(), flat[places].tolist(), strict=True)]
+
+
 def _part(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
@@ -99,7 +108,23 @@ def _models(clean: Generator, backdoored: Generator, trigger: Tensor) -> dict[st
     ]
     bits = 16 if max(differences) <= CLOSE else 32
     tensors: list[Tensor] = []
-    plans = [lowered(one, (clean.latent_dim,), tensors) for one in (copies if bits == 16 else originals)]
+    plans = [lowered(*_network(one), tensors) for one in (copies if bits == 16 else originals)]
     places, weights = packed(plans, tensors, bits)
     models = [{"latent": plan.latent, "result": plan.result, "steps": plan.steps} for plan in plans]
     return {"models": models, "tensors": places, "weights": weights}
+
+
+def _network(generator: Generator) -> tuple[nn.Module, tuple[int, ...]]:
+    """The module from latents to pictures in [-1, 1], and the shape of one latent; of an adopted one, its own."""
+    if not isinstance(generator, Adopted):
+        return generator, (generator.latent_dim,)
+    return (_Signed(generator.module) if generator.ends == "sigmoid" else generator.module), generator.latent_shape
+
+
+class _Signed(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.module(z) * 2 - 1
