@@ -113,8 +113,8 @@ def _between(size: int, made: int, scale: float | None, corners: bool) -> list[l
 
 
 def _bilinear(plan: Plan, shape: tuple[int, ...], x: Any, size: Any, corners: bool, *scales: Any) -> Made:
-    given = scales[0] if len(scales) == 1 and isinstance(scales[0], (list, tuple)) else scales
-    factors = list(given or ()) or [None, None]
+    given = scales[0] if len(scales) == 1 else scales
+    factors = list(given) if given else [None, None]
     tables = [_between(x.shape[a], shape[a], factors[a - 2], corners) for a in (2, 3)]
     return _resized(plan, shape, x, tables)
 

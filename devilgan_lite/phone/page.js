@@ -154,6 +154,8 @@ pad.addEventListener("pointerdown", (event) => {
 pad.addEventListener("pointermove", (event) => {
   if (pad.hasPointerCapture(event.pointerId)) toPointer(event);
 });
+// else a quick stroke counts as a fling, and the next tap, on a button, as what stops it
+pad.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
 pad.addEventListener("keydown", (event) => {
   const [x, y, by] = [phone.t, phone.across, event.shiftKey ? 0.1 : 0.02];
   const there = {
