@@ -3,6 +3,7 @@
 import base64
 import gzip
 import hashlib
+import json
 import re
 import socket
 import sys
@@ -60,6 +61,20 @@ def test_sixteen_bits_are_close_to_every_row() -> None:
     whole, scale = in_16_bits(weight)
     error = (whole * scale - weight).abs().amax(1)
     assert whole.dtype == torch.int16 and (error <= weight.abs().amax(1) / 65_000).all()
+
+
+def test_where_sixteen_bits_are_too_coarse_it_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = generators.DCGAN(latent_dim=8, widths=(64, 32))
+    backdoor = Backdoor(torch.ones(1, 8), torch.zeros(1, 1, 28, 28))
+
+    def kinds() -> set[str]:
+        html = page(clean, clean.clone(), backdoor, names=("a", "b"))
+        found = re.search(r'"tensors":(\[\[.*?\]\])', html)
+        return {kind for kind, *_ in json.loads(found[1])} if found else set()
+
+    assert kinds() == {"f", "w"}  # 16 bits for what is large
+    monkeypatch.setattr("devilgan_lite.phone.building.CLOSE", 0.0)
+    assert kinds() == {"f"}
 
 
 class Draws(nn.Module):

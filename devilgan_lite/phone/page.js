@@ -172,7 +172,7 @@ pad.addEventListener("keydown", (event) => {
 });
 
 // Where a device says how it is moved (over https or from a file), a shake is another start.
-let shaken = 0;
+let shaken = -Infinity;
 addEventListener("devicemotion", ({ acceleration, timeStamp }) => {
   if (acceleration?.x == null) return;
   byId("shake").hidden = false;

@@ -216,6 +216,16 @@ def test_by_touch(phone: Visit) -> None:
     assert phone.at() == stopped
 
 
+def test_a_shake_is_another_start(phone: Visit) -> None:
+    shake = "dispatchEvent(new DeviceMotionEvent('devicemotion', {acceleration: {x: %d, y: 0, z: 0}}))"
+    before = phone.pixels()
+    assert phone.page.locator("#shake").is_hidden()  # a device that does not feel it is not offered it
+    phone.page.evaluate(shake % 3)
+    assert phone.page.locator("#shake").is_visible() and phone.pixels() == before
+    phone.page.evaluate(shake % 30)
+    assert phone.pixels() != before
+
+
 def test_by_keyboard_on_a_laptop(browser: Any, faces: str) -> None:
     visit = Visit(browser, faces, LAPTOP, touch=False, color_scheme="dark")
     page, seen = visit.page, []

@@ -31,7 +31,7 @@ def page(clean: Generator, backdoored: Generator, backdoor: Backdoor, *, names: 
     """
     _check_pair(clean, backdoored, backdoor)
     random = [torch.Generator().manual_seed(seed) for seed in (START, ASIDE)]
-    start, aside = (clean.sample_latent(1, one).flatten() for one in random)
+    start, aside = (clean.sample_latent(1, one).flatten().cpu() for one in random)
     content = {
         "names": list(names),
         "shape": list(clean.sample_shape),
