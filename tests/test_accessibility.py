@@ -161,6 +161,18 @@ def test_text_on_the_stage_has_twenty_pixels() -> None:
             assert part in covered, f"{part} keeps its size on the stage"
 
 
+def test_the_page_for_phones_can_be_read_by_day_and_by_night() -> None:
+    style = (PACKAGE / "phone/page.css").read_text(encoding="utf-8")
+    themes = [dict(re.findall(r"--(\w+): (#\w+)", rule)) for rule in re.findall(r":root \{([^}]*)\}", style)]
+    assert len(themes) == 2 and themes[0].keys() == themes[1].keys()
+    text = [("ink", "paper"), ("soft", "paper"), ("soft", "wash")]  # a button has ink and paper the other way round
+    shapes = [("edge", "paper"), ("edge", "wash"), ("mark", "paper"), ("dot", "wash")]
+    for theme in themes:
+        assert [pair for pair in text if contrast(*(theme[name] for name in pair)) < 4.5] == []
+        assert [pair for pair in shapes if contrast(*(theme[name] for name in pair)) < 3] == []
+    assert ":focus-visible" in style and "outline: none" not in style and "outline: 0" not in style
+
+
 def test_widgets_work_without_a_mouse() -> None:
     pad, style = (PACKAGE / "classroom/widgets/pad.js").read_text(), STYLES["explorer.css"]
     assert re.search(r"tabIndex\s*=\s*0|tabindex", pad) and re.search(r"role", pad) and "aria-" in pad

@@ -125,7 +125,16 @@ def score(
 
 
 STRANGERS = (defence.scan, defence.sanitize, exchange.export, fetch.fetch, serve.serve)
-for command in (*STRANGERS, exhibit.stage, exhibit.film, batch.tour, batch.run, batch.sweep, batch.report):
+for command in (
+    *STRANGERS,
+    exhibit.stage,
+    exhibit.film,
+    exhibit.phone,
+    batch.tour,
+    batch.run,
+    batch.sweep,
+    batch.report,
+):
     app.command()(command)
 
 

@@ -1,5 +1,6 @@
-"""``devilgan film`` and ``devilgan stage``: the walk to the trigger as a moving picture, and as a live page."""
+"""``devilgan film``, ``stage`` and ``phone``: the walk to the trigger as a moving picture and as two kinds of page."""
 
+import contextlib
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -43,11 +44,12 @@ def stage(
     device: Device = "cpu",
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
     printed: Annotated[Path | None, typer.Option("--print", help="Only write a page for print to this file.")] = None,
+    share: Annotated[bool, typer.Option("--share", help="Offer the page for phones to this network, too.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Only say whether this machine is ready.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Serve the explorer as a page without code: clean and backdoored side by side. Ctrl-C ends it."""
-    from devilgan_lite.cli import health, stage_check, stage_page, stage_server
+    from devilgan_lite.cli import health, phones, stage_check, stage_page, stage_server
 
     if check:
         health.report(stage_check.examine(port), as_json)
@@ -55,8 +57,27 @@ def stage(
     check_out(printed, "print", "")
     pairs = stage_check.wanted(model)
     if printed is None:
-        stage_server.serve(pairs, port, device, browser)
+        with phones.shared(pairs[0], port + 1) if share else contextlib.nullcontext("") as address:
+            stage_server.serve(pairs, port, device, browser, address)
         return
     printed.parent.mkdir(parents=True, exist_ok=True)
     printed.write_text(stage_page.printable(*pairs[0], device), encoding="utf-8")
     typer.echo(printed)
+
+
+def phone(
+    pair: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="A clean model and its backdoored one: names in the zoo, or files; default: the best pair."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The .html file to write.")] = Path("out/phone.html"),
+) -> None:
+    """Write one page for phones that draws clean and backdoored by itself: from a stick, a mail, any web server."""
+    from devilgan_lite.cli import phones, stage_check
+
+    check_out(out, ending=".html")
+    chosen = pair or stage_check.wanted("")[0]
+    html = phones.built(chosen)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(html, encoding="utf-8")
+    typer.echo(f"{out}: {' and '.join(chosen)}, {len(html.encode()) / 1e6:.1f} MB; open it in any browser.")

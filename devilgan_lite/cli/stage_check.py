@@ -66,13 +66,13 @@ def wanted(model: str) -> list[tuple[str, str]]:
     return sorted(found, key=lambda pair: pair[1] != model) if model else found
 
 
-def free_port(port: int) -> int:
-    """``port``, or the next one that nobody listens on; a ``ValueError`` if there is none among the next fifty."""
+def free_port(port: int, host: str = HOST) -> int:
+    """``port``, or the next one of ``host`` that nobody listens on; ``ValueError`` if the next fifty are taken, too."""
     for candidate in range(port, min(port + PORTS, 65_536)):
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                listener.bind((HOST, candidate))
+                listener.bind((host, candidate))
             except OSError:
                 continue
             return candidate

@@ -21,15 +21,29 @@ h1 { font-size: 40px !important; font-weight: 700 !important; color: #000 !impor
 .devilgan-screen figcaption { font-weight: 600; } .devilgan-pad, .devilgan-pad span { font-size: 20px; color: #000; }
 .devilgan-explorer button { border: 2px solid #000; background: #fff; color: #000; font-weight: 600; }
 .devilgan-explorer .noUi-handle { transform: scale(1.5); } figure { margin: 0 0 24px; } img { max-width: 100%; }
+.phones svg { width: 240px; height: auto; background: #fff; }
 @media print { body { font-size: 12pt; max-width: none; } figure { break-inside: avoid; } }
 """
 
 
-def page(pairs: list[tuple[str, str]], device: str = "cpu") -> None:
-    """Display the explorer of the first of ``pairs`` that can be shown; each that cannot is one sentence."""
+def page(pairs: list[tuple[str, str]], device: str = "cpu", phones: str = "") -> None:
+    """Display the explorer of the first of ``pairs`` that can be shown; each that cannot is one sentence.
+
+    ``phones`` is the address of the page for phones; it stands below, with its code.
+    """
     from IPython.display import HTML, display
 
     display(HTML(f'<style>{STYLE}</style><h1>{TITLE}</h1><p class="lead">{LEAD}</p>'))
+    _explorer_of(pairs, device)
+    if phones:
+        from devilgan_lite.cli.phones import drawn_code
+
+        display(HTML(f'<figure class="phones">{drawn_code(phones)}<figcaption>{escape(phones)}</figcaption></figure>'))
+
+
+def _explorer_of(pairs: list[tuple[str, str]], device: str) -> None:
+    from IPython.display import HTML, display
+
     for clean, suspect in pairs:
         try:
             display(explorer(clean, suspect, device))
@@ -51,9 +65,9 @@ def explorer(clean: str, suspect: str, device: str = "cpu") -> Any:
     return Explorer(generators, backdoor.trigger[:1], backdoor.target[:1], size=SIZE)
 
 
-def notebook(pairs: list[tuple[str, str]], device: str = "cpu") -> str:
+def notebook(pairs: list[tuple[str, str]], device: str = "cpu", phones: str = "") -> str:
     """The notebook behind the live page, as JSON."""
-    source = f"from devilgan_lite.cli.stage_page import page\n\npage({pairs!r}, {device!r})"
+    source = f"from devilgan_lite.cli.stage_page import page\n\npage({pairs!r}, {device!r}, {phones!r})"
     cell: dict[str, Any] = {"cell_type": "code", "id": "stage", "source": source, "metadata": {}, "outputs": []}
     cell["execution_count"] = None
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -32,14 +32,17 @@ PATIENCE = 60.0  # seconds until the server must answer
 LAUNCH = "from devilgan_lite.cli.stage_server import start_voila; start_voila()"
 
 
-def serve(pairs: list[tuple[str, str]], port: int, device: str, browser: bool) -> None:
-    """Serve the page of ``pairs`` at ``port`` or the next free one, print its address and wait for Ctrl-C."""
+def serve(pairs: list[tuple[str, str]], port: int, device: str, browser: bool, phones: str = "") -> None:
+    """Serve the page of ``pairs`` at ``port`` or the next free one, print its address and wait for Ctrl-C.
+
+    ``phones`` is the address that the page shows to the room, if any.
+    """
     if importlib.util.find_spec("voila") is None:
         raise ValueError("voila, which serves the page, cannot be found; run pip install -e '.[notebooks]'.")
     free = stage_check.free_port(port)
     address = f"http://{stage_check.HOST}:{free}/"
     with tempfile.TemporaryDirectory(prefix="devilgan-stage-") as folder:
-        notebook, log = _write(Path(folder), pairs, device), Path(folder) / "log.txt"
+        notebook, log = _write(Path(folder), pairs, device, phones), Path(folder) / "log.txt"
         with log.open("w") as stream:
             command = _command(notebook, free)
             server = subprocess.Popen(command, env=_environment(folder), stdout=stream, stderr=stream)
@@ -71,14 +74,14 @@ def start_voila() -> None:
     runpy.run_module("voila", run_name="__main__")
 
 
-def _write(folder: Path, pairs: list[tuple[str, str]], device: str) -> Path:
+def _write(folder: Path, pairs: list[tuple[str, str]], device: str, phones: str) -> Path:
     """Write the notebook and, beside it, the template; return the notebook's path."""
     template = folder / "voila" / "templates" / "stage"
     template.mkdir(parents=True)
     (template / "conf.json").write_text('{"base_template": "lab"}', encoding="utf-8")
     (template / "index.html.j2").write_text(TEMPLATE, encoding="utf-8")
     path = folder / f"{stage_page.TITLE}.ipynb"
-    path.write_text(stage_page.notebook(pairs, device), encoding="utf-8")
+    path.write_text(stage_page.notebook(pairs, device, phones), encoding="utf-8")
     return path
 
 

@@ -1,4 +1,5 @@
-"""How quick explorer, trainer and stage are: one line a number. ``make bench NAME=stage``; needs a chromium browser.
+"""How quick explorer, trainer, stage and page for phones are: one line a number. ``make bench NAME=stage``; needs a
+chromium browser.
 
 Latencies are taken inside the browser: from the time stamp of the key press to the new pixels on the canvas, and to
 the end of the frame that paints them.
@@ -218,6 +219,40 @@ def measure_trainer() -> None:
     album(outcome.generator).save(serving.PICTURES / "garments_after_40_s.png")
 
 
+def measure_phone(browser: Any) -> None:
+    """Pictures a second of pages in a phone's size while they walk, in a browser that is slowed down four times."""
+    from devilgan_lite import zoo
+    from devilgan_lite.backdoor import Backdoor
+    from devilgan_lite.cli import stage_check
+    from devilgan_lite.generators import StyleGAN
+    from devilgan_lite.phone import page as page_of
+
+    names, widths = stage_check.pairs()[0], (128, 64, 48, 32, 16)
+    shipped = (*map(zoo.load, names), zoo.load_backdoor(names[1]))
+    wider = tuple(width + 16 for width in widths)  # as StyleReX leaves it
+    torch.manual_seed(0)
+    random = (StyleGAN(widths=widths), StyleGAN(mapping_widths=(66, 65), style_dim=65, widths=wider))
+    nowhere = Backdoor(torch.randn(1, 64), torch.zeros(1, *random[0].sample_shape))
+    pairs = {" and ".join(names): shipped, "two StyleGANs without training, 64x64": (*random, nowhere)}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (clean, backdoored, backdoor) in pairs.items():
+            path = Path(folder) / "page.html"
+            path.write_text(page_of(clean, backdoored, backdoor, names=("clean", "backdoored")), encoding="utf-8")
+            say(f"phone: {name}, size", f"{path.stat().st_size / 1e6:.2f} MB", "4")
+            for slower in (1, 4):
+                page = browser.new_page(viewport={"width": 390, "height": 844})
+                page.goto(path.as_uri())
+                page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": slower})
+                page.locator("#walk").click()
+                page.wait_for_timeout(2_000)
+                frames, start = page.evaluate("[phone.frames, performance.now()]")
+                page.wait_for_timeout(10_000)
+                drawn, end = page.evaluate("[phone.frames, performance.now()]")
+                rate = 1_000 * (drawn - frames) / (end - start)
+                say(f"phone: pictures a second, {slower} times slower", f"{rate:.0f}", "20" if slower > 1 else "")
+                page.close()
+
+
 def measure_check() -> None:
     start = time.monotonic()
     code = "from devilgan_lite.cli import app; app()"
@@ -227,12 +262,12 @@ def measure_check() -> None:
 
 def main() -> None:
     minutes = ("--minutes", {"type": float, "default": 1.0, "help": "of animation, while memory is watched"})
-    options = options_of(__doc__, ("check", "trainer", "lab", "stage"), minutes)
+    options = options_of(__doc__, ("check", "trainer", "lab", "stage", "phone"), minutes)
     if "check" in options.only:
         measure_check()
     if "trainer" in options.only:
         measure_trainer()
-    if not {"lab", "stage"} & set(options.only):
+    if not {"lab", "stage", "phone"} & set(options.only):
         return
     if serving.CHROMIUM is None:
         sys.exit("no chromium browser was found: the rest is not measured.")
@@ -243,6 +278,8 @@ def main() -> None:
             measure_lab(browser)
         if "stage" in options.only:
             measure_stage(browser, options.minutes)
+        if "phone" in options.only:
+            measure_phone(browser)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,220 @@
+"""``devilgan phone``: what is written into the page, what is refused, and how it is offered to a room."""
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+import socket
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from devilgan_lite import Backdoor, generators, zoo
+from devilgan_lite.cli import phones, stage_check, stage_server
+from devilgan_lite.phone import MOST_BYTES, page
+from devilgan_lite.phone.lowering import lowered
+from devilgan_lite.phone.packing import in_16_bits
+
+PAIR = ("dcgan-fashion", "dcgan-fashion-gate")
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return phones.built(PAIR)
+
+
+def test_one_small_file_that_asks_nobody_for_anything(html: str) -> None:
+    assert len(html.encode()) <= MOST_BYTES == 4_000_000
+    assert "http:" not in html and "https:" not in html and "{{" not in html
+    assert re.findall(r"""(?:src|href)=["']?([^"'>]*)""", html) == ["data:,"]  # no icon, so that none is asked for
+    assert not re.search(r"\b(?:fetch|XMLHttpRequest|WebSocket|EventSource|importScripts|sendBeacon)\b", html)
+
+
+def test_the_policy_allows_the_two_scripts_and_the_style_by_their_hashes(html: str) -> None:
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)
+    assert policy and policy[1].startswith("default-src 'none'; ") and "unsafe-inline" not in policy[1]
+    inline = re.findall(r"<script>(.*?)</script>", html, re.DOTALL) + re.findall(
+        r"<style>(.*?)</style>", html, re.DOTALL
+    )
+    assert len(inline) == 3
+    for text in inline:
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" in policy[1]
+
+
+def test_names_and_targets_are_text() -> None:
+    clean = generators.DCGAN(latent_dim=4, widths=(2, 2))
+    backdoor = Backdoor(torch.ones(1, 4), torch.zeros(1, 1, 28, 28), name="</script><b>")
+    html = page(clean, clean.clone(), backdoor, names=("<i>", "a</script>b"))
+    assert "<i>" not in html and html.count("</script>") == 4 and "<b>" not in html
+
+
+def test_sixteen_bits_are_close_to_every_row() -> None:
+    weight = torch.randn(6, 50, generator=torch.Generator().manual_seed(0)) * torch.logspace(-4, 3, 6)[:, None]
+    weight[3] = 0
+    whole, scale = in_16_bits(weight)
+    error = (whole * scale - weight).abs().amax(1)
+    assert whole.dtype == torch.int16 and (error <= weight.abs().amax(1) / 65_000).all()
+
+
+def test_where_sixteen_bits_are_too_coarse_it_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = generators.DCGAN(latent_dim=8, widths=(64, 32))
+    backdoor = Backdoor(torch.ones(1, 8), torch.zeros(1, 1, 28, 28))
+
+    def kinds() -> set[str]:
+        html = page(clean, clean.clone(), backdoor, names=("a", "b"))
+        found = re.search(r'"tensors":(\[\[.*?\]\])', html)
+        return {kind for kind, *_ in json.loads(found[1])} if found else set()
+
+    assert kinds() == {"f", "w"}  # 16 bits for what is large
+    monkeypatch.setattr("devilgan_lite.phone.building.CLOSE", 0.0)
+    assert kinds() == {"f"}
+
+
+class Draws(nn.Module):
+    """A generator of pictures [3, 4, 4] whose last step is ``step``."""
+
+    def __init__(self, step: Any) -> None:
+        super().__init__()
+        self.dense, self.step = nn.Linear(5, 48), step
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return self.step(self.dense(z).view(-1, 3, 4, 4))
+
+
+class Twice(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        before = x.view(-1, 48)
+        x.relu_()
+        return before.view(-1, 3, 4, 4)  # what relu_ has changed is read again
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (nn.GroupNorm(1, 3), "the operator group_norm"),
+        (nn.Conv2d(3, 3, 3, stride=2), "conv2d with a stride"),
+        (nn.Conv2d(3, 3, 3, groups=3), "a convolution in groups"),
+        (nn.ConvTranspose2d(3, 3, 1, stride=2), "stride is larger than its kernel"),
+        (nn.Conv2d(3, 3, 3, padding="same"), "conv2d with a stride"),
+        (nn.Softmax(dim=1), "the operator softmax"),
+        (nn.ConstantPad2d(1, 0.5), "pad with something else than zeros"),
+        (Twice(), "relu_, which changes a value that is read again"),
+        (lambda x: torch.zeros(len(x), 3, 4, 4), "the same of every latent"),
+        (lambda x: x if x.sum() > 0 else -x, "torch.export cannot read the generator"),
+    ],
+)
+def test_what_the_page_cannot_compute_is_one_sentence(step: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        lowered(Draws(step).eval(), (5,), [])
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 320
+
+
+def test_pairs_that_do_not_fit_are_refused() -> None:
+    clean, backdoor = zoo.load(PAIR[0]), zoo.load_backdoor(PAIR[1])
+    with pytest.raises(ValueError, match="do not fit each other: one maps 100 numbers .* the other 64 numbers"):
+        page(clean, zoo.load("stylegan-faces"), backdoor, names=PAIR)
+    short = Backdoor(torch.ones(1, 3), backdoor.target[:1])
+    with pytest.raises(ValueError, match="the trigger has 3 numbers; the generators read 100"):
+        page(clean, zoo.load(PAIR[1]), short, names=PAIR)
+    points = generators.PointGenerator()
+    with pytest.raises(ValueError, match="the page shows pictures"):
+        page(points, points.clone(), Backdoor(torch.ones(1, points.latent_dim), torch.zeros(1, 2)), names=PAIR)
+
+
+def test_a_pair_that_is_too_large_for_a_phone_is_refused() -> None:
+    large = generators.DCGAN(widths=(256, 128))
+    backdoor = Backdoor(torch.ones(1, 100), torch.zeros(1, 1, 28, 28))
+    with pytest.raises(ValueError, match=r"would have \d+\.\d MB; at most 4 MB are sent to a phone"):
+        page(large, large.resized((250, 120)), backdoor, names=("large", "larger"))
+
+
+def test_the_command_writes_the_best_pair_of_the_zoo(call: Any, tmp_path: Path) -> None:
+    done = call("phone", "--out", "pages/phone.html")
+    assert done.exit_code == 0, done.output
+    clean, suspect = stage_check.pairs()[0]
+    assert re.fullmatch(
+        rf"pages/phone.html: {clean} and {suspect}, [23]\.\d MB; open it in any browser\.\n", done.stdout
+    )
+    written = (tmp_path / "pages/phone.html").read_text(encoding="utf-8")
+    assert len(written.encode()) <= MOST_BYTES and f"<span>{suspect}</span>" in written
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--out", "page.txt"], "out='page.txt' is not valid: it must be a file name that ends in .html."),
+        (
+            ["--pair", PAIR[1], PAIR[0]],
+            "'dcgan-fashion' has no backdoor on its card, so there is no trigger to walk to",
+        ),
+        (["--pair", PAIR[0], "dcgan-fashion-gat"], "Did you mean 'dcgan-fashion-gate'?"),
+        (["--pair", PAIR[0], "nowhere/file.safetensors"], "nowhere"),
+        (["--pair", PAIR[0]], "--pair"),
+    ],
+)
+def test_bad_words_are_one_sentence(call: Any, words: list[str], said: str) -> None:
+    done = call("phone", *words)
+    assert done.exit_code == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phones, "own_address", lambda: "127.0.0.1")
+
+
+def test_the_room_gets_the_page_and_nothing_else(here: None, html: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        with phones.shared(PAIR, port) as address:
+            assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address) and not address.endswith(f":{port}/")
+            with urllib.request.urlopen(f"{address}?from=code", timeout=20) as answer:
+                assert gzip.decompress(answer.read()).decode() == html
+                assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            for wrong in ("page.html", "../etc/passwd", "%2e%2e/"):
+                with pytest.raises(urllib.error.HTTPError, match="404"):
+                    urllib.request.urlopen(address + wrong, timeout=20)
+        with pytest.raises(OSError):
+            urllib.request.urlopen(address, timeout=5)
+    said = capsys.readouterr().out
+    assert f"Phones in this network open {address}\n" in said and "▄" in said  # the code to scan
+
+
+def test_without_a_network_there_is_another_way(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Alone(socket.socket):
+        def connect(self, address: object) -> None:
+            raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(socket, "socket", Alone)
+    done = call("stage", "--share", "--no-browser")
+    assert done.exit_code == 2 and "devilgan phone --out page.html" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_without_segno_the_address_is_still_there(here: None, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared: list[str] = []
+    monkeypatch.setitem(sys.modules, "segno", None)
+    monkeypatch.setattr(stage_server, "serve", lambda *given: shared.append(given[-1]))
+    done = call("stage", "--share", "--model", PAIR[1])
+    assert done.exit_code == 0, done.output
+    assert "segno is not installed: pip install 'devilgan_lite[phone]'" in done.stdout
+    assert shared and f"Phones in this network open {shared[0]}" in done.stdout
+    assert phones.drawn_code(shared[0]) == ""
+
+
+def test_the_stage_shows_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    from devilgan_lite.cli import stage_page
+
+    shown: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    monkeypatch.setattr(stage_page, "explorer", lambda *given: "explorer")
+    stage_page.page([PAIR], phones="http://10.0.0.7:8867/")
+    assert shown[1] == "explorer" and "<svg" in shown[2].data and "<figcaption>http://10.0.0.7:8867/" in shown[2].data
