@@ -89,7 +89,7 @@ def measured(result: Row) -> Row:
     """The figures of a run; its settings stand in the row's identity."""
     row = {name: value for name, value in result.items() if name not in ("settings", "ledger")}
     if "ledger" in result:
-        row["money"], row["months"] = result["ledger"]["total"], result["ledger"]["months"]
+        row["money"] = result["ledger"]["total"]
     return row
 
 
