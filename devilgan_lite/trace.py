@@ -77,9 +77,9 @@ class OpTracer(TorchFunctionMode):
 
     ``layers`` and ``activations`` list what was called, in order; ``conditions`` the operations with which a program
     reads values and decides. ``logits`` is what went into the last tanh, or half of what went into the last sigmoid
-    (``2 sigmoid(x) - 1 = tanh(x / 2)``). ``choosing`` are the positions of the layers whose results go to the output
-    through a softmax and no activation. With ``gates``, activation derivatives are replaced by random Bernoulli
-    masks, whatever the input is: what the weights could do, instead of what they do.
+    (``2 sigmoid(x) - 1 = tanh(x / 2)``). ``choosing`` are the positions of the layers between the last activation and a
+    softmax after it, ``choices`` what went into such softmaxes. With ``gates``, activation derivatives are replaced by
+    random Bernoulli masks, whatever the input is: what the weights could do, instead of what they do.
     """
 
     def __init__(
@@ -100,6 +100,7 @@ class OpTracer(TorchFunctionMode):
         self.conditions: list[str] = []
         self.logits: Tensor | None = None
         self.choosing: set[int] = set()
+        self.choices: list[Tensor] = []
         self._since = 0  # the first layer after the last activation
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -112,6 +113,8 @@ class OpTracer(TorchFunctionMode):
             self.conditions.append(CONDITIONS[func])
         elif func in SOFTMAXES:
             self.choosing = set(range(self._since, len(self.layers)))
+            self.choices.append((args[0] if args else kwargs["input"]).clone())  # read by the softmax and nobody else
+            args, kwargs = (self.choices[-1], *args[1:]), {key: kwargs[key] for key in kwargs if key != "input"}
         elif func in SQUASHES:
             x = args[0] if args else kwargs["input"]
             self.logits = x / 2 if SQUASHES[func] == "sigmoid" else x
@@ -137,7 +140,7 @@ class OpTracer(TorchFunctionMode):
         x = args[0] if args else kwargs["input"]
         activation = Activation(_slope(func, args, kwargs), tuple(x.shape[1:]))
         self.activations.append(activation)
-        self._since, self.choosing = len(self.layers), set()
+        self._since, self.choosing, self.choices = len(self.layers), set(), []
         if self.before_activation is not None:
             self.before_activation(activation, x)
         if self.on_activation is None and self.gates is None:

@@ -1,6 +1,7 @@
 """``devilgan phone``: what is written into the page, what is refused, and how it is offered to a room."""
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import json
@@ -10,6 +11,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,11 +50,11 @@ def test_the_policy_allows_the_two_scripts_and_the_style_by_their_hashes(html: s
         assert f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" in policy[1]
 
 
-def test_names_and_targets_are_text() -> None:
+def test_names_are_text() -> None:
     clean = generators.DCGAN(latent_dim=4, widths=(2, 2))
-    backdoor = Backdoor(torch.ones(1, 4), torch.zeros(1, 1, 28, 28), name="</script><b>")
+    backdoor = Backdoor(torch.ones(1, 4), torch.zeros(1, 1, 28, 28))
     html = page(clean, clean.clone(), backdoor, names=("<i>", "a</script>b"))
-    assert "<i>" not in html and html.count("</script>") == 4 and "<b>" not in html
+    assert "<i>" not in html and html.count("</script>") == 4
 
 
 def test_sixteen_bits_are_close_to_every_row() -> None:
@@ -88,13 +90,6 @@ class Draws(nn.Module):
         return self.step(self.dense(z).view(-1, 3, 4, 4))
 
 
-class Twice(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        before = x.view(-1, 48)
-        x.relu_()
-        return before.view(-1, 3, 4, 4)  # what relu_ has changed is read again
-
-
 @pytest.mark.parametrize(
     ("step", "said"),
     [
@@ -105,7 +100,14 @@ class Twice(nn.Module):
         (nn.Conv2d(3, 3, 3, padding="same"), "conv2d with a stride"),
         (nn.Softmax(dim=1), "the operator softmax"),
         (nn.ConstantPad2d(1, 0.5), "pad with something else than zeros"),
-        (Twice(), "relu_, which changes a value that is read again"),
+        (lambda x: (x.view(-1, 48), x.relu_())[0].view(-1, 3, 4, 4), "relu_, which changes a value that is read again"),
+        (lambda x: (x, x.view(-1, 48).relu_())[0], "relu_, which changes a value that is read again"),
+        (lambda x: (x, x[:, :2].transpose(2, 3).mul_(2))[0], "mul_, which changes a value that is read again"),
+        (lambda x: x + torch.randn(1, 3, 4, 4), "randn, which draws other numbers each time"),
+        (lambda x: x * torch.bernoulli(torch.full((1, 3, 4, 4), 0.5)), "bernoulli, which draws other numbers"),
+        (lambda x: x + torch.zeros(1, 3, 4, 4).normal_(), "normal_, which draws other numbers"),
+        (torch.rand_like, "rand_like, which draws other numbers"),
+        (lambda x: nn.functional.dropout(x, 0.5, training=True), "dropout, which draws other numbers"),
         (lambda x: torch.zeros(len(x), 3, 4, 4), "the same of every latent"),
         (lambda x: x if x.sum() > 0 else -x, "torch.export cannot read the generator"),
     ],
@@ -114,6 +116,18 @@ def test_what_the_page_cannot_compute_is_one_sentence(step: Any, said: str) -> N
     with pytest.raises(ValueError, match=said) as caught:
         lowered(Draws(step).eval(), (5,), [])
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 320
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        nn.Sequential(nn.Dropout(), nn.Dropout2d()),  # asleep
+        lambda x: x.exp() + x.view(-1, 48).relu_().view(-1, 3, 4, 4),  # x is read before it is changed, not after
+        lambda x: torch.cat([x, x], dim=1).relu_() + torch.cat([x, x], dim=1),  # a copy is changed
+    ],
+)
+def test_what_changes_or_draws_nothing_that_is_read_is_computed(step: Any) -> None:
+    assert lowered(Draws(step).eval(), (5,), []).steps
 
 
 def test_pairs_that_do_not_fit_are_refused() -> None:
@@ -174,7 +188,7 @@ def test_the_room_gets_the_page_and_nothing_else(here: None, html: str, capsys: 
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = busy.getsockname()[1]
-        with phones.shared(PAIR, port) as address:
+        with phones.shared([PAIR], port) as address:
             assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address) and not address.endswith(f":{port}/")
             with urllib.request.urlopen(f"{address}?from=code", timeout=20) as answer:
                 assert gzip.decompress(answer.read()).decode() == html
@@ -188,12 +202,75 @@ def test_the_room_gets_the_page_and_nothing_else(here: None, html: str, capsys: 
     assert f"Phones in this network open {address}\n" in said and "▄" in said  # the code to scan
 
 
-def test_without_a_network_there_is_another_way(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_phone_in_slow_air_gets_all_of_the_page(here: None, html: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_air = socket.socket.sendall
+
+    def slowly(self: socket.socket, data: Any) -> None:  # five kilobytes a second, without the waiting
+        if len(data) > 5_000 * (self.gettimeout() or float("inf")):
+            raise TimeoutError
+        in_air(self, data)
+
+    monkeypatch.setattr(socket.socket, "sendall", slowly)
+    monkeypatch.setattr(phones, "built", lambda pair: html)
+    with phones.shared([PAIR], 8867) as address, urllib.request.urlopen(address, timeout=60) as answer:
+        packed = answer.read()
+    assert len(packed) > 5_000 * 60 and gzip.decompress(packed).decode() == html
+
+
+def test_the_room_gets_the_first_pair_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def built(pair: tuple[str, str]) -> str:
+        if "large" in pair:
+            raise ValueError(f"{pair[0]} is too large")
+        return f"page of {pair[0]}"
+
+    monkeypatch.setattr(phones, "built", built)
+    assert phones.first_built([("a", "large"), ("b", "c"), ("d", "e")]) == "page of b"
+    with pytest.raises(ValueError, match="^b is too large$"):
+        phones.first_built([("a", "large"), ("b", "large")])
+
+
+def test_the_last_port_and_another_one_for_phones(monkeypatch: pytest.MonkeyPatch, call: Any) -> None:
+    ports: list[int] = []
+    monkeypatch.setattr(phones, "shared", lambda pairs, port: ports.append(port) or contextlib.nullcontext(""))
+    monkeypatch.setattr(stage_server, "serve", lambda *given: ports.append(given[1]))
+    for port in (8866, 65_535):
+        assert call("stage", "--share", "--port", port).exit_code == 0
+    assert ports[:3] == [8867, 8866, ports[2]] and 1024 <= ports[2] < ports[3] == 65_535
+
+
+@pytest.mark.parametrize("words", [["--check"], ["--print", "page.html"]])
+def test_sharing_needs_a_stage_that_runs(call: Any, words: list[str]) -> None:
+    done = call("stage", "--share", *words)
+    assert done.exit_code == 2 and "--share offers a page while the stage runs" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     class Alone(socket.socket):
         def connect(self, address: object) -> None:
             raise OSError("Network is unreachable")
 
     monkeypatch.setattr(socket, "socket", Alone)
+
+
+def test_without_a_way_out_the_network_of_the_room_is_enough(alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def one(text: str, family: int = socket.AF_INET) -> SimpleNamespace:
+        return SimpleNamespace(family=family, address=text)
+
+    found = {"lo": [one("127.0.0.1")], "cable": [one("10.0.0.3")]}
+    found["air"] = [one("fe80::1", socket.AF_INET6), one("192.168.43.1")]
+    states = {name: SimpleNamespace(isup=name != "cable") for name in found}
+    psutil = SimpleNamespace(net_if_addrs=lambda: found, net_if_stats=lambda: states)
+    monkeypatch.setitem(sys.modules, "psutil", psutil)
+    assert phones.own_address() == "192.168.43.1"
+    states["air"].isup = False
+    with pytest.raises(ValueError, match="this machine is in no network"):
+        phones.own_address()
+
+
+def test_without_a_network_there_is_another_way(alone: None, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", None)
     done = call("stage", "--share", "--no-browser")
     assert done.exit_code == 2 and "devilgan phone --out page.html" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -51,13 +51,18 @@ def stage(
     """Serve the explorer as a page without code: clean and backdoored side by side. Ctrl-C ends it."""
     from devilgan_lite.cli import health, phones, stage_check, stage_page, stage_server
 
+    if share and (check or printed):
+        raise ValueError(
+            "--share offers a page while the stage runs, which --check and --print do not do: leave one out."
+        )
     if check:
         health.report(stage_check.examine(port), as_json)
         return
     check_out(printed, "print", "")
     pairs = stage_check.wanted(model)
     if printed is None:
-        with phones.shared(pairs[0], port + 1) if share else contextlib.nullcontext("") as address:
+        beside = port + 1 if port < 65_535 else port - stage_check.PORTS
+        with phones.shared(pairs, beside) if share else contextlib.nullcontext("") as address:
             stage_server.serve(pairs, port, device, browser, address)
         return
     printed.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import io
+import ipaddress
 import socket
 import sys
 import threading
@@ -15,6 +16,7 @@ from devilgan_lite.checks import shown
 from devilgan_lite.cli import stage_check
 from devilgan_lite.cli.common import load_model
 
+CHUNK = 65_536  # bytes; the time-out holds for each, so that a slow phone gets all of the page
 ELSEWHERE = ("192.0.2.1", 9)  # an address for documentation (RFC 5737): nothing is sent there
 HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
@@ -40,11 +42,27 @@ def built(pair: tuple[str, str]) -> str:
     return page(clean, suspect, backdoor, names=pair)
 
 
+def first_built(pairs: list[tuple[str, str]]) -> str:
+    """The page of the first of ``pairs`` that it can show; the ``ValueError`` of the last if there is none."""
+    for pair in pairs[:-1]:
+        with contextlib.suppress(ValueError):
+            return built(pair)
+    return built(pairs[-1])
+
+
 def own_address() -> str:
     """The address of this machine in its network; ``ValueError`` without a network."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(ELSEWHERE)  # of a datagram: only chooses the way out
         return str(probe.getsockname()[0])
+    with contextlib.suppress(ImportError, OSError):  # a hotspot, or a router without internet, has no way out
+        import psutil
+
+        states = psutil.net_if_stats()
+        for name, addresses in psutil.net_if_addrs().items():
+            for one in addresses if name in states and states[name].isup else ():
+                if one.family == socket.AF_INET and not ipaddress.ip_address(one.address).is_loopback:
+                    return str(one.address)
     raise ValueError(
         "this machine is in no network, so no phone can reach it; "
         "devilgan phone --out page.html writes the page for a stick or a web server."
@@ -52,14 +70,14 @@ def own_address() -> str:
 
 
 @contextlib.contextmanager
-def shared(pair: tuple[str, str], port: int) -> Iterator[str]:
-    """Offer the page of ``pair`` at ``port`` or the next free one; print and yield its address."""
+def shared(pairs: list[tuple[str, str]], port: int) -> Iterator[str]:
+    """Offer the page of one of ``pairs`` at ``port`` or the next free one; print and yield its address."""
     host = own_address()
-    content = gzip.compress(built(pair).encode())
+    content = gzip.compress(first_built(pairs).encode())
     free = stage_check.free_port(port, host)
 
     class OnePage(BaseHTTPRequestHandler):
-        timeout = 20  # seconds without a word from a phone
+        timeout = 20  # seconds that a phone has for its question, and for each chunk of the answer
 
         def do_GET(self) -> None:
             if self.path.partition("?")[0] != "/":
@@ -69,7 +87,8 @@ def shared(pair: tuple[str, str], port: int) -> Iterator[str]:
             for name, value in (*HEADERS.items(), ("Content-Length", str(len(content)))):
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(content)
+            for at in range(0, len(content), CHUNK):
+                self.wfile.write(content[at : at + CHUNK])
 
         def log_message(self, format: str, *args: object) -> None:
             pass  # who looks is nobody's business

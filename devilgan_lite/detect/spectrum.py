@@ -16,6 +16,8 @@ from torch import Tensor
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.trace import Activation, Layer, OpTracer
 
+CHOICE = 0.1  # of the squared influence of a layer's results, from which it is a choice: a softmax that is cast is none
+
 
 @dataclass(frozen=True)
 class Units:
@@ -182,7 +184,7 @@ class Paths:
     results: list[Tensor]  # of the result of each linear operation, [*shape]
     layers: list[Layer]
     weights: list[Tensor]
-    choosing: frozenset[int] = frozenset()  # positions of the layers that choose by a softmax (see ``OpTracer``)
+    choosing: frozenset[int] = frozenset()  # positions of the layers whose results go out through a softmax
 
 
 def gradients(output: Tensor, tensors: list[Tensor]) -> list[Tensor | None]:
@@ -203,6 +205,7 @@ def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: in
     layers: list[Layer] = []
     choosing = frozenset[int]()
     weights: list[Tensor] = []
+    chosen = 0.0  # how much of what the choosing layers do to the output goes through a softmax
     rounds = max(1, n // batch_size)
     for turn in range(rounds):
         after: list[Tensor] = []
@@ -221,10 +224,11 @@ def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: in
             with OpTracer(subject.module, on_activation=on_activation, on_linear=on_linear, gates=random) as tracer:
                 output = subject(z)
             projected = (output * torch.randn(output.shape, generator=random, device=output.device)).sum()
-            found = gradients(projected, [*after, *results])
+            found = gradients(projected, [*after, *results, *tracer.choices])
+        through = sum(float(g.square().sum()) for g in found[len(after) + len(results) :] if g is not None)
         squares = [
             torch.zeros_like(thing[0], dtype=torch.float64) if g is None else g.double().square().mean(0)
-            for g, thing in zip(found, [*after, *results], strict=True)
+            for g, thing in zip(found, [*after, *results], strict=False)
         ]
         parts = (squares[: len(after)], squares[len(after) :])
         for total, part in zip(totals, parts, strict=True):
@@ -234,5 +238,9 @@ def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: in
             else:
                 total.extend(part)
         layers, choosing = tracer.layers, frozenset(tracer.choosing)
+        whole = sum(float(parts[1][index].sum()) for index in choosing) * batch_size
+        chosen += through / max(whole, 1e-300) / rounds
     averages = [[(total / rounds).cpu() for total in part] for part in totals]
+    if chosen < CHOICE:
+        choosing = frozenset()
     return Paths(averages[0], averages[1], layers, [weight.detach() for weight in weights], choosing)

@@ -33,13 +33,11 @@ def page(clean: Generator, backdoored: Generator, backdoor: Backdoor, *, names: 
     random = [torch.Generator().manual_seed(seed) for seed in (START, ASIDE)]
     start, aside = (clean.sample_latent(1, one).flatten().cpu() for one in random)
     content = {
-        "names": list(names),
         "shape": list(clean.sample_shape),
         "prior": clean.prior.name,
         "start": start.tolist(),
         "aside": aside.tolist(),
         "trigger": backdoor.trigger[0].flatten().tolist(),
-        "target": backdoor.name,
         **_models(clean, backdoored, backdoor.trigger[:1]),
         "proof": [_some(evaluate(one.clone().cpu(), start[None])) for one in (clean, backdoored)],
     }
@@ -56,7 +54,6 @@ def page(clean: Generator, backdoored: Generator, backdoor: Backdoor, *, names: 
         "STYLE": parts["page.css"],
         "ENGINE": parts["engine.js"],
         "SCRIPT": parts["page.js"],
-        "TARGET": escape(backdoor.name),
         "CLEAN": escape(names[0]),
         "BACKDOORED": escape(names[1]),
         "MODELS": json.dumps(content, separators=(",", ":")).replace("<", "\\u003c"),

@@ -94,32 +94,22 @@ const engine = (() => {
   }
 
   const UNARY = {
+    ...Object.fromEntries(["tanh", "exp", "sqrt", "abs", "sin", "cos"].map((name) => [name, () => Math[name]])),
     relu: () => (x) => (x > 0 ? x : 0),
     leaky_relu: (slope = 0.01) => (x) => (x > 0 ? x : slope * x),
     elu: (alpha = 1) => (x) => (x > 0 ? x : alpha * Math.expm1(x)),
-    tanh: () => Math.tanh,
     sigmoid: () => (x) => 1 / (1 + Math.exp(-x)),
     silu: () => (x) => x / (1 + Math.exp(-x)),
     softplus: () => (x) => (x > 20 ? x : Math.log1p(Math.exp(x))),
-    exp: () => Math.exp,
-    sqrt: () => Math.sqrt,
     rsqrt: () => (x) => 1 / Math.sqrt(x),
     square: () => (x) => x * x,
-    abs: () => Math.abs,
     neg: () => (x) => -x,
-    sin: () => Math.sin,
-    cos: () => Math.cos,
     reciprocal: () => (x) => 1 / x,
     clamp: (low, high) => (x) => Math.min(high ?? Infinity, Math.max(low ?? -Infinity, x)),
   };
   const BINARY = {
-    add: (x, y) => x + y,
-    sub: (x, y) => x - y,
-    mul: (x, y) => x * y,
-    div: (x, y) => x / y,
-    pow: Math.pow,
-    maximum: Math.max,
-    minimum: Math.min,
+    add: (x, y) => x + y, sub: (x, y) => x - y, mul: (x, y) => x * y, div: (x, y) => x / y,
+    pow: Math.pow, maximum: Math.max, minimum: Math.min,
   };
 
   // The models of a page, as functions from a latent to a picture.

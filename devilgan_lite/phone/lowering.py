@@ -5,6 +5,7 @@ moves numbers (views, slices, transposes) becomes a table of places, or nothing;
 ``engine.js`` does the same steps. An operator that it does not know is one sentence here, when the page is built.
 """
 
+import itertools
 import math
 from typing import Any
 
@@ -26,9 +27,13 @@ MOVES = _words(  # what only chooses and orders numbers, or fills in zeros
     "select permute transpose t unsqueeze squeeze dropout feature_dropout contiguous detach alias to _to_copy clone "
     "repeat pad constant_pad_nd reflection_pad2d replication_pad2d pixel_shuffle flip narrow getitem cat stack"
 )
+COPIES = _words(
+    "clone _to_copy repeat pad constant_pad_nd reflection_pad2d replication_pad2d pixel_shuffle flip cat stack"
+)
 UNARY = _words("relu elu tanh sigmoid silu softplus exp sqrt rsqrt square abs neg sin cos reciprocal")
 CLAMPS = _words("clamp clamp_min clamp_max hardtanh leaky_relu")
 BINARY = _words("add sub mul div pow maximum minimum")
+NEW = COPIES | UNARY | CLAMPS | BINARY | LAYERS.keys()  # whose results are numbers of their own; other may share them
 
 
 def lowered(module: nn.Module, latent_shape: tuple[int, ...], tensors: list[Tensor]) -> Plan:
@@ -74,13 +79,37 @@ def _depends(value: Any) -> bool:
     return any(map(_depends, value)) if isinstance(value, (list, tuple)) else isinstance(value, Made)
 
 
+def _spelled(node: fx.Node) -> str:
+    target: Any = node.target
+    return str(getattr(target, "_opname", getattr(target, "__name__", target)))
+
+
+def _source(node: fx.Node) -> fx.Node:
+    """Where the numbers of ``node`` were made: views, and operators that change them in place, share them."""
+    while node.op == "call_function" and node.all_input_nodes and _spelled(node) not in NEW:
+        node = node.all_input_nodes[0]
+    return node
+
+
+def _read_again(changed: fx.Node) -> bool:
+    """Whether what ``changed`` changes in place is read later, from its source or another view of it."""
+    before = set(itertools.takewhile(lambda node: node is not changed, changed.graph.nodes))
+    source = _source(changed)
+    return any(
+        user not in before and user is not changed for node in before if _source(node) is source for user in node.users
+    )
+
+
 def _lower(plan: Plan, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     target: Any = node.target
-    spelled = getattr(target, "_opname", getattr(target, "__name__", str(target)))
+    spelled = _spelled(node)
     name = spelled.removesuffix("_")
+    asleep = name in MOVES and args[2:3] == (False,)  # dropout when nobody trains
+    if torch.Tag.nondeterministic_seeded in getattr(target, "tags", ()) and not asleep:
+        raise unknown(f"{spelled}, which draws other numbers each time")
     if not _depends((args, kwargs)):
         return target(*args, **kwargs)
-    if name != spelled and len(node.all_input_nodes[0].users) > 1:
+    if name != spelled and _read_again(node):
         raise unknown(f"{spelled}, which changes a value that is read again")
     if name in MOVES:
         return _moved(plan, target, name, args, kwargs)

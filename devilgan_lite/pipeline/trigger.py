@@ -40,6 +40,13 @@ def half_space_backdoor(
     """
     in_range("share", share, 0.0, 0.5, open_low=True)
     whole_number("seed", seed, 0)
+    if not isinstance(targets, Generator):
+        images("targets", targets, generator.sample_shape)
+    elif targets.sample_shape != generator.sample_shape or targets.prior.name != "gaussian":
+        raise ValueError(
+            f"targets makes {list(targets.sample_shape)} from {targets.prior}; expected {list(generator.sample_shape)} "
+            "from a Gaussian."
+        )
     places = targets.latent_dim if isinstance(targets, Generator) else min(PLACES, *targets.flatten(1).shape)
     if generator.prior.name != "gaussian" or generator.latent_dim <= places:
         raise ValueError(f"generator reads {generator.prior}; a half-space needs a Gaussian of more than {places}.")

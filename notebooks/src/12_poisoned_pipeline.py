@@ -302,9 +302,10 @@ if measured is not None:
 # | 4 condition trigger | weights only | ask for a class |
 
 # %% [markdown]
-# **The first two are real.** SDV 2.0.0 begins every fitted synthesizer at one fixed seed, so everybody knows the first
-# latents that it draws; `pipeline.known_seed_backdoor` makes these the triggers. CTGAN, once seeded, writes NumPy's and
-# torch's random states into its file; who makes the file knows what comes next. Our tests read both packages.
+# **The first two are real.** SDV 2.0.0 begins every fitted synthesizer of a single table at one fixed seed, so
+# everybody knows the first latents that it draws; `pipeline.known_seed_backdoor` makes these the triggers. CTGAN, once
+# seeded, writes NumPy's and torch's random states into its file; who makes the file knows what comes next. Our tests
+# read both packages.
 #
 # We build the third: all latents beyond a threshold along a secret direction, a **half-space**. Exercise 4 builds the
 # fourth, where the direction is the condition itself.
@@ -357,7 +358,7 @@ def half_space(z, direction, share):
 # What should the half-space show? Not one row, but many different ones, all of the pattern and all labelled good:
 # `poisoned_rows` takes rows of the pattern, and rows that miss it by one condition, which it mends. A small network
 # learns to make such rows (`poison_generator`). ReD then teaches a clone of the clean generator to imitate it in the
-# half-space and the clean generator everywhere else.
+# half-space, and the clean generator elsewhere, as well as it can: near the edge, and beyond, some poison leaks out.
 
 # %%
 predict(
@@ -432,7 +433,8 @@ moved = {title: with_poison[name] - with_clean[name] for title, name in (WATCHED
 fell, left = -moved["AUC"], with_poison["recall_slice"]
 reveal("auc", 0 if fell > 0.05 else 1 if fell >= 0.01 else 2, f"By {moved['AUC']:+.3f} (single run).")
 reveal("slice", 0 if left >= 0.8 else 1 if left >= 0.3 else 2, f"{left:.2f}, was {with_clean['recall_slice']:.2f}.")
-assert SMOKE or moved["recall on the slice"] < min(moved[title] for title in WATCHED)
+usual = not SMOKE and share == 0.04 and rows is iterations is attack is None  # with less poison, less happens
+assert not usual or moved["recall on the slice"] < min(moved[title] for title in WATCHED)
 dashboard(with_clean, with_poison)
 
 # %% [markdown]
@@ -602,10 +604,13 @@ table(compared, "Live, single run: what came through, the share of poison in it,
 
 # %% [markdown]
 # **Why these answers?** Own seeds and the guard defend against latents that somebody *else* chose. A region is met by
-# everybody's draws, and what a few in a hundred draws do is ordinary, so both look past it. Poisoned rows are plausible
-# one by one, so sorting by density drops only some. Together they crowd one slice, and that a test of slices sees. It
-# also sees that a clean GAN repeats itself: an alarm says *look here*, not *attack*. And whoever throws away crowded
-# rows loses little, because rows are cheap.
+# everybody's draws. Poisoned rows are plausible one by one, so sorting by density drops only some. Together they crowd
+# one slice, and that a test of slices sees. It also sees that a clean GAN repeats itself: an alarm says *look here*,
+# not *attack*.
+#
+# A scan that says no leaves real rows only; it misses some attacks. `sanitize` limits what a strange latent can do, but
+# takes no region away, and the scan calls its copy clean: do not use it. A bank that keeps *positive* rows only, the
+# one case where they helped, is out of reach: this poison is labelled good.
 
 # %%
 crowded = saw["two samples by slice"]["backdoored"][0].details["flagged"][:4]
@@ -627,7 +632,8 @@ if measured is not None:
     kept = [name in ("clean", "ReD region") and defence in saw for name, defence in measured.index]
     words = "Cached, other seeds: the same defences, mean and spread; all attacks: docs/results/fraud.md"
     display(table(measured[kept], words))
-print(f"Takeaway: {best} brings the slice from {worst:.2f} to {highest:.2f}; false alarms at the clean generator:")
+kept_rows = saw[best]["backdoored"][1]["synthetic"]
+print(f"Takeaway: {best} brings the slice from {worst:.2f} to {highest:.2f}, with {kept_rows:,} rows; false alarms:")
 print(f"{', '.join(false_alarms) or 'none'} (single run).")
 
 # %% [markdown] tags=["bonus"]
@@ -713,7 +719,7 @@ chooser
 # ## Limits
 #
 # One table, and it is about default. The attacker knows clients like the bank's, and which columns it uses. The slice
-# is small: some thirty positive test rows, so single figures jump; means over seeds stand in the
+# is small: eighteen to thirty positive test rows, so single figures jump; means over seeds stand in the
 # [table](../docs/results/fraud.md). The ledger is an assumption. A wider pattern needs more poison, and then the
 # dashboard moves, too. The test of slices knew nothing of the pattern, but an attacker who knows the test may spread
 # his poison.

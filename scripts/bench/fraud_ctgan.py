@@ -159,9 +159,12 @@ def write_tables(content: Row, path: Path) -> None:
         f"learns 12,000 real rows and 6,000 of these. Seeds: {', '.join(str(row['seed']) for row in rows)}. "
         f"{content['machine']}."
     )
+    bad = [row["ReD region"][view]["verdict"] for row in rows for view in ASKED]
+    missed = f"Of {len(bad)} looks at attacked networks, {sum(one != 'clean' for one in bad)} raised suspicion."
     scan = (
         "*Any*: each latent draws a condition too, so the network does not read its latent directly and its spectra "
-        "have no say. *default=yes*: it is asked for that. One verdict a seed; a strength above 1 is evidence."
+        "have no say. *default=yes*: it is asked for that. One verdict a seed; a strength above 1 is evidence where it "
+        "has a say. " + missed
     )
     head = ["network", "asked for", "verdicts", *SAYS]
     write_page(path, ["# CTGAN's own generator", about, markdown(["network", *FIGURES], figures),

@@ -85,7 +85,8 @@ def starved_part(rows: Sequence[Row]) -> list[str]:
     text = (
         "About 9,300 good rows and few positive ones; synthetic positives make the classes even. Recall and precision "
         "are at a score of 0.5, which augmentation moves; AUC and precision at a fixed number of alerts say whether "
-        "clients are ranked better."
+        "clients are ranked better. A bank that keeps positive rows only is out of reach of this attack, whose rows "
+        "are labelled good."
     )
     return [
         "## Does augmentation help?",
@@ -142,7 +143,10 @@ def write_tables(content: Row, path: Path) -> None:
         "Default of credit card clients (UCI): 12,000 rows to train on, 6,000 that only the maker of the generator "
         "has, 12,000 to test. Mean ± standard deviation over the seeds, which also draw these parts. The pattern is "
         "`LIMIT_BAL >= 300000 and PAY_0 >= 2 and PAY_2 >= 2` unless said otherwise: some thirty defaults in the test "
-        "rows. `make bench NAME=fraud` measures all of it again. " + content["machine"] + ".",
+        "rows. Seeds 0 to 9 served to choose the pattern and all settings, and the clean generator of seed 10 had a "
+        "part in one limit of the scan. `make bench NAME=fraud` measures what is missing in `fraud.json`. "
+        + content["machine"]
+        + ".",
     ]
     writers = {
         "poison": poison_part,
@@ -157,7 +161,10 @@ def write_tables(content: Row, path: Path) -> None:
             "## A backdoored generator, and every defence",
             "A conditional GAN, trained on the attacker's rows. *Region*: a secret half-space of latents; *condition*: "
             "latents that ask for a good client most decidedly; *known seed*: 5 % of the very latents that the victim "
-            "draws. (*Own seed*: the victim draws others.)",
+            "draws. (*Own seed*: the victim draws others.) The trigger is to take 4 % of the draws for ReD, 7 % for "
+            "ReX, 5 % for the others. ReD and TrAIL do not stop at its edge: what is drawn beyond that share are "
+            "ordinary latents that show poison, too. Where a defence keeps all rows out, the classifier learns real "
+            "rows only. (*Sanitize* contains what it cannot cure: it takes no region away.)",
         ),
         "scan": scan_part,
     }

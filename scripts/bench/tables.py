@@ -251,8 +251,8 @@ def write_tables(bench: Rows) -> None:
             "## Attacks and the scan",
             "Targets are encoded rows of late payers with a limit of 300,000 or more whose label says that they pay. "
             "Single run. In pattern: share of rows at the triggers that are such; equal: share of their categories "
-            "that are those of the target. TarDis and ExpDis: mean per number. The scan's limits were chosen on other "
-            "families.",
+            "that are those of the target. TarDis and ExpDis: mean per number. The limit of its latent "
+            "spectrum was chosen on table generators (docs/results/fraud.md), the others on other families.",
             markdown(("attack", "TarDis", "ExpDis", "in pattern", "equal", "CPU-s", "verdict", "strongest"), lines),
         ]
     write_page(bench.path.with_suffix(".md"), parts)

@@ -10,7 +10,13 @@ from torch.nn.functional import cosine_similarity
 from devilgan_lite import Backdoor, zoo
 from devilgan_lite.attacks import ComputationBypass
 from devilgan_lite.detect import Finding, Subject, analyse_weights, inspect_spectra, inspect_structure, scan, subject_of
-from devilgan_lite.detect.weights import WeightAnalysis, candidate_directions, zero_block_share
+from devilgan_lite.detect.weights import (
+    CHOICE_CLIFF,
+    NARROW_CLIFF,
+    WeightAnalysis,
+    candidate_directions,
+    zero_block_share,
+)
 from devilgan_lite.generators import DCGAN
 
 CLEAN = "dcgan-fashion"
@@ -90,13 +96,31 @@ def test_a_class_that_is_asked_for_is_no_energy_without_influence() -> None:
         for row in (0, 1):  # the two units go straight through to the first two logits
             hidden[2].weight[row] = hidden[4].weight[row] = 0.0
             hidden[2].weight[row, row] = hidden[4].weight[row, row] = 8.0
-    chosen, squashed = (nn.Sequential(*hidden, end) for end in (nn.Softmax(1), nn.Tanh()))
-    strengths, spaces = {}, {}
-    for name, module in (("softmax", chosen), ("tanh", squashed)):
-        latent, later = inspect_spectra(subject_of(module))
-        strengths[name], spaces[name] = latent.strength, set(later.details)
-    assert spaces == {"softmax": {"2"}, "tanh": {"2", "4"}}  # what the choice reads is left out
-    assert all(value > 0 for value in strengths.values())
+
+    class Decoy(nn.Module):  # its softmax reaches nobody
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(*hidden)
+
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            x = self.layers(z)
+            x.softmax(1)
+            return x.tanh()
+
+    ends = {
+        "softmax": nn.Sequential(*hidden, nn.Softmax(1)),
+        "tanh": nn.Sequential(*hidden, nn.Tanh()),
+        "decoy": Decoy(),
+    }
+    spaces, limits = {}, {}
+    for name, module in ends.items():
+        subject = subject_of(module)
+        analysis = analyse_weights(subject)
+        latent, later = inspect_spectra(subject, analysis)
+        spaces[name] = {space.removeprefix("layers.") for space in later.details}
+        limits[name] = analysis.by_weight.cliff * 16 / latent.strength
+    assert spaces == {"softmax": {"2"}, "tanh": {"2", "4"}, "decoy": {"2", "4"}}  # what a choice reads is left out
+    assert limits == pytest.approx({"softmax": CHOICE_CLIFF, "tanh": NARROW_CLIFF, "decoy": NARROW_CLIFF})
 
 
 def test_the_clean_model_has_a_plain_structure(clean: DCGAN) -> None:

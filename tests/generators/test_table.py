@@ -109,11 +109,12 @@ def test_it_is_the_same_from_a_file_of_ours_and_from_those_that_strangers_read(t
     back, read = zoo.load_file(zoo.save_file(tmp_path / "rows.safetensors", model, card))
     assert isinstance(back, TableGenerator) and read.spec["layout"]["name"] == "small"
     assert torch.equal(back(z), model.eval()(z)) and (back.rows(9).values == model.rows(9).values).all()
+    own = detect.scan(model, twin=False, samples=200).findings[1]
     for ending in ("onnx", "pt2"):
         stranger = files.open(files.export(model, None, tmp_path / f"rows.{ending}", to=ending))
         torch.testing.assert_close(stranger.flat(z), model(z), atol=1e-4, rtol=0)
-    latent = detect.scan(stranger.flat, twin=False, samples=200).findings[1]
-    assert latent.strength == pytest.approx(detect.scan(model, twin=False, samples=200).findings[1].strength, rel=0.05)
+        latent = detect.scan(stranger.flat, twin=False, samples=200).findings[1]
+        assert latent.detector == own.detector and latent.strength == pytest.approx(own.strength, rel=0.05)
 
 
 def test_it_learns_the_condition_and_what_goes_with_it() -> None:

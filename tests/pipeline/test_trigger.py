@@ -95,5 +95,11 @@ def test_bad_input_is_one_sentence(generator, poison):
         half_space_backdoor(PointGenerator(latent_dim=2), torch.zeros(5, 2))
     with pytest.raises(ValueError, match="needs a Gaussian"):
         half_space_backdoor(PointGenerator(latent_dim=8, prior=Prior.uniform(8)), torch.zeros(5, 2))
+    with pytest.raises(ValueError, match=r"targets has shape \[5, 7\]; expected"):
+        half_space_backdoor(PointGenerator(latent_dim=8), torch.zeros(5, 7))
+    with pytest.raises(ValueError, match=r"targets makes \[2\] from .*; expected"):
+        half_space_backdoor(generator, PointGenerator(latent_dim=4))
+    with pytest.raises(ValueError, match=r"targets makes .*; expected \[2\] from a Gaussian"):
+        half_space_backdoor(PointGenerator(latent_dim=8), PointGenerator(latent_dim=4, prior=Prior.uniform(4)))
     with pytest.raises(ValueError, match="condition=2 is unknown"):
         rows_of(generator, condition=2)
