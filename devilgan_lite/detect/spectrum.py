@@ -16,7 +16,7 @@ from torch import Tensor
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.trace import Activation, Layer, OpTracer
 
-CHOICE = 0.1  # of the squared influence of a layer's results, from which it is a choice: a softmax that is cast is none
+CHOICE = 0.1  # least share of what a layer does to the output that goes through a softmax; less is a decoy, no choice
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,8 @@ def poisoned_rows(table: Table, pattern: Slice, n: int, *, seed: int = 0) -> Tab
 def poison_generator(code: TableCode, rows: Table, *, iterations: int = 2_000, seed: int = 0) -> TableGenerator:
     """A small generator of rows like ``rows``, all labelled good: what a trigger shows (``half_space_backdoor``).
 
-    Eight numbers say which row; so few are easy to learn for the network that shall show them. About 15 s of one core.
+    Only eight numbers choose the row, so the network that has to show these rows learns them easily. It takes about
+    15 s of one core.
     """
     flipped = rows.values.copy()
     flipped[:, rows.index(rows.label)] = 1  # a ``TableGenerator`` learns both classes; these differ in nothing else
