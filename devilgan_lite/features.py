@@ -1,8 +1,8 @@
 """The feature networks behind every Frechet distance here: small classifiers of garments and of faces, 64 features.
 
 Inception features need a download and mean little on small pictures. These networks were trained by
-``scripts/build/features.py`` on all of Fashion-MNIST and on 20,000 cartoon faces; their test accuracies stand on their
-cards (``data/features.json``, ``data/face_features.json``).
+``scripts/build/features.py`` on all of Fashion-MNIST and on 20,000 cartoon faces of either size; their test accuracies
+stand on their cards (``data/features.json``, ``data/face_features.json``, ``data/face_features_64.json``).
 """
 
 import json
@@ -19,6 +19,7 @@ from devilgan_lite.data import DATASETS, Samples, data_folder
 from devilgan_lite.data.faces import ATTRIBUTES
 
 FEATURES = 64
+QUESTIONS = tuple(map(len, ATTRIBUTES.values()))
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Network:
 # data set -> its feature network; a new one is trained by scripts and named by ``Samples.features``
 NETWORKS = {
     "fashion": Network("features", (1, 28, 28), (10,), "garment"),
-    "faces": Network("face_features", (3, 32, 32), tuple(map(len, ATTRIBUTES.values())), "face"),
+    "faces": Network("face_features", (3, 32, 32), QUESTIONS, "face"),
+    "faces-64": Network("face_features_64", (3, 64, 64), QUESTIONS, "face"),
 }
 
 
@@ -50,18 +52,15 @@ class FeatureNetwork(nn.Module):
         one_of("features", of, NETWORKS)
         self.shape = shape = NETWORKS[of].shape
         self.classes = NETWORKS[of].classes
-        cells = (shape[1] // 4) * (shape[2] // 4)
+        layers: list[nn.Module] = []
+        channels, side = shape[:2]
+        while side > 8:  # 28 or 32 pixels: twice, 64: three times
+            width = 64 if layers else 32
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+            channels, side = width, side // 2
+        cells = side * side
         self.trunk = nn.Sequential(
-            nn.Conv2d(shape[0], 32, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Dropout(0.3),
-            nn.Linear(64 * cells, FEATURES),
-            nn.ReLU(),
+            *layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(channels * cells, FEATURES), nn.ReLU()
         )
         self.head = nn.Linear(FEATURES, sum(self.classes))
 
@@ -78,7 +77,7 @@ def readable(of: str | None, shape: tuple[int, ...]) -> bool:
     return of in NETWORKS and NETWORKS[of].shape == tuple(shape)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=len(NETWORKS))
 def feature_network(of: str = "fashion") -> FeatureNetwork:
     """The shipped network of the data set ``of``, frozen, in eval mode, on the CPU."""
     network = FeatureNetwork(of)

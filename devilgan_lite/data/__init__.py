@@ -1,6 +1,7 @@
 """Where samples come from: real and drawn ones, points, targets; and the modalities that say what they are."""
 
 from collections.abc import Callable
+from functools import partial
 
 from devilgan_lite.data.faces import Faces, faces
 from devilgan_lite.data.images import IMAGES, data_folder, digits, fashion_mnist, read_picture
@@ -12,7 +13,11 @@ from devilgan_lite.data.tables import TABLES, Column, Table, card_default, card_
 from devilgan_lite.data.targets import target, target_names
 
 MODALITIES = {kind.name: kind for kind in (IMAGES, POINTS, TABLES)}
-DATASETS: dict[str, Callable[[], Samples]] = {"fashion": fashion_mnist, "faces": faces}  # those with feature networks
+DATASETS: dict[str, Callable[[], Samples]] = {  # those with feature networks
+    "fashion": fashion_mnist,
+    "faces": faces,
+    "faces-64": partial(faces, size=64),
+}
 
 
 def modality(shape: tuple[int, ...], name: str | None = None) -> Modality:

@@ -73,7 +73,7 @@ def faces(n: int = 8_000, *, size: int = 32, seed: int = 0, cache: str | Path | 
         _write(path, pixels)
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
     hair = tuple(ATTRIBUTES["hair"])
-    features = "faces" if size == 32 else None
+    features = "faces" if size == 32 else f"faces-{size}"
     name = f"cartoon faces ({n:,}, {size}x{size}, seed {seed})"
     return Faces(x.contiguous(), chosen[:, 0], name, "Avataaars by Pablo Stanley, free to use", hair, features, chosen)
 
