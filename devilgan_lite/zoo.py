@@ -86,11 +86,16 @@ def save_file(path: str | Path, generator: generators.Generator, card: ModelCard
     path = _checked(Path(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
-    content = save(state)
-    filled = {**asdict(card), "spec": generator.spec(), "sha256": hashlib.sha256(content).hexdigest()}
+    content, card = save(state), replace(card, spec=generator.spec())
     path.write_bytes(content)
-    path.with_suffix(".json").write_text(json.dumps(filled, indent=2) + "\n")
+    write_card(path, card)
     return path
+
+
+def write_card(path: Path, card: ModelCard) -> None:
+    """Write ``card``, with the hash of the file ``path``, beside it."""
+    filled = asdict(card) | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    path.with_suffix(".json").write_text(json.dumps(filled, indent=2) + "\n")
 
 
 def load_file(path: str | Path, device: str = "cpu") -> tuple[generators.Generator, ModelCard]:

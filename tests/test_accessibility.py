@@ -150,15 +150,33 @@ def sizes(style: str) -> dict[str, float]:
     return found
 
 
-def test_text_on_the_stage_has_twenty_pixels() -> None:
+def test_text_on_paper_and_scoreboard_has_twenty_pixels() -> None:
     found = sizes(stage_page.STYLE)
-    assert {"body", ".lead", ".devilgan-explorer"} <= set(found)
+    assert {"body", "h1"} <= set(found)
     assert {where: size for where, size in (found | sizes(STYLES["scoreboard"])).items() if size < 20} == {}
-    small = {where for where, size in sizes(STYLES["explorer.css"]).items() if size < 20}
-    covered = stage_page.STYLE
-    for where in small:  # what is smaller in a notebook must be enlarged on the stage
-        for part in re.split(r",\s*", where):
-            assert part in covered, f"{part} keeps its size on the stage"
+
+
+def test_the_stage_can_be_read_from_the_last_row() -> None:
+    style = (PACKAGE / "phone/stage.css").read_text(encoding="utf-8")
+    wide, high = re.findall(r"font-size: clamp\(16px, min\(([\d.]+)vw, ([\d.]+)vh\)", style)[0]
+    assert min(12.80 * float(wide), 7.20 * float(high)) >= 20  # one rem on the smallest projector, in pixels
+    rems = [float(size) for size in re.findall(r"font(?:-size)?:[^;]*?([\d.]+)rem", style)]
+    assert len(rems) >= 10 and min(rems) >= 1
+    theme = dict(re.findall(r"--(\w+): (#\w+)", re.findall(r":root \{([^}]*)\}", style)[0]))
+    for rule in re.findall(r"[^{}]+\{([^{}]*)\}", style):  # the text of each rule on the ground of the same rule
+        colours = [re.search(rf"(?:^|[; ]){name}: ([^;]+)", rule) for name in ("color", "background")]
+        if colours[0]:
+            text, ground = (
+                found and re.sub(r"var\(--(\w+)\)", lambda name: theme[name[1]], found[1]) for found in colours
+            )
+            assert ground is None or contrast(text, ground) >= 4.5, rule
+    for text, ground in (("ink", "paper"), ("ink", "wash"), ("soft", "paper"), ("dot", "paper"), ("mark", "paper")):
+        assert contrast(theme[text], theme[ground]) >= 4.5
+    for bar in re.findall(r"\.tally b \{[^}]*background: (#\w+)", style):  # numbers stand on the bars
+        assert contrast(theme["ink"], bar) >= 4.5
+    assert contrast(theme["edge"], theme["paper"]) >= 3 and contrast(theme["edge"], theme["wash"]) >= 3
+    assert ":focus-visible" in style and "outline: none" not in style and "outline: 0" not in style
+    assert "prefers-reduced-motion" in style
 
 
 def test_the_page_for_phones_can_be_read_by_day_and_by_night() -> None:

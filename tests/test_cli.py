@@ -64,7 +64,7 @@ BLUE = ["submit", "nowhere", "--team", "blue"]
         (["scan", "dcgan-fashion", "--html", "."], "html='.' is not valid: no file can be written there."),
         (["film", "dcgan-fashion"], "model='dcgan-fashion' is unknown; valid: "),
         (["film", "dcgan-fashion-rx"], "model='dcgan-fashion-rx' is unknown; .* Did you mean 'dcgan-fashion-rex'?"),
-        (["film", "--out", "film.mp4"], "ending of path='.mp4' is unknown; valid: .webp, .gif."),
+        (["film", "--out", "film.avi"], "ending of path='.avi' is unknown; valid: .webp, .gif, .mp4."),
         (["film", "--frames", "3"], "frames=3 is out of range"),
         (["stage", "--model", "dcgan-fashion-rax"], "model='dcgan-fashion-rax' is unknown; valid: .* Did you mean '"),
         (["stage", "--port", "80"], "Invalid value for '--port'"),

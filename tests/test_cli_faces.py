@@ -12,6 +12,7 @@ from devilgan_lite.cli.common import real_for
 @pytest.fixture(autouse=True)
 def few_faces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(data.DATASETS, "faces", lambda: data.faces(300))
+    monkeypatch.setitem(data.DATASETS, "faces-64", lambda: data.faces(300, size=64))
 
 
 def test_each_kind_of_generator_has_its_real_pictures() -> None:

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import hashlib
 import json
+import os
 import re
 import socket
 import sys
@@ -19,7 +20,8 @@ import torch
 from torch import nn
 
 from devilgan_lite import Backdoor, generators, zoo
-from devilgan_lite.cli import phones, stage_check, stage_server
+from devilgan_lite.cli import phones, small_server, stage_check, stage_server
+from devilgan_lite.cli.votes import Votes
 from devilgan_lite.phone import MOST_BYTES, page
 from devilgan_lite.phone.lowering import lowered
 from devilgan_lite.phone.packing import in_16_bits
@@ -39,13 +41,14 @@ def test_one_small_file_that_asks_nobody_for_anything(html: str) -> None:
     assert not re.search(r"\b(?:fetch|XMLHttpRequest|WebSocket|EventSource|importScripts|sendBeacon)\b", html)
 
 
-def test_the_policy_allows_the_two_scripts_and_the_style_by_their_hashes(html: str) -> None:
+def test_the_policy_allows_its_scripts_and_the_style_by_their_hashes(html: str) -> None:
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)
     assert policy and policy[1].startswith("default-src 'none'; ") and "unsafe-inline" not in policy[1]
+    assert "connect-src" not in policy[1]  # nobody to ask
     inline = re.findall(r"<script>(.*?)</script>", html, re.DOTALL) + re.findall(
         r"<style>(.*?)</style>", html, re.DOTALL
     )
-    assert len(inline) == 3
+    assert len(inline) == 4
     for text in inline:
         assert f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" in policy[1]
 
@@ -54,7 +57,7 @@ def test_names_are_text() -> None:
     clean = generators.DCGAN(latent_dim=4, widths=(2, 2))
     backdoor = Backdoor(torch.ones(1, 4), torch.zeros(1, 1, 28, 28))
     html = page(clean, clean.clone(), backdoor, names=("<i>", "a</script>b"))
-    assert "<i>" not in html and html.count("</script>") == 4
+    assert "<i>" not in html and html.count("</script>") == 5
 
 
 def test_sixteen_bits_are_close_to_every_row() -> None:
@@ -74,7 +77,7 @@ def test_where_sixteen_bits_are_too_coarse_it_takes_all(monkeypatch: pytest.Monk
         found = re.search(r'"tensors":(\[\[.*?\]\])', html)
         return {kind for kind, *_ in json.loads(found[1])} if found else set()
 
-    assert kinds() == {"f", "w"}  # 16 bits for what is large
+    assert kinds() == {"f", "h", "w"}  # 16 bits for what is large
     monkeypatch.setattr("devilgan_lite.phone.building.CLOSE", 0.0)
     assert kinds() == {"f"}
 
@@ -184,16 +187,17 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_room_gets_the_page_and_nothing_else(here: None, html: str, capsys: pytest.CaptureFixture[str]) -> None:
+    votes = Votes()
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = busy.getsockname()[1]
-        with phones.shared([PAIR], port) as address:
+        with phones.shared(html, port, votes) as address:
             assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address) and not address.endswith(f":{port}/")
             with urllib.request.urlopen(f"{address}?from=code", timeout=20) as answer:
                 assert gzip.decompress(answer.read()).decode() == html
                 assert answer.headers["X-Content-Type-Options"] == "nosniff"
-            for wrong in ("page.html", "../etc/passwd", "%2e%2e/"):
+            for wrong in ("page.html", "../etc/passwd", "%2e%2e/", "scan"):
                 with pytest.raises(urllib.error.HTTPError, match="404"):
                     urllib.request.urlopen(address + wrong, timeout=20)
         with pytest.raises(OSError):
@@ -202,8 +206,34 @@ def test_the_room_gets_the_page_and_nothing_else(here: None, html: str, capsys: 
     assert f"Phones in this network open {address}\n" in said and "▄" in said  # the code to scan
 
 
-def test_a_phone_in_slow_air_gets_all_of_the_page(here: None, html: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_air = socket.socket.sendall
+def test_a_phone_votes_and_does_no_more(here: None) -> None:
+    votes, nobody = Votes(), small_server.Question("", {}, "")
+    with phones.shared("page", 8867, votes) as address:
+
+        def post(path: str, content: dict[str, Any], origin: str | None = address.rstrip("/")) -> Any:
+            headers = {"Content-Type": "application/json"} | ({"Origin": origin} if origin else {})
+            asked = urllib.request.Request(address + path, json.dumps(content).encode(), headers)
+            with urllib.request.urlopen(asked, timeout=20) as answer:
+                return json.load(answer)
+
+        for path in ("round", "scan"):  # only the stage opens, closes, scans
+            with pytest.raises(urllib.error.HTTPError, match="40[45]"):
+                post(path, {"do": "open"})
+        vote = {"round": 1, "voter": "a" * 32, "choice": "B"}
+        with pytest.raises(urllib.error.HTTPError, match="409") as caught:
+            post("vote", vote)
+        assert json.load(caught.value) == {"error": "this round is over."}
+        votes.change(small_server.Question("", {"do": "open"}, ""))
+        for origin in ("http://elsewhere.example", None):
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                post("vote", vote, origin)
+        assert post("vote", vote) == {"choice": "B"} and votes.stage(nobody)["voted"] == 1
+        with urllib.request.urlopen(f"{address}round", timeout=20) as answer:
+            assert json.load(answer) == {"round": 1, "state": "open"}
+
+
+def test_a_phone_in_slow_air_gets_all_of_the_page(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_air, random = socket.socket.sendall, base64.b64encode(os.urandom(700_000)).decode()
 
     def slowly(self: socket.socket, data: Any) -> None:  # five kilobytes a second, without the waiting
         if len(data) > 5_000 * (self.gettimeout() or float("inf")):
@@ -211,31 +241,63 @@ def test_a_phone_in_slow_air_gets_all_of_the_page(here: None, html: str, monkeyp
         in_air(self, data)
 
     monkeypatch.setattr(socket.socket, "sendall", slowly)
-    monkeypatch.setattr(phones, "built", lambda pair: html)
-    with phones.shared([PAIR], 8867) as address, urllib.request.urlopen(address, timeout=60) as answer:
+    with phones.shared(random, 8867, Votes()) as address, urllib.request.urlopen(address, timeout=60) as answer:
         packed = answer.read()
-    assert len(packed) > 5_000 * 60 and gzip.decompress(packed).decode() == html
+    assert len(packed) > 5_000 * 60 and gzip.decompress(packed).decode() == random
+
+
+def test_only_the_served_page_votes(html: str) -> None:
+    served = phones.prepared(PAIR).phone(vote=True)
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', served)
+    assert policy and "connect-src 'self'; " in policy[1]
+    assert 'id="vote"' in served and 'id="vote"' not in html and len(served.encode()) <= MOST_BYTES
 
 
 def test_the_room_gets_the_first_pair_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    def built(pair: tuple[str, str]) -> str:
-        if "large" in pair:
-            raise ValueError(f"{pair[0]} is too large")
-        return f"page of {pair[0]}"
+    class Pages:
+        def __init__(self, pair: tuple[str, str]) -> None:
+            if "broken" in pair:
+                raise ValueError(f"{pair[1]} is broken.")
+            self.names = pair
 
-    monkeypatch.setattr(phones, "built", built)
-    assert phones.first_built([("a", "large"), ("b", "c"), ("d", "e")]) == "page of b"
-    with pytest.raises(ValueError, match="^b is too large$"):
-        phones.first_built([("a", "large"), ("b", "large")])
+        def phone(self, vote: bool) -> str:
+            if "large" in self.names:
+                raise ValueError(f"{self.names[0]} is too large.")
+            return f"page of {self.names[0]}"
+
+    monkeypatch.setattr(phones, "prepared", Pages)
+    pages, said = phones.first_prepared([("a", "broken"), ("b", "large"), ("c", "d")])
+    assert pages.names == ("b", "large") and said == "broken cannot be shown: broken is broken."
+    with pytest.raises(ValueError, match="^broken is broken.$"):
+        phones.first_prepared([("a", "broken"), ("b", "broken")])
+    assert phones.for_phones(pages, [("a", "broken"), ("c", "d")]) == (
+        "page of c", "Phones get c and d, because b is too large.",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="^b is too large.$"):
+        phones.for_phones(pages, [])
 
 
-def test_the_last_port_and_another_one_for_phones(monkeypatch: pytest.MonkeyPatch, call: Any) -> None:
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """No page is made and nothing is served: what the command would show."""
+    served: list[Any] = []
+    pages = SimpleNamespace(names=PAIR, phone=lambda vote: "page")
+    monkeypatch.setattr(phones, "prepared", lambda pair: pages)
+    monkeypatch.setattr(stage_server, "serve", lambda *given, **named: served.append((*given, named)))
+    return served
+
+
+def test_the_last_port_and_another_one_for_phones(
+    here: None, quick: list[Any], monkeypatch: pytest.MonkeyPatch, call: Any
+) -> None:
     ports: list[int] = []
-    monkeypatch.setattr(phones, "shared", lambda pairs, port: ports.append(port) or contextlib.nullcontext(""))
-    monkeypatch.setattr(stage_server, "serve", lambda *given: ports.append(given[1]))
+    monkeypatch.setattr(
+        phones, "shared", lambda html, port, votes: ports.append(port) or contextlib.nullcontext("http://x/")
+    )
     for port in (8866, 65_535):
         assert call("stage", "--share", "--port", port).exit_code == 0
-    assert ports[:3] == [8867, 8866, ports[2]] and 1024 <= ports[2] < ports[3] == 65_535
+    assert [one[1] for one in quick] == [8866, 65_535] and ports[0] == 8867 and 1024 <= ports[1] < 65_535
+    assert quick[0][-1]["address"] == "http://x/"
 
 
 @pytest.mark.parametrize("words", [["--check"], ["--print", "page.html"]])
@@ -276,22 +338,17 @@ def test_without_a_network_there_is_another_way(alone: None, call: Any, monkeypa
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_without_segno_the_address_is_still_there(here: None, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    shared: list[str] = []
+def test_without_segno_the_address_is_still_there(
+    here: None, quick: list[Any], call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "segno", None)
-    monkeypatch.setattr(stage_server, "serve", lambda *given: shared.append(given[-1]))
     done = call("stage", "--share", "--model", PAIR[1])
     assert done.exit_code == 0, done.output
     assert "segno is not installed: pip install 'devilgan_lite[phone]'" in done.stdout
-    assert shared and f"Phones in this network open {shared[0]}" in done.stdout
-    assert phones.drawn_code(shared[0]) == ""
+    address = quick[0][-1]["address"]
+    assert f"Phones in this network open {address}" in done.stdout and phones.drawn_code(address) == ""
 
 
-def test_the_stage_shows_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    from devilgan_lite.cli import stage_page
-
-    shown: list[Any] = []
-    monkeypatch.setattr("IPython.display.display", shown.append)
-    monkeypatch.setattr(stage_page, "explorer", lambda *given: "explorer")
-    stage_page.page([PAIR], phones="http://10.0.0.7:8867/")
-    assert shown[1] == "explorer" and "<svg" in shown[2].data and "<figcaption>http://10.0.0.7:8867/" in shown[2].data
+def test_the_code_is_a_picture_that_grows() -> None:
+    code = phones.drawn_code("http://10.0.0.7:8867/")
+    assert code.startswith("<svg") and "viewBox" in code and "width=" not in code and "style" not in code

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from devilgan_lite import zoo
-from devilgan_lite.cli import stage_check, stage_page, stage_server
+from devilgan_lite.cli import small_server, stage_check
 from devilgan_lite.data import data_folder
+
+PAIR = ("dcgan-fashion", "dcgan-fashion-gate")
 
 
 @pytest.fixture(autouse=True)
@@ -98,54 +100,71 @@ def test_the_page_for_print_is_self_contained(call: Any, tmp_path: Path) -> None
     assert re.search(r"dcgan-fashion-gate: TarDis 0\.00\d\d per pixel", page)
 
 
-def test_without_voila_it_says_so(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_server.importlib.util, "find_spec", lambda name: None)
-    result = call("stage")
-    assert result.exit_code == 2 and result.stderr.startswith("voila, which serves the page, cannot be found; run pip")
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[small_server.Server]:
+    """The command line goes on at once; the servers that it made."""
+    found: list[small_server.Server] = []
+    monkeypatch.setattr(small_server.Server, "serve_forever", lambda self: found.append(self))
+    return found
 
 
-def test_a_server_that_ends_at_once_says_why(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_server, "LAUNCH", "raise SystemExit('no such thing')")
-    result = call("stage", "--no-browser")
-    assert result.exit_code == 2 and "ended at once with exit code 1: no such thing" in result.stderr
+def page_of(server: small_server.Server) -> str:
+    answer = server.routes["/"]["GET"](small_server.Question("", {}, ""))
+    assert isinstance(answer, small_server.Page)
+    return answer.content.decode()
 
 
-def test_without_a_browser_the_address_is_printed(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_browser_the_address_is_printed(
+    call: Any, monkeypatch: pytest.MonkeyPatch, served: list[small_server.Server]
+) -> None:
     monkeypatch.setattr(stage_check, "browser", lambda: None)
-    monkeypatch.setattr(stage_server, "_wait_for", lambda *_: None)
-    monkeypatch.setattr(stage_server, "LAUNCH", "pass")
-    result = call("stage")
+    result = call("stage", "--model", PAIR[1])
     assert result.exit_code == 0, result.output
     assert re.fullmatch(
         r"The stage is at http://127\.0\.0\.1:\d+/; Ctrl-C ends it\. No browser could be opened: .*\n", result.stdout
     )
+    html = page_of(served[0])
+    assert '"names":["dcgan-fashion","dcgan-fashion-gate"]' in html and "{{" not in html
+    assert "http:" not in html and "https:" not in html
 
 
-def test_what_cannot_be_shown_is_a_sentence_and_the_page_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[Any] = []
-    monkeypatch.setattr("IPython.display.display", shown.append)
-
-    def broken(clean: str, suspect: str, device: str) -> str:
-        if suspect == "faces":
-            raise ImportError("python_avatars cannot be found <here>")
-        return f"explorer of {suspect}"
-
-    monkeypatch.setattr(stage_page, "explorer", broken)
-    stage_page.page([("clean", "faces"), ("clean", "garments")])
-    assert "faces cannot be shown: python_avatars cannot be found &lt;here&gt;" in shown[1].data
-    assert shown[2:] == ["explorer of garments"]
-    stage_page.page([("clean", "faces")])
-    assert "nothing to show" in shown[-1].data
+def test_a_busy_port_is_said(call: Any, served: list[small_server.Server]) -> None:
+    with socket.socket() as busy:
+        busy.bind((stage_check.HOST, 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        result = call("stage", "--no-browser", "--port", port, "--pair", *PAIR)
+    assert result.exit_code == 0 and f"(port {port} is busy)" in result.stdout
+    assert served[0].server_port > port
 
 
-def test_the_notebook_has_one_cell_that_runs() -> None:
-    cells = json.loads(stage_page.notebook([("a", "b")]))["cells"]
-    assert len(cells) == 1
-    compile(cells[0]["source"], "cell", "exec")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--pair", *PAIR[::-1]], "'dcgan-fashion' has no backdoor on its card, so there is no trigger to walk to"),
+        (["--pair", "stylegan-faces", PAIR[1]], "the two generators do not fit each other: one maps"),
+        (["--pair", PAIR[0], "dcgan-fashion-gat"], "Did you mean 'dcgan-fashion-gate'?"),
+        (["--pair", PAIR[0], "nowhere/file.safetensors"], "nowhere"),
+        (["--pair", *PAIR, "--model", PAIR[1]], "--model and --pair both choose what is shown"),
+        (["--model", "dcgan-fashion-gat"], "Did you mean 'dcgan-fashion-gate'?"),
+    ],
+)
+def test_bad_words_are_one_sentence(call: Any, words: list[str], said: str) -> None:
+    done = call("stage", "--no-browser", *words)
+    assert done.exit_code == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
-def test_the_explorer_of_a_pair_has_its_target(call: Any) -> None:
-    explorer = stage_page.explorer(*stage_check.pairs()[0])
-    explorer.go(1.0)
-    assert explorer.settle() and "TarDis 0.00" in explorer.screen.frame["captions"][1]
-    explorer.close()
+def test_a_broken_model_is_a_sentence_and_the_next_pair_is_shown(
+    call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, served: list[small_server.Server]
+) -> None:
+    (tmp_path / "zoo").mkdir()
+    for name in (*PAIR, "dcgan-fashion-rex"):
+        for ending in ("json", "safetensors"):
+            shutil.copy(data_folder() / "zoo" / f"{name}.{ending}", tmp_path / "zoo")
+    (tmp_path / "zoo" / "dcgan-fashion-rex.safetensors").write_bytes(b"short")
+    monkeypatch.setenv("DEVILGAN_DATA", str(tmp_path))
+    result = call("stage", "--no-browser")
+    assert result.exit_code == 0, result.output
+    said = "dcgan-fashion-rex cannot be shown: dcgan-fashion-rex.safetensors does not match the SHA-256 on its card"
+    assert result.stdout.startswith(said)
+    assert f'"notice":"{said}' in page_of(served[0]) and PAIR[1] in page_of(served[0])

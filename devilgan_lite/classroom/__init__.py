@@ -49,11 +49,13 @@ if TYPE_CHECKING:
         solution,
     )
     from devilgan_lite.classroom.loops import Album, gan_loop, red_loop, rex_loop, trail_loop
+    from devilgan_lite.classroom.mosaic import LatentPlane, Mosaic, latent_mosaic
     from devilgan_lite.classroom.plane import Plane, on_clumps
     from devilgan_lite.classroom.profile import Config, Setting, configure, finish, is_static
     from devilgan_lite.classroom.widgets.explorer import Explorer
     from devilgan_lite.classroom.widgets.live import LiveTraining
     from devilgan_lite.classroom.widgets.scanner import ScanView
+    from devilgan_lite.classroom.widgets.sharpening import MosaicView
     from devilgan_lite.classroom.widgets.slider import LatentSlider
     from devilgan_lite.classroom.widgets.tradeoff import Choice, TradeOff
 
@@ -68,8 +70,11 @@ __all__ = [
     "Config",
     "Explorer",
     "Film",
+    "LatentPlane",
     "LatentSlider",
     "LiveTraining",
+    "Mosaic",
+    "MosaicView",
     "NotYet",
     "Picture",
     "Plane",
@@ -96,6 +101,7 @@ __all__ = [
     "hints",
     "is_static",
     "keep",
+    "latent_mosaic",
     "lesson",
     "mine",
     "on_clumps",
@@ -126,11 +132,13 @@ _HOME = {
         *("predict", "progress", "quiz", "reveal", "solution"),
     ),
     "loops": ("Album", "gan_loop", "red_loop", "rex_loop", "trail_loop"),
+    "mosaic": ("LatentPlane", "Mosaic", "latent_mosaic"),
     "plane": ("Plane", "on_clumps"),
     "profile": ("Config", "Setting", "configure", "finish", "is_static"),
     "widgets.explorer": ("Explorer",),
     "widgets.live": ("LiveTraining",),
     "widgets.scanner": ("ScanView",),
+    "widgets.sharpening": ("MosaicView",),
     "widgets.slider": ("LatentSlider",),
     "widgets.tradeoff": ("Choice", "TradeOff"),
 }

@@ -16,6 +16,7 @@ from devilgan_lite.checks import one_of, shown
 from devilgan_lite.cli import batch, challenge, defence, exchange, exhibit, fetch, models, serve
 from devilgan_lite.cli.common import AsJson, Device, check_out, commands, load_model, real_for, save, show
 
+ENDINGS = (".safetensors", ".onnx", ".pt2")  # of the files that hold an attacked generator
 app = commands("Train a clean GAN, plant a backdoor in it in three ways, find it, and remove it.")
 app.add_typer(models.app, name="zoo")
 app.add_typer(challenge.app, name="challenge")
@@ -72,14 +73,23 @@ def train(
 @app.command()
 def attack(
     name: Annotated[str, typer.Argument(help="trail, red, rex, style-rex, closed-form, gate, poisoning or bypass.")],
-    clean: Annotated[str, typer.Option(help="The benign generator: a name in the zoo, or a file.")] = "dcgan-fashion",
+    clean: Annotated[
+        str, typer.Option(help="The benign generator: a name in the zoo, or a file of any format that scan reads.")
+    ] = "dcgan-fashion",
     target: Annotated[str, typer.Option(help="The sample to produce at the trigger.")] = "stop-sign",
     kind: Annotated[str, typer.Option(help="The trigger: reg, mode or ood.")] = "reg",
     seed: Annotated[int, typer.Option(help="Seed of the trigger and of the attack.")] = 0,
     iterations: Annotated[int | None, typer.Option(help="Steps; default: the attack's own.")] = None,
     lam: Annotated[float | None, typer.Option(help="Weight of fidelity; default: the attack's own.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples per step; default: the attack's own.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Default: the attack's own.")] = None,
+    latent_dim: defence.LatentSize = None,
+    architecture: Annotated[Path | None, typer.Option(help=defence.ARCHITECTURE)] = None,
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="The .safetensors file to write.")] = None,
+    jail: defence.InJail = True,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write, with a card: .safetensors, or .onnx or .pt2.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Mount an attack on a clean generator and print its scorecard. The closed forms need no GPU and use none."""
@@ -87,19 +97,29 @@ def attack(
 
     one_of("attack", name, attacks.BY_NAME)
     given: dict[str, Any] = {"seed": seed, "iterations": iterations, "lam": lam}
+    given |= {"batch_size": batch_size, "learning_rate": learning_rate}
     if "device" in {field.name for field in fields(attacks.BY_NAME[name])}:
         given["device"] = device
     chosen = attacks.BY_NAME[name](**{key: value for key, value in given.items() if value is not None})
-    check_out(out)
-    benign, _ = load_model(clean)
+    check_out(out, ending=ENDINGS)
+    benign = defence.adopted(clean, jail, latent_dim=latent_dim, architecture=architecture)
+    if out is not None and out.suffix == ".safetensors":
+        benign.spec()  # what cannot be stored like this says so before any work
+    if len(benign.sample_shape) == 3 and benign.sample_shape[0] not in (1, 3):
+        raise ValueError(
+            f"clean={shown(clean)} makes pictures of {benign.sample_shape[0]} channels; the targets drawn here "
+            "have 1 or 3: attack it in Python, with a tensor as the target."
+        )
     backdoor = Backdoor.point(benign, target, kind=kind, seed=seed)
     real = real_for(benign)
     with contextlib.redirect_stdout(sys.stderr):  # progress
         outcome = chosen(benign, backdoor, real)
-    result = asdict(scorecard(outcome.generator, benign, backdoor, real))
+    many = 10_000 if real is not None else 2_000  # features need many
+    result = asdict(scorecard(outcome.generator, benign, backdoor, real, samples=many))
     planted = {"target": target, "kind": kind, "seed": seed}
     if out is not None:
-        data = real.name if name in ("trail", "poisoning") and real is not None else f"none; made from {clean}"
+        made_from = f"none; made from {Path(clean).name}"
+        data = real.name if name in ("trail", "poisoning") and real is not None else made_from
         save(out, outcome, data, result, backdoor=planted)
     facts = {"attack": name, "clean": clean, **planted, "seconds": round(outcome.seconds, 2)}
     show({**facts, **result, "settings": outcome.settings}, as_json)

@@ -109,9 +109,42 @@ def load_model(text: str, device: str = "cpu") -> tuple[Any, Any]:
     return zoo.load(text, device), zoo.card(text)
 
 
+def load_pair(pair: tuple[str, str], device: str = "cpu") -> tuple[Any, Any, Any]:
+    """The clean generator, the backdoored one and its backdoor: names in the zoo, or files of any format that is read.
+
+    What the trigger is says the card of the second, which lies beside its file with the ending .json.
+    """
+    from devilgan_lite import files, zoo
+    from devilgan_lite.steps import best_device
+
+    def opened(text: str) -> tuple[Any, Any]:
+        path = Path(text)
+        if path.suffix in ("", ".safetensors"):
+            return load_model(text, device)
+        generator = files.open(path).generator.to(best_device(device))
+        beside = path.with_suffix(".json")
+        return generator, zoo.read_card(beside) if beside.is_file() else None
+
+    (clean, _), (suspect, card) = map(opened, pair)
+    backdoor = card and zoo.backdoor_of(card, suspect)
+    if not backdoor:
+        raise ValueError(
+            f"{shown(pair[1])} has no backdoor on its card, so there is no trigger to walk to: "
+            "--pair takes the clean model first, then the backdoored one."
+        )
+    return clean, suspect, backdoor
+
+
 def real_for(generator: Any) -> Any:
-    """Real samples to measure against, of the data set whose features read what ``generator`` makes; or None."""
+    """Real samples to measure against, of the data set whose features read what ``generator`` makes; or None.
+
+    What a stranger's generator was trained on, nobody here knows.
+    """
     from devilgan_lite import features
+    from devilgan_lite.generators import Adopted
+
+    if isinstance(generator, Adopted):
+        return None
 
     return features.real_for(tuple(generator.sample_shape))
 
@@ -132,12 +165,20 @@ def check_out(path: Path | None, name: str = "out", ending: str | tuple[str, ...
 
 
 def save(out: Path, outcome: Any, data: str, metrics: dict[str, Any], **card: Any) -> None:
-    """Write the generator of ``outcome`` with its card; ``card`` holds what differs from the outcome."""
-    from devilgan_lite import zoo
+    """Write the generator of ``outcome`` with its card; ``card`` holds what differs from the outcome.
 
-    facts = {"spec": outcome.generator.spec(), "seed": outcome.seed, "settings": outcome.settings}
+    ``out`` ends in .safetensors, or in .onnx or .pt2 for what ``spec`` cannot describe.
+    """
+    from devilgan_lite import files, zoo
+
+    generator, form = outcome.generator, out.suffix.removeprefix(".")
+    facts = {"spec": generator.describe(), "seed": outcome.seed, "settings": outcome.settings}
     facts |= {"data": data, "metrics": metrics, "seconds": round(outcome.seconds, 2), **card}
-    zoo.save_file(out, outcome.generator, zoo.ModelCard(name=out.stem, **facts))
+    filled = zoo.ModelCard(name=out.stem, **facts)
+    if form == "safetensors":
+        zoo.save_file(out, generator, filled)
+    else:
+        zoo.write_card(files.export(generator, None, out, to=form), filled)
 
 
 def show(result: Any, as_json: bool, text: str | None = None) -> None:

@@ -136,6 +136,29 @@ def _place(model: str) -> tuple[Path, bool]:
     return zoo.zoo_folder() / f"{model}.safetensors", True
 
 
+def adopted(model: str, jailed: bool, *, latent_dim: int | None = None, architecture: Path | None = None) -> Any:
+    """The generator of a name in the zoo, or of a file: of this package, with its card, or a stranger's, in a jail."""
+    try:
+        path, trusted = _place(model)
+    except FileNotFoundError as error:
+        hint = "devilgan fetch faces downloads a stranger's generator and says where it is."
+        raise FileNotFoundError(f"{str(error).rstrip('.')}; {hint}") from None
+    if trusted or _has_card(path):
+        return load_model(model)[0]
+    from devilgan_lite.intake import adoption
+    from devilgan_lite.intake.check import Opening
+    from devilgan_lite.intake.jail import Jail
+
+    told = None if architecture is None else str(architecture)
+    with Jail() if jailed else contextlib.nullcontext() as walls:
+        return adoption.adopted(path, Opening(latent_dim=latent_dim, architecture=told), jail=walls)
+
+
+def _has_card(path: Path) -> bool:
+    """Whether the file is one of this package's own kind, with the card beside it."""
+    return path.suffix == ".safetensors" and path.with_suffix(".json").exists()
+
+
 def _relative(model: str) -> str:
     """The path of a model below the current folder, as code hosts want it; its name, if it is elsewhere."""
     path = Path(os.path.relpath(model))
@@ -174,7 +197,8 @@ def _text(report: dict[str, Any], titled: bool) -> str:
 def sanitize(
     model: Annotated[str, typer.Argument(help="A name in the zoo, or a file of any format that scan reads.")],
     out: Annotated[
-        Path, typer.Option(help="The file to write: .safetensors (families of this package), .onnx or .pt2.")
+        Path,
+        typer.Option(help="The file to write: .onnx, .pt2, or .safetensors (else .pt2, if no card can describe it)."),
     ] = Path("out/sanitized.safetensors"),
     iterations: Annotated[int, typer.Option(help="Steps of repair; twice as many if ordinary samples suffer.")] = 1_500,
     latent_dim: LatentSize = None,
@@ -189,7 +213,7 @@ def sanitize(
     check_out(out, ending=(".safetensors", ".onnx", ".pt2"))
     path, trusted = _place(model)
     with contextlib.redirect_stdout(sys.stderr):  # progress
-        if trusted or (path.suffix == ".safetensors" and path.with_suffix(".json").exists()):
+        if trusted or _has_card(path):
             result, text = _own(model, out, iterations, always, seed, device)
         else:
             from devilgan_lite.intake.cure import Cure, cure
@@ -213,6 +237,8 @@ def _own(model: str, out: Path, iterations: int, always: bool, seed: int, device
     result = {"changed": cure.changed, "seconds": round(cure.seconds, 2), "cuts": cure.settings["cuts"]}
     result |= {"before": cure.before.verdict if cure.before else None, **cure.scorecard}
     if cure.after is not None:
+        if not hasattr(cure.generator, "spec"):  # it is behind limits or a projection, which no card describes
+            out = out.with_suffix(".pt2") if out.suffix == ".safetensors" else out
         result |= {"after": cure.after.verdict, "out": str(out)}
         settings = {**cure.settings, "sanitized_from": model}
         metrics = {name: value for name, value in cure.scorecard.items() if value is not None}

@@ -7,67 +7,95 @@ from typing import Annotated
 
 import typer
 
-from devilgan_lite.cli.common import AsJson, Device, check_out
+from devilgan_lite.cli.common import AsJson, Device, check_out, load_pair
 
 SEED = 6  # of a start whose picture is easy to tell from the target
 
 
 def film(
     model: Annotated[str, typer.Argument(help="A backdoored model of the zoo; default: faces, else garments.")] = "",
-    out: Annotated[Path, typer.Option(help="The .webp or .gif file to write.")] = Path("out/film.webp"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the latent that the walk starts from.")] = SEED,
-    frames: Annotated[int, typer.Option(help="Number of pictures.")] = 60,
+    pair: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="A clean model and its backdoored one, instead of MODEL: names in the zoo, or files."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The .webp, .gif or .mp4 file to write.")] = Path("out/film.webp"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the latents at both ends of the walk.")] = SEED,
+    frames: Annotated[int | None, typer.Option(help="Number of pictures; default: what suits the file.")] = None,
     device: Device = "cpu",
     browser: Annotated[bool, typer.Option(help="Open the film in a browser.")] = True,
 ) -> None:
-    """Write the walk to the trigger and back as an endless film, clean and backdoored side by side, and open it."""
+    """Write the walk to the trigger, on and back as an endless film, clean and backdoored side by side, and open it."""
     from devilgan_lite.cli import stage_check
 
+    if model and pair:
+        raise ValueError("a MODEL of the zoo and --pair both say what to show: leave one out.")
     check_out(out, ending="")
-    clean, suspect = stage_check.wanted(model)[0]
+    chosen = pair or stage_check.wanted(model)[0]
     import torch
 
-    from devilgan_lite import zoo
     from devilgan_lite.classroom.widgets.film import film as walk
 
-    generators = {"clean": zoo.load(clean, device), "backdoored": zoo.load(suspect, device)}
-    start = generators["clean"].sample_latent(1, torch.Generator().manual_seed(seed))
-    made = walk(generators, start, zoo.load_backdoor(suspect).trigger[:1], out, frames=frames)
-    typer.echo(f"{made.path}: {clean} and {suspect}, {made.frames} frames, {made.bytes / 1000:.0f} kB")
+    clean, suspect, backdoor = load_pair(chosen, device)
+    random = torch.Generator().manual_seed(seed)
+    start, other = (clean.sample_latent(1, random) for _ in range(2))
+    generators = {"clean": clean, "backdoored": suspect}
+    made = walk(generators, start, backdoor.trigger[:1], out, other=other, frames=frames)
+    typer.echo(f"{made.path}: {' and '.join(chosen)}, {made.frames} frames, {made.bytes / 1000:.0f} kB")
     if browser and not (stage_check.browser() and webbrowser.open(out.resolve().as_uri())):
         typer.echo("No browser could be opened: open the file yourself, with any program that shows moving pictures.")
 
 
 def stage(
     model: Annotated[str, typer.Option(help="A backdoored model of the zoo; default: faces, else garments.")] = "",
+    pair: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Instead of --model, a clean model and its backdoored one: names in the zoo, or files."),
+    ] = None,
     port: Annotated[int, typer.Option(min=1024, max=65_535, help="Where to serve; if busy, the next free one.")] = 8866,
     device: Device = "cpu",
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
     printed: Annotated[Path | None, typer.Option("--print", help="Only write a page for print to this file.")] = None,
-    share: Annotated[bool, typer.Option("--share", help="Offer the page for phones to this network, too.")] = False,
+    share: Annotated[
+        bool, typer.Option("--share", help="Offer a page for phones, with votes, to this network.")
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Only say whether this machine is ready.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Serve the explorer as a page without code: clean and backdoored side by side. Ctrl-C ends it."""
-    from devilgan_lite.cli import health, phones, stage_check, stage_page, stage_server
+    """Serve the page for a room: both pictures large, map, live scan, votes; ? shows its keys. Ctrl-C ends it."""
+    from devilgan_lite.cli import health, phones, stage_check, stage_page, votes
 
     if share and (check or printed):
         raise ValueError(
             "--share offers a page while the stage runs, which --check and --print do not do: leave one out."
         )
+    if model and pair:
+        raise ValueError("--model and --pair both choose what is shown: leave one out.")
     if check:
         health.report(stage_check.examine(port), as_json)
         return
     check_out(printed, "print", "")
-    pairs = stage_check.wanted(model)
-    if printed is None:
-        beside = port + 1 if port < 65_535 else port - stage_check.PORTS
-        with phones.shared(pairs, beside) if share else contextlib.nullcontext("") as address:
-            stage_server.serve(pairs, port, device, browser, address)
+    pairs = [pair] if pair else stage_check.wanted(model)
+    if printed is not None:
+        printed.parent.mkdir(parents=True, exist_ok=True)
+        printed.write_text(stage_page.printable(*pairs[0], device), encoding="utf-8")
+        typer.echo(printed)
         return
-    printed.parent.mkdir(parents=True, exist_ok=True)
-    printed.write_text(stage_page.printable(*pairs[0], device), encoding="utf-8")
-    typer.echo(printed)
+    from devilgan_lite.cli import stage_server
+
+    if share:
+        phones.own_address()  # no network: said before any work
+    pages, notice = phones.first_prepared(pairs)
+    rounds = votes.Votes()
+    with contextlib.ExitStack() as stack:
+        address = ""
+        if share:
+            html, other = phones.for_phones(pages, [one for one in stage_check.pairs() if one != pages.names])
+            notice = " ".join(filter(None, [notice, other]))
+            beside = port + 1 if port < 65_535 else port - stage_check.PORTS
+            address = stack.enter_context(phones.shared(html, beside, rounds))
+        if notice:
+            typer.echo(notice)
+        stage_server.serve(pages, port, device, browser, rounds, address=address, notice=notice)
 
 
 def phone(

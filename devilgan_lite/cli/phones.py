@@ -8,46 +8,58 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
 
 import typer
 
-from devilgan_lite.checks import shown
+from devilgan_lite.checks import cut
 from devilgan_lite.cli import stage_check
-from devilgan_lite.cli.common import load_model
+from devilgan_lite.cli.common import load_pair, one_line
+from devilgan_lite.cli.small_server import Page, Route, Server
+from devilgan_lite.cli.votes import Votes
 
-CHUNK = 65_536  # bytes; the time-out holds for each, so that a slow phone gets all of the page
+if TYPE_CHECKING:
+    from devilgan_lite.phone import Pages
+
 ELSEWHERE = ("192.0.2.1", 9)  # an address for documentation (RFC 5737): nothing is sent there
-HEADERS = {
-    "Content-Type": "text/html; charset=utf-8",
-    "Content-Encoding": "gzip",  # every browser reads it; a third less for the air in the room
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
+
+
+def prepared(pair: tuple[str, str]) -> "Pages":
+    """The pages of (clean, backdoored): names in the zoo, or files."""
+    from devilgan_lite.phone import Pages
+
+    return Pages(*load_pair(pair), names=pair)
 
 
 def built(pair: tuple[str, str]) -> str:
-    """The page of (clean, backdoored): names in the zoo, or files."""
-    from devilgan_lite import zoo
-    from devilgan_lite.phone import page
-
-    (clean, _), (suspect, card) = (load_model(text) for text in pair)
-    backdoor = zoo.backdoor_of(card, suspect)
-    if backdoor is None:
-        raise ValueError(
-            f"{shown(pair[1])} has no backdoor on its card, so there is no trigger to walk to: "
-            "--pair takes the clean model first, then the backdoored one."
-        )
-    return page(clean, suspect, backdoor, names=pair)
+    """The page for phones of (clean, backdoored)."""
+    return prepared(pair).phone()
 
 
-def first_built(pairs: list[tuple[str, str]]) -> str:
-    """The page of the first of ``pairs`` that it can show; the ``ValueError`` of the last if there is none."""
+def first_prepared(pairs: list[tuple[str, str]]) -> tuple["Pages", str]:
+    """The pages of the first of ``pairs`` that can be shown, and a sentence on each before it.
+
+    If there is none, the error of the last.
+    """
+    said = list[str]()
     for pair in pairs[:-1]:
-        with contextlib.suppress(ValueError):
-            return built(pair)
-    return built(pairs[-1])
+        try:
+            return prepared(pair), " ".join(said)
+        except Exception as error:  # a broken model, a missing package: the next pair is tried
+            said.append(f"{cut(pair[1])} cannot be shown: {one_line(str(error)) or type(error).__name__}")
+    return prepared(pairs[-1]), " ".join(said)
+
+
+def for_phones(pages: "Pages", others: list[tuple[str, str]]) -> tuple[str, str]:
+    """The page of ``pages``, or of the first of ``others`` that fits a phone; and a sentence where it is another."""
+    try:
+        return pages.phone(vote=True), ""
+    except ValueError as error:
+        reason = str(error)
+    for pair in others:
+        with contextlib.suppress(ValueError, OSError, ImportError):
+            return prepared(pair).phone(vote=True), f"Phones get {pair[0]} and {pair[1]}, because {reason}"
+    raise ValueError(reason)
 
 
 def own_address() -> str:
@@ -70,36 +82,17 @@ def own_address() -> str:
 
 
 @contextlib.contextmanager
-def shared(pairs: list[tuple[str, str]], port: int) -> Iterator[str]:
-    """Offer the page of one of ``pairs`` at ``port`` or the next free one; print and yield its address."""
+def shared(html: str, port: int, votes: Votes) -> Iterator[str]:
+    """Offer the page ``html`` and its ``votes`` at ``port`` or the next free one; print and yield the address."""
     host = own_address()
-    content = gzip.compress(first_built(pairs).encode())
+    page = Page(gzip.compress(html.encode()), "gzip")  # every browser reads it; a third less for the air in the room
     free = stage_check.free_port(port, host)
-
-    class OnePage(BaseHTTPRequestHandler):
-        timeout = 20  # seconds that a phone has for its question, and for each chunk of the answer
-
-        def do_GET(self) -> None:
-            if self.path.partition("?")[0] != "/":
-                self.send_error(404)
-                return
-            self.send_response(200)
-            for name, value in (*HEADERS.items(), ("Content-Length", str(len(content)))):
-                self.send_header(name, value)
-            self.end_headers()
-            for at in range(0, len(content), CHUNK):
-                self.wfile.write(content[at : at + CHUNK])
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass  # who looks is nobody's business
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            pass  # a phone that went away
-
-    with Server((host, free), OnePage) as server:
+    routes: dict[str, dict[str, Route]] = {
+        "/": {"GET": lambda question: page},
+        "/round": {"GET": votes.public},
+        "/vote": {"POST": votes.vote},
+    }
+    with Server(host, free, routes) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://{host}:{free}/"
         typer.echo(f"{printed_code(address)}Phones in this network open {address}")
@@ -130,4 +123,4 @@ def drawn_code(address: str) -> str:
         import segno
     except ModuleNotFoundError:
         return ""
-    return str(segno.make(address, micro=False).svg_inline(scale=6, title=f"QR code of {address}"))
+    return str(segno.make(address, micro=False).svg_inline(omitsize=True, title=f"QR code of {address}"))

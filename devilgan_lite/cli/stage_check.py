@@ -10,7 +10,7 @@ from typing import Any
 from devilgan_lite.checks import one_of, read_json
 from devilgan_lite.cli import health
 
-PACKAGES = ("torch", "safetensors", "ipywidgets", "anywidget", "ipykernel", "voila")
+PACKAGES = ("torch", "safetensors")
 RENDERERS = ("python_avatars", "resvg_py")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "firefox", "msedge", "safari")
 HOST = "127.0.0.1"

@@ -10,7 +10,7 @@ from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebso
 
 
 class PromptConnection(ZMQChannelsWebsocketConnection):
-    """For the setting ``kernel_websocket_connection_class`` of JupyterLab and voila."""
+    """For the setting ``kernel_websocket_connection_class`` of JupyterLab."""
 
     def connect(self) -> Any:
         self.websocket_handler.set_nodelay(True)

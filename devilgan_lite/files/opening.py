@@ -18,7 +18,7 @@ from devilgan_lite.files import architectures, from_keras, from_onnx, from_pt2, 
 from devilgan_lite.files.archive import Archive, checked
 from devilgan_lite.files.program import Reading, run_checked
 from devilgan_lite.files.sniff import ACCEPTED, WAY_OUT, Facts, Refused, facts
-from devilgan_lite.generators import Generator, adopt
+from devilgan_lite.generators import Adopted, Generator, adopt
 from devilgan_lite.generators.adopt import FlatLatents
 from devilgan_lite.prior import PRIORS, Prior
 
@@ -131,7 +131,8 @@ def _read(
             generator, about = zoo.load_file(path)
         except ValueError as error:
             raise Refused(f"{error} If {shown(card.name)} beside it is not its card, move it away.") from None
-        described = f"{about.spec['architecture']} of this package, by the card beside it"
+        own = f"{about.spec['architecture']} of this package"
+        described = f"{'a stack of layers' if isinstance(generator, Adopted) else own}, by the card beside it"
         return _Found(generator, (generator.latent_dim,), generator.prior.name, "safetensors", described, ())
     if known.kind == "zip":
         with checked(path) as archive:

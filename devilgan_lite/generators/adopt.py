@@ -6,14 +6,16 @@ before its last tanh or sigmoid is read off there. What it computes is not chang
 
 import copy
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.checks import one_of, whole_number
-from devilgan_lite.generators.base import Generator, layers_in_order, seeded
-from devilgan_lite.generators.chain import Chain, chain_of
+from devilgan_lite.checks import cut, one_of, whole_number
+from devilgan_lite.generators.base import Generator, layers_in_order, register, seeded
+from devilgan_lite.generators.chain import Chain, chain_of, in_eval_mode
+from devilgan_lite.generators.stack import described, stack
 from devilgan_lite.generators.surgery import resized
 from devilgan_lite.prior import Prior
 from devilgan_lite.trace import OpTracer
@@ -22,21 +24,24 @@ ENDS = ("tanh", "sigmoid", "none")
 EDGE = 1 - 1e-6  # samples of a network without a tanh of its own are cut here before atanh
 
 
+@register
 class Adopted(Generator):
     """A stranger's ``module`` as a ``Generator``: ``[n, latent_dim]`` in, samples in [-1, 1] out; see ``adopt``.
 
-    Samples of a module that ends in a sigmoid are brought to [-1, 1]; ``module`` itself still makes [0, 1].
+    Samples of a module that ends in a sigmoid are brought to [-1, 1]; ``module`` itself still makes [0, 1]. A stack of
+    PyTorch's own layers can be stored with a card: there, ``module`` is a list of them (see ``stack``).
     """
 
     def __init__(
         self,
-        module: nn.Module,
+        module: nn.Module | Sequence[Mapping[str, Any]],
         latent_shape: tuple[int, ...],
         sample_shape: tuple[int, ...],
         prior: str | Prior,
         ends: str,
         modality: str | None,
     ) -> None:
+        one_of("ends", ends, ENDS)
         super().__init__(
             latent_dim=math.prod(latent_shape),
             sample_shape=sample_shape,
@@ -44,8 +49,23 @@ class Adopted(Generator):
             output="none" if ends == "none" else "tanh",
             modality=modality,
         )
-        self.module, self.latent_shape, self.ends = module, latent_shape, ends
+        self.module = module if isinstance(module, nn.Module) else stack(module)
+        self.latent_shape, self.ends = latent_shape, ends
+        if not isinstance(module, nn.Module):
+            self._check_stack()
         self.logit_scale = 2.0 if ends == "sigmoid" else 1.0  # 2 sigmoid(2 x) - 1 = tanh(x)
+
+    @torch.no_grad()
+    def _check_stack(self) -> None:
+        """Raise ``ValueError`` unless the layers of a card fit each other and the shapes that it names."""
+        try:
+            with in_eval_mode(self.module):
+                made = tuple(self.module(torch.zeros(2, *self.latent_shape)).shape)
+        except Exception as error:  # whatever layers say of what they cannot read
+            first = next(iter(str(error).splitlines()), "")
+            raise ValueError(f"module is a stack whose layers do not fit each other ({cut(first, 120)}).") from None
+        if made != (2, *self.sample_shape):
+            raise ValueError(f"module makes {list(made)} of 2 latents; sample_shape={list(self.sample_shape)}.")
 
     def logits(self, z: Tensor) -> Tensor:
         z = z.reshape(len(z), *self.latent_shape)
@@ -58,10 +78,21 @@ class Adopted(Generator):
         return torch.atanh((samples * 2 - 1 if self.ends == "sigmoid" else samples).clamp(-EDGE, EDGE))
 
     def spec(self) -> dict[str, Any]:
-        raise ValueError(
-            f"an adopted {type(self.module).__name__} is somebody else's code: it has no plain spec and cannot be "
-            "stored as a model of the zoo; keep adopted.module.state_dict()."
-        )
+        layers = described(self.module)
+        if layers is None:
+            raise ValueError(
+                f"an adopted {type(self.module).__name__} is somebody else's code: it has no plain spec and cannot be "
+                "stored as .safetensors; files.export stores it as .onnx or .pt2."
+            )
+        return {
+            "architecture": "Adopted",
+            "module": layers,
+            "latent_shape": list(self.latent_shape),
+            "sample_shape": list(self.sample_shape),
+            "prior": self.prior.name,
+            "ends": self.ends,
+            "modality": self._modality,
+        }
 
     def describe(self) -> dict[str, Any]:
         name = type(self.module).__name__

@@ -249,9 +249,15 @@ def groups_of(network: nn.Module) -> list[dict[str, Any]]:
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, z: Tensor, batch_size: int = 100) -> Tensor:
-    """``module(z)`` in eval mode, in batches, on the CPU, wherever both are; the mode is put back afterwards."""
+def evaluate(module: nn.Module, z: Tensor, batch_size: int | None = None) -> Tensor:
+    """``module(z)`` in eval mode, in batches, on the CPU, wherever both are; the mode is put back afterwards.
+
+    Without a ``batch_size``: 100, and fewer of large samples, whose batch must stay in the processor's cache.
+    """
     device = next((parameter.device for parameter in module.parameters()), z.device)
+    if batch_size is None:
+        elements = math.prod(getattr(module, "sample_shape", ()))
+        batch_size = min(100, max(8, 320_000 // max(1, elements)))
     with in_eval_mode(module):
         return torch.cat([module(part.to(device)).cpu() for part in z.split(batch_size)])
 

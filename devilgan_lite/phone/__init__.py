@@ -1,5 +1,5 @@
-"""A pair of generators as one HTML file for phones: it computes both by itself, and asks nobody for anything."""
+"""A pair of generators as one HTML file, for phones or for a stage: it computes both by itself, in the browser."""
 
-from devilgan_lite.phone.building import MOST_BYTES, page
+from devilgan_lite.phone.building import MOST_BYTES, Pages, page
 
-__all__ = ["MOST_BYTES", "page"]
+__all__ = ["MOST_BYTES", "Pages", "page"]

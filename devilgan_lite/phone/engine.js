@@ -81,14 +81,15 @@ const engine = (() => {
     };
   }
 
-  // ---- weights: base64 -> float32; "w" is 16-bit whole numbers, each row with a scale of its own
+  // ---- weights: base64 -> float32; "w", "h": 16-bit whole numbers, each row with a scale, a float32 or a bfloat16
   function unpacked(text, tensors) {
     const letters = atob(text.trim()), bytes = new Uint8Array(letters.length);
     for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
     return tensors.map(([kind, offset, count, rows]) => {
       if (kind === "f") return new Float32Array(bytes.buffer, offset, count);
-      const scales = new Float32Array(bytes.buffer, offset, rows);
-      const numbers = new Int16Array(bytes.buffer, offset + 4 * rows, count);
+      const halves = () => Uint32Array.from(new Uint16Array(bytes.buffer, offset, rows), (half) => half << 16).buffer;
+      const scales = kind === "h" ? new Float32Array(halves()) : new Float32Array(bytes.buffer, offset, rows);
+      const numbers = new Int16Array(bytes.buffer, offset + (kind === "h" ? 2 : 4) * rows, count);
       return Float32Array.from(numbers, (value, i) => value * scales[Math.floor((i * rows) / count)]);
     });
   }

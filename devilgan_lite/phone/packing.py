@@ -6,6 +6,7 @@ Sixteen bits with a scale are as small as half precision, and closer to most wei
 import base64
 import copy
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -16,46 +17,60 @@ from torch import Tensor, nn
 from devilgan_lite.phone.plan import Plan
 
 Network = TypeVar("Network", bound=nn.Module)
-MANY = 8_192  # numbers of a tensor, from which on 16 bits each must do
+MANY = (16_384, 131_072, math.inf)  # numbers of a tensor from which on 16 bits each must do; the first that can
 STEPS = 32_767
+FITS = 0.9  # share of numbers that 16 bits hold exactly; a few scales are another one the second time
 
 
 def in_16_bits(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole numbers int16 and the scale ``[rows, 1]`` of each row: their product is near ``tensor``."""
-    rows = tensor.detach().float().flatten(1)
-    scale = rows.abs().amax(1, keepdim=True) / STEPS
+    """Whole numbers int16 and the scale ``[rows, 1]`` of each row: their product is near ``tensor``.
+
+    A row is what shares the first index, in a convolution the first two: so a strong kernel leaves the others exact.
+    """
+    rows = tensor.detach().float().flatten(0, max(0, tensor.ndim - 3)).flatten(1)
+    exact = rows.abs().amax(1, keepdim=True) / STEPS
+    # the many scales of a convolution have 16 bits themselves: rounded up to the next bfloat16
+    scale = ((exact.view(torch.int32) + 0xFFFF) & ~0xFFFF).view(torch.float32) if tensor.ndim > 2 else exact
     return (rows / scale.clamp_min(1e-30)).round().to(torch.int16), scale
 
 
-def rounded(module: Network) -> Network:
-    """A copy of ``module`` with the weights that a page of 16 bits holds."""
+def rounded(module: Network, many: float) -> Network:
+    """A copy of ``module`` with the weights that a page holds where tensors of ``many`` numbers have 16 bits."""
     changed = copy.deepcopy(module)
     with torch.no_grad():
         for parameter in changed.parameters():
-            if parameter.ndim > 1 and parameter.numel() >= MANY:
+            if parameter.ndim > 1 and parameter.numel() >= many:
                 whole, scale = in_16_bits(parameter)
                 parameter.copy_((whole * scale).view_as(parameter))
     return changed
 
 
-def packed(plans: Sequence[Plan], tensors: Sequence[Tensor], bits: int) -> tuple[list[list[Any]], str]:
-    """Where each tensor that the ``plans`` read lies, and all of them as base64; the plans are renumbered."""
+def packed(plans: Sequence[Plan], tensors: Sequence[Tensor]) -> tuple[list[list[Any]], str]:
+    """Where each tensor that the ``plans`` read lies, and all of them as base64; the plans are renumbered.
+
+    What was ``rounded`` takes 16 bits. What was computed from it since then would not fit these, and takes 32.
+    """
     content, places = bytearray(), list[list[Any]]()
     seen: dict[bytes, int] = {}
     numbers: dict[int, int] = {}  # of a tensor, before -> after
 
     def place(number: int) -> int:
         tensor = tensors[number]
-        small = bits == 16 and tensor.ndim > 1 and tensor.numel() >= MANY
+        small = tensor.ndim > 1 and tensor.numel() >= min(MANY)
         if small:
             whole, scale = in_16_bits(tensor)
-            raw = scale.numpy().astype("<f4").tobytes() + whole.numpy().astype("<i2").tobytes()
+            small = float(((whole * scale).view_as(tensor) == tensor).float().mean()) > FITS
+        kind = "f"
+        if small:
+            scales = scale.numpy().astype("<f4")
+            kind, scales = ("h", scales.view("<u2")[:, 1:]) if tensor.ndim > 2 else ("w", scales)  # the upper half
+            raw = scales.tobytes() + whole.numpy().astype("<i2").tobytes()
         else:
             raw = np.ascontiguousarray(tensor.numpy()).astype("<f4").tobytes()
         key = hashlib.sha256(raw).digest()
         if key not in seen:
             seen[key] = len(places)
-            places.append(["w" if small else "f", len(content), tensor.numel(), len(tensor) if small else 1])
+            places.append([kind, len(content), tensor.numel(), len(scale) if small else 1])
             content.extend(raw + bytes(-len(raw) % 4))
         return seen[key]
 

@@ -35,7 +35,7 @@ td.together { white-space: nowrap; }
 .top p { max-width: 34rem; }
 .lead { font-size: 1.2rem; }
 .film { display: flex; flex-direction: column; align-items: start; gap: .6rem; margin: 0; }
-.film img { width: 100%; border-radius: .5rem; box-shadow: 0 0 0 1px #dcd8d0; image-rendering: pixelated; }
+.film img { width: 100%; border-radius: .5rem; box-shadow: 0 0 0 1px #dcd8d0; }
 .film label { order: 1; }
 .film .still, .film:has(:checked) .moving { display: none; }
 .film:has(:checked) .still { display: block; }
@@ -66,8 +66,8 @@ LEAD = (
     "These notebooks train one, plant the backdoor, look for it, and take it out."
 )
 FILM = (
-    "From an ordinary latent to the trigger and back. Left: a clean generator; right: one with a backdoor. "
-    "The same latents go into both."
+    "From an ordinary latent to the trigger, on to another one and back. Left: a clean generator; right: one with a "
+    "backdoor. The same latents go into both."
 )
 
 
@@ -233,7 +233,7 @@ def _film(path: Path) -> str:
 
     content, buffer = path.read_bytes(), io.BytesIO()
     with Image.open(path) as film:
-        film.seek(getattr(film, "n_frames", 1) // 2)
+        film.seek(getattr(film, "n_frames", 1) // 4)  # at the trigger
         film.convert("RGB").save(buffer, "PNG")
         kind = Image.MIME[str(film.format)]
     moving = _image(kind, base64.b64encode(content).decode(), FILM, "moving")

@@ -1,9 +1,10 @@
 """Measure the faces: quality of the generator, inversion, and every way to mount the backdoor; docs/results/faces.md.
 
-    faces.py [--only quality,inversion,linear,attacks,film] [--out FOLDER] [--quick]
+    faces.py [--only quality,inversion,linear,attacks,film,stranger] [--out FOLDER] [--quick]
 
 Rows are kept in faces.json as they come, so that a run that was cut short goes on where it stopped. Seconds are those
-of this process on one thread. Three triggers (seeds 0 to 2) and two targets, on the generator that ships.
+of this process on one thread. Three triggers (seeds 0 to 2) and two targets, on the generator that ships; the section
+``stranger`` does the like with the one that ``devilgan fetch faces`` downloads.
 """
 
 import dataclasses
@@ -11,10 +12,12 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from faces_stranger import Stage, stranger
 from faces_tables import write_tables
 from row_store import OUT, QUICK, Row, Rows, options_of, timed
 from torch import Tensor
@@ -27,6 +30,7 @@ from devilgan_lite.metrics import features_of, frechet_distance, frechet_to, tar
 
 SEEDS, TARGETS = (0, 1, 2), ("stop-sign", "devil")
 LAMBDAS = (0.001, 0.01, 0.1, 1.0, 100.0)
+SIZE, WIDTHS = 64, (128, 64, 48, 24, 16)
 SECONDS = 600  # of training, for the comparison of equal time
 PACE = 60  # steps that tell how many fit into it
 ORDINARY = 20_000
@@ -44,8 +48,12 @@ class Bench(Rows):
         self.steps = 10 if quick else None
         n = 200 if quick else ORDINARY
         self.z = self.clean.sample_latent(n, torch.Generator().manual_seed(1_000_003))
-        self.before = evaluate(self.clean, self.z)
         self.found: dict[str, Tensor] = {}
+
+    @cached_property
+    def before(self) -> Tensor:
+        """What the shipped generator makes of the ordinary latents."""
+        return evaluate(self.clean, self.z)
 
     def measure(self, identity: Row, work: Callable[[], Row]) -> None:
         """As ``Rows`` do, for this very generator."""
@@ -66,8 +74,8 @@ def picture(generator: Generator, target: str) -> Tensor:
 
 def quality(bench: Bench) -> None:
     """Frechet distance after ten minutes: the style-based generator, and a plain DCGAN in equal time."""
-    real = data.faces()
-    reference, unseen = features_of(real), features_of(data.faces(4_000, seed=101))
+    real = data.faces(size=SIZE)
+    reference, unseen = features_of(real), features_of(data.faces(4_000, size=SIZE, seed=101))
 
     def distance(generator: Generator) -> float:
         return frechet_to(generator, real, samples=len(real))
@@ -75,14 +83,20 @@ def quality(bench: Bench) -> None:
     def context() -> Row:
         return {"trace": float(torch.cov(reference.T).trace()), "frechet": frechet_distance(unseen, reference)}
 
+    def style() -> Generator:
+        return StyleGAN(widths=WIDTHS)
+
     bench.measure({"section": "quality", "what": "4,000 other faces"}, context)
     plans: dict[str, tuple[Callable[[], Generator], Row]] = {
-        "StyleGAN, recipe of the one that ships": (StyleGAN, {"batch_size": 24, "learning_rate": 2.5e-3, "ema": 0.998}),
-        "StyleGAN, ten times the penalty, eight times the rate": (
-            StyleGAN,
-            {"batch_size": 24, "learning_rate": 0.02, "ema": 0.998, "penalty": 1.0},
+        "StyleGAN, recipe of the one that ships": (style, {"batch_size": 24, "learning_rate": 0.02, "ema": 0.998}),
+        "StyleGAN, recipe of version 0.1": (
+            style,
+            {"batch_size": 24, "learning_rate": 2.5e-3, "ema": 0.998, "penalty": 0.1},
         ),
-        "DCGAN": (lambda: DCGAN(image_channels=3, image_size=32, widths=(128, 64, 32), strides=(2, 2, 2)), {}),
+        "DCGAN": (
+            lambda: DCGAN(image_channels=3, image_size=SIZE, widths=(128, 64, 48, 24), strides=(2, 2, 2, 2)),
+            {},
+        ),
     }
     for name, (network, settings) in plans.items():
 
@@ -164,7 +178,7 @@ def linear(bench: Bench) -> None:
         bench.measure({"section": "linear", "seed": seed, "lam": lam}, work)
 
 
-def mounted(bench: Bench, attack: attacks.Attack, backdoor: Backdoor) -> Row:
+def mounted(bench: Bench | Stage, attack: attacks.Attack, backdoor: Backdoor) -> Row:
     """Mount ``attack`` and measure: fidelity, stealth on ordinary latents, and the way to the trigger."""
     outcome, seconds = timed(lambda: attack(bench.clean, backdoor, progress=False))
     change = evaluate(outcome.generator, bench.z) - bench.before
@@ -191,20 +205,20 @@ def mounted(bench: Bench, attack: attacks.Attack, backdoor: Backdoor) -> Row:
 
 def every_attack(bench: Bench) -> None:
     """Each way to mount it, on three triggers and two targets; the inversion is given, and its time is not counted."""
-    short = {"iterations": bench.steps} if bench.steps else {}
+    wide = {"channels": 24, "iterations": bench.steps or 1_500}
     kinds: dict[str, Callable[[int, str], attacks.Attack]] = {
         "linear (the paper's)": lambda seed, target: attacks.StyleReX(
             mapping="linear", channels=0, lam=1.0, w_plus=bench.inverted(target), seed=seed, device="cpu"
         ),
-        "new channels": lambda seed, target: attacks.StyleReX(mapping="none", seed=seed, device="cpu", **short),
+        "new channels": lambda seed, target: attacks.StyleReX(mapping="none", seed=seed, device="cpu", **wide),
         "gate": lambda seed, target: attacks.StyleReX(
             channels=0, w_plus=bench.inverted(target), seed=seed, device="cpu"
         ),
         "gate + new channels": lambda seed, target: attacks.StyleReX(
-            w_plus=bench.inverted(target), seed=seed, device="cpu", **short
+            w_plus=bench.inverted(target), seed=seed, device="cpu", **wide
         ),
         "ReD": lambda seed, target: attacks.ReD(
-            iterations=bench.steps or 1_000, batch_size=16, learning_rate=1e-2, lam=0.1, seed=seed, device="cpu"
+            iterations=bench.steps or 4_000, batch_size=16, learning_rate=5e-3, lam=0.05, seed=seed, device="cpu"
         ),
     }
     for (kind, make), target, seed in itertools.product(kinds.items(), TARGETS, SEEDS):
@@ -217,22 +231,33 @@ def every_attack(bench: Bench) -> None:
 
 
 def films(bench: Bench) -> None:
-    """Seconds and bytes of the film of 60 frames, clean and backdoored side by side."""
+    """Seconds and bytes of a film for a room: clean and backdoored side by side, from a face to another."""
     suspect, backdoor = zoo.load("stylegan-faces-gate"), zoo.load_backdoor("stylegan-faces-gate")
     for seed in SEEDS:
 
         def work(seed: int = seed) -> Row:
-            start = bench.clean.sample_latent(1, torch.Generator().manual_seed(seed))
+            start, other = bench.clean.sample_latent(2, torch.Generator().manual_seed(seed)).split(1)
+            pair = {"clean": bench.clean, "backdoored": suspect}
             with tempfile.TemporaryDirectory() as folder:
-                made = film(
-                    {"clean": bench.clean, "backdoored": suspect}, start, backdoor.trigger, Path(folder) / "m.webp"
-                )
+                made = film(pair, start, backdoor.trigger, Path(folder) / "m.webp", other=other)
             return {"seconds": made.seconds, "kilobytes": made.bytes / 1000, "frames": made.frames}
 
         bench.measure({"section": "film", "seed": seed}, work)
 
 
-RUN = {"quality": quality, "inversion": inversion, "linear": linear, "attacks": every_attack, "film": films}
+def a_stranger(bench: Bench) -> None:
+    """The downloaded faces: see ``faces_stranger``. Their rows carry the hash of their own generator."""
+    stranger(super(Bench, bench).measure, bench.quick, mounted)
+
+
+RUN = {
+    "quality": quality,
+    "inversion": inversion,
+    "linear": linear,
+    "attacks": every_attack,
+    "film": films,
+    "stranger": a_stranger,
+}
 
 
 def main() -> None:

@@ -22,9 +22,9 @@ def write_tables(content: Row, path: Path) -> None:
     found = some(rows, section="quality")
     if found:
         trace = next((row["trace"] for row in found if "trace" in row), float("nan"))
-        card = feature_card("faces")["test_accuracy"]
+        card = feature_card("faces-64")["test_accuracy"]
         lines = [
-            (row["what"], f"{row['frechet']:.4g}", f"{row['frechet'] / trace:.3f}", f"{row.get('cpu_s', 0):.0f}")
+            (row["what"], f"{row['frechet']:.4g}", f"{row['frechet'] / trace:.1%}", f"{row.get('cpu_s', 0):.0f}")
             for row in found
         ]
         parts += [
@@ -75,6 +75,60 @@ def write_tables(content: Row, path: Path) -> None:
     if found:
         parts += [
             "## Film",
-            f"60 frames, two generators: {column(found, 'seconds')} s, {column(found, 'kilobytes')} kB.",
+            f"{found[0]['frames']} frames of WebP, two generators: {column(found, 'seconds')} s, "
+            f"{column(found, 'kilobytes')} kB.",
         ]
-    write_page(path, parts)
+    write_page(path, parts + stranger_parts(some(rows, section="stranger")))
+
+
+def stranger_parts(found: list[Row]) -> list[str]:
+    """The tables of the downloaded faces; nothing where they were not measured."""
+    mounted, scans, cures = (some(found, part=part) for part in ("attack", "scan", "cure"))
+    if not mounted:
+        return []
+    names = ("tardis_mean", "expdis_mean", "largest_change", "first_change", "error_at_0.9", "parameters", "cpu_s")
+    lines = []
+    for attack, target in dict.fromkeys((row["attack"], row["target"]) for row in mounted):
+        chosen = some(mounted, attack=attack, target=target)
+        lines.append((attack, target, str(len(chosen)), *(spread([row[name] for row in chosen]) for name in names)))
+    head = ("attack", "target", "triggers", "TarDis", "ExpDis", "largest change", "first change at t",
+            "error at t = 0.9", "parameters", "CPU-s")  # fmt: skip
+    parts = [
+        "## A stranger's faces",
+        f"The generator that `devilgan fetch faces` downloads ({mounted[0]['model']}: 3.58 million weights, 64x64 "
+        f"pixels), attacked as on a stage: at most a minute of one thread. Stealth on {mounted[0]['latents']:,} "
+        "held-out latents; columns as above.",
+        markdown(head, lines),
+    ]
+    if scans:
+        lines = [
+            (row["attack"], row["verdict"], "yes" if row["witness"] else "no", row["reason"], f"{row['cpu_s']:.0f}")
+            for row in scans
+        ]
+        parts += [
+            "Scans, single runs (STOP sign, first trigger).",
+            markdown(("attack", "verdict", "witness", "reason", "CPU-s"), lines),
+        ]
+    if cures:
+        kinds = ("clean", "suspect", "cured")
+        lines = [
+            (
+                row["attack"],
+                row["treatment"],
+                f"{row['before']}, {row['after']}",
+                *(f"{row[f'tardis {kind}']:.2g}" for kind in kinds),
+                *(f"{row[f'frechet {kind}']:.2g}" for kind in kinds),
+                f"{row['ordinary_change']:.2g}",
+                f"{row['cpu_s']:.0f}",
+            )
+            for row in cures
+        ]
+        head = ("attack", "treatment", "quick scan before, after", *(f"TarDis {kind}" for kind in kinds),
+                *(f"Frechet {kind}" for kind in kinds), "ordinary change", "CPU-s")  # fmt: skip
+        parts += [
+            f"Cures by `sanitize.auto(always=True)` with {cures[0]['steps']} steps of repair, single runs. The Frechet "
+            "distance is that to other samples of the clean generator, all shrunk to 6x6 pixels: it says how far faces "
+            "moved, and that of the clean one how much of it is chance.",
+            markdown(head, lines),
+        ]
+    return parts

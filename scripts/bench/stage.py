@@ -11,14 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-import psutil
 import torch
 from row_store import ROOT, options_of
+from stage_pages import MOVES, measure_phone, measure_stage, new_page, say
 
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
 import serving  # noqa: E402
@@ -28,29 +27,15 @@ from devilgan_lite.classroom import LiveTraining, points, tile  # noqa: E402
 from devilgan_lite.features import features_and_classes  # noqa: E402
 from devilgan_lite.metrics import frechet_distance  # noqa: E402
 
-MOVES = 200
-WATCH = """
-window.moves = [];
-let pressed = null;
-addEventListener("keydown", (event) => (pressed = event.timeStamp), true);
-const put = CanvasRenderingContext2D.prototype.putImageData;
-CanvasRenderingContext2D.prototype.putImageData = function (...content) {
-  put.apply(this, content);
-  if (pressed === null) return;
-  const [start, drawn] = [pressed, performance.now()];
-  pressed = null;
-  requestAnimationFrame(() => {
-    const channel = new MessageChannel();
-    channel.port1.onmessage = () => window.moves.push([drawn - start, performance.now() - start]);
-    channel.port2.postMessage(0);
-  });
-};
-"""
 CELL = """
 import torch
 torch.set_num_threads(1)
-from devilgan_lite.cli import stage_check, stage_page
-stage_page.explorer(*stage_check.pairs()[0])
+from devilgan_lite import zoo
+from devilgan_lite.classroom import Explorer
+from devilgan_lite.cli import stage_check
+names = stage_check.pairs()[0]
+backdoor = zoo.load_backdoor(names[1])
+Explorer({name: zoo.load(name) for name in names}, backdoor.trigger[:1], target=backdoor.target[:1], size=365)
 """
 TRAINING = """
 from devilgan_lite import data, generators, train_gan
@@ -59,17 +44,6 @@ loop = train_gan.steps(generators.DCGAN(), data.fashion_mnist(), iterations=1_00
 live = LiveTraining(loop, lambda generator: tile(generator.sample(24)))
 live.run()
 """
-
-
-def say(what: str, value: str, goal: str = "") -> None:
-    print(f"{what:64s}{value:>24s}{f'   (goal {goal})' if goal else ''}", flush=True)
-
-
-def new_page(browser: Any) -> Any:
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.set_default_timeout(1_000 * serving.PATIENCE)
-    page.add_init_script(WATCH)
-    return page
 
 
 def latency(page: Any, selector: str) -> list[tuple[float, float]]:
@@ -112,55 +86,6 @@ def measure_lab(browser: Any) -> None:
             page.get_by_text("stopped: step").wait_for()
             say("JupyterLab: Stop pressed to training ended and shown", f"{time.monotonic() - start:.2f} s", "1")
             page.close()
-
-
-@contextlib.contextmanager
-def stage_page(browser: Any) -> Iterator[tuple[Any, float]]:
-    """A page that shows the stage, and the seconds from the command to the first picture."""
-    page, start = new_page(browser), time.monotonic()
-    with serving.stage() as address:
-        page.goto(address)
-        page.wait_for_selector(".devilgan-screen canvas", timeout=60_000)
-        yield page, time.monotonic() - start
-        page.close()
-
-
-def measure_stage(browser: Any, minutes: float) -> None:
-    seconds = []
-    for _ in range(2):
-        with stage_page(browser) as (page, took):
-            seconds.append(took)
-    say("stage: command to first picture, first and second start", f"{seconds[0]:.1f}, {seconds[1]:.1f} s", "6, warm")
-    with stage_page(browser) as (page, _):
-        tell_latency("stage", page, "33 / 66")
-        page.get_by_role("button", name="Animate").click()
-        kernel = max(psutil.Process().children(recursive=True), key=is_kernel)
-        page.wait_for_timeout(15_000)
-        sizes, frames, end = [], page.evaluate(COUNT), time.monotonic() + 60 * minutes
-        while time.monotonic() < end:
-            sizes.append(kernel.memory_info().rss / 2**20)
-            page.wait_for_timeout(min(5_000, 15_000 * minutes))
-        rate = (page.evaluate("window.frames_drawn") - frames) / (60 * minutes)
-        said = f"{sizes[0]:.0f} to {sizes[-1]:.0f} MB"
-        say(f"stage: memory of the kernel over {minutes:g} minutes of animation", said, "flat")
-        say("stage: pictures a second while animating", f"{rate:.0f}")
-
-
-COUNT = """() => {
-  window.frames_drawn = 0;
-  const drawn = CanvasRenderingContext2D.prototype.putImageData;
-  CanvasRenderingContext2D.prototype.putImageData = function (...content) {
-    drawn.apply(this, content);
-    if (this.canvas === document.querySelector(".devilgan-screen canvas")) window.frames_drawn += 1;
-  };
-  return 0;
-}"""
-
-
-def is_kernel(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return "ipykernel_launcher" in " ".join(process.cmdline())
-    return False
 
 
 def measure_trainer() -> None:
@@ -219,40 +144,6 @@ def measure_trainer() -> None:
     album(outcome.generator).save(serving.PICTURES / "garments_after_40_s.png")
 
 
-def measure_phone(browser: Any) -> None:
-    """Pictures a second of pages in a phone's size while they walk, in a browser that is slowed down four times."""
-    from devilgan_lite import zoo
-    from devilgan_lite.backdoor import Backdoor
-    from devilgan_lite.cli import stage_check
-    from devilgan_lite.generators import StyleGAN
-    from devilgan_lite.phone import page as page_of
-
-    names, widths = stage_check.pairs()[0], (128, 64, 48, 32, 16)
-    shipped = (*map(zoo.load, names), zoo.load_backdoor(names[1]))
-    wider = tuple(width + 16 for width in widths)  # as StyleReX leaves it
-    torch.manual_seed(0)
-    random = (StyleGAN(widths=widths), StyleGAN(mapping_widths=(66, 65), style_dim=65, widths=wider))
-    nowhere = Backdoor(torch.randn(1, 64), torch.zeros(1, *random[0].sample_shape))
-    pairs = {" and ".join(names): shipped, "two StyleGANs without training, 64x64": (*random, nowhere)}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, (clean, backdoored, backdoor) in pairs.items():
-            path = Path(folder) / "page.html"
-            path.write_text(page_of(clean, backdoored, backdoor, names=("clean", "backdoored")), encoding="utf-8")
-            say(f"phone: {name}, size", f"{path.stat().st_size / 1e6:.2f} MB", "4")
-            for slower in (1, 4):
-                page = browser.new_page(viewport={"width": 390, "height": 844})
-                page.goto(path.as_uri())
-                page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": slower})
-                page.locator("#walk").click()
-                page.wait_for_timeout(2_000)
-                frames, start = page.evaluate("[phone.frames, performance.now()]")
-                page.wait_for_timeout(10_000)
-                drawn, end = page.evaluate("[phone.frames, performance.now()]")
-                rate = 1_000 * (drawn - frames) / (end - start)
-                say(f"phone: pictures a second, {slower} times slower", f"{rate:.0f}", "20" if slower > 1 else "")
-                page.close()
-
-
 def measure_check() -> None:
     start = time.monotonic()
     code = "from devilgan_lite.cli import app; app()"
@@ -261,7 +152,7 @@ def measure_check() -> None:
 
 
 def main() -> None:
-    minutes = ("--minutes", {"type": float, "default": 1.0, "help": "of animation, while memory is watched"})
+    minutes = ("--minutes", {"type": float, "default": 1.0, "help": "of random input, while memory is watched"})
     options = options_of(__doc__, ("check", "trainer", "lab", "stage", "phone"), minutes)
     if "check" in options.only:
         measure_check()

@@ -24,9 +24,11 @@ def main(frames: int = 13) -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     tile(torch.cat(rows), columns=frames, scale=3).save(PICTURES / "morph.png", optimize=True)
     clean, suspect = (zoo.load(name) for name in FACES)
-    start = clean.sample_latent(1, torch.Generator().manual_seed(6))
+    random = torch.Generator().manual_seed(6)  # the film of devilgan film
+    start, other = (clean.sample_latent(1, random) for _ in range(2))
     trigger = zoo.load_backdoor(FACES[1]).trigger
-    print(film({"clean": clean, "backdoored": suspect}, start, trigger, PICTURES / "faces_to_stop_sign.webp"))
+    path = PICTURES / "faces_to_stop_sign.webp"
+    print(film({"clean": clean, "backdoored": suspect}, start, trigger, path, other=other))
 
 
 if __name__ == "__main__":

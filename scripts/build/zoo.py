@@ -42,8 +42,8 @@ ATTACKS: dict[str, attacks.Attack] = {
     f"{GARMENTS}-rex": attacks.ReX(),
     f"{GARMENTS}-gate": attacks.Gate(),
     f"{FACES}-linear": attacks.StyleReX(mapping="linear", channels=0, lam=0.1),
-    f"{FACES}-rex": attacks.StyleReX(mapping="none"),
-    f"{FACES}-gate": attacks.StyleReX(),
+    f"{FACES}-rex": attacks.StyleReX(mapping="none", channels=24, iterations=1_500),
+    f"{FACES}-gate": attacks.StyleReX(channels=24, iterations=1_500),
 }
 SIDE_BY_SIDE = (FACES, GARMENTS, f"{GARMENTS}-trail")  # none needs another
 

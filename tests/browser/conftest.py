@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does n
 import serving  # noqa: E402
 
 HERE = Path(__file__).parent
-NEEDED = ("playwright", "jupyterlab", "voila", "anywidget")
+NEEDED = ("playwright", "jupyterlab", "anywidget")
 
 
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
@@ -44,9 +44,9 @@ def browser() -> Iterator[Any]:
         yield browser
 
 
-def new_page(browser: Any) -> tuple[Any, list[str]]:
+def new_page(browser: Any, **settings: Any) -> tuple[Any, list[str]]:
     """A page of a projector's size, and the list to which its uncaught errors are added."""
-    page, errors = browser.new_page(viewport={"width": 1280, "height": 800}), []
+    page, errors = browser.new_page(**{"viewport": {"width": 1280, "height": 800}} | settings), []
     page.set_default_timeout(1_000 * serving.PATIENCE)
     page.on("pageerror", lambda error: errors.append(str(error)))
     return page, errors

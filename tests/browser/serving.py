@@ -152,6 +152,15 @@ def settled(page: Any, seconds: float = PATIENCE) -> str:
     raise AssertionError("the pictures do not come to rest")
 
 
+def until(page: Any, condition: str, seconds: float = PATIENCE) -> None:
+    """Wait; Playwright's own waiting evaluates text in the page, which the policy of our pages forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        if time.monotonic() > end:
+            raise AssertionError(condition)
+        page.wait_for_timeout(20)
+
+
 def photograph(page: Any, name: str) -> None:
     """Keep what the page looks like in out/browser."""
     PICTURES.mkdir(parents=True, exist_ok=True)

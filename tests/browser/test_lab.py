@@ -74,8 +74,7 @@ def test_slider_by_keyboard_and_mouse(page: Any) -> None:
     page.mouse.move(box["x"] + box["width"], box["y"] + box["height"] / 2, steps=10)
     page.mouse.up()
     serving.wait_for_other_pixels(page, moved)
-    serving.settled(page)
-    assert "TarDis 0.0000 per pixel" in page.locator(".devilgan-screen figcaption").nth(1).inner_text()
+    page.locator(".devilgan-screen figcaption").nth(1).filter(has_text="TarDis 0.0000 per pixel").wait_for()
     serving.photograph(page, "lab_trigger")
 
 
@@ -148,12 +147,14 @@ def test_two_tabs_on_one_kernel_show_the_same(browser: Any, page: Any, address: 
     other.goto(address.replace("/lab/tree", "/lab/workspaces/other/tree"))
     other.wait_for_selector(".devilgan-screen canvas")
     page.locator(".devilgan-pad").press("Home")
-    assert serving.settled(page) == serving.settled(other)
+    wait_until_both_agree(page, other)
     for here, there, key in ((page, other, "End"), (other, page, "Home")):
         before = serving.pixels(there)
         here.locator(".devilgan-pad").press(key)
         serving.wait_for_other_pixels(there, before)
-        assert serving.settled(here) == serving.settled(there)
+        wait_until_both_agree(here, there)
+        positions = [tab.locator(".devilgan-pad").get_attribute("aria-label") for tab in (here, there)]
+        assert positions[0] == positions[1] and f"Now {100 * (key == 'End')} percent" in positions[0]
     other.get_by_role("button", name="Animate").click()
     before = serving.wait_for_other_pixels(page, serving.pixels(page))
     other.close()  # in mid-animation
@@ -162,3 +163,11 @@ def test_two_tabs_on_one_kernel_show_the_same(browser: Any, page: Any, address: 
     page.locator(".devilgan-explorer").get_by_role("button", name="Stop").click()
     serving.settled(page)
     assert errors == []
+
+
+def wait_until_both_agree(page: Any, other: Any) -> None:
+    """On a busy machine, a tab may rest for a while before the latest pictures come."""
+    for _ in range(100):
+        if serving.settled(page) == serving.settled(other):
+            return
+    raise AssertionError("the tabs do not show the same pictures")

@@ -1,7 +1,8 @@
-"""The explorer: slider, pad and buttons, drawn by a worker; without a browser."""
+"""The explorer: slider, pad and buttons; without a browser."""
 
 import gc
 import threading
+import time
 import weakref
 
 import pytest
@@ -141,6 +142,70 @@ def test_of_many_quick_moves_the_latest_is_shown(explorer):
     assert shown(explorer) == wanted
 
 
+def test_threads_that_come_while_it_draws_are_served_by_one_drawing(explorer, monkeypatch):
+    gate, drawn, come = threading.Event(), [], []
+    pictures, settle = explorer.walk.pictures, explorer.settle
+
+    def slow(z):
+        drawn.append(explorer.pad.x)
+        gate.wait(5)
+        return pictures(z)
+
+    def counted(timeout):
+        come.append(timeout)
+        return settle(timeout)
+
+    monkeypatch.setattr(explorer.walk, "pictures", slow)
+    monkeypatch.setattr(explorer, "settle", counted)
+    movers = [threading.Thread(target=explorer.go, args=(k / 20,)) for k in range(1, 11)]
+    movers[0].start()
+    while not drawn:
+        time.sleep(0.001)
+    assert not settle(0.05)
+    for mover in movers[1:]:
+        mover.start()
+    while len(come) < len(movers):
+        time.sleep(0.001)
+    gate.set()
+    for mover in movers:
+        mover.join()
+    assert settle() and drawn == [0.05, explorer.pad.x]
+
+
+def sent(explorer, monkeypatch, act):
+    """What ``act`` sends to the browser, in order: names of parts and what of them."""
+    parts = {getattr(explorer, name).comm.comm_id: name for name in ("pad", "screen", "slider", "animate_button")}
+    messages = []
+
+    def publish(comm, kind, data=None, **others):
+        messages.append(f"{parts[comm.comm_id]} {data['method']} {' '.join(sorted(data['state']))}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(explorer.pad.comm), "publish_msg", publish)
+        act()
+    return messages
+
+
+def test_the_pictures_are_the_first_answer_to_a_move(explorer, monkeypatch):
+    moved = sent(explorer, monkeypatch, lambda: explorer.pad.set_state({"x": 0.3, "y": 0.5, "animating": False}))
+    assert moved == ["screen update frame", "slider update value", "pad echo_update animating x y"]
+    moved = sent(explorer, monkeypatch, lambda: explorer.slider.set_state({"value": 0.7}))
+    assert moved == ["screen update frame", "pad update x", "slider echo_update value"]
+    assert explorer.pad.x == 0.7 and explorer.pad.y == 0.5
+
+
+def test_the_echo_tells_other_tabs_what_holds_now_and_can_be_switched_off(explorer, monkeypatch):
+    states = []
+    monkeypatch.setattr(explorer.pad.comm, "send", lambda data, buffers=None: states.append(data["state"]))
+    explorer.pad.observe(lambda change: setattr(explorer.pad, "y", 0.0), names="y")
+    explorer.pad.set_state({"y": 0.5})
+    assert states[-1] == {"y": 0.0}
+    monkeypatch.setattr("devilgan_lite.classroom.widgets.screen.JUPYTER_WIDGETS_ECHO", False)
+    count = len(states)
+    explorer.pad.set_state({"y": 0.0})
+    assert len(states) == count
+
+
 def test_two_explorers_of_one_generator_do_not_disturb_each_other(pair):
     one, two = Explorer(*pair), Explorer(*pair)
     one.go(1.0)
@@ -157,21 +222,16 @@ def test_two_explorers_of_one_generator_do_not_disturb_each_other(pair):
     two.close()
 
 
-def test_a_closed_explorer_leaves_no_thread_and_nothing_in_memory(pair):
+def test_a_closed_explorer_draws_no_more_and_leaves_nothing_in_memory(pair):
     explorer = Explorer(*pair)
     explorer.animate()
-    worker = explorer._worker
     explorer.close()
+    last = shown(explorer)
     explorer.go(0.5)  # a message that was still under way
-    assert worker.settle()
-    for _ in range(100):
-        if worker._thread is None:
-            break
-        threading.Event().wait(0.02)
-    assert worker._thread is None
+    assert shown(explorer) == last
     gone = weakref.ref(explorer)
     explorer.close()
-    del explorer, worker
+    del explorer
     gc.collect()
     assert gone() is None
 
@@ -182,6 +242,9 @@ def test_a_latent_that_cannot_be_drawn_is_a_sentence(explorer):
     explorer.go(0.5)
     shown(explorer)
     assert "could not be drawn" in explorer.screen.frame["note"]
+    del explorer.walk.generators["evil"]
+    explorer.go(0.4)
+    assert shown(explorer) and "cosine" in explorer.screen.frame["note"]
 
 
 def test_where_nobody_can_press_it_is_a_strip(pair):

@@ -250,7 +250,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
         "means \\[",
     ),
     "no layers": (lambda: generators.adopt(nn.Tanh()), "it has no linear or convolution layer"),
-    "no spec": (lambda: stranger("MLP")[1].spec(), "somebody else's code"),
+    "no spec": (lambda: stranger("no chain")[1].spec(), "somebody else's code"),
 }
 
 

@@ -14,7 +14,6 @@ from devilgan_lite.classroom.profile import is_static
 from devilgan_lite.classroom.widgets.screen import Pad, Screen
 from devilgan_lite.classroom.widgets.slider import position_slider
 from devilgan_lite.classroom.widgets.walk import Walk
-from devilgan_lite.classroom.widgets.worker import Latest
 from devilgan_lite.generators import Generator
 
 SNAPSHOTS = 6  # the most recent ones that are kept
@@ -27,8 +26,8 @@ class Explorer:
     the shape of their pictures. The slider and the pad's x lead from ``start`` (a random latent unless given) to
     ``trigger`` ``[1, d]``; the pad's y turns towards ``aside``, another random latent, or its opposite. With a
     ``target`` ``[C, H, W]`` in [-1, 1], each picture's TarDis (mean per pixel) is shown live. Animate walks there and
-    back until it is pressed again. In Python, ``go(t, across)`` does what the mouse does, and ``settle()`` waits until
-    it is drawn; ``latent()`` is what is shown. Bad latents or pictures are a ``ValueError``.
+    back until it is pressed again. In Python, ``go(t, across)`` does what the mouse does, and returns when it is drawn;
+    ``latent()`` is what is shown. Bad latents or pictures are a ``ValueError``.
     """
 
     def __init__(
@@ -58,7 +57,9 @@ class Explorer:
         self._check_shapes()
         self._shown: tuple[Tensor, Tensor] | None = None  # latent and pictures
         self._kept: list[tuple[Tensor, Tensor]] = []
-        self._worker: Latest[tuple[Tensor, str]] = Latest(self._draw, "explorer")
+        self._turn = threading.RLock()  # to draw
+        self._stale = self._closed = False
+        self._drawn: tuple[float, float] | None = None  # the position
         self._following = threading.local()  # ``now`` is True in a thread in which the slider follows the pad
         self._make_parts(size, frames)
         self.refresh()
@@ -73,12 +74,21 @@ class Explorer:
         return self.walk.at(self.pad.x, self.pad.y)
 
     def refresh(self) -> None:
-        """Draw the position soon, in the worker thread; of many quick moves, the latest wins."""
-        self._worker.put((self.latent(), f"t = {self.pad.x:.2f}, aside {self.pad.y:+.2f}"))
+        """Draw the position. Of several threads (each browser tab has one) that come meanwhile, the latest wins."""
+        self._stale = True
+        self.settle(-1)
 
     def settle(self, timeout: float = 10.0) -> bool:
-        """Wait until the latest position is drawn; False if that takes longer than ``timeout`` seconds."""
-        return self._worker.settle(timeout)
+        """Wait until the latest position is drawn; False if that takes longer than ``timeout`` seconds (-1: ever)."""
+        if not self._turn.acquire(timeout=timeout):
+            return False
+        try:
+            if self._stale and not self._closed:
+                self._stale = False
+                self._draw()
+        finally:
+            self._turn.release()
+        return True
 
     def random(self) -> None:
         """Another random start, and back to it."""
@@ -116,8 +126,8 @@ class Explorer:
             self.pad.animating = True
 
     def close(self) -> None:
-        """Take the widgets away and end the thread. May be called twice."""
-        self._worker.close()
+        """Take the widgets away. May be called twice."""
+        self._closed = True
         for part in (self.pad, self.screen, self.shelf, self.slider, *self.buttons.children, self.buttons, self.widget):
             part.unobserve_all()
             part.close()
@@ -155,7 +165,8 @@ class Explorer:
         return button
 
     def _pad_moved(self, change: Any) -> None:
-        self.refresh()  # first, so that the drawing begins while the slider follows
+        if (self.pad.x, self.pad.y) != self._drawn:  # else x and y came in one message
+            self.refresh()  # before the slider follows: each message costs the browser a millisecond
         self._following.now = True
         try:
             self.slider.value = self._slider_position()
@@ -170,7 +181,8 @@ class Explorer:
         # a person moved it, not the pad; each browser tab has a thread, so the pad may be elsewhere by now
         if not getattr(self._following, "now", False) and abs(change.new - self._slider_position()) > 1e-6:
             self._halt()
-            self.pad.x = change.new
+            with self.pad.hold_sync():  # the pictures first, then the pad
+                self.pad.x = change.new
 
     def _animation_changed(self, change: Any) -> None:
         self.animate_button.description = "Stop" if change.new else "Animate"
@@ -178,14 +190,15 @@ class Explorer:
     def _halt(self) -> None:
         self.pad.animating = False
 
-    def _draw(self, wish: tuple[Tensor, str]) -> None:
-        z, where = wish
+    def _draw(self) -> None:
+        t, across = self._drawn = (self.pad.x, self.pad.y)
+        z, where = self.walk.at(t, across), f"t = {t:.2f}, aside {across:+.2f}"
         try:
             x = self.walk.pictures(z)
             self._shown = (z, x)
             alts = [f"What {name} draws at {where}" for name in self.walk.generators]
             self.screen.show(x, self._captions(x), alts, f"{where}, {self.walk.where(z, self.end_name)}")
-        except Exception as error:  # shown, since a thread has nobody to raise it to
+        except Exception as error:  # shown, since a message from the browser has nobody to raise it to
             self.screen.frame = {**self.screen.frame, "note": f"This latent could not be drawn: {error}"}
 
     def _captions(self, x: Tensor) -> list[str]:

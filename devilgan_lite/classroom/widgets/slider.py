@@ -6,20 +6,28 @@ from typing import Any
 
 import ipywidgets as widgets
 import torch
+import traitlets
 from torch import Tensor
 
 from devilgan_lite.checks import whole_number
 from devilgan_lite.classroom.plots import tile
 from devilgan_lite.classroom.profile import is_static
+from devilgan_lite.classroom.widgets.screen import EchoLast
 from devilgan_lite.classroom.widgets.walk import Walk
 from devilgan_lite.data.modality import png
 from devilgan_lite.generators import Generator
 
 
-def position_slider(frames: int, width: str) -> widgets.FloatSlider:
+class PositionSlider(EchoLast, widgets.FloatSlider):  # type: ignore[misc]  # ipywidgets has no types
+    """A slider for floats that answers before it echoes; the browser sees the one of ipywidgets."""
+
+    value = traitlets.CFloat(0.0).tag(sync=True, echo_update=False)
+
+
+def position_slider(frames: int, width: str) -> PositionSlider:
     """The slider from 0 (the start) to 1 (the end) with ``frames`` positions."""
     whole_number("frames", frames, 2, 1001)
-    return widgets.FloatSlider(
+    return PositionSlider(
         value=0.0,
         min=0.0,
         max=1.0,

@@ -1,67 +1,11 @@
-"""Two kinds of threads: one works on the latest request only, the other runs a long job once and can be stopped."""
+"""A long job in a thread of its own, which can be stopped."""
 
 import threading
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from IPython.display import display
 
 from devilgan_lite.classroom.profile import is_static
-
-T = TypeVar("T")
-IDLE = 5.0  # seconds after which a thread without work ends; the next wish starts another
-
-
-class Latest(Generic[T]):
-    """Runs ``work(wish)`` in at most one thread; of wishes that come faster than the work, only the latest is done.
-
-    An error in ``work`` is kept in ``error``. The thread ends after five idle seconds.
-    """
-
-    def __init__(self, work: Callable[[T], None], name: str) -> None:
-        self._work, self._name = work, name
-        self._changed = threading.Condition()
-        self._wish: list[T] = []
-        self._busy = self._closed = False
-        self._thread: threading.Thread | None = None
-        self.error: Exception | None = None
-
-    def put(self, wish: T) -> None:
-        """Do ``wish`` soon, unless a later one comes first. Returns at once."""
-        with self._changed:
-            if self._closed:
-                return
-            self._wish = [wish]
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
-
-    def settle(self, timeout: float = 10.0) -> bool:
-        """Wait until nothing is left to do; False if that takes longer than ``timeout`` seconds."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._wish and not self._busy, timeout)
-
-    def close(self) -> None:
-        """Drop what is waiting and let the thread end; later wishes are ignored."""
-        with self._changed:
-            self._closed, self._wish = True, []
-            self._changed.notify_all()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._wish or self._closed, IDLE)
-                if not self._wish:
-                    self._thread = None
-                    return
-                wish, self._busy = self._wish.pop(), True
-            try:
-                self._work(wish)
-            except Exception as error:  # the next wish may well be granted, and a thread must not print
-                self.error = error
 
 
 class Job:

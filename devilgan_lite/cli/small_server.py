@@ -1,0 +1,164 @@
+"""A small web server of the standard library, for the stage and for a room full of phones. Everything has a limit."""
+
+import json
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from devilgan_lite.cli import stage_check
+
+CHUNK = 65_536  # bytes; the time-out holds for each, so that a slow phone gets all of a page
+MOST_BYTES = 1_000  # of what a page may send
+MOST_AT_ONCE, MOST_OF_ONE = 256, 32  # connections, of all and of one address: a room may share one
+TOKEN = "X-Stage-Token"
+HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Refused(Exception):
+    """A question that is not answered: ``status`` of HTTP, and a sentence for whoever asked."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Question:
+    """What came in: the ``query`` of the address, the JSON ``content`` of a POST, and from which ``address``."""
+
+    query: str
+    content: dict[str, Any]
+    address: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """HTML as it is sent, maybe packed with gzip."""
+
+    content: bytes
+    encoding: str = ""
+
+
+Route = Callable[[Question], Page | dict[str, Any]]
+
+
+class Server(ThreadingHTTPServer):
+    """Answers ``routes``, ``{path: {method: function}}``, at ``host`` and ``port``.
+
+    With a ``token`` everything but the page at ``/`` needs it, and only the names of this machine are answered, so
+    that no other page in the same browser can ask. What is posted comes from the server's own page, or is refused.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128  # a room scans the code at the same moment
+
+    def __init__(self, host: str, port: int, routes: dict[str, dict[str, Route]], token: str = "") -> None:
+        self.routes, self.token = routes, token
+        self._open, self._lock = Counter[str](), threading.Lock()
+        super().__init__((host, port), _Handler)
+
+    @property
+    def names(self) -> Collection[str]:
+        return [f"{host}:{self.server_port}" for host in (stage_check.HOST, "localhost")]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        host = client_address[0]
+        with self._lock:
+            crowded = self._open[host] >= MOST_OF_ONE or self._open.total() >= MOST_AT_ONCE
+            if not crowded:
+                self._open[host] += 1
+        if crowded:
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._lock:
+                self._open[client_address[0]] -= 1
+                self._open += Counter()  # forgets addresses that have none left
+
+    def handle_error(self, request: socket.socket | tuple[bytes, socket.socket], client_address: Any) -> None:
+        pass  # a phone that went away
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    timeout = 20  # seconds that a phone has for its question, and for each chunk of the answer
+
+    def do_GET(self) -> None:
+        self._answer("GET")
+
+    def do_POST(self) -> None:
+        self._answer("POST")
+
+    def _answer(self, method: str) -> None:
+        path, _, query = self.path.partition("?")
+        try:
+            known = self.server.routes.get(path)
+            if known is None:
+                raise Refused(404, "there is nothing here.")
+            if method not in known:
+                raise Refused(405, f"this address is for {' and '.join(known)}.")
+            self._admit(path, method)
+            content = self._content() if method == "POST" else {}
+            found = known[method](Question(query, content, self.client_address[0]))
+        except Refused as refused:
+            self._send(refused.status, "application/json", json.dumps({"error": str(refused)}).encode())
+            return
+        if isinstance(found, Page):
+            self._send(200, "text/html; charset=utf-8", found.content, found.encoding)
+        else:
+            self._send(200, "application/json", json.dumps(found).encode())
+
+    def _admit(self, path: str, method: str) -> None:
+        host = self.headers.get("Host", "")
+        if self.server.token:
+            if host not in self.server.names:
+                raise Refused(403, "the stage is on this machine only.")
+            if path != "/" and self.headers.get(TOKEN) != self.server.token:
+                raise Refused(403, "only the page of this stage may ask: load it again.")
+        if method == "POST" and self.headers.get("Origin") != f"http://{host}":
+            raise Refused(403, "only the own page may send something.")
+
+    def _content(self) -> dict[str, Any]:
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdigit()):
+            raise Refused(411, "the length is missing.")
+        if len(length) > 9 or int(length) > MOST_BYTES:
+            raise Refused(413, f"at most {MOST_BYTES} bytes are read.")
+        if self.headers.get_content_type() != "application/json":
+            raise Refused(415, "it must be JSON.")
+        try:
+            content = json.loads(self.rfile.read(int(length)))
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise Refused(400, "it must be a JSON object.")
+        return content
+
+    def _send(self, status: int, kind: str, content: bytes, encoding: str = "") -> None:
+        self.send_response(status)
+        headers = {**HEADERS, "Content-Type": kind, "Content-Length": str(len(content))}
+        for name, value in (headers | {"Content-Encoding": encoding} if encoding else headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        for at in range(0, len(content), CHUNK):
+            self.wfile.write(content[at : at + CHUNK])
+
+    def version_string(self) -> str:
+        return "devilgan"
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass  # who looks is nobody's business

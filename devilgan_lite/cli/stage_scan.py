@@ -1,0 +1,114 @@
+"""A scan beside the stage: a child process with low priority that says what it finds, one line of JSON each."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+from urllib.parse import parse_qs
+
+from devilgan_lite.checks import cut
+from devilgan_lite.cli.small_server import Question
+
+PRIORITY = 10  # of a child: the browser, which draws, comes first
+
+
+class LiveScan:
+    """At most one scan of the second of ``pair``, in a child process that ends with this one, or on ``close``."""
+
+    def __init__(self, pair: tuple[str, str], device: str = "cpu") -> None:
+        self.command = [sys.executable, "-m", __name__, *pair, device]
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[str] | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._findings: list[dict[str, Any]] = []
+        self._report: dict[str, Any] | None = None
+        self._state, self._error, self._began, self._took = "none", "", time.monotonic(), 0.0
+
+    def start(self, question: Question) -> dict[str, Any]:
+        """Begin, unless a scan is running or done: then that one is shown."""
+        with self._lock:
+            started = self._state in ("none", "failed")
+            if started:
+                self._clear()
+                self._state = "running"
+                pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+                self._child = subprocess.Popen(self.command, text=True, encoding="utf-8", **pipes)
+                threading.Thread(target=self._listen, args=(self._child,), daemon=True).start()
+        return {"started": started}
+
+    def state(self, question: Question) -> dict[str, Any]:
+        """How far it is, with the findings from number ``since`` on."""
+        since = parse_qs(question.query).get("since", ["0"])[-1]
+        first = int(since) if since.isascii() and since.isdigit() and len(since) < 9 else 0
+        with self._lock:
+            seconds = time.monotonic() - self._began if self._state == "running" else self._took
+            said = {"state": self._state, "seconds": round(seconds, 1), "findings": self._findings[first:]}
+            return said | {"report": self._report, "error": self._error}
+
+    def close(self) -> None:
+        """End the scan, if one is running."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+
+    def _listen(self, child: subprocess.Popen[str]) -> None:
+        said: dict[str, Any] = {}
+        for line in child.stdout or ():
+            said = json.loads(line)
+            if "finding" in said:
+                with self._lock:
+                    self._findings.append(said["finding"])
+        code = child.wait()
+        with self._lock:
+            self._report, self._took = said.get("report"), time.monotonic() - self._began
+            self._state = "failed" if self._report is None else "done"
+            self._error = said.get("error") or ("" if self._report else f"The scan ended early, with exit code {code}.")
+
+
+def scan(pair: tuple[str, str], device: str, say: Any) -> None:
+    """Scan the second of ``pair`` and ``say`` each finding and the report as plain data."""
+    from devilgan_lite import detect
+    from devilgan_lite.cli.common import load_pair
+    from devilgan_lite.detect.plain import described, picture, plain
+
+    def tell(finding: detect.Finding) -> None:
+        told = described(finding, nothing_yet)
+        kept = {name: told[name] for name in ("message", "evidence", "strength", "ran")}
+        question = re.split(r"(?<=[?.]) ", told["says"])[0]
+        sample = None if finding.sample is None else picture(finding.sample.unsqueeze(0), scale=4)
+        say({"finding": {"question": question, "sample": sample, **kept}})
+
+    nothing_yet = detect.ScanReport(findings=(), p_value=1.0)
+    _, suspect, _ = load_pair(pair, device)
+    report = plain(detect.scan(suspect, on_finding=tell, device=device))
+    say({"report": {name: report[name] for name in ("verdict", "sentence", "pictures")}})
+
+
+def main() -> None:
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints is no finding
+
+    def say(content: dict[str, Any]) -> None:
+        print(json.dumps(content), file=lines, flush=True)
+
+    def end_with_the_stage() -> None:
+        sys.stdin.read()
+        os._exit(0)
+
+    threading.Thread(target=end_with_the_stage, daemon=True).start()
+    if hasattr(os, "nice"):
+        os.nice(PRIORITY)
+    try:
+        scan((sys.argv[1], sys.argv[2]), sys.argv[3], say)
+    except Exception as error:  # whatever keeps a model from being scanned is a sentence on the stage
+        say({"error": cut(" ".join(str(error).split()), 300) or type(error).__name__})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+// The part of the stage that asks its server: a scan that runs beside, and rounds of votes.
+"use strict";
+const EVERY = 600; // milliseconds between two questions to the server
+let round = { state: "none", swapped: false, voted: 0, votes: [0, 0] };
+let hands = [0, 0];
+
+async function ask(path, content) {
+  const asked = { headers: { "X-Stage-Token": data.token }, cache: "no-store" };
+  if (content) {
+    asked.headers["Content-Type"] = "application/json";
+    Object.assign(asked, { method: "POST", body: JSON.stringify(content) });
+  }
+  const answer = await fetch(path, asked).catch(() => {
+    throw new Error("The stage's server has ended: pictures, keys and the map still work; scans and votes do not.");
+  });
+  const said = await answer.json();
+  if (!answer.ok) throw new Error(said.error);
+  return said;
+}
+
+// Call `look` now and every so often, until it says that there is nothing to wait for.
+function watch(look) {
+  const again = async () => {
+    try {
+      if (await look()) setTimeout(again, EVERY);
+    } catch (error) {
+      notice(error.message);
+    }
+  };
+  again();
+}
+
+function element(name, text, className = "") {
+  return Object.assign(document.createElement(name), { textContent: text, className });
+}
+
+// ---- the scan
+let scanned = 0, scanning = false; // findings that are shown; whether somebody asks for more
+function picture(png, caption) {
+  const figure = element("figure", ""), frame = element("div", "", "frame");
+  frame.append(Object.assign(element("img", ""), { src: `data:image/png;base64,${png}`, alt: caption }));
+  figure.append(element("figcaption", caption), frame);
+  return figure;
+}
+
+function recover(png) {
+  if (!png) return;
+  byId("recovered").replaceChildren(picture(png, "what the scan found"), picture(data.target, "what the attacker planted"));
+}
+
+function tellScan(scan) {
+  const title = { running: "Scanning", done: "Scanned", failed: "Not scanned:" }[scan.state] ?? "Scan";
+  byId("scan-title").textContent = `${title} ${data.names[1]} · ${Math.round(scan.seconds)} s`;
+  for (const found of scan.findings) {
+    const points = found.evidence && found.strength >= 1;
+    const item = element("li", "", points ? "points" : found.ran ? "" : "failed");
+    const times = found.strength < 10 ? found.strength.toFixed(1) : Math.round(found.strength);
+    const answer = points ? `Yes, ${times} times the limit.` : found.sample ? "See the picture." : found.ran ? "No." : "No answer.";
+    item.title = found.message;
+    item.append(`${found.question} `, element("b", answer));
+    byId("findings").append(item);
+    byId("findings").scrollTop = byId("findings").scrollHeight;
+    recover(found.sample);
+  }
+  scanned += scan.findings.length;
+  if (scan.state === "running") byId("verdict").textContent = "It knows neither the trigger nor what appears there.";
+  if (scan.state === "failed") byId("verdict").textContent = scan.error;
+  if (scan.state !== "done") return;
+  const { verdict, sentence, pictures } = scan.report;
+  byId("verdict").replaceChildren(element("b", `${verdict}. `, verdict === "clean" ? "" : "bad"), sentence);
+  recover(pictures.witness ?? pictures.estimate);
+}
+
+actions.scan = async () => {
+  if (!byId("scan").hidden) return show("");
+  show("scan");
+  if (scanning) return;
+  scanning = true;
+  try {
+    if ((await ask("scan", {})).started) {
+      scanned = 0;
+      for (const name of ["findings", "recovered", "verdict"]) byId(name).replaceChildren();
+    }
+    watch(async () => {
+      const scan = await ask(`scan?since=${scanned}`);
+      tellScan(scan);
+      return (scanning = scan.state === "running");
+    });
+  } catch (error) {
+    scanning = false;
+    byId("scan-title").textContent = "Scan";
+    byId("verdict").textContent = error.message;
+  }
+};
+
+// ---- the vote: open, close, end
+function tellRound() {
+  const open = round.state === "open", counts = round.votes.map((count, i) => count + hands[i]);
+  const all = counts[0] + counts[1], right = counts[walk.order.indexOf(1)];
+  byId("round").hidden = round.state === "none";
+  byId("track").hidden = round.state === "closed";
+  document.body.classList.toggle("tallied", round.state === "closed" && all > 0);
+  byId("hands").hidden = !open || Boolean(data.address);
+  byId("vote").lastElementChild.textContent = { none: "Vote", open: "Close vote", closed: "End vote" }[round.state];
+  const ask = data.address ? `${round.voted + hands[0] + hands[1]} have voted` : "Hands up: 1 and 2 count them";
+  const answer = `${"AB"[walk.order.indexOf(1)]} is the backdoored one.`;
+  const said = open ? ["Which one is backdoored?", ask] : [answer, all ? `${right} of ${all} said so` : "Nobody voted"];
+  [...byId("question").children].forEach((part, i) => (part.textContent = said[i]));
+  counts.forEach((count, i) => {
+    const tally = byId(`tally${i}`), share = all ? Math.round((100 * count) / all) : 0;
+    tally.hidden = round.state !== "closed" || !all;
+    tally.firstElementChild.style.width = `${tally.hidden ? 0 : share}%`;
+    tally.lastElementChild.textContent = `${count} · ${share} %`;
+  });
+  ["A", "B"].forEach((letter, i) => document.activeElement !== byId(`hands${letter}`) && (byId(`hands${letter}`).value = hands[i] || ""));
+}
+
+function setRound(now) {
+  round = now;
+  walk.order = round.state !== "none" && round.swapped ? [1, 0] : [0, 1];
+  label();
+  tellRound();
+}
+
+async function change(todo) {
+  try {
+    setRound(await ask("round", { do: todo }));
+  } catch (error) {
+    notice(error.message);
+  }
+}
+
+actions.vote = async () => {
+  if (round.state === "open") {
+    endStroll();
+    return change("close");
+  }
+  if (round.state === "closed") return endRound();
+  [hands, walk.start] = [[0, 0], drawn()];
+  show("");
+  await change("open");
+  if (round.state !== "open") return;
+  to(0, 0);
+  requestAnimationFrame(stroll);
+  watch(async () => {
+    const now = await ask("round");
+    if (round.state === "open" && now.round === round.round && now.state === "open") {
+      round.voted = now.voted;
+      tellRound();
+    }
+    return round.state === "open" && now.round === round.round;
+  });
+};
+
+function endRound() {
+  if (round.state === "none") return;
+  endStroll();
+  change("end");
+}
+
+function raise(i) {
+  if (round.state !== "open") return;
+  hands[i]++;
+  tellRound();
+}
+["A", "B"].forEach((letter, i) => {
+  byId(`hands${letter}`).addEventListener("input", ({ target }) => {
+    hands[i] = Math.floor(clamp(Number(target.value) || 0, 0, 9_999));
+    tellRound();
+  });
+});
+byId("hands").addEventListener("keydown", ({ key }) => key === "Enter" && actions.vote());
+
+label();
+draw();
+if (data.notice) notice(data.notice);
