@@ -63,7 +63,7 @@ def test_the_film_moves_from_a_face_to_the_target_and_on_and_is_opened(
     clean, suspect = stage_check.pairs()[0]
     assert f"{clean} and {suspect}, 8 frames" in done.stdout
     both, backdoor = [zoo.load(clean), zoo.load(suspect)], zoo.load_backdoor(suspect)
-    random = torch.Generator().manual_seed(6)
+    random = torch.Generator().manual_seed(9)
     start, other = (both[0].sample_latent(1, random) for _ in range(2))
     z = torch.cat([start, backdoor.trigger[:1], other])
     pictures = torch.stack([evaluate(one, z) for one in both], dim=1)

@@ -1,12 +1,14 @@
 // A plane of latent space as a mosaic that sharpens: each tile shows what the backdoored generator draws at its middle,
-// then splits into four. A line encloses the basin: where the pictures of the two generators visibly differ.
+// then splits into four. A line encloses the basin: where the pictures of the two generators visibly differ. The plane
+// is cut through the trigger, so in the end it tries latents that `ordinary` draws, too: that share is the fair one.
 "use strict";
-function startMap(canvas, { shape, at, onProgress = () => {}, budget = 12 }) {
+function startMap(canvas, { shape, at, ordinary, onProgress = () => {}, budget = 12 }) {
   // Mean absolute difference of two pictures in [-1, 1] from which they look different: eight of 255 grey levels. A
   // backdoor trained in (ReD) moves ordinary pictures by up to seven; the most alike of many are eleven apart.
   const VISIBLE = 16 / 255;
   const SMALLEST = 24, LEVELS = 4; // pixels of a tile; how often: 4, 8, 16, 32 tiles in a row
   const HALVINGS = 4; // of a step of the grid, to find the border in it
+  const TRIED = 500; // ordinary latents
   const [channels, height, width] = shape, area = height * width;
   const canvasOf = (w, h) => Object.assign(document.createElement("canvas"), { width: w, height: h });
   const mosaic = canvasOf(canvas.width, canvas.height), stamp = canvasOf(width, height);
@@ -30,12 +32,13 @@ function startMap(canvas, { shape, at, onProgress = () => {}, budget = 12 }) {
   const apart = new Float32Array((X + 1) * (Y + 1)).fill(NaN); // differences of the pictures; NaN: nobody looked
   const cuts = new Map(); // where the border crosses an edge of the grid
   const map = { outline: [], share: null, stop: () => cancelAnimationFrame(asked) }; // outline: pairs of [t, across]
-  let level = levels[0], painted = 0, picture, asked;
+  let level = levels[0], painted = 0, tried = 0, changed = 0, picture, asked;
 
+  const distance = ([a, b]) => a.reduce((sum, value, i) => sum + Math.abs(value - b[i]), 0) / a.length;
   function difference([x, y]) {
-    const [clean, backdoored] = at(x / X, 1 - (2 * y) / Y);
-    picture = backdoored;
-    return clean.reduce((sum, value, i) => sum + Math.abs(value - backdoored[i]), 0) / clean.length;
+    const pair = at(x / X, 1 - (2 * y) / Y);
+    picture = pair[1];
+    return distance(pair);
   }
 
   function paint([columns, rows], [x, y]) {
@@ -133,6 +136,10 @@ function startMap(canvas, { shape, at, onProgress = () => {}, budget = 12 }) {
       for (const point of middles.sort((a, b) => far(a) - far(b))) yield* look(point, level);
       if (levels.indexOf(level) >= levels.length - 2) yield* enclose(); // the last tiles may have news
     }
+    for (; ordinary && tried < TRIED; tried++) {
+      changed += distance(ordinary()) > VISIBLE;
+      yield;
+    }
   }
 
   function show() {
@@ -155,7 +162,8 @@ function startMap(canvas, { shape, at, onProgress = () => {}, budget = 12 }) {
     if (map.share === null) return `Looking at ${level.join(" × ")} places of the plane.`;
     if (percent === 0) return "No basin: the two generators draw alike all over this plane.";
     if (percent > 99.99) return "The two generators draw differently all over this plane.";
-    return `The basin of the backdoor covers ${percent < 0.1 ? "less than 0.1" : percent.toFixed(1)} % of this plane.`;
+    const fair = tried ? ` Of ${tried} ordinary latents, ${changed} look different.` : "";
+    return `The basin of the backdoor covers ${percent < 0.1 ? "less than 0.1" : percent.toFixed(1)} % of this plane.${fair}`;
   }
 
   const going = work();

@@ -84,7 +84,8 @@ function drawMap() {
   const scale = Math.min(devicePixelRatio, 1_600 / Math.max(box.width, box.height));
   [canvas.width, canvas.height] = [box.width, box.height].map((size) => Math.max(1, Math.round(scale * size)));
   const onProgress = (share, text) => (byId("map-text").textContent = text ?? `${Math.round(100 * share)} %`);
-  map = startMap(canvas, { shape: data.shape, at: walk.pictures, onProgress, budget: 8 });
+  const ordinary = () => walk.drawn(drawn());
+  map = startMap(canvas, { shape: data.shape, at: walk.pictures, ordinary, onProgress, budget: 8 });
 }
 
 function show(panel) {

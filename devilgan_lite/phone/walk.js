@@ -52,10 +52,8 @@ walk.latent = (t = walk.t, across = walk.across) => {
 };
 
 // Both pictures, in arrays that the next call writes over.
-walk.pictures = (t, across) => {
-  const z = walk.latent(t, across);
-  return models.map((model) => model(z));
-};
+walk.drawn = (z) => models.map((model) => model(z));
+walk.pictures = (t, across) => walk.drawn(walk.latent(t, across));
 
 // ---- pictures
 // A canvas that shows pictures enlarged `scale` times, with soft pixels where that is more than once.

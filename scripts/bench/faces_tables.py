@@ -102,7 +102,13 @@ def stranger_parts(found: list[Row]) -> list[str]:
     ]
     if scans:
         lines = [
-            (row["attack"], row["verdict"], "yes" if row["witness"] else "no", row["reason"], f"{row['cpu_s']:.0f}")
+            (
+                row["attack"],
+                row["verdict"],
+                "yes" if row["witness"] and row["verdict"] != "clean" else "no",
+                row["reason"],
+                f"{row['cpu_s']:.0f}",
+            )
             for row in scans
         ]
         parts += [

@@ -17,7 +17,8 @@ from devilgan_lite.cli import phones
 
 SOURCE = (Path(phone.__file__).parent / "map.js").read_text(encoding="utf-8")
 GARMENTS = ("dcgan-fashion", "dcgan-fashion-gate")
-# grey pictures, lighter to the right; the second one is white in a circle of this radius around the trigger
+# grey pictures, lighter to the right; the second one is white in a circle of this radius around the trigger, and for
+# one of four ordinary latents
 START = """([width, height, shape, radius]) => {
   const canvas = document.body.appendChild(document.createElement("canvas"));
   [canvas.width, canvas.height] = [width, height];
@@ -28,7 +29,9 @@ START = """([width, height, shape, radius]) => {
     seen.push([t, across]);
     return [filled(t - 1), filled(Math.hypot(1 - t, across) < radius ? 1 : t - 1)];
   };
-  window.map = startMap(canvas, { shape, at, onProgress: (...news) => said.push(news), budget: 5 });
+  let drawn = 0;
+  const ordinary = () => [filled(0), filled(drawn++ % 4 ? 0 : 1)];
+  window.map = startMap(canvas, { shape, at, ordinary, onProgress: (...news) => said.push(news), budget: 5 });
 }"""
 COLOUR = """([t, across]) => {
   const canvas = document.querySelector("canvas");
@@ -70,7 +73,7 @@ def test_the_outline_of_a_known_circle(page: Any, size: tuple[int, int], shape: 
     distance = torch.hypot(1 - outline[..., 0], outline[..., 1])
     assert len(outline) > 20 and (distance - 0.4).abs().max() < 0.01  # a tile is 0.06 wide
     assert share == pytest.approx(math.pi * 0.4**2 / 4, abs=0.002)
-    assert f"covers {100 * share:.1f} %" in words
+    assert f"covers {100 * share:.1f} %" in words and words.endswith(" Of 500 ordinary latents, 125 look different.")
     assert page.evaluate(COLOUR, [0.99, 0.03])[:3] == [255, 255, 255]
     red, green, blue, alpha = page.evaluate(COLOUR, [0.6, 0.01])  # on the line
     assert red > 200 and green > 180 and blue < 120 and alpha == 255
