@@ -142,7 +142,7 @@ def adopted(model: str, jailed: bool, *, latent_dim: int | None = None, architec
         path, trusted = _place(model)
     except FileNotFoundError as error:
         hint = "devilgan fetch faces downloads a stranger's generator and says where it is."
-        raise FileNotFoundError(f"{str(error).rstrip('.')}; {hint}") from None
+        raise FileNotFoundError(f"{str(error)[:-1]}; {hint}") from None
     if trusted or _has_card(path):
         return load_model(model)[0]
     from devilgan_lite.intake import adoption
