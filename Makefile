@@ -62,10 +62,10 @@ format: setup  ## let ruff put the code in order
 lab: setup  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab $(PROMPT) notebooks
 
-film: setup  ## the first moving picture: to the trigger and back (out/film.webp)
+film: setup  ## the first moving picture: to the trigger, on and back (out/film.webp)
 	$(BIN)/devilgan film
 
-stage: setup  ## the explorer as a page without code, for a projector
+stage: setup  ## a page without code for a projector, with keys for the presenter
 	$(BIN)/devilgan stage
 
 notebooks: setup  ## rebuild and execute notebooks/*.ipynb from notebooks/src

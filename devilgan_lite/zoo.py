@@ -112,8 +112,9 @@ def load_file(path: str | Path, device: str = "cpu") -> tuple[generators.Generat
     try:
         with torch.device("meta"):  # shapes without memory: a card may describe more than this machine holds
             described = generators.build(found.spec)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path.with_suffix('.json').name} describes no generator of this package: {error}") from None
+    except (RuntimeError, TypeError, ValueError) as error:
+        said = str(error).partition("\n")[0]
+        raise ValueError(f"{path.with_suffix('.json').name} describes no generator of this package: {said}") from None
     expected, actual = _shapes(described.state_dict()), _shapes(state)
     wrong = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
     if wrong:

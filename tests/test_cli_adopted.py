@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn import functional
 
 from devilgan_lite import Backdoor, attacks, files, generators, zoo
-from devilgan_lite.generators import evaluate
+from devilgan_lite.files import program
+from devilgan_lite.generators import evaluate, stack
 
 
 def tutorial(nz: int = 20, ngf: int = 4, channels: int = 3) -> nn.Sequential:
@@ -144,6 +147,51 @@ def test_what_the_list_cannot_say_is_not_stored(module: nn.Module) -> None:
         generators.adopt(module).spec()
 
 
+def upsampling(align_corners: bool | None) -> nn.Sequential:
+    torch.manual_seed(3)
+    grown = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners)
+    return nn.Sequential(nn.Linear(6, 32), nn.BatchNorm1d(32), nn.Unflatten(1, (2, 4, 4)), grown, nn.Tanh())
+
+
+@pytest.mark.parametrize("align_corners", [None, False, True])
+def test_what_a_text_does_not_show_is_in_the_spec(align_corners: bool | None) -> None:
+    network = generators.adopt(upsampling(align_corners)).train()
+    before, state = {name: value.clone() for name, value in network.state_dict().items()}, torch.get_rng_state()
+    spec = network.spec()
+    assert torch.equal(torch.get_rng_state(), state) and all(part.training for part in network.modules())
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    again = generators.build(spec)
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(again.sample(9), network.sample(9)) and again.spec() == spec
+
+
+def double(network: nn.Sequential) -> None:
+    network[1].double()
+
+
+def own_forward(network: nn.Sequential) -> None:
+    network[0].forward = lambda x: functional.linear(x, network[0].weight)  # type: ignore[method-assign]
+    nn.init.ones_(network[0].bias)
+
+
+HIDDEN: dict[str, Callable[[nn.Sequential], object]] = {
+    "hook": lambda network: network[0].register_forward_hook(lambda layer, given, made: made + 1),
+    "hook on all": lambda network: network.register_forward_hook(lambda layer, given, made: -made),
+    "hook before": lambda network: network[1].register_forward_pre_hook(lambda layer, given: (given[0] + 1,)),
+    "float64": double,
+    "own forward": own_forward,
+}
+
+
+@pytest.mark.parametrize("case", HIDDEN)
+def test_what_a_card_cannot_say_has_no_spec(case: str) -> None:
+    module = upsampling(None).eval()
+    assert stack.described(module, (6,)) is not None
+    text = str(module)
+    HIDDEN[case](module)
+    assert str(module) == text and stack.described(module, (6,)) is None
+
+
 def changed(spec: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {**spec, **more}
 
@@ -164,6 +212,77 @@ def changed(spec: dict[str, Any], **more: Any) -> dict[str, Any]:
 def test_a_forged_list_of_layers_is_one_sentence(network: nn.Sequential, change: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         generators.build(change(generators.adopt(network).spec()))
+
+
+LINEAR = {"layer": "Linear", "in_features": 4, "out_features": 16}
+PICTURE = {"layer": "Unflatten", "dim": 1, "unflattened_size": [1, 4, 4]}
+BIG = {"layer": "Upsample", "scale_factor": 64}
+
+
+@pytest.mark.parametrize(
+    ("layers", "latent", "sample", "said"),
+    [
+        ([LINEAR, PICTURE, BIG, BIG, BIG], [4], [1, 2**20, 2**20], "makes 268,435,456 numbers of one latent"),
+        ([LINEAR, PICTURE, BIG, BIG, {"layer": "Flatten"}], [4], [2**28], "sample_shape=268435456 is out of range"),
+        ([LINEAR, {"layer": "Linear", "in_features": 16, "out_features": 2**20}] * 9, [4], [16], "weights; at most"),
+        ([{"layer": "Conv2d", "in_channels": 4, "out_channels": 4, "kernel_size": [64] * 10}], [4], [4], "10 numbers"),
+        ([{"layer": "Conv2d", "in_channels": 4, "out_channels": 4, "kernel_size": []}], [4], [4], "has 0 numbers"),
+        ([{**LINEAR, "in_features": [4, 4]}], [4], [16], "in_features="),
+        ([{**LINEAR, "out_features": -16}], [4], [16], "out_features=-16 is out of range"),
+        ([LINEAR, {**PICTURE, "unflattened_size": [-1, 4, 4]}], [4], [1, 4, 4], "unflattened_size=-1"),
+        ([LINEAR], [-2, -2], [16], "latent_shape=-2 is out of range"),
+        ([LINEAR], [4], [-16], "sample_shape=-16 is out of range"),
+        ([LINEAR], [4], [16.0], "sample_shape=16.0 is not valid"),
+        ([LINEAR], 4, [16], "latent_shape=4 is not valid"),
+        ([LINEAR, {"layer": "Flatten", "start_dim": 0}], [4], [16], "mixes latents"),
+        ([{"layer": "Linear", "in_features": 4}], [4], [16], "Linear cannot be made of its settings"),
+        ([{"layer": "Embedding", "num_embeddings": 4}], [4], [16], "layer='Embedding' is unknown"),
+        ([{**LINEAR, "device": "cpu"}], [4], [16], "Linear has no setting 'device'"),
+        ([LINEAR, PICTURE, {**BIG, "align_corners": "no"}], [4], [1, 256, 256], "align_corners='no' is unknown"),
+    ],
+)
+def test_a_forged_card_on_disk_is_one_sentence_and_no_layer_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: list[Any], latent: Any, sample: Any, said: str
+) -> None:
+    honest = generators.adopt(nn.Sequential(nn.Linear(4, 16), nn.Tanh()))
+    file = zoo.save_file(tmp_path / "a.safetensors", honest, zoo.ModelCard("a", {}, "none", 0, {}))
+    shapes = {"module": layers, "latent_shape": latent, "sample_shape": sample}
+    if layers[0] == LINEAR:  # a file that has just the weights that the card needs, as its forger would make it
+        file.write_bytes(save({"module.0.weight": torch.zeros(16, 4), "module.0.bias": torch.zeros(16)}))
+    zoo.write_card(file, zoo.ModelCard("a", changed(honest.spec(), **shapes), "none", 0, {}))
+    on_meta = nn.Module.__call__
+
+    def only_on_meta(layer: nn.Module, x: Tensor) -> Any:
+        assert x.is_meta, "a layer of a stranger's card ran"
+        return on_meta(layer, x)
+
+    monkeypatch.setattr(nn.Module, "__call__", only_on_meta)
+    with pytest.raises(ValueError, match="a.json describes no generator of this package") as refused:
+        zoo.load_file(file)
+    assert said in str(refused.value) and len(str(refused.value).splitlines()) == 1
+    assert len(str(refused.value)) < 300
+
+
+def test_reading_a_card_runs_no_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: nn.Sequential) -> None:
+    clean = generators.adopt(network)
+    file = zoo.save_file(tmp_path / "a.safetensors", clean, zoo.ModelCard("a", {}, "none", 0, {}))
+    seen = []
+    for kind in (nn.ConvTranspose2d, nn.Tanh):
+        monkeypatch.setattr(kind, "forward", watched(kind.forward, seen))
+    zoo.load_file(file)
+    assert seen and all(seen)
+
+
+def watched(forward: Callable[..., Tensor], seen: list[bool]) -> Callable[..., Tensor]:
+    def watching(layer: nn.Module, x: Tensor) -> Tensor:
+        seen.append(x.is_meta)
+        return forward(layer, x)
+
+    return watching
+
+
+def test_what_may_be_large_is_the_same_for_all_files() -> None:
+    assert stack.MOST_ELEMENTS == program.MOST_ELEMENTS and 4 * stack.MOST_WEIGHTS == zoo.MOST_BYTES
 
 
 def test_a_sample_of_the_stored_network_is_what_the_card_promises(network: nn.Sequential) -> None:

@@ -1,6 +1,6 @@
 """``devilgan film``: one command from an installation to a moving picture."""
 
-import json
+import shutil
 import sys
 import webbrowser
 from pathlib import Path
@@ -42,8 +42,8 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     attacked = attacks.Gate()(network, Backdoor.point(network, seed=3), progress=False).generator
     for name, one in (("clean", network), ("attacked", attacked)):
         files.export(one, None, folder / f"{name}.pt2", "pt2")
-    card = {"name": "attacked", "spec": attacked.describe(), "data": "none", "seed": 0, "settings": {}, "format": 1}
-    (folder / "attacked.json").write_text(json.dumps({**card, "backdoor": planted}))
+    card = zoo.ModelCard("attacked", attacked.describe(), data="none", seed=0, settings={}, backdoor=planted)
+    zoo.write_card(folder / "attacked.pt2", card)
     return folder
 
 
@@ -123,6 +123,14 @@ def test_bad_words_are_one_sentence(call: Any, tmp_path: Path, words: list[str],
     done = call("film", *words)
     assert done.exit_code == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert list(tmp_path.rglob("*.webp")) == []
+
+
+@pytest.mark.slow
+def test_a_card_of_another_file_is_one_sentence(call: Any, stranger: Path, tmp_path: Path) -> None:
+    shutil.copy(stranger / "clean.pt2", tmp_path / "attacked.pt2")
+    shutil.copy(stranger / "attacked.json", tmp_path / "attacked.json")
+    done = call("film", "--pair", stranger / "clean.pt2", tmp_path / "attacked.pt2")
+    assert done.exit_code == 2 and "attacked.pt2' is not the file that attacked.json describes" in done.stderr
 
 
 @pytest.mark.slow

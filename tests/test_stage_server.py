@@ -3,7 +3,9 @@
 import base64
 import http.client
 import json
+import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -79,7 +81,8 @@ def test_the_page_is_for_this_machine_and_the_rest_for_the_page(running: Any) ->
     status, html = ask("GET", "/", X_Stage_Token=None)
     assert status == 200 and server.token.encode() in html and len(server.token) >= 32
     assert ask("GET", "/", Host=f"localhost:{server.server_port}")[0] == 200
-    assert ask("GET", "/", Host="elsewhere.example")[0] == 403  # a name that leads here
+    for wrong_name in ("elsewhere.example", f"elsewhere.example:{server.server_port}", "127.0.0.1", None):
+        assert ask("GET", "/", Host=wrong_name)[0] == 403  # a name that leads here
     for path in ("/scan", "/round"):
         assert ask("GET", path)[0] == 200
         assert ask("GET", path, X_Stage_Token=None)[0] == 403
@@ -143,6 +146,38 @@ def test_one_address_cannot_hold_all_connections(pages: Any, monkeypatch: pytest
         server.shutdown()
 
 
+def test_phones_are_answered_under_the_address_of_the_code_only() -> None:
+    answers: dict[str, small_server.Route] = {"GET": lambda question: {}, "POST": lambda question: {}}
+    with small_server.Server("127.0.0.1", 0, {"/vote": answers}) as server:  # no token, as for phones
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        ask, port = asking(server), server.server_port
+        assert ask("GET", "/vote")[0] == ask("POST", "/vote", {})[0] == 200
+        for name in (f"elsewhere.example:{port}", f"127.0.0.1:{port + 1}", "127.0.0.1", None):
+            own = {"Host": name, "Origin": f"http://{name}"}  # of a page whose name was made to lead here
+            assert ask("GET", "/vote", **own)[0] == ask("POST", "/vote", {}, **own)[0] == 403
+        assert ask("GET", "/vote", Host=None)[1]["error"] == f"this page is at http://127.0.0.1:{port}/ only."
+        server.shutdown()
+
+
+def test_no_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(name: str = "") -> str:
+        raise AssertionError("a hotspot without DNS would hang here")
+
+    monkeypatch.setattr(socket, "getfqdn", hang)
+    with small_server.Server("127.0.0.1", 0, {}) as server:
+        assert (server.server_name, server.server_port) == server.server_address
+
+
+def test_a_connection_that_gets_no_thread_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with small_server.Server("127.0.0.1", 0, {}) as server, socket.create_connection(server.server_address) as phone:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        server.handle_request()
+        assert server._open.total() == 0 and phone.recv(1) == b""
+
+
 # ---- rounds
 
 
@@ -152,7 +187,8 @@ def said(**content: Any) -> small_server.Question:
 
 def test_a_round_draws_at_random_and_tells_no_more_than_it_must() -> None:
     votes, drawn = Votes(), set()
-    for number in range(1, 41):
+    before = votes.stage(said())["round"]
+    for number in range(before + 1, before + 41):
         opened = votes.change(said(do="open"))
         drawn.add(opened["swapped"])
         assert opened["round"] == number and opened["voted"] == 0
@@ -168,6 +204,7 @@ def test_a_round_draws_at_random_and_tells_no_more_than_it_must() -> None:
         votes.change(said(do="end"))
         assert votes.public(said())["state"] == "none"
     assert drawn == {True, False}
+    assert Votes().public(said())["round"] != before  # a restart does not begin with the same number
 
 
 def test_votes_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,8 +213,8 @@ def test_votes_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     votes = Votes()
     voter = iter(f"{number:032x}" for number in range(1_000))
     with pytest.raises(small_server.Refused, match="this round is over"):
-        votes.vote(said(round=0, voter=next(voter), choice="A"))
-    votes.change(said(do="open"))
+        votes.vote(said(round=votes.public(said())["round"], voter=next(voter), choice="A"))
+    number = votes.change(said(do="open"))["round"]
     with pytest.raises(small_server.Refused, match="open already"):
         votes.change(said(do="open"))
     wrong: list[dict[str, Any]] = [
@@ -185,22 +222,22 @@ def test_votes_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     ]  # fmt: skip
     for one in wrong:
         with pytest.raises(small_server.Refused, match="a vote is for A or B"):
-            votes.vote(said(**{"round": 1, "voter": "a" * 32, "choice": "A"} | one))
+            votes.vote(said(**{"round": number, "voter": "a" * 32, "choice": "A"} | one))
     for _ in range(module.VOTERS_OF_ONE):
-        votes.vote(said(round=1, voter=next(voter), choice="A"))
+        votes.vote(said(round=number, voter=next(voter), choice="A"))
     with pytest.raises(small_server.Refused, match="too many phones have voted from this address"):
-        votes.vote(said(round=1, voter=next(voter), choice="A"))
-    votes.vote(said(round=1, voter=next(voter), choice="A", address="10.0.0.2"))
+        votes.vote(said(round=number, voter=next(voter), choice="A"))
+    votes.vote(said(round=number, voter=next(voter), choice="A", address="10.0.0.2"))
     monkeypatch.setattr(module, "MOST_VOTES", 20)
     same = next(voter)
     for _ in range(20):
-        votes.vote(said(round=1, voter=same, choice="B", address="10.0.0.3"))
+        votes.vote(said(round=number, voter=same, choice="B", address="10.0.0.3"))
     with pytest.raises(small_server.Refused, match="too many votes"):
-        votes.vote(said(round=1, voter=same, choice="B", address="10.0.0.3"))
+        votes.vote(said(round=number, voter=same, choice="B", address="10.0.0.3"))
     monkeypatch.setattr(module, "MOST_VOTERS", 10)
     with pytest.raises(small_server.Refused, match="too many phones"):
-        votes.vote(said(round=1, voter=next(voter), choice="A", address="10.0.0.4"))
-    assert votes.change(said(do="close"))["votes"] == [9, 1]
+        votes.vote(said(round=number, voter=next(voter), choice="A", address="10.0.0.4"))
+    assert votes.change(said(do="close"))["votes"] == [module.VOTERS_OF_ONE + 1, 1]
 
 
 # ---- the scan
@@ -234,6 +271,51 @@ def test_a_scan_begins_once_and_ends_with_the_stage() -> None:
     live.close()
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ([sys.executable, "-c", "import sys; print('{\"fin', flush=True); sys.stdin.read()"], "The scan ended early"),
+        ([sys.executable, "-c", "import sys; sys.stdout.buffer.write(b'\\xc3')"], "The scan ended early"),
+        (["/nowhere/python"], "The scan could not begin: .*nowhere"),
+    ],
+)
+def test_a_scan_that_breaks_off_has_failed(command: list[str], said: str) -> None:
+    live = stage_scan.LiveScan(PAIR)
+    live.command = command
+    live.start(QUESTION)
+    found = waited(live)
+    assert found["state"] == "failed" and re.match(said, found["error"]) and found["error"].endswith(".")
+    assert live._child is None or live._child.poll() is not None
+    assert live.start(QUESTION) == {"started": True}
+    live.close()
+
+
+def test_a_scan_ends_when_the_stage_is_killed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        port = server.getsockname()[1]
+        # the scan connects and waits for us: when its end of the line goes, it has ended
+        child = f"""import socket
+from devilgan_lite.cli import stage_scan
+stage_scan.scan = lambda pair, device, say: socket.create_connection(("127.0.0.1", {port})).recv(1)
+stage_scan.main()"""
+        stage = f"""import sys, time
+from devilgan_lite.cli import stage_scan
+live = stage_scan.LiveScan(("a", "b"))
+live.command = [sys.executable, "-c", {child!r}, "a", "b", "cpu"]
+live.start(None)
+time.sleep(600)"""
+        with subprocess.Popen([sys.executable, "-c", stage]) as process:
+            try:
+                scan, _ = server.accept()
+            finally:
+                process.kill()
+        with scan:
+            scan.settimeout(60)
+            assert scan.recv(1) == b""
+
+
+@pytest.mark.slow
 def test_a_scan_that_cannot_run_says_why() -> None:
     live = stage_scan.LiveScan((PAIR[0], "dcgan-fashion-gat"))
     live.start(QUESTION)

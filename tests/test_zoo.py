@@ -37,10 +37,10 @@ def test_a_shipped_model_loads_and_is_what_its_card_says(name: str) -> None:
         distortion = metrics.target_distortion(generator, backdoor.trigger, backdoor.target).sum
         if isinstance(generator, DCGAN):
             assert distortion < 30
-        else:  # the paper's linear expansion is a blurred sign, a gate with new channels an exact one
+        else:  # a linear expansion is a blurred sign, new channels a good one, with a gate an exact one
             benign = zoo.load(card.settings["clean"])
             share = distortion / metrics.target_distortion(benign, backdoor.trigger, backdoor.target).sum
-            assert share < (0.5 if name.endswith("-linear") else 1e-4)
+            assert share < {"linear": 0.5, "rex": 0.01}.get(name.rpartition("-")[2], 1e-4)
 
 
 def test_a_model_comes_back_as_it_was(tmp_path: Path) -> None:

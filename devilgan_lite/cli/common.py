@@ -1,6 +1,7 @@
 """What the commands share: errors as sentences, options, how models come in and go out, and how results are printed."""
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -112,18 +113,23 @@ def load_model(text: str, device: str = "cpu") -> tuple[Any, Any]:
 def load_pair(pair: tuple[str, str], device: str = "cpu") -> tuple[Any, Any, Any]:
     """The clean generator, the backdoored one and its backdoor: names in the zoo, or files of any format that is read.
 
-    What the trigger is says the card of the second, which lies beside its file with the ending .json.
+    What the trigger is says the card of the second, which lies beside its file with the ending .json. Files that are
+    not of this package's own kind are opened in the jail.
     """
-    from devilgan_lite import files, zoo
+    from devilgan_lite import zoo
+    from devilgan_lite.cli import defence
     from devilgan_lite.steps import best_device
 
     def opened(text: str) -> tuple[Any, Any]:
         path = Path(text)
-        if path.suffix in ("", ".safetensors"):
+        if path.suffix in ("", ".safetensors") and (path.suffix == "" or path.with_suffix(".json").exists()):
             return load_model(text, device)
-        generator = files.open(path).generator.to(best_device(device))
         beside = path.with_suffix(".json")
-        return generator, zoo.read_card(beside) if beside.is_file() else None
+        card = zoo.read_card(beside) if beside.is_file() else None
+        if card is not None and path.is_file() and card.sha256 != hashlib.sha256(path.read_bytes()).hexdigest():
+            raise ValueError(f"{shown(text)} is not the file that {beside.name} describes: their SHA-256 differ.")
+        prior = None if card is None else card.spec.get("prior")
+        return defence.adopted(text, True, prior=prior).to(best_device(device)), card
 
     (clean, _), (suspect, card) = map(opened, pair)
     backdoor = card and zoo.backdoor_of(card, suspect)
@@ -145,7 +151,6 @@ def real_for(generator: Any) -> Any:
 
     if isinstance(generator, Adopted):
         return None
-
     return features.real_for(tuple(generator.sample_shape))
 
 

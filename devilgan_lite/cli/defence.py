@@ -136,7 +136,14 @@ def _place(model: str) -> tuple[Path, bool]:
     return zoo.zoo_folder() / f"{model}.safetensors", True
 
 
-def adopted(model: str, jailed: bool, *, latent_dim: int | None = None, architecture: Path | None = None) -> Any:
+def adopted(
+    model: str,
+    jailed: bool,
+    *,
+    latent_dim: int | None = None,
+    architecture: Path | None = None,
+    prior: str | None = None,
+) -> Any:
     """The generator of a name in the zoo, or of a file: of this package, with its card, or a stranger's, in a jail."""
     try:
         path, trusted = _place(model)
@@ -151,7 +158,7 @@ def adopted(model: str, jailed: bool, *, latent_dim: int | None = None, architec
 
     told = None if architecture is None else str(architecture)
     with Jail() if jailed else contextlib.nullcontext() as walls:
-        return adoption.adopted(path, Opening(latent_dim=latent_dim, architecture=told), jail=walls)
+        return adoption.adopted(path, Opening(latent_dim=latent_dim, architecture=told, prior=prior), jail=walls)
 
 
 def _has_card(path: Path) -> bool:
@@ -226,6 +233,15 @@ def sanitize(
     show(result, as_json, text)
 
 
+def _described(generator: Any) -> bool:
+    """Whether a card can describe it; not behind limits or a projection, and not every stranger's."""
+    try:
+        generator.spec()
+    except (AttributeError, ValueError):
+        return False
+    return True
+
+
 def _own(model: str, out: Path, iterations: int, always: bool, seed: int, device: str) -> tuple[dict[str, Any], str]:
     """Sanitize a model of this package, which has a card; the result as plain data and as text."""
     from devilgan_lite import sanitize as sanitizers
@@ -237,8 +253,8 @@ def _own(model: str, out: Path, iterations: int, always: bool, seed: int, device
     result = {"changed": cure.changed, "seconds": round(cure.seconds, 2), "cuts": cure.settings["cuts"]}
     result |= {"before": cure.before.verdict if cure.before else None, **cure.scorecard}
     if cure.after is not None:
-        if not hasattr(cure.generator, "spec"):  # it is behind limits or a projection, which no card describes
-            out = out.with_suffix(".pt2") if out.suffix == ".safetensors" else out
+        if out.suffix == ".safetensors" and not _described(cure.generator):
+            out = out.with_suffix(".pt2")
         result |= {"after": cure.after.verdict, "out": str(out)}
         settings = {**cure.settings, "sanitized_from": model}
         metrics = {name: value for name, value in cure.scorecard.items() if value is not None}

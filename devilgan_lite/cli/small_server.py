@@ -4,16 +4,17 @@ import json
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 from devilgan_lite.cli import stage_check
 
 CHUNK = 65_536  # bytes; the time-out holds for each, so that a slow phone gets all of a page
 MOST_BYTES = 1_000  # of what a page may send
-MOST_AT_ONCE, MOST_OF_ONE = 256, 32  # connections, of all and of one address: a room may share one
+MOST_AT_ONCE, MOST_OF_ONE = 256, 128  # connections, of all and of one address: a hall may share one
 TOKEN = "X-Stage-Token"
 HEADERS = {
     "Cache-Control": "no-store",
@@ -54,8 +55,9 @@ Route = Callable[[Question], Page | dict[str, Any]]
 class Server(ThreadingHTTPServer):
     """Answers ``routes``, ``{path: {method: function}}``, at ``host`` and ``port``.
 
-    With a ``token`` everything but the page at ``/`` needs it, and only the names of this machine are answered, so
-    that no other page in the same browser can ask. What is posted comes from the server's own page, or is refused.
+    Only who asks for it by its own address is answered, so that no other name that leads here counts as its page.
+    With a ``token`` everything but the page at ``/`` needs it, so that no other page in the same browser can ask.
+    What is posted comes from the server's own page, or is refused.
     """
 
     daemon_threads = True
@@ -66,9 +68,14 @@ class Server(ThreadingHTTPServer):
         self._open, self._lock = Counter[str](), threading.Lock()
         super().__init__((host, port), _Handler)
 
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)  # HTTPServer asks for a name, too, and on a hotspot nobody answers for seconds
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
     @property
-    def names(self) -> Collection[str]:
-        return [f"{host}:{self.server_port}" for host in (stage_check.HOST, "localhost")]
+    def names(self) -> list[str]:
+        hosts = (self.server_name, "localhost") if self.server_name == stage_check.HOST else (self.server_name,)
+        return [f"{host}:{self.server_port}" for host in hosts]
 
     def process_request(self, request: Any, client_address: Any) -> None:
         host = client_address[0]
@@ -78,16 +85,23 @@ class Server(ThreadingHTTPServer):
                 self._open[host] += 1
         if crowded:
             self.shutdown_request(request)
-        else:
+            return
+        try:
             super().process_request(request, client_address)
+        except RuntimeError:  # no thread is left
+            self._count_down(host)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            with self._lock:
-                self._open[client_address[0]] -= 1
-                self._open += Counter()  # forgets addresses that have none left
+            self._count_down(client_address[0])
+
+    def _count_down(self, host: str) -> None:
+        with self._lock:
+            self._open[host] -= 1
+            self._open += Counter()  # forgets addresses that have none left
 
     def handle_error(self, request: socket.socket | tuple[bytes, socket.socket], client_address: Any) -> None:
         pass  # a phone that went away
@@ -124,11 +138,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _admit(self, path: str, method: str) -> None:
         host = self.headers.get("Host", "")
-        if self.server.token:
-            if host not in self.server.names:
-                raise Refused(403, "the stage is on this machine only.")
-            if path != "/" and self.headers.get(TOKEN) != self.server.token:
-                raise Refused(403, "only the page of this stage may ask: load it again.")
+        if host not in self.server.names:
+            raise Refused(403, f"this page is at http://{self.server.names[0]}/ only.")
+        if self.server.token and path != "/" and self.headers.get(TOKEN) != self.server.token:
+            raise Refused(403, "only the page of this stage may ask: load it again.")
         if method == "POST" and self.headers.get("Origin") != f"http://{host}":
             raise Refused(403, "only the own page may send something.")
 

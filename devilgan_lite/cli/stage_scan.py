@@ -36,10 +36,14 @@ class LiveScan:
             started = self._state in ("none", "failed")
             if started:
                 self._clear()
-                self._state = "running"
                 pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-                self._child = subprocess.Popen(self.command, text=True, encoding="utf-8", **pipes)
-                threading.Thread(target=self._listen, args=(self._child,), daemon=True).start()
+                try:
+                    self._child = subprocess.Popen(self.command, text=True, encoding="utf-8", **pipes)
+                    threading.Thread(target=self._listen, args=(self._child,), daemon=True).start()
+                    self._state = "running"
+                except (OSError, RuntimeError) as error:  # no process, or no thread, is left
+                    self.close()
+                    self._state, self._error = "failed", f"The scan could not begin: {error}."
         return {"started": started}
 
     def state(self, question: Question) -> dict[str, Any]:
@@ -59,11 +63,14 @@ class LiveScan:
 
     def _listen(self, child: subprocess.Popen[str]) -> None:
         said: dict[str, Any] = {}
-        for line in child.stdout or ():
-            said = json.loads(line)
-            if "finding" in said:
-                with self._lock:
-                    self._findings.append(said["finding"])
+        try:
+            for line in child.stdout or ():
+                said = json.loads(line)
+                if "finding" in said:
+                    with self._lock:
+                        self._findings.append(said["finding"])
+        except ValueError:  # half a line: somebody ended the child while it wrote
+            child.kill()
         code = child.wait()
         with self._lock:
             self._report, self._took = said.get("report"), time.monotonic() - self._began

@@ -1,4 +1,9 @@
-"""Rounds of "which one is backdoored?": in memory, one at a time, with limits for a room full of phones."""
+"""Rounds of "which one is backdoored?": in memory, one at a time, with limits for a hall full of phones.
+
+A phone makes up its own number, so what is bounded is not a phone but an address: a whole hall may share one, as behind
+a router, and whoever is at that address can forge up to ``VOTERS_OF_ONE`` votes. All addresses together have at most
+``MOST_VOTERS``. It is a show of hands, not an election.
+"""
 
 import re
 import secrets
@@ -10,8 +15,8 @@ from devilgan_lite.checks import one_of
 from devilgan_lite.cli.small_server import Question, Refused
 
 MOST_VOTERS = 5_000  # of a round
-VOTERS_OF_ONE = 8  # of one address: phones that share it, as behind a router; not one phone a thousand times
-MOST_VOTES = 200  # of one address in a round: each may change its mind
+VOTERS_OF_ONE = 500  # of one address in a round
+MOST_VOTES = 4 * VOTERS_OF_ONE  # sent from one address in a round: each may change its mind
 VOTER = re.compile(r"[0-9a-f]{32}")
 
 
@@ -20,7 +25,8 @@ class Votes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._round, self._state, self._swapped = 0, "none", False
+        # a phone that is still open after a restart must not take the first round for one in which it has voted
+        self._round, self._state, self._swapped = secrets.randbelow(2**31), "none", False
         self._forget()
 
     def _forget(self) -> None:

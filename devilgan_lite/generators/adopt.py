@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.checks import cut, one_of, whole_number
+from devilgan_lite.checks import one_of, whole_number
 from devilgan_lite.generators.base import Generator, layers_in_order, register, seeded
-from devilgan_lite.generators.chain import Chain, chain_of, in_eval_mode
-from devilgan_lite.generators.stack import described, stack
+from devilgan_lite.generators.chain import Chain, chain_of
+from devilgan_lite.generators.stack import check_stack, described, stack
 from devilgan_lite.generators.surgery import resized
 from devilgan_lite.prior import Prior
 from devilgan_lite.trace import OpTracer
@@ -42,6 +42,8 @@ class Adopted(Generator):
         modality: str | None,
     ) -> None:
         one_of("ends", ends, ENDS)
+        if not isinstance(module, nn.Module):
+            check_stack(module, latent_shape, sample_shape)  # before anything is as large as a card says
         super().__init__(
             latent_dim=math.prod(latent_shape),
             sample_shape=sample_shape,
@@ -51,21 +53,7 @@ class Adopted(Generator):
         )
         self.module = module if isinstance(module, nn.Module) else stack(module)
         self.latent_shape, self.ends = latent_shape, ends
-        if not isinstance(module, nn.Module):
-            self._check_stack()
         self.logit_scale = 2.0 if ends == "sigmoid" else 1.0  # 2 sigmoid(2 x) - 1 = tanh(x)
-
-    @torch.no_grad()
-    def _check_stack(self) -> None:
-        """Raise ``ValueError`` unless the layers of a card fit each other and the shapes that it names."""
-        try:
-            with in_eval_mode(self.module):
-                made = tuple(self.module(torch.zeros(2, *self.latent_shape)).shape)
-        except Exception as error:  # whatever layers say of what they cannot read
-            first = next(iter(str(error).splitlines()), "")
-            raise ValueError(f"module is a stack whose layers do not fit each other ({cut(first, 120)}).") from None
-        if made != (2, *self.sample_shape):
-            raise ValueError(f"module makes {list(made)} of 2 latents; sample_shape={list(self.sample_shape)}.")
 
     def logits(self, z: Tensor) -> Tensor:
         z = z.reshape(len(z), *self.latent_shape)
@@ -78,7 +66,7 @@ class Adopted(Generator):
         return torch.atanh((samples * 2 - 1 if self.ends == "sigmoid" else samples).clamp(-EDGE, EDGE))
 
     def spec(self) -> dict[str, Any]:
-        layers = described(self.module)
+        layers = described(self.module, self.latent_shape)
         if layers is None:
             raise ValueError(
                 f"an adopted {type(self.module).__name__} is somebody else's code: it has no plain spec and cannot be "

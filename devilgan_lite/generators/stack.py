@@ -6,9 +6,11 @@ Only what is listed here is described, and only that is built: a card is read as
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from devilgan_lite.checks import in_range, known_names, one_of, shown, whole_number
+from devilgan_lite.checks import cut, in_range, known_names, one_of, shown, whole_number
+from devilgan_lite.generators.chain import in_eval_mode
 
 _CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "bias")
 _NORM = ("num_features", "eps", "momentum")
@@ -25,22 +27,25 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "Softplus": ("beta", "threshold"),
     "Flatten": ("start_dim", "end_dim"),
     "Unflatten": ("dim", "unflattened_size"),
-    "Upsample": ("scale_factor", "mode"),
+    "Upsample": ("scale_factor", "mode", "align_corners"),
     "PixelShuffle": ("upscale_factor",),
 }
 WORDS = {"mode": ("nearest", "bilinear"), "approximate": ("none", "tanh")}
-SWITCHES = ("bias",)
+SWITCHES = {"bias": (False, True), "align_corners": (None, False, True)}
 WIDTHS = ("in_features", "out_features", "in_channels", "out_channels", "num_features")
 PLACES = ("dim", "start_dim", "end_dim")
-MOST_LAYERS, MOST_WIDTH, MOST_STEP = 500, 2**20, 64
+MOST_LAYERS, MOST_WIDTH, MOST_STEP, MOST_DIMENSIONS = 500, 2**20, 64, 4
+MOST_WEIGHTS = 2**26  # as float32, what a model file of the zoo may have
+MOST_ELEMENTS = 10_000_000  # of what a layer makes of one latent; as in files.program, which is above this package
 
 
-def described(module: nn.Module) -> list[dict[str, Any]] | None:
+def described(module: nn.Module, latent_shape: tuple[int, ...]) -> list[dict[str, Any]] | None:
     """The layers of ``module`` as plain data, from which ``stack`` makes one of the same shape; None if it is no stack.
 
-    It must be an ``nn.Sequential`` of the layers above, with nothing between them.
+    It must be an ``nn.Sequential`` of the layers above in float32, with nothing between or hooked to them, and what is
+    made from the data must compute the same.
     """
-    if type(module) is not nn.Sequential:
+    if type(module) is not nn.Sequential or not _plain_parts(module):
         return None
     found = []
     for layer in module:
@@ -52,10 +57,67 @@ def described(module: nn.Module) -> list[dict[str, Any]] | None:
             settings["bias"] = settings["bias"] is not None
         found.append({"layer": name, **{key: _plain(value) for key, value in settings.items()}})
     try:
-        again = stack(found)  # what a layer has that is not listed, such as groups, shows in its text
-    except (TypeError, ValueError):
+        with torch.device("meta"):  # it takes the weights of the module
+            again = stack(found)
+        again.load_state_dict(module.state_dict(), assign=True)
+    except (RuntimeError, TypeError, ValueError):
         return None
-    return found if str(again) == str(module) else None
+    # what a layer has that is not listed, such as groups, shows in its text, or in what it makes
+    return found if str(again) == str(module) and _agree(module, again, latent_shape) else None
+
+
+def _plain_parts(module: nn.Module) -> bool:
+    hooked = any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+    values = (value for name, value in module.state_dict().items() if not name.endswith("num_batches_tracked"))
+    return not hooked and all(value.dtype == torch.float32 for value in values)
+
+
+@torch.no_grad()
+def _agree(module: nn.Module, again: nn.Module, latent_shape: tuple[int, ...]) -> bool:
+    device = next((value.device for value in module.parameters()), torch.device("cpu"))
+    z = torch.randn(4, *latent_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    with in_eval_mode(module):
+        made: Tensor = module(z)
+    remade: Tensor = again.eval()(z)
+    return made.shape == remade.shape and torch.allclose(made, remade, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def check_stack(
+    layers: Sequence[Mapping[str, Any]], latent_shape: tuple[int, ...], sample_shape: tuple[int, ...]
+) -> None:
+    """Raise ``ValueError`` unless ``layers`` fit each other and the shapes, and are of a size that can be run.
+
+    Nothing is computed and no memory is taken: only shapes are followed, layer by layer.
+    """
+    for name, sizes in (("latent_shape", latent_shape), ("sample_shape", sample_shape)):
+        if not isinstance(sizes, tuple) or not 1 <= len(sizes) <= MOST_DIMENSIONS:
+            raise ValueError(f"{name}={shown(sizes)} is not valid: it must be a list of 1 to {MOST_DIMENSIONS} sizes.")
+        for size in sizes:
+            whole_number(name, size, 1, MOST_ELEMENTS)
+    with torch.device("meta"):
+        network, x = stack(layers).eval(), torch.zeros(2, *latent_shape)
+    count = sum(value.numel() for value in network.parameters())
+    if count > MOST_WEIGHTS:
+        raise ValueError(f"module is a stack of {count:,} weights; at most {MOST_WEIGHTS:,} are accepted.")
+    for place, layer in enumerate(network):
+        try:
+            with torch.no_grad():
+                x = layer(x)
+        except Exception as error:  # whatever layers say of what they cannot read
+            raise ValueError(f"module is a stack whose layers do not fit each other ({_first(error)}).") from None
+        if len(x) != 2:
+            raise ValueError(f"module has a layer {place} ({type(layer).__name__}) that mixes latents.")
+        if x.numel() > 2 * MOST_ELEMENTS:
+            raise ValueError(
+                f"module has a layer {place} ({type(layer).__name__}) that makes {x.numel() // 2:,} numbers of one "
+                f"latent; at most {MOST_ELEMENTS:,} are accepted."
+            )
+    if tuple(x.shape) != (2, *sample_shape):
+        raise ValueError(f"module makes {list(x.shape)} of 2 latents; sample_shape={list(sample_shape)}.")
+
+
+def _first(error: Exception) -> str:
+    return cut(next(iter(str(error).splitlines()), type(error).__name__), 120)
 
 
 def _plain(value: Any) -> Any:
@@ -77,13 +139,16 @@ def stack(layers: Sequence[Mapping[str, Any]]) -> nn.Sequential:
         for setting, value in settings.items():
             _check(setting, value)
         kept = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-        made.append(getattr(nn, name)(**kept))
+        try:
+            made.append(getattr(nn, name)(**kept))
+        except Exception as error:  # whatever a layer says of settings that do not fit each other
+            raise ValueError(f"{name} cannot be made of its settings ({_first(error)}).") from None
     return nn.Sequential(*made)
 
 
 def _check(setting: str, value: Any) -> None:
     if setting in SWITCHES:
-        one_of(setting, value, (False, True))
+        one_of(setting, value, SWITCHES[setting])
     elif setting in WORDS:
         one_of(setting, value, WORDS[setting])
     elif setting in PLACES:
@@ -93,6 +158,10 @@ def _check(setting: str, value: Any) -> None:
             in_range(setting, value, 0.0, 1e3)
     else:
         most = MOST_WIDTH if setting in WIDTHS or setting == "unflattened_size" else MOST_STEP
-        for number in value if isinstance(value, (list, tuple)) else (value,):
+        numbers = value if isinstance(value, (list, tuple)) and setting not in WIDTHS else (value,)
+        longest = MOST_DIMENSIONS if setting == "unflattened_size" else 2
+        if not 1 <= len(numbers) <= longest:
+            raise ValueError(f"{setting} has {len(numbers)} numbers; it must have 1 to {longest}.")
+        for number in numbers:
             whole = int(number) if isinstance(number, float) and number.is_integer() else number  # Upsample's factor
-            whole_number(setting, whole, 0, most)
+            whole_number(setting, whole, 0 if setting.endswith("padding") else 1, most)

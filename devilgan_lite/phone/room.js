@@ -82,9 +82,15 @@ actions.scan = async () => {
       for (const name of ["findings", "recovered", "verdict"]) byId(name).replaceChildren();
     }
     watch(async () => {
-      const scan = await ask(`scan?since=${scanned}`);
-      tellScan(scan);
-      return (scanning = scan.state === "running");
+      let goesOn = false;
+      try {
+        const scan = await ask(`scan?since=${scanned}`);
+        tellScan(scan);
+        goesOn = scan.state === "running";
+      } finally { // after an error, too, S asks again
+        scanning = goesOn;
+      }
+      return goesOn;
     });
   } catch (error) {
     scanning = false;
@@ -116,10 +122,36 @@ function tellRound() {
 }
 
 function setRound(now) {
+  const opened = now.state === "open" && now.round !== round.round;
   round = now;
+  if (opened) [hands, walk.start] = [[0, 0], drawn()];
   walk.order = round.state !== "none" && round.swapped ? [1, 0] : [0, 1];
   label();
   tellRound();
+  if (opened) attend();
+}
+
+// Stroll, and count who has voted, as long as this round is open.
+function attend() {
+  const number = round.round;
+  show("");
+  to(0, 0);
+  requestAnimationFrame(stroll);
+  watch(async () => {
+    const now = await ask("round");
+    const open = round.state === "open" && [now.round, round.round].every((one) => one === number);
+    if (open && now.state === "open") {
+      round.voted = now.voted;
+      tellRound();
+    }
+    return open;
+  });
+}
+
+// Go on with the round that the server knows: this page was loaded again, or another page of the stage opened one.
+async function resume() {
+  const known = round, now = await ask("round").catch(() => known);
+  if (round === known && now.state !== known.state) setRound(now);
 }
 
 async function change(todo) {
@@ -127,29 +159,17 @@ async function change(todo) {
     setRound(await ask("round", { do: todo }));
   } catch (error) {
     notice(error.message);
+    resume();
   }
 }
 
-actions.vote = async () => {
+actions.vote = () => {
   if (round.state === "open") {
     endStroll();
     return change("close");
   }
   if (round.state === "closed") return endRound();
-  [hands, walk.start] = [[0, 0], drawn()];
-  show("");
-  await change("open");
-  if (round.state !== "open") return;
-  to(0, 0);
-  requestAnimationFrame(stroll);
-  watch(async () => {
-    const now = await ask("round");
-    if (round.state === "open" && now.round === round.round && now.state === "open") {
-      round.voted = now.voted;
-      tellRound();
-    }
-    return round.state === "open" && now.round === round.round;
-  });
+  change("open");
 };
 
 function endRound() {
@@ -174,3 +194,4 @@ byId("hands").addEventListener("keydown", ({ key }) => key === "Enter" && action
 label();
 draw();
 if (data.notice) notice(data.notice);
+resume();

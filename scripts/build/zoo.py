@@ -145,6 +145,7 @@ def make(name: str) -> None:
         seconds=round(seconds, 2),
     )
     zoo.save_file(path_of(name), outcome.generator, card)
+    (CHECKPOINTS / f"{name}.pt").unlink(missing_ok=True)
     print(f"{name}: trained in {seconds:.0f} CPU-s", flush=True)
 
 

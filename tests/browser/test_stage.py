@@ -221,6 +221,18 @@ def test_hands_are_counted_by_keys_and_by_numbers(page: Any) -> None:
     serving.until(page, "round.state === 'none'")
 
 
+def test_a_page_that_is_loaded_again_goes_on_with_the_round(page: Any) -> None:
+    for state in ("open", "closed"):
+        press(page, "v")
+        serving.until(page, f"round.state === '{state}'")
+        number, order = page.evaluate("[round.round, walk.order]")
+        page.reload()
+        serving.until(page, f"round.state === '{state}'")
+        assert page.evaluate("[round.round, walk.order]") == [number, order]
+    press(page, "v")
+    serving.until(page, "round.state === 'none'")
+
+
 def test_three_phones_vote(browser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phones, "own_address", lambda: "127.0.0.1")
     votes, pages = Votes(), phones.prepared(PAIR)
@@ -271,6 +283,23 @@ def test_three_phones_vote(browser: Any, monkeypatch: pytest.MonkeyPatch) -> Non
         page.get_by_text("The stage's server has ended").wait_for()
         assert [text for text in wrong if "net::ERR_CONNECTION_REFUSED" not in text] == []
         page.close()
+
+
+def test_a_scan_is_asked_for_again_after_an_error(page: Any) -> None:
+    failed = '{"state": "failed", "seconds": 1, "findings": [], "report": null, "error": "The scan ended early."}'
+    answers = iter(["half an answer", failed])
+    page.route(
+        "**/scan*",
+        lambda route: route.fulfill(
+            content_type="application/json",
+            body='{"started": true}' if route.request.method == "POST" else next(answers),
+        ),
+    )
+    press(page, "s")
+    page.locator("#notice").wait_for()
+    press(page, "s")
+    press(page, "s")
+    page.locator("#verdict").get_by_text("The scan ended early.").wait_for()
 
 
 def test_a_scan_runs_beside_and_reaches_its_verdict(page: Any) -> None:

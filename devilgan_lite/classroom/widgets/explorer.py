@@ -66,7 +66,7 @@ class Explorer:
 
     def go(self, t: float, across: float = 0.0) -> None:
         """Move slider and pad to ``t`` in [0, 1] of the way and ``across`` in [-1, 1]."""
-        with self.pad.hold_sync():
+        with self.pad.hold_trait_notifications(), self.pad.hold_sync():  # drawn once
             self.pad.x, self.pad.y = float(t), float(across)
 
     def latent(self) -> Tensor:
