@@ -72,8 +72,9 @@ def film(
     Without ``other`` it turns round at the trigger. Motion eases in and out, and rests at the trigger and both ends.
     With a ``path`` (.webp, .gif or .mp4): for a room. All ``generators`` side by side under their names (or
     ``captions``), each picture 480 to 960 pixels high unless ``scale`` says otherwise; a heat map of how far the first
-    and the last of them differ, and a track with the distance to the trigger. Without one: a WebP of some 100 kB inside the notebook that shows it,
-    with the pictures alone. Each pixel is enlarged ``scale`` times (None: four times in a notebook).
+    and the last of them differ, and a track with the distance to the trigger. Without one: a WebP of some 100 kB inside
+    the notebook that shows it, with the pictures alone. Each pixel is enlarged ``scale`` times (None: four times in a
+    notebook).
     ``frames`` in all, 4 to 400; None: what suits the kind of file.
     """
     began, path = time.perf_counter(), None if path is None else Path(path)
