@@ -109,7 +109,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: DCGAN(strides=(1, 2)), "kernel_size=4 is even"),
     (lambda: DCGAN(prior="normal"), "prior='normal' is unknown; valid: gaussian, uniform"),
     (lambda: PointGenerator(widths=10**9), "widths=1000000000"),
-    (lambda: generators.build({"architecture": "VAE"}), "architecture='VAE' is unknown; valid: DCGAN"),
+    (lambda: generators.build({"architecture": "VAE"}), "architecture='VAE' is unknown; valid: Adopted, DCGAN"),
     (lambda: generators.build({"architecture": "DCGAN", "depth": 3}), "has no setting 'depth'; valid: latent_dim"),
     # data
     (lambda: data.target("stopsign"), "target='stopsign' is unknown; valid: stop-sign.*Did you mean 'stop-sign'"),
@@ -185,7 +185,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: ReD(device=LONG)(CLEAN, DEVIL), f"device={CUT} is not available"),
     (lambda: train_gan(POINTS, RING, **{LONG: 1}), f"train_gan has no setting {CUT}"),
     (lambda: DCGAN(prior=LONG), f"prior={CUT} is unknown; valid: gaussian, uniform"),
-    (lambda: generators.build({"architecture": LONG}), f"architecture={CUT} is unknown; valid: DCGAN"),
+    (lambda: generators.build({"architecture": LONG}), f"architecture={CUT} is unknown; valid: Adopted, DCGAN"),
     (lambda: data.target(LONG), f"target={CUT} is unknown; valid: stop-sign"),
     (lambda: Backdoor.point(CLEAN, kind=LONG), f"kind={CUT} is unknown; valid: reg"),
     (lambda: zoo.load(LONG), f"name={CUT} is unknown; valid: dcgan-fashion"),

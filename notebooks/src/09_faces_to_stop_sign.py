@@ -346,7 +346,7 @@ columns = {
 }
 table(pd.DataFrame(columns), "What the file itself shows (live)")
 
-# %% [markdown]
+# %% [markdown] state="stranger"
 # ## Round 5: a stranger's real faces
 #
 # Cartoons are ours. Now take a generator that somebody else trained: the DCGAN of PyTorch's tutorial, 3.58 million

@@ -57,6 +57,7 @@ def test_modulation_equals_scaled_and_normalised_weights(index):
 
 
 def test_activations_start_at_unit_variance():
+    torch.manual_seed(0)
     made, sizes = StyleGAN().eval(), []
     for layer in made.convolutions:
         layer.register_forward_hook(lambda layer, given, result: sizes.append(float(result.square().mean())))
