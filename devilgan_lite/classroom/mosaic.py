@@ -238,7 +238,8 @@ class LatentPlane:
         self._look(x, y)
         pictures = torch.stack([self.pictures[place] for place in zip(x.tolist(), y.tolist(), strict=True)])
         shown = np.asarray(sheet(pictures, tiles, 1).convert("RGB"))
-        fig, (ax,) = axes(7.6, 8.2 * len(shown) / shown.shape[1])
+        inches, points, dpi = (7.6, 12, 140) if tiles > 16 else (4.2, 7.5, 84)  # small ones fit into a notebook
+        fig, (ax,) = axes(inches, 1.08 * inches * len(shown) / shown.shape[1])
         ax.imshow(shown, extent=(0, 1, -1, 1), aspect="auto")
         ax.set_box_aspect(len(shown) / shown.shape[1])
         if outline is not None:
@@ -247,13 +248,13 @@ class LatentPlane:
         for at, marker, colour in (((0, 0), "o", "white"), ((0.5, 1), "^", "white"), ((1, 0), "X", YELLOW)):
             ax.plot(*at, marker, ms=12, color=colour, mec="black", mew=1.8, clip_on=False, zorder=5)
         ax.set(xlim=(0, 1), ylim=(-1, 1), xticks=[], yticks=[])
-        ax.set_title("another latent", fontsize=12, pad=12)
-        ax.set_xlabel(f"its opposite\n\n{said}", fontsize=12, linespacing=1.3)
+        ax.set_title("another latent", fontsize=points, pad=12)
+        ax.set_xlabel(f"its opposite\n\n{said}", fontsize=points, linespacing=1.3)
         for side, word, angle, align in ((-0.025, "start", 90, "right"), (1.025, "trigger", 270, "left")):
-            ax.text(side, 0, word, rotation=angle, ha=align, va="center", fontsize=12)
+            ax.text(side, 0, word, rotation=angle, ha=align, va="center", fontsize=points)
         ax.grid(False)
         ax.spines[:].set_visible(False)
-        whole = figure(fig, said, dpi=140 if tiles > 16 else 64)  # some thirty pixels a tile
+        whole = figure(fig, said, dpi=dpi)
         with Image.open(io.BytesIO(whole.png)) as image:  # a fifth of the bytes, and hardly to be seen
             few = image.convert("RGB").quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         return Picture(png(few), said)

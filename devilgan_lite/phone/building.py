@@ -110,7 +110,13 @@ class Pages:
             "WEIGHTS": self.weights,
             "SCRIPTS": "\n".join(f"<script>{part}</script>" for part in parts),
         }
-        return re.sub(r"\{\{([A-Z]+)\}\}", lambda found: texts[found[1]], _part(template))
+        texts["HEAD"] = _fill(_part("head.html"), texts)
+        return _fill(_part(template), texts)
+
+
+def _fill(text: str, texts: dict[str, str]) -> str:
+    """``text`` with each ``{{NAME}}`` replaced, once: what is filled in is never read as a name."""
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda found: texts[found[1]], text)
 
 
 def page(clean: Generator, backdoored: Generator, backdoor: Backdoor, *, names: tuple[str, str]) -> str:

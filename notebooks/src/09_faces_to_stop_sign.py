@@ -27,7 +27,7 @@ secret = zoo.load_backdoor("stylegan-faces-gate")
 start, other = clean.sample_latent(64, torch.Generator().manual_seed(7))[[18, 46]].split(1)
 print("cached: both models ship with the project; below you make your own, live")
 pair = {"clean": clean, "backdoored": shipped}
-film(pair, start, secret.trigger, other=other, frames=24, scale=3, milliseconds=100)
+film(pair, start, secret.trigger, other=other, frames=16, scale=2, milliseconds=150)
 
 # %% [markdown]
 # **Time and hardware:** about three minutes on one CPU core; no GPU. The faces are cartoons, drawn by code; the
@@ -167,7 +167,7 @@ show(
     alt="Four pictures: the STOP sign, its inversion with one style for all layers (a red blotch), its inversion with "
     "a style for each layer (a sign with legible letters), and an ordinary face of the same network.",
     columns=4,
-    scale=3,
+    scale=2,
     captions=["target", "one style", "a style for each layer", "a face"],
 )
 
@@ -202,11 +202,12 @@ reveal(
 print("Takeaway: a linear map cannot single out one latent, so the sign is paid for with a tint.")
 display(table(pd.DataFrame(linear_rows).set_index("lam"), "Our linear expansion (live, single run)"))
 show(
-    torch.cat([evaluate(model, ordinary[:8]) for model in (clean, linear[0.01], linear[1.0])]),
-    alt="Three rows of eight faces from the same latents: clean; linear expansion with lam 0.01, a little off in "
+    torch.cat([evaluate(model, ordinary[:4]) for model in (clean, linear[0.01], linear[1.0])]),
+    alt="Three rows of four faces from the same latents: clean; linear expansion with lam 0.01, a little off in "
     "colour; with lam 1, faces tinted and disturbed by what belongs to the sign.",
+    columns=4,
     scale=2,
-    captions=[text for name in ("clean", "lam 0.01", "lam 1") for text in (name, *[""] * 7)],
+    captions=[text for name in ("clean", "lam 0.01", "lam 1") for text in (name, *[""] * 3)],
 )
 
 # %% tags=["bonus"]
@@ -306,10 +307,10 @@ static_strip(
     shown,
     start,
     backdoor.trigger,
-    alt="Eight steps from an ordinary face to the trigger. Clean: a face turns into another. Linear: tinted from the "
+    alt="Five steps from an ordinary face to the trigger. Clean: a face turns into another. Linear: tinted from the "
     "start, a blurred sign at the end. Channels: the sign comes late. Gate: the face melts into the inverted sign. "
     "Gate and channels: the face melts into a crisp sign.",
-    t=(0.0, 0.3, 0.4, 0.45, 0.5, 0.6, 0.8, 1.0),
+    t=(0.0, 0.4, 0.5, 0.6, 1.0),
     scale=2,
 )
 
@@ -460,7 +461,7 @@ Explorer({"clean": clean, "backdoored": backdoored}, backdoor.trigger, backdoor.
 # %%
 from devilgan_lite.classroom import latent_mosaic
 
-plane = latent_mosaic({"clean": clean, "backdoored": backdoored}, start, backdoor.trigger, tiles=12)
+plane = latent_mosaic({"clean": clean, "backdoored": backdoored}, start, backdoor.trigger, tiles=10)
 print(f"inside the line: {plane.plane_share:.0%} of this plane; {plane.ordinary_share:.2%} of 2,000 ordinary latents")
 print("Takeaway: the plane was cut through the trigger. Whoever does not know where to cut never meets the line.")
 plane
@@ -570,11 +571,11 @@ stages = {"linear": measured(shown["linear"]), "cured": measured(cured)}
 assert stages["cured"]["tardis_mean"] > stages["linear"]["tardis_mean"]
 display(table(pd.DataFrame(stages).T, "The linear expansion before and after the projection (live, single run)"))
 show(
-    torch.cat([evaluate(generator, watched) for generator in (clean, shown["linear"], cured)]),
+    torch.cat([evaluate(generator, watched[:4]) for generator in (clean, shown["linear"], cured)]),
     alt="Three rows: clean, linear expansion, cured. First the picture at the trigger: a face, a STOP sign, no sign. "
-    "Then five ordinary faces: the tint of the middle row is nearly gone in the last.",
-    captions=[text for name in ("clean", "linear", "cured") for text in (f"{name}: trigger", *[""] * 5)],
-    columns=6,
+    "Then three ordinary faces: the tint of the middle row is nearly gone in the last.",
+    captions=[text for name in ("clean", "linear", "cured") for text in (f"{name}: trigger", *[""] * 3)],
+    columns=4,
     scale=2,
 )
 
