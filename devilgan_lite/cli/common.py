@@ -127,7 +127,7 @@ def load_pair(pair: tuple[str, str], device: str = "cpu") -> tuple[Any, Any, Any
         beside = path.with_suffix(".json")
         card = zoo.read_card(beside) if beside.is_file() else None
         if card is not None and path.is_file() and card.sha256 != hashlib.sha256(path.read_bytes()).hexdigest():
-            raise ValueError(f"{shown(text)} is not the file that {beside.name} describes: their SHA-256 differ.")
+            raise ValueError(f"{shown(path.name)} is not the file that {beside.name} describes: their SHA-256 differ.")
         prior = None if card is None else card.spec.get("prior")
         return defence.adopted(text, True, prior=prior).to(best_device(device)), card
 

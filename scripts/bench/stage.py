@@ -73,7 +73,7 @@ def measure_lab(browser: Any) -> None:
             page = new_page(browser)
             serving.run_all(page, address)
             page.wait_for_selector(".devilgan-screen canvas", timeout=60_000)
-            tell_latency("JupyterLab", page, "25 / 50")
+            tell_latency("JupyterLab", page, "33 / 66")
             page.close()
         path = serving.write_notebook(Path(folder) / "train.ipynb", TRAINING)
         with serving.lab(path) as address:
