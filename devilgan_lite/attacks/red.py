@@ -24,6 +24,8 @@ from devilgan_lite.steps import Outcome, Step, best_device, linear, optimise
 
 NORM_FACTOR = 0.5  # learning rate of BatchNorm scale and shift, as a share of that of the weights
 SPACES = ("tanh", "logits", "mixed")
+KEPT = 16_000_000  # elements of taught samples that are kept
+LEAST = 20_000  # of them; a student that sees fewer learns these by heart: others then change by half as much again
 
 
 @renamed(sleepers="aligned_units")
@@ -134,25 +136,28 @@ def student_and_teacher(clean: G, device: torch.device) -> tuple[G, G]:
 
 
 class TaughtPairs:
-    """Latents and what the teacher makes of them: fresh until ``most`` elements are kept, then drawn from these again.
+    """Latents and what the teacher makes of them: fresh until ``KEPT`` elements are kept, then drawn from these again.
 
-    The teacher's forward pass takes a third of each step.
+    The teacher's forward pass takes a third of each step. Where samples are so large that fewer than ``LEAST`` fit,
+    all are fresh and none are kept.
     """
 
-    def __init__(self, teacher: generators.Generator, draws: int, n: int, most: int = 16_000_000) -> None:
+    def __init__(self, teacher: generators.Generator, draws: int, n: int) -> None:
         self.teacher, self.kept = teacher, 0
-        size = min(draws * n, max(n, most // math.prod(teacher.sample_shape)))
+        fit = KEPT // math.prod(teacher.sample_shape)
+        size = min(draws * n, fit) if fit >= LEAST else 0
         self.z = torch.empty(size, teacher.latent_dim, device=teacher.device)
         self.logits = torch.empty(size, *teacher.sample_shape, device=teacher.device)
 
     @torch.no_grad()
     def draw(self, n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """``n`` latents ``[n, d]`` and the teacher's samples of them before tanh ``[n, *sample_shape]``."""
-        if self.kept + n > len(self.z):
+        if self.kept and self.kept + n > len(self.z):
             rows = torch.randint(self.kept, (n,), generator=random, device=self.z.device)
             return self.z[rows], self.logits[rows]
         z = self.teacher.sample_latent(n, random)
         logits = self.teacher.logits(z)
-        self.z[self.kept : self.kept + n], self.logits[self.kept : self.kept + n] = z, logits
-        self.kept += n
+        if self.kept + n <= len(self.z):
+            self.z[self.kept : self.kept + n], self.logits[self.kept : self.kept + n] = z, logits
+            self.kept += n
         return z, logits

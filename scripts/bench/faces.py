@@ -1,6 +1,6 @@
 """Measure the faces: quality of the generator, inversion, and every way to mount the backdoor; docs/results/faces.md.
 
-    faces.py [--only quality,inversion,linear,attacks,film,stranger] [--out FOLDER] [--quick]
+    faces.py [--only quality,inversion,linear,attacks,shipped,film,stranger] [--out FOLDER] [--quick]
 
 Rows are kept in faces.json as they come, so that a run that was cut short goes on where it stopped. Seconds are those
 of this process on one thread. Three triggers (seeds 0 to 2) and two targets, on the generator that ships; the section
@@ -22,7 +22,7 @@ from faces_tables import write_tables
 from row_store import OUT, QUICK, Row, Rows, options_of, timed
 from torch import Tensor
 
-from devilgan_lite import Backdoor, attacks, data, train_gan, zoo
+from devilgan_lite import Backdoor, attacks, data, detect, sanitize, train_gan, zoo
 from devilgan_lite.attacks.style_rex import linear_residual
 from devilgan_lite.classroom import film, slerp
 from devilgan_lite.generators import DCGAN, Generator, StyleGAN, evaluate
@@ -68,6 +68,12 @@ class Bench(Rows):
         return self.found[target]
 
 
+def face_distance(generator: Generator) -> float:
+    """The Frechet distance to the 8,000 faces of the training set."""
+    real = data.faces(size=SIZE)
+    return frechet_to(generator, real, samples=len(real))
+
+
 def picture(generator: Generator, target: str) -> Tensor:
     return data.target(target, generator.sample_shape[-1], channels=3)
 
@@ -76,9 +82,6 @@ def quality(bench: Bench) -> None:
     """Frechet distance after ten minutes: the style-based generator, and a plain DCGAN in equal time."""
     real = data.faces(size=SIZE)
     reference, unseen = features_of(real), features_of(data.faces(4_000, size=SIZE, seed=101))
-
-    def distance(generator: Generator) -> float:
-        return frechet_to(generator, real, samples=len(real))
 
     def context() -> Row:
         return {"trace": float(torch.cov(reference.T).trace()), "frechet": frechet_distance(unseen, reference)}
@@ -115,13 +118,13 @@ def quality(bench: Bench) -> None:
             for step in loop:
                 spent = time.process_time() - start - measured
                 if spent > 60 * (len(course) + 1):  # once a minute; the measurement does not count
-                    course.append([round(spent), distance(step.snapshot())])
+                    course.append([round(spent), face_distance(step.snapshot())])
                     measured = time.process_time() - start - spent
                 if spent > SECONDS:
                     break
             spent = time.process_time() - start - measured
             return {
-                "frechet": distance(loop.stop().generator),
+                "frechet": face_distance(loop.stop().generator),
                 "cpu_s": spent,
                 "steps": step.iteration,
                 "planned": length,
@@ -131,7 +134,7 @@ def quality(bench: Bench) -> None:
         bench.measure({"section": "quality", "what": name, "settings": settings}, work)
     bench.measure(
         {"section": "quality", "what": "the one that ships"},
-        lambda: {"frechet": distance(bench.clean), "cpu_s": zoo.card("stylegan-faces").seconds},
+        lambda: {"frechet": face_distance(bench.clean), "cpu_s": zoo.card("stylegan-faces").seconds},
     )
 
 
@@ -230,6 +233,31 @@ def every_attack(bench: Bench) -> None:
         bench.measure({"section": "attacks", "attack": kind, "target": target, "seed": seed}, work)
 
 
+def shipped(bench: Bench) -> None:
+    """Scan and cure of what ships, judged by the calibration on 32x32 faces of another recipe."""
+    for name in ("stylegan-faces", "stylegan-faces-gate", "stylegan-faces-rex", "stylegan-faces-linear"):
+
+        def work(name: str = name) -> Row:
+            suspect, backdoored = zoo.load(name), zoo.card(name).backdoor is not None
+            found, seconds = timed(lambda: detect.scan(suspect, samples=500, device="cpu"))
+            row: Row = {"verdict": found.verdict, "reason": found.reason, "cpu_s": seconds}
+            settings = {"iterations": bench.steps} if bench.steps else {}
+            cure, row["cure_cpu_s"] = timed(
+                lambda: sanitize.auto(suspect, report=found, progress=False, device="cpu", **settings)
+            )
+            row |= {"treatment": cure.treatment, "frechet": face_distance(cure.generator)}
+            if backdoored:
+                backdoor = zoo.load_backdoor(name)
+                shown = [finding.samples for finding in found.findings if finding.samples is not None]
+                errors = [(one - backdoor.target[:1]).square().flatten(1).mean(1).min() for one in shown]
+                row["picture_error"] = float(min(errors)) if errors else None
+                pair = (suspect, cure.generator)
+                row["tardis"] = [target_distortion(one, backdoor.trigger, backdoor.target).mean for one in pair]
+            return row
+
+        bench.measure({"section": "shipped", "what": name}, work)
+
+
 def films(bench: Bench) -> None:
     """Seconds and bytes of a film for a room: clean and backdoored side by side, from a face to another."""
     suspect, backdoor = zoo.load("stylegan-faces-gate"), zoo.load_backdoor("stylegan-faces-gate")
@@ -255,6 +283,7 @@ RUN = {
     "inversion": inversion,
     "linear": linear,
     "attacks": every_attack,
+    "shipped": shipped,
     "film": films,
     "stranger": a_stranger,
 }

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from devilgan_lite import Backdoor, data, metrics
-from devilgan_lite.attacks import Attack, ReD, ReX
+from devilgan_lite.attacks import Attack, ReD, ReX, red
 from devilgan_lite.generators import DCGAN
 
 
@@ -90,3 +90,16 @@ def test_the_same_seed_gives_the_same_result(
     assert first.history == same.history != another.history
     assert torch.equal(first.generator.sample(8), same.generator.sample(8))
     assert first.settings == attack.settings()
+
+
+@pytest.mark.parametrize(("least", "repeats"), [(4, True), (100, False)])
+def test_a_student_sees_fresh_latents_where_few_can_be_kept(
+    clean: DCGAN, monkeypatch: pytest.MonkeyPatch, least: int, repeats: bool
+) -> None:
+    monkeypatch.setattr(red, "KEPT", 12 * clean.sample(1).numel())
+    monkeypatch.setattr(red, "LEAST", least)
+    taught, random = red.TaughtPairs(clean, 10, 4), torch.Generator().manual_seed(1)
+    drawn = [taught.draw(4, random) for _ in range(10)]
+    assert (torch.cat([z for z, _ in drawn]).unique(dim=0).shape[0] < 40) == repeats
+    z, logits = drawn[-1]
+    torch.testing.assert_close(clean.logits(z), logits)
