@@ -21,6 +21,7 @@ from devilgan_lite.generators.expansion import Beside, Expansion
 from devilgan_lite.generators.points import PointDiscriminator, PointGenerator
 from devilgan_lite.generators.stylegan import StyleDiscriminator, StyleGAN
 from devilgan_lite.generators.table import TableCritic, TableGenerator
+from devilgan_lite.generators.vae import VAE, Encoder
 
 __getattr__ = renamed_members(__name__, {"ARCHITECTURES": "FAMILIES"})
 
@@ -43,6 +44,7 @@ __all__ = [
     "Chain",
     "DCGAN",
     "Discriminator",
+    "Encoder",
     "Expansion",
     "FAMILIES",
     "Generator",
@@ -54,6 +56,7 @@ __all__ = [
     "StyleGAN",
     "TableCritic",
     "TableGenerator",
+    "VAE",
     "adopt",
     "build",
     "chain_of",
