@@ -18,6 +18,7 @@ from devilgan_lite.generators.base import (
 from devilgan_lite.generators.chain import Chain, Stage, chain_of
 from devilgan_lite.generators.dcgan import DCGAN, Discriminator
 from devilgan_lite.generators.expansion import Beside, Expansion
+from devilgan_lite.generators.flow import RectifiedFlow
 from devilgan_lite.generators.points import PointDiscriminator, PointGenerator
 from devilgan_lite.generators.stylegan import StyleDiscriminator, StyleGAN
 from devilgan_lite.generators.table import TableCritic, TableGenerator
@@ -51,6 +52,7 @@ __all__ = [
     "PointDiscriminator",
     "PointGenerator",
     "Recipe",
+    "RectifiedFlow",
     "Stage",
     "StyleDiscriminator",
     "StyleGAN",
