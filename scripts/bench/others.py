@@ -30,7 +30,7 @@ SMALL: dict[str, Callable[[], Generator]] = {
 }
 SMALL_STEPS, MEMBERS = {"vae": 600, "flow": 500}, 8
 ATTACKS: dict[str, dict[str, Callable[..., attacks.Attack]]] = {
-    "vae": {"TrAIL": attacks.TrAIL, "ReD": attacks.ReD, "ReX": attacks.ReX, "Gate": attacks.Gate},
+    "vae": {"ReX": attacks.ReX, "Gate": attacks.Gate, "ReD": attacks.ReD, "TrAIL": attacks.TrAIL},
     "flow": {"ReD": attacks.ReD, "TrAIL": attacks.TrAIL, "ReX": attacks.ReX, "Gate": attacks.Gate},
 }
 SETTINGS: dict[tuple[str, str], Row] = {  # where a family needs other settings than those that an attack comes with
