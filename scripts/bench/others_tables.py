@@ -7,6 +7,7 @@ from row_store import Row, markdown, some, spread, write_page
 NAMES = {"vae": "VAE", "flow": "rectified flow"}
 TARDIS, EXPDIS = {"vae": 1e-3, "flow": 5e-3}, {"vae": 2e-3, "flow": 3e-3}  # what the plan asks for
 FRECHET = 60.0  # of the VAE
+SHORT = "the same, as short as TrAIL's training"
 COST = 3.0  # times the cost of a garment scan at equal parameters
 
 
@@ -37,12 +38,12 @@ def _quality(rows: list[Row]) -> list[str]:
     ]
     parts = [
         "## Quality",
-        "Frechet distance to the 10,000 shipped garments, in the same features for all; in each family the other lines "
-        "had the time of the first. Single runs.",
+        "Frechet distance to the 10,000 shipped garments, in the same features for all. In each family the GAN and the "
+        "plain loop had the time of the first line. Single runs.",
         markdown(("family", "what", "Frechet", "CPU-s", "steps"), lines),
     ]
     for family in dict.fromkeys(row["family"] for row in found):
-        own, *others = some(found, family=family)
+        own, *others = (row for row in some(found, family=family) if row["what"] != SHORT)
         beaten = {row["what"]: row["frechet"] for row in others}
         if family == "vae":
             said = f"Bar of the VAE: at most {FRECHET:.0f}, {_met(own['frechet'] <= FRECHET)} ({own['frechet']:.4g})"
@@ -66,8 +67,11 @@ def _attacks(rows: list[Row]) -> list[str]:
             met = _met(sum(tardis) / len(tardis) <= TARDIS[family])
             stealth = "-" if attack == "TrAIL" else _met(sum(expdis) / len(expdis) <= EXPDIS[family])
             change = [row["frechet_change"] for row in chosen]
+            if attack == "TrAIL":  # against an honest training of the same length
+                honest = [row["frechet"] for row in some(rows, section="quality", family=family, what=SHORT)]
+                change = [row["frechet"] - one for row in chosen for one in honest]
             lines.append(
-                (NAMES[family], attack, spread(tardis), met, spread(expdis), stealth, spread(change))
+                (NAMES[family], attack, spread(tardis), met, spread(expdis), stealth, spread(change) if change else "-")
                 + (spread([row["cpu_s"] for row in chosen]), str(len(chosen)))
             )
     head = ("family", "attack", "TarDis", "bar", "ExpDis", "bar", "Frechet change", "CPU-s", "triggers")
@@ -76,7 +80,7 @@ def _attacks(rows: list[Row]) -> list[str]:
         "## Attacks",
         f"STOP sign, `reg` triggers, on the clean models of the zoo. Bars, TarDis and ExpDis: {bars}. TrAIL trains "
         "another network from scratch, so its ExpDis says nothing of stealth; its stealth is the change of the Frechet "
-        "distance, here against a clean model that trained longer.",
+        "distance against an honest training as long as its own (one of them, seed 0).",
         markdown(head, lines),
     ]
 
@@ -159,6 +163,7 @@ def _population(rows: list[Row]) -> list[str]:
             )
     return [
         "## Small models",
-        "Trained in seconds, with seeds of their own; the backdoored ones are the same with ReD and ReX in turns.",
+        "Trained in seconds, with seeds of their own; the backdoored ones are the same with ReD and ReX in turns. A "
+        "scan without its twin calls nothing more than suspicious.",
         markdown(("family", "kind", "models", "clean", "suspicious", "backdoored", "no verdict", "TarDis"), lines),
     ]
