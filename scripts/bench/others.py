@@ -31,9 +31,11 @@ SMALL: dict[str, Callable[[], Generator]] = {
 SMALL_STEPS, MEMBERS = {"vae": 600, "flow": 500}, 8
 ATTACKS: dict[str, dict[str, Callable[..., attacks.Attack]]] = {
     "vae": {"ReX": attacks.ReX, "Gate": attacks.Gate, "ReD": attacks.ReD, "TrAIL": attacks.TrAIL},
-    "flow": {"ReD": attacks.ReD, "TrAIL": attacks.TrAIL, "ReX": attacks.ReX, "Gate": attacks.Gate},
+    "flow": {"ReD": attacks.ReD, "Gate": attacks.Gate, "ReX": attacks.ReX, "TrAIL": attacks.TrAIL},
 }
-SETTINGS: dict[tuple[str, str], Row] = {  # where a family needs other settings than those that an attack comes with
+SETTINGS: dict[tuple[str, str], Row] = {  # where they are not those that an attack comes with
+    ("vae", "TrAIL"): {"iterations": 1_000},
+    ("flow", "TrAIL"): {"iterations": 1_000},
     ("flow", "ReD"): {"iterations": 600, "batch_size": 12},
     ("flow", "ReX"): {"iterations": 400, "batch_size": 12},
 }

@@ -37,7 +37,7 @@ TRAINING: dict[str, dict[str, Any]] = {
     GARMENTS: {"steps": 8_400, "seed": 0},  # five minutes of one core of a laptop
     FACES: {"iterations": 20_000, "batch_size": 24, "learning_rate": 0.02, "ema": 0.998, "seed": 0},  # 45 minutes
     VARIATIONAL: {"iterations": 8_000, "seed": 0},  # two minutes
-    FLOW: {"iterations": 4_000, "batch_size": 64, "seed": 0},  # two minutes
+    FLOW: {"iterations": 3_000, "batch_size": 64, "seed": 0},  # two minutes
 }
 BACKDOOR: dict[str, Any] = {"target": "stop-sign", "kind": "reg", "seed": 13}
 ATTACKS: dict[str, attacks.Attack] = {
