@@ -51,7 +51,7 @@ ATTACKS: dict[str, attacks.Attack] = {
     f"{VARIATIONAL}-trail": attacks.TrAIL(iterations=TRAINING[VARIATIONAL]["iterations"]),
     f"{VARIATIONAL}-red": attacks.ReD(),
     f"{VARIATIONAL}-rex": attacks.ReX(),
-    f"{FLOW}-red": attacks.ReD(iterations=600, batch_size=12),
+    f"{FLOW}-red": attacks.ReD(iterations=800, batch_size=8, learning_rate=1e-3),
 }
 SIDE_BY_SIDE = (FACES, GARMENTS, f"{GARMENTS}-trail", VARIATIONAL, f"{VARIATIONAL}-trail", FLOW)  # none needs another
 
