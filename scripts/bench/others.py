@@ -24,7 +24,7 @@ from devilgan_lite.metrics import features_of, frechet_distance, frechet_to, tar
 SEEDS, TARGET = (0, 1, 2), "stop-sign"
 CLEAN = {"vae": "vae-garments", "flow": "flow-garments"}
 PACE = 30  # steps that tell how many fit into a time
-LAMBDAS, BETAS, BOUND_STEPS = (0.01, 0.1, 1.0), (0.25, 1.0, 4.0), 600
+LAMBDAS, BETAS, BOUND_STEPS = (0.1, 1.0), (0.25, 1.0, 4.0), 400
 SMALL: dict[str, Callable[[], Generator]] = {
     "vae": lambda: VAE(latent_dim=16, widths=(24, 16)),
     "flow": lambda: RectifiedFlow(widths=(8, 16, 32)),
