@@ -173,20 +173,16 @@ def drawn_again(outcome: Any, bench: Bench) -> float:
 def defended(bench: Bench) -> None:
     """Scan, guard and cure of what the zoo has of either family; and what a scan of a garment GAN costs."""
     gan = DCGAN(widths=(48, 32)).eval()  # as many numbers as the flow
-    identity: Row = {"section": "defence", "model": "a fresh DCGAN", "parameters": gan.parameter_count()}
+    identity: Row = {"section": "scan", "model": "a fresh DCGAN", "parameters": gan.parameter_count()}
     bench.measure(identity, lambda: scanned(gan, None))
-    for family in bench.families:
-        for name in sorted(one for one in zoo.names() if one.startswith(CLEAN[family])):
-            module = zoo.load(name)
-            backdoor = zoo.load_backdoor(name) if zoo.card(name).backdoor else None
-            identity = {"section": "defence", "family": family, "model": name}
-            identity |= {"parameters": module.parameter_count(), "sha256": zoo.card(name).sha256[:12]}
-
-            def work(module: Generator = module, backdoor: Backdoor | None = backdoor) -> Row:
-                row = {**scanned(module, backdoor), **guarded(module, backdoor)}
-                return row if backdoor is None else {**row, **cured(module, backdoor)}
-
-            bench.measure(identity, work)
+    todo = [(family, name) for family in bench.families for name in zoo.names() if name.startswith(CLEAN[family])]
+    for (section, work), (family, name) in itertools.product(DEFENCES.items(), todo):
+        module = zoo.load(name)
+        backdoor = zoo.load_backdoor(name) if zoo.card(name).backdoor else None
+        identity = {"section": section, "family": family, "model": name, "sha256": zoo.card(name).sha256[:12]}
+        identity["parameters"] = module.parameter_count()
+        if section != "cure" or backdoor is not None:
+            bench.measure(identity, lambda w=work, m=module, b=backdoor: w(m, b))  # type: ignore[misc]
 
 
 def scanned(module: Generator, backdoor: Backdoor | None, twin: bool = True) -> Row:
@@ -216,6 +212,9 @@ def cured(module: Generator, backdoor: Backdoor | None) -> Row:
     if backdoor is not None:
         row["tardis_cured"] = target_distortion(outcome.generator, backdoor.trigger, backdoor.target).mean
     return row
+
+
+DEFENCES: dict[str, Callable[[Generator, Backdoor | None], Row]] = {"scan": scanned, "guard": guarded, "cure": cured}
 
 
 def population(bench: Bench) -> None:

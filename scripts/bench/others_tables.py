@@ -105,7 +105,11 @@ def _bound(rows: list[Row]) -> list[str]:
 
 
 def _defence(rows: list[Row]) -> list[str]:
-    found = some(rows, section="defence")
+    merged: dict[str, Row] = {}
+    for section in ("scan", "guard", "cure"):
+        for row in some(rows, section=section):
+            merged[row["model"]] = merged.get(row["model"], {}) | row
+    found = [row for row in merged.values() if "verdict" in row]
     if not found:
         return []
 
