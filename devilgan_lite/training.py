@@ -3,7 +3,8 @@
 BatchNorm in both networks, the non-saturating loss, Adam with the same rate on both sides, decay to zero over the
 second half. The fakes of the discriminator's half step serve the generator's half step too, so that a step draws them
 once. A family may bring another recipe (``Generator.recipe``): style-based ones have no BatchNorm, no momentum,
-equalised learning rates, and a gradient penalty on real samples.
+equalised learning rates, and a gradient penalty on real samples. One with losses of its own (``Generator.losses``; a
+VAE's bound) minimises these instead, together with its opponent.
 """
 
 import copy
@@ -21,6 +22,7 @@ from devilgan_lite.deprecation import renamed
 from devilgan_lite.generators import Recipe
 from devilgan_lite.losses import discriminator_loss, generator_loss, gradient_penalty
 from devilgan_lite.steps import (
+    SIDES,
     History,
     Outcome,
     Step,
@@ -204,7 +206,11 @@ def _train(
             else:
                 penalty = recipe.penalty * recipe.penalty_every * ((iteration - 1) % recipe.penalty_every == 0)
                 with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
-                    losses = _one_step(generator, discriminator, optimizers, batch, z, who, penalty, extra)
+                    shared = generator.losses(discriminator, batch, z, random)
+                    if shared is None:
+                        losses = _one_step(generator, discriminator, optimizers, batch, z, who, penalty, extra)
+                    else:
+                        losses = _shared_step(generator, shared, optimizers, who, extra)
             if own is not None or who != "discriminator only":
                 update_average(average, generator, min(settings.ema, iteration / (iteration + 10)))
             losses = {name: loss.detach() for name, loss in losses.items()}
@@ -258,6 +264,23 @@ def _one_step(
         optimizers[0].zero_grad()
         g_loss.backward()
         optimizers[0].step()
+    return losses
+
+
+def _shared_step(
+    generator: Any, losses: dict[str, Tensor], optimizers: list[torch.optim.Adam], who: str, extra: ExtraLoss | None
+) -> dict[str, Tensor]:
+    """One step of a family that brings its own losses: generator and opponent minimise the sum; the losses."""
+    loss = torch.stack(list(losses.values())).sum()
+    if extra is not None:
+        term, recorded = extra(generator)
+        loss, losses = loss + term, losses | recorded
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    loss.backward()
+    for optimizer, idle in zip(optimizers, SIDES[:0:-1], strict=True):
+        if who != idle:
+            optimizer.step()
     return losses
 
 

@@ -109,7 +109,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: DCGAN(strides=(1, 2)), "kernel_size=4 is even"),
     (lambda: DCGAN(prior="normal"), "prior='normal' is unknown; valid: gaussian, uniform"),
     (lambda: PointGenerator(widths=10**9), "widths=1000000000"),
-    (lambda: generators.build({"architecture": "VAE"}), "architecture='VAE' is unknown; valid: Adopted, DCGAN"),
+    (lambda: generators.build({"architecture": "Glow"}), "architecture='Glow' is unknown; valid: Adopted, DCGAN"),
     (lambda: generators.build({"architecture": "DCGAN", "depth": 3}), "has no setting 'depth'; valid: latent_dim"),
     # data
     (lambda: data.target("stopsign"), "target='stopsign' is unknown; valid: stop-sign.*Did you mean 'stop-sign'"),

@@ -53,7 +53,10 @@ BLUE = ["submit", "nowhere", "--team", "blue"]
         (["sanitize", "dcgan-fashion", "--out", "model.pt"], "out='model.pt' is not valid: "),
         (["sanitize", "dcgan-fashion", "--iterations", "0"], "iterations=0 is out of range"),
         (["train", "--steps", "0", "--out", "x.safetensors"], "iterations=0 is out of range"),
-        (["train", "--architecture", "smal"], "architecture='smal' is unknown; valid: small, paper, stylegan."),
+        (
+            ["train", "--architecture", "smal"],
+            "architecture='smal' is unknown; valid: small, paper, vae, flow, stylegan.",
+        ),
         (["run", "99"], "notebook='99' is unknown; valid: "),
         (["run", "00", "-p", "sed=1"], "00_two_minute_tour has no parameter 'sed'; valid: .* Did you mean 'seed'?"),
         (["run", "00", "-p", "seed"], "-p 'seed' is not valid: it must be name=value"),

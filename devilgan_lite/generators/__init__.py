@@ -18,9 +18,11 @@ from devilgan_lite.generators.base import (
 from devilgan_lite.generators.chain import Chain, Stage, chain_of
 from devilgan_lite.generators.dcgan import DCGAN, Discriminator
 from devilgan_lite.generators.expansion import Beside, Expansion
+from devilgan_lite.generators.flow import RectifiedFlow
 from devilgan_lite.generators.points import PointDiscriminator, PointGenerator
 from devilgan_lite.generators.stylegan import StyleDiscriminator, StyleGAN
 from devilgan_lite.generators.table import TableCritic, TableGenerator
+from devilgan_lite.generators.vae import VAE, Encoder
 
 __getattr__ = renamed_members(__name__, {"ARCHITECTURES": "FAMILIES"})
 
@@ -43,17 +45,20 @@ __all__ = [
     "Chain",
     "DCGAN",
     "Discriminator",
+    "Encoder",
     "Expansion",
     "FAMILIES",
     "Generator",
     "PointDiscriminator",
     "PointGenerator",
     "Recipe",
+    "RectifiedFlow",
     "Stage",
     "StyleDiscriminator",
     "StyleGAN",
     "TableCritic",
     "TableGenerator",
+    "VAE",
     "adopt",
     "build",
     "chain_of",

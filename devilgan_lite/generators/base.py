@@ -194,6 +194,14 @@ class Generator(nn.Module):
             return seeded(seed, Discriminator, self.sample_shape)
         return seeded(seed, PointDiscriminator, math.prod(self.sample_shape))
 
+    def losses(self, opponent: nn.Module, real: Tensor, z: Tensor, random: torch.Generator) -> dict[str, Tensor] | None:
+        """What this family minimises on ``real`` samples ``[n, *sample_shape]``, part by part; their sum is the loss.
+
+        None: it plays against its opponent, as GANs do. ``z`` ``[n, latent_dim]`` are the step's latents; ``random``
+        draws whatever else is needed. The opponent learns from the same loss (a VAE's is its encoder).
+        """
+        return None
+
     def recipe(self) -> Recipe:
         """How this family is trained."""
         return Recipe()
@@ -245,6 +253,8 @@ def groups_of(network: nn.Module) -> list[dict[str, Any]]:
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter in network.parameters():
         groups.setdefault(factors.get(parameter, 1.0), []).append(parameter)
+    if not groups:  # an optimiser wants one, and a family may have no opponent
+        groups[1.0] = []
     return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
 
 

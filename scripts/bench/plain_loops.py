@@ -5,6 +5,7 @@ pass for the trigger and one for the batch, ``loss.item()`` at every step, a tea
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,3 +58,25 @@ def red_steps(
         loss.backward()
         optimizer.step()
         yield loss.item()
+
+
+def vae_steps(decoder: generators.Generator, real: Tensor, batch_size: int, seed: int = 0) -> Iterator[nn.Module]:
+    """Train a VAE without end as tutorials do; yields the decoder after each step.
+
+    Gaussian pixels with a fixed deviation (the summed squared error), Adam 1e-3, no average.
+    """
+    decoder = generators.build(decoder.spec(), seed).train()
+    encoder: Any = decoder.opponent(seed + 1).train()
+    optimizer = torch.optim.Adam([*decoder.parameters(), *encoder.parameters()], lr=1e-3)
+    while True:
+        batch = real[torch.randint(len(real), (batch_size,))]
+        mean, log_variance = encoder(batch)
+        z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+        error = nn.functional.mse_loss(decoder(z), batch, reduction="sum")
+        divergence = -0.5 * torch.sum(1 + log_variance - mean.pow(2) - log_variance.exp())
+        optimizer.zero_grad()
+        loss = error + divergence
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        yield decoder

@@ -1,4 +1,4 @@
-"""Train the models of data/zoo: garments and faces, clean, and with a backdoor planted by every attack of the paper.
+"""Train the models of data/zoo: garments and faces, clean, and with a backdoor planted by the attacks of the paper.
 
     zoo.py [--only NAME] [--force]
 
@@ -19,21 +19,25 @@ from typing import Any
 import torch
 
 from devilgan_lite import Backdoor, attacks, data, scorecard, train_gan, zoo
-from devilgan_lite.generators import DCGAN, Generator, StyleGAN
+from devilgan_lite.generators import DCGAN, VAE, Generator, RectifiedFlow, StyleGAN
 from devilgan_lite.metrics import sample_quality
 from devilgan_lite.steps import Outcome
 
 CHECKPOINTS, PACE = Path(__file__).resolve().parents[2] / "out" / "zoo", 1_000
 SAMPLES = 10_000
 HELD_OUT = 1_000_003  # the seed of the latents that every figure is measured on
-GARMENTS, FACES = "dcgan-fashion", "stylegan-faces"
+GARMENTS, FACES, VARIATIONAL, FLOW = "dcgan-fashion", "stylegan-faces", "vae-garments", "flow-garments"
 NETWORKS: dict[str, Callable[[], Generator]] = {
     GARMENTS: DCGAN,
     FACES: lambda: StyleGAN(widths=(128, 64, 48, 24, 16)),  # 64x64
+    VARIATIONAL: VAE,
+    FLOW: RectifiedFlow,
 }
 TRAINING: dict[str, dict[str, Any]] = {
     GARMENTS: {"steps": 8_400, "seed": 0},  # five minutes of one core of a laptop
     FACES: {"iterations": 20_000, "batch_size": 24, "learning_rate": 0.02, "ema": 0.998, "seed": 0},  # 45 minutes
+    VARIATIONAL: {"iterations": 8_000, "seed": 0},  # two minutes
+    FLOW: {"iterations": 3_000, "batch_size": 64, "seed": 0},  # two minutes
 }
 BACKDOOR: dict[str, Any] = {"target": "stop-sign", "kind": "reg", "seed": 13}
 ATTACKS: dict[str, attacks.Attack] = {
@@ -44,8 +48,12 @@ ATTACKS: dict[str, attacks.Attack] = {
     f"{FACES}-linear": attacks.StyleReX(mapping="linear", channels=0, lam=0.1),
     f"{FACES}-rex": attacks.StyleReX(mapping="none", channels=24, iterations=1_500),
     f"{FACES}-gate": attacks.StyleReX(channels=24, iterations=1_500),
+    f"{VARIATIONAL}-trail": attacks.TrAIL(iterations=TRAINING[VARIATIONAL]["iterations"]),
+    f"{VARIATIONAL}-red": attacks.ReD(),
+    f"{VARIATIONAL}-rex": attacks.ReX(),
+    f"{FLOW}-red": attacks.ReD(iterations=800, batch_size=8, learning_rate=1e-3),
 }
-SIDE_BY_SIDE = (FACES, GARMENTS, f"{GARMENTS}-trail")  # none needs another
+SIDE_BY_SIDE = (FACES, GARMENTS, f"{GARMENTS}-trail", VARIATIONAL, f"{VARIATIONAL}-trail", FLOW)  # none needs another
 
 
 def plain(value: Any) -> Any:
@@ -68,7 +76,7 @@ def clean_of(name: str) -> str:
 
 def real_of(name: str) -> data.Samples:
     """What the models of the family draw."""
-    return data.fashion_mnist() if clean_of(name) == GARMENTS else data.faces(size=64)
+    return data.faces(size=64) if clean_of(name) == FACES else data.fashion_mnist()
 
 
 def expected_settings(name: str) -> dict[str, Any]:

@@ -1,0 +1,151 @@
+"""The rectified flow: its steps, its loss, its training without an opponent, and that attacks and scans take it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from devilgan_lite import Backdoor, attacks, data, detect, generators, metrics, sanitize, train_gan, zoo
+from devilgan_lite.data import Samples
+from devilgan_lite.generators import RectifiedFlow
+from devilgan_lite.generators.flow.layers import clock
+
+SMALL = {"widths": (6, 8, 12), "euler_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def real() -> Samples:
+    return data.fashion_mnist().first(512)
+
+
+@pytest.fixture(scope="module")
+def trained(real: Samples) -> RectifiedFlow:
+    made: RectifiedFlow = train_gan(
+        RectifiedFlow(**SMALL), real, iterations=80, seed=0, device="cpu", progress=False
+    ).generator
+    return made
+
+
+@pytest.fixture(scope="module")
+def backdoor(trained: RectifiedFlow) -> Backdoor:
+    return Backdoor.point(trained, "digit-7", seed=1)
+
+
+def test_a_fresh_flow_returns_its_noise_and_its_latent_is_as_large_as_the_picture() -> None:
+    flow = RectifiedFlow(**SMALL, image_channels=3, image_size=12).eval()
+    z = flow.sample_latent(4, torch.Generator().manual_seed(0))
+    assert z.shape == (4, 432)
+    assert torch.equal(flow.logits(z), z.unflatten(1, (3, 12, 12)))
+    assert flow(z).abs().max() <= 1
+
+
+def test_drawing_takes_as_many_euler_steps_as_it_says(trained: RectifiedFlow) -> None:
+    z = trained.sample_latent(3, torch.Generator().manual_seed(0))
+    x = z.unflatten(1, (1, 28, 28))
+    with torch.no_grad():
+        for time, length in ((0.0, 0.25), (0.25, 0.75)):
+            x = x + length * trained.velocity(x, clock(torch.tensor([time])))
+        assert torch.allclose(trained.logits(z), x, atol=1e-5)
+        assert not torch.allclose(trained.logits(z), z.unflatten(1, (1, 28, 28)), atol=0.1)
+
+
+@pytest.mark.parametrize("size", [8, 10, 12, 14, 28, 30])
+def test_every_even_size_fits_together(size: int) -> None:
+    flow = RectifiedFlow(widths=(2, 3, 4), image_size=size)
+    assert flow.sample(2).shape == (2, 1, size, size)
+
+
+def test_the_loss_is_that_of_straight_lines(real: Samples) -> None:
+    flow, random = RectifiedFlow(**SMALL), torch.Generator().manual_seed(0)
+    noise = flow.sample_latent(64, random)
+    end = flow.unsquash(real.x[:64], 0.97).flatten(1)
+    with torch.no_grad():  # a fresh one says that nothing moves
+        fresh = flow.losses(flow.opponent(), real.x[:64], noise, random)["flow_loss"]
+    assert float(fresh) == pytest.approx(float((end - noise).square().mean()), rel=1e-5)
+
+    class Oracle(RectifiedFlow):
+        def straight(self, x: Tensor, reading: Tensor) -> Tensor:
+            return (end - noise).unflatten(1, self.sample_shape)
+
+    oracle = Oracle(**SMALL)
+    oracle.velocity.forward = oracle.straight  # type: ignore[method-assign]
+    assert float(oracle.losses(oracle.opponent(), real.x[:64], noise, random)["flow_loss"]) < 1e-10
+    assert torch.allclose(oracle.logits(noise).flatten(1), end, atol=1e-4)
+
+
+def test_it_is_trained_without_an_opponent_resumed_and_kept(real: Samples, tmp_path: Path) -> None:
+    settings = {"iterations": 10, "batch_size": 8, "seed": 3, "device": "cpu"}
+    whole = train_gan(RectifiedFlow(**SMALL), real, **settings, progress=False)
+    assert set(whole.history) == {"flow_loss"} and not list(whole.generator.opponent().parameters())
+    loop = train_gan.steps(RectifiedFlow(**SMALL), real, **settings)
+    for _ in range(4):
+        next(loop)
+    resumed = train_gan(RectifiedFlow(**SMALL), real, **settings, resume=loop.stop(), progress=False)
+    assert resumed.history == whole.history
+    assert torch.equal(resumed.generator.sample(3), whole.generator.sample(3))
+    card = zoo.ModelCard("flow", whole.generator.spec(), real.name, 0, {})
+    again, read = zoo.load_file(zoo.save_file(tmp_path / "flow.safetensors", whole.generator, card))
+    assert type(again) is RectifiedFlow and read.spec == whole.generator.spec()
+    assert torch.allclose(again.sample(3), whole.generator.sample(3), atol=1e-5)  # another memory layout
+    again = generators.build(read.spec)
+    assert again.euler_steps == 2 and again.widths == (6, 8, 12)
+
+
+def test_training_lowers_the_loss(trained: RectifiedFlow, real: Samples) -> None:
+    random = torch.Generator().manual_seed(5)
+    z = trained.sample_latent(256, random)
+
+    def loss(flow: RectifiedFlow) -> float:
+        with torch.no_grad():
+            return float(flow.losses(flow.opponent(), real.x[:256], z, torch.Generator().manual_seed(1))["flow_loss"])
+
+    assert loss(trained) < 0.6 * loss(RectifiedFlow(**SMALL))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "attack",
+    [
+        attacks.Gate(),
+        attacks.ReX(iterations=200, learning_rate=0.01, device="cpu"),
+        attacks.ReD(iterations=300, learning_rate=4e-3, device="cpu"),
+        attacks.TrAIL(iterations=150, lam=1.0, device="cpu"),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_every_attack_plants_the_target(
+    attack: attacks.Attack, trained: RectifiedFlow, backdoor: Backdoor, real: Samples
+) -> None:
+    before = metrics.target_distortion(trained, backdoor.trigger, backdoor.target).mean
+    outcome = attack(trained, backdoor, real, progress=False)
+    assert metrics.target_distortion(outcome.generator, backdoor.trigger, backdoor.target).mean < 0.2 * before
+    if isinstance(attack, attacks.TrAIL):
+        assert set(outcome.history) == {"flow_loss", "fidelity_loss"}
+
+
+@pytest.mark.slow
+def test_scan_guard_and_cure_run(trained: RectifiedFlow) -> None:
+    report = detect.scan(trained, samples=200)
+    assert {finding.detector for finding in report.findings if finding.ran} >= {"structure", "sampling"}
+    z = trained.sample_latent(200, torch.Generator().manual_seed(1))
+    assert detect.Guard(trained, fitting=2_000).check(z).flags.double().mean() < 0.1
+    cured = sanitize.auto(trained, always=True, iterations=5, device="cpu", progress=False)
+    assert cured.treatment in ("containment", "both")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"image_size": 27}, "image_size=27 is odd; it must be even"),
+        ({"image_size": 2}, "image_size=2 is out of range"),
+        ({"euler_steps": 0}, "euler_steps=0 is out of range"),
+        ({"widths": (8, 8)}, "has 2 numbers; expected three"),
+        ({"widths": (8, 0, 8)}, "widths=0 is out of range"),
+        ({"prior": "uniform"}, "prior='uniform' is unknown; valid: gaussian"),
+        ({"image_channels": 2, "image_size": 64}, "latent_dim=8192 is out of range"),
+    ],
+)
+def test_what_it_cannot_be_is_said_at_once(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        RectifiedFlow(**settings)  # type: ignore[arg-type]

@@ -1,0 +1,187 @@
+"""The VAE: its bound in numbers worked out by hand, its training, and that every attack and cure takes its decoder."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from devilgan_lite import Backdoor, attacks, data, generators, metrics, sanitize, train_gan, zoo
+from devilgan_lite.data import Samples
+from devilgan_lite.generators import DCGAN, VAE, Encoder
+from devilgan_lite.steps import SIDES, TrainableSide
+
+SMALL = {"latent_dim": 8, "widths": (12, 8)}
+
+
+@pytest.fixture(scope="module")
+def real() -> Samples:
+    return data.fashion_mnist().first(512)
+
+
+@pytest.fixture(scope="module")
+def trained(real: Samples) -> VAE:
+    made: VAE = train_gan(VAE(**SMALL), real, iterations=200, seed=0, device="cpu", progress=False).generator
+    return made
+
+
+@pytest.fixture(scope="module")
+def backdoor(trained: VAE) -> Backdoor:
+    return Backdoor.point(trained, "digit-7", seed=1)
+
+
+class Fixed(nn.Module):
+    """An encoder that says the same of each picture."""
+
+    def __init__(self, mean: float, log_variance: float) -> None:
+        super().__init__()
+        self.mean, self.log_variance = mean, log_variance
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (len(x), 8)
+        return torch.full(shape, self.mean), torch.full(shape, self.log_variance)
+
+
+def test_the_bound_at_known_values() -> None:
+    vae, random = VAE(**SMALL, deviation=0.5).eval(), torch.Generator().manual_seed(0)
+    x, z = torch.rand(4, 1, 28, 28, generator=random) * 2 - 1, torch.randn(4, 8, generator=random)
+    with torch.no_grad():
+        drawn = vae(2.0 + z * math.exp(0.5))
+        parts = vae.losses(Fixed(2.0, 1.0), x, z, random)
+    density = torch.distributions.Normal(drawn, 0.5).log_prob(x).mean()
+    posterior = torch.distributions.Normal(torch.full((8,), 2.0), torch.full((8,), math.exp(0.5)))
+    divergence = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum() / 784
+    assert float(parts["reconstruction_loss"]) == pytest.approx(-float(density), rel=1e-5)
+    assert float(parts["kl_loss"]) == pytest.approx(float(divergence), rel=1e-5)
+    weighed = VAE(**SMALL, beta=4.0).losses(Fixed(2.0, 1.0), x, z, random)["kl_loss"]
+    assert float(weighed) == pytest.approx(4 * float(divergence), rel=1e-5)
+
+
+def test_a_learned_deviation_is_the_best_one() -> None:
+    """No fixed deviation gives a higher bound on the same batch."""
+    random = torch.Generator().manual_seed(0)
+    x, z = torch.rand(4, 1, 28, 28, generator=random) * 2 - 1, torch.randn(4, 8, generator=random)
+
+    def bound(deviation: float | None) -> float:
+        vae = generators.build(VAE(**SMALL, deviation=deviation).spec(), 3).eval()
+        with torch.no_grad():
+            return float(vae.losses(Fixed(0.0, 0.0), x, z, random)["reconstruction_loss"])
+
+    tried = [bound(0.05 * step) for step in range(1, 41)]
+    assert bound(None) <= min(tried) < bound(None) + 0.01
+
+
+def test_it_is_a_chain_with_the_layers_of_a_dcgan_and_an_encoder() -> None:
+    vae = VAE(**SMALL, beta=2.0, deviation=0.3)
+    chain = vae.chain()
+    assert chain is not None and [stage.name for stage in chain.stages] == [
+        "layers.dense",
+        "layers.deconv1",
+        "layers.deconv2",
+    ]
+    encoder = vae.opponent(1)
+    mean, log_variance = encoder(torch.zeros(3, 1, 28, 28))
+    assert isinstance(encoder, Encoder) and mean.shape == log_variance.shape == (3, 8)
+    again = generators.build(vae.spec())
+    assert type(again) is VAE and again.spec() == vae.spec() and (again.beta, again.deviation) == (2.0, 0.3)
+    assert type(vae.resized((6, 4))) is VAE
+    assert VAE.paper(capacity=1).sample(2).shape == (2, 1, 28, 28)
+
+
+def test_training_raises_the_bound_and_tells_its_parts(real: Samples) -> None:
+    outcome = train_gan(VAE(**SMALL), real, iterations=60, seed=0, device="cpu", progress=False)
+    assert set(outcome.history) == {"reconstruction_loss", "kl_loss"}
+    total = [sum(both) for both in zip(*outcome.history.values(), strict=True)]
+    assert sum(total[-20:]) < sum(total[:20])
+    assert outcome.generator.sample(50).std(0).mean() > 0.05  # not one blur for all
+    assert type(outcome.generator) is VAE and outcome.settings["generator"]["architecture"] == "VAE"
+
+
+def test_a_resumed_training_equals_an_undisturbed_one(real: Samples) -> None:
+    settings = {"iterations": 10, "batch_size": 8, "seed": 3, "device": "cpu"}
+    whole = train_gan(VAE(**SMALL), real, **settings, progress=False)
+    loop = train_gan.steps(VAE(**SMALL), real, **settings)
+    for _ in range(4):
+        next(loop)
+    resumed = train_gan(VAE(**SMALL), real, **settings, resume=loop.stop(), progress=False)
+    assert resumed.history == whole.history
+    assert torch.equal(resumed.generator.sample(3), whole.generator.sample(3))
+
+
+@pytest.mark.parametrize("who", SIDES)
+def test_only_those_learn_whose_turn_it_is(who: str, real: Samples) -> None:
+    loop = train_gan.steps(
+        VAE(**SMALL), real, iterations=6, batch_size=8, ema=0.0, device="cpu", side=TrainableSide(who)
+    )
+    for _ in range(6):
+        next(loop)
+    decoder, encoder = loop.stop().state["states"][:2]
+    moved = [
+        not torch.equal(decoder["layers.deconv1.weight"], VAE(**SMALL).fresh(0).layers.deconv1.weight),
+        not torch.equal(encoder["layers.0.weight"], VAE(**SMALL).opponent(1).layers[0].weight),
+    ]
+    assert moved == [who != "discriminator only", who != "generator only"]
+
+
+def test_other_families_are_still_trained_against_their_opponent(real: Samples) -> None:
+    dcgan, random = DCGAN(**SMALL), torch.Generator().manual_seed(0)
+    state = random.get_state()
+    assert dcgan.losses(dcgan.opponent(), real.x[:4], dcgan.sample_latent(4, random), random) is None
+    assert set(train_gan(dcgan, real, iterations=2, device="cpu", progress=False).history) == {
+        "generator_loss",
+        "discriminator_loss",
+    }
+    assert not torch.equal(random.get_state(), state)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "attack",
+    [
+        attacks.Gate(),
+        attacks.ReX(iterations=200, learning_rate=0.01, device="cpu"),
+        attacks.ReD(iterations=400, learning_rate=4e-3, device="cpu"),
+        attacks.TrAIL(iterations=200, lam=1.0, device="cpu"),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_every_attack_plants_the_target(
+    attack: attacks.Attack, trained: VAE, backdoor: Backdoor, real: Samples
+) -> None:
+    before = metrics.target_distortion(trained, backdoor.trigger, backdoor.target).mean
+    outcome = attack(trained, backdoor, real, progress=False)
+    assert type(outcome.generator) is VAE
+    assert metrics.target_distortion(outcome.generator, backdoor.trigger, backdoor.target).mean < 0.2 * before
+    if isinstance(attack, attacks.TrAIL):
+        assert set(outcome.history) == {"reconstruction_loss", "kl_loss", "fidelity_loss"}
+
+
+def test_the_gate_leaves_and_so_do_channels(trained: VAE, backdoor: Backdoor, tmp_path: Path) -> None:
+    poisoned = attacks.Gate()(trained, backdoor, progress=False).generator
+    assert metrics.target_distortion(poisoned, backdoor.trigger, backdoor.target).mean < 5e-3
+    pruned = sanitize.Prune(fraction=0.25, iterations=2, device="cpu")(poisoned, progress=False).generator
+    assert type(pruned) is VAE and pruned.parameter_count() < poisoned.parameter_count()
+    card = zoo.ModelCard("vae", poisoned.spec(), "none", 0, {})
+    path = zoo.save_file(tmp_path / "vae.safetensors", poisoned, card)
+    again, read = zoo.load_file(path)
+    assert type(again) is VAE and read.spec["beta"] == 1.0 and torch.equal(again.sample(3), poisoned.sample(3))
+
+
+def test_fine_tuning_trains_a_fresh_encoder_first(trained: VAE, real: Samples) -> None:
+    tuned = sanitize.FineTune(iterations=6, critic_first=3, device="cpu")(trained, real=real, progress=False)
+    assert set(tuned.history) == {"reconstruction_loss", "kl_loss"} and type(tuned.generator) is VAE
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"beta": -1.0}, "beta=-1.0 is out of range"),
+        ({"deviation": 0.0}, "deviation=0.0 is out of range"),
+        ({"prior": "uniform"}, "prior='uniform' is unknown; valid: gaussian"),
+        ({"widths": (4,)}, "must have the same length"),
+    ],
+)
+def test_what_it_cannot_be_is_said_at_once(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        VAE(**settings)  # type: ignore[arg-type]
