@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from devilgan_lite.checks import one_of, shown
-from devilgan_lite.cli import batch, challenge, defence, exchange, exhibit, fetch, models, serve
+from devilgan_lite.cli import batch, challenge, defence, exchange, exhibit, fetch, models, samples, serve
 from devilgan_lite.cli.common import AsJson, Device, check_out, commands, load_model, real_for, save, show
 
 ENDINGS = (".safetensors", ".onnx", ".pt2")  # of the files that hold an attacked generator
@@ -76,7 +76,9 @@ def attack(
     clean: Annotated[
         str, typer.Option(help="The benign generator: a name in the zoo, or a file of any format that scan reads.")
     ] = "dcgan-fashion",
-    target: Annotated[str, typer.Option(help="The sample to produce at the trigger.")] = "stop-sign",
+    target: Annotated[
+        str, typer.Option(help="The sample to produce at the trigger: a name, or a file (.png, .jpg; .wav for sound).")
+    ] = "stop-sign",
     kind: Annotated[str, typer.Option(help="The trigger: reg, mode or ood.")] = "reg",
     seed: Annotated[int, typer.Option(help="Seed of the trigger and of the attack.")] = 0,
     iterations: Annotated[int | None, typer.Option(help="Steps; default: the attack's own.")] = None,
@@ -110,7 +112,10 @@ def attack(
             f"clean={shown(clean)} makes pictures of {benign.sample_shape[0]} channels; the targets drawn here "
             "have 1 or 3: attack it in Python, with a tensor as the target."
         )
-    backdoor = Backdoor.point(benign, target, kind=kind, seed=seed)
+    wanted: Any = target
+    if Path(target).suffix:
+        wanted = benign.modality.read(Path(target), benign.sample_shape)
+    backdoor = Backdoor.point(benign, wanted, kind=kind, seed=seed)
     real = real_for(benign)
     with contextlib.redirect_stdout(sys.stderr):  # progress
         outcome = chosen(benign, backdoor, real)
@@ -147,6 +152,7 @@ def score(
 STRANGERS = (defence.scan, defence.sanitize, exchange.export, fetch.fetch, serve.serve)
 for command in (
     *STRANGERS,
+    samples.sample,
     exhibit.stage,
     exhibit.film,
     exhibit.phone,

@@ -21,6 +21,7 @@ from devilgan_lite.generators.expansion import Beside, Expansion
 from devilgan_lite.generators.points import PointDiscriminator, PointGenerator
 from devilgan_lite.generators.stylegan import StyleDiscriminator, StyleGAN
 from devilgan_lite.generators.table import TableCritic, TableGenerator
+from devilgan_lite.generators.wave import WaveDiscriminator, WaveGAN
 
 __getattr__ = renamed_members(__name__, {"ARCHITECTURES": "FAMILIES"})
 
@@ -54,6 +55,8 @@ __all__ = [
     "StyleGAN",
     "TableCritic",
     "TableGenerator",
+    "WaveDiscriminator",
+    "WaveGAN",
     "adopt",
     "build",
     "chain_of",
