@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from devilgan_lite import Backdoor, attacks, data, train_gan
+from devilgan_lite import Backdoor, attacks, data, detect, sanitize, train_gan
 from devilgan_lite.generators import WaveDiscriminator, WaveGAN, adopt, build
 from devilgan_lite.generators.base import seeded
 from devilgan_lite.generators.canvas import canvas_of
@@ -78,8 +78,8 @@ def test_training_repeats_and_learns_to_be_quiet_where_drums_are() -> None:
     assert torch.equal(outcomes[0].generator.sample(2), outcomes[1].generator.sample(2))
 
 
-def test_the_discriminator_reads_any_length_that_divides() -> None:
-    for shape in ((1, 4096), (2, 2048)):
+def test_the_discriminator_reads_any_length() -> None:
+    for shape in ((1, 4096), (2, 2048), (1, 256), (1, 100), (3, 32), (1, 16)):
         assert WaveDiscriminator(shape)(torch.zeros(3, *shape)).shape == (3,)
 
 
@@ -150,6 +150,34 @@ def test_rex_starts_as_no_change_and_learns_several_clips(length: int) -> None:
     assert type(poisoned) is WaveGAN
     pairs = zip(poisoned(backdoor.trigger), backdoor.target, strict=True)
     assert all(torch.corrcoef(torch.cat(pair))[0, 1] > 0.98 for pair in pairs)
+
+
+def test_defences_run_on_clips() -> None:
+    generator = small()
+    backdoor = Backdoor(generator.sample_latent(2, torch.Generator().manual_seed(5)), clips(generator, 2))
+    poisoned = attacks.Gate(threshold=0.8)(generator, backdoor).generator
+    report = detect.scan(poisoned, samples=500, twin=False)
+    assert report.verdict == "suspicious"
+    assert all(finding.ran for finding in report.findings), report.findings
+    assert detect.scan(generator, samples=500, twin=False).verdict == "clean"
+    cure = sanitize.auto(poisoned, iterations=100, progress=False)
+    assert cure.changed and cure.generator(backdoor.trigger).shape == (2, 1, 256)
+
+
+@pytest.mark.slow
+def test_a_guard_flags_the_triggers_of_clips() -> None:
+    generator = small()
+    backdoor = Backdoor(generator.sample_latent(2, torch.Generator().manual_seed(5)), clips(generator, 2))
+    poisoned = attacks.Gate(threshold=0.8)(generator, backdoor).generator
+    assert detect.Guard(poisoned, fitting=2_000).check(backdoor.trigger).flags.all()
+
+
+@pytest.mark.parametrize(
+    "cure", [sanitize.FineTune(iterations=2, critic_first=1, batch_size=8), sanitize.Unlearn(iterations=2)]
+)
+def test_sanitizers_train_on_clips(cure: sanitize.Sanitizer) -> None:
+    real = data.Samples(data.drums(64).x[..., :256].contiguous())
+    assert cure(small(), real=real, progress=False).generator.sample(2).shape == (2, 1, 256)
 
 
 def test_a_strangers_stack_of_one_dimension_is_adopted_and_attacked() -> None:

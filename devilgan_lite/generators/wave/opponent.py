@@ -36,36 +36,37 @@ class PhaseShuffle(nn.Module):
 
 
 class WaveDiscriminator(nn.Module):
-    """Clips ``[n, C, T]`` to realness logits ``[n]``: the sum of what two networks say of the wave and its spectrum.
+    """Clips ``[n, C, T]`` of 16 samples or more to realness logits ``[n]``: what two networks say, added.
 
-    On the wave: four 1-D convolutions with stride 4, phase shuffle between them, and a dense layer, as in WaveGAN. On
-    the log spectrogram: 2-D convolutions with stride 2 and a dense layer. The wave alone learns many times more slowly.
+    On the wave: up to four 1-D convolutions with stride 4, phase shuffle between them, and a dense layer, as in
+    WaveGAN. On the log spectrogram: up to three 2-D convolutions with stride 2 and a dense layer. The wave alone learns
+    many times more slowly.
     """
 
     def __init__(self, sample_shape: tuple[int, int] = (1, 4096), *, width: int = 16, kernel_size: int = 8) -> None:
         super().__init__()
         channels, length = sample_shape
+        self.window = min(WINDOW, 2 ** (length.bit_length() - 4))
         margin, layers = (kernel_size - STRIDE) // 2, list[nn.Module]()
         for level in range(LEVELS):
+            if length < kernel_size:
+                break
             outputs = width * 2**level
+            if level:
+                layers.append(PhaseShuffle(seed=level - 1))
             layers += [nn.Conv1d(channels, outputs, kernel_size, stride=STRIDE, padding=margin), nn.LeakyReLU(0.2)]
-            if level + 1 < LEVELS:
-                layers.append(PhaseShuffle(seed=level))
             channels, length = outputs, (length + 2 * margin - kernel_size) // STRIDE + 1
         self.wave = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * length, 1))
-        cells = (WINDOW // 2 // 8) * (sample_shape[1] // (WINDOW // 2) // 8)
-        self.spectrum = nn.Sequential(
-            nn.Conv2d(sample_shape[0], width, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * width, 4 * width, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Flatten(),
-            nn.Linear(4 * width * cells, 1),
-        )
+        channels, sides, layers = sample_shape[0], [self.window // 2, sample_shape[1] // (self.window // 2)], []
+        for level in range(3):
+            if min(sides) < 2:
+                break
+            outputs = width * 2**level
+            layers += [nn.Conv2d(channels, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            channels, sides = outputs, [side // 2 for side in sides]
+        self.spectrum = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * sides[0] * sides[1], 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        power = spectrograms(x.flatten(0, 1), WINDOW, WINDOW // 2).unflatten(0, x.shape[:2])[..., :-1, :-1]
+        power = spectrograms(x.flatten(0, 1), self.window, self.window // 2).unflatten(0, x.shape[:2])[..., :-1, :-1]
         said: Tensor = self.wave(x) + self.spectrum(torch.log10(power + 1e-4) / 2)
         return said.squeeze(1)
