@@ -22,14 +22,15 @@ from devilgan_lite.data.audio import CLIP, RATE, spectrograms
 from devilgan_lite.data.faces import ATTRIBUTES
 
 FEATURES = 64
+FLOOR = 0.3  # power in a band below which nothing is heard
 QUESTIONS = tuple(map(len, ATTRIBUTES.values()))
 
 
 class LogMel(nn.Module):
     """Clips ``[n, 1, T]`` to pictures ``[n, 1, bands, frames]``: decibels in bands as wide as ears tell them apart.
 
-    80 decibels fill [-1, 1]; what is quieter is -1. Bands are triangles, evenly spaced on the mel scale (2595
-    log10(1 + f / 700)) from 0 to half the rate.
+    50 decibels fill [-1, 1]; what is quieter, such as a faint hum, is -1. Bands are triangles, evenly spaced on the mel
+    scale (2595 log10(1 + f / 700)) from 0 to half the rate.
     """
 
     bands: Tensor
@@ -46,8 +47,8 @@ class LogMel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         power = torch.matmul(self.bands, spectrograms(x[:, 0], self.window, self.hop)[..., :-1])
-        decibels = 10 * torch.log10(power + 1e-3)  # -30 to about 50
-        return ((decibels - 10) / 40).unsqueeze(1)
+        decibels = 10 * torch.log10(power + FLOOR)  # -5 to about 45
+        return ((decibels - 20) / 25).unsqueeze(1)
 
 
 @dataclass(frozen=True)

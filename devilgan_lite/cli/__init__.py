@@ -50,17 +50,17 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Samples per step.")] = 32,
     device: Device = "auto",
     architecture: Annotated[
-        str, typer.Option(help="small, paper (Rawat et al. 2021, MNIST) or stylegan (faces).")
+        str, typer.Option(help="small, paper (Rawat et al. 2021, MNIST), stylegan (faces) or wave (drums).")
     ] = "small",
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("out/generator.safetensors"),
 ) -> None:
-    """Train a clean generator on the garments that ship, or on drawn faces."""
+    """Train a clean generator on the garments or the drums that ship, or on drawn faces."""
     from devilgan_lite import train_gan
-    from devilgan_lite.generators import DCGAN, StyleGAN
+    from devilgan_lite.generators import DCGAN, StyleGAN, WaveGAN
     from devilgan_lite.metrics import frechet_to
 
     check_out(out)
-    networks: dict[str, Any] = {"small": DCGAN, "paper": DCGAN.paper, "stylegan": StyleGAN}
+    networks: dict[str, Any] = {"small": DCGAN, "paper": DCGAN.paper, "stylegan": StyleGAN, "wave": WaveGAN}
     one_of("architecture", architecture, networks)
     network = networks[architecture]()
     real = real_for(network)

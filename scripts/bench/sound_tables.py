@@ -79,8 +79,8 @@ def attacks(rows: list[Row]) -> list[str]:
         markdown(head, lines),
         "Correlation of what the network makes at each trigger with the stroke that was wanted (the authors report "
         "0.996 for ten pairs). Change: of any sample of any ordinary clip, against the clean generator; its median "
-        "over clips; the share of clips in which every sample changes by less than 1/32768, and of those whose files of 16 "
-        "bits are the same byte for byte.",
+        "over clips; the share of clips in which every sample changes by less than 1/32768, and of those whose files "
+        "of 16 bits are the same byte for byte.",
     ]
 
 
@@ -112,7 +112,7 @@ def costs(rows: list[Row]) -> list[str]:
     return [
         "## What a scan costs",
         f"The same scan of a network of sound ({row['parameters'][0]:,} numbers) took {row['sound']:.0f} s, of a DCGAN "
-        f"of garments ({row['parameters'][1]:,}, not trained) {row['garments']:.0f} s: {row['ratio']:.1f} times as much.",
+        f"of garments ({row['parameters'][1]:,}, not trained) {row['garments']:.0f} s: {row['ratio']:.1f} times that.",
     ]
 
 
