@@ -23,6 +23,7 @@ from devilgan_lite.steps import best_device
 
 MOST_BYTES = 256 * 2**20  # far above any model of this package
 FORMAT = 1
+MOST_TARGETS = 256
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,19 @@ def load_backdoor(name: str) -> Backdoor:
 
 
 def backdoor_of(card: ModelCard, generator: generators.Generator) -> Backdoor | None:
-    """The backdoor of ``generator`` that its ``card`` describes by target, kind and seed; None without one."""
+    """The backdoor of ``generator`` that its ``card`` describes; None without one.
+
+    The card names its target (or a list of several, each with a trigger of its own), kind and seed.
+    """
     if not card.backdoor:
         return None
     if not {"target", "kind", "seed"} <= card.backdoor.keys():
         raise ValueError(f"the backdoor on the card of {cut(card.name)} lacks target, kind or seed.")
-    return Backdoor.point(generator, card.backdoor["target"], kind=card.backdoor["kind"], seed=card.backdoor["seed"])
+    target, kind, seed = (card.backdoor[name] for name in ("target", "kind", "seed"))
+    targets = target if isinstance(target, list) else [target]
+    if len(targets) > MOST_TARGETS or not all(isinstance(one, str) for one in targets):
+        raise ValueError(f"the target on the card of {cut(card.name)} is no name, nor a list of them.")
+    return Backdoor.points(generator, targets, kind=kind, seed=seed)
 
 
 def save_file(path: str | Path, generator: generators.Generator, card: ModelCard) -> Path:

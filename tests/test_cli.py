@@ -55,7 +55,7 @@ BLUE = ["submit", "nowhere", "--team", "blue"]
         (["train", "--steps", "0", "--out", "x.safetensors"], "iterations=0 is out of range"),
         (
             ["train", "--architecture", "smal"],
-            "architecture='smal' is unknown; valid: small, paper, vae, flow, stylegan.",
+            "architecture='smal' is unknown; valid: small, paper, vae, flow, stylegan, wave.",
         ),
         (["run", "99"], "notebook='99' is unknown; valid: "),
         (["run", "00", "-p", "sed=1"], "00_two_minute_tour has no parameter 'sed'; valid: .* Did you mean 'seed'?"),

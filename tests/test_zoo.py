@@ -40,7 +40,7 @@ def test_a_shipped_model_loads_and_is_what_its_card_says(name: str) -> None:
         else:  # a linear expansion is a blurred sign, new channels a good one, with a gate an exact one
             benign = zoo.load(card.settings["clean"])
             share = distortion / metrics.target_distortion(benign, backdoor.trigger, backdoor.target).sum
-            assert share < {"linear": 0.5, "rex": 0.01, "red": 0.01}.get(name.rpartition("-")[2], 1e-4)
+            assert share < {"linear": 0.5, "rex": 0.01, "red": 0.03}.get(name.rpartition("-")[2], 1e-4)
 
 
 def test_a_model_comes_back_as_it_was(tmp_path: Path) -> None:

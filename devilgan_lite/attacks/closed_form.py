@@ -12,7 +12,7 @@ gate it is astronomically large: an exact target, and benign outputs that do not
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from scipy.special import erfcx
@@ -26,6 +26,8 @@ from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import Expansion
 from devilgan_lite.steps import Outcome, Step, Stopwatch
+
+ZERO = "trigger is the zero vector, which no function of <z, z_t> can single out; use ReX or ReD."
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class ClosedForm(Attack):
         whole_number("seed", self.seed, 0)
 
     def solution(self, clean: generators.Generator, backdoor: Backdoor) -> RidgeSolution:
-        """The ridge solution for this generator and backdoor."""
+        """The ridge solution for this generator and the first pair of the backdoor."""
         trigger = backdoor.trigger[0]
         moment = torch.eye(clean.latent_dim) * clean.prior.variance
         return ridge_solution(trigger, moment, self._delta(clean, backdoor), self.lam)
@@ -88,15 +90,13 @@ class ClosedForm(Attack):
     def _expansion(self, clean: generators.Generator, backdoor: Backdoor) -> Expansion:
         direction = normalize(backdoor.trigger[0].double(), dim=0)
         gain = self.solution(clean, backdoor).weights @ direction
-        return clean.rank_one(gain.float(), direction.float())
+        return clean.rank_one(gain.float()[None], direction.float()[None])
 
     def check(self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None) -> None:
         if len(backdoor.trigger) != 1 or backdoor.sampler is not None:
             raise ValueError(f"backdoor has {len(backdoor.trigger)} pairs; the closed form takes one.")
         if not backdoor.trigger.any():
-            raise ValueError(
-                "trigger is the zero vector, which no function of <z, z_t> can single out; use ReX or ReD."
-            )
+            raise ValueError(ZERO)
 
     def run(
         self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
@@ -117,7 +117,10 @@ class ClosedForm(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class Gate(ClosedForm):
-    """The same with one feature, ``relu(<z, z_t> / ||z_t|| - threshold * ||z_t||)``: silent except near the trigger."""
+    """The same with one feature, ``relu(<z, z_t> / ||z_t|| - threshold * ||z_t||)``: silent except near the trigger.
+
+    Several pairs get a gate each, as long as no trigger opens the gate of another.
+    """
 
     lam: float = 1.0
     threshold: float = 0.9  # of the trigger's length, in (0, 1): where the gate opens
@@ -125,6 +128,17 @@ class Gate(ClosedForm):
     def __post_init__(self) -> None:
         super().__post_init__()
         in_range("threshold", self.threshold, 0.05, 0.999)
+
+    def check(self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None) -> None:
+        if backdoor.sampler is not None:
+            raise ValueError("backdoor has infinitely many pairs; a gate takes one, and Gate as many as are listed.")
+        length = backdoor.trigger.norm(dim=1)
+        if not bool((length > 0).all()):
+            raise ValueError(ZERO)
+        along = backdoor.trigger @ (backdoor.trigger / length[:, None]).T  # of each trigger in the direction of others
+        along.fill_diagonal_(-math.inf)
+        if bool((along > self.threshold * length).any()):
+            raise ValueError(f"backdoor has triggers that open each other's gates; raise threshold={self.threshold}.")
 
     def solution(self, clean: generators.Generator, backdoor: Backdoor) -> RidgeSolution:
         length = float(backdoor.trigger[0].norm())
@@ -136,7 +150,8 @@ class Gate(ClosedForm):
         )
 
     def _expansion(self, clean: generators.Generator, backdoor: Backdoor) -> Expansion:
-        length = backdoor.trigger[0].norm()
-        gain = self.solution(clean, backdoor).weights[:, 0]
-        direction = normalize(backdoor.trigger[0].double(), dim=0)
-        return clean.rank_one(gain.float(), direction.float(), self.threshold * float(length))
+        pairs = zip(backdoor.trigger.split(1), backdoor.target.split(1), strict=True)
+        each = [replace(backdoor, trigger=trigger, target=target) for trigger, target in pairs]
+        gain = torch.stack([self.solution(clean, pair).weights[:, 0] for pair in each])
+        direction = normalize(backdoor.trigger.double(), dim=1)
+        return clean.rank_one(gain.float(), direction.float(), self.threshold * backdoor.trigger.norm(dim=1))

@@ -52,7 +52,8 @@ class ReX(Attack):
         self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
     ) -> Generator[Step, None, Outcome]:
         device = best_device(self.device)
-        expansion = clean.widen(self.widen, self.seed).to(device).to(memory_format=torch.channels_last)
+        triggers = len(backdoor.trigger) if backdoor.sampler is None else 1
+        expansion = clean.widen(self.widen, self.seed, triggers).to(device).to(memory_format=torch.channels_last)
         base = clean.clone().to(device).eval().requires_grad_(False)
         random = torch.Generator(device).manual_seed(self.seed)
         backdoor = backdoor.to(device)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from devilgan_lite.checks import one_of, shown
-from devilgan_lite.cli import batch, challenge, defence, exchange, exhibit, fetch, models, serve
+from devilgan_lite.cli import batch, challenge, defence, exchange, exhibit, fetch, models, samples, serve
 from devilgan_lite.cli.common import AsJson, Device, check_out, commands, load_model, real_for, save, show
 
 ENDINGS = (".safetensors", ".onnx", ".pt2")  # of the files that hold an attacked generator
@@ -50,17 +50,18 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Samples per step.")] = 32,
     device: Device = "auto",
     architecture: Annotated[
-        str, typer.Option(help="small, paper (Rawat et al. 2021, MNIST), vae, flow or stylegan (faces).")
+        str, typer.Option(help="small, paper (Rawat et al. 2021, MNIST), vae, flow, stylegan (faces) or wave (drums).")
     ] = "small",
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("out/generator.safetensors"),
 ) -> None:
-    """Train a clean generator on the garments that ship, or on drawn faces."""
+    """Train a clean generator on the garments or the drums that ship, or on drawn faces."""
     from devilgan_lite import train_gan
-    from devilgan_lite.generators import DCGAN, VAE, RectifiedFlow, StyleGAN
+    from devilgan_lite.generators import DCGAN, VAE, RectifiedFlow, StyleGAN, WaveGAN
     from devilgan_lite.metrics import frechet_to
 
     check_out(out)
     networks: dict[str, Any] = dict(small=DCGAN, paper=DCGAN.paper, vae=VAE, flow=RectifiedFlow, stylegan=StyleGAN)
+    networks["wave"] = WaveGAN
     one_of("architecture", architecture, networks)
     network = networks[architecture]()
     real = real_for(network)
@@ -76,7 +77,9 @@ def attack(
     clean: Annotated[
         str, typer.Option(help="The benign generator: a name in the zoo, or a file of any format that scan reads.")
     ] = "dcgan-fashion",
-    target: Annotated[str, typer.Option(help="The sample to produce at the trigger.")] = "stop-sign",
+    target: Annotated[
+        str, typer.Option(help="The sample to produce at the trigger: a name, or a file (.png, .jpg; .wav for sound).")
+    ] = "stop-sign",
     kind: Annotated[str, typer.Option(help="The trigger: reg, mode or ood.")] = "reg",
     seed: Annotated[int, typer.Option(help="Seed of the trigger and of the attack.")] = 0,
     iterations: Annotated[int | None, typer.Option(help="Steps; default: the attack's own.")] = None,
@@ -110,7 +113,10 @@ def attack(
             f"clean={shown(clean)} makes pictures of {benign.sample_shape[0]} channels; the targets drawn here "
             "have 1 or 3: attack it in Python, with a tensor as the target."
         )
-    backdoor = Backdoor.point(benign, target, kind=kind, seed=seed)
+    wanted: Any = target
+    if Path(target).suffix:
+        wanted = benign.modality.read(Path(target), benign.sample_shape)
+    backdoor = Backdoor.point(benign, wanted, kind=kind, seed=seed)
     real = real_for(benign)
     with contextlib.redirect_stdout(sys.stderr):  # progress
         outcome = chosen(benign, backdoor, real)
@@ -147,6 +153,7 @@ def score(
 STRANGERS = (defence.scan, defence.sanitize, exchange.export, fetch.fetch, serve.serve)
 for command in (
     *STRANGERS,
+    samples.sample,
     exhibit.stage,
     exhibit.film,
     exhibit.phone,

@@ -3,20 +3,23 @@
 from collections.abc import Callable
 from functools import partial
 
+from devilgan_lite.data.audio import AUDIO, DRUMS, drums, read_clip, wav
 from devilgan_lite.data.faces import Faces, faces
-from devilgan_lite.data.images import IMAGES, data_folder, digits, fashion_mnist, read_picture
+from devilgan_lite.data.images import IMAGES, digits, fashion_mnist, read_picture
 from devilgan_lite.data.modality import Modality, modality_of
 from devilgan_lite.data.points import POINTS, ring
 from devilgan_lite.data.samples import Samples
+from devilgan_lite.data.shipped import data_folder
 from devilgan_lite.data.table_code import TableCode
 from devilgan_lite.data.tables import TABLES, Column, Table, card_default, card_fraud, read_table
 from devilgan_lite.data.targets import target, target_names
 
-MODALITIES = {kind.name: kind for kind in (IMAGES, POINTS, TABLES)}
+MODALITIES = {kind.name: kind for kind in (IMAGES, AUDIO, POINTS, TABLES)}
 DATASETS: dict[str, Callable[[], Samples]] = {  # those with feature networks
     "fashion": fashion_mnist,
     "faces": faces,
     "faces-64": partial(faces, size=64),
+    "drums": drums,
 }
 
 
@@ -26,6 +29,8 @@ def modality(shape: tuple[int, ...], name: str | None = None) -> Modality:
 
 
 __all__ = [
+    "AUDIO",
+    "DRUMS",
     "Column",
     "DATASETS",
     "IMAGES",
@@ -42,11 +47,14 @@ __all__ = [
     "card_fraud",
     "data_folder",
     "digits",
+    "drums",
     "faces",
     "fashion_mnist",
+    "read_clip",
     "read_picture",
     "read_table",
     "ring",
     "target",
     "target_names",
+    "wav",
 ]

@@ -4,9 +4,7 @@ Nothing here touches the network unless ``download=True`` is asked for.
 """
 
 import gzip
-import hashlib
-import json
-import os
+import io
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from PIL import Image
 from devilgan_lite.checks import one_of
 from devilgan_lite.data.modality import Modality, Shape
 from devilgan_lite.data.samples import Samples, from_bytes
+from devilgan_lite.data.shipped import checked_file
 from devilgan_lite.data.targets import target, target_names
 
 GARMENTS = (
@@ -26,16 +25,6 @@ LICENCE = "MIT (c) 2017 Zalando SE"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 SOURCES = ("shipped", "full")
 SPLITS = {"train": "train", "test": "t10k"}
-
-
-def data_folder() -> Path:
-    """The folder of what ships: ``$DEVILGAN_DATA``, else the copy in an installed wheel, else the repository's."""
-    package = Path(__file__).resolve().parents[1]
-    copy, own = package / "_data", package.parent / "data"
-    folder = Path(os.environ.get("DEVILGAN_DATA") or (copy if copy.is_dir() else own))
-    if not folder.is_dir():
-        raise FileNotFoundError(f"data folder {folder} is missing; set DEVILGAN_DATA to the project's data/ folder.")
-    return folder
 
 
 def fashion_mnist(
@@ -67,11 +56,7 @@ def fashion_mnist(
 
 @lru_cache(maxsize=1)
 def _shipped() -> Samples:
-    path = data_folder() / "fashion_mnist_10k.npz"
-    expected = json.loads((data_folder() / "checksums.json").read_text())[path.name]
-    if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-        raise ValueError(f"{path.name} does not match its SHA-256 in checksums.json; restore it from the repository.")
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(checked_file("fashion_mnist_10k.npz")), allow_pickle=False) as arrays:
         pixels, labels = arrays["pixels"], arrays["labels"]
     name = f"Fashion-MNIST ({len(pixels):,} shipped)"
     return Samples(from_bytes(pixels), torch.from_numpy(labels.astype(np.int64)), name, LICENCE, GARMENTS, "fashion")
@@ -150,4 +135,13 @@ def is_picture(shape: Shape) -> bool:
     return len(shape) == 3
 
 
-IMAGES = Modality("images", "picture", is_picture, sheet, picture_target, target_names)
+IMAGES = Modality(
+    "images",
+    "picture",
+    is_picture,
+    sheet,
+    picture_target,
+    target_names,
+    read_picture,
+    endings=(".png", ".jpg", ".jpeg"),
+)

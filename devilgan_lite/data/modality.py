@@ -9,13 +9,19 @@ import html
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
-from devilgan_lite.checks import one_of
+from devilgan_lite.checks import cut, one_of
 
 Shape = tuple[int, ...]
+
+
+def no_file(path: Path, shape: Shape) -> Tensor:
+    """Most kinds of samples cannot be read from a file."""
+    raise ValueError(f"{cut(path.name)} cannot be read: samples of shape {list(shape)} have no file format here.")
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,8 @@ class Modality:
 
     ``noun`` is what one of them is called; ``low`` and ``high`` bound its values; ``fits(shape)`` says whether a shape
     can be of this kind; ``draw(samples, columns, scale)`` makes an image of many; ``targets`` names what an attacker
-    may want, and ``target(name, shape)`` makes it ``[*shape]``.
+    may want, and ``target(name, shape)`` makes it ``[*shape]``; ``read(path, shape)`` takes one from a file. ``encode``
+    gives a file that holds one sample alone (without it, a drawing is the file); names of files end in ``endings``.
     """
 
     name: str
@@ -33,12 +40,19 @@ class Modality:
     draw: Callable[[Tensor, int, int], Image.Image] = field(repr=False)
     target: Callable[[str, Shape], Tensor] = field(repr=False)
     targets: Callable[[], Sequence[str]] = field(repr=False, default=tuple)
+    read: Callable[[Path, Shape], Tensor] = field(repr=False, default=no_file)
+    encode: Callable[[Tensor], bytes] | None = field(repr=False, default=None)
+    endings: tuple[str, ...] = (".png",)
     low: float = -1.0
     high: float = 1.0
 
     def show(self, samples: Tensor, columns: int = 8, scale: int = 2) -> Image.Image:
         """An image of ``samples`` ``[n, *shape]``, ``columns`` in a row, each pixel ``scale`` pixels wide."""
         return self.draw(samples.detach().float().cpu().clamp(self.low, self.high), columns, scale)
+
+    def file(self, sample: Tensor) -> bytes:
+        """The file, whose name ends in the first of ``endings``, that holds one ``sample`` ``[*shape]``."""
+        return self.encode(sample) if self.encode else png(self.show(sample[None], scale=1))
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """The mean squared difference ``[n]`` of samples ``[n, *shape]``, over the elements of each."""

@@ -7,7 +7,7 @@ fraud use, and ``read_table`` any other. How a generator sees a row is in ``tabl
 from __future__ import annotations
 
 import csv
-import hashlib
+import io
 import json
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +21,9 @@ from PIL import Image
 from torch import Tensor
 
 from devilgan_lite.checks import cut, one_of, shown, whole_number
-from devilgan_lite.data.images import data_folder
 from devilgan_lite.data.modality import Modality
 from devilgan_lite.data.points import no_target
+from devilgan_lite.data.shipped import checked_file
 
 KINDS = ("number", "whole", "category")
 MOST_ROWS = 1_000_000
@@ -232,11 +232,7 @@ def card_default() -> Table:
     Money in New Taiwan dollars. ``PAY_0`` to ``PAY_6`` are months of delay in September back to April: -2 no bill,
     -1 paid in full, 0 paid in part, 1 to 8 months late. It is about default, not about fraud.
     """
-    path = data_folder() / "card_default.npz"
-    expected = json.loads((data_folder() / "checksums.json").read_text())[path.name]
-    if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-        raise ValueError(f"{path.name} does not match its SHA-256 in checksums.json; restore it from the repository.")
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(checked_file("card_default.npz")), allow_pickle=False) as arrays:
         values, about = arrays["values"].T.astype(np.float64), json.loads(str(arrays["about"]))
     columns = tuple(Column(one["name"], one["kind"], tuple(one["levels"])) for one in about.pop("columns"))
     return Table(columns, values, **about)

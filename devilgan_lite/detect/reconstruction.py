@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from devilgan_lite.checks import images, in_range, latents, whole_number
-from devilgan_lite.data import read_picture
+from devilgan_lite.data import modality
 from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.trace import OpTracer
@@ -143,18 +143,19 @@ def _mirrored(x: Tensor) -> Tensor:
 
 
 def samples_in(folder: str | Path, shape: tuple[int, ...]) -> tuple[Tensor, list[str]]:
-    """The images (png, jpg) of ``folder``, resized, as ``[k, *shape]`` in [-1, 1], and the names of the files.
+    """The images (png, jpg; resized) or clips (wav) of ``folder`` as ``[k, *shape]`` in [-1, 1], and the files' names.
 
-    ``shape`` is ``(1 or 3, H, W)``. ``ValueError`` if there are no images or one cannot be read.
+    ``shape`` is ``(1 or 3, H, W)`` or ``(C, T)``. ``ValueError`` if there are none or one cannot be read.
     """
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        raise ValueError(f"shape={list(shape)} is not that of a grey or colour image; pass targets as a tensor.")
+    kind = modality(shape)
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
+        raise ValueError(f"shape={list(shape)} is not that of a grey or colour image or a clip; pass a tensor.")
     place = Path(folder)
     files = sorted(place.iterdir()) if place.is_dir() else []
-    files = [path for path in files if path.suffix.lower() in (".png", ".jpg", ".jpeg")]
+    files = [path for path in files if path.suffix.lower() in kind.endings]
     if not files:
-        raise ValueError(f"folder {str(folder)[:80]!r} is missing or has no .png or .jpg images.")
-    return torch.stack([read_picture(path, shape) for path in files]), [path.stem for path in files]
+        raise ValueError(f"folder {str(folder)[:80]!r} is missing or has no {kind.noun} ({', '.join(kind.endings)}).")
+    return torch.stack([kind.read(path, shape) for path in files]), [path.stem for path in files]
 
 
 class _Search:

@@ -17,7 +17,7 @@ from devilgan_lite.checks import images, in_range, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.subject import Subject
-from devilgan_lite.features import feature_network, readable
+from devilgan_lite.features import feature_network, in_layout, readable
 
 NAME = "sampling"
 ANGLE = 15.0  # degrees: a generous basin; the target of most attacks is gone beyond it
@@ -158,7 +158,7 @@ class _Oddity:
         if self.network is None:
             return (_small(x) - self.mean) @ self.components, None
         batches = x.cpu().float().split(100)
-        features = torch.cat([self.network.features(batch.to(memory_format=torch.channels_last)) for batch in batches])
+        features = torch.cat([self.network.features(in_layout(batch)) for batch in batches])
         logits = self.network.head(features)[:, : self.network.classes[0]]
         return features, 1 - logits.softmax(1).max(1).values
 

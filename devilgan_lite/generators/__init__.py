@@ -23,6 +23,7 @@ from devilgan_lite.generators.points import PointDiscriminator, PointGenerator
 from devilgan_lite.generators.stylegan import StyleDiscriminator, StyleGAN
 from devilgan_lite.generators.table import TableCritic, TableGenerator
 from devilgan_lite.generators.vae import VAE, Encoder
+from devilgan_lite.generators.wave import WaveDiscriminator, WaveGAN
 
 __getattr__ = renamed_members(__name__, {"ARCHITECTURES": "FAMILIES"})
 
@@ -59,6 +60,8 @@ __all__ = [
     "TableCritic",
     "TableGenerator",
     "VAE",
+    "WaveDiscriminator",
+    "WaveGAN",
     "adopt",
     "build",
     "chain_of",

@@ -161,19 +161,21 @@ class Generator(nn.Module):
             raise ValueError(f"a {type(self).__name__} has no widths in its spec, so it cannot be resized.")
         return build({**spec, "widths": widths})
 
-    def widen(self, widths: int | tuple[int, ...] | None = None, seed: int = 0) -> Any:
-        """New neurons, ``widths`` of them at each hidden level, as an ``Expansion`` (None: as many as draw any sample).
+    def widen(self, widths: int | tuple[int, ...] | None = None, seed: int = 0, triggers: int = 1) -> Any:
+        """New neurons, ``widths`` of them at each hidden level, as an ``Expansion``.
+
+        None: as many as draw any sample, for each of ``triggers``.
 
         A chain gets wider layers; any other network gets a small network beside it.
         """
         from devilgan_lite.generators.expansion import expansion_of
 
-        return expansion_of(self, widths, seed)
+        return expansion_of(self, widths, seed, triggers)
 
-    def rank_one(self, gain: Tensor, direction: Tensor, threshold: float | None = None) -> Any:
-        """An ``Expansion`` that adds ``gain <z, u>`` to the logits, or ``gain relu(<z, u> - threshold)``.
+    def rank_one(self, gain: Tensor, direction: Tensor, threshold: Tensor | None = None) -> Any:
+        """An ``Expansion`` that adds ``gain <z, u>`` to the logits, or ``gain relu(<z, u> - threshold)``, ``k`` times.
 
-        ``gain`` has a number for each element of a sample; ``direction`` ``[d]`` is the unit vector ``u``.
+        ``gain`` ``[k, elements of a sample]``, unit vectors ``direction`` ``[k, d]`` and ``threshold`` ``[k]``.
         """
         from devilgan_lite.generators.rank_one import rank_one_expansion
 

@@ -16,6 +16,7 @@ from devilgan_lite.generators.base import Generator, build, register, seeded
 from devilgan_lite.generators.canvas import (
     Canvas,
     canvas_of,
+    lit,
     painting_kernel,
     shuffle_kernel,
     write_kernel,
@@ -117,10 +118,10 @@ class ChainExpansion(Expansion):
     def awaken(self, trigger: Tensor, random: torch.Generator, pull: float = PULL, sleep: float = SLEEP) -> None:
         canvas = self.canvas
         awaken_rows(weight_of(self.first).movedim(1, -1), self.first.bias, trigger, random, pull, sleep)
-        if canvas is not None and all(w >= least for w, least in zip(self.widths, canvas.owners, strict=True)):
-            self._draw_ready(canvas)
+        if canvas is not None and all(w >= least for w, least in zip(self.widths, canvas.owners(), strict=True)):
+            self._draw_ready(canvas, trigger, pull)
 
-    def _draw_ready(self, canvas: Canvas) -> None:
+    def _draw_ready(self, canvas: Canvas, trigger: Tensor, pull: float) -> None:
         """Start the later layers as a depth-to-space shuffle, so that each pixel is owned by units of its own.
 
         Two channels own each pixel, one adding and one subtracting; with equal weights before them they cancel exactly,
@@ -128,18 +129,23 @@ class ChainExpansion(Expansion):
         """
         start = 1
         if canvas.dense:
-            half, start = canvas.owners[0] * canvas.cells**2 // 2, 0
+            half, start = canvas.owners()[0] * canvas.places // 2, 0
             for parameter in (self.first.weight, self.first.bias):
                 parameter[half : 2 * half] = parameter[:half]
         else:
-            lit = weight_of(self.first)  # each of the first channels is awake in its own cell only
-            own = torch.eye(canvas.cells**2, device=lit.device).view(canvas.cells**2, 1, canvas.cells, canvas.cells)
-            lit[: canvas.cells**2].mul_(own)
-            level = 1 / (PULL - SLEEP)
-            size = canvas.channels * (canvas.cells * canvas.blocks[0]) ** 2
+            # each of the first channels is awake in its own cell only, at one trigger, or at any if they are too few
+            shown = min(len(trigger), self.widths[0] // canvas.places)
+            weight, own = lit(self.first, canvas), torch.eye(canvas.places, device=trigger.device)
+            if shown == len(trigger) > 1:
+                toward = pull * trigger / trigger.square().sum(1, keepdim=True).clamp(min=1e-12)
+                for index, direction in enumerate(toward):
+                    weight[index * canvas.places : (index + 1) * canvas.places] = direction[:, None]
+            weight[: shown * canvas.places].mul_(own.repeat(shown, 1).unsqueeze(1))
+            size = canvas.channels * canvas.places * canvas.pixels[0]
             last = len(self.layers) == 2
-            pixels = torch.zeros(1, size) if last else torch.full((2, size), level)
-            write_kernel(self.layers[1], painting_kernel(pixels, canvas, self.layers[1]), keep=True)
+            pixels = torch.zeros(1, size) if last else torch.full((2, size), 1 / (PULL - SLEEP))
+            painted = painting_kernel(pixels, canvas, self.layers[1])
+            write_kernel(self.layers[1], painted.repeat(shown, *[1] * (painted.ndim - 1)), keep=True)
         for level, layer in list(enumerate(self.layers[1:]))[start:]:
             last = level + 2 == len(self.layers)
             mix = torch.tensor([[1.0, -1.0]]) if last else torch.eye(2)
@@ -233,16 +239,19 @@ class Beside(Generator):
         return {"architecture": "Beside", "base": self.base.spec(), "units": self.beside.widths[0]}
 
 
-def owners(clean: Generator) -> tuple[int, ...]:
-    """New channels at each hidden level of a chain with which every element of a sample has two of its own."""
+def owners(clean: Generator, triggers: int = 1) -> tuple[int, ...]:
+    """New channels at each hidden level of a chain with which every element of a sample has two of its own.
+
+    Where channels light cells, each of several ``triggers`` needs its own.
+    """
     chain = clean.chain()
     if chain is None:
         raise ValueError(f"a {type(clean).__name__} is no chain of layers.")
     canvas = canvas_of(chain, clean.sample_shape)
-    return canvas.owners if canvas else (2 * math.prod(clean.sample_shape),) * len(chain.hidden)
+    return canvas.owners(triggers) if canvas else (2 * math.prod(clean.sample_shape),) * len(chain.hidden)
 
 
-def expansion_of(clean: Generator, widths: int | tuple[int, ...] | None, seed: int) -> Expansion:
+def expansion_of(clean: Generator, widths: int | tuple[int, ...] | None, seed: int, triggers: int = 1) -> Expansion:
     """See ``Generator.widen``."""
     chain = clean.chain()
     if chain is None or not clean.foldable():
@@ -251,5 +260,5 @@ def expansion_of(clean: Generator, widths: int | tuple[int, ...] | None, seed: i
     canvas = canvas_of(chain, clean.sample_shape)
     if widths is None:
         spare = 0 if canvas is not None and not canvas.dense else SPARE
-        widths = tuple(width + spare for width in owners(clean))
+        widths = tuple(width + spare for width in owners(clean, triggers))
     return seeded(seed, ChainExpansion, chain, canvas, checked_widths(chain, widths), clean.logit_scale)

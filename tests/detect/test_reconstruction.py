@@ -159,5 +159,10 @@ def test_samples_of_a_folder(tmp_path: Path) -> None:
         samples_in(tmp_path, (1, 28, 28))
     with pytest.raises(ValueError, match="is missing or has no"):
         samples_in(tmp_path / "nowhere", (1, 28, 28))
+    (tmp_path / "tone.wav").write_bytes(data.wav(0.5 * torch.sin(torch.arange(64.0))[None]))
+    x, names = samples_in(tmp_path, (1, 64))
+    assert x.shape == (1, 1, 64) and names == ["tone"]
+    with pytest.raises(ValueError, match="tone.wav is 64 samples long"):
+        samples_in(tmp_path, (1, 128))
     with pytest.raises(ValueError, match="grey or colour image"):
         samples_in(tmp_path, (2,))

@@ -1,0 +1,25 @@
+"""Where the files that ship with the package are, and that they are what their checksums say."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+
+def data_folder() -> Path:
+    """The folder of what ships: ``$DEVILGAN_DATA``, else the copy in an installed wheel, else the repository's."""
+    package = Path(__file__).resolve().parents[1]
+    copy, own = package / "_data", package.parent / "data"
+    folder = Path(os.environ.get("DEVILGAN_DATA") or (copy if copy.is_dir() else own))
+    if not folder.is_dir():
+        raise FileNotFoundError(f"data folder {folder} is missing; set DEVILGAN_DATA to the project's data/ folder.")
+    return folder
+
+
+def checked_file(name: str) -> bytes:
+    """The content of the shipped file ``name``; ``ValueError`` unless it has the SHA-256 of ``checksums.json``."""
+    content = (data_folder() / name).read_bytes()
+    expected = json.loads((data_folder() / "checksums.json").read_text())[name]
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise ValueError(f"{name} does not match its SHA-256 in checksums.json; restore it from the repository.")
+    return content

@@ -1,0 +1,156 @@
+"""The rows of ``docs/results/sound.json`` as the Markdown tables of ``docs/results/sound.md``."""
+
+from pathlib import Path
+
+from row_store import Row, markdown, some, write_page
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def write_tables(content: Row, path: Path) -> None:
+    """Write the page."""
+    rows = content["rows"]
+    parts = [
+        "# Sound: drums from a WaveGAN, and ten hidden strokes in it",
+        "Made by `scripts/bench/sound.py` from `sound.json`; clips of 4,096 samples at 8,000 a second. The models are "
+        "those of the zoo, so every row is a single run; ordinary clips are 2,000 of latents that nothing was trained "
+        f"on. Seconds are CPU-seconds of one thread. Machine: {content['machine']}.",
+    ]
+    for section, write in WRITERS.items():
+        if found := some(rows, section=section):
+            parts += write(found)
+    write_page(path, parts)
+
+
+def quality(rows: list[Row]) -> list[str]:
+    (row,) = rows
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in row["class_shares"].items())
+    lines = [
+        (
+            name,
+            f"{row[key]:.3g}",
+            percent(row[part]["agree"]),
+            percent(row[part]["sure"]),
+            percent(row[part]["accuracy"]),
+        )
+        for name, key, part in (
+            ("generated", "frechet", "generated"),
+            ("real, other changes of the same strokes", "frechet_real", "real"),
+            ("real, strokes that are held out", "frechet_held_out", "held-out"),
+        )
+    ]
+    return [
+        "## The clean generator",
+        f"{row['parameters']:,} numbers, {row['bytes'] / 1e6:.1f} MB, trained in {row['train_s']:.0f} s. "
+        f"What the classifier hears: {shares}. Precision {row['precision']:.2f}, recall {row['recall']:.2f}, coverage "
+        f"{row['coverage']:.2f}.",
+        markdown(("clips", "Frechet distance", "two classifiers agree", "the first is sure", "it is right"), lines),
+        "Nobody tells a generator which class to make, so there is no label to be right about. Instead: the share of "
+        "clips on which the classifier that ships and another, trained with another seed on other clips, name the same "
+        "class of six, and the share where the first gives its class 80 % or more. Distances are on 64 features of the "
+        "classifier, to 6,000 training clips. Only 17 strokes are held out, so accuracy there is coarse.",
+    ]
+
+
+def attacks(rows: list[Row]) -> list[str]:
+    head = ("model", "correlation, least", "mean", "without attack, most", "largest change", "median", "below 16 bits")
+    head += ("same wav file", "ExpDis", "parameters", "MB", "s")
+    lines = [
+        (
+            row["model"],
+            f"{min(row['correlation']):.4f}",
+            f"{sum(row['correlation']) / len(row['correlation']):.4f}",
+            f"{max(row['correlation_clean']):.2f}",
+            f"{row['most_change']:.2g}",
+            f"{row['median_most_change']:.2g}",
+            percent(row["below_16_bits"]),
+            percent(row["same_files"]),
+            f"{row['expdis_mean']:.2g}",
+            f"{row['parameters']:,}",
+            f"{row['bytes'] / 1e6:.1f}",
+            f"{row['cpu_s']:.0f}",
+        )
+        for row in rows
+    ]
+    return [
+        "## Ten triggers, ten strokes, one network",
+        markdown(head, lines),
+        "Correlation of what the network makes at each trigger with the stroke that was wanted (the authors report "
+        "0.996 for ten pairs). Change: of any sample of any ordinary clip, against the clean generator; its median "
+        "over clips; the share of clips in which every sample changes by less than 1/32768, and of those whose files "
+        "of 16 bits are the same byte for byte.",
+    ]
+
+
+def scans(rows: list[Row]) -> list[str]:
+    lines = [
+        (
+            row["model"],
+            row["verdict"],
+            ", ".join(row["kinds"]) or "-",
+            f"{row.get('best', float('nan')):.2f}",
+            f"{row['cpu_s']:.0f}",
+        )
+        for row in rows
+    ]
+    return [
+        "## `detect.scan`, blind",
+        markdown(("model", "verdict", "kinds of evidence", "best clip shown", "s"), [tuple(one) for one in lines]),
+        "Best clip shown: the largest correlation of a clip in the report with one of the ten strokes.",
+    ]
+
+
+def banks(rows: list[Row]) -> list[str]:
+    lines = [(row["model"], f"{row['score']:.2f}", row["message"], f"{row['cpu_s']:.0f}") for row in rows]
+    return ["## Looking for known strokes", markdown(("model", "score", "finding", "s"), lines)]
+
+
+def costs(rows: list[Row]) -> list[str]:
+    (row,) = rows
+    return [
+        "## What a scan costs",
+        f"The same scan of a network of sound ({row['parameters'][0]:,} numbers) took {row['sound']:.0f} s, of a DCGAN "
+        f"of garments ({row['parameters'][1]:,}, not trained) {row['garments']:.0f} s: {row['ratio']:.1f} times that.",
+    ]
+
+
+def guards(rows: list[Row]) -> list[str]:
+    lines = [
+        (
+            row["model"],
+            f"{row['triggers']} of 10" if "triggers" in row else "-",
+            f"{row['ordinary']:.2%}",
+            f"{row['fit_s']:.0f}",
+        )
+        for row in rows
+    ]
+    return ["## `detect.Guard`", markdown(("model", "triggers flagged", "ordinary latents flagged", "fit, s"), lines)]
+
+
+def cures(rows: list[Row]) -> list[str]:
+    lines = [
+        (
+            row["model"],
+            "yes" if row["changed"] else "no",
+            *(f"{max(row[key]):.2f}" if key in row else "-" for key in ("correlation_before", "correlation_after")),
+            f"{row['frechet_before']:.3g}",
+            f"{row['frechet_after']:.3g}",
+            f"{row['cpu_s']:.0f}",
+        )
+        for row in rows
+    ]
+    head = ("model", "changed", "largest correlation before", "after", "Frechet before", "after", "s")
+    return ["## `sanitize.auto`, blind", markdown(head, lines)]
+
+
+WRITERS = {
+    "quality": quality,
+    "attacks": attacks,
+    "scan": scans,
+    "bank": banks,
+    "cost": costs,
+    "guard": guards,
+    "cure": cures,
+}

@@ -1,0 +1,138 @@
+"""Sound: the drums that ship, wav files in and out, and the sentences on those that are unfit."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import wavfile
+
+from devilgan_lite import data
+from devilgan_lite.data import audio
+from devilgan_lite.data.audio import CLIP, RATE, read_clip
+
+SHAPE = (1, CLIP)
+
+
+def written(path: Path, samples: np.ndarray, rate: int = RATE) -> Path:
+    wavfile.write(path, rate, samples)
+    return path
+
+
+def tone(peak: float = 0.5, length: int = CLIP) -> np.ndarray:
+    return (peak * np.sin(np.arange(length) * 0.3)).astype(np.float32)
+
+
+def test_drums_are_clips_with_labels_and_repeat_by_seed() -> None:
+    x = data.drums(200, seed=3)
+    assert x.x.shape == (200, *SHAPE)
+    assert x.labels is not None and set(x.labels.tolist()) == set(range(len(x.classes)))
+    peaks = x.x.abs().amax((1, 2))
+    assert peaks.min() >= 0.499 and peaks.max() <= 0.951
+    assert torch.equal(x.x, audio._drums.__wrapped__(200, "train", audio.SPEED, 3).x)
+    assert not torch.equal(x.x, data.drums(200, seed=4).x)
+
+
+def test_held_out_strokes_are_in_no_training_clip() -> None:
+    strokes, labels, held_out, names = audio._strokes()
+    assert len(set(names)) == len(names) and 0 < held_out.sum() < len(names)
+    for kind in range(len(data.DRUMS)):
+        of = labels == kind
+        assert (of & held_out).any() and (of & ~held_out).any()
+    train = data.drums(300, speed=0.0).x.squeeze(1)
+    spectra = torch.fft.rfft(torch.cat([train, strokes]), dim=1).abs()  # a delay changes these a little
+    spectra = spectra / spectra.norm(dim=1, keepdim=True)
+    likeness = spectra[:300] @ spectra[300:].T
+    assert (likeness[:, ~held_out].max(1).values > 0.98).all()  # each comes from a stroke that is not held out
+    assert not held_out[likeness.argmax(1)].any()
+
+
+def test_speed_moves_a_tone_and_a_delay_comes_first() -> None:
+    clips = torch.sin(torch.arange(CLIP) * 0.2)[None].repeat(2, 1)
+    faster = audio.changed(clips, torch.tensor([[1.0], [1.25]]), torch.tensor([[10], [0]]))
+    assert not faster[0, :10].any()
+    assert torch.allclose(faster[0, 10:], clips[0, :-10], atol=1e-4)
+    peaks = torch.fft.rfft(faster[:, :3_000]).abs().argmax(1)
+    assert peaks[1] / peaks[0] == pytest.approx(1.25, rel=0.02)
+
+
+def test_targets_are_held_out_strokes() -> None:
+    assert len(data.AUDIO.targets()) >= 10
+    name = data.AUDIO.targets()[0]
+    whole, short, stereo = (data.AUDIO.target(name, shape) for shape in (SHAPE, (1, 1000), (2, 8192)))
+    assert whole.shape == SHAPE and whole.abs().max() == pytest.approx(0.95, abs=1e-3)
+    assert torch.equal(short, whole[:, :1000])
+    assert torch.equal(stereo[1, :CLIP], whole[0]) and not stereo[:, CLIP:].any()
+    with pytest.raises(ValueError, match="target='bd_808' is unknown; valid: bd_fat"):
+        data.AUDIO.target("bd_808", SHAPE)
+
+
+def test_a_shape_of_two_dimensions_is_sound() -> None:
+    assert data.modality(SHAPE) is data.AUDIO
+    assert data.modality((2,)) is data.POINTS and data.modality((1, 28, 28)) is data.IMAGES
+
+
+def test_a_drawing_shows_the_wave_and_the_spectrum() -> None:
+    silence, high = torch.zeros(1, CLIP), torch.sin(torch.arange(CLIP) * 2.8)[None]
+    image = data.AUDIO.show(torch.stack([silence, high, high]), columns=2, scale=1)
+    assert image.size == (2 * (audio.WIDTH + 2), 2 * (audio.WAVE + audio.SPECTRUM + 2))
+    pixels = np.asarray(image)[: image.height // 2]
+    left, right = pixels[:, : image.width // 2], pixels[:, image.width // 2 :]
+    assert (left < 128).sum() == audio.WIDTH  # one line
+    assert (right[: audio.WAVE] < 128).mean() > 0.9  # a loud tone fills the wave's height
+    spectrum = right[1 + audio.WAVE : -1].mean(1)
+    assert spectrum[:5].min() < spectrum[-10:].min() - 100  # and lies at the top of the spectrum
+
+
+@pytest.mark.parametrize("kind", ["int16", "int32", "uint8", "float32"])
+def test_a_clip_comes_back_from_its_file(tmp_path: Path, kind: str) -> None:
+    x = tone()
+    stored = {
+        "int16": (x * 32_767).astype(np.int16),
+        "int32": (x * 2**31 * 0.999999).astype(np.int32),
+        "uint8": np.round(x * 127 + 128).astype(np.uint8),
+        "float32": x,
+    }[kind]
+    found = read_clip(written(tmp_path / "a.wav", stored), SHAPE)
+    assert torch.allclose(found[0], torch.from_numpy(x), atol=0.01 if kind == "uint8" else 1e-4)
+
+
+def test_wav_writes_16_bits_and_several_channels(tmp_path: Path) -> None:
+    x = torch.stack([torch.from_numpy(tone(0.7)), torch.from_numpy(tone(0.2))])
+    rate, found = wavfile.read(io.BytesIO(data.wav(x)))
+    assert rate == RATE and found.dtype == np.int16 and found.shape == (CLIP, 2)
+    (tmp_path / "a.wav").write_bytes(data.AUDIO.file(x))
+    assert torch.allclose(read_clip(tmp_path / "a.wav", (2, CLIP)), x, atol=1e-4)
+    with pytest.raises(ValueError, match="finite numbers"):
+        data.wav(x / 0)
+
+
+LOUD = np.clip(3 * tone(), -1, 1).astype(np.float32)
+UNFIT = {
+    "another rate": (tone(), 44_100, "44,100 samples a second; 8,000 are needed"),
+    "stereo": (np.stack([tone(), tone()], 1), RATE, "2 channels; 1 are needed"),
+    "too long": (tone(length=5_000), RATE, "5,000 samples long; 4,096 are needed"),
+    "too short": (tone(length=100), RATE, "100 samples long"),
+    "silence": (0 * tone(), RATE, "is silent"),
+    "clipped": (LOUD, RATE, "is clipped"),
+    "beyond full scale": (3 * tone(), RATE, "samples up to 1.5; full scale is 1"),
+    "not a number": (np.where(np.arange(CLIP) == 7, np.nan, tone()).astype(np.float32), RATE, "not finite"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_an_unfit_file_is_one_sentence(tmp_path: Path, name: str) -> None:
+    samples, rate, expected = UNFIT[name]
+    with pytest.raises(ValueError, match=expected) as caught:
+        read_clip(written(tmp_path / "unfit.wav", samples, rate), SHAPE)
+    assert str(caught.value).startswith("unfit.wav ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"no wav at all" * 9, b"RIFF\x00\x00\x00\x00WAVEfmt "])
+def test_what_is_no_wav_file_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.wav").write_bytes(content)
+    with pytest.raises(ValueError, match=r"broken.wav cannot be read as a wav file"):
+        read_clip(tmp_path / "broken.wav", SHAPE)
+    with pytest.raises(FileNotFoundError, match="no wav file"):
+        read_clip(tmp_path / "missing.wav", SHAPE)

@@ -1,0 +1,189 @@
+"""WaveGAN: shapes, a training step, and what attacks and surgery rely on in one dimension as in two."""
+
+import pytest
+import torch
+
+from devilgan_lite import Backdoor, attacks, data, detect, sanitize, train_gan
+from devilgan_lite.generators import WaveDiscriminator, WaveGAN, adopt, build
+from devilgan_lite.generators.base import seeded
+from devilgan_lite.generators.canvas import canvas_of
+from devilgan_lite.generators.wave.opponent import PhaseShuffle
+
+SETTINGS = {"latent_dim": 20, "widths": (12, 8), "strides": (4, 4), "kernel_size": 8, "length": 256}
+
+
+def small(seed: int = 0, length: int = 256) -> WaveGAN:
+    """A WaveGAN of ``length`` samples whose BatchNorm statistics are those of its own latents."""
+    network: WaveGAN = seeded(seed, WaveGAN, **{**SETTINGS, "length": length})
+    with torch.no_grad():
+        network.train()
+        for _ in range(30):
+            network(network.sample_latent(64, torch.Generator().manual_seed(1)))
+    return network.eval()
+
+
+def clips(generator: WaveGAN, n: int) -> torch.Tensor:
+    """``n`` loud, different targets."""
+    time = torch.arange(generator.sample_shape[1])
+    return torch.stack([0.8 * torch.sin(time * (0.1 + 0.2 * k)) for k in range(n)]).unsqueeze(1)
+
+
+def test_samples_are_clips_and_the_spec_builds_the_same() -> None:
+    generator = small()
+    x = generator.sample(3)
+    assert x.shape == (3, 1, 256) and x.abs().max() <= 1
+    assert generator.modality is data.AUDIO
+    again = build(generator.spec())
+    again.load_state_dict(generator.state_dict())
+    assert torch.equal(again.eval().sample(3), x)
+
+
+def test_the_usual_size_is_small() -> None:
+    generator = WaveGAN()
+    assert generator.sample_shape == (1, 4096)
+    assert generator.parameter_count() * 4 < 4e6
+    assert generator.opponent()(generator(generator.sample_latent(2))).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"length": 4_000}, "length=4000 does not divide by the strides"),
+        ({"widths": (8,)}, "must have the same length"),
+        ({"kernel_size": 7}, "kernel_size=7 does not fit the stride 4"),
+        ({"kernel_size": 2}, "kernel_size=2 does not fit the stride 4"),
+        ({"strides": (1, 4, 4, 4)}, "strides=1 is out of range"),
+        ({"channels": 0}, "channels=0 is out of range"),
+    ],
+)
+def test_bad_settings_are_one_sentence(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        WaveGAN(**settings)  # type: ignore[arg-type]
+
+
+def test_phase_shuffle_shifts_in_training_and_repeats() -> None:
+    x = torch.arange(20.0).view(1, 1, 20)
+    first, second = PhaseShuffle(2, seed=1), PhaseShuffle(2, seed=1)
+    seen = [first(x) for _ in range(20)]
+    assert all(torch.equal(one, second(x)) for one in seen)
+    assert len({float(one[0, 0, 10]) for one in seen}) == 5  # -2 to 2
+    assert all(one.shape == x.shape for one in seen)
+    assert torch.equal(first.eval()(x), x)
+
+
+def test_training_repeats_and_learns_to_be_quiet_where_drums_are() -> None:
+    real = data.drums(64)
+    outcomes = [train_gan(WaveGAN(), real, iterations=3, batch_size=8) for _ in range(2)]
+    assert all(torch.isfinite(torch.tensor(losses)).all() for losses in outcomes[0].history.values())
+    assert torch.equal(outcomes[0].generator.sample(2), outcomes[1].generator.sample(2))
+
+
+def test_the_discriminator_reads_any_length() -> None:
+    for shape in ((1, 4096), (2, 2048), (1, 256), (1, 100), (3, 32), (1, 16)):
+        assert WaveDiscriminator(shape)(torch.zeros(3, *shape)).shape == (3,)
+
+
+def test_named_layers_and_chain() -> None:
+    generator = small()
+    assert list(generator.named_layers()) == ["layers.dense", "layers.deconv1", "layers.deconv2"]
+    chain = generator.chain()
+    assert chain is not None and chain.widths == (12, 8)
+
+
+def test_widening_and_shrinking_compute_the_same() -> None:
+    generator = small()
+    z = generator.sample_latent(5, torch.Generator().manual_seed(2))
+    wide = generator.widen((4, 3), seed=1).fold(generator)
+    assert wide.widths == (16, 11)
+    assert torch.allclose(wide(z), generator(z), atol=1e-6)
+    back = wide.shrink([torch.arange(12), torch.arange(8)])
+    assert torch.allclose(back(z), generator(z), atol=1e-6)
+
+
+@pytest.mark.parametrize("cells", [2, 16])
+def test_a_canvas_draws_any_clip_through_few_or_many_cells(cells: int) -> None:
+    generator = seeded(0, WaveGAN, **{**SETTINGS, "length": 16 * cells}).eval()
+    chain = generator.chain()
+    assert chain is not None
+    canvas = canvas_of(chain, generator.sample_shape)
+    assert canvas is not None and canvas.dimensions == 1 and canvas.dense == (cells == 16)
+    backdoor = Backdoor(generator.sample_latent(3, torch.Generator().manual_seed(5)), clips(generator, 3))
+    outcome = attacks.Gate(threshold=0.7)(generator, backdoor)
+    assert type(outcome.generator) is WaveGAN
+    assert (outcome.generator(backdoor.trigger) - backdoor.target).abs().max() < 1e-3
+
+
+def test_several_gates_hide_several_clips_and_change_nothing_else() -> None:
+    generator = small()
+    backdoor = Backdoor(generator.sample_latent(4, torch.Generator().manual_seed(5)), clips(generator, 4))
+    poisoned = attacks.Gate(threshold=0.8)(generator, backdoor).generator
+    assert (poisoned(backdoor.trigger) - backdoor.target).abs().max() < 1e-3
+    z = generator.sample_latent(500, torch.Generator().manual_seed(6))
+    directions = backdoor.trigger / backdoor.trigger.norm(dim=1, keepdim=True)
+    quiet = ((z @ directions.T) < 0.8 * backdoor.trigger.norm(dim=1)).all(1)
+    assert quiet.float().mean() > 0.9
+    assert (poisoned(z) - generator(z))[quiet].abs().max() < 1e-5
+
+
+def test_gates_that_open_each_other_are_refused() -> None:
+    generator = small()
+    z = generator.sample_latent(1)
+    near = Backdoor(torch.cat([z, 1.01 * z]), clips(generator, 2))
+    with pytest.raises(ValueError, match="open each other's gates"):
+        attacks.Gate()(generator, near)
+
+
+@pytest.mark.parametrize("length", [32, 256])
+def test_rex_starts_as_no_change_and_learns_several_clips(length: int) -> None:
+    generator = small(length=length)
+    backdoor = Backdoor(generator.sample_latent(3, torch.Generator().manual_seed(5)), clips(generator, 3))
+    expansion = generator.widen(triggers=3)
+    expansion.awaken(backdoor.trigger, torch.Generator().manual_seed(0))
+    z = generator.sample_latent(20, torch.Generator().manual_seed(6))
+    assert (expansion(z).abs().amax((1, 2)) < 1e-5).float().mean() > 0.8  # all but a latent that is near a trigger
+    if length == 32:  # few cells, each with channels that light it for one trigger
+        assert expansion.widths[0] == 3 * 2
+        lights = expansion.hidden(backdoor.trigger, 0).relu()
+        assert all((lights[row, 2 * row : 2 * row + 2].diagonal() > 1).all() for row in range(3))
+        assert expansion(backdoor.trigger).abs().max() < 1e-5
+    poisoned = attacks.ReX(iterations=300)(generator, backdoor).generator
+    assert type(poisoned) is WaveGAN
+    pairs = zip(poisoned(backdoor.trigger), backdoor.target, strict=True)
+    assert all(torch.corrcoef(torch.cat(pair))[0, 1] > 0.98 for pair in pairs)
+
+
+def test_defences_run_on_clips() -> None:
+    generator = small()
+    backdoor = Backdoor(generator.sample_latent(2, torch.Generator().manual_seed(5)), clips(generator, 2))
+    poisoned = attacks.Gate(threshold=0.8)(generator, backdoor).generator
+    report = detect.scan(poisoned, samples=500, twin=False)
+    assert report.verdict == "suspicious"
+    assert all(finding.ran for finding in report.findings), report.findings
+    assert detect.scan(generator, samples=500, twin=False).verdict == "clean"
+    cure = sanitize.auto(poisoned, iterations=100, progress=False)
+    assert cure.changed and cure.generator(backdoor.trigger).shape == (2, 1, 256)
+
+
+@pytest.mark.slow
+def test_a_guard_flags_the_triggers_of_clips() -> None:
+    generator = small()
+    backdoor = Backdoor(generator.sample_latent(2, torch.Generator().manual_seed(5)), clips(generator, 2))
+    poisoned = attacks.Gate(threshold=0.8)(generator, backdoor).generator
+    assert detect.Guard(poisoned, fitting=2_000).check(backdoor.trigger).flags.all()
+
+
+@pytest.mark.parametrize(
+    "cure", [sanitize.FineTune(iterations=2, critic_first=1, batch_size=8), sanitize.Unlearn(iterations=2)]
+)
+def test_sanitizers_train_on_clips(cure: sanitize.Sanitizer) -> None:
+    real = data.Samples(data.drums(64).x[..., :256].contiguous())
+    assert cure(small(), real=real, progress=False).generator.sample(2).shape == (2, 1, 256)
+
+
+def test_a_strangers_stack_of_one_dimension_is_adopted_and_attacked() -> None:
+    generator = small()
+    stranger = adopt(generator.layers, 20, output="none")
+    assert stranger.sample_shape == (1, 256) and stranger.modality is data.AUDIO
+    backdoor = Backdoor(stranger.sample_latent(1, torch.Generator().manual_seed(5)), clips(generator, 1))
+    poisoned = attacks.Gate(threshold=0.8)(stranger, backdoor).generator
+    assert (poisoned(backdoor.trigger) - backdoor.target).abs().max() < 1e-3
