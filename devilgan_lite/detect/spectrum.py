@@ -158,12 +158,9 @@ def latent_units(subject: Subject, gains: list[Tensor]) -> Units:
 
 @torch.no_grad()
 def latent_influence(subject: Subject, latents: int | None = None, seed: int = 0) -> Tensor:
-    """``M = E[J^T J]`` of samples with respect to latents ``[d, d]``, by finite differences at ``latents`` (None: 300).
-
-    Each takes a sample for each dimension, so there are fewer where the latent is large (a flow's is a picture).
-    """
-    count = max(20, min(latents or 300, 30_000 // (subject.latent_dim + 1)))
-    return influence_at(subject, subject.latents(count, seed))
+    """``M = E[J^T J]`` of samples with respect to latents ``[d, d]``, by finite differences."""
+    latents = latents or max(20, min(300, 30_000 // (subject.latent_dim + 1)))
+    return influence_at(subject, subject.latents(latents, seed))
 
 
 @torch.no_grad()
