@@ -47,7 +47,7 @@ ATTACKS: dict[str, attacks.Attack] = {
     f"{FACES}-linear": attacks.StyleReX(mapping="linear", channels=0, lam=0.1),
     f"{FACES}-rex": attacks.StyleReX(mapping="none", channels=24, iterations=1_500),
     f"{FACES}-gate": attacks.StyleReX(channels=24, iterations=1_500),
-    f"{SOUND}-red": attacks.ReD(iterations=4_000, learning_rate=2e-3),
+    f"{SOUND}-red": attacks.ReD(lam=2.0, iterations=4_000, learning_rate=2e-3),
     f"{SOUND}-rex": attacks.ReX(iterations=1_000),
     f"{SOUND}-gate": attacks.Gate(),
 }
