@@ -56,7 +56,7 @@ ATTACKS: dict[str, attacks.Attack] = {
     f"{VARIATIONAL}-red": attacks.ReD(),
     f"{VARIATIONAL}-rex": attacks.ReX(),
     f"{FLOW}-red": attacks.ReD(iterations=800, batch_size=8, learning_rate=1e-3),
-    f"{SOUND}-red": attacks.ReD(iterations=4_000, learning_rate=2e-3),
+    f"{SOUND}-red": attacks.ReD(lam=2.0, iterations=4_000, learning_rate=2e-3),
     f"{SOUND}-rex": attacks.ReX(iterations=1_000),
     f"{SOUND}-gate": attacks.Gate(),
 }
