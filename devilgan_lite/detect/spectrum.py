@@ -126,7 +126,8 @@ def before_first_activations(subject: Subject, z: Tensor) -> list[tuple[Activati
 def latent_units(subject: Subject, gains: list[Tensor]) -> Units:
     """The units of every activation whose input is affine in the latent: first layers, also of parallel branches.
 
-    A network without such an activation (it normalises its latent, say) gives the mean Jacobian of its first one.
+    A network without such an activation (it normalises its latent, say) gives the mean Jacobian of the first one that
+    changes with the latent.
     """
     d = subject.latent_dim
     eye, check = torch.eye(d, device=subject.device), subject.latents(16, seed=1)
@@ -134,13 +135,14 @@ def latent_units(subject: Subject, gains: list[Tensor]) -> Units:
     at = before_first_activations(subject, torch.cat([origin, eye, check]))
     if not at:
         raise ValueError("the module has no hidden activation that switches units on and off (ReLU and the like).")
-    parts = []
+    parts, reading = [], []
     for index, (activation, before) in enumerate(at):
         if len(before) != d + 17:  # it does not read the latents, but a learned constant, say
             continue
         bias, rows = before[0], (before[1 : d + 1] - before[0]).T
         if not bool(rows.any()):  # a learned constant again, once for each latent
             continue
+        reading.append(index)
         predicted = check.double().cpu() @ rows.T + bias
         actual = before[d + 1 :]
         if float((predicted - actual).square().mean()) <= 1e-6 * float(actual.square().mean()):
@@ -148,12 +150,13 @@ def latent_units(subject: Subject, gains: list[Tensor]) -> Units:
     if parts:
         columns = [torch.cat([getattr(part, name) for part in parts]) for name in ("rows", "bias", "gain")]
         return Units(columns[0], columns[1], columns[2], min(part.slope for part in parts), True)
-    rows, step = torch.zeros(at[0][1].shape[1], d, dtype=torch.float64), 1e-2
+    first = reading[0] if reading else 0
+    rows, step = torch.zeros(at[first][1].shape[1], d, dtype=torch.float64), 1e-2
     for z in check:
-        moved = before_first_activations(subject, torch.cat([z.view(1, -1), z + step * eye]))[0][1]
+        moved = before_first_activations(subject, torch.cat([z.view(1, -1), z + step * eye]))[first][1]
         rows += (moved[1:] - moved[0]).T / step / len(check)
-    bias = at[0][1][d + 1 :].mean(0)
-    return Units(rows, bias, gains[0].flatten().sqrt(), at[0][0].slope, False)
+    bias = at[first][1][d + 1 :].mean(0)
+    return Units(rows, bias, gains[first].flatten().sqrt(), at[first][0].slope, False)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from devilgan_lite import Backdoor, attacks, data, detect, generators, metrics, train_gan, zoo
+from devilgan_lite import Backdoor, attacks, data, detect, generators, metrics, sanitize, train_gan, zoo
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import RectifiedFlow
 from devilgan_lite.generators.flow.layers import clock
@@ -126,13 +126,16 @@ def test_every_attack_plants_the_target(
 
 
 @pytest.mark.slow
-def test_a_scan_runs_and_the_guard_says_why_it_does_not() -> None:
+def test_scan_and_cure_run_and_the_guard_says_why_it_does_not() -> None:
     """On 8x8 pictures: an analysis of a latent of 784 numbers takes a minute."""
     flow: RectifiedFlow = generators.build(RectifiedFlow(**SMALL, image_size=8).spec(), 1)
     with torch.no_grad():
         flow.velocity.leave.weight.normal_(0.0, 0.3, generator=torch.Generator().manual_seed(0))
     report = detect.scan(flow.eval(), samples=200, twin=False)
     assert {finding.detector for finding in report.findings if finding.ran} >= {"structure", "sampling"}
+    cured = sanitize.auto(flow, always=True, iterations=5, progress=False)
+    z = flow.sample_latent(4)
+    assert cured.changed and cured.generator(z).shape == flow(z).shape
     with pytest.raises(ValueError, match="used a hidden level 8 times for 2000 latents"):  # its clock, once for all
         detect.Guard(flow, fitting=2_000)
 
