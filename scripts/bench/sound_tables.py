@@ -50,7 +50,9 @@ def quality(rows: list[Row]) -> list[str]:
         "Nobody tells a generator which class to make, so there is no label to be right about. Instead: the share of "
         "clips on which the classifier that ships and another, trained with another seed on other clips, name the same "
         "class of six, and the share where the first gives its class 80 % or more. Distances are on 64 features of the "
-        "classifier, to 6,000 training clips. Only 17 strokes are held out, so accuracy there is coarse.",
+        "classifier, to 6,000 training clips. Only 17 strokes are held out, so accuracy there is coarse; "
+        "and no independent test: how quiet a sound the features hear was set after a look at it (it was 68 % "
+        "before) and at generated clips.",
     ]
 
 
@@ -80,7 +82,8 @@ def attacks(rows: list[Row]) -> list[str]:
         "Correlation of what the network makes at each trigger with the stroke that was wanted (the authors report "
         "0.996 for ten pairs). Change: of any sample of any ordinary clip, against the clean generator; its median "
         "over clips; the share of clips in which every sample changes by less than 1/32768, and of those whose files "
-        "of 16 bits are the same byte for byte.",
+        "of 16 bits are the same byte for byte. ReD is the second of two tries, with more weight on the targets: the "
+        "first (lam 0.27) changed ordinary clips less (ExpDis 0.00039) and reached 0.9188 at its worst stroke.",
     ]
 
 
@@ -90,7 +93,7 @@ def scans(rows: list[Row]) -> list[str]:
             row["model"],
             row["verdict"],
             ", ".join(row["kinds"]) or "-",
-            f"{row.get('best', float('nan')):.2f}",
+            f"{row['best']:.2f}" if "best" in row else "-",
             f"{row['cpu_s']:.0f}",
         )
         for row in rows
