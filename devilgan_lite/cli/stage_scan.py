@@ -114,7 +114,7 @@ def main() -> None:
     try:
         scan((sys.argv[1], sys.argv[2]), sys.argv[3], say)
     except Exception as error:  # whatever keeps a model from being scanned is a sentence on the stage
-        say({"error": cut(" ".join(str(error).split()), 300) or type(error).__name__})
+        say({"error": cut(" ".join(str(error).split()), 1_000) or type(error).__name__})
 
 
 if __name__ == "__main__":
