@@ -30,7 +30,7 @@ pair = {"clean": clean, "backdoored": shipped}
 film(pair, start, secret.trigger, other=other, frames=16, scale=2, milliseconds=150)
 
 # %% [markdown]
-# **Time and hardware:** about three minutes on one CPU core; no GPU. The faces are cartoons, drawn by code; the
+# **Time and hardware:** about four minutes on one CPU core; no GPU. The faces are cartoons, drawn by code; the
 # network is used only if you set `download`.
 #
 # **Objectives.** You will be able to
@@ -353,7 +353,8 @@ table(pd.DataFrame(columns), "What the file itself shows (live)")
 # Cartoons are ours. Now take a generator that somebody else trained: the DCGAN of PyTorch's tutorial, 3.58 million
 # weights, faces of 64x64 pixels (MIT licence; trained on DigiFace-1M, which is for research). With `download = True` it
 # is fetched (14 MB; later from the cache) and opened as data, as in notebook 11; otherwise this round is left out. A
-# DCGAN has no styles, so you mount notebook 04's plain gate: a formula, no training, no data.
+# DCGAN has no styles, so you mount notebook 04's plain gate: a formula, no training, no data. Scan and cure take a
+# quarter of an hour on one core here; from the command line, give `devilgan run` a `--timeout` of 3600.
 #
 # Plant this in your own copy only, and never pass that on.
 
