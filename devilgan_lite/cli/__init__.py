@@ -60,8 +60,14 @@ def train(
     from devilgan_lite.metrics import frechet_to
 
     check_out(out)
-    networks: dict[str, Any] = dict(small=DCGAN, paper=DCGAN.paper, vae=VAE, flow=RectifiedFlow, stylegan=StyleGAN)
-    networks["wave"] = WaveGAN
+    networks: dict[str, Any] = {
+        "small": DCGAN,
+        "paper": DCGAN.paper,
+        "vae": VAE,
+        "flow": RectifiedFlow,
+        "stylegan": StyleGAN,
+        "wave": WaveGAN,
+    }
     one_of("architecture", architecture, networks)
     network = networks[architecture]()
     real = real_for(network)
