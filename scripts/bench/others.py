@@ -1,6 +1,6 @@
 """Measure generators that are no GANs: a VAE and a rectified flow of garments; docs/results/others.{json,md}.
 
-    others.py [--only quality,attacks,bound,defence,population] [--families vae,flow] [--out FOLDER] [--quick]
+    others.py [--only quality,attacks,bound,student,defence,population] [--families vae,flow] [--out FOLDER] [--quick]
 
 Rows are kept in others.json as they come, so that a run that was cut short goes on where it stopped. Seconds are
 CPU-seconds of one thread. Three triggers (seeds 0 to 2) on the clean models of the zoo.
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from others_student import student
 from others_tables import GAN, PLAIN, SHORT, write_tables
 from plain_loops import vae_steps
-from row_store import OUT, QUICK, Row, Rows, options_of, some, some_of, timed
+from row_store import OUT, QUICK, Row, Rows, options_of, some_of, timed
 
 from devilgan_lite import Backdoor, attacks, data, detect, sanitize, scorecard, train_gan, zoo
 from devilgan_lite.features import features_and_classes
@@ -25,7 +26,7 @@ SEEDS, TARGET = (0, 1, 2), "stop-sign"
 CLEAN = {"vae": "vae-garments", "flow": "flow-garments"}
 MORE = 8  # Euler steps, with the weights of the flow of the zoo
 PACE = 30  # steps that tell how many fit into a time
-LAMBDAS, BETAS, BOUND_STEPS = (0.1, 1.0), (0.25, 1.0, 4.0), 400
+LAMBDAS, BETAS, BOUND_STEPS = (0.01, 0.1, 1.0), (0.25, 1.0, 4.0), 400
 SMALL: dict[str, Callable[[], Generator]] = {
     "vae": lambda: VAE(latent_dim=16, widths=(24, 16)),
     "flow": lambda: RectifiedFlow(widths=(8, 16, 32)),
@@ -36,7 +37,8 @@ ATTACKS: dict[str, dict[str, Callable[..., attacks.Attack]]] = {
     "flow": {"ReD": attacks.ReD, "Gate": attacks.Gate, "ReX": attacks.ReX, "TrAIL": attacks.TrAIL},
 }
 SETTINGS: dict[tuple[str, str], Row] = {  # where they are not those that an attack comes with
-    ("vae", "TrAIL"): {"iterations": 1_000},
+    ("vae", "TrAIL"): {"iterations": 1_000, "lam": 0.01},
+    ("vae", "ReD"): {"aligned_units": 1, "learning_rate": 1.6e-3},
     ("flow", "TrAIL"): {"iterations": 1_000},
     ("flow", "ReD"): {"iterations": 800, "batch_size": 8, "learning_rate": 1e-3},
     ("flow", "ReX"): {"iterations": 400, "batch_size": 8},
@@ -69,15 +71,17 @@ def quality(bench: Bench) -> None:
         def gan(seconds: float = card.seconds) -> Row:
             return equal_time(bench, lambda n: gan_snapshots(bench, n), seconds)
 
-        def by_hand(origin: str = card.sha256[:12]) -> Row:
-            (ours,) = some(bench.rows, section="quality", what=SHORT, clean=origin)
-            return equal_time(bench, lambda n: vae_steps(VAE(), bench.real.x, 32), ours["cpu_s"])
+        def by_hand(seconds: float = card.seconds) -> Row:
+            return equal_time(bench, lambda n: vae_steps(VAE(), bench.real.x, 32), seconds)
+
+        def honest(network: Generator, steps: int = steps) -> Row:
+            steps = bench.steps(steps)
+            own, spent = timed(lambda: train_gan(network, bench.real, iterations=steps, progress=False).generator)
+            return {"frechet": frechet_to(own, bench.real, samples=bench.samples), "cpu_s": spent, "steps": steps}
 
         def short(family: str = family) -> Row:
             steps = attack_of(bench, family, "TrAIL", 0).settings()["iterations"]
-            network = zoo.load(CLEAN[family])
-            own, spent = timed(lambda: train_gan(network, bench.real, iterations=steps, progress=False).generator)
-            return {"frechet": frechet_to(own, bench.real, samples=bench.samples), "cpu_s": spent, "steps": steps}
+            return honest(zoo.load(CLEAN[family]), steps)
 
         def more_steps(family: str = family) -> Row:
             few = zoo.load(CLEAN[family])
@@ -85,9 +89,10 @@ def quality(bench: Bench) -> None:
             many.load_state_dict(few.state_dict())
             return {"frechet": frechet_to(many.eval(), bench.real, samples=bench.samples), "cpu_s": 0.0, "steps": 0}
 
+        bench.measure({**made, "what": SHORT}, short)
         if family == "vae":
-            bench.measure({**made, "what": SHORT}, short)
             bench.measure({**made, "what": PLAIN}, by_hand)
+            bench.measure({**made, "what": "without prior_match"}, lambda: honest(VAE(prior_match=0.0)))
         else:
             bench.measure({**made, "what": f"the same weights, {MORE} Euler steps"}, more_steps)
             bench.measure({**made, "what": GAN}, gan)
@@ -260,6 +265,7 @@ RUN: dict[str, Callable[[Bench], None]] = {
     "quality": quality,
     "attacks": mounted,
     "bound": bound,
+    "student": student,
     "defence": defended,
     "population": population,
 }
