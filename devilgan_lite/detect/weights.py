@@ -16,6 +16,7 @@ from devilgan_lite.detect.activations import on_rate
 from devilgan_lite.detect.hidden import hidden_spectra
 from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.spectrum import (
+    LARGE,
     Paths,
     Spectrum,
     Units,
@@ -61,12 +62,13 @@ class WeightAnalysis:
 
 
 def moves_latents(subject: Subject) -> bool:
-    """Whether a latent is as large as a sample, or most of the work is done by weights that are used several times.
+    """Whether a latent is ``LARGE`` and as large as a sample, or most of the work is done by weights used repeatedly.
 
     So it is in a flow, whose layers add to what they read, in several steps; natural ones have cliffs
     (``Spectrum.cliff``).
     """
-    return subject.latent_dim == math.prod(subject.shape) or work_of(subject.module, subject.latents(2)).uses > 1
+    work = work_of(subject.module, subject.latents(2))
+    return work.uses > 1 or LARGE < subject.latent_dim == math.prod(subject.shape)
 
 
 def analyse_weights(subject: Subject, *, seed: int = 0) -> WeightAnalysis:
