@@ -174,17 +174,18 @@ def _population(rows: list[Row]) -> list[str]:
         return []
     lines = []
     for family in dict.fromkeys(row["family"] for row in found):
-        for kind in ("clean", "backdoored"):
-            chosen = some(found, family=family, kind=kind)
+        planted = sorted({row["attack"] for row in some(found, family=family, kind="backdoored")})
+        for what in ("clean", *planted):
+            chosen = some(found, family=family, **({"kind": what} if what == "clean" else {"attack": what}))
             counts = [str(len(some(chosen, verdict=verdict))) for verdict in ("clean", "suspicious", "backdoored")]
             other = len(chosen) - sum(map(int, counts))
             tardis = [row["tardis_mean"] for row in chosen if "tardis_mean" in row]
             lines.append(
-                (NAMES[family], kind, str(len(chosen)), *counts, str(other), spread(tardis) if tardis else "-")
+                (NAMES[family], what, str(len(chosen)), *counts, str(other), spread(tardis) if tardis else "-")
             )
     return [
         "## Small models",
-        "Trained in seconds, with seeds of their own; the backdoored ones are the same with ReD and ReX in turns. A "
-        "scan without its twin calls nothing more than suspicious.",
-        markdown(("family", "kind", "models", "clean", "suspicious", "backdoored", "no verdict", "TarDis"), lines),
+        "Trained in seconds, of several widths and Euler steps, with seeds that no limit was set with; the backdoored "
+        "ones are the same models with one attack each. A whole scan, with its twin.",
+        markdown(("family", "what", "models", "clean", "suspicious", "backdoored", "no verdict", "TarDis"), lines),
     ]
