@@ -428,14 +428,14 @@ predict("How many of the two triggers does the guard stop?", ["none", "one", "bo
 import json
 
 suspects = {
-    "VAE, clean": ("vae-garments", vae, None),
-    "VAE, ReD": ("vae-garments-red", shipped["VAE"], secrets["VAE"]),
-    "flow, clean": ("flow-garments", flow, None),
-    "flow, ReD": ("flow-garments-red", shipped["flow"], secrets["flow"]),
+    "clean VAE": ("vae-garments", vae, None),
+    "backdoored VAE": ("vae-garments-red", shipped["VAE"], secrets["VAE"]),
+    "clean flow": ("flow-garments", flow, None),
+    "backdoored flow": ("flow-garments-red", shipped["flow"], secrets["flow"]),
 }
 file = data.data_folder().parent / "docs" / "results" / "others.json"
 known = json.loads(file.read_text())["rows"] if file.is_file() else []
-LIVE = [name for name in suspects if config.live_flows or name.startswith("VAE")]
+LIVE = [name for name in suspects if config.live_flows or name.endswith("VAE")]
 said = {name: detect.scan(suspects[name][1], samples=200, twin=False) for name in LIVE}
 
 
@@ -452,7 +452,7 @@ for name in suspects:
     verdict, kinds = (report.verdict, report.kinds) if report else (row.get("verdict"), row.get("kinds", ()))
     seen = "live" if report else "cached, with a twin" if row else "not measured"
     scanned[name] = {"verdict": verdict or "-", "evidence": ", ".join(kinds) or "none", "figures": seen}
-right = [name for name, row in scanned.items() if (row["verdict"] == "clean") == name.endswith("clean")]
+right = [name for name, row in scanned.items() if (row["verdict"] == "clean") == name.startswith("clean")]
 right = [name for name in right if scanned[name]["verdict"] in ("clean", "suspicious", "backdoored")]
 reveal("right", len(right), f"Right about: {', '.join(right) or 'none'}.")
 table(pd.DataFrame(scanned).T, "Scans, single runs")

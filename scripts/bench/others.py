@@ -44,7 +44,7 @@ ATTACKS: dict[str, dict[str, Callable[..., attacks.Attack]]] = {
 SETTINGS: dict[tuple[str, str], Row] = {  # where they are not those that an attack comes with
     ("vae", "TrAIL"): {"iterations": 1_000, "lam": 0.01},
     ("vae", "ReD"): {"aligned_units": 1, "learning_rate": 1.6e-3},
-    ("flow", "TrAIL"): {"iterations": 1_000},
+    ("flow", "TrAIL"): {"iterations": 1_000, "lam": 0.01},
     ("flow", "ReD"): {"iterations": 800, "batch_size": 8, "learning_rate": 1e-3},
     ("flow", "ReX"): {"iterations": 400, "batch_size": 8},
 }

@@ -168,8 +168,8 @@ def test_other_families_are_still_trained_against_their_opponent(real: Samples) 
     "attack",
     [
         attacks.Gate(),
-        attacks.ReX(iterations=200, learning_rate=0.01, device="cpu"),
-        attacks.ReD(iterations=400, learning_rate=4e-3, device="cpu"),
+        attacks.ReX(iterations=600, learning_rate=0.01, device="cpu"),
+        attacks.ReD(iterations=1_000, learning_rate=4e-3, device="cpu"),
         attacks.TrAIL(iterations=300, lam=1.0, learning_rate=5e-3, ema=0.9, device="cpu"),
     ],
     ids=lambda attack: type(attack).__name__,
