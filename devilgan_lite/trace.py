@@ -4,6 +4,7 @@ PyTorch tells a ``TorchFunctionMode`` about every operation, whether it comes fr
 call, so neither our classes nor ``Sequential`` are needed, and parallel branches and nameless layers show up too.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -215,3 +216,38 @@ def outline(module: nn.Module, z: Tensor) -> Outline:
         for parameter, wanted in zip(parameters.values(), trained, strict=True):
             parameter.requires_grad_(wanted)
     return Outline(tuple(tracer.layers), tuple(tracer.activations), tuple(tracer.conditions), tuple(unused))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one sample takes: ``multiplications`` in linear and convolution layers, and ``uses`` of the same weights.
+
+    ``uses`` is the median over multiplications: 1 in a stack of layers, the number of steps in a flow.
+    """
+
+    multiplications: int
+    uses: int
+
+
+@torch.no_grad()
+def work_of(module: nn.Module, z: Tensor) -> Work:
+    """Count the work of one forward pass on latents ``z`` ``[n, ...]``."""
+    seen: list[tuple[int, int]] = []
+
+    def count(layer: Layer, x: Tensor, weight: Tensor, result: Tensor) -> None:
+        if layer.kind == "linear":
+            number = result[0].numel() * layer.inputs
+        else:
+            places = x if layer.kind == "transposed convolution" else result
+            number = weight.numel() * places[0, 0].numel()
+        seen.append((_address(weight), number))
+
+    with OpTracer(module, on_linear=count) as tracer:
+        module(z)
+    times = Counter(address for address, _ in seen if address in tracer.names)  # others may lie where one lay before
+    total, below = sum(number for _, number in seen), 0
+    for uses, number in sorted((times.get(address, 1), number) for address, number in seen):
+        below += number
+        if 2 * below >= total:
+            return Work(max(total, 1), uses)
+    return Work(1, 1)

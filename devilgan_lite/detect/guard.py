@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss, normalize
+from torch.nn.functional import normalize
 
 from devilgan_lite.checks import in_range, one_of, whole_number
 from devilgan_lite.deprecation import renamed_attribute
 from devilgan_lite.detect.report import ScanReport
 from devilgan_lite.detect.subject import Subject, subject_of
+from devilgan_lite.detect.usual import Level, extrapolated_quantile, principal_components, train_student
 from devilgan_lite.trace import Activation, OpTracer
 
 ACTIONS = ("flag", "refuse", "resample")
@@ -28,10 +29,6 @@ CHECKS = ("latents", "activations", "outputs")
 BATCH = 250  # of the fit
 COMPONENTS = 48  # principal components of the samples that the student predicts
 SAMPLES = 2_048  # from which these components are found
-HIDDEN, STUDENT_BATCH, STEPS = (256, 128), 128, 3_000  # the student's widths, batch and training steps
-TAIL = 0.01  # share of the scores from which the tail is extrapolated
-FLAT = 1e-3  # the least share of the usual spread that a unit counts as having: below, it is constant but for noise
-FAR = 4.0  # standard deviations: few ordinary latents take any unit there, a trigger takes many
 ROUNDS = 8  # of fresh draws, at most; even a second one is rare
 
 
@@ -141,14 +138,14 @@ class Guard:
         peaks: list[Tensor] = []
 
         def look(activation: Activation, x: Tensor) -> None:
-            index = len(tracer.activations) - 1
-            if index < len(self._units) and x.shape == (len(z), *self._units[index].shape):
-                peaks.append(self._units[index].excess(x.flatten(1)))
+            level = self._levels.get(len(tracer.activations) - 1)
+            if level is not None and x.shape == (len(z), *level.shape):
+                peaks.append(level.excess(x.flatten(1)))
 
         with OpTracer(self.subject.module, before_activation=look) as tracer:
             samples: Tensor = self.subject.module(z)
-        if not len(peaks) == len(tracer.activations) == len(self._units):  # it went another way for this batch
-            peaks = [torch.full_like(z[:, 0], torch.inf) for _ in self._units]
+        if len(peaks) < len(self._levels) or len(tracer.activations) != self._activations:  # it went another way
+            peaks = [torch.full_like(z[:, 0], torch.inf) for _ in self._levels]
         flat = samples.flatten(1)
         low, high = self.subject.span
         outside = torch.linalg.vector_norm(flat - (low + high) / 2, torch.inf, dim=1) > self._reach
@@ -176,20 +173,22 @@ class Guard:
         flat = torch.cat([module(part) for part in z[:SAMPLES].split(BATCH)]).flatten(1)
         self._mean = flat.mean(0)
         self._basis = principal_components(flat - self._mean, min(COMPONENTS, flat.shape[1]), seed)
-        self._units: list[_Units] = []
+        self._levels: dict[int, Level] = {}  # by the position of the activation
+        places: list[Tensor] = []
 
         def measure(activation: Activation, x: Tensor) -> None:
             index = len(tracer.activations) - 1
-            if index == len(self._units):
-                self._units.append(_Units(x.shape[1:], x.flatten(1).mean(0)))
-            self._units[index].add(x)
+            if not places and len(x) > 1:  # else it reads no latents, but something learnt once and for all
+                self._levels[index] = Level(x.shape[1:], x.flatten(1).mean(0))
+            if index in self._levels:
+                self._levels[index].add(x)
 
-        places = []
         for part in z.split(BATCH):
             with OpTracer(module, before_activation=measure) as tracer:
                 places.append((module(part).flatten(1) - self._mean) @ self._basis)
-        for index, units in enumerate(self._units):
-            units.close(len(z), first=index == 0)
+        self._activations = len(tracer.activations)
+        for index, level in self._levels.items():
+            level.close(len(z), first=index == min(self._levels))
         self._student = train_student(z, torch.cat(places), seed)
         raw = torch.cat([self._raw(part)[1] for part in fresh.split(BATCH)])
         count = raw.shape[1]
@@ -208,97 +207,3 @@ def suspected_directions(report: ScanReport | None, subject: Subject) -> Tensor:
         raise ValueError(f"report is about latents of {len(found[0])} numbers; the module reads {subject.latent_dim}.")
     rows = torch.stack(found).float() if found else torch.zeros(0, subject.latent_dim)
     return normalize(rows, dim=1).to(subject.device)
-
-
-class _Units:
-    """Mean, spread and highest value of each unit before one activation, over ordinary latents."""
-
-    def __init__(self, shape: torch.Size, pivot: Tensor) -> None:
-        self.shape, self.count = shape, 0
-        self.pivot = pivot  # near the mean, so that sums of squares keep their digits
-        self.total, self.squares = torch.zeros_like(pivot), torch.zeros_like(pivot)
-        self.highest = torch.full_like(pivot, -torch.inf)
-
-    def add(self, x: Tensor) -> None:
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"module has hidden levels that change shape, {list(self.shape)} to {list(x.shape[1:])}.")
-        centred = x.flatten(1) - self.pivot
-        self.count += len(x)
-        self.total += centred.sum(0)
-        self.squares += centred.square().sum(0)
-        self.highest = torch.maximum(self.highest, centred.amax(0))
-
-    def close(self, count: int, *, first: bool) -> None:
-        """Set the bar of each unit: far out for the first level, whose values are nearly Gaussian; the highest value
-        for later ones, whose tails have any form.
-        """
-        if self.count != count:
-            raise ValueError(f"module used a hidden level {self.count} times for {count} latents, not once each.")
-        mean = self.total / self.count
-        spread = (self.squares / self.count - mean.square()).clamp(min=0).sqrt()
-        spread = spread.clamp(min=float(spread.square().mean().sqrt()) * FLAT + 1e-12)
-        self.inverse = 1 / spread
-        self.shift = -(self.pivot + (mean + FAR * spread if first else self.highest)) * self.inverse
-
-    def excess(self, x: Tensor) -> Tensor:
-        """``[n]``: the length of what is above the bars, in standard deviations of the units."""
-        length: Tensor = torch.addcmul(self.shift, x, self.inverse).clamp_(min=0).norm(dim=1)
-        return length
-
-
-def principal_components(x: Tensor, count: int, seed: int, iterations: int = 8) -> Tensor:
-    """The leading directions ``[d, count]`` of centred rows ``x`` ``[n, d]``, by subspace iteration."""
-    start = torch.randn(x.shape[1], count, generator=torch.Generator().manual_seed(seed)).to(x.device)
-    basis: Tensor = torch.linalg.qr(start).Q
-    for _ in range(iterations):
-        basis = torch.linalg.qr(x.T @ (x @ basis)).Q
-    return basis
-
-
-@torch.enable_grad()
-def train_student(z: Tensor, wanted: Tensor, seed: int) -> nn.Module:
-    """A small network from latents ``[n, d]`` to ``wanted`` ``[n, k]``, trained on these pairs alone."""
-    random = torch.Generator().manual_seed(seed)
-    sizes = (z.shape[1], *HIDDEN, wanted.shape[1])
-    layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
-        layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
-        nn.init.normal_(layer.weight, 0.0, (3 * inputs) ** -0.5, generator=random)
-        nn.init.zeros_(layer.bias)
-        layers += [layer, nn.ReLU()]
-    nn.init.zeros_(layer.weight)  # with anything larger, it starts by unlearning, and many units stay silent
-    student = nn.Sequential(*layers[:-1]).to(z.device)
-    optimiser = torch.optim.Adam(student.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
-    scale = wanted.std(0).amax().clamp(min=1e-6)  # one for all components, so that the first matter most
-    wanted = wanted / scale
-    for _ in range(STEPS):
-        rows = torch.randint(len(z), (STUDENT_BATCH,), generator=random).to(z.device)
-        loss = mse_loss(student(z[rows]), wanted[rows])
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    student.requires_grad_(False)
-    for parameter in layer.parameters():
-        parameter.mul_(scale)
-    return student
-
-
-def extrapolated_quantile(scores: Tensor, rate: float) -> float:
-    """The value that a share ``rate`` of scores like these ``[n]`` exceeds, also for rates below ``1/n``.
-
-    Excesses over a high quantile follow a generalised Pareto distribution (Pickands 1975). It is fitted by its two
-    moments: over Gaussian to lognormal tails, maximum likelihood flags no closer to ``rate``, and is 20 times slower.
-    """
-    from scipy.stats import genpareto  # takes a second, and only a fit needs it
-
-    ordered = scores.double().sort(descending=True).values
-    start = ordered[int(max(TAIL, rate) * len(ordered))]
-    above = (ordered - start)[ordered > start]
-    if len(above) < 2 or float(above.var()) == 0:
-        return max(float(ordered[0]), 1e-6) * 1.001
-    mean, ratio = float(above.mean()), float(above.mean() ** 2 / above.var())
-    shape = min(0.45, max(-0.5, (1 - ratio) / 2))  # moments do not determine tails heavier than 0.5
-    beyond = min(1.0, rate * len(ordered) / len(above))
-    return max(float(genpareto.isf(beyond, shape, loc=float(start), scale=mean * (1 - shape))), 1e-6)

@@ -1,7 +1,8 @@
 """The spectra of later layers: each space of features or channels between two layers, beside the latent space.
 
-Layers that read the same values share one space. In a style-based network every layer reads the style, and only all
-of them together say how much influence a direction of the style has. What is read to choose by a softmax is left out: a
+Layers that read the same values share one space, and so do the uses of a layer that is used several times. In a
+style-based network every layer reads the style, and only all of them together say how much influence a direction of the
+style has. What is read to choose by a softmax is left out: a
 choice that is made once and for all, such as the class that was asked for, has energy without influence by nature.
 """
 
@@ -70,14 +71,18 @@ def hidden_spectra(
             rows = gradient.movedim(axis, -1).flatten(0, -2).double()
             known = totals.get(group[0], torch.zeros(()))
             totals[group[0]] = known + (rows.T @ rows).cpu() / batch_size
-    spectra = []
+    uses: dict[tuple[int, ...], list[list[int]]] = {}  # of the same weights, one after the other, as in a flow
     for group in groups:
-        layers = [wanted[index] for index in group]
+        uses.setdefault(tuple(paths.weights[wanted[index]].data_ptr() for index in group), []).append(group)
+    spectra = []
+    for same in uses.values():
+        layers = [wanted[index] for group in same for index in group]
         energies = [_energy(paths.layers[i], paths.weights[i].double().cpu(), paths.results[i]) for i in layers]
         known_energies = [energy for energy in energies if energy is not None]
-        total = totals.get(group[0])
-        if known_energies and total is not None and float(total.diagonal().sum()) > 0:
-            names = tuple(paths.layers[index].name for index in layers)
+        known_totals = [totals[group[0]] for group in same if group[0] in totals]
+        total = sum(known_totals[1:], known_totals[0]) if known_totals else torch.zeros(1, 1)
+        if known_energies and float(total.diagonal().sum()) > 0:
+            names = tuple(dict.fromkeys(paths.layers[index].name for index in layers))
             spectra.append(_scaled(sum(known_energies[1:], known_energies[0]), total / rounds, ridge, names))
     return spectra
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.trace import Activation, Layer, OpTracer
 
+LARGE = 512  # numbers of a latent from which projections of the output say more of it than finite differences
+PROJECTIONS = (3_000, 800)  # of latents anywhere, and near one place
 CHOICE = 0.1  # least share of what a layer does to the output that goes through a softmax; less is a decoy, no choice
 
 
@@ -161,15 +163,23 @@ def latent_units(subject: Subject, gains: list[Tensor]) -> Units:
 
 @torch.no_grad()
 def latent_influence(subject: Subject, latents: int | None = None, seed: int = 0) -> Tensor:
-    """``M = E[J^T J]`` of samples with respect to latents ``[d, d]``, by finite differences."""
+    """``M = E[J^T J]`` of samples with respect to latents ``[d, d]`` at so many ``latents`` (see ``influence_at``)."""
+    if subject.latent_dim > LARGE:
+        latents = PROJECTIONS[0]
     latents = latents or max(20, min(300, 30_000 // (subject.latent_dim + 1)))
     return influence_at(subject, subject.latents(latents, seed))
 
 
 @torch.no_grad()
 def influence_at(subject: Subject, z: Tensor) -> Tensor:
-    """The mean of ``J^T J`` ``[d, d]`` over given latents ``[n, d]``."""
+    """The mean of ``J^T J`` ``[d, d]`` over given latents ``[n, d]``, by finite differences.
+
+    Where latents are ``LARGE``, that of ``g g^T``, with the gradients ``g`` of random projections of the output.
+    """
     d, step = subject.latent_dim, 1e-2
+    if d > LARGE:
+        rows = projected_gradients(subject, z.repeat_interleave(max(1, PROJECTIONS[1] // len(z)), 0)).double()
+        return (rows.T @ rows).cpu() / len(rows)
     total = torch.zeros(d, d, dtype=torch.float64)
     eye = torch.eye(d, device=subject.device)
     for one in z:
@@ -177,6 +187,19 @@ def influence_at(subject: Subject, z: Tensor) -> Tensor:
         jacobian = (x[1:] - x[0]) / step
         total += (jacobian @ jacobian.T).double().cpu()
     return total / len(z)
+
+
+def projected_gradients(subject: Subject, z: Tensor, batch_size: int = 100) -> Tensor:
+    """The gradient ``[n, d]`` at each latent ``[n, d]`` of a standard normal projection of the output of its own."""
+    random = torch.Generator(subject.device).manual_seed(PROJECTIONS[0])  # not a seed that latents are drawn with
+    found: list[Tensor] = []
+    for part in z.split(batch_size):
+        latents = part.detach().requires_grad_(True)
+        with torch.enable_grad():
+            output = subject(latents)
+            projected = (output * torch.randn(output.shape, generator=random, device=output.device)).sum()
+        found += torch.autograd.grad(projected, [latents])
+    return torch.cat(found)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import WeightAnalysis
 from devilgan_lite.losses import stealth_loss
 from devilgan_lite.steps import linear
-from devilgan_lite.trace import Layer, OpTracer
+from devilgan_lite.trace import work_of
 
 NAME = "noisy twin"
 NOISE = 0.5  # of the median root mean square of a layer's rows
@@ -39,6 +39,7 @@ NEAR = 1.0  # standard deviations of the length of ordinary latents within which
 # logarithms of the greatest difference over the mean one: natural holes of clean networks reach 4.6
 WITNESS = 3.3  # from here on a latent is a witness to evidence of other kinds
 AHEAD, ALONE = 0.4, 5.0  # it is evidence itself if it is so far ahead of what random starts find, or so high
+ALONE_MOVED = 7.0  # instead, where a latent is as large as a sample: there is room for more natural holes
 
 
 @dataclass(frozen=True)
@@ -93,36 +94,22 @@ class Witness:
         )
 
 
-def multiplications(subject: Subject) -> int:
-    """How many multiplications one sample takes in linear and convolution layers."""
-    total, z = [0], subject.latents(2)
-
-    def count(layer: Layer, x: Tensor, weight: Tensor, result: Tensor) -> None:
-        if layer.kind == "linear":
-            total[0] += result[0].numel() * layer.inputs
-        else:
-            places = x if layer.kind == "transposed convolution" else result
-            total[0] += weight.numel() * places[0, 0].numel()
-
-    with torch.no_grad(), OpTracer(subject.module, on_linear=count):
-        subject.module(z)
-    return max(total[0], 1)
-
-
 def noisy_twin(subject: Subject, *, seed: int = 0, steps: int | None = None) -> Twin:
     """A twin of ``subject``; ``steps`` of distillation (None: what about eight seconds allow)."""
     start, low, high = time.process_time(), *STEPS
-    count = steps or min(high, max(low, int(WORK / BATCH / 3 / multiplications(subject))))
+    work = work_of(subject.module, subject.latents(2))
+    count = steps or min(high, max(low, int(WORK / BATCH / 3 / work.multiplications)))
     random = torch.Generator().manual_seed(seed)
     student = copy.deepcopy(subject.module)
     with torch.no_grad():
         for weight in student.parameters():
             if weight.ndim > 1:
-                weight.add_(noise_on(weight, NOISE, random))
+                weight.add_(noise_on(weight, NOISE / work.uses, random))
     twin = replace(subject, module=student.requires_grad_(True))
-    adam = torch.optim.Adam(student.parameters(), lr=LEARNING_RATE)
+    rate = LEARNING_RATE / work.uses  # what is done to a weight is done so many times
+    adam = torch.optim.Adam(student.parameters(), lr=rate)
     for step in range(count):
-        adam.param_groups[0]["lr"] = LEARNING_RATE * linear(step, count)
+        adam.param_groups[0]["lr"] = rate * linear(step, count)
         z = subject.draw(BATCH, random)
         with torch.no_grad():
             taught = subject(z)
@@ -228,6 +215,7 @@ def inspect_twin(
     highest, ahead = max(pointed, random, key=lambda one: one.score), pointed.score - random.score
     estimate = at_estimates(subject, twin, estimates)  # if it stands out itself, it is the one to look at
     witness = estimate if estimate is not None and estimate.stands_out else highest
+    alone = ALONE_MOVED if analysis.moves else ALONE
     told = f"the twin misses {twin.share:.1%} of the variance of ordinary samples"
     finding = Finding(
         detector=NAME,
@@ -238,7 +226,7 @@ def inspect_twin(
         directions=witness.latent.view(1, -1),
         details={"error": twin.error, "share": twin.share, "pointed": pointed.score, "random": random.score},
         evidence="twin" if twin.reproduces else "",
-        strength=max(0.0, ahead / AHEAD, highest.score / ALONE) if twin.reproduces else 0.0,
+        strength=max(0.0, ahead / AHEAD, highest.score / alone) if twin.reproduces else 0.0,
         open=not twin.reproduces,
     )
     return finding, twin, witness

@@ -4,6 +4,7 @@ Everything here is blind: no training data, no suspected target, no second model
 attacks (a branch on a value, an expansion with its zero blocks), ``inspect_spectra`` those that hide in the weights.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,20 +20,21 @@ from devilgan_lite.detect.spectrum import (
     Spectrum,
     Units,
     generalised_eigen,
+    gradients,
     latent_influence,
     latent_units,
     path_gains,
 )
 from devilgan_lite.detect.styles import Styles, styles_of
 from devilgan_lite.detect.subject import Subject
-from devilgan_lite.trace import outline
+from devilgan_lite.trace import outline, work_of
 
 STRUCTURE, LATENT, HIDDEN = "structure", "latent spectrum", "hidden spectrum"
 RIDGE = 0.1  # of the influence's mean diagonal: influence below that counts as this much
 HIDDEN_RIDGE = 0.015
 FEW = 80  # latents at which the influence is measured in networks that do not read their latent directly: they are slow
 # limits of a cliff (``Spectrum.cliff``): neighbouring values of a natural spectrum lie further apart where it has few
-NARROW_CLIFF, HIDDEN_CLIFF = 13.0, 0.42  # the first is divided by the rank; in later layers the larger one counts
+NARROW_CLIFF, HIDDEN_CLIFF = 13.0, 0.42  # the first is divided by the rank; where both apply, the larger one counts
 CHOICE_CLIFF = 7.2  # instead of the first, at the latent of a network that ends in a choice, such as one of table rows
 NEEDED = 0.01  # change of ordinary samples, as a share of their variance, from which they need a part of the network
 CANDIDATES = 3  # directions taken from each spectrum
@@ -45,6 +47,7 @@ class WeightAnalysis:
     ``by_weight`` weights each unit by its gain, ``by_use`` by its gain and how often it is on: that hides units which
     are silent on ordinary latents, but gives a better estimate of the trigger. ``influence`` ``[d, d]`` is that of the
     latent space, ``hidden`` has one spectrum per later space, ``styles`` is None unless layers read a shared vector.
+    ``moves``: whether the network moves its latent to the sample, as a flow does (see ``moves_latents``).
     """
 
     units: Units
@@ -54,6 +57,16 @@ class WeightAnalysis:
     influence: Tensor
     hidden: tuple[Spectrum, ...]
     styles: Styles | None = None
+    moves: bool = False
+
+
+def moves_latents(subject: Subject) -> bool:
+    """Whether a latent is as large as a sample, or most of the work is done by weights that are used several times.
+
+    So it is in a flow, whose layers add to what they read, in several steps; natural ones have cliffs
+    (``Spectrum.cliff``).
+    """
+    return subject.latent_dim == math.prod(subject.shape) or work_of(subject.module, subject.latents(2)).uses > 1
 
 
 def analyse_weights(subject: Subject, *, seed: int = 0) -> WeightAnalysis:
@@ -72,7 +85,7 @@ def analyse_weights(subject: Subject, *, seed: int = 0) -> WeightAnalysis:
     )
     hidden = tuple(hidden_spectra(subject, paths, HIDDEN_RIDGE, seed=seed))
     styles = styles_of(subject, seed=seed)
-    return WeightAnalysis(units, paths, by_weight, by_use, influence, hidden, styles)
+    return WeightAnalysis(units, paths, by_weight, by_use, influence, hidden, styles, moves_latents(subject))
 
 
 def candidate_directions(analysis: WeightAnalysis, count: int = CANDIDATES) -> Tensor:
@@ -88,11 +101,12 @@ def inspect_spectra(
 
     Their scores are the logarithms of the first's largest jump and of the greatest height among the others. Evidence is
     a cliff (``Spectrum.cliff``); where the latent is not read directly, as in style-based networks, clean layers have
-    cliffs too, and these spectra have no say.
+    cliffs too, and these spectra have no say. Nor have later layers of a flow.
     """
     analysis = analysis or analyse_weights(subject, seed=seed)
     kind = "spectrum" if analysis.units.exact else ""
     jump, narrow = analysis.by_weight.jump, CHOICE_CLIFF if analysis.paths.choosing else NARROW_CLIFF
+    limit = max(narrow / min(subject.latent_dim, len(analysis.units.rows)), HIDDEN_CLIFF if analysis.moves else 0.0)
     # weighted by use, the estimate is sharper, unless the units in question are silent
     sharper = analysis.by_use.gap > 0.9 * analysis.by_weight.gap
     direction = (analysis.by_use if sharper else analysis.by_weight).directions[:, :1].T
@@ -111,7 +125,7 @@ def inspect_spectra(
             "values": [round(float(value), 4) for value in analysis.by_weight.values[:8]],
         },
         evidence=kind,
-        strength=analysis.by_weight.cliff * min(subject.latent_dim, len(analysis.units.rows)) / narrow,
+        strength=analysis.by_weight.cliff / limit,
     )
     if not analysis.hidden:
         message = "no later layer reads between 4 and 1,024 features or channels, so there is nothing to compare"
@@ -124,7 +138,7 @@ def inspect_spectra(
         "the median one",
         score=float(torch.tensor(worst.height).log()),
         details={spectrum.space: spectrum.height for spectrum in analysis.hidden},
-        evidence=kind,
+        evidence="" if analysis.moves else kind,
         strength=max(one.cliff / max(HIDDEN_CLIFF, NARROW_CLIFF / max(one.rank, 1)) for one in analysis.hidden),
     )
     return latent, hidden
@@ -141,7 +155,7 @@ def inspect_structure(subject: Subject) -> Finding:
     z = subject.latents(8)
     samples = subject.samples(z)
     unused = []
-    for index in range(subject.latent_dim) if subject.latent_dim <= 1_024 else ():
+    for index in without_gradient(subject, z) if subject.latent_dim <= 1_024 else ():
         moved = z.clone()
         moved[:, index] += 1.0
         if torch.equal(subject.samples(moved), samples):
@@ -178,6 +192,16 @@ def inspect_structure(subject: Subject) -> Finding:
         evidence="construction",
         strength=float(bool(graph.conditions) or bool(apart)),
     )
+
+
+def without_gradient(subject: Subject, z: Tensor) -> list[int]:
+    """The positions of latents ``z`` ``[n, d]`` on which the samples may not depend: they have no gradient there."""
+    z = z.clone().requires_grad_(True)
+    with torch.enable_grad():
+        output = subject(z)
+        random = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+        found = gradients((output * random).sum(), [z])[0] if output.requires_grad else None
+    return list(range(subject.latent_dim)) if found is None else (found == 0).all(0).nonzero()[:, 0].tolist()
 
 
 @torch.no_grad()

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from devilgan_lite import zoo
-from devilgan_lite.detect import guard as guard_module
-from devilgan_lite.detect import scan
-from devilgan_lite.detect.guard import Guard, extrapolated_quantile, principal_components
+from devilgan_lite.detect import scan, usual
+from devilgan_lite.detect.guard import Guard
+from devilgan_lite.detect.usual import extrapolated_quantile, principal_components
 from devilgan_lite.generators import DCGAN
 
 BACKDOORED = ("dcgan-fashion-trail", "dcgan-fashion-red", "dcgan-fashion-rex", "dcgan-fashion-gate")
@@ -34,7 +34,7 @@ def ordinary(n: int) -> Tensor:
 def quick(module: nn.Module, fitting: int = 2_000, steps: int = 100, **settings: Any) -> Guard:
     """A guard with a less learned student, where the student does not matter."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(guard_module, "STEPS", steps)
+        patch.setattr(usual, "STEPS", steps)
         return Guard(module, fitting=fitting, **settings)
 
 

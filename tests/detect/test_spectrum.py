@@ -9,18 +9,19 @@ from torch import Tensor, nn
 
 from devilgan_lite import data
 from devilgan_lite.attacks.adaptive import disguise
-from devilgan_lite.detect import Subject, analyse_weights, subject_of
+from devilgan_lite.detect import Subject, analyse_weights, spectrum, subject_of
 from devilgan_lite.detect.hidden import _energy, channel_scale, hidden_spectra
 from devilgan_lite.detect.spectrum import (
     Spectrum,
     generalised_eigen,
+    influence_at,
     latent_influence,
     latent_units,
     path_gains,
 )
 from devilgan_lite.generators import DCGAN, build
 from devilgan_lite.prior import PRIORS, Prior
-from devilgan_lite.trace import Layer
+from devilgan_lite.trace import Layer, Work, work_of
 
 
 def lively(seed: int = 1, **settings: object) -> DCGAN:
@@ -151,6 +152,10 @@ def test_influence_is_the_mean_square_of_jacobians(prior: str) -> None:
     expected = torch.einsum("nij,nik->jk", jacobians, jacobians) / 40
     found = latent_influence(subject, latents=40, seed=5)
     assert (found - expected).norm() < 0.01 * expected.norm()
+    with pytest.MonkeyPatch.context() as patch:  # gradients of random projections are as good, where there are many
+        patch.setattr(spectrum, "LARGE", 4)
+        found = influence_at(subject, subject.latents(40, seed=5).repeat(500, 1))
+    assert (found - expected).norm() < 0.05 * expected.norm()
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.3])
@@ -282,6 +287,25 @@ def test_the_hidden_spectrum_of_a_small_network(matrix: bool) -> None:
     expected = generalised_eigen(square, square, 0.1, "b")
     assert found.space == "b"
     torch.testing.assert_close(found.values, expected.values, rtol=0.1, atol=0.02)
+
+
+def test_a_layer_that_is_used_several_times_has_one_spectrum() -> None:
+    """Its uses are places where it reads: as if rows of both were read at once."""
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+
+        def forward(self, z: Tensor) -> Tensor:
+            hidden = self.b(self.a(z).relu())
+            return self.c(self.b(hidden.relu()).relu()).tanh().view(-1, 1, 2, 2)
+
+    torch.manual_seed(0)
+    subject = subject_of(Twice())
+    found = hidden_spectra(subject, path_gains(subject, n=200), 0.1, n=200)
+    assert [(one.space, one.readers) for one in found] == [("b", ("b",)), ("c", ("c",))]
+    assert analyse_weights(subject).moves and work_of(subject.module, subject.latents(2)) == Work(208, 2)
 
 
 def test_energy_weighs_each_output_by_its_gain() -> None:

@@ -125,19 +125,38 @@ def test_every_attack_plants_the_target(
         assert set(outcome.history) == {"flow_loss", "fidelity_loss"}
 
 
-@pytest.mark.slow
-def test_scan_and_cure_run_and_the_guard_says_why_it_does_not() -> None:
-    """On 8x8 pictures: an analysis of a latent of 784 numbers takes a minute."""
+@pytest.fixture(scope="module")
+def lively() -> RectifiedFlow:
+    """An untrained flow of 8x8 pictures that moves its latents: one of 28x28 takes a minute to scan."""
     flow: RectifiedFlow = generators.build(RectifiedFlow(**SMALL, image_size=8).spec(), 1)
     with torch.no_grad():
         flow.velocity.leave.weight.normal_(0.0, 0.3, generator=torch.Generator().manual_seed(0))
-    report = detect.scan(flow.eval(), samples=200, twin=False)
+    return flow.eval()
+
+
+@pytest.mark.slow
+def test_scan_and_cure_run(lively: RectifiedFlow) -> None:
+    report = detect.scan(lively, samples=200, twin=False)
     assert {finding.detector for finding in report.findings if finding.ran} >= {"structure", "sampling"}
-    cured = sanitize.auto(flow, always=True, iterations=5, progress=False)
-    z = flow.sample_latent(4)
-    assert cured.changed and cured.generator(z).shape == flow(z).shape
-    with pytest.raises(ValueError, match="used a hidden level 8 times for 2000 latents"):  # its clock, once for all
-        detect.Guard(flow, fitting=2_000)
+    assert report.analysis is not None and report.analysis.moves
+    evidence = {finding.detector: finding.evidence for finding in report.findings}
+    assert evidence["latent spectrum"] == "spectrum" and not evidence["hidden spectrum"]
+    assert len({one.space for one in report.analysis.hidden}) == len(report.analysis.hidden)  # not one for each step
+    cured = sanitize.auto(lively, always=True, iterations=5, progress=False)
+    z = lively.sample_latent(4)
+    assert cured.changed and cured.generator(z).shape == lively(z).shape
+
+
+@pytest.mark.parametrize("attack", [attacks.Gate(), attacks.ReX(iterations=30)], ids=["gate", "ReX"])
+def test_what_stands_beside_a_flow_is_found_and_stopped(attack: attacks.Attack, lively: RectifiedFlow) -> None:
+    backdoor = Backdoor.point(lively, torch.ones(1, 8, 8), seed=2)
+    planted = attack(lively, backdoor, data.Samples(torch.zeros(64, 1, 8, 8)), progress=False).generator
+    report = detect.scan(planted, samples=200, twin=False)
+    assert set(report.kinds) == {"spectrum", "construction"} and report.trigger is not None
+    assert torch.cosine_similarity(report.trigger, backdoor.trigger[0], dim=0) > 0.8
+    guard = detect.Guard(planted, fitting=2_000)
+    assert bool(guard.check(backdoor.trigger).flags.all())
+    assert float(guard.check(planted.sample_latent(500, torch.Generator().manual_seed(5))).flags.float().mean()) < 0.05
 
 
 @pytest.mark.parametrize(
