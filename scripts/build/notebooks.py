@@ -130,7 +130,9 @@ def problems(document: Any, name: str) -> list[str]:
             found.append(f"code cell {index + 1} was not executed.")
     if picture is None or (training is not None and picture >= training):
         found.append("no picture comes before the first training.")
-    if name[:2] in ("02", "03", "04", "09", "10", "11", "12") and not any("Responsible use" in text for text in prose):
+    if name[:2] in ("02", "03", "04", "09", "10", "11", "12", "14") and not any(
+        "Responsible use" in text for text in prose
+    ):
         found.append("there is no 'Responsible use' in it.")
     return found
 

@@ -14,6 +14,7 @@ from devilgan_lite.classroom.exercises import (
     fraud,
     intake,
     prune,
+    sound,
     steps,
     style,
     tour,
@@ -23,7 +24,7 @@ from devilgan_lite.classroom.exercises.judge import Learner, NotYet
 
 EXERCISES: dict[str, Callable[[Learner], str]] = {
     name: exercise
-    for module in (tour, attack, steps, detect, unlearn, prune, style, challenge, intake, fraud)
+    for module in (tour, attack, steps, detect, unlearn, prune, style, challenge, intake, fraud, sound)
     for name, exercise in inspect.getmembers(module, inspect.isfunction)
     if exercise.__module__ == module.__name__ and not name.startswith("_")
 }
