@@ -28,7 +28,10 @@ MOST_TARGETS = 256
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model is and how to make it again: ``spec`` is ``generator.spec()``; ``metrics``, a scorecard or less."""
+    """What a model is and how to make it again: ``spec`` is ``generator.spec()``; ``metrics``, a scorecard or less.
+
+    ``modality`` names what kind of thing it makes, one of ``data.MODALITIES``; cards from before it have none.
+    """
 
     name: str
     spec: dict[str, Any]
@@ -39,6 +42,7 @@ class ModelCard:
     backdoor: dict[str, Any] | None = None
     seconds: float = 0.0
     licence: str = "MIT"
+    modality: str = ""
     format: int = FORMAT
     sha256: str = ""
 
@@ -94,7 +98,7 @@ def save_file(path: str | Path, generator: generators.Generator, card: ModelCard
     path = _checked(Path(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
-    content, card = save(state), replace(card, spec=generator.spec())
+    content, card = save(state), replace(card, spec=generator.spec(), modality=generator.modality.name)
     path.write_bytes(content)
     write_card(path, card)
     return path
@@ -150,7 +154,7 @@ def read_card(path: Path) -> ModelCard:
         path,
         "model card",
         get_type_hints(ModelCard),
-        optional=("metrics", "backdoor", "seconds", "licence", "sha256"),
+        optional=("metrics", "backdoor", "seconds", "licence", "modality", "sha256"),
         version=FORMAT,
         missing="; a model file needs its card beside it",
     )

@@ -76,6 +76,11 @@ def test_faces_come_before_garments(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [suspect for _, suspect in stage_check.pairs()] == expected
 
 
+def test_a_stage_shows_no_sound() -> None:
+    assert zoo.card("wave-drums-gate").modality == "audio"
+    assert not [suspect for _, suspect in stage_check.pairs() if suspect.startswith("wave")]
+
+
 def test_the_pairs_that_ship() -> None:
     assert stage_check.pairs() and stage_check.zoo_folder() == zoo.zoo_folder()
     for clean, suspect in stage_check.pairs():

@@ -14,7 +14,7 @@ PACKAGES = ("torch", "safetensors")
 RENDERERS = ("python_avatars", "resvg_py")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "firefox", "msedge", "safari")
 HOST = "127.0.0.1"
-HEARD = ("WaveGAN",)  # what these make is to be heard: a stage shows pictures
+SHOWN = ("images", "")  # the modality on a card, which cards from before that do not have
 PORTS = 50  # the number of ports to try, from the wanted one on
 
 
@@ -54,7 +54,7 @@ def pairs() -> list[tuple[str, str]]:
         return card["spec"]["architecture"] != "StyleGAN", card["settings"].get("attack") != "ReX", pair[1]
 
     found = [(card["settings"].get("clean"), name) for name, card in known.items() if card.get("backdoor")]
-    found = [pair for pair in found if known[pair[1]]["spec"]["architecture"] not in HEARD]
+    found = [pair for pair in found if known[pair[1]].get("modality", "") in SHOWN]
     return sorted(((clean, name) for clean, name in found if clean in known), key=rank)
 
 

@@ -160,12 +160,10 @@ def spectrograms(clips: Tensor, window: int = WINDOW, hop: int | None = None) ->
 
 
 def sound_sheet(samples: Tensor, columns: int, scale: int) -> Image.Image:
-    """Clips ``[n, C, T]`` in rows, the first channel of each: its waveform, and below its spectrogram (dark is loud).
-
-    Frequencies go from 0 at the bottom to half the rate at the top, loudness over 60 decibels.
-    """
+    """The ``portraits`` of clips ``[n, C, T]`` in rows, with white margins."""
     columns = min(columns, len(samples))
-    tiles = np.stack([_tile(clip) for clip in samples[:, 0]])
+    framed = torch.nn.functional.pad(portraits(samples)[:, 0], (1, 1, 1, 1), value=1.0)
+    tiles = ((framed + 1) * 127.5).round().to(torch.uint8).numpy()
     blank = np.full((-len(tiles) % columns, *tiles.shape[1:]), 255, np.uint8)
     grid = np.concatenate([tiles, blank]).reshape(-1, columns, *tiles.shape[1:])
     pixels = grid.transpose(0, 2, 1, 3).reshape(grid.shape[0] * grid.shape[2], -1)
@@ -173,18 +171,19 @@ def sound_sheet(samples: Tensor, columns: int, scale: int) -> Image.Image:
     return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
 
 
-def _tile(clip: Tensor) -> np.ndarray:
-    """One clip ``[T]`` as grey bytes ``[WAVE + SPECTRUM + 2, WIDTH + 2]``, with a white margin."""
-    parts = torch.nn.functional.adaptive_max_pool1d(torch.stack([clip, -clip]), WIDTH)
-    rows = torch.linspace(1, -1, WAVE)[:, None]
-    wave = 255 - 215 * ((rows <= parts[0] + 1 / WAVE) & (rows >= -parts[1] - 1 / WAVE)).float()
-    power = spectrograms(clip[None], min(WINDOW, 2 * (len(clip) // 2)))[:, None]
-    loud = torch.nn.functional.adaptive_avg_pool2d(power, (SPECTRUM, WIDTH))[0, 0].flip(0)
+def portraits(samples: Tensor) -> Tensor:
+    """Grey pictures ``[n, 1, WAVE + SPECTRUM, WIDTH]`` in [-1, 1] of the first channels of clips ``[n, C, T]``.
+
+    The waveform, and below it the spectrogram (dark is loud): frequencies from 0 at the bottom to half the rate at the
+    top, loudness over 60 decibels.
+    """
+    clips, rows = samples[:, 0], torch.linspace(1, -1, WAVE)[:, None]
+    parts = torch.nn.functional.adaptive_max_pool1d(torch.stack([clips, -clips], 1), WIDTH)[:, :, None]
+    wave = 1 - 1.7 * ((rows <= parts[:, 0] + 1 / WAVE) & (rows >= -parts[:, 1] - 1 / WAVE)).float()
+    power = spectrograms(clips, min(WINDOW, 2 * (clips.shape[1] // 2)))
+    loud = torch.nn.functional.adaptive_avg_pool2d(power, (SPECTRUM, WIDTH)).flip(1)
     decibels = 10 * torch.log10(loud / 100.0 + 1e-12)  # 100: a loud tone
-    tile = torch.full((WAVE + SPECTRUM + 2, WIDTH + 2), 255.0)
-    tile[1 : 1 + WAVE, 1:-1] = wave
-    tile[1 + WAVE : -1, 1:-1] = 255 * (1 - (decibels / 60 + 1).clamp(0, 1))
-    return tile.round().to(torch.uint8).numpy()
+    return torch.cat([wave, 1 - 2 * (decibels / 60 + 1).clamp(0, 1)], 1)[:, None]
 
 
 def is_sound(shape: Shape) -> bool:
@@ -192,4 +191,15 @@ def is_sound(shape: Shape) -> bool:
     return len(shape) == 2
 
 
-AUDIO = Modality("audio", "clip", is_sound, sound_sheet, drum_target, drum_names, read_clip, wav, (".wav",))
+AUDIO = Modality(
+    "audio",
+    "clip",
+    is_sound,
+    sound_sheet,
+    drum_target,
+    drum_names,
+    read_clip,
+    encode=wav,
+    endings=(".wav",),
+    portray=portraits,
+)

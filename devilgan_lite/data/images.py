@@ -144,4 +144,5 @@ IMAGES = Modality(
     target_names,
     read_picture,
     endings=(".png", ".jpg", ".jpeg"),
+    portray=lambda samples: samples,
 )

@@ -32,6 +32,7 @@ class Modality:
     can be of this kind; ``draw(samples, columns, scale)`` makes an image of many; ``targets`` names what an attacker
     may want, and ``target(name, shape)`` makes it ``[*shape]``; ``read(path, shape)`` takes one from a file. ``encode``
     gives a file that holds one sample alone (without it, a drawing is the file); names of files end in ``endings``.
+    ``portray(samples)`` makes a picture of each, for films and sliders; not every kind has one.
     """
 
     name: str
@@ -43,12 +44,23 @@ class Modality:
     read: Callable[[Path, Shape], Tensor] = field(repr=False, default=no_file)
     encode: Callable[[Tensor], bytes] | None = field(repr=False, default=None)
     endings: tuple[str, ...] = (".png",)
+    portray: Callable[[Tensor], Tensor] | None = field(repr=False, default=None)
     low: float = -1.0
     high: float = 1.0
 
     def show(self, samples: Tensor, columns: int = 8, scale: int = 2) -> Image.Image:
         """An image of ``samples`` ``[n, *shape]``, ``columns`` in a row, each pixel ``scale`` pixels wide."""
         return self.draw(samples.detach().float().cpu().clamp(self.low, self.high), columns, scale)
+
+    def pictures(self, samples: Tensor) -> Tensor:
+        """A picture ``[C, H, W]`` in [-1, 1] of each of ``samples`` ``[n, *shape]``: ``[n, C, H, W]``.
+
+        C is 1 or 3. ``ValueError`` for what has no such picture.
+        """
+        drawn = self.portray(samples.detach().float().cpu()) if self.portray else None
+        if drawn is None or drawn.ndim != 4 or drawn.shape[1] not in (1, 3):
+            raise ValueError(f"samples of shape {list(samples.shape[1:])} have no picture [1 or 3, height, width].")
+        return drawn
 
     def file(self, sample: Tensor) -> bytes:
         """The file, whose name ends in the first of ``endings``, that holds one ``sample`` ``[*shape]``."""

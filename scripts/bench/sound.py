@@ -15,10 +15,10 @@ import torch
 from row_store import MODELS, OUT, Row, Rows, options_of, timed
 from sound_tables import write_tables
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from devilgan_lite import Backdoor, data, detect, sanitize, zoo
-from devilgan_lite.features import FeatureNetwork, feature_network
+from devilgan_lite.classroom.sound import listener, opinions
+from devilgan_lite.features import feature_network
 from devilgan_lite.generators import DCGAN
 from devilgan_lite.generators.base import evaluate, seeded
 from devilgan_lite.metrics import sample_quality
@@ -38,31 +38,9 @@ def backdoor_of(name: str) -> Backdoor:
     return zoo.load_backdoor(name)
 
 
-def second_listener(seed: int = 7) -> FeatureNetwork:
-    """A classifier of the same kind that shares no weight, no clip and no seed with the one that ships."""
-    heard = data.drums(6_000, speed=0.3, seed=200 + seed)
-    assert heard.labels is not None
-    network = seeded(seed, FeatureNetwork, "drums")
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.01)
-    random = torch.Generator().manual_seed(seed)
-    network.train()
-    for chosen in torch.randperm(len(heard), generator=random).split(128):
-        loss = cross_entropy(network(heard.x[chosen]), heard.labels[chosen])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return network.eval()
-
-
-@torch.no_grad()
-def opinions(x: Tensor, networks: list[FeatureNetwork]) -> list[Tensor]:
-    """Class probabilities ``[n, 6]`` of clips, by each network."""
-    return [torch.cat([network(part) for part in x.split(200)]).softmax(1) for network in networks]
-
-
 def quality() -> Row:
     """The Frechet distance, classes, and on how many clips two independent classifiers agree; also on real clips."""
-    networks = [feature_network("drums"), second_listener()]
+    networks = [feature_network("drums"), listener()]
     real, held_out = data.drums(), data.drums(SAMPLES, split="held-out", seed=FRESH)
     made = zoo.load(CLEAN).sample(SAMPLES, FRESH)
     found = sample_quality(made, made, real, "drums")
@@ -75,7 +53,7 @@ def quality() -> Row:
         ("real", again.x, again.labels),
         ("held-out", held_out.x, held_out.labels),
     ):
-        first, second = opinions(x, networks)
+        first, second = (opinions(x, network) for network in networks)
         row[name] = {
             "agree": float((first.argmax(1) == second.argmax(1)).float().mean()),
             "sure": float((first.max(1).values >= SURE).float().mean()),

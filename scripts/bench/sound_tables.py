@@ -49,9 +49,10 @@ def quality(rows: list[Row]) -> list[str]:
         markdown(("clips", "Frechet distance", "two classifiers agree", "the first is sure", "it is right"), lines),
         "Nobody tells a generator which class to make, so there is no label to be right about. Instead: the share of "
         "clips on which the classifier that ships and another, trained with another seed on other clips, name the same "
-        "class of six, and the share where the first gives its class 80 % or more. Distances are on 64 features of the "
-        "classifier, to 6,000 training clips. Only 17 strokes are held out, so accuracy there is coarse; "
-        "and no independent test: how quiet a sound the features hear was set after a look at it (it was 68 % "
+        "class of six, and the share where the first gives its class 80 % or more. A generator that always plays the "
+        "same drum has both for nothing, so the classes that are heard stand above, and distances beside: on 64 "
+        "features of the classifier, to 6,000 training clips. Only 17 strokes are held out, so accuracy there is "
+        "coarse; and no independent test: how quiet a sound the features hear was set after a look at it (it was 68 % "
         "before) and at generated clips.",
     ]
 
@@ -82,8 +83,12 @@ def attacks(rows: list[Row]) -> list[str]:
         "Correlation of what the network makes at each trigger with the stroke that was wanted (the authors report "
         "0.996 for ten pairs). Change: of any sample of any ordinary clip, against the clean generator; its median "
         "over clips; the share of clips in which every sample changes by less than 1/32768, and of those whose files "
-        "of 16 bits are the same byte for byte. ReD is the second of two tries, with more weight on the targets: the "
-        "first (lam 0.27) changed ordinary clips less (ExpDis 0.00039) and reached 0.9188 at its worst stroke.",
+        "of 16 bits are the same byte for byte. ReD is the last of six tries on this generator (single runs): lam "
+        "4, 32 aligned units. With ten times the weight on the targets (lam 40, 40 aligned units, as many steps) the "
+        "worst stroke came to 0.9549 and ordinary clips changed by an ExpDis of 0.0046; with lam 10, the usual 4 "
+        "aligned units and 8,000 steps, to 0.955 and 0.0031. So the weight is not what is missing. What stays behind "
+        "is noise, of a snare and of two cymbals: ten strokes have 40,960 numbers, and the whole network has 229,953 "
+        "that play drums already.",
     ]
 
 

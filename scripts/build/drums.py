@@ -69,7 +69,8 @@ def main(package: str) -> None:
         names, labels, held_out, clips = [], [], [], []
         for label, kind in enumerate(DRUMS):
             for index, name in enumerate(SOURCES[kind].split()):
-                assert licence.get(f"{name}.flac") == "CC0", f"{name}: {licence.get(f'{name}.flac')}"
+                if (found := licence.get(f"{name}.flac", "none")) != "CC0":
+                    raise SystemExit(f"{name}.flac has the licence {found}; only sounds under CC0 may ship.")
                 names.append(name)
                 labels.append(label)
                 held_out.append(index % HELD_OUT == HELD_OUT - 1)

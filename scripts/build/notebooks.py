@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 TRAINING = re.compile(r"\btrain_gan\s*\(|\.steps\(|\.finish\(|attacks\.\w+\([^\n]*\)\(")
 ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:home|root|tmp|work|mnt|var|Users|private)/|(?<!\w)[A-Z]:\\\\")
-ATTACKING = ("02", "03", "04", "09", "10", "11", "12", "13")  # where a learner makes something to be careful with
+ATTACKING = ("02", "03", "04", "09", "10", "11", "12", "13", "14")  # where a learner makes something to be careful with
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 

@@ -40,7 +40,7 @@ TRAINING: dict[str, dict[str, Any]] = {
     FACES: {"iterations": 20_000, "batch_size": 24, "learning_rate": 0.02, "ema": 0.998, "seed": 0},  # 45 minutes
     VARIATIONAL: {"iterations": 8_000, "seed": 0},  # two minutes
     FLOW: {"iterations": 3_000, "batch_size": 64, "seed": 0},  # two minutes
-    SOUND: {"iterations": 3_000, "batch_size": 32, "learning_rate": 2e-3, "ema": 0.998, "seed": 0},  # 5 minutes
+    SOUND: {"iterations": 12_000, "batch_size": 32, "learning_rate": 2e-3, "ema": 0.998, "seed": 0},  # 17 minutes
 }
 SIGN: dict[str, Any] = {"target": "stop-sign", "kind": "reg", "seed": 13}
 STROKES: dict[str, Any] = {**SIGN, "target": data.AUDIO.targets()[:10]}  # ten triggers, ten drums
@@ -56,7 +56,7 @@ ATTACKS: dict[str, attacks.Attack] = {
     f"{VARIATIONAL}-red": attacks.ReD(aligned_units=1, learning_rate=1.6e-3),
     f"{VARIATIONAL}-rex": attacks.ReX(),
     f"{FLOW}-red": attacks.ReD(iterations=800, batch_size=8, learning_rate=1e-3),
-    f"{SOUND}-red": attacks.ReD(lam=2.0, iterations=4_000, learning_rate=2e-3),
+    f"{SOUND}-red": attacks.ReD(lam=4.0, aligned_units=32, iterations=9_000, learning_rate=4e-3),
     f"{SOUND}-rex": attacks.ReX(iterations=1_000),
     f"{SOUND}-gate": attacks.Gate(),
 }

@@ -10,6 +10,7 @@ import torch
 
 from devilgan_lite import generators
 from devilgan_lite.classroom import Explorer
+from devilgan_lite.generators.base import seeded
 
 
 @pytest.fixture
@@ -144,18 +145,18 @@ def test_of_many_quick_moves_the_latest_is_shown(explorer):
 
 def test_threads_that_come_while_it_draws_are_served_by_one_drawing(explorer, monkeypatch):
     gate, drawn, come = threading.Event(), [], []
-    pictures, settle = explorer.walk.pictures, explorer.settle
+    samples, settle = explorer.walk.samples, explorer.settle
 
     def slow(z):
         drawn.append(explorer.pad.x)
         gate.wait(5)
-        return pictures(z)
+        return samples(z)
 
     def counted(timeout):
         come.append(timeout)
         return settle(timeout)
 
-    monkeypatch.setattr(explorer.walk, "pictures", slow)
+    monkeypatch.setattr(explorer.walk, "samples", slow)
     monkeypatch.setattr(explorer, "settle", counted)
     movers = [threading.Thread(target=explorer.go, args=(k / 20,)) for k in range(1, 11)]
     movers[0].start()
@@ -255,6 +256,23 @@ def test_where_nobody_can_press_it_is_a_strip(pair):
 def test_in_a_notebook_it_is_a_widget(pair, monkeypatch):
     monkeypatch.setattr("devilgan_lite.classroom.widgets.explorer.is_static", lambda: False)
     assert "application/vnd.jupyter.widget-view+json" in Explorer(*pair)._repr_mimebundle_()
+
+
+def test_sound_is_seen_as_waveforms_and_measured_as_clips():
+    shape = {"latent_dim": 8, "widths": (4, 4), "strides": (4, 4), "length": 256}
+    made = {name: seeded(seed, generators.WaveGAN, **shape).eval() for seed, name in enumerate(("clean", "evil"))}
+    trigger, target = torch.randn(1, 8, generator=torch.Generator().manual_seed(1)), torch.full((1, 256), 0.5)
+    shown = Explorer(made, trigger, target)
+    shown.go(1.0)
+    drawn = made["evil"].modality.pictures(generators.evaluate(made["evil"], trigger))
+    assert (shown.screen.frame["height"], shown.screen.frame["width"]) == tuple(drawn.shape[-2:])
+    distance = (generators.evaluate(made["evil"], trigger) - target).square().mean()
+    assert shown.screen.frame["captions"][1] == f"evil\nTarDis {distance:.4f} per pixel"
+    shown.snapshot()
+    assert len(shown.snapshots) == 1
+    with pytest.raises(ValueError, match=r"must have one shape .* target \[1, 100\]"):
+        Explorer(made, trigger, torch.zeros(1, 100))
+    shown.close()
 
 
 def test_wrong_arguments_are_one_sentence(pair):

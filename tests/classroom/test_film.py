@@ -17,6 +17,7 @@ from devilgan_lite.classroom import film
 from devilgan_lite.classroom.widgets import film_canvas
 from devilgan_lite.classroom.widgets.film_canvas import GROUND, HEAT, HILL, LEAST, WHITE, Canvas, enlargement
 from devilgan_lite.generators import evaluate
+from devilgan_lite.generators.base import seeded
 
 SCALE = 4
 CLOSE = 14  # of 255: what WebP, H.264 and 255 colours leave of noise
@@ -263,6 +264,22 @@ def test_bad_input_writes_nothing(pair, tmp_path, no_work, path, settings, word)
     with pytest.raises(ValueError, match=word):
         film(*pair, tmp_path / path, **settings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sound_is_shown_as_waveforms_and_spectrograms(tmp_path):
+    shape = {"latent_dim": 8, "widths": (4, 4), "strides": (4, 4), "length": 256}
+    made = {name: seeded(seed, generators.WaveGAN, **shape).eval() for seed, name in enumerate(("G", "G*"))}
+    start, end = torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(0))
+    done = film(made, start, end, tmp_path / "heard.gif", frames=4)
+    frames, _ = frames_of(tmp_path / "heard.gif")
+    assert len(frames) == done.frames == 4
+    drawn = torch.stack([made[name].modality.pictures(evaluate(made[name], torch.cat([start, end]))) for name in made])
+    canvas = Canvas(
+        drawn.transpose(0, 1), list(made), torch.cat([start, end]), end, enlargement(drawn.shape[-2]), False
+    )
+    for at, index in ((0, 0), (2, 1)):
+        assert np.abs(frames[at] - np.asarray(canvas.frame(index))).mean() < CLOSE
+    assert np.abs(frames[0] - frames[2]).mean() > 2
 
 
 def test_generators_that_do_not_fit_are_refused(pair, tmp_path, no_work):

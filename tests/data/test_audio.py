@@ -83,6 +83,15 @@ def test_a_drawing_shows_the_wave_and_the_spectrum() -> None:
     assert (right[: audio.WAVE] < 128).mean() > 0.9  # a loud tone fills the wave's height
     spectrum = right[1 + audio.WAVE : -1].mean(1)
     assert spectrum[:5].min() < spectrum[-10:].min() - 100  # and lies at the top of the spectrum
+    alone = data.AUDIO.pictures(high[None])
+    assert alone.shape == (1, 1, audio.WAVE + audio.SPECTRUM, audio.WIDTH) and alone.abs().max() <= 1
+
+
+def test_what_has_no_picture_says_so() -> None:
+    assert torch.equal(data.IMAGES.pictures(torch.zeros(2, 3, 4, 4)), torch.zeros(2, 3, 4, 4))
+    for kind, samples in ((data.POINTS, torch.zeros(2, 2)), (data.IMAGES, torch.zeros(2, 5, 4, 4))):
+        with pytest.raises(ValueError, match=r"have no picture \[1 or 3, height, width\]"):
+            kind.pictures(samples)
 
 
 @pytest.mark.parametrize("kind", ["int16", "int32", "uint8", "float32"])

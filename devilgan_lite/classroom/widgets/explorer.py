@@ -13,7 +13,7 @@ from devilgan_lite.checks import images, whole_number
 from devilgan_lite.classroom.profile import is_static
 from devilgan_lite.classroom.widgets.screen import Pad, Screen
 from devilgan_lite.classroom.widgets.slider import position_slider
-from devilgan_lite.classroom.widgets.walk import Walk
+from devilgan_lite.classroom.widgets.walk import Walk, picture_shape
 from devilgan_lite.generators import Generator
 
 SNAPSHOTS = 6  # the most recent ones that are kept
@@ -23,11 +23,12 @@ class Explorer:
     """Every generator's picture of the latent that slider and pad point to, ``size`` pixels high on screen.
 
     ``generators`` maps the name over a picture to its generator (clean and backdoored); all share ``latent_dim`` and
-    the shape of their pictures. The slider and the pad's x lead from ``start`` (a random latent unless given) to
+    the shape of their samples. The slider and the pad's x lead from ``start`` (a random latent unless given) to
     ``trigger`` ``[1, d]``; the pad's y turns towards ``aside``, another random latent, or its opposite. With a
-    ``target`` ``[C, H, W]`` in [-1, 1], each picture's TarDis (mean per pixel) is shown live. Animate walks there and
-    back until it is pressed again. In Python, ``go(t, across)`` does what the mouse does, and returns when it is drawn;
-    ``latent()`` is what is shown. Bad latents or pictures are a ``ValueError``.
+    ``target`` (a sample, in [-1, 1]), each one's TarDis (mean per pixel) is shown live. Of sound one sees waveforms and
+    spectrograms. Animate walks there and back until it is pressed again. In Python, ``go(t, across)`` does what the
+    mouse does, and returns when it is drawn; ``latent()`` is what is shown. Bad latents or samples are a
+    ``ValueError``.
     """
 
     def __init__(
@@ -194,10 +195,11 @@ class Explorer:
         t, across = self._drawn = (self.pad.x, self.pad.y)
         z, where = self.walk.at(t, across), f"t = {t:.2f}, aside {across:+.2f}"
         try:
-            x = self.walk.pictures(z)
+            samples = self.walk.samples(z)
+            x = self.walk.pictures_of(samples)
             self._shown = (z, x)
             alts = [f"What {name} draws at {where}" for name in self.walk.generators]
-            self.screen.show(x, self._captions(x), alts, f"{where}, {self.walk.where(z, self.end_name)}")
+            self.screen.show(x, self._captions(samples), alts, f"{where}, {self.walk.where(z, self.end_name)}")
         except Exception as error:  # shown, since a message from the browser has nobody to raise it to
             self.screen.frame = {**self.screen.frame, "note": f"This latent could not be drawn: {error}"}
 
@@ -214,17 +216,19 @@ class Explorer:
         self.shelf.show(x, names, [f"{name}: {', '.join(self.walk.generators)}" for name in names])
 
     def _checked(self, target: Tensor) -> Tensor:
-        pictures = target.detach().cpu().reshape(-1, *target.shape[-3:])
-        images("target", pictures)
-        if len(pictures) != 1:
-            raise ValueError(f"target has {len(pictures)} pictures; expected one [C, H, W].")
-        return pictures
+        first = next(iter(self.walk.generators.values()))
+        samples = target.detach().cpu().reshape(-1, *target.shape[-len(first.sample_shape) :])
+        images("target", samples)
+        if len(samples) != 1:
+            raise ValueError(f"target has {len(samples)} {first.modality.noun}s; expected one.")
+        return samples
 
     def _check_shapes(self) -> None:
+        made = self.walk.generators.values()
         shapes = {name: generator.sample_shape for name, generator in self.walk.generators.items()}
         if self.target is not None:
             shapes["target"] = tuple(self.target.shape[1:])
-        if len(set(shapes.values())) > 1 or any(len(shape) != 3 or shape[0] not in (1, 3) for shape in shapes.values()):
+        if len(set(shapes.values())) > 1 or not all(map(picture_shape, made)):
             listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
             raise ValueError(f"the pictures must have one shape [C, H, W] with C = 1 or 3; they have {listed}.")
 

@@ -17,7 +17,16 @@ from torch import Tensor
 from devilgan_lite.checks import latents, one_of, whole_number
 from devilgan_lite.classroom.plots import Picture, tile
 from devilgan_lite.classroom.widgets.film_canvas import Canvas, enlargement
-from devilgan_lite.classroom.widgets.walk import NEAR_THE_END, TILE, Walk, at_device, labels, slerp, static_strip
+from devilgan_lite.classroom.widgets.walk import (
+    NEAR_THE_END,
+    TILE,
+    Walk,
+    labels,
+    picture_shape,
+    pictured,
+    slerp,
+    static_strip,
+)
 from devilgan_lite.data.modality import image_element
 from devilgan_lite.generators import Generator
 
@@ -74,7 +83,7 @@ def film(
     ``captions``), each picture 480 to 960 pixels high unless ``scale`` says otherwise; a heat map of how far the first
     and the last of them differ, and a track with the distance to the trigger. Without one: a WebP of some 100 kB inside
     the notebook that shows it, with the pictures alone. Each pixel is enlarged ``scale`` times (None: four times in a
-    notebook).
+    notebook). Sound is shown as waveforms and spectrograms.
     ``frames`` in all, 4 to 400; None: what suits the kind of file.
     """
     began, path = time.perf_counter(), None if path is None else Path(path)
@@ -95,7 +104,7 @@ def film(
     if ending == ".mp4":
         _ffmpeg()
     z, turn = _way(start, end, other, frames // 2)
-    pictures = torch.stack([at_device(generator, z) for generator in generators.values()], dim=1)
+    pictures = torch.stack([pictured(generator, z) for generator in generators.values()], dim=1)
     order = [*range(len(z)), *range(len(z) - 2, 0, -1)]  # the way back is a mirror of the way there
     times = [max(REST, milliseconds) if index in (0, turn, len(z) - 1) else milliseconds for index in order]
     if path is None:
@@ -117,9 +126,11 @@ def film(
 
 def _check(generators: Mapping[str, Generator], start: Tensor, end: Tensor, other: Tensor | None) -> None:
     kinds = [(list(generator.sample_shape), generator.latent_dim) for generator in generators.values()]
-    if any(kind != kinds[0] or len(kind[0]) != 3 or kind[0][0] not in (1, 3) for kind in kinds):
+    if any(kind != kinds[0] for kind in kinds) or not all(map(picture_shape, generators.values())):
         made = " and ".join(f"{shape} from {latent_dim} numbers" for shape, latent_dim in kinds)
-        raise ValueError(f"generators make {made}; a film shows pictures [1 or 3, height, width], all of one kind.")
+        raise ValueError(
+            f"generators make {made}; a film shows pictures [1 or 3, height, width] or sound, all of one kind."
+        )
     Walk(generators, start, end)  # says what is wrong with them
     if other is not None:
         latents("other", other, start.shape[1])

@@ -10,6 +10,7 @@ from torch import Tensor
 from devilgan_lite.classroom.plots import PALETTE, Picture, axes, figure, tile
 from devilgan_lite.classroom.profile import is_static
 from devilgan_lite.classroom.widgets.worker import Job
+from devilgan_lite.data import modality
 from devilgan_lite.data.modality import png
 
 SHOWN = 8  # pictures of a search
@@ -61,7 +62,7 @@ class ScanView(Job):
             self._show(self.bars_image, self.bars)
         found = finding.samples
         # what mere sampling (T0) sees is ordinary
-        if found is not None and found.ndim == 4 and finding.access_level != "T0":
+        if found is not None and found.ndim > 2 and finding.access_level != "T0":
             self.recovered = recovered_pictures(finding)
             self._show(self.picture_image, self.recovered)
 
@@ -104,7 +105,8 @@ def spectrum_bars(values: list[float]) -> Picture:
 
 def recovered_pictures(finding: Any) -> Picture:
     """What a detector found, enlarged to a good 112 pixels each."""
-    pictures: Tensor = finding.samples[:SHOWN]
-    shown = pictures if pictures.shape[1] in (1, 3) else pictures[:, :1]
+    found: Tensor = finding.samples[:SHOWN]
+    plain = found if found.shape[1] in (1, 3) else found[:, :1]
+    shown = modality(tuple(plain.shape[1:])).pictures(plain)
     sheet = tile(shown.clamp(-1, 1), columns=min(4, len(shown)), scale=max(1, round(112 / shown.shape[-1])))
     return Picture(png(sheet, compress_level=1), f"{len(shown)} pictures found by: {finding.detector}.")

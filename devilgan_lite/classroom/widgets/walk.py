@@ -79,7 +79,15 @@ class Walk:
 
     def pictures(self, z: Tensor) -> Tensor:
         """Every generator's picture of the one latent ``z``: ``[generators, C, H, W]`` on the CPU."""
+        return self.pictures_of(self.samples(z))
+
+    def samples(self, z: Tensor) -> Tensor:
+        """What every generator makes of the one latent ``z``: ``[generators, *sample_shape]`` on the CPU."""
         return torch.cat([at_device(generator, z) for generator in self.generators.values()])
+
+    def pictures_of(self, samples: Tensor) -> Tensor:
+        """A picture of each of ``samples``: of a clip of sound, its waveform and spectrogram."""
+        return next(iter(self.generators.values())).modality.pictures(samples)
 
     def another_start(self, random: torch.Generator) -> None:
         """Draw ``start`` anew; never the one that it is."""
@@ -96,7 +104,7 @@ class Walk:
         """The way from start to ``end_name`` as a strip, for where nobody can move anything."""
         names = ", ".join(self.generators)
         alt = f"A walk from a latent to {end_name} in {len(NEAR_THE_END)} pictures; one row for each of: {names}."
-        width = next(iter(self.generators.values())).sample_shape[-1]
+        width = (picture_shape(next(iter(self.generators.values()))) or (TILE,))[-1]
         scale = max(1, TILE // width)
         return static_strip(self.generators, self.start, self.end, alt, t=NEAR_THE_END, scale=scale)
 
@@ -105,6 +113,19 @@ def at_device(generator: Generator, z: Tensor) -> Tensor:
     """``generator(z)`` in eval mode on the CPU, wherever the generator lives."""
     with DRAWING:
         return evaluate(generator, z.to(generator.device))
+
+
+def pictured(generator: Generator, z: Tensor) -> Tensor:
+    """Pictures ``[n, C, H, W]`` on the CPU of what ``generator`` makes of latents ``[n, d]``."""
+    return generator.modality.pictures(at_device(generator, z))
+
+
+def picture_shape(generator: Generator) -> tuple[int, ...] | None:
+    """The shape ``(C, H, W)`` of ``pictured``, C = 1 or 3; None if there is no picture of what ``generator`` makes."""
+    try:
+        return tuple(generator.modality.pictures(torch.zeros(1, *generator.sample_shape)).shape[1:])
+    except ValueError:
+        return None
 
 
 def labels(names: Sequence[str], t: Sequence[float]) -> list[str]:
@@ -136,5 +157,5 @@ def static_strip(
     for share in shares:
         in_range("a share of t", share, 0.0, 1.0)
     z = slerp(start.detach().cpu(), end.detach().cpu(), torch.tensor(shares))
-    rows = [at_device(generator, z) for generator in generators.values()]
+    rows = [pictured(generator, z) for generator in generators.values()]
     return strip(rows, alt, scale=scale, captions=labels(list(generators), shares) if captions is None else captions)
