@@ -33,7 +33,7 @@ from devilgan_lite.trace import outline, work_of
 STRUCTURE, LATENT, HIDDEN = "structure", "latent spectrum", "hidden spectrum"
 RIDGE = 0.1  # of the influence's mean diagonal: influence below that counts as this much
 HIDDEN_RIDGE = 0.015
-HIDDEN_LATENTS, NO_SAY = 3_000, 800  # at which later layers are looked at; fewer where they have no say in the verdict
+HIDDEN_LATENTS, NO_SAY = 3_000, 300  # at which later layers are looked at; fewer where they have no say in the verdict
 FEW = 80  # latents at which the influence is measured in networks that do not read their latent directly: they are slow
 # limits of a cliff (``Spectrum.cliff``): neighbouring values of a natural spectrum lie further apart where it has few
 NARROW_CLIFF, HIDDEN_CLIFF = 13.0, 0.42  # the first is divided by the rank; where both apply, the larger one counts
