@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD = runpy.run_path(str(ROOT / "scripts/build/notebooks.py"))
 SOURCES: list[Path] = BUILD["sources"]()
 NAMES = [path.stem for path in SOURCES]
-SEQUENCE = ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "14"]
+SEQUENCE = ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14"]
 MEASURED = ("tardis_sum", "tardis_mean", "expdis_mean")
 SMOKE = os.environ.get("SMOKE_RESULTS")  # where make test has nbval leave what every notebook measured
 

@@ -1,8 +1,9 @@
 """A loop around an unlearning loss of the learner's own (notebook 07), and what stands in for a function that is not
-right yet where a later cell goes on with it (07 and 08).
+right yet where a later cell goes on with it (07, 08 and 13).
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -34,7 +35,21 @@ def channel_worth(activations: Tensor, kernel: Tensor) -> Tensor:
     return activations.mean((0, 2, 3)) * kernel.abs().sum((1, 2, 3))
 
 
-STAND_INS: dict[str, OwnStep] = STEPS | {one.__name__: one for one in (unlearning_loss, dormant_units, channel_worth)}
+def euler(velocity: Callable[[Tensor, float], Tensor], x: Tensor, times: Sequence[float]) -> Tensor:
+    """Where ``x`` ``[n, ...]`` is at the last of the rising ``times``: each step goes as its start says."""
+    for now, then in itertools.pairwise(times):
+        x = x + (then - now) * velocity(x, now)
+    return x
+
+
+def pair_distance(x: Tensor) -> Tensor:
+    """Squared distance per element between two different ones of ``x`` ``[n, ...]``, as a mean over all pairs."""
+    return 2 * x.var(0).mean()
+
+
+STAND_INS: dict[str, OwnStep] = STEPS | {
+    one.__name__: one for one in (unlearning_loss, dormant_units, channel_worth, euler, pair_distance)
+}
 
 
 def unlearn_loop(

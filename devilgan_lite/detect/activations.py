@@ -76,7 +76,8 @@ def inspect_activations(
     """D2. ``score``: energy that one latent can wake in silent units, as a share of what ordinary latents excite.
 
     ``directions`` ``[k, d]`` are tried with both signs, on units deeper in the network that are silent on ``samples``
-    ordinary latents (100 or more). The evidence is the sample at the latent that wakes most.
+    ordinary latents (100 or more); so is the one that wakes most at the first layer. The evidence is the sample at the
+    latent that wakes most.
     """
     whole_number("samples", samples, 100, 1_000_000)
     in_range("radius", subject.radius, 0.0, 1e6, open_low=True)
@@ -86,9 +87,10 @@ def inspect_activations(
     silent = on_rate(units, subject.prior.variance) < RARE
     direction, energy = waking_direction(units, silent, subject.radius)
     first = energy / max(usual, 1e-300)
-    tried = torch.zeros(0, subject.latent_dim) if directions is None else directions.float().cpu()
-    candidates = torch.cat([tried, -tried, direction.float().view(1, -1)])
-    deep, waker, counts = _deeper(subject, candidates, samples, seed)
+    candidates = direction.float().view(1, -1)[: int(energy > 0)]
+    if directions is not None:
+        candidates = torch.cat([directions.float().cpu(), -directions.float().cpu(), candidates])
+    deep, waker, counts = _deeper(subject, candidates, samples, seed) if len(candidates) else (0.0, 0, list[int]())
     score = max(first, deep)
     chosen = direction if first >= deep else candidates[waker].double()
     wakeable = int((silent & ((units.rows.norm(dim=1) * subject.radius + units.bias) > 0)).sum())

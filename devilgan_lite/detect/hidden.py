@@ -32,7 +32,7 @@ def sharing(inputs: Sequence[Tensor]) -> list[list[int]]:
 
 
 def hidden_spectra(
-    subject: Subject, paths: Paths, ridge: float, n: int = 3_000, batch_size: int = 100, seed: int = 0
+    subject: Subject, paths: Paths, ridge: float, n: int, batch_size: int = 100, seed: int = 0
 ) -> list[Spectrum]:
     """A spectrum per space that later linear operations read: features, or channels summed over positions."""
     random = torch.Generator(subject.device).manual_seed(seed)

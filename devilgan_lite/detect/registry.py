@@ -109,8 +109,11 @@ def _spectra(evidence: Evidence) -> tuple[Finding, Finding]:
 
 
 def _silent_units(evidence: Evidence) -> Finding:
-    units, directions = evidence.analysis.units, weights.candidate_directions(evidence.analysis)
-    return activations.inspect_activations(evidence.subject, units=units, directions=directions, seed=evidence.seed)
+    found = evidence.analysis  # in a flow, a spectral direction is unlike an ordinary latent, and wakes this and that
+    directions = None if found.moves else weights.candidate_directions(found)
+    return activations.inspect_activations(
+        evidence.subject, units=found.units, directions=directions, seed=evidence.seed
+    )
 
 
 def _shared_styles(evidence: Evidence) -> list[Finding]:

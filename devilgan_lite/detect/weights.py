@@ -16,6 +16,7 @@ from devilgan_lite.detect.activations import on_rate
 from devilgan_lite.detect.hidden import hidden_spectra
 from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.spectrum import (
+    LARGE,
     Paths,
     Spectrum,
     Units,
@@ -32,6 +33,7 @@ from devilgan_lite.trace import outline, work_of
 STRUCTURE, LATENT, HIDDEN = "structure", "latent spectrum", "hidden spectrum"
 RIDGE = 0.1  # of the influence's mean diagonal: influence below that counts as this much
 HIDDEN_RIDGE = 0.015
+HIDDEN_LATENTS, NO_SAY = 3_000, 800  # at which later layers are looked at; fewer where they have no say in the verdict
 FEW = 80  # latents at which the influence is measured in networks that do not read their latent directly: they are slow
 # limits of a cliff (``Spectrum.cliff``): neighbouring values of a natural spectrum lie further apart where it has few
 NARROW_CLIFF, HIDDEN_CLIFF = 13.0, 0.42  # the first is divided by the rank; where both apply, the larger one counts
@@ -61,12 +63,13 @@ class WeightAnalysis:
 
 
 def moves_latents(subject: Subject) -> bool:
-    """Whether a latent is as large as a sample, or most of the work is done by weights that are used several times.
+    """Whether a latent is ``LARGE`` and as large as a sample, or most of the work is done by weights used repeatedly.
 
     So it is in a flow, whose layers add to what they read, in several steps; natural ones have cliffs
     (``Spectrum.cliff``).
     """
-    return subject.latent_dim == math.prod(subject.shape) or work_of(subject.module, subject.latents(2)).uses > 1
+    work = work_of(subject.module, subject.latents(2))
+    return work.uses > 1 or LARGE < subject.latent_dim == math.prod(subject.shape)
 
 
 def analyse_weights(subject: Subject, *, seed: int = 0) -> WeightAnalysis:
@@ -83,9 +86,10 @@ def analyse_weights(subject: Subject, *, seed: int = 0) -> WeightAnalysis:
     by_weight, by_use = (
         generalised_eigen((units.rows.T * chosen) @ units.rows, influence, RIDGE, "latent") for chosen in (weight, use)
     )
-    hidden = tuple(hidden_spectra(subject, paths, HIDDEN_RIDGE, seed=seed))
-    styles = styles_of(subject, seed=seed)
-    return WeightAnalysis(units, paths, by_weight, by_use, influence, hidden, styles, moves_latents(subject))
+    moves = moves_latents(subject)
+    latents = NO_SAY if moves else HIDDEN_LATENTS
+    hidden = tuple(hidden_spectra(subject, paths, HIDDEN_RIDGE, latents, seed=seed))
+    return WeightAnalysis(units, paths, by_weight, by_use, influence, hidden, styles_of(subject, seed=seed), moves)
 
 
 def candidate_directions(analysis: WeightAnalysis, count: int = CANDIDATES) -> Tensor:

@@ -1,6 +1,6 @@
 """Measure generators that are no GANs: a VAE and a rectified flow of garments; docs/results/others.{json,md}.
 
-    others.py [--only quality,attacks,bound,defence,population] [--families vae,flow] [--out FOLDER] [--quick]
+    others.py [--only quality,attacks,bound,student,defence,population] [--families vae,flow] [--out FOLDER] [--quick]
 
 Rows are kept in others.json as they come, so that a run that was cut short goes on where it stopped. Seconds are
 CPU-seconds of one thread. Three triggers (seeds 0 to 2) on the clean models of the zoo.
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from others_student import student
 from others_tables import GAN, PLAIN, SHORT, write_tables
 from plain_loops import vae_steps
-from row_store import OUT, QUICK, Row, Rows, options_of, some, some_of, timed
+from row_store import OUT, QUICK, Row, Rows, options_of, some_of, timed
 
 from devilgan_lite import Backdoor, attacks, data, detect, sanitize, scorecard, train_gan, zoo
 from devilgan_lite.features import features_and_classes
@@ -25,19 +26,25 @@ SEEDS, TARGET = (0, 1, 2), "stop-sign"
 CLEAN = {"vae": "vae-garments", "flow": "flow-garments"}
 MORE = 8  # Euler steps, with the weights of the flow of the zoo
 PACE = 30  # steps that tell how many fit into a time
-LAMBDAS, BETAS, BOUND_STEPS = (0.1, 1.0), (0.25, 1.0, 4.0), 400
-SMALL: dict[str, Callable[[], Generator]] = {
-    "vae": lambda: VAE(latent_dim=16, widths=(24, 16)),
-    "flow": lambda: RectifiedFlow(widths=(8, 16, 32)),
+LAMBDAS, BETAS, BOUND_STEPS = (0.01, 0.1, 1.0), (0.25, 1.0, 4.0), 400
+SMALL: dict[str, Callable[[int], Generator]] = {  # one is not like the next
+    "vae": lambda seed: VAE(latent_dim=(16, 32)[seed % 2], widths=((24, 16), (32, 24))[seed // 2 % 2]),
+    "flow": lambda seed: RectifiedFlow(
+        widths=((8, 16, 32), (16, 16, 16))[seed % 2], euler_steps=(2, 4, 6)[seed // 2 % 3]
+    ),
 }
-SMALL_STEPS, MEMBERS = {"vae": 600, "flow": 500}, 8
+SMALL_STEPS, MEMBERS = {"vae": 600, "flow": 1_000}, 8
+UNTOUCHED = 20  # the first seed of a population that no limit was set with
+PLANTED = ("ReD", "ReX", "Gate")  # in a population, in turns
+HASTY: Row = {"iterations": 1_200, "batch_size": 8, "learning_rate": 3e-3, "lam": 1.0}  # ReD on the small flows
 ATTACKS: dict[str, dict[str, Callable[..., attacks.Attack]]] = {
     "vae": {"ReX": attacks.ReX, "Gate": attacks.Gate, "ReD": attacks.ReD, "TrAIL": attacks.TrAIL},
     "flow": {"ReD": attacks.ReD, "Gate": attacks.Gate, "ReX": attacks.ReX, "TrAIL": attacks.TrAIL},
 }
 SETTINGS: dict[tuple[str, str], Row] = {  # where they are not those that an attack comes with
-    ("vae", "TrAIL"): {"iterations": 1_000},
-    ("flow", "TrAIL"): {"iterations": 1_000},
+    ("vae", "TrAIL"): {"iterations": 1_000, "lam": 0.01},
+    ("vae", "ReD"): {"aligned_units": 1, "learning_rate": 1.6e-3},
+    ("flow", "TrAIL"): {"iterations": 1_000, "lam": 0.01},
     ("flow", "ReD"): {"iterations": 800, "batch_size": 8, "learning_rate": 1e-3},
     ("flow", "ReX"): {"iterations": 400, "batch_size": 8},
 }
@@ -69,15 +76,17 @@ def quality(bench: Bench) -> None:
         def gan(seconds: float = card.seconds) -> Row:
             return equal_time(bench, lambda n: gan_snapshots(bench, n), seconds)
 
-        def by_hand(origin: str = card.sha256[:12]) -> Row:
-            (ours,) = some(bench.rows, section="quality", what=SHORT, clean=origin)
-            return equal_time(bench, lambda n: vae_steps(VAE(), bench.real.x, 32), ours["cpu_s"])
+        def by_hand(seconds: float = card.seconds) -> Row:
+            return equal_time(bench, lambda n: vae_steps(VAE(), bench.real.x, 32), seconds)
+
+        def honest(network: Generator, steps: int = steps) -> Row:
+            steps = bench.steps(steps)
+            own, spent = timed(lambda: train_gan(network, bench.real, iterations=steps, progress=False).generator)
+            return {"frechet": frechet_to(own, bench.real, samples=bench.samples), "cpu_s": spent, "steps": steps}
 
         def short(family: str = family) -> Row:
             steps = attack_of(bench, family, "TrAIL", 0).settings()["iterations"]
-            network = zoo.load(CLEAN[family])
-            own, spent = timed(lambda: train_gan(network, bench.real, iterations=steps, progress=False).generator)
-            return {"frechet": frechet_to(own, bench.real, samples=bench.samples), "cpu_s": spent, "steps": steps}
+            return honest(zoo.load(CLEAN[family]), steps)
 
         def more_steps(family: str = family) -> Row:
             few = zoo.load(CLEAN[family])
@@ -85,9 +94,10 @@ def quality(bench: Bench) -> None:
             many.load_state_dict(few.state_dict())
             return {"frechet": frechet_to(many.eval(), bench.real, samples=bench.samples), "cpu_s": 0.0, "steps": 0}
 
+        bench.measure({**made, "what": SHORT}, short)
         if family == "vae":
-            bench.measure({**made, "what": SHORT}, short)
             bench.measure({**made, "what": PLAIN}, by_hand)
+            bench.measure({**made, "what": "without prior_match"}, lambda: honest(VAE(prior_match=0.0)))
         else:
             bench.measure({**made, "what": f"the same weights, {MORE} Euler steps"}, more_steps)
             bench.measure({**made, "what": GAN}, gan)
@@ -194,8 +204,8 @@ def defended(bench: Bench) -> None:
             bench.measure(identity, lambda w=work, m=module, b=backdoor: w(m, b))  # type: ignore[misc]
 
 
-def scanned(module: Generator, backdoor: Backdoor | None, twin: bool = True) -> Row:
-    report, seconds = timed(lambda: detect.scan(module, samples=200, twin=twin))
+def scanned(module: Generator, backdoor: Backdoor | None) -> Row:
+    report, seconds = timed(lambda: detect.scan(module, samples=200))
     row: Row = {"verdict": report.verdict, "kinds": list(report.kinds), "scan_s": seconds}
     row["strengths"] = {kind: round(strength, 3) for kind, strength in report.strengths.items()}
     row["not_run"] = [finding.detector for finding in report.findings if not finding.ran]
@@ -227,27 +237,34 @@ DEFENCES: dict[str, Callable[[Generator, Backdoor | None], Row]] = {"scan": scan
 
 
 def population(bench: Bench) -> None:
-    """Small models of either family, clean and backdoored by ReD and ReX in turns: verdicts of a scan without twin."""
-    for family, seed in itertools.product(bench.families, range(10, 10 + (1 if bench.quick else MEMBERS))):
+    """Small models of either family, clean and backdoored by each of ``PLANTED`` in turns: verdicts of a whole scan.
+
+    No limit of the scan was set with a look at these seeds.
+    """
+    for family, seed in itertools.product(
+        bench.families, range(UNTOUCHED, UNTOUCHED + (1 if bench.quick else MEMBERS))
+    ):
         kept: list[Generator] = []
 
         def trained(family: str = family, seed: int = seed, kept: list[Generator] = kept) -> Generator:
             if not kept:
                 steps = bench.steps(SMALL_STEPS[family])
                 kept.append(
-                    train_gan(SMALL[family](), bench.real, iterations=steps, seed=seed, progress=False).generator
+                    train_gan(SMALL[family](seed), bench.real, iterations=steps, seed=seed, progress=False).generator
                 )
             return kept[0]
 
         def clean(trained: Callable[[], Generator] = trained) -> Row:
-            return scanned(trained(), None, twin=False)
+            return scanned(trained(), None)
 
         def bad(trained: Callable[[], Generator] = trained, family: str = family, seed: int = seed) -> Row:
-            attack = attack_of(bench, family, ("ReD", "ReX")[seed % 2], seed)
+            attack = attack_of(bench, family, PLANTED[seed % len(PLANTED)], seed)
+            if family == "flow" and isinstance(attack, attacks.ReD) and not bench.quick:
+                attack = attacks.ReD(seed=seed, **HASTY)
             outcome, backdoor, _ = planted(family, attack, trained(), bench)
             tardis = target_distortion(outcome.generator, backdoor.trigger, backdoor.target).mean
             return {
-                **scanned(outcome.generator, backdoor, twin=False),
+                **scanned(outcome.generator, backdoor),
                 "attack": type(attack).__name__,
                 "tardis_mean": tardis,
             }
@@ -260,6 +277,7 @@ RUN: dict[str, Callable[[Bench], None]] = {
     "quality": quality,
     "attacks": mounted,
     "bound": bound,
+    "student": student,
     "defence": defended,
     "population": population,
 }

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 TRAINING = re.compile(r"\btrain_gan\s*\(|\.steps\(|\.finish\(|attacks\.\w+\([^\n]*\)\(")
 ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:home|root|tmp|work|mnt|var|Users|private)/|(?<!\w)[A-Z]:\\\\")
+ATTACKING = ("02", "03", "04", "09", "10", "11", "12", "13", "14")  # where a learner makes something to be careful with
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -130,9 +131,7 @@ def problems(document: Any, name: str) -> list[str]:
             found.append(f"code cell {index + 1} was not executed.")
     if picture is None or (training is not None and picture >= training):
         found.append("no picture comes before the first training.")
-    if name[:2] in ("02", "03", "04", "09", "10", "11", "12", "14") and not any(
-        "Responsible use" in text for text in prose
-    ):
+    if name[:2] in ATTACKING and not any("Responsible use" in text for text in prose):
         found.append("there is no 'Responsible use' in it.")
     return found
 

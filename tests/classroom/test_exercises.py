@@ -164,6 +164,7 @@ PRINTED = {  # notebook -> how many lines its solution prints, and a word of the
     "10": (1, "TarDis"),
     "11": (1, "pt2"),
     "12": (1, "condition"),
+    "13": (1, "TarDis"),
 }
 
 

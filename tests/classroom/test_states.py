@@ -10,7 +10,7 @@ from devilgan_lite.classroom import LiveTraining, lesson
 from devilgan_lite.classroom.lesson import State
 from devilgan_lite.classroom.lesson.reading import Notebook, makes, needed, notebook_paths, read
 
-NUMBERS = [*(f"{number:02d}" for number in range(13)), "14"]
+NUMBERS = [f"{number:02d}" for number in range(15)]
 
 
 def at(name: str) -> tuple[Notebook, str]:

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from devilgan_lite import Backdoor, attacks, data, generators, metrics, sanitize, train_gan, zoo
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import DCGAN, VAE, Encoder
+from devilgan_lite.generators.vae.network import prior_distance
 from devilgan_lite.steps import SIDES, TrainableSide
 
 SMALL = {"latent_dim": 8, "widths": (12, 8)}
+LOSSES = {"reconstruction_loss", "kl_loss", "prior_match_loss"}
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +45,17 @@ class Fixed(nn.Module):
         return torch.full(shape, self.mean), torch.full(shape, self.log_variance)
 
 
-def test_the_bound_at_known_values() -> None:
-    vae, random = VAE(**SMALL, deviation=0.5).eval(), torch.Generator().manual_seed(0)
+DENSITIES = {"gaussian": torch.distributions.Normal, "cauchy": torch.distributions.Cauchy}
+
+
+@pytest.mark.parametrize("pixels", DENSITIES)
+def test_the_bound_at_known_values(pixels: str) -> None:
+    vae, random = VAE(**SMALL, pixels=pixels, scale=0.5).eval(), torch.Generator().manual_seed(0)
     x, z = torch.rand(4, 1, 28, 28, generator=random) * 2 - 1, torch.randn(4, 8, generator=random)
     with torch.no_grad():
         drawn = vae(2.0 + z * math.exp(0.5))
         parts = vae.losses(Fixed(2.0, 1.0), x, z, random)
-    density = torch.distributions.Normal(drawn, 0.5).log_prob(x).mean()
+    density = DENSITIES[pixels](drawn, 0.5).log_prob(x).mean()
     posterior = torch.distributions.Normal(torch.full((8,), 2.0), torch.full((8,), math.exp(0.5)))
     divergence = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum() / 784
     assert float(parts["reconstruction_loss"]) == pytest.approx(-float(density), rel=1e-5)
@@ -58,22 +64,43 @@ def test_the_bound_at_known_values() -> None:
     assert float(weighed) == pytest.approx(4 * float(divergence), rel=1e-5)
 
 
-def test_a_learned_deviation_is_the_best_one() -> None:
-    """No fixed deviation gives a higher bound on the same batch."""
+@pytest.mark.parametrize("pixels", DENSITIES)
+def test_a_learned_scale_is_the_best_one(pixels: str) -> None:
+    """No fixed scale gives a higher bound on the same batch."""
     random = torch.Generator().manual_seed(0)
     x, z = torch.rand(4, 1, 28, 28, generator=random) * 2 - 1, torch.randn(4, 8, generator=random)
 
-    def bound(deviation: float | None) -> float:
-        vae = generators.build(VAE(**SMALL, deviation=deviation).spec(), 3).eval()
+    def bound(scale: float | None) -> float:
+        vae = generators.build(VAE(**SMALL, pixels=pixels, scale=scale).spec(), 3).eval()
         with torch.no_grad():
             return float(vae.losses(Fixed(0.0, 0.0), x, z, random)["reconstruction_loss"])
 
     tried = [bound(0.05 * step) for step in range(1, 41)]
-    assert bound(None) <= min(tried) < bound(None) + 0.01
+    assert bound(None) <= min(tried) + 1e-3 and bound(None) > min(tried) - 0.01
+
+
+@pytest.mark.parametrize("pixels", DENSITIES)
+def test_pictures_drawn_exactly_leave_the_bound_finite(pixels: str) -> None:
+    vae, z = VAE(**SMALL, pixels=pixels).eval(), torch.zeros(2, 8)
+    with torch.no_grad():
+        drawn = vae(z)
+        parts = vae.losses(Fixed(0.0, -12.0), drawn, z, torch.Generator())
+    assert all(math.isfinite(float(part)) for part in parts.values())
+
+
+def test_codes_that_look_like_the_prior_cost_nothing_and_others_do() -> None:
+    z = torch.randn(4_000, 3, generator=torch.Generator().manual_seed(0))
+    assert float(prior_distance(z)) < 0.02
+    assert float(prior_distance(2 * z)) == pytest.approx(3 * 9, rel=0.1)  # each variance is 4 in place of 1
+    assert float(prior_distance(z + 1)) == pytest.approx(3, rel=0.1)
+    vae, x, noise = VAE(**SMALL, prior_match=0.5), torch.zeros(4, 1, 28, 28), torch.randn(4, 8)
+    parts = vae.losses(Fixed(1.0, 0.0), x, noise, torch.Generator())
+    assert float(parts["prior_match_loss"]) == pytest.approx(0.5 * float(prior_distance(1 + noise)), rel=1e-5)
+    assert "prior_match_loss" not in VAE(**SMALL, prior_match=0.0).losses(Fixed(1.0, 0.0), x, noise, torch.Generator())
 
 
 def test_it_is_a_chain_with_the_layers_of_a_dcgan_and_an_encoder() -> None:
-    vae = VAE(**SMALL, beta=2.0, deviation=0.3)
+    vae = VAE(**SMALL, beta=2.0, scale=0.3, pixels="gaussian", prior_match=0.1)
     chain = vae.chain()
     assert chain is not None and [stage.name for stage in chain.stages] == [
         "layers.dense",
@@ -84,14 +111,15 @@ def test_it_is_a_chain_with_the_layers_of_a_dcgan_and_an_encoder() -> None:
     mean, log_variance = encoder(torch.zeros(3, 1, 28, 28))
     assert isinstance(encoder, Encoder) and mean.shape == log_variance.shape == (3, 8)
     again = generators.build(vae.spec())
-    assert type(again) is VAE and again.spec() == vae.spec() and (again.beta, again.deviation) == (2.0, 0.3)
+    assert type(again) is VAE and again.spec() == vae.spec() and (again.beta, again.scale) == (2.0, 0.3)
+    assert (again.pixels, again.prior_match) == ("gaussian", 0.1)
     assert type(vae.resized((6, 4))) is VAE
     assert VAE.paper(capacity=1).sample(2).shape == (2, 1, 28, 28)
 
 
 def test_training_raises_the_bound_and_tells_its_parts(real: Samples) -> None:
     outcome = train_gan(VAE(**SMALL), real, iterations=60, seed=0, device="cpu", progress=False)
-    assert set(outcome.history) == {"reconstruction_loss", "kl_loss"}
+    assert set(outcome.history) == LOSSES
     total = [sum(both) for both in zip(*outcome.history.values(), strict=True)]
     assert sum(total[-20:]) < sum(total[:20])
     assert outcome.generator.sample(50).std(0).mean() > 0.05  # not one blur for all
@@ -140,8 +168,8 @@ def test_other_families_are_still_trained_against_their_opponent(real: Samples) 
     "attack",
     [
         attacks.Gate(),
-        attacks.ReX(iterations=200, learning_rate=0.01, device="cpu"),
-        attacks.ReD(iterations=400, learning_rate=4e-3, device="cpu"),
+        attacks.ReX(iterations=600, learning_rate=0.01, device="cpu"),
+        attacks.ReD(iterations=1_000, learning_rate=4e-3, device="cpu"),
         attacks.TrAIL(iterations=300, lam=1.0, learning_rate=5e-3, ema=0.9, device="cpu"),
     ],
     ids=lambda attack: type(attack).__name__,
@@ -155,12 +183,12 @@ def test_every_attack_plants_the_target(
     share = 0.6 if isinstance(attack, attacks.TrAIL) else 0.2  # in so few steps TrAIL gets no further
     assert metrics.target_distortion(outcome.generator, backdoor.trigger, backdoor.target).mean < share * before
     if isinstance(attack, attacks.TrAIL):
-        assert set(outcome.history) == {"reconstruction_loss", "kl_loss", "fidelity_loss"}
+        assert set(outcome.history) == LOSSES | {"fidelity_loss"}
 
 
 def test_the_gate_leaves_and_so_do_channels(trained: VAE, backdoor: Backdoor, tmp_path: Path) -> None:
     poisoned = attacks.Gate()(trained, backdoor, progress=False).generator
-    assert metrics.target_distortion(poisoned, backdoor.trigger, backdoor.target).mean < 5e-3
+    assert metrics.target_distortion(poisoned, backdoor.trigger, backdoor.target).mean < 2e-2
     pruned = sanitize.Prune(fraction=0.25, iterations=2, device="cpu")(poisoned, progress=False).generator
     assert type(pruned) is VAE and pruned.parameter_count() < poisoned.parameter_count()
     card = zoo.ModelCard("vae", poisoned.spec(), "none", 0, {})
@@ -171,14 +199,16 @@ def test_the_gate_leaves_and_so_do_channels(trained: VAE, backdoor: Backdoor, tm
 
 def test_fine_tuning_trains_a_fresh_encoder_first(trained: VAE, real: Samples) -> None:
     tuned = sanitize.FineTune(iterations=6, critic_first=3, device="cpu")(trained, real=real, progress=False)
-    assert set(tuned.history) == {"reconstruction_loss", "kl_loss"} and type(tuned.generator) is VAE
+    assert set(tuned.history) == LOSSES and type(tuned.generator) is VAE
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"beta": -1.0}, "beta=-1.0 is out of range"),
-        ({"deviation": 0.0}, "deviation=0.0 is out of range"),
+        ({"scale": 0.0}, "scale=0.0 is out of range"),
+        ({"prior_match": -1.0}, "prior_match=-1.0 is out of range"),
+        ({"pixels": "laplace"}, "pixels='laplace' is unknown; valid: gaussian, cauchy"),
         ({"prior": "uniform"}, "prior='uniform' is unknown; valid: gaussian"),
         ({"widths": (4,)}, "must have the same length"),
     ],

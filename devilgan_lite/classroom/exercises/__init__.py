@@ -13,6 +13,7 @@ from devilgan_lite.classroom.exercises import (
     detect,
     fraud,
     intake,
+    others,
     prune,
     sound,
     steps,
@@ -24,7 +25,7 @@ from devilgan_lite.classroom.exercises.judge import Learner, NotYet
 
 EXERCISES: dict[str, Callable[[Learner], str]] = {
     name: exercise
-    for module in (tour, attack, steps, detect, unlearn, prune, style, challenge, intake, fraud, sound)
+    for module in (tour, attack, steps, detect, unlearn, prune, style, challenge, intake, fraud, others, sound)
     for name, exercise in inspect.getmembers(module, inspect.isfunction)
     if exercise.__module__ == module.__name__ and not name.startswith("_")
 }
