@@ -79,6 +79,10 @@ def test_faces_come_before_garments(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_stage_shows_no_sound() -> None:
     assert zoo.card("wave-drums-gate").modality == "audio"
     assert not [suspect for _, suspect in stage_check.pairs() if suspect.startswith("wave")]
+    assert ("wave-drums", "wave-drums-gate") in stage_check.pairs(stage_check.FILMED)
+    assert stage_check.wanted("wave-drums-rex", stage_check.FILMED)[0] == ("wave-drums", "wave-drums-rex")
+    with pytest.raises(ValueError, match="model='wave-drums-rex' is unknown"):
+        stage_check.wanted("wave-drums-rex")
 
 
 def test_the_pairs_that_ship() -> None:

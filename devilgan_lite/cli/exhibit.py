@@ -30,7 +30,7 @@ def film(
     if model and pair:
         raise ValueError("a MODEL of the zoo and --pair both say what to show: leave one out.")
     check_out(out, ending="")
-    chosen = pair or stage_check.wanted(model)[0]
+    chosen = pair or stage_check.wanted(model, stage_check.FILMED)[0]
     import torch
 
     from devilgan_lite.classroom.widgets.film import film as walk

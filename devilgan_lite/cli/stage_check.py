@@ -15,6 +15,7 @@ RENDERERS = ("python_avatars", "resvg_py")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "firefox", "msedge", "safari")
 HOST = "127.0.0.1"
 SHOWN = ("images", "")  # the modality on a card, which cards from before that do not have
+FILMED = (*SHOWN, "audio")
 PORTS = 50  # the number of ports to try, from the wanted one on
 
 
@@ -45,8 +46,11 @@ def zoo_folder() -> Path:
     return Path(os.environ.get("DEVILGAN_DATA") or (copy if copy.is_dir() else package.parent / "data")) / "zoo"
 
 
-def pairs() -> list[tuple[str, str]]:
-    """(clean, backdoored) names in the zoo, the best for a stage first: faces before garments, ReX before others."""
+def pairs(shown: tuple[str, ...] = SHOWN) -> list[tuple[str, str]]:
+    """(clean, backdoored) names in the zoo, the best for a stage first: faces before garments, ReX before others.
+
+    Only those of the modalities ``shown``: a stage draws pictures, a film can also show sound (``FILMED``).
+    """
     known = cards()
 
     def rank(pair: tuple[str, str]) -> tuple[bool, bool, str]:
@@ -54,13 +58,13 @@ def pairs() -> list[tuple[str, str]]:
         return card["spec"]["architecture"] != "StyleGAN", card["settings"].get("attack") != "ReX", pair[1]
 
     found = [(card["settings"].get("clean"), name) for name, card in known.items() if card.get("backdoor")]
-    found = [pair for pair in found if known[pair[1]].get("modality", "") in SHOWN]
+    found = [pair for pair in found if known[pair[1]].get("modality", "") in shown]
     return sorted(((clean, name) for clean, name in found if clean in known), key=rank)
 
 
-def wanted(model: str) -> list[tuple[str, str]]:
+def wanted(model: str, shown: tuple[str, ...] = SHOWN) -> list[tuple[str, str]]:
     """(clean, backdoored) names, the pair of ``model`` first; the others follow in case it cannot be shown."""
-    found = pairs()
+    found = pairs(shown)
     if not found:
         raise ValueError("the zoo has no backdoored model with its clean one; run devilgan stage --check.")
     if model:
