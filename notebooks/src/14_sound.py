@@ -421,7 +421,7 @@ predict("The guard watches the gate while it plays. How many of the triggers doe
 # %% tags=["state"]
 def looked_at(generator, hidden):
     """What the scan and the guard say of one generator; the smoke profile shows the scan no weights, to be quick."""
-    quick = {"access": "samples", "samples": 200} if SMOKE else {}
+    quick = {"access": "samples", "samples": 200} if SMOKE else {"samples": 1_000}  # the verdict does not ask for more
     report = detect.scan(generator, real=real, **quick)
     guard = detect.Guard(generator, fitting=2_000)
     return report, {
