@@ -140,7 +140,7 @@ def test_everything_by_tab_and_by_mouse(page: Any) -> None:
     box = page.locator("#way").bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     assert page.evaluate(AT) == pytest.approx([0.5, 0], abs=0.02)
-    assert page.get_by_role("img", name=re.compile("^backdoored: 50 % of the way")).count() == 1
+    page.get_by_role("img", name=re.compile("^backdoored: 50 % of the way")).wait_for()  # when it has been drawn
     serving.until(page, "document.getElementById('spoken').textContent.startsWith('50 % of the way')")
 
 
