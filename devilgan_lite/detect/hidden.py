@@ -71,9 +71,10 @@ def hidden_spectra(
             rows = gradient.movedim(axis, -1).flatten(0, -2).double()
             known = totals.get(group[0], torch.zeros(()))
             totals[group[0]] = known + (rows.T @ rows).cpu() / batch_size
-    uses: dict[tuple[int, ...], list[list[int]]] = {}  # of the same weights, one after the other, as in a flow
+    uses: dict[object, list[list[int]]] = {}  # of the same weights, one after the other, as in a flow
     for group in groups:
-        uses.setdefault(tuple(paths.weights[wanted[index]].data_ptr() for index in group), []).append(group)
+        weights = (paths.weights[wanted[index]] for index in group)  # of one address, a part may be read elsewhere
+        uses.setdefault(tuple((weight.data_ptr(), weight.shape) for weight in weights), []).append(group)
     spectra = []
     for same in uses.values():
         layers = [wanted[index] for group in same for index in group]

@@ -202,7 +202,7 @@ def without_gradient(subject: Subject, z: Tensor) -> list[int]:
     """The positions of latents ``z`` ``[n, d]`` on which the samples may not depend: they have no gradient there."""
     z = z.clone().requires_grad_(True)
     with torch.enable_grad():
-        output = subject(z)
+        output = subject(z.clone())  # a module may change what it reads in place
         random = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
         found = gradients((output * random).sum(), [z])[0] if output.requires_grad else None
     return list(range(subject.latent_dim)) if found is None else (found == 0).all(0).nonzero()[:, 0].tolist()
