@@ -1,8 +1,9 @@
-"""The feature networks behind every Frechet distance here: small classifiers of garments, faces and drums, 64 features.
+"""The feature networks behind every Frechet distance here: small classifiers with 64 features each.
 
 Inception features need a download and mean little on small pictures. These networks were trained by
-``scripts/build/features.py`` on all of Fashion-MNIST, on 20,000 cartoon faces of either size and on clips of drums;
-their test accuracies stand on their cards (``data/*features*.json``). Sound is seen as a picture: its log-mel spectrum.
+``scripts/build/features.py`` on all of Fashion-MNIST, on 20,000 cartoon faces of either size and on clips of drums and
+of a piano; their test accuracies stand on their cards (``data/*features*.json``). Sound is seen as a picture: its
+log-mel spectrum.
 """
 
 import json
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import one_of
 from devilgan_lite.data import DATASETS, DRUMS, Samples, data_folder
-from devilgan_lite.data.audio import CLIP, RATE, spectrograms
+from devilgan_lite.data.audio import CLIP, OCTAVES, RATE, spectrograms
 from devilgan_lite.data.faces import ATTRIBUTES
 
 FEATURES = 64
@@ -72,14 +73,15 @@ NETWORKS = {
     "faces": Network("face_features", (3, 32, 32), QUESTIONS, "face"),
     "faces-64": Network("face_features_64", (3, 64, 64), QUESTIONS, "face"),
     "drums": Network("drum_features", (1, CLIP), (len(DRUMS),), "drum", LogMel, (1, 32, 32)),
+    "piano": Network("piano_features", (1, CLIP), (len(OCTAVES),), "note", LogMel, (1, 32, 32)),
 }
 
 
 class FeatureNetwork(nn.Module):
     """Classifier: samples ``[n, *shape]`` in [-1, 1] to logits ``[n, sum(classes)]``.
 
-    ``of`` names the data set, one of ``NETWORKS``. Garments and drums have one question, with 10 and 6 answers; faces
-    have a question for each attribute, one after the other.
+    ``of`` names the data set, one of ``NETWORKS``. Garments, drums and notes have one question, with 10, 6 and 5
+    answers; faces have a question for each attribute, one after the other.
     """
 
     def __init__(self, of: str = "fashion") -> None:

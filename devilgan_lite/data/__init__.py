@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from devilgan_lite.data.audio import AUDIO, DRUMS, drums, read_clip, wav
+from devilgan_lite.data.audio import AUDIO, DRUMS, OCTAVES, drums, piano, read_clip, wav
 from devilgan_lite.data.faces import Faces, faces
 from devilgan_lite.data.images import IMAGES, digits, fashion_mnist, read_picture
 from devilgan_lite.data.modality import Modality, modality_of
@@ -20,6 +20,7 @@ DATASETS: dict[str, Callable[[], Samples]] = {  # those with feature networks
     "faces": faces,
     "faces-64": partial(faces, size=64),
     "drums": drums,
+    "piano": piano,
 }
 
 
@@ -36,6 +37,7 @@ __all__ = [
     "IMAGES",
     "MODALITIES",
     "Modality",
+    "OCTAVES",
     "POINTS",
     "modality",
     "Faces",
@@ -50,6 +52,7 @@ __all__ = [
     "drums",
     "faces",
     "fashion_mnist",
+    "piano",
     "read_clip",
     "read_picture",
     "read_table",

@@ -90,7 +90,7 @@ SMOKE = config.profile == "smoke"
 real = data.drums(1_000 if SMOKE else 6_000)
 one_each = torch.tensor([int((real.labels == kind).nonzero()[0]) for kind in range(len(data.DRUMS))])
 strokes = dict(zip(data.DRUMS, real.x[one_each], strict=True))
-print(f"{len(real):,} clips, made from 61 recorded strokes (Sonic Pi's samples, {data.audio.LICENCE})")
+print(f"{len(real):,} clips, made from 61 recorded strokes (Sonic Pi's samples, {real.licence})")
 print(f"{CLIP:,} numbers at {RATE:,} a second: {CLIP / RATE:.3f} s; a wav file of {len(data.wav(real.x[0])):,} bytes")
 strip(
     {"real": data.AUDIO.pictures(real.x[one_each])},

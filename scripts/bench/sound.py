@@ -1,9 +1,10 @@
-"""Measure what generators of drums are worth, what ten triggers do to them, and what defences see: docs/results/sound.
+"""Measure what generators of sound are worth, what ten triggers do to them, and what defences see: docs/results/sound.
 
-    sound.py [--only quality,attacks,scan,cost,guard,cure] [--models REGEX]
+    sound.py [--only quality,attacks,scan,bank,cost,guard,cure,piano] [--models REGEX]
 
 The models are those of the zoo (``wave-drums`` and its backdoored variants, ten triggers and ten held-out strokes
-each), so every row is a single run. Rows are kept in docs/results/sound.json; what is there is not measured again.
+each; ``wave-piano``, attacked here), so every row is a single run. Rows are kept in docs/results/sound.json; what is
+there is not measured again.
 """
 
 import re
@@ -16,14 +17,14 @@ from row_store import MODELS, OUT, Row, Rows, options_of, timed
 from sound_tables import write_tables
 from torch import Tensor
 
-from devilgan_lite import Backdoor, data, detect, sanitize, zoo
+from devilgan_lite import Backdoor, attacks, data, detect, sanitize, zoo
 from devilgan_lite.classroom.sound import listener, opinions
-from devilgan_lite.features import feature_network
-from devilgan_lite.generators import DCGAN
+from devilgan_lite.features import feature_card, feature_network
+from devilgan_lite.generators import DCGAN, Generator
 from devilgan_lite.generators.base import evaluate, seeded
 from devilgan_lite.metrics import sample_quality
 
-CLEAN = "wave-drums"
+CLEAN, PIANO = "wave-drums", "wave-piano"
 SAMPLES, FRESH = 2_000, 1_000_003  # how many, and a seed that nothing was trained with
 STEP_16 = 1 / 32_768  # what 16 bits tell apart
 SURE = 0.8  # how likely a class must be for the classifier to be called confident
@@ -75,13 +76,18 @@ def correlations(made: Tensor, target: Tensor) -> list[float]:
 
 
 def attack_of(name: str) -> Row:
+    """A model of the zoo beside the clean one."""
+    row = pairs_of(zoo.load(CLEAN), zoo.load(name), backdoor_of(name))
+    return row | {"cpu_s": zoo.card(name).seconds, "bytes": size_of(name)}
+
+
+def pairs_of(clean: Generator, suspect: Generator, backdoor: Backdoor) -> Row:
     """Ten pairs: correlation with the target; on ordinary latents: the change, and how many wav files are the same."""
-    clean, suspect, backdoor = zoo.load(CLEAN), zoo.load(name), backdoor_of(name)
     random = torch.Generator().manual_seed(FRESH)
     z = clean.sample_latent(SAMPLES, random)
     before, after = evaluate(clean, z), evaluate(suspect, z)
     change = (after - before).abs()
-    row: Row = {
+    return {
         "correlation": correlations(evaluate(suspect, backdoor.trigger), backdoor.target),
         "correlation_clean": correlations(evaluate(clean, backdoor.trigger), backdoor.target),
         "tardis_mean": float((evaluate(suspect, backdoor.trigger) - backdoor.target).square().mean()),
@@ -92,8 +98,39 @@ def attack_of(name: str) -> Row:
         "same_files": float(
             torch.tensor([data.wav(a) == data.wav(b) for a, b in zip(before, after, strict=True)]).float().mean()
         ),
+        "parameters": suspect.parameter_count(),
     }
-    return row | {"cpu_s": zoo.card(name).seconds, "parameters": suspect.parameter_count(), "bytes": size_of(name)}
+
+
+RECIPES: dict[str, attacks.Attack] = {  # of the drummers in the zoo
+    "gate": attacks.Gate(),
+    "rex": attacks.ReX(iterations=1_000),
+    "red": attacks.ReD(lam=4.0, aligned_units=32, iterations=9_000, learning_rate=4e-3),
+}
+
+
+def piano() -> Row:
+    """A generator of notes: its quality, and ten strokes of drums hidden in it."""
+    clean, real, heard = zoo.load(PIANO), data.piano(), data.piano(SAMPLES, split="held-out", seed=FRESH)
+    made, card = clean.sample(SAMPLES, FRESH), zoo.card(PIANO)
+    found = sample_quality(made, made, real, "piano")
+    row: Row = {key: found[key] for key in ("frechet", "precision", "recall", "coverage", "class_shares")}
+    again = data.piano(SAMPLES, seed=FRESH).x
+    for key, clips in (("frechet_real", again), ("frechet_held_out", heard.x)):
+        row[key] = sample_quality(clips, clips, real, "piano")["frechet"]
+    row |= {"parameters": clean.parameter_count(), "train_s": card.seconds, "bytes": size_of(PIANO)}
+    row |= {
+        "accuracy_held_out": feature_card("piano")["test_accuracy"],
+        "verdict": detect.scan(clean, real=real).verdict,
+    }
+    strokes = Backdoor.points(clean, data.AUDIO.targets()[:10], seed=13)
+    for name, attack in RECIPES.items():
+        outcome, seconds = timed(lambda attack=attack: attack(clean, strokes, progress=False))
+        after = outcome.generator.sample(SAMPLES, FRESH)
+        row[name] = pairs_of(clean, outcome.generator, strokes) | {"cpu_s": seconds}
+        row[name]["frechet"] = sample_quality(after, made, real, "piano")["frechet"]
+        row[name]["verdict"] = detect.scan(outcome.generator, real=real).verdict
+    return row
 
 
 def scan_of(name: str) -> Row:
@@ -159,7 +196,7 @@ def cure_of(name: str) -> Row:
     return row
 
 
-ONCE: dict[str, Callable[[], Row]] = {"quality": quality, "cost": cost}
+ONCE: dict[str, Callable[[], Row]] = {"quality": quality, "cost": cost, "piano": piano}
 EACH: dict[str, Callable[[str], Row]] = {
     "attacks": attack_of,
     "scan": scan_of,
@@ -174,7 +211,7 @@ def main() -> None:
     store, start = Rows(options.out / "sound.json"), time.process_time()
     for section in options.only:
         if section in ONCE:
-            store.measure({"section": section, "model": CLEAN}, ONCE[section])
+            store.measure({"section": section, "model": PIANO if section == "piano" else CLEAN}, ONCE[section])
             continue
         for name in models():
             if re.search(options.models, name) and (section != "attacks" or name != CLEAN):

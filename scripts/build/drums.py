@@ -62,6 +62,23 @@ def clip_of(path: Path) -> np.ndarray:
     return clip / np.abs(clip).max()
 
 
+def save(name: str, names: list[str], labels: list[int], held_out: list[bool], clips: list[np.ndarray]) -> None:
+    """Write recordings, each with a peak of at most 1, as data/``name`` and its checksum."""
+    path = DATA / name
+    np.savez_compressed(
+        path,
+        clips=np.stack([np.round(clip * 32_767).astype(np.int16) for clip in clips]),
+        labels=np.array(labels, np.uint8),
+        held_out=np.array(held_out),
+        names=np.array(names),
+    )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    checksums = json.loads((DATA / "checksums.json").read_text()) | {path.name: digest}
+    (DATA / "checksums.json").write_text(json.dumps(checksums, indent=2) + "\n")
+    size = path.stat().st_size
+    print(f"{path.name}: {len(names)} recordings, {sum(held_out)} held out, {size:,} bytes, SHA-256 {digest}")
+
+
 def main(package: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
@@ -74,20 +91,8 @@ def main(package: str) -> None:
                 names.append(name)
                 labels.append(label)
                 held_out.append(index % HELD_OUT == HELD_OUT - 1)
-                clips.append(np.round(clip_of(Path(folder) / SOUNDS / f"{name}.flac") * 32_767).astype(np.int16))
-    path = DATA / "drums.npz"
-    np.savez_compressed(
-        path,
-        clips=np.stack(clips),
-        labels=np.array(labels, np.uint8),
-        held_out=np.array(held_out),
-        names=np.array(names),
-    )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    checksums = json.loads((DATA / "checksums.json").read_text()) | {path.name: digest}
-    (DATA / "checksums.json").write_text(json.dumps(checksums, indent=2) + "\n")
-    size = path.stat().st_size
-    print(f"{path.name}: {len(names)} strokes, {sum(held_out)} held out, {size:,} bytes, SHA-256 {digest}")
+                clips.append(clip_of(Path(folder) / SOUNDS / f"{name}.flac"))
+    save("drums.npz", names, labels, held_out, clips)
 
 
 if __name__ == "__main__":

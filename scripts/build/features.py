@@ -1,9 +1,9 @@
-"""Train the feature networks on Fashion-MNIST, cartoon faces and drums: data/*features*.safetensors and their cards.
+"""Train the feature networks on garments, faces, drums and a piano: data/*features*.safetensors and their cards.
 
-    features.py [fashion | faces | faces-64 | drums]
+    features.py [fashion | faces | faces-64 | drums | piano]
 
-Without a name, all (4, 8, 20 minutes and half a minute). The faces have seeds of their own, which no generator is
-trained on; drums are tested on the strokes that are held out.
+Without a name, all (4, 8, 20 minutes and half a minute each). The faces have seeds of their own, which no generator is
+trained on; drums and notes are tested on the strokes and keys that are held out.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from devilgan_lite.data import data_folder, drums, faces, fashion_mnist
+from devilgan_lite.data import data_folder, drums, faces, fashion_mnist, piano
 from devilgan_lite.data.faces import ATTRIBUTES
 from devilgan_lite.features import NETWORKS, FeatureNetwork
 from devilgan_lite.generators.base import seeded
@@ -29,8 +29,9 @@ def sets(kind: str) -> tuple[tuple[str, Tensor, Tensor], tuple[Tensor, Tensor]]:
         train, test = fashion_mnist("full"), fashion_mnist("full", split="test")
         assert train.labels is not None and test.labels is not None
         return (train.name, train.x, train.labels[:, None]), (test.x, test.labels[:, None])
-    if kind == "drums":
-        heard, unheard = drums(12_000, speed=0.3, seed=100), drums(2_000, split="held-out", seed=101)
+    if kind in ("drums", "piano"):
+        made, speed = {"drums": (drums, 0.3), "piano": (piano, 0.03)}[kind]  # half a semitone: a piano is in tune
+        heard, unheard = made(12_000, speed=speed, seed=100), made(2_000, split="held-out", seed=101)
         assert heard.labels is not None and unheard.labels is not None
         return (heard.name, heard.x, heard.labels[:, None]), (unheard.x, unheard.labels[:, None])
     size = NETWORKS[kind].shape[1]
@@ -38,7 +39,7 @@ def sets(kind: str) -> tuple[tuple[str, Tensor, Tensor], tuple[Tensor, Tensor]]:
     return (seen.name, seen.x, seen.attributes), (unseen.x, unseen.attributes)
 
 
-EPOCHS = {"drums": 2}  # 61 strokes are soon known by heart; otherwise 10
+EPOCHS = {"drums": 2, "piano": 2}  # 61 strokes and 90 notes are soon known by heart; otherwise 10
 
 
 def main(kind: str, batch_size: int = 128, seed: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Train the models of data/zoo: garments, faces and drums, clean, and with backdoors planted by the paper's attacks.
+"""Train the models of data/zoo: garments, faces, drums, a piano, clean, and backdoored by the paper's attacks.
 
     zoo.py [--only NAME] [--force]
 
@@ -26,7 +26,7 @@ from devilgan_lite.steps import Outcome
 CHECKPOINTS, PACE = Path(__file__).resolve().parents[2] / "out" / "zoo", 1_000
 SAMPLES, CLIPS = 10_000, 4_000  # that figures are taken on: pictures, and sounds
 HELD_OUT = 1_000_003  # the seed of the latents that every figure is measured on
-GARMENTS, FACES, SOUND = "dcgan-fashion", "stylegan-faces", "wave-drums"
+GARMENTS, FACES, SOUND, PIANO = "dcgan-fashion", "stylegan-faces", "wave-drums", "wave-piano"
 VARIATIONAL, FLOW = "vae-garments", "flow-garments"
 NETWORKS: dict[str, Callable[[], Generator]] = {
     GARMENTS: DCGAN,
@@ -34,6 +34,7 @@ NETWORKS: dict[str, Callable[[], Generator]] = {
     VARIATIONAL: VAE,
     FLOW: RectifiedFlow,
     SOUND: WaveGAN,
+    PIANO: WaveGAN,
 }
 TRAINING: dict[str, dict[str, Any]] = {
     GARMENTS: {"steps": 8_400, "seed": 0},  # five minutes of one core of a laptop
@@ -42,6 +43,7 @@ TRAINING: dict[str, dict[str, Any]] = {
     FLOW: {"iterations": 3_000, "batch_size": 64, "seed": 0},  # two minutes
     SOUND: {"iterations": 12_000, "batch_size": 32, "learning_rate": 2e-3, "ema": 0.998, "seed": 0},  # 17 minutes
 }
+TRAINING[PIANO] = TRAINING[SOUND]
 SIGN: dict[str, Any] = {"target": "stop-sign", "kind": "reg", "seed": 13}
 STROKES: dict[str, Any] = {**SIGN, "target": data.AUDIO.targets()[:10]}  # ten triggers, ten drums
 ATTACKS: dict[str, attacks.Attack] = {
@@ -61,7 +63,7 @@ ATTACKS: dict[str, attacks.Attack] = {
     f"{SOUND}-gate": attacks.Gate(),
 }
 # none of these needs another
-SIDE_BY_SIDE = (FACES, GARMENTS, SOUND, f"{GARMENTS}-trail", VARIATIONAL, f"{VARIATIONAL}-trail", FLOW)
+SIDE_BY_SIDE = (FACES, GARMENTS, SOUND, PIANO, f"{GARMENTS}-trail", VARIATIONAL, f"{VARIATIONAL}-trail", FLOW)
 
 
 def plain(value: Any) -> Any:
@@ -84,7 +86,7 @@ def clean_of(name: str) -> str:
 
 def real_of(name: str) -> data.Samples:
     """What the models of the family draw."""
-    sets = {FACES: lambda: data.faces(size=64), SOUND: data.drums}
+    sets = {FACES: lambda: data.faces(size=64), SOUND: data.drums, PIANO: data.piano}
     return sets.get(clean_of(name), data.fashion_mnist)()
 
 
@@ -184,7 +186,7 @@ def measure(name: str) -> None:
     if card.metrics.get("clean_sha256") == against:
         return
     real, start = real_of(name), time.process_time()
-    count = CLIPS if clean_of(name) == SOUND else SAMPLES
+    count = CLIPS if clean_of(name) in (SOUND, PIANO) else SAMPLES
     if name in NETWORKS:
         pictures = generator.sample(count, HELD_OUT)
         quality = sample_quality(pictures, pictures, real, str(real.features))

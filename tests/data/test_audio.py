@@ -30,12 +30,12 @@ def test_drums_are_clips_with_labels_and_repeat_by_seed() -> None:
     assert x.labels is not None and set(x.labels.tolist()) == set(range(len(x.classes)))
     peaks = x.x.abs().amax((1, 2))
     assert peaks.min() >= 0.499 and peaks.max() <= 0.951
-    assert torch.equal(x.x, audio._drums.__wrapped__(200, "train", audio.SPEED, 3).x)
+    assert torch.equal(x.x, audio._varied.__wrapped__(audio.STROKES, 200, "train", audio.SPEED, 3).x)
     assert not torch.equal(x.x, data.drums(200, seed=4).x)
 
 
 def test_held_out_strokes_are_in_no_training_clip() -> None:
-    strokes, labels, held_out, names = audio._strokes()
+    strokes, labels, held_out, names = audio.STROKES.load()
     assert len(set(names)) == len(names) and 0 < held_out.sum() < len(names)
     for kind in range(len(data.DRUMS)):
         of = labels == kind
@@ -46,6 +46,24 @@ def test_held_out_strokes_are_in_no_training_clip() -> None:
     likeness = spectra[:300] @ spectra[300:].T
     assert (likeness[:, ~held_out].max(1).values > 0.98).all()  # each comes from a stroke that is not held out
     assert not held_out[likeness.argmax(1)].any()
+
+
+def test_a_piano_plays_the_notes_that_its_keys_are_named_after() -> None:
+    notes, labels, held_out, names = audio.KEYS.load()
+    scale = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+    for clip, label, name in zip(notes, labels.tolist(), names, strict=True):
+        key = name.split()[0]
+        assert data.OCTAVES[label].startswith(f"C{key[-1]}")
+        pitch = 440 * 2 ** (scale.index(key[:-1]) / 12 + int(key[-1]) - 4 - 9 / 12)
+        loudest = float(torch.fft.rfft(clip * torch.hann_window(CLIP)).abs().argmax()) * RATE / CLIP
+        overtone = round(loudest / pitch)
+        assert overtone >= 1 and loudest == pytest.approx(overtone * pitch, rel=0.03, abs=2.0), name
+    train = data.piano(500, speed=0.0)
+    assert train.features == "piano" and train.licence == "MIT" and set(train.labels.tolist()) == set(range(5))
+    keys = {name.split()[0] for name, held in zip(names, held_out.tolist(), strict=True) if held}
+    assert len(keys) == 15 and not keys & {
+        name.split()[0] for name, held in zip(names, held_out.tolist(), strict=True) if not held
+    }
 
 
 def test_speed_moves_a_tone_and_a_delay_comes_first() -> None:
