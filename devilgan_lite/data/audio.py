@@ -95,7 +95,7 @@ def _varied(source: Recordings, n: int, split: str, most: float, seed: int) -> S
     delay = torch.randint(LATEST, (n, 1), generator=random)
     peak = QUIETEST + (LOUDEST - QUIETEST) * torch.rand(n, 1, generator=random)
     x = torch.empty(n, 1, CLIP)
-    for part in torch.arange(n).split(1_000):  # in parts and in place: 6,000 clips are 100 MB
+    for part in torch.arange(n).split(200):  # in parts and in place: 6,000 clips are 100 MB
         clip = changed(clips[origin[part]], speed[part], delay[part])
         x[part, 0] = clip * peak[part] / clip.abs().amax(1, keepdim=True)
     return Samples(x, label, f"{source.name} {split} ({n:,})", source.licence, source.classes, source.name)

@@ -26,7 +26,7 @@ from devilgan_lite.trace import Activation, OpTracer
 
 ACTIONS = ("flag", "refuse", "resample")
 CHECKS = ("latents", "activations", "outputs")
-BATCH = 250  # of the fit
+BATCH = 250  # latents that are looked at together
 COMPONENTS = 48  # principal components of the samples that the student predicts
 SAMPLES = 2_048  # from which these components are found
 ROUNDS = 8  # of fresh draws, at most; even a second one is rare
@@ -120,7 +120,8 @@ class Guard:
             raise ValueError(f"z is {got}; expected a float32 tensor [n, {self.latent_dim}] of latents.")
         if z.dtype != torch.float32:
             raise ValueError(f"z has dtype {z.dtype}; expected float32 latents.")
-        samples, raw = self._raw(z.to(self.subject.device))
+        parts = [self._raw(part) for part in z.to(self.subject.device).split(BATCH)]  # its levels take room
+        samples, raw = (torch.cat(part) for part in zip(*parts, strict=True))
         return samples, raw / self._limits
 
     def _replaced(self, samples: Tensor, flags: Tensor) -> Tensor:
