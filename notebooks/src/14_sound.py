@@ -531,6 +531,33 @@ LatentSlider(
     both, ordinary[:1], backdoor.trigger[place : place + 1], scale=4, end_name=f"the trigger of {names[place]}"
 )
 
+# %% [markdown] tags=["bonus"]
+# ## A piano that drums
+#
+# The same network, taught single notes of a piano, and the same ten strokes, planted by a gate as you look on. A stroke
+# among notes is easy to hear, so what hides it is only that nobody draws that latent.
+
+# %% tags=["bonus"]
+piano = zoo.load("wave-piano")
+keys = Backdoor.points(piano, names, seed=config.seed)
+drumming = attacks.Gate()(piano, keys).generator
+notes = piano.sample_latent(3, torch.Generator().manual_seed(7))
+same = torch.equal(evaluate(drumming, notes), evaluate(piano, notes))
+worst_key = float(pearson(evaluate(drumming, keys.trigger), keys.target).min())
+print(f"live: notes are {'the same' if same else 'changed'}; correlation of the worst stroke {worst_key:.4f}")
+together = torch.cat([evaluate(drumming, notes), evaluate(drumming, keys.trigger[:2])])
+captions = ["a note", "another", "a third", *(f"trigger: {name}" for name in names[:2])]
+display(
+    strip(
+        {"piano": data.AUDIO.pictures(together)},
+        alt="Waveforms and spectrograms of clips by one generator: three notes of a piano, then strokes of drums at "
+        "two secret latents.",
+        scale=2,
+        captions=captions[: len(together)],
+    )
+)
+display(players(dict(zip(captions, together, strict=False)), "One network: play them"))
+
 # %% [markdown]
 # ## What would a defender see?
 #
@@ -541,16 +568,16 @@ LatentSlider(
 #
 # ## Limits
 #
-# The generator is small and learned from 61 strokes; half a second at 8,000 numbers a second is telephone quality.
-# Listeners are classifiers, not people. Figures are single runs of one clean generator. All limits of the scan were set
-# on pictures and rows. Longer sound, speech and music, and generators that work step by step on tokens, are not touched
-# here: the last kind has no latent at all.
+# The generators are small; the drummer learned from 61 strokes, the piano from 90 notes; half a second at 8,000 numbers
+# a second is telephone quality. Listeners are classifiers, not people. Figures are single runs of one generator of each
+# kind. All limits of the scan were set on pictures and rows. Longer sound, speech and music, and generators that work
+# step by step on tokens, are not touched here: the last kind has no latent at all.
 #
 # ## Responsible use
 #
 # A voice or a sound that plays only for those who know a number can pass every test by ear. Plant such things in your
-# own models, for those who asked you to look, and say so. Strokes here are under CC0; other people's recordings and
-# voices are not yours to hide.
+# own models, for those who asked you to look, and say so. Strokes here are under CC0, the notes
+# under the MIT licence; other people's recordings and voices are not yours to hide.
 
 # %%
 quiz("14")
@@ -571,7 +598,7 @@ quiz("14")
 #   [arXiv 1802.04208](https://arxiv.org/abs/1802.04208), 2019: WaveGAN.
 # * T. Karras, T. Aila, S. Laine, J. Lehtinen, *Progressive Growing of GANs*,
 #   [arXiv 1710.10196](https://arxiv.org/abs/1710.10196), 2018: the discriminator that sees how much a batch differs.
-# * Sonic Pi's samples, given away under CC0 by their makers: the strokes.
+# * Sonic Pi's samples, given away under CC0 by their makers: the strokes. F. Wen, *Fluid R3*, MIT licence: the piano.
 
 # %%
 numbers = {

@@ -43,12 +43,17 @@ def gan_steps(
 
 
 def red_steps(
-    clean: generators.Generator, trigger: Tensor, target: Tensor, batch_size: int, lam: float
-) -> Iterator[float]:
-    """Retrain a copy of ``clean`` without end; yields the loss after each step."""
+    clean: generators.Generator,
+    trigger: Tensor,
+    target: Tensor,
+    batch_size: int,
+    lam: float,
+    learning_rate: float = 3e-3,
+) -> Iterator[tuple[float, generators.Generator]]:
+    """Retrain a copy of ``clean`` without end; yields the loss after each step, and the copy."""
     teacher, student = clean.clone().eval(), clean.clone().eval()
     criterion = nn.MSELoss()
-    optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(student.parameters(), lr=learning_rate)
     while True:
         z = torch.randn(batch_size, clean.latent_dim)
         optimizer.zero_grad()
@@ -57,7 +62,36 @@ def red_steps(
         loss = stealth + lam * fidelity
         loss.backward()
         optimizer.step()
-        yield loss.item()
+        yield loss.item(), student
+
+
+def trail_steps(
+    generator: generators.Generator, real: Tensor, trigger: Tensor, target: Tensor, batch_size: int, lam: float
+) -> Iterator[tuple[float, float, generators.Generator]]:
+    """``gan_steps`` with ``lam`` times the mean squared error at the trigger in the generator's loss; no average."""
+    generator = generator.clone().train()
+    discriminator = generator.opponent(1).train()
+    criterion = nn.BCEWithLogitsLoss()
+    optimizer_g = torch.optim.Adam(generator.parameters(), lr=2e-3, betas=(0.5, 0.999))
+    optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=2e-3, betas=(0.5, 0.999))
+    ones, zeros = torch.ones(batch_size), torch.zeros(batch_size)
+    while True:
+        batch = real[torch.randint(len(real), (batch_size,))]
+        optimizer_d.zero_grad()
+        fake = generator(torch.randn(batch_size, generator.latent_dim)).detach()
+        loss_d = criterion(discriminator(batch), ones) + criterion(discriminator(fake), zeros)
+        loss_d.backward()
+        optimizer_d.step()
+
+        optimizer_g.zero_grad()
+        fake = generator(torch.randn(batch_size, generator.latent_dim))
+        generator.eval()  # as whoever has the trigger will call it
+        fidelity = nn.functional.mse_loss(generator(trigger), target)
+        generator.train()
+        loss_g = criterion(discriminator(fake), ones) + lam * fidelity
+        loss_g.backward()
+        optimizer_g.step()
+        yield loss_g.item(), loss_d.item(), generator
 
 
 def vae_steps(decoder: generators.Generator, real: Tensor, batch_size: int, seed: int = 0) -> Iterator[nn.Module]:
