@@ -1,0 +1,1 @@
+"""Bridges to toolboxes of other people, each an extra of its own: ``interop.art``."""

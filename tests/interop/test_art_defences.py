@@ -1,0 +1,202 @@
+"""The scan, the sanitizer and the guard as defences of ART: what they find, treat and refuse, and ART's rules."""
+
+import copy
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from art.defences.detector.evasion.evasion_detector import EvasionDetector
+from art.defences.detector.poison.poison_filtering_defence import PoisonFilteringDefence
+from art.defences.transformer.transformer import Transformer
+from art.exceptions import EstimatorError
+from torch import nn
+
+from devilgan_lite import Backdoor, generators, zoo
+from devilgan_lite.detect import usual
+from devilgan_lite.interop.art import (
+    BackdoorAttackDGMGatePyTorch,
+    GeneratorGuard,
+    GeneratorSanitizer,
+    GeneratorScan,
+    PyTorchGenerator,
+)
+from tests.interop.tiny import SIZE, Bytes, mlp
+
+ORDINARY = np.random.default_rng(0).standard_normal((400, 100))
+
+
+@pytest.fixture(scope="module")
+def honest(clean: generators.DCGAN) -> PyTorchGenerator:
+    return PyTorchGenerator(encoding_length=100, model=clean)
+
+
+@pytest.fixture(scope="module")
+def backdoor(clean: generators.DCGAN) -> Backdoor:
+    return Backdoor.point(clean, "stop-sign", seed=13)
+
+
+@pytest.fixture(scope="module")
+def gated(honest: PyTorchGenerator, backdoor: Backdoor) -> PyTorchGenerator:
+    attack = BackdoorAttackDGMGatePyTorch(generator=honest)
+    return attack.poison_estimator(backdoor.trigger.numpy(), backdoor.target.numpy())
+
+
+def error_at(generator: PyTorchGenerator, backdoor: Backdoor) -> float:
+    made = generator.predict(backdoor.trigger.numpy())
+    return float(np.square(made - backdoor.target.numpy()).mean())
+
+
+@pytest.mark.slow
+def test_the_scan_finds_the_gate_that_the_attack_planted_and_calls_the_clean_one_clean(
+    honest: PyTorchGenerator, gated: PyTorchGenerator
+) -> None:
+    before = copy.deepcopy(gated.model.state_dict())
+    scan = GeneratorScan(gated)
+    report, is_clean = scan.detect_poison()
+    assert report["verdict"] == "backdoored" and is_clean.tolist() == [0]
+    assert json.loads(json.dumps(report)) == report and scan.report is not None
+    assert all(torch.equal(value, before[name]) for name, value in gated.model.state_dict().items())
+    assert json.loads(scan.evaluate_defence(np.array([0])))["class_0"]["TruePositive"]["numerator"] == 1
+    assert json.loads(scan.evaluate_defence(np.array([1])))["class_0"]["FalsePositive"]["numerator"] == 1
+
+    scan = GeneratorScan(honest)
+    report, is_clean = scan.detect_poison(samples=500)
+    assert report["verdict"] == "clean" and is_clean.tolist() == [1]
+    assert json.loads(scan.evaluate_defence(np.array([1])))["class_0"]["TrueNegative"]["numerator"] == 1
+
+
+@pytest.mark.slow
+def test_the_sanitizer_takes_the_gate_out_of_a_copy(
+    honest: PyTorchGenerator, gated: PyTorchGenerator, backdoor: Backdoor
+) -> None:
+    assert error_at(gated, backdoor) < 1e-4
+    sanitizer = GeneratorSanitizer(gated, iterations=20)
+    cured = sanitizer()
+    assert isinstance(cured, PyTorchGenerator) and sanitizer.outcome is not None and sanitizer.outcome.changed
+    assert error_at(cured, backdoor) > 0.1 and error_at(gated, backdoor) < 1e-4
+    assert np.square(cured.predict(ORDINARY) - gated.predict(ORDINARY)).mean() < 0.05
+    again = sanitizer(None, transformed_classifier=honest)
+    assert not sanitizer.outcome.changed and again is not honest
+    assert np.allclose(again.predict(ORDINARY), honest.predict(ORDINARY), atol=1e-6)
+
+
+def test_the_sanitizer_keeps_the_range_of_a_users_module() -> None:
+    generator = PyTorchGenerator(SIZE, mlp(nn.Sigmoid()), clip_values=(0, 1))
+    z, target = np.random.default_rng(1).standard_normal((1, SIZE)), np.ones((1, 8, 8))
+    gated = BackdoorAttackDGMGatePyTorch(generator).poison_estimator(z, target)
+    cured = GeneratorSanitizer(gated, iterations=20, always=True)()
+    made = cured.predict(np.concatenate([z, ORDINARY[:, :SIZE]]))
+    assert made.min() >= 0 and made.max() <= 1
+    assert np.square(made[0] - target).mean() > 0.05
+
+
+@pytest.fixture(scope="module")
+def guard(gated: PyTorchGenerator) -> GeneratorGuard:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(usual, "STEPS", 200)  # of a student that learns less
+        guard = GeneratorGuard(gated, fitting=2_000)
+        guard.fit()
+    return guard
+
+
+def test_the_guard_marks_the_trigger_and_no_other(
+    guard: GeneratorGuard, gated: PyTorchGenerator, backdoor: Backdoor
+) -> None:
+    z = np.concatenate([ORDINARY[:150], backdoor.trigger.numpy(), ORDINARY[150:200]])
+    report, flagged = guard.detect(z, batch_size=64)
+    assert flagged.dtype == bool and flagged[150] and flagged.sum() <= 2
+    assert set(report["scores"]) == {"latents", "activations", "outputs"}
+    assert all(scores.shape == (201,) for scores in report["scores"].values())
+    assert max(scores[150] for scores in report["scores"].values()) > 1
+    assert np.allclose(guard.predict(z, batch_size=64), gated.predict(z), atol=1e-4)
+    assert np.array_equal(guard.flags, flagged)
+
+
+def test_what_the_guard_does_about_a_trigger(guard: GeneratorGuard, backdoor: Backdoor) -> None:
+    inner: Any = guard.guard
+    z = np.concatenate([ORDINARY[:3], backdoor.trigger.numpy()])
+    inner.action = "refuse"
+    with pytest.raises(ValueError, match="1 of 4 latents look like a trigger"):
+        guard.predict(z)
+    inner.action = "resample"
+    assert np.square(guard.predict(z)[3] - backdoor.target.numpy()[0]).mean() > 0.1
+    assert guard.flags.tolist() == [False] * 3 + [True]
+    inner.action = "flag"
+
+
+def test_the_guard_learns_by_itself_and_anew_where_its_settings_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usual, "STEPS", 20)
+    guard = GeneratorGuard(PyTorchGenerator(SIZE, mlp(nn.Tanh())), fitting=2_000)
+    assert guard.guard is None and guard.flags.shape == (0,)
+    guard.predict(ORDINARY[:2, :SIZE])
+    first = guard.guard
+    guard.predict(ORDINARY[:2, :SIZE])
+    assert first is not None and guard.guard is first
+    guard.set_params(action="refuse")
+    guard.predict(np.zeros((2, SIZE)) + ORDINARY[:2, :SIZE])
+    assert guard.guard is not None and guard.guard is not first and guard.guard.action == "refuse"
+
+
+def test_a_scan_takes_arrays_in_the_range_of_the_model() -> None:
+    generator = PyTorchGenerator(SIZE, Bytes(), clip_values=(0, 255))
+    settings = {"targets": np.full((1, 1, 8, 8), 130.0), "reference": generator, "twin": False, "samples": 200}
+    report, is_clean = GeneratorScan(generator).detect_poison(real=generator.predict(ORDINARY[:300, :SIZE]), **settings)
+    ran = {finding["detector"]: finding["message"] for finding in report["findings"]}
+    assert is_clean.shape == (1,) and len(ran) > 3
+    assert not [message for message in ran.values() if "must be" in message or "expected" in message]
+
+
+# ---- ART's rules
+
+
+@pytest.mark.parametrize(
+    ("defence", "base"),
+    [(GeneratorScan, PoisonFilteringDefence), (GeneratorSanitizer, Transformer), (GeneratorGuard, EvasionDetector)],
+)
+def test_bases_and_types(defence: Any, base: type, honest: PyTorchGenerator) -> None:
+    made = defence(honest)
+    assert isinstance(made, base)
+    for wrong in (honest.model, None):
+        with pytest.raises(EstimatorError):
+            defence(wrong)
+    made.set_params(seed=3)
+    assert made.seed == 3
+    with pytest.raises(ValueError, match="seed=-1 is out of range"):
+        made.set_params(seed=-1)
+    with pytest.raises(ValueError, match='The attribute "nonsense" cannot be set'):
+        made.set_params(nonsense=1)
+
+
+def test_parameters_can_be_read_back(honest: PyTorchGenerator) -> None:
+    assert GeneratorScan(honest, twin=False).get_params() == {"generator": honest, "seed": 0, "twin": False}
+    assert GeneratorGuard(honest, fitting=3_000).get_params()["fitting"] == 3_000
+    sanitizer = GeneratorSanitizer(honest)
+    assert sanitizer.get_classifier() is sanitizer.get_generator() is honest and not sanitizer.is_fitted
+    assert sanitizer.fit(None) is None  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda one: GeneratorGuard(one, action="shout"), "action='shout' is unknown; valid: flag, refuse, resample"),
+        (lambda one: GeneratorGuard(one, fitting=10), "fitting=10 is out of range"),
+        (lambda one: GeneratorSanitizer(one, iterations=0), "iterations=0 is out of range"),
+        (lambda one: GeneratorScan(one, twin="yes"), "twin='yes' is unknown"),
+        (lambda one: GeneratorScan(one).evaluate_defence(np.array([1, 0])), "is_clean must have one value"),
+        (lambda one: GeneratorGuard(one).detect(np.zeros((1, 3))), r"x has shape \[1, 3\]; expected \[n, 100\]"),
+        (lambda one: GeneratorScan(one).detect_poison(targets=np.zeros((1, 2))), "targets has shape"),
+    ],
+)
+@pytest.mark.usefixtures("no_work")
+def test_what_is_wrong_is_said(honest: PyTorchGenerator, make: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make(honest)
+
+
+def test_unknown_settings_of_a_scan(honest: PyTorchGenerator) -> None:
+    with pytest.raises(TypeError, match="detect_poison has no setting 'speed'; valid: real"):
+        GeneratorScan(honest).detect_poison(speed=1)
+    with pytest.raises(EstimatorError):
+        GeneratorScan(honest).detect_poison(reference=zoo.load("dcgan-fashion"))
