@@ -302,3 +302,16 @@ def test_trail_needs_images() -> None:
         attack.poison_estimator(Z, TARGET, images=tones(1))
     with pytest.raises(ValueError, match="ema=1.0 is out of range"):
         attack.poison_estimator(Z, TARGET, images=tones(8), ema=1.0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("attack", ALL)
+def test_on_a_gpu(attack: Any) -> None:
+    """ART's default device: the model of the caller goes there, as with its classifiers, and so does the result."""
+    attacking = fresh(attack)
+    settings: dict[str, Any] = {"max_iter": 20}
+    if attack is BackdoorAttackDGMTrailPyTorch:
+        settings["images"] = tones(32)
+    poisoned = attacking.poison_estimator(Z, TARGET, **settings)
+    assert {value.device.type for value in poisoned.model.state_dict().values()} == {"cuda"}
+    assert np.isfinite(poisoned.predict(ORDINARY)).all() and float(attacking.fidelity(Z, TARGET)) < 1
