@@ -54,6 +54,7 @@ class Adopted(Generator):
         self.module = module if isinstance(module, nn.Module) else stack(module)
         self.latent_shape, self.ends = latent_shape, ends
         self.logit_scale = 2.0 if ends == "sigmoid" else 1.0  # 2 sigmoid(2 x) - 1 = tanh(x)
+        self.squashes_last = True  # False: something follows its last tanh or sigmoid, so logits are computed backwards
 
     def logits(self, z: Tensor) -> Tensor:
         z = z.reshape(len(z), *self.latent_shape)
@@ -61,7 +62,7 @@ class Adopted(Generator):
             return self.module(z)
         with OpTracer(self.module) as tracer:
             samples = self.module(z)
-        if tracer.logits is not None and tracer.logits.numel() == samples.numel():
+        if self.squashes_last and tracer.logits is not None and tracer.logits.numel() == samples.numel():
             return tracer.logits.reshape(samples.shape)
         return torch.atanh((samples * 2 - 1 if self.ends == "sigmoid" else samples).clamp(-EDGE, EDGE))
 
@@ -179,7 +180,11 @@ def adopt(
             shown = list(samples.shape) if isinstance(samples, Tensor) else type(samples).__name__
             raise ValueError(f"module makes {shown} of 4 latents; expected a float tensor [4, ...] of samples.")
         _check_range(samples, output)
-        return Adopted(copied, shape, tuple(samples.shape[1:]), prior, output, modality).eval()
+        adopted = Adopted(copied, shape, tuple(samples.shape[1:]), prior, output, modality).eval()
+        with torch.no_grad():
+            off = adopted(draw) - (samples * 2 - 1 if output == "sigmoid" else samples)
+        adopted.squashes_last = bool(off.abs().max() < 1e-3)
+        return adopted
     asked = ", ".join(str([4, *shape]) for shape in shapes) or "any shape"
     raise ValueError(f"module makes no samples from latents {asked} ({complaint}); give latent_dim or latent_shape.")
 

@@ -540,7 +540,7 @@ LatentSlider(
 # %% tags=["bonus"]
 piano = zoo.load("wave-piano")
 keys = Backdoor.points(piano, names, seed=config.seed)
-drumming = attacks.Gate()(piano, keys).generator
+drumming = attacks.Gate()(piano, keys, progress=False).generator
 notes = piano.sample_latent(3, torch.Generator().manual_seed(7))
 same = torch.equal(evaluate(drumming, notes), evaluate(piano, notes))
 worst_key = float(pearson(evaluate(drumming, keys.trigger), keys.target).min())
@@ -556,7 +556,7 @@ display(
         captions=captions[: len(together)],
     )
 )
-display(players(dict(zip(captions, together, strict=False)), "One network: play them"))
+display(players({captions[0]: together[0], captions[3]: together[3]}, "One network: play them"))
 
 # %% [markdown]
 # ## What would a defender see?

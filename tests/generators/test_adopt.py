@@ -259,3 +259,21 @@ def test_what_cannot_be_adopted_is_one_sentence(case: str) -> None:
     call, words = BAD[case]
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("output", ["tanh", "sigmoid"])
+def test_what_follows_the_last_squash_is_kept(output: str) -> None:
+    class Halved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.squash = nn.Linear(8, 12), nn.Tanh() if output == "tanh" else nn.Sigmoid()
+
+        def forward(self, z: Tensor) -> Tensor:
+            return 0.5 * self.squash(3 * self.fc(z)).view(-1, 1, 3, 4)
+
+    torch.manual_seed(0)
+    module = Halved()
+    adopted, z = generators.adopt(module, output=output), torch.randn(20, 8)
+    wanted = module(z) if output == "tanh" else module(z) * 2 - 1
+    assert torch.allclose(adopted(z), wanted, atol=1e-4)
+    assert torch.allclose(adopted.clone()(z), wanted, atol=1e-4)
