@@ -570,8 +570,9 @@ display(players({captions[0]: together[0], captions[3]: together[3]}, "One netwo
 #
 # The generators are small; the drummer learned from 61 strokes, the piano from 90 notes; half a second at 8,000 numbers
 # a second is telephone quality. Listeners are classifiers, not people. Figures are single runs of one generator of each
-# kind. All limits of the scan were set on pictures and rows. Longer sound, speech and music, and generators that work
-# step by step on tokens, are not touched here: the last kind has no latent at all.
+# kind. All limits of the scan were set on pictures and rows, and **it calls the clean piano suspicious**: wrong, on the
+# only clean generator of sound that nobody looked at while the scan was made. Longer sound, speech and music, and
+# generators that work step by step on tokens, are not touched here: the last kind has no latent at all.
 #
 # ## Responsible use
 #

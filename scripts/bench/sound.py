@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from row_store import MODELS, OUT, Row, Rows, options_of, timed
+from row_store import MODELS, OUT, Row, Rows, machine, options_of, timed
 from sound_tables import write_tables
 from torch import Tensor
 

@@ -169,8 +169,8 @@ def piano(rows: list[Row]) -> list[str]:
         f"{row['accuracy_held_out']:.0%} of clips of held-out keys. What it hears: {shares}. Frechet distance "
         f"{row['frechet']:.3g} (real, other changes of the same notes {row['frechet_real']:.2g}; held-out keys "
         f"{row['frechet_held_out']:.3g}), precision {row['precision']:.2f}, recall {row['recall']:.2f}, coverage "
-        f"{row['coverage']:.2f}. `detect.scan` calls it {row['verdict']}. Ten strokes of drums, behind ten latents, by "
-        "the recipes of the drummers:",
+        f"{row['coverage']:.2f}. `detect.scan` calls this clean generator **{row['verdict']}**. Ten strokes of drums, "
+        f"behind ten latents, by the recipes of the drummers (seconds of another machine: {row['machine']}):",
         markdown(("attack", *PAIRS, "Frechet after", "scan"), lines),
     ]
 
