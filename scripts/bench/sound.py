@@ -122,6 +122,7 @@ def piano() -> Row:
     row |= {
         "accuracy_held_out": feature_card("piano")["test_accuracy"],
         "verdict": detect.scan(clean, real=real).verdict,
+        "machine": machine(),
     }
     strokes = Backdoor.points(clean, data.AUDIO.targets()[:10], seed=13)
     for name, attack in RECIPES.items():
