@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+import torch._dynamo  # noqa: F401  # the first optimiser would import it, seconds for which no attack is to blame
 from row_store import Row, timed
 
 from devilgan_lite import Backdoor, attacks, data, scorecard
