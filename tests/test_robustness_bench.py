@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -163,12 +164,16 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_no_process_outlives_its_bench(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="no signals")
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_no_process_outlives_its_bench(how: str, tmp_path: Path) -> None:
     (tmp_path / "long.py").write_text(LONG, encoding="utf-8")
     paths = os.pathsep.join([str(BENCH), os.environ["PYTHONPATH"]])
     command = [sys.executable, str(tmp_path / "long.py")]
-    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stdout=subprocess.PIPE, text=True) as bench:
-        assert bench.stdout is not None
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, **pipes) as bench:
         worker = psutil.Process(int(bench.stdout.readline()))
-        bench.kill()
+        bench.kill() if how == "killed" else bench.send_signal(signal.SIGINT)
         psutil.wait_procs([worker])  # a hang ends by the time-out of every test
+        left, said = bench.communicate()
+    assert left == "" and ("KeyboardInterrupt" in said) == (how == "stopped")  # no other argument was begun

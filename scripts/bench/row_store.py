@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,7 @@ def side_by_side(work: Callable[..., Any], arguments: Sequence[Any], jobs: int) 
     A failure does not stop the others; the first is raised when all are done.
     """
     failed: BaseException | None = None
+    before = set(active_children())
     with ProcessPoolExecutor(jobs, get_context("spawn"), one_thread_while_needed) as pool:
         futures = {pool.submit(work, argument): index for index, argument in enumerate(arguments)}
         try:
@@ -88,8 +89,10 @@ def side_by_side(work: Callable[..., Any], arguments: Sequence[Any], jobs: int) 
                 else:
                     print(f"{arguments[futures[future]]} failed: {error}", flush=True)
                     failed = failed or error
-        except BaseException:  # nobody waits for the rest: what has not begun must not begin
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:  # nobody waits for the rest, what has begun and what has not
+            for process in set(active_children()) - before:
+                process.terminate()
+            pool.shutdown(cancel_futures=True)
             raise
     if failed is not None:
         raise failed
