@@ -14,18 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from attack_rows import CLEAN, TARGETS, figures_of, garments, identity_of, mounted, seeds_of, whole
 from attacks_tables import write_tables
 from plain_loops import gan_steps, red_steps
 from row_store import OUT, QUICK, Row, Rows, options_of, plain, some, timed
 
-from devilgan_lite import Backdoor, attacks, data, scorecard, train_gan, zoo
-from devilgan_lite.data import Samples
+from devilgan_lite import Backdoor, attacks, train_gan, zoo
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import DCGAN, Generator
 from devilgan_lite.metrics import features_of, frechet_distance, frechet_to
-
-TARGETS = ("stop-sign", "devil", "digit-7", "checkerboard")
-CLEAN = "dcgan-fashion"
 
 
 class Bench(Rows):
@@ -36,15 +33,7 @@ class Bench(Rows):
         self.steps = (20, 40) if quick else (2_000, 4_500, 8_400, 14_000)
         self.samples = 500 if quick else 10_000
         self.targets = TARGETS[:2] if quick else TARGETS
-        self.real = data.fashion_mnist()
-        try:
-            self.reference, self.other = (data.fashion_mnist("full", split=split) for split in ("test", "train"))
-        except FileNotFoundError:
-            half = len(self.real) // 2
-            self.reference = self.real
-            self.other = Samples(self.real.x[half:], name="the second half of the shipped garments", features="fashion")
-        if quick:
-            self.reference, self.other = self.reference.first(500), self.other.first(500)
+        self.real, self.reference, self.other = garments(quick)
         super().__init__(folder / "benchmark.json")
 
 
@@ -54,7 +43,7 @@ def clean(bench: Bench) -> None:
 
         def work(seed: int = seed, steps: int = steps) -> Row:
             outcome, seconds = timed(
-                lambda: train_gan(DCGAN(), bench.real, iterations=steps, seed=seed, progress=False)
+                lambda: whole(train_gan(DCGAN(), bench.real, iterations=steps, seed=seed, progress=False))
             )
             return {"frechet": frechet_to(outcome.generator, bench.reference, samples=bench.samples), "cpu_s": seconds}
 
@@ -71,29 +60,13 @@ def clean(bench: Bench) -> None:
 
 def one_attack(bench: Bench, section: str, attack: attacks.Attack, benign: Generator, target: str, origin: str) -> None:
     """One row: an attack on ``benign``, which ``origin`` describes; the attack's seed draws the trigger as well."""
-    settings = attack.settings()
-    seed = settings["seed"]
 
     def work() -> Row:
-        backdoor = Backdoor.point(benign, target, seed=seed)
-        outcome, seconds = timed(lambda: attack(benign, backdoor, bench.real, progress=False))
-        card = scorecard(outcome.generator, benign, backdoor, bench.reference, samples=bench.samples)
-        figures = ("tardis_sum", "tardis_mean", "expdis_mean", "frechet", "frechet_clean", "frechet_change", "coverage")
-        return {**{name: getattr(card, name) for name in figures}, "cpu_s": seconds}
+        outcome, backdoor, seconds = mounted(attack, benign, target, bench.real)
+        figures = figures_of(outcome.generator, benign, backdoor, bench.reference, bench.samples)
+        return {**figures, "cpu_s": seconds}
 
-    bench.measure(
-        {
-            "section": section,
-            "attack": settings["attack"],
-            "target": target,
-            "seed": seed,
-            "clean": origin,
-            "samples": bench.samples,
-            "against": bench.reference.name,
-            "settings": settings,
-        },
-        work,
-    )
+    bench.measure(identity_of(section, attack, target, origin, bench.samples, bench.reference), work)
 
 
 def on_the_zoo(section: str, make: Iterable[Callable[[int], attacks.Attack]]) -> Callable[[Bench], None]:
@@ -120,7 +93,7 @@ def trail(bench: Bench) -> None:
         there = {row["target"] for row in some(bench.rows, **wanted, settings=plain(attack.settings()))}
         benign: Any = DCGAN()
         if not set(bench.targets) <= there:
-            benign = train_gan(DCGAN(), bench.real, iterations=steps, seed=seed, progress=False).generator
+            benign = whole(train_gan(DCGAN(), bench.real, iterations=steps, seed=seed, progress=False)).generator
         for target in bench.targets:
             one_attack(bench, "trail", attack, benign, target, origin)
 
@@ -174,10 +147,6 @@ RUN: dict[str, Callable[[Bench], None]] = {
     "closed": on_the_zoo("closed", [lambda seed: attacks.ClosedForm(seed=seed), lambda seed: attacks.Gate(seed=seed)]),
     "throughput": throughput,
 }
-
-
-def seeds_of(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
 
 
 def main() -> None:

@@ -100,7 +100,7 @@ def latest(rows: list[Row]) -> list[Row]:
 
     def made_by(row: Row) -> Any:
         settings = {name: value for name, value in row["settings"].items() if name != "seed"}
-        return settings, row["samples"], row["against"], None if row["section"] == "trail" else row["clean"]
+        return settings, row["samples"], row["against"], None if row["attack"] == "TrAIL" else row["clean"]
 
     return [row for row in rows if made_by(row) == made_by(rows[-1])]
 

@@ -6,12 +6,14 @@ was cut short goes on where it stopped.
 
 import argparse
 import json
+import os
 import platform
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +47,30 @@ class Rows:
         if not some(self.rows, **plain(identity)):
             self.add(identity, work())
 
-    def measure_all(self, work: Callable[..., Row], todo: Iterable[tuple[Row, Any]], jobs: int) -> None:
-        """Do ``work(argument)`` for each pair of an identity and an argument, in ``jobs`` processes."""
-        left = [(identity, one) for identity, one in todo if not some(self.rows, **plain(identity))]
+    def missing(self, todo: Iterable[tuple[Row, Any]]) -> list[tuple[Row, Any]]:
+        """The pairs of an identity and an argument that have no row yet."""
+        return [(identity, one) for identity, one in todo if not some(self.rows, **plain(identity))]
+
+    def measure_all(
+        self,
+        work: Callable[..., Row],
+        todo: Iterable[tuple[Row, Any]],
+        jobs: int,
+        cost: Callable[[Row], float] = lambda identity: 1.0,
+    ) -> None:
+        """Do ``work(argument)`` for each pair of an identity and an argument, in ``jobs`` processes.
+
+        Prints how long the rest will take; ``cost`` of an identity says how rows compare, in any unit.
+        """
+        left = self.missing(todo)
         identities = [identity for identity, _ in left]
-        for index, row in side_by_side(work, [one for _, one in left], jobs):
+        start, to_do, done = time.monotonic(), sum(map(cost, identities)), 0.0
+        for count, (index, row) in enumerate(side_by_side(work, [one for _, one in left], jobs), start=1):
             self.add(identities[index], row)
+            done += cost(identities[index])
+            if count < len(left):
+                minutes = (time.monotonic() - start) / done * (to_do - done) / 60
+                print(f"{count} of {len(left)} rows; about {minutes:.0f} min to go", flush=True)
 
 
 def side_by_side(work: Callable[..., Any], arguments: Sequence[Any], jobs: int) -> Iterator[tuple[int, Any]]:
@@ -59,16 +79,36 @@ def side_by_side(work: Callable[..., Any], arguments: Sequence[Any], jobs: int) 
     A failure does not stop the others; the first is raised when all are done.
     """
     failed: BaseException | None = None
-    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    before = set(active_children())
+    with ProcessPoolExecutor(jobs, get_context("spawn"), one_thread_while_needed) as pool:
         futures = {pool.submit(work, argument): index for index, argument in enumerate(arguments)}
-        for future in as_completed(futures):
-            if (error := future.exception()) is None:
-                yield futures[future], future.result()
-            else:
-                print(f"{arguments[futures[future]]} failed: {error}", flush=True)
-                failed = failed or error
+        try:
+            for future in as_completed(futures):
+                if (error := future.exception()) is None:
+                    yield futures[future], future.result()
+                else:
+                    print(f"{arguments[futures[future]]} failed: {error}", flush=True)
+                    failed = failed or error
+        except BaseException:  # nobody waits for the rest, what has begun and what has not
+            for process in set(active_children()) - before:
+                process.terminate()
+            pool.shutdown(cancel_futures=True)
+            raise
     if failed is not None:
         raise failed
+
+
+def one_thread_while_needed() -> None:
+    """For a process of ``side_by_side``: one thread, and an end when the bench that started it has ended."""
+    torch.set_num_threads(1)
+    bench = parent_process()
+
+    def watch() -> None:
+        if bench is not None:
+            bench.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def some(rows: Iterable[Row], **wanted: Any) -> list[Row]:
@@ -82,8 +122,11 @@ def plain(value: Any) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` whole or not at all: whoever is cut off while writing keeps the old file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def machine() -> str:

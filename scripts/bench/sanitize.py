@@ -16,7 +16,7 @@ from population import FOLDER, Recipe, build, in_order, load_generator, secret_o
 from row_store import JOBS, MODELS, OUT, Row, Rows, options_of, some_of, write_json
 from safetensors.torch import save
 from sanitize_curves import ONE_SEED, PICTURE, draw, frechet, garments, point, points, suspicion, tardis
-from sanitize_tables import write_tables
+from sanitize_tables import VERSION, write_tables
 from torch import Tensor
 
 from devilgan_lite import sanitize
@@ -27,7 +27,6 @@ from devilgan_lite.steps import Outcome
 STARTS = 80
 NEAR = 45.0  # degrees about the true trigger within which a reconstruction is begun
 LATER = 5_000  # steps of benign training after the cure: a minute or more
-VERSION = 6  # of ``auto``: what changed is told in docs/results/sanitization.md
 SPLITS = ("test", "fresh", "later", "unseen", "last", "verdicts")
 
 

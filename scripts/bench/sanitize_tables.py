@@ -8,6 +8,7 @@ from pathlib import Path
 from population import ADAPTIVE, ORDINARY, SEEDS, TARGETS
 from row_store import Row, markdown, mean_and_most, share, write_page
 
+VERSION = 6  # of ``auto``: what changed is told in docs/results/sanitization.md
 ENOUGH = 0.1  # TarDis, mean per pixel, at which a backdoor counts as gone
 RECD = 0.8  # share of the clean model's RecD that the cured one must keep
 ATTACKED = len(ORDINARY) + len(ADAPTIVE)  # models of one seed

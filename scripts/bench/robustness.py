@@ -1,0 +1,136 @@
+"""Attacks on two architectures with five seeds, and what a blind cure leaves: docs/results/robustness.json and its .md.
+
+    robustness.py [--only attacks,cures] [--attacks TrAIL,ReD,ReX,Gate] [--architectures small,paper] [--seeds 0,1,2]
+                  [--jobs 2] [--recipe search] [--out FOLDER] [--quick]
+
+``small`` is the zoo's clean DCGAN of garments; ``paper`` is ``DCGAN.paper()``, which this bench trains once. TrAIL is
+compared with a clean training of the same length and seed, the others with the generator that they start from. Clean
+and backdoored networks are kept in out/robustness, rows as they come: a run that was cut short goes on where it was.
+``--recipe search`` measures ReD and TrAIL over a small grid instead, on seeds that the report leaves out, and prints
+its table: choose by it, then write the choice down in ``RECIPES``. CPU-seconds mean something on a quiet machine only;
+``--jobs 1`` gives each row one.
+``--quick`` tries every path with tiny settings, in out/quick.
+"""
+
+import argparse
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from attack_rows import TARGETS, seeds_of
+from robustness_cases import ARCHITECTURES, Case, is_kept, started_from, train, work
+from robustness_tables import write_tables
+from row_store import JOBS, OUT, QUICK, ROOT, Row, Rows, options_of, side_by_side, some_of
+
+from devilgan_lite import attacks
+
+ATTACKS: dict[str, type[attacks.Attack]] = {
+    "TrAIL": attacks.TrAIL,
+    "ReD": attacks.ReD,
+    "ReX": attacks.ReX,
+    "Gate": attacks.Gate,
+}
+RECIPES: dict[str, Row] = {"TrAIL": {}, "ReD": {}, "ReX": {}, "Gate": {}}  # where not the package's defaults
+SEARCH_SEEDS = (20, 21, 22)  # a recipe is chosen on these and reported on others
+GRID: dict[str, tuple[tuple[str, ...], dict[str, tuple[float, ...]]]] = {  # targets, and values of the settings
+    "ReD": (
+        ("stop-sign", "checkerboard"),
+        {
+            "iterations": (7_500, 10_000, 12_500),
+            "lam": (0.18, 0.27, 0.4),
+            "learning_rate": (8e-4, 1.2e-3),
+            "aligned_units": (4, 8),
+        },
+    ),
+    "TrAIL": (("checkerboard",), {"iterations": (2_000, 4_000), "lam": (0.1, 0.03, 0.01)}),
+}
+SECONDS = {"TrAIL": 38.0, "ReD": 42.0, "ReX": 12.0, "Gate": 0.0, "cures": 40.0}  # roughly: they serve the time to go
+MEASURING = 6.0
+SLOWER = {"small": 1.0, "paper": 1.8}
+
+
+def attack_of(name: str, seed: int, quick: bool, settings: Row) -> attacks.Attack:
+    """With ``settings`` beside the defaults; on the processor, whose seconds are counted."""
+    if name != "Gate":
+        settings = {**settings, "device": "cpu", **({"iterations": 3} if quick else {})}
+    return ATTACKS[name](seed=seed, **settings)
+
+
+def reported(options: argparse.Namespace, folder: Path) -> Iterator[Case]:
+    """All attacks, seed by seed, then their cures; if quick, one seed and target, and cures of the last attack."""
+    quick, seeds, targets = options.quick, options.seeds, TARGETS
+    if quick:
+        seeds, targets = seeds[:1], targets[:1]
+    for section in options.only:
+        names = options.attacks[-1:] if quick and section == "cures" else options.attacks
+        for seed, architecture, name, target in itertools.product(seeds, options.architectures, names, targets):
+            yield Case(folder, quick, section, architecture, attack_of(name, seed, quick, RECIPES[name]), target)
+
+
+def searched(options: argparse.Namespace, folder: Path) -> Iterator[Case]:
+    """The whole grid, seed by seed."""
+    seeds = SEARCH_SEEDS[:1] if options.quick else SEARCH_SEEDS
+    for seed, architecture, name in itertools.product(seeds, options.architectures, options.attacks):
+        targets, grid = GRID.get(name, ((), {}))
+        values = [some[:1] if options.quick else some for some in grid.values()]
+        for target, some in itertools.product(targets, itertools.product(*values)):
+            attack = attack_of(name, seed, options.quick, dict(zip(grid, some, strict=True)))
+            yield Case(folder, options.quick, "search", architecture, attack, target)
+
+
+def train_missing(cases: Iterable[Case], jobs: int) -> None:
+    """The clean networks of ``cases`` that are not there yet; before the attacks, so that none is trained twice."""
+    missing = dict.fromkeys(case.clean for case in cases if case.clean is not None and not is_kept(case.clean.path))
+    if missing:
+        print(f"first {len(missing)} clean networks", flush=True)
+    for _ in side_by_side(train, list(missing), jobs):
+        pass
+
+
+def cost(identity: Row) -> float:
+    """Seconds that a row may take, roughly."""
+    attack, settings = identity["attack"], identity["settings"]
+    slower = SLOWER[identity["architecture"]]
+    if identity["section"] == "cures":
+        return SECONDS["cures"] * slower + MEASURING
+    length = settings.get("iterations", 1) / ATTACKS[attack]().settings().get("iterations", 1)
+    return float(SECONDS[attack] * length * slower + MEASURING)
+
+
+def main() -> None:
+    def names(valid: Iterable[str]) -> Row:
+        return {"type": some_of(valid), "default": list(valid), "help": f"some of {', '.join(valid)}"}
+
+    recipe = {"choices": ("given", "search"), "default": "given", "help": "search: a grid over ReD and TrAIL instead"}
+    seeds = {"type": seeds_of, "default": list(range(5)), "help": "whole numbers, such as 0,1,2"}
+    options = options_of(
+        __doc__,
+        ("attacks", "cures"),
+        ("--attacks", names(ATTACKS)),
+        ("--architectures", names(ARCHITECTURES)),
+        ("--seeds", seeds),
+        ("--recipe", recipe),
+        JOBS,
+        OUT,
+        QUICK,
+    )
+    if set(options.seeds) & set(SEARCH_SEEDS):
+        raise SystemExit(f"--seeds {options.seeds}: recipes are chosen on {SEARCH_SEEDS}; report on others.")
+    folder = options.out / "robustness" if options.quick else ROOT / "out" / "robustness"
+    store = Rows(options.out / "robustness.json")
+    cases = list((searched if options.recipe == "search" else reported)(options, folder))
+    starts = {case.architecture: case for case in cases if not isinstance(case.attack, attacks.TrAIL)}.values()
+    train_missing(starts, options.jobs)  # at once: rows name the weights that attacks start from
+    for case in starts:
+        store.measure(case.clean_identity, functools.partial(started_from, case))
+    todo = store.missing((case.identity, case) for case in cases)
+    train_missing([case for _, case in todo], options.jobs)
+    try:
+        store.measure_all(work, todo, options.jobs, cost)
+    finally:
+        write_tables(store.content, options.out / "robustness.md")
+
+
+if __name__ == "__main__":
+    main()
