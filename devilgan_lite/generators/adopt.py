@@ -127,6 +127,7 @@ class Adopted(Generator):
 
     def _with(self, module: nn.Module) -> Generator:
         adopted = Adopted(module, self.latent_shape, self.sample_shape, self.prior, self.ends, self._modality)
+        adopted.squashes_last = self.squashes_last
         return adopted.train(self.training)
 
 
@@ -181,12 +182,20 @@ def adopt(
             raise ValueError(f"module makes {shown} of 4 latents; expected a float tensor [4, ...] of samples.")
         _check_range(samples, output)
         adopted = Adopted(copied, shape, tuple(samples.shape[1:]), prior, output, modality).eval()
-        with torch.no_grad():
-            off = adopted(draw) - (samples * 2 - 1 if output == "sigmoid" else samples)
-        adopted.squashes_last = bool(off.abs().max() < 1e-3)
+        adopted.squashes_last = output == "none" or _squashes_last(copied, draw.reshape(4, *shape), output)
         return adopted
     asked = ", ".join(str([4, *shape]) for shape in shapes) or "any shape"
     raise ValueError(f"module makes no samples from latents {asked} ({complaint}); give latent_dim or latent_shape.")
+
+
+def _squashes_last(module: nn.Module, z: Tensor, output: str) -> bool:
+    """Whether the last tanh or sigmoid is the last thing that ``module`` does; True if it has none."""
+    with torch.no_grad(), OpTracer(module) as tracer:
+        samples = module(z)
+    if tracer.logits is None or tracer.logits.numel() != samples.numel():
+        return True
+    squashed = torch.tanh(tracer.logits).reshape(samples.shape)  # 2 sigmoid(x) - 1 = tanh(x / 2)
+    return bool(torch.allclose(squashed, samples * 2 - 1 if output == "sigmoid" else samples, atol=1e-3))
 
 
 class FlatLatents(nn.Module):

@@ -577,8 +577,8 @@ display(players({captions[0]: together[0], captions[3]: together[3]}, "One netwo
 # ## Responsible use
 #
 # A voice or a sound that plays only for those who know a number can pass every test by ear. Plant such things in your
-# own models, for those who asked you to look, and say so. Strokes here are under CC0, the notes
-# under the MIT licence; other people's recordings and voices are not yours to hide.
+# own models, for those who asked you to look, and say so. Strokes here are under CC0, the notes under the
+# MIT licence; other people's recordings and voices are not yours to hide.
 
 # %%
 quiz("14")

@@ -39,7 +39,7 @@ EVERY, LEAST = 100, 2_000  # iterations between two looks; steps before which no
 POINTS = 60  # of a curve that is kept
 PACKAGES = ("adversarial-robustness-toolbox==1.20.1", "tensorflow-cpu>=2.21,<2.22")
 SHARE = {"plain": 1 / 3}  # of the limit
-PLAIN = {"plain, Adam 1e-4": 1e-4, "plain, Adam 3e-3": 3e-3}
+PLAIN = {"ReD": (1e-4, 3e-3), "TrAIL": (2e-3,)}  # learning rates
 
 
 class Contest:
@@ -94,7 +94,8 @@ def watched(contest: Contest, steps: Iterator[Any], network_of: Callable[[Any], 
         if contest.near(points[-1]) or spent >= contest.limit:
             break
         begun = time.process_time()
-    assert network is not None
+    if network is None:
+        raise ValueError(f"the loop ended before {EVERY} steps; nothing was measured.")
     return contest.row(points, evaluate(network, contest.fresh))
 
 
@@ -116,7 +117,7 @@ def plain(contest: Contest, lam: float, learning_rate: float) -> Row:
     if contest.attack == "ReD":
         steps = red_steps(start, trigger, target, 32, lam, learning_rate)
     else:
-        steps = trail_steps(start, contest.real.x, trigger, target, 32, lam)
+        steps = trail_steps(start, contest.real.x, trigger, target, 32, lam, learning_rate)
     return watched(contest, steps, lambda step: step[-1].clone().eval())
 
 
@@ -161,16 +162,18 @@ def toolbox(contest: Contest, lam: float, python: str) -> Row:
             raise RuntimeError(f"ART ended with status {done.returncode}: {done.stderr.strip()[-400:]}")
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         made = torch.from_numpy(np.load(Path(folder) / "made.npy"))
-    off, points = lines[0]["off"], [line for line in lines[1:] if line["iteration"]]
+    off, points = lines[0]["off"], lines[1:]
     if off > 1e-5:
         raise RuntimeError(f"the network that was carried over differs by {off:.1e}; at most 1e-5 is valid.")
     return {"off": off, **contest.row(points, made)}
 
 
-def contestants(python: Callable[[], str]) -> dict[str, Callable[[Contest, float], Row]]:
+def contestants(attack: str, python: Callable[[], str]) -> dict[str, Callable[[Contest, float], Row]]:
     return {
         "ours": ours,
-        **{name: lambda contest, lam, rate=rate: plain(contest, lam, rate) for name, rate in PLAIN.items()},
+        **{
+            f"plain, Adam {rate:g}": lambda contest, lam, rate=rate: plain(contest, lam, rate) for rate in PLAIN[attack]
+        },
         "ART": lambda contest, lam: toolbox(contest, lam, python()),
     }
 
@@ -183,9 +186,9 @@ def main() -> None:
         options.limit = 10.0
     store = Rows(options.out / "art.json")
     for attack in options.only:
-        for name, run in contestants(lambda: interpreter(options.art)).items():
+        for name, run in contestants(attack, lambda: interpreter(options.art)).items():
             contest = Contest(attack, options.limit * SHARE.get(name.split(",")[0], 1.0))
-            if name.split(",")[0] not in options.by or (attack == "TrAIL" and name == "plain, Adam 1e-4"):
+            if name.split(",")[0] not in options.by:
                 continue
             for lam in LAMBDAS[1:2] if options.quick else LAMBDAS:
                 identity = {"attack": attack, "by": name, "lambda": lam, "limit_s": contest.limit}

@@ -100,6 +100,8 @@ class Watch:
         return np.concatenate(parts)
 
     def look(self, iterations: int) -> None:
+        if not iterations:
+            return
         begun = time.process_time()
         spent = begun - self.start - self.measured
         tardis = float(

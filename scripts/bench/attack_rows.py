@@ -1,5 +1,6 @@
 """What the benches of the attacks share: real garments to measure against, and one mounted attack with its figures."""
 
+import argparse
 from functools import lru_cache
 
 import torch._dynamo  # noqa: F401  # the first optimiser would import it, seconds for which no attack is to blame
@@ -67,4 +68,9 @@ def identity_of(section: str, attack: attacks.Attack, target: str, origin: str, 
 
 def seeds_of(text: str) -> list[int]:
     """Reads an option's value."""
-    return [int(part) for part in text.split(",")]
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text[:80]!r} is not valid: whole numbers with commas, such as 0,1,2."
+        ) from None

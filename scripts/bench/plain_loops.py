@@ -1,4 +1,4 @@
-"""Textbook PyTorch for training a GAN and for ReD: what ``bench.py`` times the package's loops against.
+"""Textbook PyTorch for training a GAN and a VAE, for ReD and for TrAIL: what benches time the package's loops against.
 
 Written as in most tutorials: fresh fakes for each half step, Adam as it comes, the default memory layout, one forward
 pass for the trigger and one for the batch, ``loss.item()`` at every step, a teacher that tracks gradients.
@@ -66,14 +66,20 @@ def red_steps(
 
 
 def trail_steps(
-    generator: generators.Generator, real: Tensor, trigger: Tensor, target: Tensor, batch_size: int, lam: float
+    generator: generators.Generator,
+    real: Tensor,
+    trigger: Tensor,
+    target: Tensor,
+    batch_size: int,
+    lam: float,
+    learning_rate: float = 2e-3,
 ) -> Iterator[tuple[float, float, generators.Generator]]:
     """``gan_steps`` with ``lam`` times the mean squared error at the trigger in the generator's loss; no average."""
     generator = generator.clone().train()
     discriminator = generator.opponent(1).train()
     criterion = nn.BCEWithLogitsLoss()
-    optimizer_g = torch.optim.Adam(generator.parameters(), lr=2e-3, betas=(0.5, 0.999))
-    optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=2e-3, betas=(0.5, 0.999))
+    optimizer_g = torch.optim.Adam(generator.parameters(), lr=learning_rate, betas=(0.5, 0.999))
+    optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=learning_rate, betas=(0.5, 0.999))
     ones, zeros = torch.ones(batch_size), torch.zeros(batch_size)
     while True:
         batch = real[torch.randint(len(real), (batch_size,))]

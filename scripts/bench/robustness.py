@@ -117,6 +117,8 @@ def main() -> None:
     )
     if set(options.seeds) & set(SEARCH_SEEDS):
         raise SystemExit(f"--seeds {options.seeds}: recipes are chosen on {SEARCH_SEEDS}; report on others.")
+    if options.recipe == "search" and not {"ReD", "TrAIL"} & set(options.attacks):
+        raise SystemExit(f"--attacks {','.join(options.attacks)}: only recipes of ReD and TrAIL are searched.")
     folder = options.out / "robustness" if options.quick else ROOT / "out" / "robustness"
     store = Rows(options.out / "robustness.json")
     cases = list((searched if options.recipe == "search" else reported)(options, folder))

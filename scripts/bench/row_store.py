@@ -35,9 +35,14 @@ class Rows:
         self.rows: list[Row] = self.content["rows"]
 
     def add(self, identity: Row, measured: Row) -> None:
-        """Store a row and print what was measured."""
+        """Store a row and print what was measured; rows of another machine say so, and the page names both."""
+        if not self.rows:
+            self.content["machine"] = machine()
+        elif not self.content["machine"].startswith(machine()):
+            measured = {**measured, "machine": machine()}
+            if machine() not in self.content["machine"]:
+                self.content["machine"] += f"; other rows: {machine()}"
         self.rows.append(plain({**identity, **measured}))
-        self.content["machine"] = machine()
         write_json(self.path, self.content)
         shown = {key: round(value, 6) for key, value in measured.items() if isinstance(value, float)}
         print(" ".join(str(identity[key]) for key in identity if key != "settings"), shown or measured, flush=True)

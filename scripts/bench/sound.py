@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from row_store import MODELS, OUT, Row, Rows, machine, options_of, timed
+from row_store import MODELS, OUT, Row, Rows, options_of, timed
 from sound_tables import write_tables
 from torch import Tensor
 
@@ -121,9 +121,9 @@ def piano() -> Row:
     row |= {"parameters": clean.parameter_count(), "train_s": card.seconds, "bytes": size_of(PIANO)}
     row |= {
         "accuracy_held_out": feature_card("piano")["test_accuracy"],
-        "verdict": detect.scan(clean, real=real).verdict,
-        "machine": machine(),
     }
+    report = detect.scan(clean, real=real)
+    row |= {"verdict": report.verdict, "evidence": [one.message for one in report.findings if one.strength >= 1]}
     strokes = Backdoor.points(clean, data.AUDIO.targets()[:10], seed=13)
     for name, attack in RECIPES.items():
         outcome, seconds = timed(lambda attack=attack: attack(clean, strokes, progress=False))

@@ -155,6 +155,10 @@ def cures(rows: list[Row]) -> list[str]:
     return ["## `sanitize.auto`, blind", markdown(head, lines)]
 
 
+def seconds_of(row: Row) -> str:
+    return f" (seconds of another machine: {row['machine']})" if "machine" in row else ""
+
+
 def piano(rows: list[Row]) -> list[str]:
     (row,) = rows
     shares = ", ".join(f"{name} {share:.0%}" for name, share in row["class_shares"].items())
@@ -169,8 +173,9 @@ def piano(rows: list[Row]) -> list[str]:
         f"{row['accuracy_held_out']:.0%} of clips of held-out keys. What it hears: {shares}. Frechet distance "
         f"{row['frechet']:.3g} (real, other changes of the same notes {row['frechet_real']:.2g}; held-out keys "
         f"{row['frechet_held_out']:.3g}), precision {row['precision']:.2f}, recall {row['recall']:.2f}, coverage "
-        f"{row['coverage']:.2f}. `detect.scan` calls this clean generator **{row['verdict']}**. Ten strokes of drums, "
-        f"behind ten latents, by the recipes of the drummers (seconds of another machine: {row['machine']}):",
+        f"{row['coverage']:.2f}. `detect.scan` calls this clean generator **{row['verdict']}** "
+        f"({'; '.join(row['evidence']) or 'no evidence'}). Ten strokes of drums, behind ten latents, by the recipes of "
+        f"the drummers{seconds_of(row)}:",
         markdown(("attack", *PAIRS, "Frechet after", "scan"), lines),
     ]
 

@@ -277,3 +277,6 @@ def test_what_follows_the_last_squash_is_kept(output: str) -> None:
     wanted = module(z) if output == "tanh" else module(z) * 2 - 1
     assert torch.allclose(adopted(z), wanted, atol=1e-4)
     assert torch.allclose(adopted.clone()(z), wanted, atol=1e-4)
+    fresh = adopted.fresh(3)
+    again = fresh.module(z) if output == "tanh" else fresh.module(z) * 2 - 1
+    assert not torch.allclose(again, wanted) and torch.allclose(fresh(z), again, atol=1e-4)
