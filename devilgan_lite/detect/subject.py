@@ -83,6 +83,11 @@ class Subject:
         """Samples ``[n, *shape]`` of many latents, in batches, without gradients."""
         return torch.cat([self(part) for part in z.to(self.device).split(batch_size)])
 
+    def alike(self, module: nn.Module) -> "Subject":
+        """Another ``module`` that reads the same latents and whose samples are in the same range: a cured copy, say."""
+        found = subject_of(module, self.latent_dim, prior=self.prior, device=self.device)
+        return replace(found, span=self.span, bounded=self.bounded)
+
 
 @renamed(law="prior")
 def subject_of(

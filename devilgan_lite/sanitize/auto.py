@@ -127,7 +127,7 @@ def auto(
     outcome = replace(outcome, settings={**outcome.settings, "sanitizer": "auto", "cuts": described})
     both = always and not outcome.interrupted
     if both:
-        cured = subject_of(outcome.generator, subject.latent_dim, prior=subject.prior)
+        cured = subject.alike(outcome.generator)
         outcome = contained(cured, analyse_weights(cured, seed=seed), seed, outcome)
     return _after(suspect, outcome, before, real, start, "both" if both else "cure")
 
@@ -141,7 +141,7 @@ def _after(
     treatment: str,
 ) -> SanitizeOutcome:
     """The outcome with a scan of what came out, and what the treatment cost."""
-    seed, cured = outcome.seed, subject_of(outcome.generator, suspect.latent_dim, prior=suspect.prior)
+    seed, cured = outcome.seed, suspect.alike(outcome.generator)
     after = scan(cured, samples=SCANNED, seed=seed, analysis=analyse_weights(cured, seed=seed), twin=False)
     return SanitizeOutcome(
         outcome.generator,
@@ -225,7 +225,7 @@ def with_disagreement(
     projected out and no layer is cut. Where it shows in ordinary samples it is no trigger, and the layers are cut.
     """
     taught = teacher_of(subject, directions).module
-    one, other = (subject_of(module, subject.latent_dim, prior=subject.prior) for module in (taught, cut))
+    one, other = (subject.alike(module) for module in (taught, cut))
     found = greatest_difference(one, other, analysis.influence, seed=seed)
     if price(analysis, found[0]) > FAIR:
         return directions, DEEP
@@ -239,7 +239,7 @@ def with_lookalikes(subject: Subject, analysis: WeightAnalysis, directions: Tens
     """
     for direction in directions[:MANY]:
         module = project_latents(subject.module, directions, restore=True)
-        blind = subject_of(module, subject.latent_dim, prior=subject.prior)
+        blind = subject.alike(module)
         found = lookalike(subject, blind, direction, seed=seed)
         if price(analysis, found[0]) <= TRIFLE:
             directions = torch.cat([directions, found])
@@ -272,7 +272,7 @@ def report_trigger(report: ScanReport) -> Tensor | None:
 def _scorecard(
     subject: Subject, cured: nn.Module, trigger: Tensor | None, real: Samples | None
 ) -> dict[str, float | None]:
-    other = subject_of(cured, subject.latent_dim, prior=subject.prior)
+    other = subject.alike(cured)
     z = subject.latents(1_000, 12_345)
 
     def change(z: Tensor) -> float:

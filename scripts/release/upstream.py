@@ -11,6 +11,7 @@ import argparse
 import shutil
 import subprocess
 import tarfile
+import zlib
 from pathlib import Path
 
 PATCH = Path(__file__).resolve().parents[2] / "docs/upstream/art-pytorch-dgm.patch"
@@ -32,11 +33,19 @@ def prepare(sdist: Path, folder: Path) -> None:
         raise SystemExit(f"{folder} exists: remove it first, or write the patch from it with --write.")
     parts = folder.with_name(f"{folder.name}.parts")
     shutil.rmtree(parts, ignore_errors=True)
-    with tarfile.open(sdist) as archive:
-        archive.extractall(parts, filter="data")
-    (top,) = parts.iterdir()
-    top.rename(folder)
-    parts.rmdir()
+    try:
+        with tarfile.open(sdist) as archive:
+            archive.extractall(parts, filter="data")
+        tops = [path for path in parts.iterdir() if path.is_dir()]
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        shutil.rmtree(parts, ignore_errors=True)
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+        raise SystemExit(f"{sdist.name} is not a whole .tar.gz ({reason}); download it again.") from None
+    if len(tops) != 1:
+        shutil.rmtree(parts)
+        raise SystemExit(f"{sdist.name} has {len(tops)} folders at its top; a released source has one.")
+    tops[0].rename(folder)
+    shutil.rmtree(parts)
     git(folder, "init", "--quiet")
     (folder / ".git/info/exclude").write_text("\n".join(NOT_SOURCE), encoding="utf-8")
     git(folder, "add", "--all")
@@ -45,11 +54,16 @@ def prepare(sdist: Path, folder: Path) -> None:
 
 
 def write(folder: Path) -> None:
-    """Make the patch what ``folder`` holds by now, against its first commit."""
+    """Make the patch what ``folder`` holds by now, committed or not, against its first commit."""
+    if not (folder / ".git").is_dir():
+        raise SystemExit(f"{folder} is not there, or not a tree made by this script: make it first, with --sdist.")
     git(folder, "add", "--all")
-    difference = git(folder, "diff", "--cached", "HEAD")
+    first = git(folder, "rev-list", "--max-parents=0", "HEAD").strip()
+    difference = git(folder, "diff", "--cached", first)
+    if not difference:
+        raise SystemExit(f"{folder} holds ART as it was released: there is nothing to write.")
     PATCH.write_text(difference, encoding="utf-8", newline="\n")
-    print(git(folder, "diff", "--cached", "--shortstat", "HEAD").strip())
+    print(git(folder, "diff", "--cached", "--shortstat", first).strip())
 
 
 def main() -> None:

@@ -22,14 +22,14 @@ from devilgan_lite.interop.art import (
     GeneratorScan,
     PyTorchGenerator,
 )
-from tests.interop.tiny import SIZE, Bytes, mlp
+from tests.interop.tiny import SIZE, Bytes, Deconv, mlp, on_cpu
 
 ORDINARY = np.random.default_rng(0).standard_normal((400, 100))
 
 
 @pytest.fixture(scope="module")
 def honest(clean: generators.DCGAN) -> PyTorchGenerator:
-    return PyTorchGenerator(encoding_length=100, model=clean)
+    return on_cpu(encoding_length=100, model=clean)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_sanitizer_takes_the_gate_out_of_a_copy(
 
 
 def test_the_sanitizer_keeps_the_range_of_a_users_module() -> None:
-    generator = PyTorchGenerator(SIZE, mlp(nn.Sigmoid()), clip_values=(0, 1))
+    generator = on_cpu(SIZE, mlp(nn.Sigmoid()), clip_values=(0, 1))
     z, target = np.random.default_rng(1).standard_normal((1, SIZE)), np.ones((1, 8, 8))
     gated = BackdoorAttackDGMGatePyTorch(generator).poison_estimator(z, target)
     cured = GeneratorSanitizer(gated, iterations=20, always=True)()
@@ -128,7 +128,7 @@ def test_what_the_guard_does_about_a_trigger(guard: GeneratorGuard, backdoor: Ba
 
 def test_the_guard_learns_by_itself_and_anew_where_its_settings_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usual, "STEPS", 20)
-    guard = GeneratorGuard(PyTorchGenerator(SIZE, mlp(nn.Tanh())), fitting=2_000)
+    guard = GeneratorGuard(on_cpu(SIZE, mlp(nn.Tanh())), fitting=2_000)
     assert guard.guard is None and guard.flags.shape == (0,)
     guard.predict(ORDINARY[:2, :SIZE])
     first = guard.guard
@@ -140,12 +140,33 @@ def test_the_guard_learns_by_itself_and_anew_where_its_settings_change(monkeypat
 
 
 def test_a_scan_takes_arrays_in_the_range_of_the_model() -> None:
-    generator = PyTorchGenerator(SIZE, Bytes(), clip_values=(0, 255))
+    generator = on_cpu(SIZE, Bytes(), clip_values=(0, 255))
     settings = {"targets": np.full((1, 1, 8, 8), 130.0), "reference": generator, "twin": False, "samples": 200}
     report, is_clean = GeneratorScan(generator).detect_poison(real=generator.predict(ORDINARY[:300, :SIZE]), **settings)
     ran = {finding["detector"]: finding["message"] for finding in report["findings"]}
     assert is_clean.shape == (1,) and len(ran) > 3
     assert not [message for message in ran.values() if "must be" in message or "expected" in message]
+    assert "samples differ by 0)" in ran["reference"]  # it is compared with itself
+
+
+def test_the_sanitizer_knows_the_range_of_the_model() -> None:
+    generator = on_cpu(SIZE, Bytes(), clip_values=(0, 255))
+    sanitizer = GeneratorSanitizer(generator, always=True, iterations=20)
+    made = sanitizer()
+    assert sanitizer.outcome is not None
+    z = generator.subject().latents(1_000, 12_345).numpy()  # those of the scorecard
+    change = np.square((made.predict(z) - generator.predict(z)) / 127.5).mean()
+    measured = sanitizer.outcome.scorecard["ordinary_change"]
+    assert measured == pytest.approx(change, rel=0.02)  # in [-1, 1], whatever ordinary samples reach
+
+
+def test_an_unchanged_copy_keeps_the_class_of_the_user() -> None:
+    generator = on_cpu(SIZE, Deconv())
+    sanitizer = GeneratorSanitizer(generator)
+    made = sanitizer()
+    assert sanitizer.outcome is not None and not sanitizer.outcome.changed
+    assert type(made.model) is Deconv and made.model is not generator.model
+    assert all(parameter.requires_grad for parameter in made.model.parameters())
 
 
 # ---- ART's rules
@@ -167,6 +188,35 @@ def test_bases_and_types(defence: Any, base: type, honest: PyTorchGenerator) -> 
         made.set_params(seed=-1)
     with pytest.raises(ValueError, match='The attribute "nonsense" cannot be set'):
         made.set_params(nonsense=1)
+
+
+def test_a_set_of_parameters_is_taken_as_a_whole_or_not_at_all(honest: PyTorchGenerator) -> None:
+    scan = GeneratorScan(honest)
+    with pytest.raises(ValueError, match="seed=-1 is out of range"):
+        scan.set_params(twin=False, seed=-1)
+    assert (scan.seed, scan.twin) == (0, True)
+    with pytest.raises(ValueError, match='The attribute "nonsense" cannot be set'):
+        scan.set_params(twin=False, nonsense=1)
+    assert scan.twin is True
+
+
+def test_a_report_goes_with_the_generator_that_it_is_about(honest: PyTorchGenerator) -> None:
+    other = on_cpu(SIZE, mlp(nn.Tanh()))
+    scan = GeneratorScan(other, twin=False)
+    scan.detect_poison(samples=200)
+    report = scan.report
+    guard = GeneratorGuard(other, report=report)
+    assert guard.get_params()["report"] is report is not None
+    guard.set_params(seed=1)
+    assert guard.report is report
+    guard.set_params(generator=honest)
+    assert guard.report is None
+    guard.set_params(generator=other, report=report)
+    assert guard.report is report
+    scan.set_params(generator=honest)
+    assert scan.report is None
+    with pytest.raises(ValueError, match="report is a str; expected a ScanReport"):
+        GeneratorGuard(other, report="clean")  # type: ignore[arg-type]
 
 
 def test_parameters_can_be_read_back(honest: PyTorchGenerator) -> None:

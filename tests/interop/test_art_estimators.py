@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from devilgan_lite import generators, zoo
 from devilgan_lite.interop.art import PyTorchGAN, PyTorchGenerator
 from devilgan_lite.interop.art.ranges import Range
-from tests.interop.tiny import SIZE, Bytes, Critic, Deconv, HalfTanh, mlp
+from tests.interop.tiny import SIZE, Bytes, Critic, Deconv, HalfTanh, mlp, on_cpu
 
 Z = np.random.default_rng(0).standard_normal((5, SIZE))
 
 
 def wrapped(model: nn.Module, **settings: Any) -> PyTorchGenerator:
-    return PyTorchGenerator(encoding_length=SIZE, model=model, **settings)
+    return on_cpu(encoding_length=SIZE, model=model, **settings)
 
 
 def same_weights(module: nn.Module, before: dict[str, Tensor]) -> bool:
@@ -103,6 +103,11 @@ REFUSED = [
     ({"clip_values": (0, 1)}, r"model makes values from -0.\d+ to 0.\d+; clip_values=\(0.0, 1.0\)"),
     ({"clip_values": (1, -1)}, "min >= max"),
     ({"clip_values": (0, float("inf"))}, "both must be finite"),
+    ({"clip_values": 5}, r"clip_values=5; expected two numbers, or two arrays: \(min, max\)"),
+    ({"clip_values": ("a", "b")}, r"clip_values=\('a', 'b'\); expected two numbers"),
+    ({"clip_values": (0, 1, 2)}, r"clip_values=\(0, 1, 2\); expected two numbers"),
+    ({"preprocessing": (np.zeros(3), np.full(3, 2.0))}, "does not support `preprocessing`"),
+    ({"preprocessing": "words"}, "does not support `preprocessing`"),
 ]
 
 
@@ -110,7 +115,18 @@ REFUSED = [
 def test_what_does_not_fit_is_said_at_once(wrong: dict[str, Any], said: str) -> None:
     settings = {"encoding_length": SIZE, "model": mlp(nn.Tanh()), **wrong}
     with pytest.raises(ValueError, match=said):
-        PyTorchGenerator(**settings)
+        on_cpu(**settings)
+
+
+def test_preprocessing_that_changes_nothing_is_taken() -> None:
+    for preprocessing in (None, (0, 1), (np.zeros(3), np.ones(3))):
+        assert wrapped(mlp(nn.Tanh()), preprocessing=preprocessing).preprocessing is None
+
+
+def test_tensors_are_taken_as_arrays_are() -> None:
+    estimator, z = wrapped(mlp(nn.Tanh())), torch.from_numpy(Z)
+    assert np.array_equal(estimator.predict(z.requires_grad_(True)), estimator.predict(Z))  # type: ignore[arg-type]
+    assert torch.equal(estimator.samples("x", torch.zeros(1, 1, 8, 8).requires_grad_(True)), torch.zeros(1, 1, 8, 8))
 
 
 def test_defences_of_art_are_refused() -> None:
@@ -138,18 +154,20 @@ def test_latents_are_checked(x: Any, said: str) -> None:
 
 
 def test_a_generator_of_this_package_is_taken_as_it_is(clean: generators.DCGAN) -> None:
-    estimator = PyTorchGenerator(encoding_length=100, model=clean)
+    estimator = on_cpu(encoding_length=100, model=clean)
     z = clean.sample_latent(3, torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert np.allclose(estimator.predict(z.numpy()), clean(z).numpy(), atol=1e-5)
     with pytest.raises(ValueError, match="encoding_length=99; the model reads 100 numbers"):
-        PyTorchGenerator(encoding_length=99, model=clean)
+        on_cpu(encoding_length=99, model=clean)
     with pytest.raises(ValueError, match=r"samples of a DCGAN are in \(-1, 1\)"):
-        PyTorchGenerator(encoding_length=100, model=clean, clip_values=(0, 1))
+        on_cpu(encoding_length=100, model=clean, clip_values=(0, 1))
 
 
 def classifier(model: nn.Module) -> PyTorchClassifier:
-    return PyTorchClassifier(model=model, loss=nn.BCEWithLogitsLoss(), input_shape=(1, 8, 8), nb_classes=2)
+    return PyTorchClassifier(
+        model=model, loss=nn.BCEWithLogitsLoss(), input_shape=(1, 8, 8), nb_classes=2, device_type="cpu"
+    )
 
 
 def test_a_gan_trains_its_two_models_in_place_and_repeatably() -> None:
@@ -203,6 +221,14 @@ def test_a_gan_of_other_things_is_refused(wrong: dict[str, Any], said: str) -> N
         PyTorchGAN(**settings)
 
 
+@pytest.mark.gpu
+def test_training_takes_the_discriminator_to_the_device_of_the_generator() -> None:
+    critic = Critic()
+    generator = PyTorchGenerator(SIZE, mlp(nn.Tanh()))
+    PyTorchGAN(generator, critic).fit(images=np.zeros((4, 1, 8, 8)), batch_size=2, nb_epochs=1)
+    assert {value.device.type for value in critic.model.parameters()} == {"cuda"} == {generator.device.type}
+
+
 def test_training_needs_images() -> None:
     gan = PyTorchGAN(wrapped(mlp(nn.Tanh())), Critic())
     with pytest.raises(ValueError, match="images is missing"):
@@ -241,4 +267,4 @@ def test_art_is_only_imported_when_asked_for_and_its_absence_has_a_sentence(othe
 
 
 def test_a_model_of_the_zoo_can_be_wrapped() -> None:
-    assert PyTorchGenerator(encoding_length=100, model=zoo.load("dcgan-fashion")).reading.sample_shape == (1, 28, 28)
+    assert on_cpu(encoding_length=100, model=zoo.load("dcgan-fashion")).reading.sample_shape == (1, 28, 28)

@@ -1,12 +1,14 @@
 """The patch for ART applies to its released code, needs nothing of this package, and its tests pass there."""
 
 import importlib.metadata
+import io
 import os
 import re
 import runpy
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,48 @@ def test_the_patch_stands_on_its_own() -> None:
     assert not re.findall(r"^-(?!-- )(?!    GENERATOR_TYPE)", text, re.MULTILINE)  # nothing else is taken away
 
 
+@pytest.fixture
+def script(tmp_path: Path) -> dict[str, Any]:
+    """What scripts/release/upstream.py defines, with another file to write."""
+    found: dict[str, Any] = runpy.run_path(str(ROOT / "scripts/release/upstream.py"))
+    found["write"].__globals__["PATCH"] = tmp_path / "again.patch"
+    return found
+
+
+def test_a_patch_is_written_against_the_first_commit(script: dict[str, Any], tmp_path: Path) -> None:
+    source, folder = tmp_path / "art-1", tmp_path / "out"
+    source.mkdir()
+    (source / "old.py").write_text("OLD = 1\n", encoding="utf-8")
+    with tarfile.open(tmp_path / "art.tar.gz", "w:gz") as archive:
+        archive.add(source, "art-1")
+    (tmp_path / "again.patch").write_text("--- /dev/null\n+++ b/new.py\n@@ -0,0 +1 @@\n+NEW = 1\n", encoding="utf-8")
+    script["prepare"](tmp_path / "art.tar.gz", folder)
+    assert sorted(path.name for path in folder.glob("*.py")) == ["new.py", "old.py"]
+    script["git"](folder, "add", "--all")
+    script["git"](folder, "commit", "--quiet", "--message", "ours")
+    (folder / "more.py").write_text("MORE = 1\n", encoding="utf-8")
+    script["write"](folder)
+    added = re.findall(r"^\+\+\+ b/(.*)$", (tmp_path / "again.patch").read_text(encoding="utf-8"), re.MULTILINE)
+    assert added == ["more.py", "new.py"]
+
+
+def test_what_is_wrong_is_said(script: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="nowhere is not there, or not a tree made by this script"):
+        script["write"](tmp_path / "nowhere")
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w:gz") as archive:
+        archive.add(PATCH, "art-1/a.patch")
+    for name, content in (("words.tar.gz", b"words"), ("half.tar.gz", whole.getvalue()[:2000])):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(SystemExit, match=rf"{name} is not a whole \.tar\.gz \(.*\); download it again\."):
+            script["prepare"](tmp_path / name, tmp_path / "out")
+    with tarfile.open(tmp_path / "flat.tar.gz", "w:gz") as archive:
+        archive.add(PATCH, "a.patch")
+    with pytest.raises(SystemExit, match=r"flat\.tar\.gz has 0 folders at its top"):
+        script["prepare"](tmp_path / "flat.tar.gz", tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # for a hang; a minute on a quiet machine
 @pytest.mark.skipif(INSTALLED != VERSION, reason=f"the patch is against ART {VERSION}, and {INSTALLED} is installed")
@@ -73,12 +117,12 @@ def test_its_tests_pass_in_the_installed_art(tmp_path: Path, marks: Path) -> Non
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path)}  # inside a repository git would look there
     subprocess.run(["git", "apply", *wanted, str(PATCH)], cwd=folder, env=environment, check=True, timeout=60)
     said = run_tests(folder, marks)
-    assert re.fullmatch(r"82 passed.*", said), said
+    assert re.fullmatch(r"109 passed.*", said), said
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_it_applies_to_the_released_source(tmp_path: Path, marks: Path) -> None:
+def test_it_applies_to_the_released_source(script: dict[str, Any], tmp_path: Path) -> None:
     asked = ["pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--dest", "."]
     # -I: a Python of its own, which the closed network of these tests does not reach
     command = [sys.executable, "-I", "-m", *asked, f"adversarial-robustness-toolbox=={VERSION}"]
@@ -89,7 +133,7 @@ def test_it_applies_to_the_released_source(tmp_path: Path, marks: Path) -> None:
     found = list(tmp_path.glob("*.tar.gz"))
     if not found:
         pytest.skip(f"the released source cannot be had here: {done.stderr.strip().splitlines()[-1][:100]}")
-    script: dict[str, Any] = runpy.run_path(str(ROOT / "scripts/release/upstream.py"))
+    script["prepare"].__globals__["PATCH"] = PATCH
     folder = tmp_path / "out"
     script["prepare"](found[0], folder)
     names = script["git"](folder, "status", "--short", "--untracked-files=all")

@@ -1,11 +1,15 @@
 """Small generators, as an ART user might have them, for the tests beside this file."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from devilgan_lite.interop.art import PyTorchGenerator
+
 SIZE = 40  # of a latent
+on_cpu = partial(PyTorchGenerator, device_type="cpu")  # ART's default is a GPU where there is one
 
 
 def mlp(end: nn.Module, seed: int = 0) -> nn.Module:

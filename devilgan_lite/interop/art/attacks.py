@@ -22,13 +22,20 @@ from devilgan_lite.attacks import Attack, Gate, ReD, ReX
 from devilgan_lite.attacks.trail import fidelity_term
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import in_range, known_names, whole_number
-from devilgan_lite.interop.art.gan import PyTorchGAN, check_passes, passes
+from devilgan_lite.interop.art.gan import PyTorchGAN, batches, passes, training_set
 from devilgan_lite.interop.art.generator import PyTorchGenerator
 from devilgan_lite.interop.art.ranges import Range
 from devilgan_lite.steps import History, Loop, Outcome, Step, Stopwatch
 from devilgan_lite.training import update_average
 
 logger = logging.getLogger(__name__)
+OURS = {"lam": "lambda_p", "iterations": "max_iter"}  # names of this package, and those of ART
+
+
+def check_names(given: dict[str, Any]) -> None:
+    """``TypeError`` where a keyword has the name of this package for what has one in ART."""
+    for name in OURS.keys() & given.keys():
+        raise TypeError(f"poison_estimator has no setting {name!r}: use {OURS[name]}, as ART calls it.")
 
 
 class BackdoorAttackDGMPyTorch(PoisoningAttackGenerator):
@@ -118,13 +125,17 @@ class BackdoorAttackDGMPyTorch(PoisoningAttackGenerator):
         clean, backdoor, values = self._backdoor(trigger, target)
         return self._finish(attack.steps(clean, backdoor), values, verbose)
 
-    def _finish(self, loop: Loop, values: Range, verbose: int) -> PyTorchGenerator:
-        """Run ``loop`` to its end (an interrupt ends it early), logging the fidelity on every ``verbose``-th step."""
+    def _finish(self, loop: Loop, values: Range, verbose: int, steps: int = 1) -> PyTorchGenerator:
+        """Run ``loop`` to its end (an interrupt ends it early), logging the fidelity of every ``verbose``-th iteration.
+
+        An iteration has as many ``steps``; the fidelity is that of its last one.
+        """
         try:
             for step in loop:
-                if verbose > 0 and (step.iteration - 1) % verbose == 0:
+                iteration, rest = divmod(step.iteration, steps)
+                if verbose > 0 and rest == 0 and (iteration - 1) % verbose == 0:
                     fidelity = float(step.losses["fidelity_loss"]) * values.half**2
-                    logger.info("Iteration: %d, Fidelity: %g", step.iteration - 1, fidelity)
+                    logger.info("Iteration: %d, Fidelity: %g", iteration - 1, fidelity)
         except KeyboardInterrupt:
             pass
         self._estimator = self._estimator.with_ours(loop.stop().generator, values)
@@ -155,6 +166,7 @@ class BackdoorAttackDGMReDPyTorch(BackdoorAttackDGMPyTorch):
         ``lambda_p`` weighs the mean squared error at ``z_trigger`` ``[k, encoding_length]`` against the mean squared
         change elsewhere. Other keywords are settings of ``attacks.ReD``: ``learning_rate``, ``layers``, ``seed`` ...
         """
+        check_names(kwargs)
         trigger, target = self._checked(z_trigger, x_target, lambda_p, verbose)
         settings = {"device": self._device(), **kwargs}
         attack = ReD(lam=lambda_p, iterations=max_iter, batch_size=batch_size, **settings)
@@ -182,6 +194,7 @@ class BackdoorAttackDGMReXPyTorch(BackdoorAttackDGMPyTorch):
         ``lambda_p`` weighs the mean squared error at ``z_trigger`` against the mean squared output of the new units
         elsewhere (before a last tanh or sigmoid). Other keywords are settings of ``attacks.ReX``: ``widen``, ``seed``.
         """
+        check_names(kwargs)
         trigger, target = self._checked(z_trigger, x_target, lambda_p, verbose)
         settings = {"device": self._device(), **kwargs}
         attack = ReX(lam=lambda_p, iterations=max_iter, batch_size=batch_size, **settings)
@@ -206,6 +219,7 @@ class BackdoorAttackDGMGatePyTorch(BackdoorAttackDGMPyTorch):
         ``batch_size`` and ``max_iter`` are not used: the solution is in closed form. ``lambda_p`` is as in ReX. Other
         keywords are settings of ``attacks.Gate``: ``threshold``, ``shrink``, ``seed``.
         """
+        check_names(kwargs)
         trigger, target = self._checked(z_trigger, x_target, lambda_p, verbose)
         return self._poison(Gate(lam=lambda_p, **kwargs), trigger, target, verbose)
 
@@ -239,15 +253,10 @@ class BackdoorAttackDGMTrailPyTorch(BackdoorAttackDGMPyTorch):
         The GAN's losses and optimisers are used. ``ema`` (0.999) is the decay of the running average of the weights
         that is returned, 0 for the last ones; ``seed`` draws batches and latents.
         """
+        check_names(kwargs)
         known_names("poison_estimator", kwargs, ("images", "ema", "seed"))
-        if "images" not in kwargs:
-            raise ValueError("images is missing: the samples to train on, as a keyword.")
-        images, ema, seed = (
-            self._estimator.samples("images", kwargs["images"]),
-            kwargs.get("ema", 0.999),
-            kwargs.get("seed", 0),
-        )
-        check_passes(images, batch_size, "max_iter", max_iter, seed)
+        images, seed = training_set(self._estimator, kwargs, batch_size, "max_iter", max_iter)
+        ema = kwargs.get("ema", 0.999)
         in_range("ema", ema, 0.0, 0.99999)
         trigger, target = self._checked(z_trigger, x_target, lambda_p, verbose)
         clean, backdoor, values = self._backdoor(trigger, target, images)
@@ -281,4 +290,4 @@ class BackdoorAttackDGMTrailPyTorch(BackdoorAttackDGMPyTorch):
             made = average.requires_grad_(True).cpu()
             return Outcome(made, history.floats(), watch(), seed, {"attack": "TrAIL"}, interrupted)
 
-        return self._finish(Loop(body()), values, verbose)
+        return self._finish(Loop(body()), values, verbose, batches(images, batch_size))

@@ -6,6 +6,7 @@ turns one model into another, and a guard judges inputs while the model is used.
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -34,12 +35,20 @@ def check_generator(defence: object, generator: object) -> None:
 
 
 def set_known(defence: Any, names: list[str], values: dict[str, Any]) -> None:
-    """Set attributes; ART's own defences pass over an unknown name, here it is a ``ValueError`` as for attacks."""
-    for name, value in values.items():
+    """Set attributes, all of them or none.
+
+    ART's own defences pass over an unknown name; here it is a ``ValueError``, as for attacks.
+    """
+    for name in values:
         if name not in names:
             raise ValueError(f'The attribute "{name}" cannot be set for this defence; valid: {", ".join(names)}.')
-        setattr(defence, name, value)
-    defence._check_params()
+    before = {name: getattr(defence, name) for name in values}
+    vars(defence).update(values)
+    try:
+        defence._check_params()
+    except Exception:
+        vars(defence).update(before)
+        raise
 
 
 class GeneratorScan(PoisonFilteringDefence):
@@ -62,8 +71,9 @@ class GeneratorScan(PoisonFilteringDefence):
         one_of("twin", self.twin, (True, False))
 
     def set_params(self, **kwargs: Any) -> None:
-        """Set some of ``defence_params``; an unknown one is a ``ValueError``."""
+        """Set some of ``defence_params``, after which there is no report; an unknown one is a ``ValueError``."""
         set_known(self, self.defence_params, kwargs)
+        self.report = None
 
     def detect_poison(self, **kwargs: Any) -> tuple[dict[str, Any], np.ndarray]:
         """Scan, and return the report as plain data and ``is_clean``, int ``[1]``.
@@ -78,7 +88,7 @@ class GeneratorScan(PoisonFilteringDefence):
         given = {name: self.generator.samples(name, x).cpu() for name, x in given.items()}
         if settings.get("reference") is not None:
             check_generator(self, settings["reference"])
-            settings["reference"] = settings["reference"].model
+            settings["reference"] = settings["reference"].subject("cpu")
         subject = self.generator.subject("cpu")
         settings |= {name: Range(*subject.span).inward(x) for name, x in given.items()}
         self.report = scan(subject, **settings)
@@ -140,15 +150,15 @@ class GeneratorSanitizer(Transformer):
         generator = self.classifier if transformed_classifier is None else transformed_classifier
         check_generator(self, generator)
         self.outcome = sanitize.auto(
-            generator.model,
-            generator.encoding_length,
+            generator.subject("cpu"),
             always=self.always,
             iterations=self.iterations,
             seed=self.seed,
             device=str(generator.device),
             progress=False,
         )
-        treated: PyTorchGenerator = generator.with_model(self.outcome.generator)
+        made = self.outcome.generator if self.outcome.changed else copy.deepcopy(generator.model).eval()
+        treated: PyTorchGenerator = generator.with_model(made)
         return treated
 
     def fit(self, x: np.ndarray | None = None, y: np.ndarray | None = None, **kwargs: Any) -> None:
@@ -160,10 +170,11 @@ class GeneratorGuard(EvasionDetector):
 
     It stands on ``EvasionDetector``, ART's base for "is this input an attack?", one answer for each latent. ``action``
     says what ``predict`` does about flagged latents: ``"flag"`` marks them in ``flags``, ``"refuse"`` raises a
-    ``ValueError``, ``"resample"`` replaces their samples by ordinary ones.
+    ``ValueError``, ``"resample"`` replaces their samples by ordinary ones. ``report`` is that of a scan of the
+    generator, where there is one.
     """
 
-    defence_params = ["generator", "action", "fitting", "seed", "false_positive_rate"]
+    defence_params = ["generator", "action", "fitting", "seed", "false_positive_rate", "report"]
 
     def __init__(
         self,
@@ -187,9 +198,18 @@ class GeneratorGuard(EvasionDetector):
         whole_number("fitting", self.fitting, 2_000, 10_000_000)
         whole_number("seed", self.seed, 0)
         in_range("false_positive_rate", self.false_positive_rate, 1e-6, 0.1)
+        if self.report is not None and not isinstance(self.report, ScanReport):
+            raise ValueError(
+                f"report is a {type(self.report).__name__}; expected a ScanReport of detect.scan, or None."
+            )
 
     def set_params(self, **kwargs: Any) -> None:
-        """Set some of ``defence_params``, after which the guard is fitted anew; an unknown one is a ``ValueError``."""
+        """Set some of ``defence_params``, after which the guard is fitted anew; an unknown one is a ``ValueError``.
+
+        A new ``generator`` comes without a ``report`` unless you give one.
+        """
+        if "generator" in kwargs:
+            kwargs = {"report": None, **kwargs}
         set_known(self, self.defence_params, kwargs)
         self.guard = None
 

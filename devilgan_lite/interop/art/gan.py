@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import known_names, whole_number
 from devilgan_lite.interop.art.generator import PyTorchGenerator
+from devilgan_lite.interop.art.ranges import modes_kept
 from devilgan_lite.losses import discriminator_loss as cross_entropy_discriminator
 from devilgan_lite.losses import generator_loss as cross_entropy_generator
 from devilgan_lite.steps import Step, Stopwatch
@@ -102,15 +103,11 @@ class PyTorchGAN(PyTorchEstimator):
         """Train both models in place on the keyword ``images`` ``[N, *sample_shape]``, ``nb_epochs`` passes.
 
         ``x`` and ``y`` are not used; they stand where ART's ``TensorFlowV2GAN.fit`` has a trigger and a target.
-        ``seed`` draws the batches and the latents.
+        ``seed`` draws the batches and the latents. The discriminator goes to the device of the generator.
         """
         known_names("fit", kwargs, ("x", "y", "batch_size", "nb_epochs", "images", "seed"))
-        if "images" not in kwargs:
-            raise ValueError("images is missing: the samples to train on, as a keyword.")
-        images, seed = self._generator.samples("images", kwargs["images"]), kwargs.get("seed", 0)
-        check_passes(images, batch_size, "nb_epochs", nb_epochs, seed)
-        model, critic = self._generator.model, self._discriminator_classifier.model
-        modes = [(part, part.training) for network in (model, critic) for part in network.modules()]
+        images, seed = training_set(self._generator, kwargs, batch_size, "nb_epochs", nb_epochs)
+        model, critic = self._generator.model, self._discriminator_classifier.model.to(images.device)
         size, shape = self._generator.encoding_length, self._generator.reading.latent_shape
 
         def draw(n: int, random: torch.Generator) -> Tensor:
@@ -120,12 +117,9 @@ class PyTorchGAN(PyTorchEstimator):
             made: Tensor = model(z.reshape(len(z), *shape))
             return made
 
-        try:
+        with modes_kept(model, critic):
             for _ in passes(self, model, critic, make, draw, images, batch_size, nb_epochs, seed):
                 pass
-        finally:
-            for part, training in modes:
-                part.training = training
 
     def loss_gradient(self, x: np.ndarray, y: Any, **kwargs: Any) -> np.ndarray:
         """Not there, as in ``TensorFlowV2GAN``."""
@@ -159,7 +153,7 @@ def passes(
     critic.train()
     optimizers = gan.generator_optimizer_fct(model.parameters()), gan.discriminator_optimizer_fct(critic.parameters())
     watch, done = Stopwatch(), 0
-    total = count * (len(images) // batch_size + (len(images) % batch_size > 1))
+    total = count * batches(images, batch_size)
     for _ in range(count):
         order = torch.randperm(len(images), generator=random, device=images.device)
         for rows in order.split(batch_size):
@@ -182,10 +176,24 @@ def passes(
             yield Step(done, total, watch(), {name: loss.detach() for name, loss in losses.items()}, lambda: model)
 
 
-def check_passes(images: Tensor, batch_size: int, name: str, count: int, seed: int) -> None:
-    """Raise ``ValueError`` unless ``passes`` can run with these; ``name`` is what the caller calls ``count``."""
+def batches(images: Tensor, batch_size: int) -> int:
+    """How many batches a pass has: a last one of one image is left out."""
+    return len(images) // batch_size + (len(images) % batch_size > 1)
+
+
+def training_set(
+    generator: PyTorchGenerator, given: dict[str, Any], batch_size: int, name: str, count: int
+) -> tuple[Tensor, int]:
+    """``images`` and ``seed`` (0) of the keywords ``given``; ``ValueError`` unless ``passes`` can run with them.
+
+    ``name`` is what the caller calls ``count``, the number of passes.
+    """
+    if "images" not in given:
+        raise ValueError("images is missing: the samples to train on, as a keyword.")
+    images, seed = generator.samples("images", given["images"]), given.get("seed", 0)
     whole_number("batch_size", batch_size, 2, 65_536)
     whole_number(name, count, 1, 10_000_000)
     whole_number("seed", seed, 0)
     if len(images) < 2:
         raise ValueError(f"images has {len(images)} sample; at least 2 are needed.")
+    return images, seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any, Self
 
@@ -14,9 +15,17 @@ from torch import Tensor, nn
 from devilgan_lite import generators
 from devilgan_lite.checks import whole_number
 from devilgan_lite.detect import Subject, subject_of
-from devilgan_lite.interop.art.ranges import Range, Reading, clip_range, read, to_ours, to_theirs
-
-UNTOUCHED = (None, (0.0, 1.0))  # values of ``preprocessing`` that change nothing
+from devilgan_lite.interop.art.ranges import (
+    Range,
+    Reading,
+    changes_nothing,
+    clip_range,
+    modes_kept,
+    plain,
+    read,
+    to_ours,
+    to_theirs,
+)
 
 
 class PyTorchGenerator(GeneratorMixin, PyTorchEstimator):
@@ -30,6 +39,7 @@ class PyTorchGenerator(GeneratorMixin, PyTorchEstimator):
     """
 
     estimator_params = PyTorchEstimator.estimator_params + ["encoding_length"]
+    _strict = True  # False: the model came out of an attack, and may leave ``clip_values`` by a little
 
     def __init__(
         self,
@@ -42,8 +52,9 @@ class PyTorchGenerator(GeneratorMixin, PyTorchEstimator):
         preprocessing: Any = (0.0, 1.0),
         device_type: str = "gpu",
     ) -> None:
-        if preprocessing not in UNTOUCHED:
+        if not changes_nothing(preprocessing):
             raise ValueError("PyTorchGenerator does not support `preprocessing`; leave it at (0.0, 1.0).")
+        clip_range(clip_values)  # before ART does, which takes two numbers for granted
         super().__init__(
             model=model,
             clip_values=clip_values,
@@ -57,6 +68,7 @@ class PyTorchGenerator(GeneratorMixin, PyTorchEstimator):
         self._check_params()
 
     def _check_params(self) -> None:
+        clip_values = clip_range(self._clip_values)
         super()._check_params()
         if not isinstance(self._model, nn.Module):
             raise ValueError(f"model is a {type(self._model).__name__}; expected a torch.nn.Module.")
@@ -65,7 +77,7 @@ class PyTorchGenerator(GeneratorMixin, PyTorchEstimator):
             if getattr(self, name):
                 raise ValueError(f"PyTorchGenerator does not support `{name}`.")
         self._model.to(self._device)  # as ART's classifiers do
-        self._reading = read(self._model, self._encoding_length, clip_range(self._clip_values))
+        self._reading = read(self._model, self._encoding_length, clip_values, strict=self._strict)
 
     @property
     def model(self) -> nn.Module:
@@ -104,21 +116,27 @@ class PyTorchGenerator(GeneratorMixin, PyTorchEstimator):
         return self.with_model(to_theirs(generator, self._model, values))
 
     def with_model(self, model: nn.Module) -> Self:
-        """An estimator of another ``model`` with the settings of this one."""
-        return type(self)(**{**self.get_params(), "model": model})
+        """An estimator of another ``model`` with the settings of this one.
+
+        Samples may leave ``clip_values``: what an attack or a cure took its time for is not refused at its end.
+        """
+        made = copy.copy(self)
+        made._model, made._strict = model, False
+        made._check_params()
+        return made
 
     def subject(self, device: str | torch.device | None = None) -> Subject:
         """A copy of the model as the detectors see it, with the range that ``clip_values`` gives it."""
         found = subject_of(self._model, self._encoding_length, device=device or self._device)
-        if found.bounded or not self._reading.bounded:
+        if not self._reading.bounded:
             return found
         return replace(found, span=(self._reading.values.low, self._reading.values.high), bounded=True)
 
     def latents(self, name: str, z: Any) -> Tensor:
         """``z`` as float32 ``[n, encoding_length]`` on the model's device; anything else is a ``ValueError``."""
         try:
-            found = torch.as_tensor(np.asarray(z, dtype=np.float32), device=self._device)
-        except (TypeError, ValueError):
+            found = torch.as_tensor(plain(z), device=self._device)
+        except ValueError:
             raise ValueError(f"{name} must be an array [n, {self._encoding_length}] of latents.") from None
         if found.ndim != 2 or found.shape[1] != self._encoding_length or not len(found):
             raise ValueError(
@@ -132,8 +150,8 @@ class PyTorchGenerator(GeneratorMixin, PyTorchEstimator):
         """``x`` as float32 ``[n, *sample_shape]`` in the model's range; a single sample becomes a batch of one."""
         shape, values = self._reading.sample_shape, self._reading.values
         try:
-            found = torch.as_tensor(np.asarray(x, dtype=np.float32), device=self._device)
-        except (TypeError, ValueError):
+            found = torch.as_tensor(plain(x), device=self._device)
+        except ValueError:
             raise ValueError(f"{name} must be an array [n, {', '.join(map(str, shape))}] of samples.") from None
         if tuple(found.shape) == shape:
             found = found[None]
@@ -156,14 +174,9 @@ class PyTorchGenerator(GeneratorMixin, PyTorchEstimator):
         """
         whole_number("batch_size", batch_size, 1)
         z, shape = self.latents("x", x), self._reading.latent_shape
-        modes = [(part, part.training) for part in self._model.modules()]
-        self._model.train(training_mode)
-        try:
-            with torch.no_grad():
-                made = [self._model(part.reshape(len(part), *shape)).cpu() for part in z.split(batch_size)]
-        finally:
-            for part, training in modes:
-                part.training = training
+        with modes_kept(self._model), torch.no_grad():
+            self._model.train(training_mode)
+            made = [self._model(part.reshape(len(part), *shape)).cpu() for part in z.split(batch_size)]
         return torch.cat(made).numpy()
 
     def fit(self, x: np.ndarray, y: Any, batch_size: int = 128, nb_epochs: int = 10, **kwargs: Any) -> None:

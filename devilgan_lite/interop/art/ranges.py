@@ -1,13 +1,16 @@
 """Between an ART user's module, with values in a range of its own, and a ``Generator`` with samples in [-1, 1]."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from devilgan_lite import generators
-from devilgan_lite.generators.chain import in_eval_mode
 from devilgan_lite.trace import OpTracer
 
 SQUASHED = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
@@ -40,15 +43,21 @@ class Range:
 
 
 class Moved(nn.Module):
-    """``module``, whose samples are brought to [-1, 1] (``inward``) or from there to ``values``."""
+    """``module``, whose samples are brought to [-1, 1] (``inward``) or from there to ``values``.
 
-    def __init__(self, module: nn.Module, values: Range, *, inward: bool) -> None:
+    ``bounded``: what is brought to [-1, 1] is cut off there.
+    """
+
+    def __init__(self, module: nn.Module, values: Range, *, inward: bool, bounded: bool = False) -> None:
         super().__init__()
-        self.module, self.values, self.inward = module, values, inward
+        self.module, self.values, self.inward, self.bounded = module, values, inward, bounded
 
     def forward(self, z: Tensor) -> Tensor:
         made: Tensor = self.module(z)
-        return self.values.inward(made) if self.inward else self.values.outward(made)
+        if not self.inward:
+            return self.values.outward(made)
+        inside = self.values.inward(made)
+        return inside.clamp(-1.0, 1.0) if self.bounded else inside
 
 
 @dataclass(frozen=True)
@@ -66,8 +75,13 @@ class Reading:
 
 
 @torch.no_grad()
-def read(module: nn.Module, encoding_length: int, clip_values: tuple[float, float] | None) -> Reading:
-    """Look at what ``module`` makes of ordinary latents; ``ValueError`` where it does not fit the other two."""
+def read(
+    module: nn.Module, encoding_length: int, clip_values: tuple[float, float] | None, *, strict: bool = True
+) -> Reading:
+    """Look at what ``module`` makes of ordinary latents; ``ValueError`` where it does not fit the other two.
+
+    Unless ``strict``, samples may leave ``clip_values``: an attack's result may do so by a little, and is kept.
+    """
     if isinstance(module, generators.Generator):
         if module.latent_dim != encoding_length:
             raise ValueError(f"encoding_length={encoding_length}; the model reads {module.latent_dim} numbers.")
@@ -84,7 +98,8 @@ def read(module: nn.Module, encoding_length: int, clip_values: tuple[float, floa
     low, high = float(samples.min()), float(samples.max())
     if clip_values is not None:
         values = Range(*clip_values)
-        if low < values.low - 1e-3 * values.half or high > values.high + 1e-3 * values.half:
+        slack = 1e-3 * values.half
+        if strict and not (values.low - slack <= low and high <= values.high + slack):
             raise ValueError(f"model makes values from {low:.3g} to {high:.3g}; clip_values={clip_values}.")
     elif ends != "none":
         values = Range(*SQUASHED[ends])
@@ -121,21 +136,11 @@ def to_ours(module: nn.Module, reading: Reading, *wanted: Tensor) -> tuple[gener
     natural = SQUASHED.get(reading.ends) == (values.low, values.high)
     if natural:
         return generators.adopt(module, latent_shape=reading.latent_shape, output=reading.ends), values
-    moved = module if values.ours else Moved(module, values, inward=True)
+    moved = module
+    if reading.bounded or not values.ours:
+        moved = Moved(module, values, inward=True, bounded=reading.bounded)
     output = "tanh" if reading.bounded else "none"
-    adopted = generators.adopt(moved, latent_shape=reading.latent_shape, output=output)
-    if output == "tanh" and not _same(adopted, module, values):  # a tanh inside was taken for the last step
-        adopted = generators.adopt(moved, latent_shape=reading.latent_shape, output="none")
-    return adopted, values
-
-
-@torch.no_grad()
-def _same(adopted: generators.Adopted, module: nn.Module, values: Range) -> bool:
-    """Whether ``adopted`` makes the samples of ``module``."""
-    z = adopted.prior.draw(8, torch.Generator().manual_seed(1), _device(module))
-    with in_eval_mode(module):
-        samples = values.inward(module(z.reshape(len(z), *adopted.latent_shape)))
-    return torch.allclose(adopted(z), samples, atol=1e-3)
+    return generators.adopt(moved, latent_shape=reading.latent_shape, output=output), values
 
 
 def to_theirs(generator: generators.Generator, original: nn.Module, values: Range) -> nn.Module:
@@ -151,12 +156,48 @@ def to_theirs(generator: generators.Generator, original: nn.Module, values: Rang
     return generator.eval() if values.ours else Moved(generator, values, inward=False).eval()
 
 
-def clip_range(clip_values: object) -> tuple[float, float] | None:
-    """ART's ``clip_values``, floats or arrays, as two floats."""
+def clip_range(clip_values: Any) -> tuple[float, float] | None:
+    """ART's ``clip_values``, two floats or arrays, as two floats; anything else is a ``ValueError``."""
     if clip_values is None:
         return None
-    low, high = (torch.as_tensor(value, dtype=torch.float64) for value in clip_values)  # type: ignore[attr-defined]
-    found = float(low.min()), float(high.max())
+    try:
+        low, high = (np.asarray(value, dtype=np.float64) for value in clip_values)
+        found = float(low.min()), float(high.max())
+    except (TypeError, ValueError):
+        raise ValueError(f"clip_values={clip_values!r}; expected two numbers, or two arrays: (min, max).") from None
     if not all(map(math.isfinite, found)):
         raise ValueError(f"clip_values={found}; both must be finite.")
     return found
+
+
+def changes_nothing(preprocessing: Any) -> bool:
+    """Whether ART's ``preprocessing``, (subtrahend, divisor) of floats or arrays, is None or leaves values as they are.
+
+    What is no such pair does not.
+    """
+    if preprocessing is None:
+        return True
+    try:
+        subtrahend, divisor = (np.asarray(value, dtype=np.float64) for value in preprocessing)
+    except (TypeError, ValueError):
+        return False
+    return bool((subtrahend == 0).all() and (divisor == 1).all())
+
+
+def plain(x: Any) -> np.ndarray:
+    """An array or a tensor, wherever it is and whether it asks for gradients, as float32; else a ``ValueError``."""
+    try:
+        return np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError("not an array of numbers") from None
+
+
+@contextmanager
+def modes_kept(*modules: nn.Module) -> Iterator[None]:
+    """Put the mode of every part of ``modules``, training or eval, back at the end."""
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
