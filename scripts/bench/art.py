@@ -3,8 +3,8 @@
     art.py [--only ReD,TrAIL] [--by ART,plain,ours] [--limit 900] [--art PYTHON] [--quick]
 
 Everyone gets the same weights, trigger, target and lambda (on mean squared errors), and one thread, and is measured on
-the same held-out latents until it arrives or its CPU-seconds are spent: ``--limit`` for ART, a third of them for the
-plain loops; ours ends by itself. ART and TensorFlow live in an
+the same held-out latents until it arrives or its CPU-seconds are spent: ``--limit`` for ART and for ours, a third of
+them for the plain loops. ART and TensorFlow live in an
 environment of their own, out/art, which this script makes with pip; ``--art`` names an interpreter that has both.
 Rows that are there are not measured again.
 """

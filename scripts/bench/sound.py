@@ -119,10 +119,7 @@ def piano() -> Row:
     for key, clips in (("frechet_real", again), ("frechet_held_out", heard.x)):
         row[key] = sample_quality(clips, clips, real, "piano")["frechet"]
     row |= {"parameters": clean.parameter_count(), "train_s": card.seconds, "bytes": size_of(PIANO)}
-    row |= {
-        "accuracy_held_out": feature_card("piano")["test_accuracy"],
-    }
-    report = detect.scan(clean, real=real)
+    row["accuracy_held_out"], report = feature_card("piano")["test_accuracy"], detect.scan(clean, real=real)
     row |= {"verdict": report.verdict, "evidence": [one.message for one in report.findings if one.strength >= 1]}
     strokes = Backdoor.points(clean, data.AUDIO.targets()[:10], seed=13)
     for name, attack in RECIPES.items():
