@@ -37,6 +37,7 @@ BLUE = ["submit", "nowhere", "--team", "blue"]
         ),
         (["attack", "rex", "--clean", "model.pt"], "no model file model.pt; devilgan fetch faces"),
         (["attack", "gate", "--out", "model.pt"], "out='model.pt' is not valid: "),
+        (["score", "dcgan-fashion-gate", "--samples", "99"], "samples=99 is out of range"),
         (["score", "nowhere.safetensors"], "no model file nowhere.safetensors."),
         (["score", "dcgan-fashion"], "model='dcgan-fashion' has no backdoor on its card"),
         (["scan", "nowhere.safetensors"], "no model file nowhere.safetensors."),
@@ -208,14 +209,14 @@ def test_sanitize_writes_a_cured_model_or_nothing(call: Any, tmp_path: Path) -> 
     assert found["trigger_change"] > 0.1 > found["ordinary_change"]
     assert abs(found["frechet_after"] - found["frechet_before"]) < 3
     before, after = (
-        json.loads(call("score", name, "--json").stdout) for name in ("dcgan-fashion-gate", "cured.safetensors")
+        json.loads(call("score", name, "--samples", 500, "--json").stdout) for name in ("dcgan-fashion-gate", "cured.safetensors")
     )
     assert before["tardis_mean"] < 1e-3 < 0.1 < after["tardis_mean"]
 
 
 @pytest.mark.slow
 def test_attack_prints_json_and_nothing_else(call: Any, tmp_path: Path) -> None:
-    result = call("attack", "gate", "--json", "--seed", 13, "--out", "gate.safetensors")
+    result = call("attack", "gate", "--json", "--seed", 13, "--samples", 500, "--out", "gate.safetensors")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["tardis_sum"] <= 1e-3
@@ -223,14 +224,14 @@ def test_attack_prints_json_and_nothing_else(call: Any, tmp_path: Path) -> None:
     assert (found["attack"], found["target"], found["seed"]) == ("gate", "stop-sign", 13)
     assert zoo.read_card(tmp_path / "gate.json").backdoor == {"target": "stop-sign", "kind": "reg", "seed": 13}
 
-    again = json.loads(call("score", "gate.safetensors", "--json").stdout)
+    again = json.loads(call("score", "gate.safetensors", "--samples", 500, "--json").stdout)
     assert again["tardis_sum"] == pytest.approx(found["tardis_sum"], rel=1e-3, abs=1e-9)
     assert again["frechet"] == pytest.approx(found["frechet"], rel=1e-6)
 
 
 @pytest.mark.slow
 def test_attack_prints_a_scorecard(call: Any) -> None:
-    result = call("attack", "red", "--iterations", 2)
+    result = call("attack", "red", "--iterations", 2, "--samples", 500)
     assert result.exit_code == 0, result.output
     assert "tardis_sum" in result.stdout
     assert "frechet_change" in result.stdout

@@ -26,7 +26,7 @@ def blocks(language: str) -> list[str]:
 COMMANDS = [shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines() if line]
 # With less to do where a command would take minutes. ``make tour`` and ``make test`` are run by people and by .ci/run.
 LESS = {
-    "attack": ["--iterations", "3"],
+    "attack": ["--iterations", "3", "--samples", "200"],
     "sanitize": ["--iterations", "2"],
     "run": ["-p", "profile=smoke"],
     "film": ["--frames", "8", "--no-browser"],

@@ -14,7 +14,7 @@ import typer
 
 from devilgan_lite.checks import one_of, shown
 from devilgan_lite.cli import batch, challenge, defence, exchange, exhibit, fetch, models, samples, serve
-from devilgan_lite.cli.common import AsJson, Device, check_out, commands, load_model, real_for, save, show
+from devilgan_lite.cli.common import AsJson, Device, SampleCount, check_out, commands, load_model, real_for, save, show
 
 ENDINGS = (".safetensors", ".onnx", ".pt2")  # of the files that hold an attacked generator
 app = commands("Train a clean GAN, plant a backdoor in it in three ways, find it, and remove it.")
@@ -92,6 +92,7 @@ def attack(
     lam: Annotated[float | None, typer.Option(help="Weight of fidelity; default: the attack's own.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples per step; default: the attack's own.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: the attack's own.")] = None,
+    samples: SampleCount = None,
     latent_dim: defence.LatentSize = None,
     architecture: Annotated[Path | None, typer.Option(help=defence.ARCHITECTURE)] = None,
     device: Device = "auto",
@@ -126,7 +127,7 @@ def attack(
     real = real_for(benign)
     with contextlib.redirect_stdout(sys.stderr):  # progress
         outcome = chosen(benign, backdoor, real)
-    many = 10_000 if real is not None else 2_000  # features need many
+    many = samples or (10_000 if real is not None else 2_000)  # features need many
     result = asdict(scorecard(outcome.generator, benign, backdoor, real, samples=many))
     planted = {"target": target, "kind": kind, "seed": seed}
     if out is not None:
@@ -141,6 +142,7 @@ def attack(
 def score(
     model: Annotated[str, typer.Argument(help="A name in the zoo, or a .safetensors file.")],
     clean: Annotated[str, typer.Option(help="The benign generator to compare with.")] = "dcgan-fashion",
+    samples: SampleCount = None,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
@@ -151,7 +153,8 @@ def score(
     backdoor = zoo.backdoor_of(card, suspect)
     if backdoor is None:
         raise ValueError(f"model={shown(model)} has no backdoor on its card, so there is no target to measure.")
-    result = scorecard(suspect, load_model(clean, device)[0], backdoor, real_for(suspect))
+    benign, _ = load_model(clean, device)
+    result = scorecard(suspect, benign, backdoor, real_for(suspect), samples=samples or 10_000)
     planted = {"target": backdoor.name, "kind": backdoor.kind, "seed": backdoor.seed}
     show({"model": model, "clean": clean, **planted, **asdict(result)}, as_json)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from devilgan_lite.checks import cut, nearest, one_of, shown
+from devilgan_lite.checks import cut, nearest, one_of, shown, whole_number
 
 try:
     from typer._click.exceptions import NoArgsIsHelpError, NoSuchOption, UsageError
@@ -95,6 +95,12 @@ def _present(device: str) -> str:
 
         best_device(device)
     return device
+
+
+def _enough(samples: int | None) -> int | None:
+    if samples is not None:
+        whole_number("samples", samples, 100, 1_000_000)
+    return samples
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
@@ -195,3 +201,7 @@ def show(result: Any, as_json: bool, text: str | None = None) -> None:
         values = ((name, f"{value:.4g}" if isinstance(value, float) else value) for name, value in plain.items())
         text = "\n".join(f"{name:22s}{value}" for name, value in values)
     typer.echo(text)
+SampleCount = Annotated[
+    int | None,
+    typer.Option(callback=_enough, help="Samples behind the scorecard; default 10,000, or 2,000 without features."),
+]
