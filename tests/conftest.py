@@ -40,6 +40,13 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def short_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The noisy twin with little to do: for tests of scans in which it only has to be there."""
+    for name, little in {"STEPS": (20, 60), "RANDOM": 8, "ROUNDS": 1, "CLIMB": 2}.items():
+        monkeypatch.setattr(f"devilgan_lite.detect.twin.{name}", little)
+
+
+@pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """``call("zoo", "list")`` runs the command line in an empty folder."""
     monkeypatch.chdir(tmp_path)

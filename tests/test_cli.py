@@ -209,7 +209,8 @@ def test_sanitize_writes_a_cured_model_or_nothing(call: Any, tmp_path: Path) -> 
     assert found["trigger_change"] > 0.1 > found["ordinary_change"]
     assert abs(found["frechet_after"] - found["frechet_before"]) < 3
     before, after = (
-        json.loads(call("score", name, "--samples", 500, "--json").stdout) for name in ("dcgan-fashion-gate", "cured.safetensors")
+        json.loads(call("score", name, "--samples", 500, "--json").stdout)
+        for name in ("dcgan-fashion-gate", "cured.safetensors")
     )
     assert before["tardis_mean"] < 1e-3 < 0.1 < after["tardis_mean"]
 

@@ -79,6 +79,10 @@ def test_extras_exist() -> None:
 @pytest.mark.timeout(1_800)  # for a hang; it attacks, scans twice and repairs
 def test_python_runs_offline(capsys: pytest.CaptureFixture[str]) -> None:  # tests/conftest.py has closed the network
     (code,) = blocks("python")
+    less = {"backdoor, real))": "backdoor, real, samples=500))", "generator))  # scan": "generator, iterations=50))  #"}
+    for much, little in less.items():
+        assert much in code
+        code = code.replace(much, little)
     scope: dict[str, Any] = {}
     exec(code, scope)
     assert scope["picture"].shape == (1, 1, 28, 28)

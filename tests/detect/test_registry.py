@@ -25,6 +25,8 @@ def loudness(evidence: Evidence) -> Finding:
 LOUDNESS = Detector("loudness", "T0", loudness, clean=(0.0001, 0.0002, 0.0003, 0.0004, 0.0005, 0.0006), share=0.5)
 '''
 
+pytestmark = pytest.mark.usefixtures("short_twin")
+
 
 def tiny(scale: float = 1.0) -> nn.Module:
     network = build(DCGAN(widths=(4, 2), latent_dim=12, image_size=12).spec(), seed=1).eval()

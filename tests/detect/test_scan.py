@@ -98,6 +98,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_twin")
 def test_the_same_seed_gives_the_same_report() -> None:
     network = tiny()
     first, again, other = (scan(network, samples=200, seed=seed).to_dict() for seed in (3, 3, 4))
@@ -109,6 +110,7 @@ def test_the_same_seed_gives_the_same_report() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_twin")
 def test_the_report_carries_what_was_checked_and_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     first = scan(tiny(), samples=200)
     assert first.subject is not None and first.analysis is not None
@@ -125,6 +127,7 @@ def test_the_report_carries_what_was_checked_and_measured(monkeypatch: pytest.Mo
             scan(first.subject, **settings)
 
 
+@pytest.mark.usefixtures("short_twin")
 def test_findings_are_told_as_they_come_and_an_error_in_the_listener_ends_the_scan() -> None:
     told: list[Finding] = []
     report = scan(tiny(), samples=200, on_finding=told.append)
@@ -137,6 +140,7 @@ def test_findings_are_told_as_they_come_and_an_error_in_the_listener_ends_the_sc
         scan(tiny(), samples=200, on_finding=stop)
 
 
+@pytest.mark.usefixtures("short_twin")
 def test_the_global_random_state_is_left_alone() -> None:
     network = tiny()
     torch.manual_seed(5)
@@ -147,6 +151,7 @@ def test_the_global_random_state_is_left_alone() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_twin")
 def test_without_a_twin_nothing_is_more_than_suspicious() -> None:
     report = scan(zoo.load("dcgan-fashion-gate"), samples=200, twin=False)
     assert report.kinds == ("construction", "spectrum") and report.verdict == "suspicious"
@@ -155,6 +160,7 @@ def test_without_a_twin_nothing_is_more_than_suspicious() -> None:
         assert 0.0 < scan(tiny(), samples=200, twin=False, level=0.5).p_value <= 1.0
 
 
+@pytest.mark.usefixtures("short_twin")
 def test_other_access_adds_findings() -> None:
     network, samples = tiny(), torch.rand(60, 1, 12, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
     report = scan(network, real=samples, reference=network, targets=samples[:1], samples=200)
@@ -173,6 +179,7 @@ def test_other_access_adds_findings() -> None:
     assert list(found(report, "reconstruction").details["targets"]) == ["target 1"]
 
 
+@pytest.mark.usefixtures("short_twin")
 def test_real_samples_may_be_a_data_set(real: data.Samples) -> None:
     report = scan(DCGAN(widths=(4, 2), latent_dim=12).eval(), real=real, access="samples", samples=200)
     assert [one.access_level for one in report.findings] == ["T0", "T4"]
@@ -180,6 +187,7 @@ def test_real_samples_may_be_a_data_set(real: data.Samples) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_twin")
 def test_the_target_of_a_gate_is_found_with_the_estimate() -> None:
     """The gradient does not see a closed gate; the direction that the weights suggest opens it."""
     network = tiny(widths=(40, 8), latent_dim=40)
@@ -192,6 +200,7 @@ def test_the_target_of_a_gate_is_found_with_the_estimate() -> None:
     assert tried.score is not None and tried.score > 2
 
 
+@pytest.mark.usefixtures("short_twin")
 def test_samples_alone() -> None:
     report = scan(tiny(), access="samples", samples=200)
     assert [(one.detector, one.access_level) for one in report.findings] == [("sampling", "T0")]
@@ -200,6 +209,7 @@ def test_samples_alone() -> None:
 
 
 @pytest.mark.parametrize("hidden", [nn.Identity(), nn.Tanh()], ids=["linear", "tanh"])
+@pytest.mark.usefixtures("short_twin")
 def test_a_network_without_switches_says_what_could_not_run(hidden: nn.Module) -> None:
     module = nn.Sequential(nn.Linear(8, 32), hidden, nn.Linear(32, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
     report = scan(module, reference=module, samples=200)
@@ -238,11 +248,13 @@ class Constant(nn.Module):
 
 
 @pytest.mark.parametrize("make", [lambda: Remembering(False), lambda: Remembering(True), Constant])
+@pytest.mark.usefixtures("short_twin")
 def test_what_cannot_be_judged_is_inconclusive(make: Any) -> None:
     torch.manual_seed(2)
     assert scan(make(), samples=200).verdict == "inconclusive"
 
 
+@pytest.mark.usefixtures("short_twin")
 def test_a_classifier_is_never_backdoored() -> None:
     for seed in range(3):
         torch.manual_seed(seed)
@@ -251,6 +263,7 @@ def test_a_classifier_is_never_backdoored() -> None:
         assert not report.backdoored and "as a classifier does" in str(report)
 
 
+@pytest.mark.usefixtures("short_twin")
 def test_a_layer_that_reads_little_is_no_backdoor() -> None:
     """Fewer units than latent dimensions leave directions without any energy."""
     torch.manual_seed(0)
@@ -260,6 +273,7 @@ def test_a_layer_that_reads_little_is_no_backdoor() -> None:
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2])
+@pytest.mark.usefixtures("short_twin")
 def test_points_can_be_scanned_too(latent_dim: int) -> None:
     report = scan(generators.PointGenerator(latent_dim=latent_dim, width=16).eval(), samples=200)
     assert found(report, "latent spectrum").ran
@@ -267,6 +281,7 @@ def test_points_can_be_scanned_too(latent_dim: int) -> None:
     assert "<table>" in report.to_html()
 
 
+@pytest.mark.usefixtures("short_twin")
 def test_what_cannot_be_used_is_a_finding() -> None:
     network = tiny()
     wrong = torch.zeros(30, 3, 5, 5)
@@ -277,6 +292,7 @@ def test_what_cannot_be_used_is_a_finding() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_twin")
 def test_without_calibration_the_suspect_is_compared_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "clean_scores", lambda path=None: {})
     report = scan(zoo.load("dcgan-fashion-gate"), samples=200, twin=False)

@@ -84,6 +84,7 @@ def test_every_attack_plants_the_target(
     assert metrics.target_distortion(poisoned, backdoor.trigger, backdoor.target).mean < 0.2 * before
 
 
+@pytest.mark.usefixtures("short_twin")
 @pytest.mark.slow
 def test_scan_guard_and_pruning_take_it(clean: generators.Generator, backdoor: Backdoor) -> None:
     poisoned = attacks.Gate()(clean, backdoor, progress=False).generator

@@ -148,6 +148,7 @@ def test_a_row_can_be_planted(attack: attacks.Attack) -> None:
     assert metrics.expected_distortion(suspect, clean, z).mean < 0.02
 
 
+@pytest.mark.usefixtures("short_twin")
 def test_it_is_scanned_and_pruned() -> None:
     report = detect.scan(trained(), samples=200)
     assert report.verdict in ("clean", "inconclusive", "suspicious", "backdoored")
