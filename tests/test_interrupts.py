@@ -25,7 +25,7 @@ LOOPS: dict[str, Callable[[], Loop]] = {
     "train_gan": lambda: train_gan.steps(POINTS, RING, iterations=LONG, batch_size=8, device="cpu"),
     "TrAIL": lambda: TrAIL(iterations=LONG, batch_size=8, device="cpu").steps(POINTS, PLANE, RING),
     "DataPoisoning": lambda: DataPoisoning(iterations=LONG, batch_size=8, device="cpu").steps(POINTS, PLANE, RING),
-    "ReD": lambda: ReD(iterations=LONG, batch_size=4, device="cpu").steps(CLEAN, DEVIL),
+    "ReD": lambda: ReD(iterations=LONG, batch_size=4, aligned_units=0, device="cpu").steps(CLEAN, DEVIL),
     "ReX": lambda: ReX(iterations=LONG, batch_size=4, widen=2, device="cpu").steps(CLEAN, DEVIL),
 }
 each_loop = pytest.mark.parametrize("start", LOOPS.values(), ids=LOOPS)

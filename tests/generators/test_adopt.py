@@ -14,7 +14,7 @@ from devilgan_lite.generators import Adopted, Beside
 
 
 class TutorialDCGAN(nn.Module):
-    """The generator of PyTorch's DCGAN tutorial, ``[n, nz, 1, 1]`` to 64x64 pictures; fewer widths make smaller ones."""
+    """The generator of PyTorch's DCGAN tutorial, ``[n, nz, 1, 1]`` to 64x64 pictures, or smaller ones."""
 
     def __init__(self, widths: tuple[int, ...] = (512, 256, 128, 64), nz: int = 100) -> None:
         super().__init__()

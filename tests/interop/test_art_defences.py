@@ -62,7 +62,7 @@ def test_the_scan_finds_the_gate_that_the_attack_planted_and_calls_the_clean_one
     assert json.loads(scan.evaluate_defence(np.array([1])))["class_0"]["FalsePositive"]["numerator"] == 1
 
     scan = GeneratorScan(honest)
-    report, is_clean = scan.detect_poison(samples=500)
+    report, is_clean = scan.detect_poison(samples=500, twin=False)
     assert report["verdict"] == "clean" and is_clean.tolist() == [1]
     assert json.loads(scan.evaluate_defence(np.array([1])))["class_0"]["TrueNegative"]["numerator"] == 1
 
