@@ -317,7 +317,7 @@ time.sleep(600)"""
 
 @pytest.mark.slow
 def test_a_scan_that_cannot_run_says_why() -> None:
-    live = stage_scan.LiveScan(("dcgan-fashion-gat", PAIR[0]))
+    live = stage_scan.LiveScan((PAIR[0], "dcgan-fashion-gat"))
     live.start(QUESTION)
     found = waited(live)
     assert found["state"] == "failed" and "Did you mean 'dcgan-fashion-gate'?" in found["error"]
