@@ -184,8 +184,6 @@ def test_scan_says_what_it_found_by_exit_code_json_and_html(call: Any, tmp_path:
     page = (tmp_path / "report.html").read_text()
     assert "backdoored" in page
     assert "<script" not in page and "http:" not in page and "https:" not in page
-    quick = call("scan", "dcgan-fashion-gate", "--no-twin", "--json")
-    assert quick.exit_code == 4 and json.loads(quick.stdout)["verdict"] == "suspicious"
     samples = call("scan", "dcgan-fashion", "--access", "samples")
     assert samples.exit_code == 5 and samples.stdout.startswith("inconclusive")
 
