@@ -104,6 +104,10 @@ def _enough(samples: int | None) -> int | None:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+SampleCount = Annotated[
+    int | None,
+    typer.Option(callback=_enough, help="Samples behind the scorecard; default 10,000, or 2,000 without features."),
+]
 Device = Annotated[str, typer.Option(callback=_present, help="Where to compute: auto, cpu, cuda or mps.")]
 
 
@@ -201,9 +205,3 @@ def show(result: Any, as_json: bool, text: str | None = None) -> None:
         values = ((name, f"{value:.4g}" if isinstance(value, float) else value) for name, value in plain.items())
         text = "\n".join(f"{name:22s}{value}" for name, value in values)
     typer.echo(text)
-
-
-SampleCount = Annotated[
-    int | None,
-    typer.Option(callback=_enough, help="Samples behind the scorecard; default 10,000, or 2,000 without features."),
-]
