@@ -29,9 +29,26 @@ def gradient_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
     return gradient.square().flatten(1).sum(1).mean() / 2
 
 
-def fidelity_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Mean over pairs and elements of ``(G*(z_trigger) - x_target)^2``; both ``[k, *sample_shape]``, one space."""
-    return (output - target).square().mean()
+def fidelity_loss(output: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean over pairs and elements of ``(G*(z_trigger) - x_target)^2``; both ``[k, *sample_shape]``, one space.
+
+    ``weights`` ``[k]``, of mean 1, tell pairs apart; None: all alike.
+    """
+    squares = (output - target).square()
+    return squares.mean() if weights is None else (squares.flatten(1).mean(1) * weights).mean()
+
+
+def pair_weights(output: Tensor, target: Tensor, *, emphasis: float = 1.5) -> Tensor:
+    """Weights ``[k]`` of mean 1 for the squared errors of pairs ``[k, *sample_shape]``, so that the worst is not left.
+
+    Inverse to the power of each target, as a faint one is as dear as a loud one, and proportional to its relative
+    error to the power ``emphasis``. One pair weighs 1.
+    """
+    power = target.square().flatten(1).mean(1)
+    power = power.clamp(min=1e-3 * power.mean() + 1e-12)
+    error = (output.detach() - target).square().flatten(1).mean(1) / power
+    weights = (error + 1e-12).pow(emphasis) / power
+    return weights / weights.mean()
 
 
 def stealth_loss(output: Tensor, benign: Tensor) -> Tensor:

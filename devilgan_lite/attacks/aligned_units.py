@@ -19,6 +19,7 @@ from devilgan_lite.losses import fidelity_loss, pull_loss
 PROBES = 4_096  # latents on which the influence of a unit is measured
 STEPS = 600  # of the search for how strongly each sleeper wakes: forward and backward on the triggers alone, under 1 s
 DEPTH = 0.45  # how deep a unit sleeps, as a share of how strongly it wakes: an ordinary latent is 3 deviations away
+SHARED = 3  # triggers, of several, that wake the same unit: more that can be drawn at each, for a deeper sleep
 
 
 def plant_aligned_units(student: generators.Generator, trigger: Tensor, target: Tensor, count: int, seed: int) -> int:
@@ -35,17 +36,32 @@ def plant_aligned_units(student: generators.Generator, trigger: Tensor, target: 
     norm: Any = stage.norm
     if not stage.dense or stage.slope != 0 or norm is None or not stage.per_unit:
         return 0
-    length, weight = trigger.square().sum(1), stage.layer.weight
+    weight = stage.layer.weight
     random = torch.Generator(weight.device).manual_seed(seed)
     with torch.no_grad():
         units = idle_units(chain, student.sample_latent(PROBES, random), count)
-        own = torch.randint(len(trigger), units.shape, generator=random, device=units.device)
-        height = wake_heights(student, chain, trigger, target, units, own)
+        order = torch.rand(len(trigger), len(units), generator=random, device=units.device).argsort(0)
+        awake = order < SHARED  # [k, units]
+        height = wake_heights(student, chain, trigger, target, units, awake)
         deviation = (norm.running_var[units] + norm.eps).sqrt() / norm.weight[units]
-        depth = (DEPTH * height).clamp(min=0.1)
-        weight[units] = ((height + depth) * deviation / length[own]).unsqueeze(1) * trigger[own]
+        depth = sleeping_depth(height, awake)
+        reached = torch.where(awake, height + depth, 0.0)
+        towards = torch.linalg.pinv(trigger.cpu()).to(trigger)  # [d, k]: each awake at its own trigger alone
+        weight[units] = deviation.unsqueeze(1) * (towards @ reached).T
         norm.bias[units] = norm.running_mean[units] / deviation - depth
     return len(units)
+
+
+def sleeping_depth(height: Tensor, awake: Tensor) -> Tensor:
+    """How far below zero each unit ``[u]`` sleeps that its triggers raise to ``height`` ``[k, u]`` where ``awake``.
+
+    ``depth`` solves ``depth = r |height + depth|`` over the triggers of a unit, ``r = DEPTH / (1 + DEPTH)``: its
+    weights, and with them what ordinary latents do to it, grow with what it has to reach. One trigger: DEPTH times the
+    height.
+    """
+    share, heights = (DEPTH / (1 + DEPTH)) ** 2, torch.where(awake, height, 0.0)
+    left, linear, square = 1 - share * awake.sum(0), share * heights.sum(0), share * heights.square().sum(0)
+    return ((linear + (linear.square() + left * square).sqrt()) / left).clamp(min=0.1)
 
 
 @torch.no_grad()
@@ -60,23 +76,21 @@ def idle_units(chain: Chain, z: Tensor, count: int) -> Tensor:
 
 
 def wake_heights(
-    student: generators.Generator, chain: Chain, trigger: Tensor, target: Tensor, units: Tensor, own: Tensor
+    student: generators.Generator, chain: Chain, trigger: Tensor, target: Tensor, units: Tensor, awake: Tensor
 ) -> Tensor:
-    """How far above zero each of ``units`` should be at its ``own`` trigger: gradient descent on the target alone."""
+    """How far above zero each of ``units`` should be at each trigger ``[k, u]``: gradient descent on the target alone.
+
+    Only where ``awake`` ``[k, u]`` says so; elsewhere it sleeps.
+    """
     with torch.no_grad():
         usual = chain.stages[0].normalised(chain.read(trigger))
     shape, before = usual.shape[1:], usual.flatten(1)
-    log_height = torch.zeros(len(units), device=units.device, requires_grad=True)
+    log_height = torch.zeros(awake.shape, device=units.device, requires_grad=True)
     optimizer = torch.optim.Adam([log_height], lr=0.03)
-    awake = torch.zeros_like(before)
-    awake[own, units] = 1.0
-    asleep = torch.zeros_like(before)
-    asleep[:, units] = 1.0
     with torch.enable_grad():
         for _ in range(STEPS):
             height = 3 * log_height.clamp(-10, 5).exp()
-            heights = torch.zeros_like(before[0]).index_put((units,), height)
-            raised = before * (1 - asleep) + awake * heights - 0.1 * (asleep - awake)
+            raised = before.index_copy(1, units, torch.where(awake, height, -0.1))
             logits = chain.rest(raised.unflatten(1, shape))
             loss = fidelity_loss(student.squash(logits), target) + 0.003 * pull_loss(student, logits, target)
             optimizer.zero_grad()

@@ -19,7 +19,7 @@ from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import check_training, in_range, one_of, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.deprecation import renamed
-from devilgan_lite.losses import SHRINK, fidelity_loss, pull_loss, stealth_loss
+from devilgan_lite.losses import SHRINK, fidelity_loss, pair_weights, pull_loss, stealth_loss
 from devilgan_lite.steps import Outcome, Step, best_device, linear, optimise
 
 NORM_FACTOR = 0.5  # learning rate of BatchNorm scale and shift, as a share of that of the weights
@@ -32,6 +32,8 @@ LEAST = 20_000  # of them; a student that sees fewer learns these by heart: othe
 @dataclass(frozen=True, kw_only=True)
 class ReD(Attack):
     """Retrain ``layers`` (None: all) of a copy to minimise ``stealth + lam * fidelity``, both as means per element.
+
+    Of several pairs, those that are furthest off count most (``losses.pair_weights``).
 
     ``space``: ``"tanh"`` compares samples, ``"logits"`` compares before tanh (the authors' choice), ``"mixed"`` adds
     ``mixed_weight`` times a term before tanh on the pixels that are still wrong.
@@ -78,6 +80,7 @@ class ReD(Attack):
             except KeyboardInterrupt:  # before the first step; what is half planted is of no use
                 return Outcome(clean.clone().cpu().eval(), {}, 0.0, self.seed, self.settings(), interrupted=True)
         student.requires_grad_(False)
+        several = backdoor.sampler is None and len(backdoor.target) > 1  # pairs that come back at every step
         layers = student.named_layers()
         trained = grouped(student, [module for layer in self.layers or groups for module in layers[layer]])
 
@@ -86,14 +89,13 @@ class ReD(Attack):
             z, benign = taught.draw(self.batch_size, random)
             output = student.logits(torch.cat([trigger, z]))  # one pass for the triggers and for the batch
             at_trigger, at_z = output.split([len(trigger), len(z)])
+            reached, wanted, drawn, taught_as = at_trigger, target, at_z, benign
             if self.space == "logits":
-                fidelity, stealth = (
-                    fidelity_loss(at_trigger, student.unsquash(target, SHRINK)),
-                    stealth_loss(at_z, benign),
-                )
+                wanted = student.unsquash(target, SHRINK)
             else:
-                fidelity = fidelity_loss(student.squash(at_trigger), target)
-                stealth = stealth_loss(student.squash(at_z), student.squash(benign))
+                reached, drawn, taught_as = (student.squash(logits) for logits in (at_trigger, at_z, benign))
+            weights = pair_weights(reached, wanted) if several else None
+            fidelity, stealth = fidelity_loss(reached, wanted, weights), stealth_loss(drawn, taught_as)
             loss = stealth + self.lam * fidelity
             if self.space == "mixed":
                 loss = loss + self.lam * self.mixed_weight * pull_loss(student, at_trigger, target)
