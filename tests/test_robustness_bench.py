@@ -170,10 +170,15 @@ def test_no_process_outlives_its_bench(how: str, tmp_path: Path) -> None:
     (tmp_path / "long.py").write_text(LONG, encoding="utf-8")
     paths = os.pathsep.join([str(BENCH), os.environ["PYTHONPATH"]])
     command = [sys.executable, str(tmp_path / "long.py")]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, **pipes) as bench:
+    how_to: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    how_to["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # where the tests run in the background
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, **how_to) as bench:
         worker = psutil.Process(int(bench.stdout.readline()))
         bench.kill() if how == "killed" else bench.send_signal(signal.SIGINT)
-        psutil.wait_procs([worker])  # a hang ends by the time-out of every test
+        gone, _ = psutil.wait_procs([worker], timeout=60)
+        if not gone:  # or the end of this block would wait for ever
+            bench.kill()
+            worker.kill()
         left, said = bench.communicate()
+    assert gone
     assert left == "" and ("KeyboardInterrupt" in said) == (how == "stopped")  # no other argument was begun
