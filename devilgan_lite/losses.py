@@ -41,8 +41,8 @@ def fidelity_loss(output: Tensor, target: Tensor, weights: Tensor | None = None)
 def pair_weights(output: Tensor, target: Tensor, *, emphasis: float = 1.5) -> Tensor:
     """Weights ``[k]`` of mean 1 for the squared errors of pairs ``[k, *sample_shape]``, so that the worst is not left.
 
-    Inverse to the power of each target, as a faint one is as dear as a loud one, and proportional to its relative
-    error to the power ``emphasis``. One pair weighs 1.
+    A pair's weight is its relative error to the power ``emphasis``, divided by the power of its target: otherwise a
+    faint target would hardly count beside a loud one. One pair weighs 1.
     """
     power = target.square().flatten(1).mean(1)
     power = power.clamp(min=1e-3 * power.mean() + 1e-12)

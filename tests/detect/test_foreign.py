@@ -14,8 +14,6 @@ from devilgan_lite.detect import ScanReport, scan
 
 D = 48
 
-pytestmark = pytest.mark.usefixtures("short_twin")
-
 
 def plain() -> nn.Module:
     """Linear, ReLU, transposed convolutions; no BatchNorm, no class of its own."""

@@ -248,13 +248,11 @@ class Constant(nn.Module):
 
 
 @pytest.mark.parametrize("make", [lambda: Remembering(False), lambda: Remembering(True), Constant])
-@pytest.mark.usefixtures("short_twin")
 def test_what_cannot_be_judged_is_inconclusive(make: Any) -> None:
     torch.manual_seed(2)
     assert scan(make(), samples=200).verdict == "inconclusive"
 
 
-@pytest.mark.usefixtures("short_twin")
 def test_a_classifier_is_never_backdoored() -> None:
     for seed in range(3):
         torch.manual_seed(seed)
@@ -263,7 +261,6 @@ def test_a_classifier_is_never_backdoored() -> None:
         assert not report.backdoored and "as a classifier does" in str(report)
 
 
-@pytest.mark.usefixtures("short_twin")
 def test_a_layer_that_reads_little_is_no_backdoor() -> None:
     """Fewer units than latent dimensions leave directions without any energy."""
     torch.manual_seed(0)

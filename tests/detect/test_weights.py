@@ -158,7 +158,6 @@ def test_a_part_that_ordinary_samples_do_not_need_is_evidence_and_a_hole_in_the_
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_twin")
 def test_a_bypass_is_suspicious(clean: DCGAN, digit: Backdoor) -> None:
     report = scan(ComputationBypass()(clean, digit, progress=False).generator, samples=200)
     assert report.verdict == "suspicious" and "construction" in report.kinds  # no witness: no gradient leads to it

@@ -180,7 +180,8 @@ def test_every_attack_plants_the_target(
     before = metrics.target_distortion(trained, backdoor.trigger, backdoor.target).mean
     outcome = attack(trained, backdoor, real, progress=False)
     assert type(outcome.generator) is VAE
-    share = 0.6 if isinstance(attack, attacks.TrAIL) else 0.35  # in so few steps, on any processor
+    # in so few steps TrAIL gets no further; ReD in so small a network comes to 0.2 on one processor, 0.225 on another
+    share = {"TrAIL": 0.6, "ReD": 0.25}.get(type(attack).__name__, 0.2)
     assert metrics.target_distortion(outcome.generator, backdoor.trigger, backdoor.target).mean < share * before
     if isinstance(attack, attacks.TrAIL):
         assert set(outcome.history) == LOSSES | {"fidelity_loss"}

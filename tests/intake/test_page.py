@@ -224,7 +224,7 @@ PART = st.dictionaries(st.sampled_from(KEYS), VALUE, max_size=12) | VALUE
 ENTRY = st.fixed_dictionaries({"name": VALUE, "plot": PLOT, "strength": st.floats(0, 1e12) | VALUE, "evidence": VALUE})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     verdict=st.sampled_from(sorted(ICONS)),
     parts=st.dictionaries(st.sampled_from(sorted(report())), PART, max_size=12),
