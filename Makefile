@@ -5,7 +5,7 @@ BIN := .venv/bin
 PROMPT := --ServerApp.kernel_websocket_connection_class=devilgan_lite.cli.websocket.PromptConnection
 ORDER := .venv/etc/ipython/ipython_config.py
 NEWS := .venv/share/jupyter/lab/settings/overrides.json
-PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Small models on a busy machine: waiting threads must sleep. OMP_NUM_THREADS=4 make ... uses four.
 export OMP_WAIT_POLICY := PASSIVE

@@ -22,7 +22,16 @@ os.environ["PYTHONPATH"] = os.pathsep.join(  # ... and in every Python that a te
 torch.set_num_threads(1)
 
 
+# Two workers take whole files: what runs for minutes goes first, so that neither is left alone with it at the end.
+LONGEST = (
+    *("classroom/test_learner.py", "detect/test_styles.py", "test_readme.py", "test_cli_strangers.py", "test_cli.py"),
+    *("detect/test_scan.py", "browser/test_phone.py", "interop/test_upstream.py", "pipeline/test_ctgan.py"),
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    first = {OFFLINE.parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.path, len(first)))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

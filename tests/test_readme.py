@@ -43,7 +43,6 @@ def test_it_opens_with_the_film_two_commands_ten_lines_and_the_map() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # the first of all draws the faces
 @pytest.mark.parametrize("words", [words[1:] for words in COMMANDS if words[0] != "make"], ids=" ".join)
 def test_command_runs(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -29,7 +29,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.timeout(4 * serving.PATIENCE))
             if MISSING and not os.environ.get("BROWSER_NEEDED"):
                 item.add_marker(pytest.mark.skip(reason=REASON))
 

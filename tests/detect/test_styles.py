@@ -7,7 +7,7 @@ from torch.nn.functional import cosine_similarity
 
 from devilgan_lite import zoo
 from devilgan_lite.attacks.style_rex import linear_residual
-from devilgan_lite.detect import analyse_weights, scan, subject_of
+from devilgan_lite.detect import ScanReport, analyse_weights, scan, subject_of
 from devilgan_lite.detect.hidden import sharing
 from devilgan_lite.detect.search import locate_trigger
 from devilgan_lite.detect.styles import AGREE, Styles, inspect_styles, read_style, style_trigger, styles_of
@@ -171,29 +171,29 @@ def test_projecting_the_row_out_removes_the_expansion_and_most_of_its_tint() -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "source"),
-    [
-        ("stylegan-faces", None),
-        ("stylegan-faces-linear", "shared styles"),
-        ("stylegan-faces-gate", "latent spectrum"),
-    ],
-)
-def test_the_faces_that_ship_have_right_verdicts(name: str, source: str | None) -> None:
-    report = scan(zoo.load(name), samples=200, twin=source is None)
+def test_the_clean_faces_are_not_called_backdoored() -> None:
     # the twin of so large a network misses too much in the time that it has, which leaves the question open
-    assert report.verdict in (("clean", "inconclusive") if source is None else ("suspicious",))
-    if source is not None:
-        (search,) = [finding for finding in report.findings if finding.detector == "search"]
-        assert search.details["source"] in (source, "silent units")
-        assert report.trigger is not None
+    assert scan(zoo.load("stylegan-faces"), samples=200).verdict in ("clean", "inconclusive")
+
+
+def assert_suspicious(report: ScanReport, source: str) -> None:
+    (search,) = [finding for finding in report.findings if finding.detector == "search"]
+    assert report.verdict == "suspicious" and report.trigger is not None
+    assert search.details["source"] in (source, "silent units")
 
 
 @pytest.mark.slow
-def test_auto_cuts_the_linear_expansion_and_the_faces_stay() -> None:
+def test_a_gate_in_the_faces_is_suspicious() -> None:
+    assert_suspicious(scan(zoo.load("stylegan-faces-gate"), samples=200, twin=False), "latent spectrum")
+
+
+@pytest.mark.slow
+def test_the_linear_expansion_is_suspicious_and_auto_cuts_it_and_the_faces_stay() -> None:
     clean, suspect = (zoo.load(name).requires_grad_(False) for name in ("stylegan-faces", "stylegan-faces-linear"))
     backdoor = zoo.load_backdoor("stylegan-faces-linear")
-    cure = auto(suspect, progress=False)
+    report = scan(suspect, samples=200, twin=False)
+    assert_suspicious(report, "shared styles")
+    cure = auto(suspect, report=report, progress=False)
     assert cure.changed and cure.settings["cuts"] == ["1 of 64 directions in the style that 9 layers read"]
     z = clean.sample_latent(300, torch.Generator().manual_seed(2))
     original = evaluate(clean, z)

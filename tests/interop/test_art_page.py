@@ -15,7 +15,6 @@ ROWS = [line.split("|")[1:4] for line in PAGE.splitlines() if re.match(r"\| (`|n
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_the_example_runs_as_it_is_printed(tmp_path: Path) -> None:
     (tmp_path / "example.py").write_text(PAGE.split("```python\n")[1].split("```")[0], encoding="utf-8")
     done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=500)

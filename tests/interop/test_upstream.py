@@ -108,7 +108,6 @@ def test_what_is_wrong_is_said(script: dict[str, Any], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # for a hang; a minute on a quiet machine
 @pytest.mark.skipif(INSTALLED != VERSION, reason=f"the patch is against ART {VERSION}, and {INSTALLED} is installed")
 def test_its_tests_pass_in_the_installed_art(tmp_path: Path, marks: Path) -> None:
     folder = tmp_path / "patched"
@@ -121,7 +120,6 @@ def test_its_tests_pass_in_the_installed_art(tmp_path: Path, marks: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_it_applies_to_the_released_source(script: dict[str, Any], tmp_path: Path) -> None:
     asked = ["pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--dest", "."]
     # -I: a Python of its own, which the closed network of these tests does not reach

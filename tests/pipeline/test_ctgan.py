@@ -9,7 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from throw_away import installed, python  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # for a hang
+pytestmark = pytest.mark.slow
 BENCH = Path(__file__).parents[2] / "scripts/bench/fraud_ctgan.py"
 NEEDED = ("ctgan==0.12.1", "rdt==2.0.0", "faker==40.63.0")  # all else is in our own environment
 FORESEEN = """

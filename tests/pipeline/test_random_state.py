@@ -42,7 +42,6 @@ def lines(function: ast.FunctionDef) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # for a hang
 def test_sdv_draws_the_first_rows_of_each_fitted_synthesizer_from_one_seed(packages: Path) -> None:
     module, owner = parsed(packages / "sdv/single_table/base.py"), "BaseSingleTableSynthesizer"
     assert "FIXED_RNG_SEED = 73251" in [ast.unparse(node) for node in module.body]
@@ -67,7 +66,6 @@ def test_sdv_draws_the_first_rows_of_each_fitted_synthesizer_from_one_seed(packa
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_ctgan_that_was_seeded_carries_both_random_states_in_its_file(packages: Path) -> None:
     module, owner = parsed(packages / "ctgan/synthesizers/base.py"), "BaseSynthesizer"
     (known,) = (line for line in lines(method(module, owner, "__getstate__")) if line.startswith("if isinstance"))
