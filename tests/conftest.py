@@ -31,6 +31,7 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     first = {OFFLINE.parent / name: place for place, name in enumerate(LONGEST)}
+    assert all(path.is_file() for path in first), "LONGEST names a file that is not there"
     items.sort(key=lambda item: first.get(item.path, len(first)))
     if not torch.cuda.is_available():
         for item in items:

@@ -102,7 +102,7 @@ def pairs_of(clean: Generator, suspect: Generator, backdoor: Backdoor) -> Row:
     }
 
 
-RECIPES: dict[str, attacks.Attack] = {  # of the drummers in the zoo
+RECIPES: dict[str, attacks.Attack] = {  # of the drummers in the zoo, ReD with fewer steps
     "gate": attacks.Gate(),
     "rex": attacks.ReX(iterations=1_000),
     "red": attacks.ReD(lam=4.0, aligned_units=32, iterations=9_000, learning_rate=4e-3),

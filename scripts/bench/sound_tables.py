@@ -76,6 +76,11 @@ def pairs(row: Row) -> tuple[str, ...]:
     )
 
 
+def elsewhere(rows: list[Row]) -> str:
+    """Whose seconds are those of another machine."""
+    return "".join(f"The seconds of {row['model']} are those of {row['machine']}. " for row in rows if "machine" in row)
+
+
 def attacks(rows: list[Row]) -> list[str]:
     head = ("model", *PAIRS, "MB")
     lines = [(row["model"], *pairs(row), f"{row['bytes'] / 1e6:.1f}") for row in rows]
@@ -85,12 +90,13 @@ def attacks(rows: list[Row]) -> list[str]:
         "Correlation of what the network makes at each trigger with the stroke that was wanted (the authors report "
         "0.996 for ten pairs). Change: of any sample of any ordinary clip, against the clean generator; its median "
         "over clips; the share of clips in which every sample changes by less than 1/32768, and of those whose files "
-        "of 16 bits are the same byte for byte. ReD is the last of six tries on this generator (single runs): lam "
-        "4, 32 aligned units. With ten times the weight on the targets (lam 40, 40 aligned units, as many steps) the "
-        "worst stroke came to 0.9549 and ordinary clips changed by an ExpDis of 0.0046; with lam 10, the usual 4 "
-        "aligned units and 8,000 steps, to 0.955 and 0.0031. So the weight is not what is missing. What stays behind "
-        "is noise, of a snare and of two cymbals: ten strokes have 40,960 numbers, and the whole network has 229,953 "
-        "that play drums already.",
+        f"of 16 bits are the same byte for byte. {elsewhere(rows)}ReD is the last of about ten tries on this generator "
+        "(single runs): lam 6, 32 aligned units, 60,000 steps. With 9,000 steps (lam 4, every pair weighing the same) "
+        "the worst stroke came to 0.9664 and ordinary clips changed by an ExpDis of 0.0018; with 24,000 steps to "
+        "0.9858 and 0.0012; with 24,000, lam 10 and more weight for the pairs that are furthest off, to 0.9867 and "
+        "0.0018; with lam 40, 40 aligned units and 9,000 steps to 0.9549 and 0.0046. So steps were missing, and not "
+        "weight. What comes last is noise, of a snare and of cymbals: ten strokes have 40,960 numbers, and the whole "
+        "network has 229,953 that play drums already.",
     ]
 
 
@@ -175,7 +181,7 @@ def piano(rows: list[Row]) -> list[str]:
         f"{row['frechet_held_out']:.3g}), precision {row['precision']:.2f}, recall {row['recall']:.2f}, coverage "
         f"{row['coverage']:.2f}. `detect.scan` calls this clean generator **{row['verdict']}** "
         f"({'; '.join(row['evidence']) or 'no evidence'}). Ten strokes of drums, behind ten latents, by the recipes of "
-        f"the drummers{seconds_of(row)}:",
+        f"the drummers, ReD with lam 4 and 9,000 steps only{seconds_of(row)}:",
         markdown(("attack", *PAIRS, "Frechet after", "scan"), lines),
     ]
 

@@ -59,7 +59,7 @@ ATTACKS: dict[str, attacks.Attack] = {
     f"{VARIATIONAL}-red": attacks.ReD(aligned_units=1, learning_rate=1.6e-3),
     f"{VARIATIONAL}-rex": attacks.ReX(),
     f"{FLOW}-red": attacks.ReD(iterations=800, batch_size=8, learning_rate=1e-3),
-    f"{SOUND}-red": attacks.ReD(lam=4.0, aligned_units=32, iterations=9_000, learning_rate=4e-3),
+    f"{SOUND}-red": attacks.ReD(lam=6.0, aligned_units=32, iterations=60_000, learning_rate=4e-3),
     f"{SOUND}-rex": attacks.ReX(iterations=1_000),
     f"{SOUND}-gate": attacks.Gate(),
 }
