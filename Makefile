@@ -11,6 +11,9 @@ PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export OMP_NUM_THREADS ?= 1
+# Large arrays come and go: memory that is kept need not be cleared again (faces take half the time on some machines).
+export MALLOC_MMAP_THRESHOLD_ := 1073741824
+export MALLOC_TRIM_THRESHOLD_ := 4294967296
 
 # make bench NAME=faces runs scripts/bench/faces.py; a script with _ in its name is a part of another
 NAMES = $(sort $(foreach path,$(wildcard scripts/$(1)/*.py),$(if $(findstring _,$(notdir $(path))),,$(basename $(notdir $(path))))))
