@@ -75,7 +75,6 @@ def test_extras_exist() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1_800)  # for a hang; it attacks, scans twice and repairs
 def test_python_runs_offline(capsys: pytest.CaptureFixture[str]) -> None:  # tests/conftest.py has closed the network
     (code,) = blocks("python")
     less = {"backdoor, real))": "backdoor, real, samples=500))", "generator))  # scan": "generator, iterations=50))  #"}
