@@ -29,7 +29,7 @@ INSTALLED = importlib.metadata.version("adversarial-robustness-toolbox")
 def run_tests(folder: Path, marks: Path) -> str:
     """The last line of pytest on the new tests in ``folder``, without this package on the path."""
     places = [place for place in os.environ["PYTHONPATH"].split(os.pathsep) if place and Path(place).resolve() != ROOT]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *places])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *places]), "PYTEST_ADDOPTS": ""}
     command = [
         sys.executable,
         "-m",
