@@ -40,7 +40,7 @@ def code_of(document: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", ROUTES)
 def test_a_route_is_a_part_of_what_a_learner_runs(name: str, tmp_path: Path) -> None:
-    """Its cells are the first of each core, and those of test_learner.py, in order; own models come all or none."""
+    """Its cells are the first of each core; own models, which test_learner.py hands on, come all or none."""
     stops = [stop.notebook for stop in ROUTES[name] if stop.notebook != BREAK]
     assert stops == sorted(stops)
     kept: set[str] = set()
