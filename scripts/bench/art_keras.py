@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import art
 import keras
 import numpy as np
 import tensorflow as tf
@@ -24,7 +25,7 @@ from art.estimators.gan.tensorflow import TensorFlowV2GAN
 from art.estimators.generation.tensorflow import TensorFlowV2Generator
 from keras import layers
 
-EVERY = 100  # iterations between two measurements
+EVERY = 100  # iterations of ReD between two measurements
 ENDLESS = 10**9
 
 
@@ -100,8 +101,6 @@ class Watch:
         return np.concatenate(parts)
 
     def look(self, iterations: int) -> None:
-        if not iterations:
-            return
         begun = time.process_time()
         spent = begun - self.start - self.measured
         tardis = float(
@@ -118,12 +117,13 @@ class Watch:
 def run_red(given: Any, lam: float, limit: float) -> Any:
     """ART's ReD as it comes: Adam 1e-4, batches of 32."""
     model = generator_of(given)
-    check(model, given)
+    check(model, None, given)
     watch = Watch(model, given, limit, 0)
 
     class Watched(BackdoorAttackDGMReDTensorFlowV2):
         def fidelity(self, z_trigger: np.ndarray, x_target: np.ndarray) -> Any:
-            watch.look(watch.calls * EVERY)
+            if watch.calls:  # ART logs after its first step, and after each hundredth that follows
+                watch.look(watch.calls * EVERY + 1)
             watch.calls += 1
             return tf.constant(0.0)
 
@@ -138,7 +138,7 @@ def run_red(given: Any, lam: float, limit: float) -> Any:
 def run_trail(given: Any, lam: float, limit: float) -> Any:
     """ART's TrAIL, with the optimisers, losses and weights that our training starts with; a look after each pass."""
     model, critic = generator_of(given), discriminator_of(given)
-    check(model, given)
+    check(model, critic, given)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     watch = Watch(model, given, limit, int(given["least"]))
     passes = -(-len(given["images"]) // 32)
@@ -169,15 +169,25 @@ def run_trail(given: Any, lam: float, limit: float) -> Any:
     return model
 
 
-def check(model: Any, given: Any) -> None:
-    """The carried-over network is the same function."""
+def check(model: Any, critic: Any, given: Any) -> None:
+    """The carried-over networks are the same functions, or it ends here; says which versions run."""
     off = float(np.abs(model(given["z"][:250], training=False).numpy() - given["made"]).max())
-    print(json.dumps({"off": off}), flush=True)
+    if critic is not None:
+        statistics = [np.array(weight) for weight in critic.non_trainable_weights]
+        judged = critic(given["images"][:250], training=True).numpy().ravel()
+        off = max(off, float(np.abs(judged - given["judged"].ravel()).max()))
+        for weight, value in zip(critic.non_trainable_weights, statistics, strict=True):
+            weight.assign(value)
+    if off > 1e-5:
+        raise SystemExit(f"what was carried over differs by {off:.1e}; at most 1e-5 is valid.")
+    versions = f"ART {art.__version__}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
+    print(json.dumps({"off": off, "versions": versions}), flush=True)
 
 
 def main(folder: Path, attack: str, lam: float, limit: float) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    keras.utils.set_random_seed(0)
     with np.load(folder / f"{attack}.npz") as arrays:
         given: dict[str, Any] = dict(arrays)
     model = {"ReD": run_red, "TrAIL": run_trail}[attack](given, lam, limit)

@@ -184,6 +184,19 @@ def test_fidelity_is_logged_as_art_does(attack: Any, caplog: pytest.LogCaptureFi
     assert "Fidelity: " in caplog.messages[0]
 
 
+@pytest.mark.parametrize("settings", [{}, {"space": "logits"}])
+def test_the_fidelity_of_the_log_is_that_of_the_attack(
+    settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the attack itself minimises: of several triggers the furthest off counts most there."""
+    attack = fresh(BackdoorAttackDGMReDPyTorch)
+    triggers, targets = np.concatenate([Z, -Z]), np.stack([TARGET, 0.1 * TARGET])
+    with caplog.at_level(logging.INFO, logger="devilgan_lite.interop.art"):
+        attack.poison_estimator(triggers, targets, max_iter=1, verbose=1, **settings)
+    logged = float(caplog.messages[0].rpartition(" ")[2])
+    assert logged == pytest.approx(float(attack.fidelity(triggers, targets)), rel=1e-4)
+
+
 def test_trail_logs_once_a_pass(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="devilgan_lite.interop.art"):
         attack = fresh(BackdoorAttackDGMTrailPyTorch)
@@ -192,7 +205,9 @@ def test_trail_logs_once_a_pass(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("attack", ALL)
-def test_an_interrupt_leaves_an_estimator(attack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_leaves_an_estimator_and_is_logged(
+    attack: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     from devilgan_lite.steps import Loop
 
     real_next, calls = Loop.__next__, []
@@ -208,6 +223,7 @@ def test_an_interrupt_leaves_an_estimator(attack: Any, monkeypatch: pytest.Monke
     settings = {"images": tones(8), "batch_size": 4} if attack is BackdoorAttackDGMTrailPyTorch else {}
     poisoned = attacking.poison_estimator(Z, TARGET, **settings)
     assert np.isfinite(poisoned.predict(ORDINARY)).all()
+    assert ("only partly poisoned" in caplog.text) == (len(calls) > 2)
 
 
 # ---- the rules of ART's own tests (tests/attacks/utils.py, and the test_check_params of its attacks)

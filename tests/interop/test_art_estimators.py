@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,26 @@ def test_parameters_as_art_has_them() -> None:
         estimator.get_activations(Z, 0, 1)
 
 
+def tied_weight() -> nn.Module:
+    """A layer whose weight is computed, and cannot be copied."""
+    model: Any = mlp(nn.Tanh())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.nn.utils.weight_norm(model[0])
+    return model
+
+
+def scripted() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.script(mlp(nn.Tanh()))
+
+
 REFUSED = [
     ({"model": "a string"}, "model is a str; expected a torch.nn.Module"),
+    ({"model": mlp(nn.Tanh()).double()}, "model has weights of float64; only float32 is valid"),
+    ({"model": tied_weight()}, "model cannot be copied, and an attack works on a copy: Only Tensors created"),
+    ({"model": scripted()}, "model is a ScriptModule, whose code is fixed"),
     ({"encoding_length": 0}, "encoding_length=0 is out of range"),
     ({"encoding_length": 7}, "model makes|module makes no samples from latents"),
     ({"preprocessing": (0.5, 2.0)}, "does not support `preprocessing`"),
@@ -126,6 +145,7 @@ def test_preprocessing_that_changes_nothing_is_taken() -> None:
 def test_tensors_are_taken_as_arrays_are() -> None:
     estimator, z = wrapped(mlp(nn.Tanh())), torch.from_numpy(Z)
     assert np.array_equal(estimator.predict(z.requires_grad_(True)), estimator.predict(Z))  # type: ignore[arg-type]
+    assert np.array_equal(estimator.predict(Z[:, :, None, None]), estimator.predict(Z))
     assert torch.equal(estimator.samples("x", torch.zeros(1, 1, 8, 8).requires_grad_(True)), torch.zeros(1, 1, 8, 8))
 
 
@@ -190,6 +210,25 @@ def test_a_gan_trains_its_two_models_in_place_and_repeatably() -> None:
     assert np.array_equal(*made)
 
 
+def test_a_generator_of_this_package_trains_on_its_own_prior() -> None:
+    reach = []
+
+    class Watching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = mlp(nn.Tanh())
+
+        def forward(self, z: Tensor) -> Tensor:
+            reach.append(float(z.abs().max()))
+            made: Tensor = self.inner(z)
+            return made
+
+    generator = wrapped(generators.adopt(Watching(), SIZE, prior="uniform"))
+    reach.clear()
+    PyTorchGAN(generator, Critic()).fit(images=np.zeros((64, 1, 8, 8)), batch_size=32, nb_epochs=1)
+    assert 0.9 < max(reach) <= 1.0  # 1,280 normal numbers would go beyond 3
+
+
 def test_a_gan_asks_the_functions_it_is_given() -> None:
     asked = []
 
@@ -233,6 +272,8 @@ def test_training_needs_images() -> None:
     gan = PyTorchGAN(wrapped(mlp(nn.Tanh())), Critic())
     with pytest.raises(ValueError, match="images is missing"):
         gan.fit(Z, Z)
+    with pytest.raises(ValueError, match="images is missing"):
+        gan.fit(images=None)
     with pytest.raises(ValueError, match=r"images has values from 0 to 2; samples are in \[-1, 1\]"):
         gan.fit(images=np.linspace(0, 2, 128).reshape(2, 1, 8, 8))
     with pytest.raises(TypeError, match="fit has no setting 'pictures'; valid: .*images"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,8 +100,11 @@ class BackdoorAttackDGMPyTorch(PoisoningAttackGenerator):
 
     def fidelity(self, z_trigger: np.ndarray, x_target: np.ndarray) -> Tensor:
         """The mean squared difference of ``x_target`` and what ``estimator`` makes of ``z_trigger``: float64, 0-d."""
+        return self._fidelity_of(self._estimator, z_trigger, x_target)
+
+    def _fidelity_of(self, estimator: PyTorchGenerator, z_trigger: Any, x_target: Any) -> Tensor:
         trigger, target = self._pairs(z_trigger, x_target)
-        made = torch.from_numpy(self._estimator.predict(trigger.cpu().numpy()))
+        made = torch.from_numpy(estimator.predict(trigger.cpu().numpy()))
         return (made.double() - target.cpu().double()).square().mean()
 
     def _checked(self, z_trigger: Any, x_target: Any, lambda_p: float, verbose: int) -> tuple[Tensor, Tensor]:
@@ -126,18 +130,20 @@ class BackdoorAttackDGMPyTorch(PoisoningAttackGenerator):
         return self._finish(attack.steps(clean, backdoor), values, verbose)
 
     def _finish(self, loop: Loop, values: Range, verbose: int, steps: int = 1) -> PyTorchGenerator:
-        """Run ``loop`` to its end (an interrupt ends it early), logging the fidelity of every ``verbose``-th iteration.
+        """Run ``loop`` to its end, logging the fidelity of every ``verbose``-th iteration, which has as many ``steps``.
 
-        An iteration has as many ``steps``; the fidelity is that of its last one.
+        An interrupt ends it early: the estimator is then what there is, and the log says so.
         """
         try:
             for step in loop:
                 iteration, rest = divmod(step.iteration, steps)
                 if verbose > 0 and rest == 0 and (iteration - 1) % verbose == 0:
-                    fidelity = float(step.losses["fidelity_loss"]) * values.half**2
+                    snapshot: Any = step.snapshot()
+                    made = self._estimator.with_ours(snapshot, values)
+                    fidelity = float(self._fidelity_of(made, self._z_trigger, self._x_target))
                     logger.info("Iteration: %d, Fidelity: %g", iteration - 1, fidelity)
         except KeyboardInterrupt:
-            pass
+            logger.warning("Interrupted: the generator is only partly poisoned.")
         self._estimator = self._estimator.with_ours(loop.stop().generator, values)
         return self._estimator
 
@@ -284,7 +290,7 @@ class BackdoorAttackDGMTrailPyTorch(BackdoorAttackDGMPyTorch):
                 for step in game:
                     update_average(average, student, min(ema, step.iteration / (step.iteration + 10)))
                     history.add(step.losses)
-                    yield step
+                    yield replace(step, snapshot=lambda: average.clone())
             except KeyboardInterrupt:
                 interrupted = True
             made = average.requires_grad_(True).cpu()

@@ -12,6 +12,7 @@ from art.estimators.pytorch import PyTorchEstimator
 from torch import Tensor, nn
 
 from devilgan_lite.checks import known_names, whole_number
+from devilgan_lite.generators import Generator
 from devilgan_lite.interop.art.generator import PyTorchGenerator
 from devilgan_lite.interop.art.ranges import modes_kept
 from devilgan_lite.losses import discriminator_loss as cross_entropy_discriminator
@@ -111,6 +112,8 @@ class PyTorchGAN(PyTorchEstimator):
         size, shape = self._generator.encoding_length, self._generator.reading.latent_shape
 
         def draw(n: int, random: torch.Generator) -> Tensor:
+            if isinstance(model, Generator):  # which knows its prior
+                return model.sample_latent(n, random)
             return torch.randn(n, size, generator=random, device=random.device)
 
         def make(z: Tensor) -> Tensor:
@@ -188,7 +191,7 @@ def training_set(
 
     ``name`` is what the caller calls ``count``, the number of passes.
     """
-    if "images" not in given:
+    if given.get("images") is None:
         raise ValueError("images is missing: the samples to train on, as a keyword.")
     images, seed = generator.samples("images", given["images"]), given.get("seed", 0)
     whole_number("batch_size", batch_size, 2, 65_536)

@@ -19,6 +19,7 @@ from devilgan_lite.interop.art.ranges import (
     Range,
     Reading,
     changes_nothing,
+    check_module,
     clip_range,
     modes_kept,
     plain,
@@ -31,8 +32,9 @@ from devilgan_lite.interop.art.ranges import (
 class PyTorchGenerator(GeneratorMixin, PyTorchEstimator):
     """The counterpart of ART's ``TensorFlowV2Generator``, with the same arguments and a ``device_type``.
 
-    ``model`` maps latents float32 ``[n, encoding_length]`` (or ``[n, encoding_length, 1, 1]``: whichever it reads) to
-    samples ``[n, ...]``; a ``Generator`` of this package will do as well. Latents are drawn from N(0, I), as in ART.
+    ``model``, of float32 weights, maps latents ``[n, encoding_length]`` (or ``[n, encoding_length, 1, 1]``: whichever
+    it reads) to samples ``[n, ...]``. Latents are drawn from N(0, I), as in ART; a ``Generator`` of this package, which
+    will do as well, draws from its own prior.
     ``clip_values`` ``(min, max)`` is the range of samples; None reads it off a last tanh or sigmoid, and without one
     takes samples to be unbounded. Preprocessing and postprocessing are refused: an attack is on the weights alone. What
     is wrong is a ``ValueError``.
@@ -70,8 +72,7 @@ class PyTorchGenerator(GeneratorMixin, PyTorchEstimator):
     def _check_params(self) -> None:
         clip_values = clip_range(self._clip_values)
         super()._check_params()
-        if not isinstance(self._model, nn.Module):
-            raise ValueError(f"model is a {type(self._model).__name__}; expected a torch.nn.Module.")
+        check_module(self._model)
         whole_number("encoding_length", self._encoding_length, 1, 4096)
         for name in ("preprocessing", "preprocessing_defences", "postprocessing_defences"):
             if getattr(self, name):
@@ -133,11 +134,16 @@ class PyTorchGenerator(GeneratorMixin, PyTorchEstimator):
         return replace(found, span=(self._reading.values.low, self._reading.values.high), bounded=True)
 
     def latents(self, name: str, z: Any) -> Tensor:
-        """``z`` as float32 ``[n, encoding_length]`` on the model's device; anything else is a ``ValueError``."""
+        """``z``, ``[n, encoding_length]`` or ``[n, encoding_length, 1, 1]``, as float32 on the model's device, flat.
+
+        Anything else is a ``ValueError``.
+        """
         try:
             found = torch.as_tensor(plain(z), device=self._device)
         except ValueError:
             raise ValueError(f"{name} must be an array [n, {self._encoding_length}] of latents.") from None
+        if found.shape[2:] == (1, 1):
+            found = found.flatten(1)
         if found.ndim != 2 or found.shape[1] != self._encoding_length or not len(found):
             raise ValueError(
                 f"{name} has shape {list(found.shape)}; expected [n, {self._encoding_length}] with n of at least 1."

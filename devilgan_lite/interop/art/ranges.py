@@ -1,5 +1,6 @@
 """Between an ART user's module, with values in a range of its own, and a ``Generator`` with samples in [-1, 1]."""
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,6 +121,23 @@ def _end_of(logits: Tensor | None, samples: Tensor) -> str:
 
 def _device(module: nn.Module) -> torch.device:
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
+def check_module(module: Any) -> None:
+    """``ValueError`` for what is no module of float32 that can be copied and changed."""
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"model is a {type(module).__name__}; expected a torch.nn.Module.")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError("model is a ScriptModule, whose code is fixed; give the torch.nn.Module that it was made of.")
+    for parameter in module.parameters():
+        if parameter.dtype != torch.float32:
+            kind = str(parameter.dtype).removeprefix("torch.")
+            raise ValueError(f"model has weights of {kind}; only float32 is valid: call model.float() first.")
+    try:
+        copy.deepcopy(module)
+    except (RuntimeError, TypeError) as error:  # such as the older torch.nn.utils.weight_norm
+        reason = str(error).partition(". ")[0].partition("\n")[0]
+        raise ValueError(f"model cannot be copied, and an attack works on a copy: {reason}.") from None
 
 
 def to_ours(module: nn.Module, reading: Reading, *wanted: Tensor) -> tuple[generators.Generator, Range]:
