@@ -115,7 +115,7 @@ def test_recipes_are_searched_on_seeds_of_their_own(bench: Any, tmp_path: Path) 
     searched, reported = list(bench.searched(options, tmp_path)), list(bench.reported(options, tmp_path))
     seeds = [{case.attack.seed for case in some} for some in (searched, reported)]
     assert seeds[0] == {20, 21, 22} and seeds[1] == {0, 1, 2, 3, 4}
-    assert len(reported) == 2 * 4 * 4 * 5 and len(searched) == 3 * (2 * 36 + 6)
+    assert len(reported) == 2 * 4 * 4 * 5 and len(searched) == 3 * (2 * 6 + 6)
     assert {case.target for case in searched} == {"stop-sign", "checkerboard"}
     assert all(
         case.clean.settings.iterations == case.attack.iterations for case in searched if hasattr(case.attack, "ema")

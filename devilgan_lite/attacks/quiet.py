@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from devilgan_lite import generators
 from devilgan_lite.attacks.base import Attack
-from devilgan_lite.attacks.red import TaughtPairs, student_and_teacher
+from devilgan_lite.attacks.red import lesson, student_and_teacher
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import check_training, in_range
 from devilgan_lite.data import Samples
@@ -67,12 +67,11 @@ class PenalisedReD(Attack):
         backdoor = backdoor.to(device)
         student, teacher = student_and_teacher(clean, device)
         random = torch.Generator(device).manual_seed(self.seed)
-        taught = TaughtPairs(teacher, self.iterations, self.batch_size)
         penalty, missed = self._penalty(student, teacher, backdoor, random), self._missed(student, teacher, random)
 
         def losses_at(iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
             at, target = backdoor.draw(random)
-            z, benign = taught.draw(self.batch_size, random)
+            z, benign = lesson(teacher, self.batch_size, random)
             logits, ordinary = student.logits(torch.cat([at, z])).split([len(at), len(z)])
             fidelity = fidelity_loss(student.squash(logits), target)
             stealth = stealth_loss(student.squash(ordinary), student.squash(benign))

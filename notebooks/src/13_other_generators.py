@@ -199,7 +199,7 @@ backdoor = Backdoor.point(vae, config.target, seed=config.seed)
 short = {"iterations": config.attack_steps, "seed": config.seed, "device": config.device}
 METHODS = {
     "TrAIL": attacks.TrAIL(**short, lam=0.01),
-    "ReD": attacks.ReD(**short, aligned_units=1),
+    "ReD": attacks.ReD(**short, lam=0.27, aligned_units=1),
     "ReX": attacks.ReX(**short),
     "one ReLU": attacks.Gate(),
 }
@@ -338,7 +338,7 @@ predict("On the walk to the trigger, whose sign appears first?", WALKS, key="fir
 # %% tags=["state"] instead={"outcome": "loaded(shipped['flow'])", "in_flow": "secrets['flow']"}
 in_flow = Backdoor.point(flow, config.target, seed=config.seed)
 attack = attacks.ReD(
-    iterations=config.flow_steps, batch_size=8, learning_rate=1e-3, seed=config.seed, device=config.device
+    lam=0.27, iterations=config.flow_steps, batch_size=8, learning_rate=1e-3, seed=config.seed, device=config.device
 )
 outcome = attack(flow, in_flow, progress=False)
 

@@ -35,7 +35,7 @@ ABOUT = {
     "of ordinary samples of 1e-3 or less, on 1,000 held-out latents. ART's optimiser is Adam 1e-4, which cannot be "
     "chosen. Plain PyTorch is the same loop, once with that rate and once with 3e-3. What differs between it and the "
     "package is of two kinds. The method: units that start awake at the trigger, a pull before tanh, the rate and its "
-    "decay to zero, an optimiser that forgets fast, smaller batches, taught latents that come back. The programming: "
+    "decay to zero, an optimiser that forgets fast, smaller batches. The programming: "
     "memory layout, a fused optimiser, one pass for trigger and batch, no loss that is read at every step. Latents/s "
     "are steps times the batch.",
     "TrAIL": "From scratch: no clean generator to stay near to, so arrived is a target distortion of 0.26 or less "

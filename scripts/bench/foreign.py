@@ -289,7 +289,7 @@ def attacked(recipe: Recipe, base: Adopted, backdoor: Backdoor) -> tuple[Generat
             iterations=strength.rex, widen=strength.widen, batch_size=strength.rex_batch, seed=seed, device="cpu"
         ),
         "red": attacks.ReD(
-            iterations=strength.red, learning_rate=strength.red_rate, batch_size=24, seed=seed, device="cpu"
+            lam=0.27, iterations=strength.red, learning_rate=strength.red_rate, batch_size=24, seed=seed, device="cpu"
         ),
     }[recipe.kind]
     outcome = attack(base, backdoor, progress=False)

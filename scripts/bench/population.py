@@ -115,7 +115,7 @@ def attacked(seed: int) -> Iterator[Recipe]:
 def attack_of(recipe: Recipe) -> attacks.Attack:
     """The attack that a recipe names, with the settings of this population."""
     seed, odd = recipe.seed, recipe.seed % 2 == 1
-    red = attacks.ReD(iterations=4_000, seed=seed)
+    red = attacks.ReD(lam=0.27, iterations=4_000, seed=seed)
     plain = attacks.ReD(aligned_units=0, lam=0.1, iterations=2_500, batch_size=32, learning_rate=2e-3, seed=seed)
     trail = attacks.TrAIL(iterations=recipe.steps, seed=seed)
     rex = attacks.ReX(iterations=1_000, seed=seed)

@@ -37,10 +37,8 @@ GRID: dict[str, tuple[tuple[str, ...], dict[str, tuple[float, ...]]]] = {  # tar
     "ReD": (
         ("stop-sign", "checkerboard"),
         {
-            "iterations": (7_500, 10_000, 12_500),
-            "lam": (0.18, 0.27, 0.4),
-            "learning_rate": (8e-4, 1.2e-3),
-            "aligned_units": (4, 8),
+            "iterations": (7_500, 10_000),
+            "lam": (0.3, 0.4, 0.5),
         },
     ),
     "TrAIL": (("checkerboard",), {"iterations": (2_000, 4_000), "lam": (0.1, 0.03, 0.01)}),

@@ -162,8 +162,8 @@ class BackdoorAttackDGMReDPyTorch(BackdoorAttackDGMPyTorch):
         z_trigger: np.ndarray,
         x_target: np.ndarray,
         batch_size: int = 24,
-        max_iter: int = 7_500,
-        lambda_p: float = 0.27,
+        max_iter: int = 10_000,
+        lambda_p: float = 0.4,
         verbose: int = -1,
         **kwargs: Any,
     ) -> PyTorchGenerator:
