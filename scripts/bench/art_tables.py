@@ -18,7 +18,7 @@ def write_tables(content: Row, path: Path) -> None:
         "nothing is measured), the same trigger, STOP sign and lambda, which weighs the mean squared error at the "
         "trigger. Single runs, one thread, each until it arrives or its time is up; imports and the time of measuring "
         f"are left out. {limits(rows)} The package's attacks are measured without their bridge to ART. "
-        f"{'; '.join(dict.fromkeys(row['versions'] for row in rows if 'versions' in row))}. {content['machine']}.",
+        f"{'; '.join([*dict.fromkeys(row['versions'] for row in rows if 'versions' in row), content['machine']])}.",
     ]
     for attack, said in ABOUT.items():
         if found := some(rows, attack=attack):
@@ -111,7 +111,7 @@ def names(rows: list[Row]) -> list[str]:
 
 def curve(row: Row) -> tuple[str, ...]:
     values = [max(point["tardis"], 1e-4) for point in row["curve"]]
-    low, high = -3.0, 3.0  # decades: 0.001 to 1,000
+    low, high = -1.5, 2.5  # decades: 0.03 to 300
     thinned = values[:: max(1, len(values) // 30)]
     steps = [round((log10(value) - low) / (high - low) * (len(BARS) - 1)) for value in thinned]
     drawn = "".join(BARS[min(max(step, 0), len(BARS) - 1)] for step in steps)
