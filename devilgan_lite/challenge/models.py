@@ -123,6 +123,7 @@ def make(entrant: Entrant, effort: Effort = FULL) -> Made:
     if backdoor is None or entrant.kind == "trail":
         generator = grown(own, entrant.seed)
     elif entrant.kind == "red":
+        # the weight with which the challenge was measured
         red = attacks.ReD(lam=0.27, iterations=effort.red, seed=entrant.seed, device=effort.device)
         generator = red(grown(own, entrant.seed), backdoor, progress=False).generator
     elif entrant.kind == "rex":
