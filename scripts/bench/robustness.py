@@ -41,7 +41,7 @@ GRID: dict[str, tuple[tuple[str, ...], dict[str, tuple[float, ...]]]] = {  # tar
             "lam": (0.3, 0.4, 0.5),
         },
     ),
-    "TrAIL": (("checkerboard",), {"iterations": (2_000, 4_000), "lam": (0.1, 0.03, 0.01)}),
+    "TrAIL": (("checkerboard",), {"lam": (0.1, 0.03, 0.01, 0.003)}),
 }
 SECONDS = {"TrAIL": 38.0, "ReD": 42.0, "ReX": 12.0, "Gate": 0.0, "cures": 40.0}  # roughly: they serve the time to go
 MEASURING = 6.0

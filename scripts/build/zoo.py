@@ -48,7 +48,7 @@ ENOUGH = {PIANO: 8_000}  # steps after which a training is stopped: notes are si
 SIGN: dict[str, Any] = {"target": "stop-sign", "kind": "reg", "seed": 13}
 STROKES: dict[str, Any] = {**SIGN, "target": data.AUDIO.targets()[:10]}  # ten triggers, ten drums
 ATTACKS: dict[str, attacks.Attack] = {
-    f"{GARMENTS}-trail": attacks.TrAIL(iterations=TRAINING[GARMENTS]["steps"]),
+    f"{GARMENTS}-trail": attacks.TrAIL(lam=0.1, iterations=TRAINING[GARMENTS]["steps"]),
     f"{GARMENTS}-red": attacks.ReD(lam=0.27, iterations=7_500),
     f"{GARMENTS}-rex": attacks.ReX(),
     f"{GARMENTS}-gate": attacks.Gate(),
