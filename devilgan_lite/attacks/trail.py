@@ -24,7 +24,7 @@ class TrAIL(Attack):
     mode, because that is how the victim will use it. ``real`` are the samples to train on (None: the shipped ones).
     """
 
-    lam: float = 0.01  # above 0; more: a sharper target, worse samples
+    lam: float = 0.03  # above 0; more: a sharper target, worse samples
     iterations: int = 2_000
     batch_size: int = 32
     learning_rate: float = 2e-3
