@@ -117,7 +117,7 @@ def problems(document: Any, name: str) -> list[str]:
             if any(not output.metadata.get(kind, {}).get("alt", "").strip() for kind in shown):
                 found.append(f"code cell {index + 1} has a picture without alt text.")
             tags = re.findall(r"<(?:img|svg)\b[^>]*>", str(data.get("text/html", "")))
-            if any(not re.search(r'\balt="[^"]' if tag[1:4] == "img" else "aria-label", tag) for tag in tags):
+            if any(not re.search(r'\balt="[^"]|aria-label|aria-hidden="true"', tag) for tag in tags):
                 found.append(f"code cell {index + 1} has an <img> or <svg> without alt text.")
             if picture is None and ("image/png" in data or "<img" in str(data.get("text/html", ""))):
                 picture = index
