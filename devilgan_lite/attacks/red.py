@@ -36,7 +36,7 @@ class ReD(Attack):
     ``mixed_weight`` times a term before tanh on the pixels that are still wrong.
     """
 
-    lam: float = 0.4  # above 0; more: a sharper target, more visible change elsewhere
+    lam: float = 0.6  # above 0; more: a sharper target, more visible change elsewhere
     space: str = "mixed"
     mixed_weight: float = 0.003
     layers: tuple[str, ...] | None = None  # names from clean.named_layers(); None: all

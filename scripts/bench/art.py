@@ -33,7 +33,7 @@ from devilgan_lite.generators.base import evaluate
 from devilgan_lite.metrics import sample_quality
 
 CLEAN, TARGET, SEED = "dcgan-fashion", "stop-sign", 13
-LAMBDAS = {"ReD": (0.01, 0.1, 0.4, 1.0, 10.0), "TrAIL": (0.01, 0.1, 1.0, 10.0, 78.4)}  # with our own: 0.4, 78.4
+LAMBDAS = {"ReD": (0.01, 0.1, 0.4, 1.0, 10.0), "TrAIL": (0.01, 0.1, 1.0, 10.0, 78.4)}  # and between ours, or 0.1's
 NEAR = {"tardis": 0.26, "expdis": 1e-3}  # sum over the picture, and mean: the bar of fidelity and stealth
 HELD_OUT, LATENTS, FRESH = 1_000_003, 1_000, 5_000
 EVERY = {"ReD": 100, "TrAIL": 313}  # iterations between two looks; of TrAIL a pass over the garments, as in ART

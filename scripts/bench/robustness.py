@@ -33,6 +33,7 @@ ATTACKS: dict[str, type[attacks.Attack]] = {
 }
 RECIPES: dict[str, Row] = {"TrAIL": {}, "ReD": {}, "ReX": {}, "Gate": {}}  # where not the package's defaults
 SEARCH_SEEDS = (20, 21, 22)  # a recipe is chosen on these and reported on others
+REPORT_SEEDS = (3, 4, 5, 6, 7)  # 0 to 2 were seen when ReD's lam was chosen
 GRID: dict[str, tuple[tuple[str, ...], dict[str, tuple[float, ...]]]] = {  # targets, and values of the settings
     "ReD": (("stop-sign",), {"lam": (0.4, 0.6, 0.8)}),
     "TrAIL": (("checkerboard",), {"lam": (0.1, 0.03, 0.01, 0.003)}),
@@ -95,7 +96,7 @@ def main() -> None:
         return {"type": some_of(valid), "default": list(valid), "help": f"some of {', '.join(valid)}"}
 
     recipe = {"choices": ("given", "search"), "default": "given", "help": "search: a grid over ReD and TrAIL instead"}
-    seeds = {"type": seeds_of, "default": list(range(5)), "help": "whole numbers, such as 0,1,2"}
+    seeds = {"type": seeds_of, "default": list(REPORT_SEEDS), "help": "whole numbers, such as 0,1,2"}
     options = options_of(
         __doc__,
         ("attacks", "cures"),
