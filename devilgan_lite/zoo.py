@@ -105,9 +105,11 @@ def save_file(path: str | Path, generator: generators.Generator, card: ModelCard
 
 
 def write_card(path: Path, card: ModelCard) -> None:
-    """Write ``card``, with the hash of the file ``path``, beside it."""
+    """Write ``card``, with the hash of the file ``path``, beside it: whole, or not at all."""
     filled = asdict(card) | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    path.with_suffix(".json").write_text(json.dumps(filled, indent=2) + "\n")
+    part = path.with_suffix(".json.part")
+    part.write_text(json.dumps(filled, indent=2) + "\n")
+    part.replace(path.with_suffix(".json"))
 
 
 def load_file(path: str | Path, device: str = "cpu") -> tuple[generators.Generator, ModelCard]:

@@ -16,6 +16,7 @@ import argparse
 import functools
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from attack_rows import TARGETS, seeds_of
@@ -51,14 +52,22 @@ def attack_of(name: str, seed: int, quick: bool, settings: Row) -> attacks.Attac
 
 
 def reported(options: argparse.Namespace, folder: Path) -> Iterator[Case]:
-    """All attacks, seed by seed, then their cures; if quick, one seed and target, and cures of the last attack."""
+    """All attacks, seed by seed, then their cures, which clean networks go through first.
+
+    If quick: one seed and target, and cures of the last attack.
+    """
     quick, seeds, targets = options.quick, options.seeds, TARGETS
     if quick:
         seeds, targets = seeds[:1], targets[:1]
     for section in options.only:
         names = options.attacks[-1:] if quick and section == "cures" else options.attacks
-        for seed, architecture, name, target in itertools.product(seeds, options.architectures, names, targets):
-            yield Case(folder, quick, section, architecture, attack_of(name, seed, quick, RECIPES[name]), target)
+        cases = [
+            Case(folder, quick, section, architecture, attack_of(name, seed, quick, RECIPES[name]), target)
+            for seed, architecture, name, target in itertools.product(seeds, options.architectures, names, targets)
+        ]
+        if section == "cures":
+            yield from {(case.architecture, case.clean): replace(case, section="control") for case in cases}.values()
+        yield from cases
 
 
 def searched(options: argparse.Namespace, folder: Path) -> Iterator[Case]:
@@ -83,10 +92,10 @@ def train_missing(cases: Iterable[Case], jobs: int) -> None:
 
 def cost(identity: Row) -> float:
     """Seconds that a row may take, roughly."""
-    attack, settings = identity["attack"], identity["settings"]
     slower = SLOWER[identity["architecture"]]
-    if identity["section"] == "cures":
+    if identity["section"] in ("cures", "control"):
         return SECONDS["cures"] * slower + MEASURING
+    attack, settings = identity["attack"], identity["settings"]
     length = settings.get("iterations", 1) / ATTACKS[attack]().settings().get("iterations", 1)
     return float(SECONDS[attack] * length * slower + MEASURING)
 

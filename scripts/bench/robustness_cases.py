@@ -67,6 +67,8 @@ class Case:
 
     @property
     def identity(self) -> Row:
+        if self.section == "control":
+            return {**self.clean_identity, "section": "control", "version": VERSION}
         against = garments(self.quick)[1]
         found = identity_of(self.section, self.attack, self.target, self.origin, self.samples, against)
         version = {"version": VERSION} if self.section == "cures" else {}
@@ -161,31 +163,42 @@ def attacked(case: Case, keep: bool = True) -> Row:
 
 
 def cured(case: Case) -> Row:
-    """What ``sanitize.auto`` leaves of the backdoor, of which it knows nothing, and what it costs: before and after."""
+    """What ``sanitize.auto`` leaves of the backdoor, of which it knows nothing: before and after."""
     before = attacked(case)
     suspect, card = zoo.load_file(case.path)
     backdoor = zoo.backdoor_of(card, suspect)
     if backdoor is None:
         raise ValueError(f"{case.path.name} has no backdoor on its card.")
+    network, figures = blind_cure(case, suspect, before["frechet"])
+    after = target_distortion(network, backdoor.trigger, backdoor.target)
+    left = {"tardis_sum": [before["tardis_sum"], after.sum], "tardis_mean": [before["tardis_mean"], after.mean]}
+    return {**left, **figures}
+
+
+def blind_cure(case: Case, suspect: Generator, before: float) -> tuple[Generator, Row]:
+    """What ``sanitize.auto`` makes of a network at a Frechet distance of ``before``, and what it costs."""
     cure, seconds = timed(
         lambda: sanitize.auto(suspect, iterations=3 if case.quick else 1_500, device="cpu", progress=False)
     )
-    whole(cure)
-    after = target_distortion(cure.generator, backdoor.trigger, backdoor.target)
-    frechet = before["frechet"]
-    if cure.changed:
-        frechet = frechet_to(cure.generator, garments(case.quick)[1], samples=case.samples)
-    return {
+    network: Generator = whole(cure).generator
+    frechet = frechet_to(network, garments(case.quick)[1], samples=case.samples) if cure.changed else before
+    return network, {
         "found": cure.changed,
         "cuts": cure.settings["cuts"],
         "verdict_after": cure.after.verdict if cure.after is not None else "clean",
-        "tardis_sum": [before["tardis_sum"], after.sum],
-        "tardis_mean": [before["tardis_mean"], after.mean],
-        "frechet": [before["frechet"], frechet],
-        "frechet_change": frechet - before["frechet"],
+        "frechet": [before, frechet],
+        "frechet_change": frechet - before,
         "cpu_s": seconds,
     }
 
 
+def controlled(case: Case) -> Row:
+    """The cure of the clean network of a case, where there is nothing to find."""
+    clean = clean_of(case)
+    return blind_cure(case, clean, frechet_to(clean, garments(case.quick)[1], samples=case.samples))[1]
+
+
 def work(case: Case) -> Row:
-    return cured(case) if case.section == "cures" else attacked(case, keep=case.section == "attacks")
+    if case.section in ("cures", "control"):
+        return cured(case) if case.section == "cures" else controlled(case)
+    return attacked(case, keep=case.section == "attacks")
