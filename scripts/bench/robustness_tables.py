@@ -120,8 +120,7 @@ def attacks_part(rows: list[Row]) -> list[str]:
         if attack == "TrAIL":
             figures["expdis_mean"] = "-"
         clean = f"{fmean(row['frechet_clean'] for row in those):.3g}"
-        judged = verdicts(attack, those)
-        lines.append((architecture, attack, target, *figures.values(), clean, seeds(those), *judged))
+        lines.append((architecture, attack, target, *figures.values(), clean, seeds(those), *verdicts(attack, those)))
     met = [
         share(judged, lambda line: line[-2] == "met") + f" rows of {attack}"
         for attack in BARS
