@@ -52,6 +52,19 @@ def test_a_model_comes_back_as_it_was(tmp_path: Path) -> None:
     assert card.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_a_card_that_was_not_written_whole_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: str, *_: Any, **__: Any) -> int:
+        path.write_bytes(content[:10].encode())
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space"):
+            zoo.save_file(tmp_path / "small.safetensors", DCGAN(widths=(4, 2), latent_dim=5), CARD)
+    with pytest.raises(FileNotFoundError):
+        zoo.load_file(tmp_path / "small.safetensors")
+
+
 def rewrite(path: Path, content: bytes) -> None:
     """Other weights under a hash that is right."""
     path.write_bytes(content)
