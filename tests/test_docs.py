@@ -196,10 +196,11 @@ def test_a_theme_in_a_folder_takes_the_place_of_the_fetched_one(tmp_path: Path) 
     assert done.returncode == 2 and "is no theme: it has no template.yml." in done.stderr
 
 
-TABLES = {"attacks_tables": "benchmark", "detect_tables": "detection", "faces_tables": "faces", "runs": "studies_bench",
-          "sanitize_tables": "sanitization", "style_tables": "detection_style", "challenge": "challenge",
-          "foreign_tables": "foreign", "fraud_tables": "fraud", "art_tables": "art",
-          "fraud_ctgan": "fraud_ctgan", "others_tables": "others", "sound_tables": "sound"}  # fmt: skip
+TABLES = {"robustness_tables": "robustness", "attacks_tables": "benchmark", "detect_tables": "detection",
+          "faces_tables": "faces", "runs": "studies_bench", "sanitize_tables": "sanitization",
+          "style_tables": "detection_style", "challenge": "challenge", "foreign_tables": "foreign",
+          "fraud_tables": "fraud", "art_tables": "art", "fraud_ctgan": "fraud_ctgan", "others_tables": "others",
+          "sound_tables": "sound"}  # fmt: skip
 WRITE = """
 import importlib, json, pathlib, sys
 results, out = map(pathlib.Path, sys.argv[1:])
