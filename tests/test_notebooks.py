@@ -46,7 +46,7 @@ def test_notebook_holds_the_cells_of_its_source(source: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_notebook_is_fit_to_be_shown(name: str) -> None:
-    from devilgan_lite.runs.run import read_notebook
+    from devilgan_lite.runs.notebooks import read_notebook
 
     path = ROOT / "notebooks" / f"{name}.ipynb"
     assert BUILD["problems"](read_notebook(path), name) == []

@@ -1,17 +1,9 @@
 """Run notebooks with checked parameters, once or as a study, and write the page that shows the results."""
 
 from devilgan_lite.parameters import Parameter, parse_value
+from devilgan_lite.runs.notebooks import PROJECT, find_notebook, notebook_folder, notebook_list, notebook_parameters
 from devilgan_lite.runs.pages import index_page, to_html
-from devilgan_lite.runs.run import (
-    PROJECT,
-    Result,
-    find_notebook,
-    notebook_folder,
-    notebook_list,
-    notebook_parameters,
-    run,
-    run_all,
-)
+from devilgan_lite.runs.run import Result, run, run_all
 from devilgan_lite.runs.store import Store
 from devilgan_lite.runs.study import Run, Study, read_study, study_of
 from devilgan_lite.runs.study_report import report

@@ -14,7 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from devilgan_lite.runs.run import Result, find_notebook, read_notebook
+from devilgan_lite.runs.notebooks import find_notebook, read_notebook
+from devilgan_lite.runs.run import Result
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1.25rem; color: #1f1d1a; }

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from devilgan_lite.checks import nearest
 from devilgan_lite.parameters import check_values
-from devilgan_lite.runs.run import find_notebook, notebook_list, parameters_of, read_notebook
+from devilgan_lite.runs.notebooks import find_notebook, notebook_list, parameters_of, read_notebook
 
 MOST_RUNS = 100_000
 

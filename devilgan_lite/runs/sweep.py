@@ -16,7 +16,8 @@ from typing import Any
 
 from devilgan_lite.checks import whole_number
 from devilgan_lite.runs.limits import end_processes
-from devilgan_lite.runs.run import PROJECT, read_notebook, run
+from devilgan_lite.runs.notebooks import PROJECT, read_notebook
+from devilgan_lite.runs.run import run
 from devilgan_lite.runs.store import Row, Store
 from devilgan_lite.runs.study import Run, Study, read_study
 

@@ -16,7 +16,7 @@ import psutil
 from row_store import OUT, QUICK, ROOT, Row, Rows, markdown, options_of, write_page
 
 from devilgan_lite import runs
-from devilgan_lite.runs.run import read_notebook
+from devilgan_lite.runs.notebooks import read_notebook
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 TRIVIAL = """\

@@ -29,7 +29,7 @@ def sources() -> list[Path]:
 
 def cells(path: Path) -> list[tuple[str, str, dict[str, Any]]]:
     """Type, text and metadata of every cell of a notebook or of its source."""
-    from devilgan_lite.runs.run import read_notebook
+    from devilgan_lite.runs.notebooks import read_notebook
 
     return [(cell.cell_type, cell.source.strip(), about(cell)) for cell in read_notebook(path).cells]
 
@@ -141,7 +141,7 @@ def build(source: Path) -> bool:
     import nbformat
 
     from devilgan_lite import runs
-    from devilgan_lite.runs.run import read_notebook
+    from devilgan_lite.runs.notebooks import read_notebook
 
     with tempfile.TemporaryDirectory() as folder:
         result = runs.run(source, out=folder, timeout=3_600)
