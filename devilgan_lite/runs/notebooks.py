@@ -63,6 +63,7 @@ def notebook_parameters(notebook: int | str | Path) -> dict[str, Parameter]:
 
 
 def parameters_of(document: Any, name: str) -> dict[str, Parameter]:
+    """The parameters of a notebook that was read; more than one cell tagged ``parameters`` is a ``ValueError``."""
     cells = [cell for cell in document.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) > 1:
         raise ValueError(f"{name} has {len(cells)} cells tagged parameters; there must be one.")
