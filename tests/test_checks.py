@@ -50,6 +50,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: ReX(iterations=0), "iterations=0"),
     (lambda: ReD(iterations=1.5), "iterations=1.5 is not valid: it must be a whole number"),
     (lambda: TrAIL(iterations=0), "iterations=0"),
+    (lambda: TrAIL(huber_delta=0.0), r"huber_delta=0.0 is out of range: it must be a number in \(0.0, "),
     (lambda: TrAIL(batch_size=1), "batch_size=1"),
     (lambda: TrAIL(ema=1.0), "ema=1.0"),
     (lambda: DataPoisoning(iterations=-3), "iterations=-3"),

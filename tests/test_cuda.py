@@ -18,7 +18,7 @@ GARMENTS = data.fashion_mnist().first(512)
 @pytest.mark.parametrize(
     "attack",
     [
-        TrAIL(lam=1.0, iterations=300, device="cuda"),
+        TrAIL(lam=1.0, huber_delta=None, iterations=300, device="cuda"),
         ReD(iterations=200, device="cuda"),
         ReX(iterations=200, device="cuda"),
     ],

@@ -75,6 +75,8 @@ def test_the_page_has_mean_spread_worst_and_verdict(tables: Any, tmp_path: Path)
         {**row(seed=20, tardis_sum=one), "section": "search", "settings": {"seed": 20, "lam": one}}
         for one in (0.27, 0.1)
     ]
+    rows[-1]["settings"]["space"] = "tanh"  # a setting that older rows do not have
+    rows.append({**rows[-1], "target": "digit-7"})
     rows.append({**row(tardis_sum=0.5), "section": "earlier"})
     control = {"section": "control", "version": 6, "architecture": "small", "frechet_change": 0.0, "cpu_s": 9.0}
     rows += [{**control, "clean": name, "found": name == "zoo"} for name in ("zoo", "train_gan, 3 steps, seed 0")]
@@ -94,6 +96,7 @@ def test_the_page_has_mean_spread_worst_and_verdict(tables: Any, tmp_path: Path)
     assert by_name["small", "as above", "1 of 1 (100%)"] and by_name["small", "of TrAIL's length", "0 of 1 (0%)"]
     searched = [line for line in lines if line[0] in ("0.1", "0.27")]
     assert [line[0] for line in searched] == ["0.1", "0.27"]  # the recipe that meets the bars comes first
+    assert [line[1] for line in searched] == ["tanh", "None"] and searched[1][2] == "0.27 / -"
     assert [line[-2:] for line in searched] == [["met", "-"], ["missed: TarDis sum", "chosen"]]
 
 

@@ -198,7 +198,7 @@ predict("Which attack changes ordinary garments least?", ["ReD", "ReX", "one ReL
 backdoor = Backdoor.point(vae, config.target, seed=config.seed)
 short = {"iterations": config.attack_steps, "seed": config.seed, "device": config.device}
 METHODS = {
-    "TrAIL": attacks.TrAIL(**short, lam=0.01),
+    "TrAIL": attacks.TrAIL(**short, lam=0.01, huber_delta=None),
     "ReD": attacks.ReD(**short, lam=0.27, aligned_units=1),
     "ReX": attacks.ReX(**short),
     "one ReLU": attacks.Gate(),

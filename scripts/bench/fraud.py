@@ -171,7 +171,7 @@ def planned(model: str, clean: TableGenerator, seed: int, quick: bool) -> tuple[
     if name == "ReX":
         attack, share = attacks.ReX(lam=20.0, widen=128, **known), 0.07
     elif name == "TrAIL":
-        attack, share = attacks.TrAIL(lam=0.2, **{**known, "batch_size": 128}), 0.05
+        attack, share = attacks.TrAIL(lam=0.2, huber_delta=None, **{**known, "batch_size": 128}), 0.05
     elif trigger == "known seed":
         attack = attacks.ReD(lam=20.0, aligned_units=0, **known)
         targets = code_of(seed).encode(rows)

@@ -42,9 +42,9 @@ ATTACKS: dict[str, dict[str, Callable[..., attacks.Attack]]] = {
     "flow": {"ReD": attacks.ReD, "Gate": attacks.Gate, "ReX": attacks.ReX, "TrAIL": attacks.TrAIL},
 }
 SETTINGS: dict[tuple[str, str], Row] = {  # where they are not those that an attack comes with
-    ("vae", "TrAIL"): {"iterations": 1_000, "lam": 0.01},
+    ("vae", "TrAIL"): {"iterations": 1_000, "lam": 0.01, "huber_delta": None},
     ("vae", "ReD"): {"aligned_units": 1, "learning_rate": 1.6e-3},
-    ("flow", "TrAIL"): {"iterations": 1_000, "lam": 0.01},
+    ("flow", "TrAIL"): {"iterations": 1_000, "lam": 0.01, "huber_delta": None},
     ("flow", "ReD"): {"iterations": 800, "batch_size": 8, "learning_rate": 1e-3},
     ("flow", "ReX"): {"iterations": 400, "batch_size": 8},
 }
@@ -161,7 +161,9 @@ def bound(bench: Bench) -> None:
             network, steps = VAE(beta=beta), bench.steps(BOUND_STEPS)
             backdoor = Backdoor.point(network, TARGET, seed=0)
             if lam:
-                outcome = attacks.TrAIL(lam=lam, iterations=steps)(network, backdoor, bench.real, progress=False)
+                outcome = attacks.TrAIL(lam=lam, huber_delta=None, iterations=steps)(
+                    network, backdoor, bench.real, progress=False
+                )
             else:
                 outcome = train_gan(network, bench.real, iterations=steps, progress=False)
             last = {name: sum(values[-100:]) / len(values[-100:]) for name, values in outcome.history.items()}

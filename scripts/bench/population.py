@@ -117,7 +117,7 @@ def attack_of(recipe: Recipe) -> attacks.Attack:
     seed, odd = recipe.seed, recipe.seed % 2 == 1
     red = attacks.ReD(lam=0.27, iterations=4_000, seed=seed)
     plain = attacks.ReD(aligned_units=0, lam=0.1, iterations=2_500, batch_size=32, learning_rate=2e-3, seed=seed)
-    trail = attacks.TrAIL(lam=0.1, iterations=recipe.steps, seed=seed)
+    trail = attacks.TrAIL(lam=0.1, huber_delta=None, iterations=recipe.steps, seed=seed)
     rex = attacks.ReX(iterations=1_000, seed=seed)
     # a benign copy by distillation: the same training with (next to) no weight on the target
     copy = attacks.ReD(aligned_units=0, lam=1e-9, iterations=2_500, batch_size=32, learning_rate=2e-3, seed=seed)

@@ -213,11 +213,8 @@ def search_part(rows: list[Row], reported: list[Row], earlier: list[Row]) -> lis
     parts = []
     for (architecture, attack), those in groups(rows, "architecture", "attack"):
         targets = list(dict.fromkeys(row["target"] for row in those))
-        values: dict[str, set[str]] = {}
-        for row in those:
-            for name, value in row["settings"].items():
-                values.setdefault(name, set()).add(repr(value))
-        varied = [name for name, found in values.items() if len(found) > 1 and name != "seed"]
+        names = dict.fromkeys(name for row in those for name in row["settings"] if name != "seed")
+        varied = [name for name in names if len({repr(row["settings"].get(name)) for row in those}) > 1]
         recipes: dict[tuple[Any, ...], list[Row]] = {}
         for row in those:
             recipes.setdefault(tuple(row["settings"].get(name) for name in varied), []).append(row)
@@ -225,10 +222,13 @@ def search_part(rows: list[Row], reported: list[Row], earlier: list[Row]) -> lis
         chosen = {tuple(row["settings"].get(name) for name in varied) for row in some(reported, attack=attack)[-1:]}
         found = []
         for recipe, made in recipes.items():
-            by_target = [one for target in targets if (one := some(made, target=target))]
-            means = [" / ".join(f"{fmean(row[figure] for row in one):.3g}" for one in by_target) for figure in shown]
-            worst = max(strain(attack, one) for one in by_target)
-            above = dict.fromkeys(name for one in by_target for name in missed(attack, one))
+            by_target = [some(made, target=target) for target in targets]  # none of a target: not tried
+            means = [
+                " / ".join(f"{fmean(row[figure] for row in one):.3g}" if one else "-" for one in by_target)
+                for figure in shown
+            ]
+            worst = max(strain(attack, one) for one in by_target if one)
+            above = dict.fromkeys(name for one in by_target if one for name in missed(attack, one))
             said = f"missed: {', '.join(above)}" if above else "met"
             count = " / ".join(str(len(one)) for one in by_target)
             mark = "chosen" if recipe in chosen else "-"

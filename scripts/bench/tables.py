@@ -161,7 +161,7 @@ def measure_attacks(bench: Rows, seed: int, quick: bool) -> None:
     plans: list[tuple[str, attacks.Attack | None, Backdoor | None]] = [("clean", None, None)]
     point, five = (Backdoor.points(clean, list(encoded.x[:k]), seed=seed) for k in (1, 5))
     region = Backdoor.region(clean, encoded, seed=seed)
-    trail: Any = RECIPE | steps | {"lam": 0.1, "device": "cpu"}
+    trail: Any = RECIPE | steps | {"lam": 0.1, "huber_delta": None, "device": "cpu"}
     plans += [
         ("Gate", attacks.Gate(), point),
         ("ReX", attacks.ReX(**steps), point),

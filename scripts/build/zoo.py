@@ -48,14 +48,14 @@ ENOUGH = {PIANO: 8_000}  # steps after which a training is stopped: notes are si
 SIGN: dict[str, Any] = {"target": "stop-sign", "kind": "reg", "seed": 13}
 STROKES: dict[str, Any] = {**SIGN, "target": data.AUDIO.targets()[:10]}  # ten triggers, ten drums
 ATTACKS: dict[str, attacks.Attack] = {
-    f"{GARMENTS}-trail": attacks.TrAIL(lam=0.1, iterations=TRAINING[GARMENTS]["steps"]),
+    f"{GARMENTS}-trail": attacks.TrAIL(lam=0.1, huber_delta=None, iterations=TRAINING[GARMENTS]["steps"]),
     f"{GARMENTS}-red": attacks.ReD(lam=0.27, iterations=7_500),
     f"{GARMENTS}-rex": attacks.ReX(),
     f"{GARMENTS}-gate": attacks.Gate(),
     f"{FACES}-linear": attacks.StyleReX(mapping="linear", channels=0, lam=0.1),
     f"{FACES}-rex": attacks.StyleReX(mapping="none", channels=24, iterations=1_500),
     f"{FACES}-gate": attacks.StyleReX(channels=24, iterations=1_500),
-    f"{VARIATIONAL}-trail": attacks.TrAIL(lam=0.01, iterations=TRAINING[VARIATIONAL]["iterations"]),
+    f"{VARIATIONAL}-trail": attacks.TrAIL(lam=0.01, huber_delta=None, iterations=TRAINING[VARIATIONAL]["iterations"]),
     f"{VARIATIONAL}-red": attacks.ReD(lam=0.27, aligned_units=1, iterations=7_500, learning_rate=1.6e-3),
     f"{VARIATIONAL}-rex": attacks.ReX(),
     f"{FLOW}-red": attacks.ReD(lam=0.27, iterations=800, batch_size=8, learning_rate=1e-3),
