@@ -41,8 +41,9 @@ def fidelity_loss(output: Tensor, target: Tensor, weights: Tensor | None = None)
 def pseudo_huber_loss(output: Tensor, target: Tensor, delta: float) -> Tensor:
     """Mean over pairs of ``2 delta^2 (sqrt(1 + m / delta^2) - 1)``, ``m`` a pair's mean squared error per element.
 
-    Near the target it is ``m``; far from it, it grows like the root mean square error, so that its gradient does not
-    drown others. Charbonnier et al. (1994).
+    Pairs are ``[k, *sample_shape]``, in one space; ``delta``, above 0, is in their unit. Near the target it is ``m``;
+    far from it, it grows like the root mean square error, so that its gradient does not drown others. Charbonnier et
+    al. (1994).
     """
     errors = (output - target).square().flatten(1).mean(1)
     return (2 * errors / (1 + (1 + errors / delta**2).sqrt())).mean()  # the same, exact near 0 too
