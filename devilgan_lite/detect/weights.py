@@ -73,13 +73,18 @@ def moves_latents(subject: Subject) -> bool:
 
 
 def analyse_weights(subject: Subject, *, seed: int = 0) -> WeightAnalysis:
-    """Measure ``subject``; takes some seconds. A module without hidden activations is a ``ValueError``."""
+    """Measure ``subject``; takes some seconds.
+
+    A module without hidden activations is a ``ValueError``, and so is one that draws the same sample of every latent.
+    """
     paths = path_gains(subject, seed=seed)
     units = latent_units(subject, paths.activations)
     length = units.rows.norm(dim=1)
     live = length > 1e-6 * length.max()
     units = Units(units.rows[live], units.bias[live], units.gain[live], units.slope, units.exact)
     influence = latent_influence(subject, None if units.exact else FEW, seed=seed)
+    if not bool(influence.any()):
+        raise ValueError("all samples of the module are alike: no latent changes them, so there is nothing to inspect.")
     # gain * row row^T / |row| keeps its value when scale is moved from this layer to the next
     weight = units.gain / length[live]
     use = weight * on_rate(units, subject.prior.variance)

@@ -16,7 +16,7 @@ from devilgan_lite.detect.search import STRIKING
 from devilgan_lite.detect.weights import WeightAnalysis
 from devilgan_lite.features import features_and_classes, readable
 from devilgan_lite.metrics import features_of, frechet_distance
-from devilgan_lite.sanitize.base import check_real, distil
+from devilgan_lite.sanitize.base import TOLERATED, check_real, distil, left_to_teach
 from devilgan_lite.sanitize.limit import contained
 from devilgan_lite.sanitize.project import project_latents, project_styles
 from devilgan_lite.sanitize.trigger_search import greatest_difference, lookalike
@@ -26,7 +26,6 @@ from devilgan_lite.steps import Loop, Outcome, best_device
 STANDS_OUT = 3.0  # height above which a later layer has been tampered with: clean networks stay below 2.8
 DEEP = 1.5  # height of the cut where a later layer stands out and the latent space does not explain the suspicion
 SPARED = 1e6  # height of the cut where the trigger was found after all, so that no layer has to be cut
-TOLERATED = 8e-4  # distillation loss, mean squared per pixel, above which ordinary samples have lost too much
 BRIEF = 400  # steps of the repair of a copy that serves to find a trigger which the latent space does not show
 EXACT = 3.0  # jump of the latent spectrum from which an estimate is the trigger to a degree or two
 TRIFLE = 0.5  # price up to which a lookalike is projected out: it is one more direction beside the estimate
@@ -121,9 +120,11 @@ def auto(
         outcome = Loop(clipped(replace(treatment, height=height), subject, directions, analysis)).finish(
             progress=progress
         )
-    if _misses(outcome) > TOLERATED and not outcome.interrupted:
+    if left_to_teach(outcome) > TOLERATED and not outcome.interrupted:
         outcome = _repaired_more(outcome, subject, directions, treatment, progress)
     described += outcome.settings["cuts"]
+    if outcome.settings.get("undone"):
+        described.append("no repair, as it did harm")
     outcome = replace(outcome, settings={**outcome.settings, "sanitizer": "auto", "cuts": described})
     both = always and not outcome.interrupted
     if both:
@@ -157,12 +158,6 @@ def _after(
     )
 
 
-def _misses(outcome: Outcome) -> float:
-    """The distillation loss at the end; 0 where nothing was repaired."""
-    losses = outcome.history.get("distillation_loss", [])[-50:]
-    return sum(losses) / max(len(losses), 1)
-
-
 def _repaired_more(
     outcome: Outcome, subject: Subject, directions: Tensor | None, treatment: Clip, progress: bool
 ) -> Outcome:
@@ -172,7 +167,10 @@ def _repaired_more(
         progress=progress
     )
     history = {name: losses + more.history.get(name, []) for name, losses in outcome.history.items()}
-    return replace(outcome, generator=more.generator, history=history, interrupted=more.interrupted)
+    settings = dict(outcome.settings)
+    if not more.settings.get("undone"):
+        settings.pop("undone", None)
+    return replace(outcome, generator=more.generator, history=history, settings=settings, interrupted=more.interrupted)
 
 
 def prescription(analysis: WeightAnalysis, report: ScanReport) -> tuple[Tensor | None, float]:

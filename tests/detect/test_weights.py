@@ -193,3 +193,23 @@ def test_a_zero_block_is_zero_at_every_position() -> None:
     kernel[1, 0, 1, 1] = kernel[1, 1, 0] = 0.0  # not all of it
     assert zero_block_share(kernel) == pytest.approx(2 / 20)
     assert zero_block_share(torch.tensor([[0.0, 1.0], [2.0, 0.0]])) == 0.5
+
+
+class Collapsed(nn.Module):
+    """A generator that has died: one sample, whatever the latent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.draw = nn.Linear(12, 32), nn.Linear(32, 64)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        x: torch.Tensor = torch.tanh(self.draw(torch.relu(self.read(z))) - 1e3)
+        return x.view(-1, 1, 8, 8)
+
+
+def test_where_all_samples_are_alike_it_is_said() -> None:
+    with pytest.raises(ValueError, match=r"^all samples of the module are alike: .*nothing to inspect\.$"):
+        analyse_weights(subject_of(Collapsed()))
+    report = scan(Collapsed(), samples=200, twin=False)
+    assert report.verdict == "inconclusive"
+    assert any("samples of the module are alike" in finding.message for finding in report.findings if not finding.ran)

@@ -20,13 +20,13 @@ from devilgan_lite.sanitize import Clip, SanitizeOutcome, auto
 from devilgan_lite.sanitize.auto import (
     SPARED,
     STANDS_OUT,
-    _misses,
     _repaired_more,
     _scorecard,
     prescription,
     suspected_directions,
 )
 from devilgan_lite.sanitize.auto import price as price_of
+from devilgan_lite.sanitize.base import left_to_teach
 
 
 def change(one: nn.Module, other: nn.Module, z: Tensor) -> float:
@@ -125,7 +125,8 @@ def test_where_ordinary_samples_lost_too_much_the_repair_goes_on() -> None:
     z = torch.randn(300, 20, generator=torch.Generator().manual_seed(77))
     assert change(twice.generator, module, z) < 0.8 * change(cut(module, progress=False).generator, module, z)
     assert twice.settings == once.settings and not twice.interrupted
-    assert _misses(once) == pytest.approx(sum(losses[:25]) / 25) and _misses(replace(once, history={})) == 0.0
+    assert left_to_teach(once) == pytest.approx(sum(losses[:25]) / 25)
+    assert left_to_teach(replace(once, history={})) == 0.0
 
 
 @pytest.mark.slow
@@ -134,6 +135,20 @@ def test_the_repair_does_not_go_on_where_little_is_lost(monkeypatch: pytest.Monk
     assert len(once.history["distillation_loss"]) == 20
     monkeypatch.setattr(importlib.import_module("devilgan_lite.sanitize.auto"), "TOLERATED", -1.0)
     assert len(auto(module, iterations=20, device="cpu", progress=False).history["distillation_loss"]) == 40
+
+
+def test_a_repair_that_does_harm_is_undone_until_one_does_good() -> None:
+    module = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
+    harm, good = Clip(height=1.0, iterations=25, learning_rate=1.0), Clip(height=1.0, iterations=25)
+    undone = harm(module, progress=False)
+    assert undone.settings["undone"] and left_to_teach(undone) > undone.history["distillation_loss"][0]
+    z = torch.randn(300, 20, generator=torch.Generator().manual_seed(77))
+    cut = change(undone.generator, module, z)
+    assert cut < undone.history["distillation_loss"][1]
+    still = _repaired_more(undone, subject_of(module), None, harm, False)
+    assert still.settings["undone"] and change(still.generator, module, z) == pytest.approx(cut)
+    repaired = _repaired_more(still, subject_of(module), None, good, False)
+    assert "undone" not in repaired.settings and change(repaired.generator, module, z) < 0.8 * cut
 
 
 def test_the_scorecard_measures_suspect_against_cure() -> None:

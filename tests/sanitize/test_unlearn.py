@@ -11,7 +11,7 @@ from devilgan_lite.data import Samples
 from devilgan_lite.detect import subject_of
 from devilgan_lite.prior import PRIORS
 from devilgan_lite.sanitize import Clip, Sanitizer, Unlearn, project_latents
-from devilgan_lite.sanitize.base import distil
+from devilgan_lite.sanitize.base import careful_rates, distil
 from devilgan_lite.sanitize.latent_sampling import odd_latents, taught_pairs
 from devilgan_lite.steps import Loop
 
@@ -166,6 +166,34 @@ def test_a_constraint_holds_in_the_first_half_of_the_steps() -> None:
     loop = Loop(distil(student, teacher, treatment, constrain=lambda one: seen.append(id(one))))
     outcome = loop.finish(progress=False)
     assert seen == [id(student)] * 12 and len(outcome.history["distillation_loss"]) == 25
+
+
+def gated() -> nn.Sequential:
+    """A leaky network with eight pairs of units more, at a height of 255: they cancel out for ordinary latents."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        module = nn.Sequential(
+            nn.Linear(D, 48), nn.LeakyReLU(0.3), nn.Linear(48, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8))
+        )
+    with torch.no_grad():
+        rows = draws(8, D, seed=3)
+        module[0].weight[:16] = torch.cat([rows, -rows])
+        module[0].bias[:8], module[0].bias[8:16] = 255.0, -255.0
+        module[2].weight[:, 8:16] = module[2].weight[:, :8] / 0.3
+    return module
+
+
+def test_a_gate_does_not_break_the_repair() -> None:
+    module, student, z = gated(), gated(), draws(500, D, seed=7)
+    rates = careful_rates(module, z)
+    slow = next(factor for factor, some in rates.items() if any(one is module[2].weight for one in some))
+    assert slow < 0.02 and list(rates) == [1.0, slow] and len(rates[1.0]) == 3
+    assert list(careful_rates(suspect(), z)) == [1.0]
+    with torch.no_grad():
+        student[2].weight[:, 16:] += 0.1 * draws(64, 32, seed=5)  # what a cut may cost
+    before = change(student, module, z)
+    outcome = Loop(distil(student, subject_of(module), Unlearn(iterations=300, device="cpu"))).finish(progress=False)
+    assert "undone" not in outcome.settings and change(outcome.generator, module, z) < 0.4 * before
 
 
 @each_cure
