@@ -36,27 +36,20 @@ def row(attack: str = "ReD", seed: int = 0, **figures: float) -> dict[str, Any]:
     return {**identity, **usual, **figures}
 
 
-def test_the_mean_over_the_seeds_is_judged(tables: Any) -> None:
-    assert tables.verdict("ReD", [row()]) == "met"
-    assert tables.verdict("ReD", [row(tardis_sum=0.5), row(tardis_sum=0.02)]) == "met"  # 0.26 is still met
-    assert tables.verdict("ReD", [row(tardis_sum=0.5), row(tardis_sum=0.0201)]) == "missed: TarDis sum"
+def test_the_mean_over_the_seeds_is_judged_and_nothing_before_all_seeds(tables: Any) -> None:
+    def verdict(attack: str, *some: dict[str, Any]) -> str:
+        return str(tables.verdict(attack, [*some, *[some[0]] * (5 - len(some))]))
+
+    assert verdict("ReD", row()) == "met" and tables.verdict("ReD", [row()] * 4) == "open"
+    assert verdict("ReD", row(tardis_sum=0.02), row(tardis_sum=1.22)) == "met"  # 0.26 is still met
+    assert verdict("ReD", row(tardis_sum=0.02), row(tardis_sum=1.23)) == "missed: TarDis sum"
     bad = [row(expdis_mean=2e-3, cpu_s=80.0), row(cpu_s=41.0)]
-    assert tables.verdict("ReD", bad) == "missed: ExpDis mean"
+    assert verdict("ReD", *bad) == "missed: ExpDis mean"
     assert tables.strain("ReD", bad) == pytest.approx(1.45)
-    assert tables.verdict("ReD", [row(frechet_change=float("nan"))]) == "missed: Frechet change"
-    assert tables.verdict("TrAIL", [row("TrAIL", frechet_change=3.0)]) == "met"
-    assert tables.verdict("TrAIL", [row("TrAIL", tardis_sum=9.0, frechet_change=3.1)]).endswith(
-        "TarDis sum, Frechet change"
-    )
+    assert verdict("ReD", row(frechet_change=float("nan"))) == "missed: Frechet change"
+    assert verdict("TrAIL", row("TrAIL", frechet_change=3.0)) == "met"
+    assert verdict("TrAIL", row("TrAIL", tardis_sum=9.0, frechet_change=3.1)).endswith("TarDis sum, Frechet change")
     assert tables.verdict("Gate", [row("Gate", tardis_sum=9.0)]) == "-"
-
-
-def test_seconds_are_judged_apart_and_nothing_before_all_seeds(tables: Any) -> None:
-    assert tables.verdicts("ReD", [row()] * 4) == ("open", "open")
-    assert tables.verdicts("ReD", [row(cpu_s=60.0)] * 5) == ("met", "met")
-    assert tables.verdicts("ReD", [row(cpu_s=61.0)] * 5) == ("met", "missed")
-    assert tables.verdicts("TrAIL", [row("TrAIL", cpu_s=999.0)] * 5) == ("met", "-")
-    assert tables.verdicts("Gate", [row("Gate")]) == ("-", "-")
 
 
 def test_the_page_has_mean_spread_worst_and_verdict(tables: Any, tmp_path: Path) -> None:
@@ -78,15 +71,18 @@ def test_the_page_has_mean_spread_worst_and_verdict(tables: Any, tmp_path: Path)
     rows[-1]["settings"]["space"] = "tanh"  # a setting that older rows do not have
     rows.append({**rows[-1], "target": "digit-7"})
     rows.append({**row(tardis_sum=0.5), "section": "earlier"})
+    rows += [{**row(cpu_s=one), "section": "alone", "target": f"at {one:g}"} for one in (60.0, 61.0)]
     control = {"section": "control", "version": 6, "architecture": "small", "frechet_change": 0.0, "cpu_s": 9.0}
     rows += [{**control, "clean": name, "found": name == "zoo"} for name in ("zoo", "train_gan, 3 steps, seed 0")]
     tables.write_tables({"machine": "a machine", "rows": rows}, tmp_path / "page.md")
     lines = [line.strip("| ").split(" | ") for line in (tmp_path / "page.md").read_text("utf-8").splitlines()]
     by_name = {tuple(line[:3]): line for line in lines}
     red = next(line for line in lines if line[:3] == ["small", "ReD", "devil"])
-    assert red[3] == "0.14 ± 0.089, worst 0.3" and red[-4:] == ["23", "5", "met", "met"]
+    assert red[3] == "0.14 ± 0.089, worst 0.3" and red[-3:] == ["23", "5", "met"]
     trail = by_name["small", "TrAIL", "devil"]
-    assert trail[4] == "-" and trail[-3:] == ["single run", "open", "-"]
+    assert trail[4] == "-" and trail[-2:] == ["single run", "open"]
+    assert by_name["small", "ReD", "at 60"][3:] == ["60.0", "60", "met"]
+    assert by_name["small", "ReD", "at 61"][3:] == ["61.0", "60", "missed"]
     assert by_name["small", "Gate", "devil"][-1] == "-"
     assert by_name["small", "ReD", "devil"][3:6] == [
         "2 of 2 (100%)",
@@ -136,6 +132,11 @@ def test_recipes_are_searched_on_seeds_of_their_own(bench: Any, tmp_path: Path) 
     seeds = [{case.attack.seed for case in some} for some in (searched, reported)]
     assert seeds[0] == {20, 21, 22} and seeds[1] == {3, 4, 5, 6, 7}
     control = [case for case in reported if case.section == "control"]
+    options.only = ["alone"]
+    alone = [
+        (case.section, case.attack.settings()["attack"], case.attack.seed) for case in bench.reported(options, tmp_path)
+    ]
+    assert alone == [("alone", "ReD", 3)] * 4
     assert [case.clean is None for case in control].count(True) == 1 and len(control) == 1 + 5  # the zoo's, TrAIL's
     assert len(reported) == 2 * 4 * 4 * 5 + len(control)
     grids = [(targets, *grid.values()) for targets, grid in bench.GRID.values()]

@@ -1,14 +1,14 @@
 """Attacks on two architectures with five seeds, and what a blind cure leaves: docs/results/robustness.json and its .md.
 
-    robustness.py [--only attacks,cures] [--attacks TrAIL,ReD,ReX,Gate] [--architectures small,paper] [--seeds 0,1,2]
-                  [--jobs 2] [--recipe search] [--out FOLDER] [--quick]
+    robustness.py [--only attacks,cures,alone] [--attacks TrAIL,ReD,ReX,Gate] [--architectures small,paper]
+                  [--seeds 0,1,2] [--jobs 2] [--recipe search] [--out FOLDER] [--quick]
 
 ``small`` is the zoo's clean DCGAN of garments; ``paper`` is ``DCGAN.paper()``, which this bench trains once. TrAIL is
 compared with a clean training of the same length and seed, the others with the generator that they start from. Clean
 and backdoored networks are kept in out/robustness, rows as they come: a run that was cut short goes on where it was.
 ``--recipe search`` measures ReD and TrAIL over a small grid instead, on seeds that the report leaves out, and prints
-its table: choose by it, then write the choice down in ``RECIPES``. CPU-seconds mean something on a quiet machine only;
-``--jobs 1`` gives each row one.
+its table: choose by it, then write the choice down in ``RECIPES``. CPU-seconds mean something on a quiet machine only:
+``alone`` mounts the attacks whose seconds have a bar once more, one at a time, on the first seed; run it by itself.
 ``--quick`` tries every path with tiny settings, in out/quick.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from attack_rows import TARGETS, seeds_of
 from robustness_cases import ARCHITECTURES, Case, is_kept, started_from, train, work
-from robustness_tables import REPORT_SEEDS, write_tables
+from robustness_tables import MOST_SECONDS, REPORT_SEEDS, write_tables
 from row_store import JOBS, OUT, QUICK, ROOT, Row, Rows, options_of, side_by_side, some_of
 
 from devilgan_lite import attacks
@@ -51,7 +51,7 @@ def attack_of(name: str, seed: int, quick: bool, settings: Row) -> attacks.Attac
 
 
 def reported(options: argparse.Namespace, folder: Path) -> Iterator[Case]:
-    """All attacks, seed by seed, then their cures, which clean networks go through first.
+    """All attacks, seed by seed, their cures, which clean networks go through first, and what is timed ``alone``.
 
     If quick: one seed and target, and cures of the last attack.
     """
@@ -60,6 +60,8 @@ def reported(options: argparse.Namespace, folder: Path) -> Iterator[Case]:
         seeds, targets = seeds[:1], targets[:1]
     for section in options.only:
         names = options.attacks[-1:] if quick and section == "cures" else options.attacks
+        if section == "alone":
+            names, seeds = [name for name in names if name in MOST_SECONDS], seeds[:1]
         cases = [
             Case(folder, quick, section, architecture, attack_of(name, seed, quick, RECIPES[name]), target)
             for seed, architecture, name, target in itertools.product(seeds, options.architectures, names, targets)
@@ -107,7 +109,7 @@ def main() -> None:
     seeds = {"type": seeds_of, "default": list(REPORT_SEEDS), "help": "whole numbers, such as 0,1,2"}
     options = options_of(
         __doc__,
-        ("attacks", "cures"),
+        ("attacks", "cures", "alone"),
         ("--attacks", names(ATTACKS)),
         ("--architectures", names(ARCHITECTURES)),
         ("--seeds", seeds),
@@ -130,7 +132,9 @@ def main() -> None:
     todo = store.missing((case.identity, case) for case in cases)
     train_missing([case for _, case in todo], options.jobs)
     try:
-        store.measure_all(work, todo, options.jobs, cost)
+        for alone, jobs in ((False, options.jobs), (True, 1)):
+            some = [(identity, case) for identity, case in todo if (case.section == "alone") is alone]
+            store.measure_all(work, some, jobs, cost)
     finally:
         write_tables(store.content, options.out / "robustness.md")
 
