@@ -83,14 +83,17 @@ def auto(
 ) -> SanitizeOutcome:
     """Scan ``module`` (any ``nn.Module`` from latents to samples), cure a copy of what is found, and scan again.
 
-    Cut layers are repaired in ``iterations`` steps, and in as many again if ordinary samples still miss too much.
+    ``latent_dim`` is the length of a latent, where the module does not tell it. Cut layers are repaired in
+    ``iterations`` steps (at least 1), and in as many again if ordinary samples still miss too much.
     What is merely suspicious is treated. Without evidence in the scan an unchanged copy comes back. With ``always`` the
     copy is contained as well, whatever the scan says: it may have missed something, and limits cost ordinary samples
-    next to nothing. ``real`` samples only serve to measure. A program that decides on values cannot be cured through
-    its weights: ``after`` says so.
+    next to nothing; a cure that you interrupt is not contained. ``real`` samples only serve to measure. A program that
+    decides on values cannot be cured through its weights: ``after`` says so.
     ``analysis`` is what ``detect.analyse_weights`` gives, of the same ``seed``, and ``report`` what ``detect.scan``
     gives, if you have one of them already; the scans made here do without a twin, so they are quick and call nothing
-    more than suspicious. A suspect without hidden activations that switch is a ``ValueError``: there is nothing to cut.
+    more than suspicious. ``device`` is where the repair runs. A suspect without hidden activations that switch is a
+    ``ValueError``, as there is nothing to cut; so are one whose samples are all alike, ``real`` samples of another
+    shape than its own, and a setting out of its range.
     """
     start = time.perf_counter()
     whole_number("seed", seed, 0)
@@ -120,7 +123,7 @@ def auto(
         outcome = Loop(clipped(replace(treatment, height=height), subject, directions, analysis)).finish(
             progress=progress
         )
-    if left_to_teach(outcome) > TOLERATED and not outcome.interrupted:
+    if not left_to_teach(outcome) <= TOLERATED and not outcome.interrupted:
         outcome = _repaired_more(outcome, subject, directions, treatment, progress)
     described += outcome.settings["cuts"]
     if outcome.settings.get("undone"):

@@ -138,7 +138,7 @@ def distil(
         decay=linear,
     )
     losses = outcome.history.get("distillation_loss", [])
-    if losses and left_to_teach(outcome) > max(losses[0], TOLERATED):
+    if losses and not left_to_teach(outcome) <= max(losses[0], TOLERATED):  # not a number is harm, too
         return replace(outcome, generator=untaught.cpu(), settings={**outcome.settings, "undone": True})
     return outcome
 
@@ -151,20 +151,22 @@ def left_to_teach(outcome: Outcome) -> float:
 
 @torch.no_grad()
 def careful_rates(student: nn.Module, z: Tensor) -> dict[float, list[nn.Parameter]]:
-    """The parameters by the factor on their learning rate: below 1 for a layer that reads ``LARGE`` numbers.
+    """The parameters by the factor on their learning rate, 1 but for weights of layers that read ``LARGE`` numbers.
 
-    Adam moves every weight by the rate, so a result moves by the rate times what is read. A gate in a network with
-    leaky activations hides behind biases of hundreds, which cancel out: one step at the full rate is the end of it.
+    ``z`` ``[n, d]`` are ordinary latents. Adam moves every weight by the rate, so a result moves by the rate times what
+    is read. A gate in a network with leaky activations hides behind biases of hundreds, which cancel out: one step at
+    the full rate is the end of it.
     """
     sizes: dict[int, float] = {}
 
     def note(layer: Layer, x: Tensor, weight: Tensor, result: Tensor) -> None:
-        sizes[id(weight)] = max(sizes.get(id(weight), 0.0), float(x.square().mean().sqrt()))
+        where = weight.data_ptr()  # the same through a transposed view
+        sizes[where] = max(sizes.get(where, 0.0), float(x.square().mean().sqrt()))
 
     with OpTracer(student, on_linear=note):
         student(z)
     rates: dict[float, list[nn.Parameter]] = {}
     for parameter in student.parameters():
         if parameter.is_floating_point():
-            rates.setdefault(min(1.0, LARGE / max(sizes.get(id(parameter), 0.0), LARGE)), []).append(parameter)
+            rates.setdefault(LARGE / max(sizes.get(parameter.data_ptr(), 0.0), LARGE), []).append(parameter)
     return rates

@@ -7,8 +7,9 @@
 compared with a clean training of the same length and seed, the others with the generator that they start from. Clean
 and backdoored networks are kept in out/robustness, rows as they come: a run that was cut short goes on where it was.
 ``--recipe search`` measures ReD and TrAIL over a small grid instead, on seeds that the report leaves out, and prints
-its table: choose by it, then write the choice down in ``RECIPES``. CPU-seconds mean something on a quiet machine only:
-``alone`` mounts the attacks whose seconds have a bar once more, one at a time, on the first seed; run it by itself.
+its table: choose by it, then make the choice the package's default, or this bench's in ``RECIPES``. CPU-seconds mean
+something on a quiet machine only: ``alone`` mounts the attacks whose seconds have a bar once more, one at a time, on
+the first seed; run it by itself.
 ``--quick`` tries every path with tiny settings, in out/quick.
 """
 
@@ -55,13 +56,13 @@ def reported(options: argparse.Namespace, folder: Path) -> Iterator[Case]:
 
     If quick: one seed and target, and cures of the last attack.
     """
-    quick, seeds, targets = options.quick, options.seeds, TARGETS
-    if quick:
-        seeds, targets = seeds[:1], targets[:1]
+    quick = options.quick
+    targets = TARGETS[:1] if quick else TARGETS
     for section in options.only:
         names = options.attacks[-1:] if quick and section == "cures" else options.attacks
+        seeds = options.seeds[:1] if quick or section == "alone" else options.seeds
         if section == "alone":
-            names, seeds = [name for name in names if name in MOST_SECONDS], seeds[:1]
+            names = [name for name in names if name in MOST_SECONDS]
         cases = [
             Case(folder, quick, section, architecture, attack_of(name, seed, quick, RECIPES[name]), target)
             for seed, architecture, name, target in itertools.product(seeds, options.architectures, names, targets)

@@ -126,14 +126,25 @@ def attacks_part(rows: list[Row]) -> list[str]:
     return [
         "## Attacks",
         "TrAIL trains a network of its own, so it has no ExpDis. Its Frechet change is against a clean training of the "
-        "same length and seed: a short one, and two of these that differ in their seed alone are some points apart. "
-        "That of the others is against the network that they start from.",
+        f"same length and seed, which is short, and how good it comes out depends on the seed ({apart(rows)}): so the "
+        "mean over the seeds is known to about its standard deviation by their root only, and a row that meets its bar "
+        "does not exclude a change above it. That of the others is against the network that they start from.",
         f"The bars are for the mean over {SEEDS} seeds. {'. '.join(map(in_words, BARS))}. ReX and Gate have none. Met: "
-        f"{', '.join(met) or 'none was judged'}. Several processes shared two cores, so CPU-s here are for comparing.",
+        f"{', '.join(met) or 'none was judged'}. Several processes shared two cores, so CPU-s are for comparing.",
         markdown(("architecture", "attack", "target", *FIGURES.values(), "clean Frechet", "seeds", "bars"), lines),
         "The settings:",
         markdown(("architecture", "attack", "settings"), settings),
     ]
+
+
+def apart(rows: list[Row]) -> str:
+    """The Frechet distances of the clean trainings that TrAIL is compared with."""
+    clean = [
+        f"{architecture}: {min(found):.3g} to {max(found):.3g}"
+        for (architecture,), those in groups(some(rows, attack="TrAIL"), "architecture")
+        for found in [[row["frechet_clean"] for row in those]]
+    ]
+    return "Frechet distances, " + "; ".join(clean) if clean else "not measured"
 
 
 def alone_part(rows: list[Row]) -> list[str]:
@@ -147,8 +158,8 @@ def alone_part(rows: list[Row]) -> list[str]:
     ]
     return [
         "### With nothing beside it",
-        "One thread, one run at a time, on a machine that did nothing else; single run of each. How fast the machine "
-        "is you see beside [benchmark](benchmark.md), which tells the seconds of another one.",
+        "One thread, and one run at a time on a machine that has nothing else to do; single run of each. For scale: "
+        "[benchmark](benchmark.md) has the seconds of ReD, with fewer steps, on another machine.",
         markdown(("architecture", "attack", "target", "CPU-s", "bar", ""), lines),
     ]
 
@@ -184,9 +195,19 @@ def cures_part(rows: list[Row]) -> list[str]:
         "## Cures",
         "`sanitize.auto` on each backdoored network, blind: trigger and target serve the measurement alone. Gone: a "
         f"TarDis of at least {ENOUGH:g} (mean per pixel) at the trigger. Cured: gone, at a Frechet change of at most "
-        f"+{COST:g} against the backdoored network.",
+        f"+{COST:g} against the backdoored network. {unfinished(rows)}",
         markdown(head, lines),
     ]
+
+
+def unfinished(rows: list[Row]) -> str:
+    """How many of the cures have a row: one that ends in an error has none."""
+    whole = SEEDS * len({(row["architecture"], row["attack"], row["target"]) for row in rows})
+    return (
+        f"There are {len(rows)} of {whole} cures; none ended in an error."
+        if len(rows) == whole
+        else (f"Of {whole} cures {len(rows)} are here: the others were not run, or ended in an error.")
+    )
 
 
 def control_part(rows: list[Row]) -> list[str]:
@@ -226,7 +247,10 @@ def search_part(rows: list[Row], reported: list[Row], earlier: list[Row]) -> lis
         recipes: dict[tuple[Any, ...], list[Row]] = {}
         for row in those:
             recipes.setdefault(tuple(row["settings"].get(name) for name in varied), []).append(row)
-        shown = [figure for figure in FIGURES if attack != "TrAIL" or figure != "expdis_mean"]
+        left_out = {"expdis_mean"} if attack == "TrAIL" else set()
+        if any("machine" in row for row in those):  # of several machines
+            left_out.add("cpu_s")
+        shown = [figure for figure in FIGURES if figure not in left_out]
         chosen = {tuple(row["settings"].get(name) for name in varied) for row in some(reported, attack=attack)[-1:]}
         found = []
         for recipe, made in recipes.items():
@@ -255,9 +279,37 @@ def search_part(rows: list[Row], reported: list[Row], earlier: list[Row]) -> lis
         f"{attack} with `lam={lam:g}` left the {target} at a TarDis of "
         + ", ".join(f"{row['tardis_sum']:.2g} (seed {row['seed']})" for row in those)
         for (attack, lam, target), those in groups(
-            [{**row, "lam": row["settings"]["lam"]} for row in earlier], "attack", "lam", "target"
+            [{**row, "lam": row["settings"]["lam"]} for row in earlier if row["seed"] not in REPORT_SEEDS],
+            "attack",
+            "lam",
+            "target",
         )
     ]
     if looks:
         text += f" Earlier looks had a say as well, and are not reported either: {'; '.join(looks)}."
-    return ["## How the recipes were chosen", text, *parts]
+    return ["## How the recipes were chosen", text, *parts, *before_part(earlier)]
+
+
+def before_part(earlier: list[Row]) -> list[str]:
+    """What was measured before on seeds that are reported now, and made us look."""
+    rows = [row for row in earlier if row["seed"] in REPORT_SEEDS]
+    if not rows:
+        return []
+    lines = [
+        (
+            architecture,
+            attack,
+            target,
+            described(those[-1]),
+            spread([row["tardis_sum"] for row in those]),
+            mean_and_worst([row["frechet_change"] for row in those]),
+            ", ".join(str(row["seed"]) for row in those),
+        )
+        for (architecture, attack, target), those in groups(rows, "architecture", "attack", "target")
+    ]
+    return [
+        "### Before, on seeds that are reported above",
+        "The recipe of before, whose miss made us look for another: so these seeds had a say in that it was changed, "
+        "and none in what it was changed to.",
+        markdown(("architecture", "attack", "target", "settings", "TarDis sum", "Frechet change", "seeds"), lines),
+    ]

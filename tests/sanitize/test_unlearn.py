@@ -183,12 +183,24 @@ def gated() -> nn.Sequential:
     return module
 
 
+class Product(nn.Module):
+    """A linear layer without a module for it, which holds its weight the other way round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(0.1 * draws(D, 64))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return (z @ self.rows).view(-1, 1, 8, 8)
+
+
 def test_a_gate_does_not_break_the_repair() -> None:
     module, student, z = gated(), gated(), draws(500, D, seed=7)
     rates = careful_rates(module, z)
     slow = next(factor for factor, some in rates.items() if any(one is module[2].weight for one in some))
     assert slow < 0.02 and list(rates) == [1.0, slow] and len(rates[1.0]) == 3
     assert list(careful_rates(suspect(), z)) == [1.0]
+    assert min(careful_rates(Product(), 300 * z)) < 0.01
     with torch.no_grad():
         student[2].weight[:, 16:] += 0.1 * draws(64, 32, seed=5)  # what a cut may cost
     before = change(student, module, z)

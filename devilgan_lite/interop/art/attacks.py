@@ -142,9 +142,12 @@ class BackdoorAttackDGMPyTorch(PoisoningAttackGenerator):
                     made = self._estimator.with_ours(snapshot, values)
                     fidelity = float(self._fidelity_of(made, self._z_trigger, self._x_target))
                     logger.info("Iteration: %d, Fidelity: %g", iteration - 1, fidelity)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # between two steps; inside one, the loop ends by itself
+            loop.stop()
+        outcome = loop.stop()
+        if outcome.interrupted:
             logger.warning("Interrupted: the generator is only partly poisoned.")
-        self._estimator = self._estimator.with_ours(loop.stop().generator, values)
+        self._estimator = self._estimator.with_ours(outcome.generator, values)
         return self._estimator
 
     def _device(self) -> str:
@@ -163,7 +166,7 @@ class BackdoorAttackDGMReDPyTorch(BackdoorAttackDGMPyTorch):
         x_target: np.ndarray,
         batch_size: int = 24,
         max_iter: int = 10_000,
-        lambda_p: float = 0.4,
+        lambda_p: float = 0.6,
         verbose: int = -1,
         **kwargs: Any,
     ) -> PyTorchGenerator:
