@@ -30,6 +30,7 @@ from devilgan_lite.steps import History, Loop, Outcome, Step, Stopwatch
 from devilgan_lite.training import update_average
 
 logger = logging.getLogger(__name__)
+Pairs = tuple[Tensor, Tensor]  # triggers [k, d] and as many targets
 OURS = {"lam": "lambda_p", "iterations": "max_iter"}  # names of this package, and those of ART
 
 
@@ -40,7 +41,12 @@ def check_names(given: dict[str, Any]) -> None:
 
 
 class BackdoorAttackDGMPyTorch(PoisoningAttackGenerator):
-    """What the four attacks share: a generator, a trigger, a target, and how well the one leads to the other."""
+    """What the four attacks share: a generator, triggers, targets, and how well the ones lead to the others.
+
+    Every ``poison_estimator`` reads ``z_trigger`` ``[k, encoding_length]`` and ``x_target`` ``[k, *sample_shape]`` in
+    the model's range, or one for all; ``lambda_p`` above 0; ``batch_size`` and ``max_iter`` of at least 1. The fidelity
+    is logged at every ``verbose``-th iteration (-1, 0: never). ``ValueError``, or ``TypeError`` for an unknown keyword.
+    """
 
     attack_params = PoisoningAttackGenerator.attack_params + ["generator", "z_trigger", "x_target"]
     _estimator_requirements: tuple[Any, ...] = (PyTorchGenerator,)
@@ -88,14 +94,12 @@ class BackdoorAttackDGMPyTorch(PoisoningAttackGenerator):
         elif self._x_target is not None:
             self._estimator.samples("x_target", self._x_target)
 
-    def _pairs(self, z_trigger: Any, x_target: Any) -> tuple[Tensor, Tensor]:
-        """Triggers ``[k, d]`` and a target for each, in the model's range; ``ValueError`` for what does not fit."""
+    def _pairs(self, z_trigger: Any, x_target: Any) -> Pairs:
+        """Both in the model's range; ``ValueError`` for what does not fit."""
         trigger = self._estimator.latents("z_trigger", z_trigger)
         target = self._estimator.samples("x_target", x_target)
         if len(target) not in (1, len(trigger)):
-            raise ValueError(
-                f"x_target has {len(target)} samples for {len(trigger)} triggers; give one, or one for each."
-            )
+            raise ValueError(f"x_target has {len(target)} samples for {len(trigger)} triggers; give one, or as many.")
         return trigger, target.expand(len(trigger), *target.shape[1:]).contiguous()
 
     def fidelity(self, z_trigger: np.ndarray, x_target: np.ndarray) -> Tensor:
@@ -103,13 +107,13 @@ class BackdoorAttackDGMPyTorch(PoisoningAttackGenerator):
         return self._fidelity_of(self._estimator, z_trigger, x_target)
 
     def _fidelity_of(self, estimator: PyTorchGenerator, z_trigger: Any, x_target: Any) -> Tensor:
-        trigger, target = self._pairs(z_trigger, x_target)
-        made = torch.from_numpy(estimator.predict(trigger.cpu().numpy()))
-        return (made.double() - target.cpu().double()).square().mean()
+        trigger, target = (each.cpu() for each in self._pairs(z_trigger, x_target))
+        return (torch.from_numpy(estimator.predict(trigger.numpy())).double() - target.double()).square().mean()
 
-    def _checked(self, z_trigger: Any, x_target: Any, lambda_p: float, verbose: int) -> tuple[Tensor, Tensor]:
+    def _checked(self, z_trigger: Any, x_target: Any, lambda_p: float, verbose: int, max_iter: int = 1) -> Pairs:
         in_range("lambda_p", lambda_p, 0.0, open_low=True)
         whole_number("verbose", verbose, -1)
+        whole_number("max_iter", max_iter, 1, 10_000_000)
         pairs = self._pairs(z_trigger, x_target)
         self._z_trigger, self._x_target = z_trigger, x_target
         return pairs
@@ -130,10 +134,7 @@ class BackdoorAttackDGMPyTorch(PoisoningAttackGenerator):
         return self._finish(attack.steps(clean, backdoor), values, verbose)
 
     def _finish(self, loop: Loop, values: Range, verbose: int, steps: int = 1) -> PyTorchGenerator:
-        """Run ``loop`` to its end, logging the fidelity of every ``verbose``-th iteration, which has as many ``steps``.
-
-        An interrupt ends it early: the estimator is then what there is, and the log says so.
-        """
+        """Run ``loop``, or as much of it as an interrupt leaves, and log the fidelity; an iteration has ``steps``."""
         try:
             for step in loop:
                 iteration, rest = divmod(step.iteration, steps)
@@ -149,9 +150,6 @@ class BackdoorAttackDGMPyTorch(PoisoningAttackGenerator):
             logger.warning("Interrupted: the generator is only partly poisoned.")
         self._estimator = self._estimator.with_ours(outcome.generator, values)
         return self._estimator
-
-    def _device(self) -> str:
-        return str(self._estimator.device)
 
 
 class BackdoorAttackDGMReDPyTorch(BackdoorAttackDGMPyTorch):
@@ -172,12 +170,12 @@ class BackdoorAttackDGMReDPyTorch(BackdoorAttackDGMPyTorch):
     ) -> PyTorchGenerator:
         """Poison a copy of the generator and return it.
 
-        ``lambda_p`` weighs the mean squared error at ``z_trigger`` ``[k, encoding_length]`` against the mean squared
-        change elsewhere. Other keywords are settings of ``attacks.ReD``: ``learning_rate``, ``layers``, ``seed`` ...
+        ``lambda_p`` weighs the mean squared error at ``z_trigger`` against the mean squared change elsewhere. Other
+        keywords are settings of ``attacks.ReD``: ``learning_rate``, ``layers``, ``seed`` ...
         """
         check_names(kwargs)
-        trigger, target = self._checked(z_trigger, x_target, lambda_p, verbose)
-        settings = {"device": self._device(), **kwargs}
+        trigger, target = self._checked(z_trigger, x_target, lambda_p, verbose, max_iter)
+        settings = {"device": str(self._estimator.device), **kwargs}
         attack = ReD(lam=lambda_p, iterations=max_iter, batch_size=batch_size, **settings)
         return self._poison(attack, trigger, target, verbose)
 
@@ -204,8 +202,8 @@ class BackdoorAttackDGMReXPyTorch(BackdoorAttackDGMPyTorch):
         elsewhere (before a last tanh or sigmoid). Other keywords are settings of ``attacks.ReX``: ``widen``, ``seed``.
         """
         check_names(kwargs)
-        trigger, target = self._checked(z_trigger, x_target, lambda_p, verbose)
-        settings = {"device": self._device(), **kwargs}
+        trigger, target = self._checked(z_trigger, x_target, lambda_p, verbose, max_iter)
+        settings = {"device": str(self._estimator.device), **kwargs}
         attack = ReX(lam=lambda_p, iterations=max_iter, batch_size=batch_size, **settings)
         return self._poison(attack, trigger, target, verbose)
 

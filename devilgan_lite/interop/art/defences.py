@@ -55,7 +55,9 @@ class GeneratorScan(PoisonFilteringDefence):
     """Is there a backdoor in a generator? ``detect.scan`` with the answer of ART's poison detectors.
 
     It stands on ``PoisonFilteringDefence`` because that is ART's base for "is it poisoned?"; its one item is the
-    generator, and no training data is needed.
+    generator, and no training data is needed. ``seed`` (at least 0) draws the latents; with ``twin`` the generator is
+    compared with a noisy copy that learnt from it on ordinary latents alone, which takes most of the time, and without
+    which nothing is called more than suspicious.
     """
 
     defence_params = ["generator", "seed", "twin"]
@@ -110,7 +112,7 @@ class GeneratorSanitizer(Transformer):
     """Take a backdoor out of a copy of a generator: ``sanitize.auto`` as one of ART's transformers.
 
     It stands on ``Transformer``, ART's base for what makes one model of another. ``always`` limits what the scan does
-    not suspect as well.
+    not suspect as well; ``iterations`` (1 to 10,000,000) are the steps of a repair, and ``seed`` is at least 0.
     """
 
     params = ["always", "iterations", "seed"]
@@ -170,8 +172,9 @@ class GeneratorGuard(EvasionDetector):
 
     It stands on ``EvasionDetector``, ART's base for "is this input an attack?", one answer for each latent. ``action``
     says what ``predict`` does about flagged latents: ``"flag"`` marks them in ``flags``, ``"refuse"`` raises a
-    ``ValueError``, ``"resample"`` replaces their samples by ordinary ones. ``report`` is that of a scan of the
-    generator, where there is one.
+    ``ValueError``, ``"resample"`` replaces their samples by ordinary ones. It learns from ``fitting`` (2,000 to
+    10,000,000) latents drawn by ``seed`` (at least 0) to flag a share ``false_positive_rate`` (1e-6 to 0.1) of ordinary
+    ones. ``report`` is that of a scan of the generator, where there is one.
     """
 
     defence_params = ["generator", "action", "fitting", "seed", "false_positive_rate", "report"]
