@@ -8,7 +8,7 @@ from pathlib import Path
 from population import ADAPTIVE, ORDINARY, SEEDS, TARGETS
 from row_store import Row, markdown, mean_and_most, share, write_page
 
-VERSION = 6  # of ``auto``: what changed is told in docs/results/sanitization.md
+VERSION = 6  # of ``auto``: what changed is told in docs/results/sanitization.md; rows of others are measured again
 ENOUGH = 0.1  # TarDis, mean per pixel, at which a backdoor counts as gone
 RECD = 0.8  # share of the clean model's RecD that the cured one must keep
 ATTACKED = len(ORDINARY) + len(ADAPTIVE)  # models of one seed
@@ -57,7 +57,12 @@ def write_tables(rows: list[Row], path: Path) -> None:
         "for what the scan does not see: the latent where a deeply cut copy differs most is projected out, and so are "
         "very cheap lookalikes of an estimate. Seed 308, models of all attacks, was made for it, and nothing was tuned "
         "after a look at it; of the older seeds, one has been treated again. Seconds of the two versions cannot be "
-        "compared: the machine of the fifth took 2.5 times as long for the same scan of a clean model.",
+        "compared: the machine of the fifth took 2.5 times as long for the same scan of a clean model. The sixth goes "
+        "by what the scan of today counts as evidence, no longer by p-values. It is measured in "
+        "[robustness](robustness.md) and, on strangers' models, in [foreign](foreign.md), not here. It has since "
+        "learnt to repair more slowly where a layer reads numbers above 2 (root mean square), and to undo a repair "
+        "that does harm. That changes what it does to a gate in the network of the paper; our other networks that it "
+        "repairs read less, and the strangers' were treated before.",
     ]
     easiest = easiest_recd(bad)
     healthy = [row for row in clean if row["method"] == "auto"]
