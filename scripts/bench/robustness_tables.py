@@ -196,6 +196,8 @@ def cures_part(rows: list[Row]) -> list[str]:
         "`sanitize.auto` on each backdoored network, blind: trigger and target serve the measurement alone. Gone: a "
         f"TarDis of at least {ENOUGH:g} (mean per pixel) at the trigger. Cured: gone, at a Frechet change of at most "
         f"+{COST:g} against the backdoored network. {unfinished(rows)}",
+        "A first repair killed the paper's network where it held a gate (seeds 3 and 4). Its rate for layers that read "
+        "large numbers was then set on gates of seeds 3 and 5, so of the gate trust seeds 6 and 7.",
         markdown(head, lines),
     ]
 
