@@ -159,7 +159,7 @@ def alone_part(rows: list[Row]) -> list[str]:
     return [
         "### With nothing beside it",
         "One thread, and one run at a time on a machine that has nothing else to do; single run of each. For scale: "
-        "[decision 7](../decisions/07_red_learning_settings.md) has what version 0.1's recipe took on the same machine, "
+        "[decision 7](../decisions/07_red_learning_settings.md) has what version 0.1's recipe took on the same machine "
         "and what that says of the machine that the bar was set on.",
         markdown(("architecture", "attack", "target", "CPU-s", "bar", ""), lines),
     ]
