@@ -164,15 +164,18 @@ def _after(
 def _repaired_more(
     outcome: Outcome, subject: Subject, directions: Tensor | None, treatment: Clip, progress: bool
 ) -> Outcome:
-    """The outcome after as many steps again, in which the cut directions may come back as far as they are needed."""
+    """The outcome after as many steps again, in which the cut directions may come back as far as they are needed.
+
+    As it was where these do harm.
+    """
     again, teacher = replace(treatment, seed=treatment.seed + 1), teacher_of(subject, directions)
     more = Loop(distil(outcome.generator, teacher, again, directions=directions, wide=treatment.wide)).finish(
         progress=progress
     )
+    if more.settings.get("undone"):
+        return replace(outcome, generator=more.generator)
     history = {name: losses + more.history.get(name, []) for name, losses in outcome.history.items()}
-    settings = dict(outcome.settings)
-    if not more.settings.get("undone"):
-        settings.pop("undone", None)
+    settings = {name: value for name, value in outcome.settings.items() if name != "undone"}
     return replace(outcome, generator=more.generator, history=history, settings=settings, interrupted=more.interrupted)
 
 

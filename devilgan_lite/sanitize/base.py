@@ -19,6 +19,7 @@ from devilgan_lite.trace import Layer, OpTracer
 
 CONSTRAINT_FRACTION = 0.5  # of the steps in which a constraint holds; then it may give way a little
 TOLERATED = 8e-4  # distillation loss, mean squared per pixel, above which ordinary samples have lost too much
+EXAMPLES = 10  # batches on which a repair is judged
 LARGE = 2.0  # root mean square of what a layer reads; clean networks stay below 1.7, but for flows and style-based ones
 
 
@@ -110,7 +111,8 @@ def distil(
 
     BatchNorm keeps its statistics, as in use. ``constrain`` changes the student in place before every step of a share
     ``constraint_fraction``, half: so the student learns to do without what a cut took; the rest restores what ordinary
-    samples miss. A repair that does harm is undone: the untaught student comes back, with ``"undone"`` in the settings.
+    samples miss. A repair that does harm, by the same latents before and after, is undone unless you stopped it: the
+    untaught student comes back, with ``"undone"`` in the settings.
     """
     device = best_device(treatment.device)
     student = student.to(device).eval().requires_grad_(True)
@@ -126,9 +128,14 @@ def distil(
         loss = stealth_loss(student(z), benign)
         return loss, {"distillation_loss": loss}
 
-    untaught = copy.deepcopy(student)
+    untaught, judge = copy.deepcopy(student), torch.Generator(device).manual_seed(treatment.seed + 1)
+    try:
+        examples = [pairs(judge) for _ in range(EXAMPLES)]
+        rates = careful_rates(student, teacher.latents(64, treatment.seed))
+    except KeyboardInterrupt:  # before the first step
+        return Outcome(untaught.cpu(), {}, 0.0, treatment.seed, treatment.settings(), interrupted=True)
     outcome = yield from optimise(
-        careful_rates(student, teacher.latents(64, treatment.seed)),
+        rates,
         losses_at,
         lambda: copy.deepcopy(student),
         steps=treatment.iterations,
@@ -137,10 +144,19 @@ def distil(
         settings=treatment.settings(),
         decay=linear,
     )
-    losses = outcome.history.get("distillation_loss", [])
-    if losses and not left_to_teach(outcome) <= max(losses[0], TOLERATED):  # not a number is harm, too
-        return replace(outcome, generator=untaught.cpu(), settings={**outcome.settings, "undone": True})
-    return outcome
+    try:
+        before, after = (missed(module, examples) for module in (untaught, student))
+    except KeyboardInterrupt:  # after the last step
+        return replace(outcome, interrupted=True)
+    if outcome.interrupted or after <= max(before, TOLERATED):
+        return outcome
+    return replace(outcome, generator=untaught.cpu(), settings={**outcome.settings, "undone": True})
+
+
+@torch.no_grad()
+def missed(module: nn.Module, examples: list[tuple[Tensor, Tensor]]) -> float:
+    """The mean distillation loss of ``module`` on batches of latents and the teacher's samples of them."""
+    return sum(float(stealth_loss(module(z), benign)) for z, benign in examples) / len(examples)
 
 
 def left_to_teach(outcome: Outcome) -> float:
@@ -155,7 +171,7 @@ def careful_rates(student: nn.Module, z: Tensor) -> dict[float, list[nn.Paramete
 
     ``z`` ``[n, d]`` are ordinary latents. Adam moves every weight by the rate, so a result moves by the rate times what
     is read. A gate in a network with leaky activations hides behind biases of hundreds, which cancel out: one step at
-    the full rate is the end of it.
+    the full rate is the end of it. Weights that are computed at every pass, as by spectral norm, keep the full rate.
     """
     sizes: dict[int, float] = {}
 

@@ -9,7 +9,7 @@ and backdoored networks are kept in out/robustness, rows as they come: a run tha
 ``--recipe search`` measures ReD and TrAIL over a small grid instead, on seeds that the report leaves out, and prints
 its table: choose by it, then make the choice the package's default, or this bench's in ``RECIPES``. CPU-seconds mean
 something on a quiet machine only: ``alone`` mounts the attacks whose seconds have a bar once more, one at a time, on
-the first seed; run it by itself.
+the first seed and architecture; run it by itself.
 ``--quick`` tries every path with tiny settings, in out/quick.
 """
 
@@ -63,9 +63,10 @@ def reported(options: argparse.Namespace, folder: Path) -> Iterator[Case]:
         seeds = options.seeds[:1] if quick or section == "alone" else options.seeds
         if section == "alone":
             names = [name for name in names if name in MOST_SECONDS]
+        architectures = options.architectures[:1] if section == "alone" else options.architectures
         cases = [
             Case(folder, quick, section, architecture, attack_of(name, seed, quick, RECIPES[name]), target)
-            for seed, architecture, name, target in itertools.product(seeds, options.architectures, names, targets)
+            for seed, architecture, name, target in itertools.product(seeds, architectures, names, targets)
         ]
         if section == "cures":
             yield from {(case.architecture, case.clean): replace(case, section="control") for case in cases}.values()

@@ -310,7 +310,7 @@ WRONG = [
     ({"iterations": 5}, TypeError, "has no setting 'iterations': use max_iter, as ART calls it"),
 ]
 TRAINED = [
-    ({"max_iter": 0}, ValueError, "(iterations|max_iter)=0 is out of range"),
+    ({"max_iter": 0}, ValueError, "max_iter=0 is out of range"),
     ({"batch_size": 2.5}, ValueError, "batch_size=2.5 is not valid"),
 ]
 

@@ -140,12 +140,17 @@ def test_the_repair_does_not_go_on_where_little_is_lost(monkeypatch: pytest.Monk
 def test_a_repair_that_does_harm_is_undone_until_one_does_good() -> None:
     module = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
     harm, good = Clip(height=1.0, iterations=25, learning_rate=1.0), Clip(height=1.0, iterations=25)
-    undone = harm(module, progress=False)
+    undone, once = harm(module, progress=False), good(module, progress=False)
     assert undone.settings["undone"] and left_to_teach(undone) > undone.history["distillation_loss"][0]
     z = torch.randn(300, 20, generator=torch.Generator().manual_seed(77))
     cut = change(undone.generator, module, z)
     assert cut < undone.history["distillation_loss"][1]
     assert not left_to_teach(replace(undone, history={"distillation_loss": [0.1, torch.nan]})) <= TOLERATED
+    kept, left = (
+        _repaired_more(once, subject_of(module), None, harm, False),
+        change(good(module, progress=False).generator, module, z),
+    )
+    assert kept.history == once.history and change(kept.generator, module, z) == pytest.approx(left)
     still = _repaired_more(undone, subject_of(module), None, harm, False)
     assert still.settings["undone"] and change(still.generator, module, z) == pytest.approx(cut)
     repaired = _repaired_more(still, subject_of(module), None, good, False)

@@ -216,6 +216,7 @@ def test_stopped_early_it_leaves_what_it_has(cure: Sanitizer, steps: int) -> Non
         next(loop)
     outcome = loop.stop()
     assert outcome.interrupted and len(outcome.history["distillation_loss"]) == max(1, steps)
+    assert "undone" not in outcome.settings
     assert not outcome.generator.training
     assert torch.isfinite(outcome.generator(draws(5, D))).all()
     assert ("cuts" in outcome.settings) == isinstance(cure, Clip)
@@ -248,7 +249,22 @@ def test_stopped_while_it_cuts_again_it_leaves_what_it_has() -> None:
         outcome = loop.finish(progress=False)
     except KeyboardInterrupt:  # which would end pytest
         pytest.fail("the loop has no outcome")
-    assert len(outcome.history["distillation_loss"]) == 25
+    assert outcome.interrupted and len(outcome.history["distillation_loss"]) == 25
+
+
+@pytest.mark.parametrize("place", [1, 2, 8, 11, 12])  # among the examples, at the rates, in the first step
+def test_stopped_before_the_first_step_it_leaves_what_it_has(place: int) -> None:
+    Ringing.stop_at = 0
+    module = Ringing()
+    loop = Unlearn(iterations=25, device="cpu").steps(module)
+    Ringing.stop_at = Ringing.calls + place
+    try:
+        outcome = loop.finish(progress=False)
+    except KeyboardInterrupt:
+        pytest.fail("the loop has no outcome")
+    Ringing.stop_at = 0
+    assert outcome.interrupted and not outcome.generator.training
+    assert change(outcome.generator, module, draws(9, D)) == 0
 
 
 @each_cure

@@ -44,8 +44,8 @@ class BackdoorAttackDGMPyTorch(PoisoningAttackGenerator):
     """What the four attacks share: a generator, triggers, targets, and how well the ones lead to the others.
 
     Every ``poison_estimator`` reads ``z_trigger`` ``[k, encoding_length]`` and ``x_target`` ``[k, *sample_shape]`` in
-    the model's range, or one for all; ``lambda_p`` above 0; ``batch_size`` and ``max_iter`` of at least 1. The fidelity
-    is logged at every ``verbose``-th iteration (-1, 0: never). ``ValueError``, or ``TypeError`` for an unknown keyword.
+    the model's range, or one for all; ``lambda_p`` above 0; ``batch_size`` and ``max_iter`` from 1 (the gate uses
+    neither). Fidelity is logged at each ``verbose``-th iteration (-1, 0: never). Errors: ``ValueError``, ``TypeError``.
     """
 
     attack_params = PoisoningAttackGenerator.attack_params + ["generator", "z_trigger", "x_target"]
