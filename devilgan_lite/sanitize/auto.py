@@ -16,7 +16,7 @@ from devilgan_lite.detect.search import STRIKING
 from devilgan_lite.detect.weights import WeightAnalysis
 from devilgan_lite.features import features_and_classes, readable
 from devilgan_lite.metrics import features_of, frechet_distance
-from devilgan_lite.sanitize.base import TOLERATED, check_real, distil, left_to_teach
+from devilgan_lite.sanitize.base import TOLERATED, check_real, distil
 from devilgan_lite.sanitize.limit import contained
 from devilgan_lite.sanitize.project import project_latents, project_styles
 from devilgan_lite.sanitize.trigger_search import greatest_difference, lookalike
@@ -159,6 +159,12 @@ def _after(
         scorecard=_scorecard(suspect, outcome.generator, before.trigger, real),
         treatment=treatment,
     )
+
+
+def left_to_teach(outcome: Outcome) -> float:
+    """The mean distillation loss of the last 50 steps; 0 where nothing was taught."""
+    losses = outcome.history.get("distillation_loss", [])[-50:]
+    return sum(losses) / max(len(losses), 1)
 
 
 def _repaired_more(

@@ -159,12 +159,6 @@ def missed(module: nn.Module, examples: list[tuple[Tensor, Tensor]]) -> float:
     return sum(float(stealth_loss(module(z), benign)) for z, benign in examples) / len(examples)
 
 
-def left_to_teach(outcome: Outcome) -> float:
-    """The mean distillation loss of the last 50 steps; 0 where nothing was taught."""
-    losses = outcome.history.get("distillation_loss", [])[-50:]
-    return sum(losses) / max(len(losses), 1)
-
-
 @torch.no_grad()
 def careful_rates(student: nn.Module, z: Tensor) -> dict[float, list[nn.Parameter]]:
     """The parameters by the factor on their learning rate, 1 but for weights of layers that read ``LARGE`` numbers.

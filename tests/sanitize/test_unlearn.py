@@ -1,5 +1,6 @@
 """Lessons, and the two cures that need no data: distillation, and cutting with distillation after it."""
 
+import importlib
 import itertools
 
 import pytest
@@ -220,6 +221,17 @@ def test_stopped_early_it_leaves_what_it_has(cure: Sanitizer, steps: int) -> Non
     assert not outcome.generator.training
     assert torch.isfinite(outcome.generator(draws(5, D))).all()
     assert ("cuts" in outcome.settings) == isinstance(cure, Clip)
+
+
+@pytest.mark.parametrize("after", [0.2, torch.nan])
+def test_what_a_repair_did_is_judged_by_what_is_missed_before_and_after(
+    after: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter((0.1, after))
+    monkeypatch.setattr(importlib.import_module("devilgan_lite.sanitize.base"), "missed", lambda *_: next(figures))
+    module = suspect()
+    outcome = CURES["Unlearn"](module, directions=draws(1, D), progress=False)
+    assert outcome.settings["undone"] and change(outcome.generator, module, draws(9, D)) == 0
 
 
 class Ringing(nn.Module):
