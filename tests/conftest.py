@@ -39,6 +39,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    torch.manual_seed(0)  # what a test draws depends neither on the tests before it nor on the worker that runs it ...
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    torch.manual_seed(1)  # ... nor on the fixtures that other tests share with it
+
+
 @pytest.fixture
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on a forward pass is an error: what is wrong must be said before any work starts."""
@@ -85,6 +95,7 @@ def digit(clean: generators.DCGAN) -> Backdoor:
 @pytest.fixture(scope="session")
 def clean_point() -> generators.PointGenerator:
     """A generator of points after a few steps of training: not good, but no longer random. Do not change it."""
+    torch.manual_seed(0)
     outcome = train_gan(
         generators.PointGenerator(), data.ring(1024), iterations=60, seed=0, device="cpu", progress=False
     )

@@ -53,7 +53,7 @@ def test_a_sanitized_stranger_is_a_file_that_others_load(call: Any, tmp_path: Pa
     assert found["changed"] and found["out"] == "cured.onnx" and found["trigger_change"] > 0.1
     session = onnxruntime.InferenceSession("cured.onnx")
     backdoor = zoo.load_backdoor("dcgan-fashion-gate")
-    z = torch.cat([backdoor.trigger.view(1, -1), torch.randn(7, 100)])
+    z = torch.cat([backdoor.trigger.view(1, -1), torch.randn(200, 100)])  # of seven the mean may reach 0.12
     made = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: z.numpy()})[0])
     before = zoo.load("dcgan-fashion-gate")(z).detach()
     assert (made[0] - before[0]).abs().mean() > 0.3 > 0.1 > (made[1:] - before[1:]).abs().mean()
