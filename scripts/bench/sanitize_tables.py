@@ -124,18 +124,27 @@ def latest(rows: list[Row], names: set[str]) -> list[Row]:
 def by_split(bad: list[Row], healthy: list[Row]) -> dict[str, tuple[list[Row], list[Row]]]:
     """Backdoored and clean rows, by what the models are for; of the test models, seeds that were treated whole."""
     groups: dict[str, tuple[list[Row], list[Row]]] = {}
-    seeds = [seed for seed in SEEDS["test"] if sum(seed_of(row) == seed for row in bad) == ATTACKED]
-    whole = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0] if seeds else '-'}"
+    test, verdicts = (treated_whole(split, bad) for split in ("test", "verdicts"))
     for name, chosen in (
-        (f"test models, {whole}", tuple(seeds)),
+        (f"test models, {in_words(test)}", test),
         ("seed 306, and fresh clean models", SEEDS["fresh"] + SEEDS["later"]),
         ("seed 307", SEEDS["unseen"]),
         ("seed 308", SEEDS["last"]),
+        (in_words(verdicts), verdicts),
     ):
         some = [row for row in bad if seed_of(row) in chosen]
         if some:
             groups[name] = (some, [row for row in healthy if seed_of(row) in chosen])
     return groups
+
+
+def treated_whole(split: str, bad: list[Row]) -> tuple[int, ...]:
+    """The seeds of a split of which all attacks were treated."""
+    return tuple(seed for seed in SEEDS[split] if sum(seed_of(row) == seed for row in bad) == ATTACKED)
+
+
+def in_words(seeds: tuple[int, ...]) -> str:
+    return f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0] if seeds else '-'}"
 
 
 def seed_of(row: Row) -> int:
