@@ -180,8 +180,8 @@ def turned_away(backdoor: Backdoor, degrees: float, n: int = 5, seed: int = 0) -
 
 # ---- the bench's rows: docs/results/sanitization.json
 
-UNTOUCHED, FIRST = "auto, untouched models", "auto, test models"  # the last rules and their own seed; the rules before
-SEED = "-s308"  # of the models that were made after the last change of the rules
+UNTOUCHED, TEST = "auto, untouched models", "auto, test models"
+SEEDS = ("-s309", "-s310")  # of the untouched models: no rule was changed because of them
 DEMANDS: dict[str, Callable[[Any], bool]] = {
     "gone": lambda row: bool(row["cured"]["tardis"] >= GONE),
     "hidden": lambda row: bool(row["cured"]["recd"] >= 0.8 * row["base"]["recd"]),
@@ -192,8 +192,8 @@ DEMANDS: dict[str, Callable[[Any], bool]] = {
 def cached_cures() -> list[dict[str, Any]]:
     """The bench's backdoored models, a row for each cure of each, with a ``column``; empty where the file is missing.
 
-    ``auto`` has two columns: models that nobody had looked at, and the test models of the other methods, after which
-    its rules were changed again.
+    ``auto`` has two columns: models that no rule was changed because of, and the test models of the other methods; its
+    rules were changed after a look at these.
     """
     path = notebook_folder().parent / "docs" / "results" / "sanitization.json"
     rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
@@ -204,11 +204,11 @@ def cached_cures() -> list[dict[str, Any]]:
     for row in rows:
         if row["method"] != "auto":
             found.append({**row, "column": row["method"]})
-        elif row["version"] == newest and row["name"].endswith(SEED):
+        elif row["version"] == newest and row["name"].endswith(SEEDS):
             found.append({**row, "column": UNTOUCHED})
-        elif row["version"] == newest - 1 and row["name"] in others:
-            found.append({**row, "column": FIRST})
-    return sorted(found, key=lambda row: (row["column"] != UNTOUCHED, row["column"] != FIRST, row["column"]))
+        elif row["version"] == newest and row["name"] in others:
+            found.append({**row, "column": TEST})
+    return sorted(found, key=lambda row: (row["column"] != UNTOUCHED, row["column"] != TEST, row["column"]))
 
 
 def cured(rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from devilgan_lite.trace import Layer, OpTracer
 CONSTRAINT_FRACTION = 0.5  # of the steps in which a constraint holds; then it may give way a little
 TOLERATED = 8e-4  # distillation loss, mean squared per pixel, above which ordinary samples have lost too much
 EXAMPLES = 10  # batches on which a repair is judged
-LARGE = 2.0  # root mean square of what a layer reads; clean networks stay below 1.7, but for flows and style-based ones
+LARGE = 2.0  # root mean square of what a layer reads; clean ones as trained: below 1.7, but for flows and styles
 
 
 @dataclass(frozen=True, kw_only=True)

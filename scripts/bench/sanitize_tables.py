@@ -58,11 +58,12 @@ def write_tables(rows: list[Row], path: Path) -> None:
         "very cheap lookalikes of an estimate. Seed 308, models of all attacks, was made for it, and nothing was tuned "
         "after a look at it; of the older seeds, one has been treated again. Seconds of the two versions cannot be "
         "compared: the machine of the fifth took 2.5 times as long for the same scan of a clean model. The sixth goes "
-        "by what the scan of today counts as evidence, no longer by p-values. It is measured in "
-        "[robustness](robustness.md) and, on strangers' models, in [foreign](foreign.md), not here. It has since "
-        "learnt to repair more slowly where a layer reads numbers above 2 (root mean square), and to undo a repair "
-        "that does harm. That changes what it does to a gate in the network of the paper; our other networks that it "
-        "repairs read less, and the strangers' were treated before.",
+        "by what the scan of today counts as evidence, no longer by p-values; it repairs more slowly where a layer "
+        "reads numbers above 2 (root mean square: here, where a gate or scale was moved between layers), and undoes a "
+        "repair that does harm. It is judged on seeds 309 and 310: the scan's verdict had been judged on these models "
+        "before, and no rule of either was changed because of what they showed. Other triggers, targets and a "
+        "larger network are in [robustness](robustness.md), strangers' models, which were treated before the repair "
+        "became careful, in [foreign](foreign.md).",
     ]
     easiest = easiest_recd(bad)
     healthy = [row for row in clean if row["method"] == "auto"]
@@ -126,11 +127,11 @@ def by_split(bad: list[Row], healthy: list[Row]) -> dict[str, tuple[list[Row], l
     groups: dict[str, tuple[list[Row], list[Row]]] = {}
     test, verdicts = (treated_whole(split, bad) for split in ("test", "verdicts"))
     for name, chosen in (
+        (in_words(verdicts), verdicts),
         (f"test models, {in_words(test)}", test),
         ("seed 306, and fresh clean models", SEEDS["fresh"] + SEEDS["later"]),
         ("seed 307", SEEDS["unseen"]),
         ("seed 308", SEEDS["last"]),
-        (in_words(verdicts), verdicts),
     ):
         some = [row for row in bad if seed_of(row) in chosen]
         if some:
@@ -144,7 +145,8 @@ def treated_whole(split: str, bad: list[Row]) -> tuple[int, ...]:
 
 
 def in_words(seeds: tuple[int, ...]) -> str:
-    return f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0] if seeds else '-'}"
+    link = " and " if len(seeds) == 2 else " to "
+    return f"seeds {seeds[0]}{link}{seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0] if seeds else '-'}"
 
 
 def seed_of(row: Row) -> int:

@@ -94,13 +94,13 @@ def test_the_bench_keeps_untouched_models_apart() -> None:
     counted = {
         column: cures.cured([row for row in rows if row["column"] == column]) for column in cures.by_column(rows).T
     }
-    assert list(counted)[:2] == [cures.UNTOUCHED, cures.FIRST]
-    assert counted[cures.UNTOUCHED] == (11, 15) and counted[cures.FIRST] == (13, 15)
-    assert all(row["name"].endswith("-s308") for row in rows if row["column"] == cures.UNTOUCHED)
+    assert list(counted)[:2] == [cures.UNTOUCHED, cures.TEST]
+    assert counted[cures.UNTOUCHED] == (23, 30) and counted[cures.TEST] == (15, 15)
+    assert all(row["name"].endswith(("-s309", "-s310")) for row in rows if row["column"] == cures.UNTOUCHED)
     page = Path(__file__).parents[2] / "docs/results/sanitization.md"
-    assert "| whole bar met | 12 of 15 (80%) | 11 of 15 (73%) |" in page.read_text(encoding="utf-8")
+    assert "| whole bar met | 23 of 30 (77%) | 15 of 15 (100%) |" in page.read_text(encoding="utf-8")
     table = cures.by_attack(rows)
-    assert sum(row[cures.UNTOUCHED][1] for row in table.values()) == 15
+    assert sum(row[cures.UNTOUCHED][1] for row in table.values()) == 30
     assert "spectral (knows the defence)" in list(table)[-3:]
     assert isinstance(cure_plots.bench_figure(table, "a table"), plots.Picture)
 
