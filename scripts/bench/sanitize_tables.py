@@ -56,14 +56,13 @@ def write_tables(rows: list[Row], path: Path) -> None:
         "made. The fifth, on tune models again, projects an estimate with evidence up to a lower price, and searches "
         "for what the scan does not see: the latent where a deeply cut copy differs most is projected out, and so are "
         "very cheap lookalikes of an estimate. Seed 308, models of all attacks, was made for it, and nothing was tuned "
-        "after a look at it; of the older seeds, one has been treated again. Seconds of the two versions cannot be "
-        "compared: the machine of the fifth took 2.5 times as long for the same scan of a clean model. The sixth goes "
-        "by what the scan of today counts as evidence, no longer by p-values; it repairs more slowly where a layer "
-        "reads numbers above 2 (root mean square: here, where a gate or scale was moved between layers), and undoes a "
-        "repair that does harm. It is judged on seeds 309 and 310: the scan's verdict had been judged on these models "
-        "before, and no rule of either was changed because of what they showed. Other triggers, targets and a "
-        "larger network are in [robustness](robustness.md), strangers' models, which were treated before the repair "
-        "became careful, in [foreign](foreign.md).",
+        "after a look at it; of the older seeds, one has been treated again. The sixth goes by what the scan of today "
+        "counts as evidence, no longer by p-values; it repairs more slowly where a layer reads numbers above 2 (root "
+        "mean square: here, where a gate or scale was moved between layers), and undoes a repair that does harm. It is "
+        "judged on seeds 309 and 310: the scan's verdict had been judged on these models before, and no rule of either "
+        "was changed because of what they showed. Other triggers, targets and a larger network are in "
+        "[robustness](robustness.md), strangers' models, which were treated before the repair became careful, in "
+        "[foreign](foreign.md). Each version was measured on another machine, so seconds of two cannot be compared.",
     ]
     easiest = easiest_recd(bad)
     healthy = [row for row in clean if row["method"] == "auto"]
