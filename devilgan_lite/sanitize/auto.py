@@ -18,7 +18,7 @@ from devilgan_lite.features import features_and_classes, readable
 from devilgan_lite.metrics import features_of, frechet_distance
 from devilgan_lite.sanitize.base import TOLERATED, check_real, distil
 from devilgan_lite.sanitize.limit import contained
-from devilgan_lite.sanitize.project import project_latents, project_styles
+from devilgan_lite.sanitize.project import project_styles
 from devilgan_lite.sanitize.trigger_search import greatest_difference, lookalike
 from devilgan_lite.sanitize.unlearn import Clip, clipped, teacher_of
 from devilgan_lite.steps import Loop, Outcome, best_device
@@ -248,8 +248,7 @@ def with_lookalikes(subject: Subject, analysis: WeightAnalysis, directions: Tens
     An estimate is some degrees off, so a projection of it leaves a part of the trigger.
     """
     for direction in directions[:MANY]:
-        module = project_latents(subject.module, directions, restore=True)
-        blind = subject.alike(module)
+        blind = subject.alike(teacher_of(subject, directions).module)
         found = lookalike(subject, blind, direction, seed=seed)
         if price(analysis, found[0]) <= TRIFLE:
             directions = torch.cat([directions, found])

@@ -408,7 +408,8 @@ display(table(by_column(rows), "Cached: docs/results/sanitization.json, single r
 marks = {n: cures.get(f"{n}: prune 20% + repair") for n in four}
 said = {models[n].name: f"{verdict(row)}, {row['Frechet change']:+.1f}" for n, row in marks.items() if row}
 display(progress(pruning=said))  # the verdict after 20 % and repair, and what it cost in Frechet distance
-never = [kind for kind, row in full_table.items() if row[UNTOUCHED][0] == 0 < row[UNTOUCHED][1]]
+untouched = {kind: row.get(UNTOUCHED, (0, 0)) for kind, row in full_table.items()}
+never = [kind for kind, (good, of) in untouched.items() if good == 0 < of]
 (good, of), looked_at = (counted.get(column, (0, 0)) for column in (UNTOUCHED, TEST))
 print(f"auto on untouched models: {good} of {of}; on test models: {looked_at[0]} of {looked_at[1]} (cached)")
 print(

@@ -62,7 +62,7 @@ def write_tables(rows: list[Row], path: Path) -> None:
         "judged on seeds 309 and 310: the scan's verdict had been judged on these models before, and no rule of either "
         "was changed because of what they showed. Other triggers, targets and a larger network are in "
         "[robustness](robustness.md), strangers' models, which were treated before the repair became careful, in "
-        "[foreign](foreign.md). Each version was measured on another machine, so seconds of two cannot be compared.",
+        "[foreign](foreign.md). Machines differed, so seconds of two versions cannot be compared.",
     ]
     easiest = easiest_recd(bad)
     healthy = [row for row in clean if row["method"] == "auto"]
@@ -122,7 +122,7 @@ def latest(rows: list[Row], names: set[str]) -> list[Row]:
 
 
 def by_split(bad: list[Row], healthy: list[Row]) -> dict[str, tuple[list[Row], list[Row]]]:
-    """Backdoored and clean rows, by what the models are for; of the test models, seeds that were treated whole."""
+    """Backdoored and clean rows, by what the models are for; of some splits, seeds that were treated whole."""
     groups: dict[str, tuple[list[Row], list[Row]]] = {}
     test, verdicts = (treated_whole(split, bad) for split in ("test", "verdicts"))
     for name, chosen in (
