@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MOST_LETTERS = 80  # of a value that a message shows
+MOST_LATENT = 65_536  # numbers of a latent, for modules and files alike
 
 
 def cut(text: str, most: int = MOST_LETTERS) -> str:
@@ -50,6 +51,11 @@ def whole_number(name: str, value: int, low: int, high: float = math.inf) -> Non
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{name}={shown(value)} is not valid: it must be a whole number of at least {low}.")
     in_range(name, value, low, high)
+
+
+def latent_size(size: int, name: str = "latent_dim") -> None:
+    """Raise ``ValueError`` unless ``size`` numbers, an ``int``, can be a latent: 1 to ``MOST_LATENT``."""
+    whole_number(name, size, 1, MOST_LATENT)
 
 
 def training_settings(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from devilgan_lite.checks import one_of, whole_number
+from devilgan_lite.checks import latent_size, one_of
 
 PRIORS = ("gaussian", "uniform")
 VARIANCE = {"gaussian": 1.0, "uniform": 1 / 3}  # of one coordinate
@@ -30,7 +30,7 @@ class Prior:
 
     def __post_init__(self) -> None:
         one_of("prior", self.name, PRIORS)
-        whole_number("latent_dim", self.dim, 1, 65_536)
+        latent_size(self.dim)
 
     @classmethod
     def gaussian(cls, dim: int) -> Self:

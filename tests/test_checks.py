@@ -163,7 +163,7 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: attacks.invert(STYLES, torch.zeros(3, 9, 9)), "target"),
     (lambda: sanitize.auto(CLEAN, seed=-1), "seed=-1 is out of range"),
     (lambda: sanitize.auto(CLEAN, iterations=0), "iterations=0 is out of range"),
-    (lambda: sanitize.auto(CLEAN, latent_dim=99), "give latent_dim"),
+    (lambda: sanitize.auto(CLEAN, latent_dim=99), r"no samples from latents \[n, 99\]"),
     (lambda: sanitize.auto(CLEAN, device="abacus"), "device='abacus' is not available"),
     (lambda: sanitize.auto(lambda z: z), "expected a torch.nn.Module"),
     pytest.param(lambda: train_gan(POINTS, RING, device="cuda"), "device='cuda' is not available.*cpu", marks=no_cuda),

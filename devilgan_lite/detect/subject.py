@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.checks import one_of, whole_number
+from devilgan_lite.checks import one_of
 from devilgan_lite.data import Modality, modality
 from devilgan_lite.deprecation import renamed, renamed_attribute
-from devilgan_lite.generators.adopt import FlatLatents, first_sizes
+from devilgan_lite.generators.adopt import FlatLatents, first_line, first_samples, latent_shapes
 from devilgan_lite.prior import PRIORS, Prior
 from devilgan_lite.steps import best_device
 
@@ -139,33 +139,12 @@ def subject_of(
     copied = copied.to(where).float().eval().requires_grad_(False)
     own_size = getattr(module, "latent_dim", None)
     given = latent_dim if latent_dim is not None or not isinstance(own_size, int) else own_size
-    if given is not None:
-        whole_number("latent_dim", given, 1, 65_536)
-    sizes = [given] if given is not None else first_sizes(copied)
-    complaints = []  # one per size; the first is about the layer that most likely reads the latent
-    for size in sizes:
-        z = torch.randn(3, size, device=where, generator=torch.Generator(where).manual_seed(0))
-        for reader in (copied, FlatLatents(copied, (size, 1, 1))):
-            try:
-                with torch.no_grad():
-                    x = reader(z)
-            except Exception as error:  # whatever a stranger's forward raises
-                complaints.append(_shown(error))
-                continue
-            return _wrapped(reader.eval(), Prior(kind, size), x, where)
-    complaint = complaints[0] if complaints else "it has no linear or convolution layer"
-    asked = f"latents [n, {given}]" if given is not None else f"latents of the sizes {sizes}" if sizes else "latents"
-    raise ValueError(f"module makes no samples from {asked} ({complaint}); give latent_dim, the size of its latents.")
+    shape, _, x = first_samples(copied, latent_shapes(copied, given), kind, where, given=latent_dim is not None)
+    reader = copied if len(shape) == 1 else FlatLatents(copied, shape)
+    return _wrapped(reader.eval(), Prior(kind, math.prod(shape)), x, where)
 
 
-def _shown(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error).strip() else 'no message'}"
-
-
-def _wrapped(module: nn.Module, prior: Prior, x: object, device: torch.device) -> Subject:
-    if not isinstance(x, Tensor) or x.ndim < 2 or len(x) != 3 or not x.is_floating_point():
-        shown = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"module makes {shown} of 3 latents; expected a float tensor [3, ...] of samples.")
+def _wrapped(module: nn.Module, prior: Prior, x: Tensor, device: torch.device) -> Subject:
     if not x.numel():
         raise ValueError(f"module makes {list(x.shape)} of 3 latents: samples without a value.")
     if x[0].numel() > MOST_VALUES:
@@ -176,7 +155,7 @@ def _wrapped(module: nn.Module, prior: Prior, x: object, device: torch.device) -
     try:
         many, again = (probe.samples(probe.latents(64)) for _ in range(2))
     except Exception as error:  # it did for three latents
-        raise ValueError(f"module makes samples of 3 latents, but not of 64 ({_shown(error)}).") from None
+        raise ValueError(f"module makes samples of 3 latents, but not of 64 ({first_line(error)}).") from None
     if not torch.isfinite(x).all() or not torch.isfinite(many).all():
         raise ValueError("module makes values that are not finite from ordinary latents.")
     probe = replace(probe, repeatable=torch.allclose(many, again, atol=1e-4))

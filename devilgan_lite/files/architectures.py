@@ -5,13 +5,14 @@ weights. It comes from ``menu``, or from a JSON file of yours: ``{"latent_shape"
 "conv_transpose2d", "weights": "main.0"}, {"layer": "relu"}, ...]}``.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.checks import in_range, known_names, one_of, shown, whole_number
+from devilgan_lite.checks import in_range, known_names, latent_size, one_of, shown, whole_number
 from devilgan_lite.files.sniff import Refused
 from devilgan_lite.prior import PRIORS
 
@@ -66,7 +67,8 @@ def checked(architecture: Any) -> dict[str, Any]:
     if not isinstance(shape, list) or not 1 <= len(shape) <= 3:
         raise ValueError(f"latent_shape={shown(shape)} is not valid: it must list 1 to 3 whole numbers.")
     for number in shape:
-        whole_number("latent_shape", number, 1, 65_536)
+        whole_number("latent_shape", number, 1)
+    latent_size(math.prod(shape))
     one_of("prior", architecture.get("prior", "gaussian"), PRIORS)
     if not 1 <= len(architecture["layers"]) <= 500:
         raise ValueError(f"architecture has {len(architecture['layers'])} layers; it must have 1 to 500.")

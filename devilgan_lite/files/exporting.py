@@ -35,18 +35,20 @@ def export(
     module: nn.Module,
     latent_shape: tuple[int, ...] | None,
     path: str | Path,
-    to: str = "onnx",
+    to: str | None = None,
     *,
     card: zoo.ModelCard | None = None,
 ) -> Path:
     """Write ``module``, which maps latents ``[n, *latent_shape]`` to samples, for any n, to ``path``; returns it.
 
-    ``to`` is ``"onnx"``, ``"pt2"`` or ``"safetensors"`` (a ``Generator`` with a spec, and its ``card``). An ``Adopted``
-    generator is written as the module that was adopted. A ``Generator`` needs no ``latent_shape``. Nothing is written,
-    and ``ValueError`` says why, unless what is read back makes the same of 64 latents and of one, within 3e-4.
+    ``to`` is ``"onnx"``, ``"pt2"`` or ``"safetensors"`` (a ``Generator`` with a spec, and its ``card``); by default the
+    ending of ``path`` says it. An ``Adopted`` generator is written as the module that was adopted. A ``Generator``
+    needs no ``latent_shape``. Nothing is written, and ``ValueError`` says why, unless what is read back makes the same
+    of 64 latents and of one, within 3e-4.
     """
     path = Path(path)
-    one_of("to", to, ENDINGS)
+    name, to = ("the ending of path", path.suffix[1:]) if to is None else ("to", to)
+    one_of(name, to, ENDINGS)
     if path.suffix != ENDINGS[to]:
         raise ValueError(f"path={shown(str(path))} is not valid: a file for to={to!r} ends in {ENDINGS[to]}.")
     if isinstance(module, Adopted) and to != "safetensors":

@@ -23,13 +23,12 @@ from devilgan_lite.files.archive import checked
 from devilgan_lite.files.keras_layers import ACTIVATIONS, IDLE, LAYERS, Flow, checked_layer
 from devilgan_lite.files.onnx_operators import Value
 from devilgan_lite.files.onnx_operators.steps import MOST_NUMBERS, Steps, batch_free, program_of
-from devilgan_lite.files.program import MOST_OPERATIONS, Reading, run_checked
+from devilgan_lite.files.program import MOST_OPERATIONS, Reading, check_latent, run_checked
 from devilgan_lite.files.sniff import Refused
 
 if TYPE_CHECKING:
     import h5py  # type: ignore[import-untyped]
 
-MOST_LATENT = 65_536
 MOST_CONFIG = 16 * 2**20
 
 
@@ -91,8 +90,7 @@ class _Model:
         sizes = list(shape)[1:]
         if self.shape or not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
             raise Refused(f"the model's input is {shown(list(shape))}; expected one input [n, d], the latents.")
-        if math.prod(sizes) > MOST_LATENT:
-            raise Refused(f"a latent has {math.prod(sizes):,} numbers; at most {MOST_LATENT:,} are accepted.")
+        check_latent(sizes)
         self.shape, self.latent = tuple(sizes), name
 
     def reading(self) -> Reading:

@@ -15,13 +15,13 @@ from torch import Tensor
 from devilgan_lite.checks import cut, nearest, shown
 from devilgan_lite.files.onnx_operators import DTYPES, OPERATORS, Node, Value
 from devilgan_lite.files.onnx_operators.steps import MOST_NUMBERS, Steps, acts_by_batch, batch_free, program_of
-from devilgan_lite.files.program import HALF, MOST_OPERATIONS, InPieces, Program, Reading, run_checked
+from devilgan_lite.files.program import HALF, MOST_OPERATIONS, InPieces, Program, Reading, check_latent, run_checked
 from devilgan_lite.files.sniff import Refused
 
 if TYPE_CHECKING:
     import onnx
 
-MOST_LATENT, MOST_BATCH = 65_536, 1024
+MOST_BATCH = 1024
 OPSETS = range(7, 26)
 DECIDES = ("If", "Loop", "Scan", "SequenceMap")
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
@@ -219,7 +219,10 @@ def _tensor(proto: onnx.TensorProto, name: str) -> Tensor:
     from onnx import numpy_helper
 
     if proto.data_location == 1 or len(proto.external_data):
-        raise Refused(f"the weights {shown(name)} are in another file; only files that hold their weights are read.")
+        raise Refused(
+            f"the weights {shown(name)} are in another file; export the network with external_data=False, which keeps "
+            "them in this one."
+        )
     if proto.data_type not in DTYPES:
         raise Refused(f"the tensor {shown(name)} has ONNX's type {proto.data_type}; only plain numbers are read.")
     size = math.prod(proto.dims) if all(0 <= one <= MOST_NUMBERS for one in proto.dims[:64]) else -1
@@ -257,8 +260,7 @@ def _latent(graph: onnx.GraphProto, weights: dict[str, Value]) -> tuple[str, tup
         told = [one if one is not None else "?" for one in sizes[:7]]
         raise Refused(f"the input {shown(given.name)} has the shape {told}; expected latents [n, d] or [n, d, 1, 1].")
     shape = tuple(size for size in sizes[1:] if size is not None)
-    if math.prod(shape) > MOST_LATENT:
-        raise Refused(f"a latent has {math.prod(shape):,} numbers; at most {MOST_LATENT:,} are accepted.")
+    check_latent(shape)
     batch = sizes[0] if sizes[0] is None or sizes[0] > 0 else None
     if batch is not None and batch > MOST_BATCH:
         raise Refused(f"the file was exported for {batch:,} latents at a time; at most {MOST_BATCH:,} are read.")

@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from devilgan_lite import generators
 from devilgan_lite.checks import cut
 from devilgan_lite.files.architectures import Weights, build
 from devilgan_lite.files.sniff import Refused
+from devilgan_lite.generators import FAMILIES
 from devilgan_lite.prior import PRIORS, Prior
 
 Groups = list[tuple[str, dict[str, Tensor]]]  # the weights by what they belong to
@@ -201,32 +203,24 @@ MENU: dict[str, Callable[[Groups], dict[str, Any] | None]] = {
 
 def family(weights: Weights) -> dict[str, Any] | None:
     """The spec of a family of this package whose names and shapes fit ``weights``; None if there is none."""
-    shapes = {name: tuple(value.shape) for name, value in weights.items()}
-    if "layers.dense.weight" in shapes:
-        names = [f"layers.deconv{k}.weight" for k in range(1, 20) if f"layers.deconv{k}.weight" in shapes]
-        kernels = [shapes[name] for name in names if len(shapes[name]) == 4]
-        if not kernels or len(kernels) < len(names):
-            return None
-        size, latent = shapes["layers.dense.weight"]
-        paper = kernels[0][2] == 5 and len(kernels) == 3
-        strides = [1, 2, 2] if paper else [2] * len(kernels)
-        side = math.isqrt(size // max(kernels[0][0], 1)) * math.prod(strides)
-        return {
-            "architecture": "DCGAN", "latent_dim": latent, "widths": [k[0] for k in kernels], "strides": strides,
-            "kernel_size": kernels[0][2], "negative_slope": 0.3 if paper else 0.0,
-            "image_channels": kernels[-1][1], "image_size": side,
-        }  # fmt: skip
-    mapping = [shapes[name] for name in (f"mapping_layers.{2 * k}.weight" for k in range(20)) if name in shapes]
-    if mapping and "constant" in shapes and all(len(shape) == 2 for shape in mapping):
-        levels = [shapes[name] for name in (f"to_rgb.{k}.convolution.weight" for k in range(9)) if name in shapes]
-        if not levels or len(shapes["constant"]) != 4 or any(len(level) != 4 for level in levels):
-            return None
-        return {
-            "architecture": "StyleGAN", "latent_dim": mapping[0][1], "mapping_widths": [m[0] for m in mapping[:-1]],
-            "style_dim": mapping[-1][0], "widths": [shapes["constant"][1], *(level[1] for level in levels)],
-            "image_channels": levels[0][0],
-        }  # fmt: skip
+    shapes = _shapes(weights)
+    for name, kind in FAMILIES.items():
+        try:
+            told = kind.from_shapes(shapes)
+            if told is not None:
+                spec = {"architecture": name, **told}
+                with torch.device("meta"):  # shapes without memory: names and a few weights may ask for a huge network
+                    network = generators.build(spec)
+                if _shapes(network.state_dict()) == shapes:
+                    return spec
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
+            continue  # it only looked like one
     return None
+
+
+def _shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
+    """The shapes by name, but for the counters of norms, which some files lack."""
+    return {name: tuple(value.shape) for name, value in weights.items() if not name.endswith("num_batches_tracked")}
 
 
 @torch.no_grad()

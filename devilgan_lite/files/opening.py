@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from devilgan_lite import zoo
-from devilgan_lite.checks import one_of, shown, whole_number
+from devilgan_lite.checks import latent_size, one_of, shown
 from devilgan_lite.files import architectures, from_keras, from_onnx, from_pt2, state_dicts
 from devilgan_lite.files.archive import Archive, checked
 from devilgan_lite.files.program import Reading, run_checked
@@ -101,7 +101,7 @@ def open(  # noqa: A001
     if prior is not None:
         one_of("prior", prior, PRIORS)
     if latent_dim is not None:
-        whole_number("latent_dim", latent_dim, 1, 65_536)
+        latent_size(latent_dim)
     if isinstance(architecture, (str, Path)):
         architecture = state_dicts.read_architecture(Path(architecture))
     elif architecture is not None:
@@ -178,10 +178,10 @@ def _kind_of_archive(archive: Archive) -> str:
     if endings & {"png", "jpg", "jpeg", "gif", "webp", "bmp"}:
         what = "a zip archive of pictures"
     elif endings == {"npy"}:
-        what = "arrays of NumPy"
+        what = "an archive of NumPy's arrays"
     elif "saved_model.pb" in " ".join(names):
-        what = "a zipped SavedModel, which is a program"
-    raise Refused(f"the file is {what}, no model that can be read; {ACCEPTED}.")
+        raise Refused(f"the file is a zipped SavedModel, which is a program; {WAY_OUT}.")
+    raise Refused(f"the file is {what}, not a generator; {ACCEPTED}.")
 
 
 def _as_generator(

@@ -4,6 +4,7 @@ What a file asks for is looked up by name in a list of operations that we wrote;
 become modules (``nn.Linear``, ``nn.ConvTranspose2d``, ``nn.BatchNorm2d``, ...), so that attacks and cures find them.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from devilgan_lite.checks import MOST_LATENT
 from devilgan_lite.files.sniff import Refused
 
 MOST_OPERATIONS = 20_000
 RESERVED = ("operations", "latent", "output", "latent_shape", "attributes", "read_last", "training")
 HALF = "the file asks for half precision; it was checked in single precision, in which some results differ"
 MOST_ELEMENTS = 10_000_000  # of one intermediate result, for each latent
+
+
+def check_latent(shape: Sequence[int]) -> None:
+    """``Refused`` for a file whose network reads larger latents than any that are accepted."""
+    if math.prod(shape) > MOST_LATENT:
+        raise Refused(f"a latent has {math.prod(shape):,} numbers; at most {MOST_LATENT:,} are accepted.")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Parameters that one layer alone reads become part of that layer, as a module. A 
 the network was exported is set free, if that gives the same samples.
 """
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +17,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from devilgan_lite.checks import cut, shown
 from devilgan_lite.files.aten_operations import FUNCTIONS, SIZES, layer
-from devilgan_lite.files.program import HALF, MOST_ELEMENTS, Operation, Program, Reading, any_batch, run_checked
+from devilgan_lite.files.program import (
+    HALF,
+    MOST_ELEMENTS,
+    Operation,
+    Program,
+    Reading,
+    any_batch,
+    check_latent,
+    run_checked,
+)
 from devilgan_lite.files.pt2_graph import (
     Step,
     Stored,
@@ -33,7 +41,6 @@ from devilgan_lite.files.pt2_graph import (
 from devilgan_lite.files.sniff import Refused, printable
 
 SCHEMA = 8
-MOST_LATENT = 4096
 MOST_BATCH = 1024  # fixed in a file
 LATENTS = "number of latents"  # the name of that value where a file fixes it
 MADE, RESHAPED = ("expand", "full", "zeros", "ones"), ("view", "reshape", "_unsafe_view")
@@ -67,10 +74,9 @@ def reading(program: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Readin
         sizes = graph["tensor_values"][latent]["sizes"]
         batch = sizes[0].get("as_int")
         shape = tuple(one["as_int"] for one in sizes[1:])
-        if not shape or any(type(size) is not int or size < 1 for size in shape) or math.prod(shape) > MOST_LATENT:
-            raise Refused(
-                f"the network reads {shown(list(shape))}; expected latents of at most {MOST_LATENT:,} numbers."
-            )
+        if not shape or any(type(size) is not int or size < 1 for size in shape):
+            raise Refused(f"the network reads {shown(list(shape))}; expected latents [n, d] or [n, d, 1, 1].")
+        check_latent(shape)
         if batch is not None and (type(batch) is not int or not 1 <= batch <= MOST_BATCH):
             raise Refused(
                 f"the network reads {shown(batch)} latents at once; expected any number, or 1 to {MOST_BATCH}."

@@ -17,7 +17,7 @@ MOST_BYTES = 2 * 2**30  # of a file
 FORMATS = ("safetensors", "state_dict", "pt2", "onnx", "keras")
 ACCEPTED = "accepted are safetensors, a state_dict of torch.save, .pt2, ONNX and .keras"
 WAY_OUT = "export it as ONNX or pt2 where you trust it"
-# first bytes of what is none of them -> what it is, and the way out
+# first bytes of what is none of them -> what the file is, and after a semicolon, what to do with it
 OTHERS: dict[bytes, str] = {
     b"\x89PNG": "a picture",
     b"\xff\xd8\xff": "a picture",
@@ -25,7 +25,7 @@ OTHERS: dict[bytes, str] = {
     b"BM": "a picture",
     b"RIFF": "a picture or a sound",
     b"%PDF": "a document",
-    b"\x89HDF\r\n": "an HDF5 file (.h5 of Keras?), in which layers can hold code; save it as .keras or export ONNX",
+    b"\x89HDF\r\n": "an HDF5 file (.h5 of Keras?), in which layers can hold code; save it as .keras or as ONNX",
     b"\x1f\x8b": "compressed; unpack it first",
     b"BZh": "compressed; unpack it first",
     b"\xfd7zXZ": "compressed; unpack it first",
@@ -99,7 +99,7 @@ def kind_of(start: bytes, size: int) -> str:
         return "pickle"
     for first, what in OTHERS.items():
         if start.startswith(first):
-            raise Refused(f"the file is {what}, no generator that can be read; {ACCEPTED}.")
+            raise Refused(f"the file is {what if ';' in what else f'{what}, not a generator; {ACCEPTED}'}.")
     if start[4:8] == b"TFL3":
         raise Refused(f"the file is a TensorFlow Lite model; {ACCEPTED}.")
     if start[257:262] == b"ustar":

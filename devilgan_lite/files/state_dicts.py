@@ -148,14 +148,15 @@ def network_of(
     for place, (name, weights) in enumerate(sets):
         spec = menu.family(weights)
         if spec is not None:
-            try:
-                network = generators.build(spec)
-                network.load_state_dict(weights)
-            except (RuntimeError, TypeError, ValueError):
-                continue  # it only looked like one
-            where = _where(name, weights, sets[place + 1 :], fits)
+            network = generators.build({**spec, "prior": prior or "gaussian"})
+            network.load_state_dict(weights, strict=False)  # all but the counters of norms are there, and fit
+            notes = _where(name, weights, sets[place + 1 :], fits)
+            untold = {key: value for key, value in network.spec().items() if key not in (*spec, "prior")}
+            if untold:
+                told = ", ".join(f"{key}={value}" for key, value in untold.items())
+                notes += (f"not in the weights, so assumed: {told}",)
             known = f"{spec['architecture']} of this package, by the names and shapes of its weights"
-            return network.eval(), (network.latent_dim,), prior or "gaussian", known, where
+            return network.eval(), (network.latent_dim,), network.prior.name, known, notes
         matches = menu.menu(weights)
         if matches:
             built, match, kind, note = menu.best_of(matches, weights, prior)

@@ -5,14 +5,16 @@ before its last tanh or sigmoid is read off there. What it computes is not chang
 """
 
 import copy
+import inspect
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.checks import one_of, whole_number
+from devilgan_lite.checks import MOST_LATENT, latent_size, one_of, shown
 from devilgan_lite.generators.base import Generator, layers_in_order, register, seeded
 from devilgan_lite.generators.chain import Chain, chain_of
 from devilgan_lite.generators.stack import check_stack, described, stack
@@ -159,33 +161,17 @@ def adopt(
             raise ValueError(
                 f"latent_shape={latent_shape} has {math.prod(latent_shape)} numbers; latent_dim={latent_dim}."
             )
+        latent_size(math.prod(latent_shape))
         shapes = [latent_shape]
     else:
-        if latent_dim is not None:
-            whole_number("latent_dim", latent_dim, 1, 4096)
-        sizes = [latent_dim] if latent_dim is not None else first_sizes(copied)
-        shapes = [shape for size in sizes for shape in ((size,), (size, 1, 1))]
+        shapes = latent_shapes(copied, latent_dim)
     device = next((value.device for value in copied.parameters()), torch.device("cpu"))
-    complaint = "it has no linear or convolution layer"
-    for shape in shapes:
-        draw = Prior.of(prior, math.prod(shape)).draw(4, torch.Generator().manual_seed(0), device)
-        try:
-            with torch.no_grad():
-                samples = copied(draw.reshape(4, *shape))
-        except Exception as error:  # whatever a stranger's forward raises
-            complaint = (
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0][:80] if str(error).strip() else ''}"
-            )
-            continue
-        if not isinstance(samples, Tensor) or samples.ndim < 2 or len(samples) != 4 or not samples.is_floating_point():
-            shown = list(samples.shape) if isinstance(samples, Tensor) else type(samples).__name__
-            raise ValueError(f"module makes {shown} of 4 latents; expected a float tensor [4, ...] of samples.")
-        _check_range(samples, output)
-        adopted = Adopted(copied, shape, tuple(samples.shape[1:]), prior, output, modality).eval()
-        adopted.squashes_last = output == "none" or _squashes_last(copied, draw.reshape(4, *shape), output)
-        return adopted
-    asked = ", ".join(str([4, *shape]) for shape in shapes) or "any shape"
-    raise ValueError(f"module makes no samples from latents {asked} ({complaint}); give latent_dim or latent_shape.")
+    given = latent_dim is not None or latent_shape is not None
+    shape, z, samples = first_samples(copied, shapes, prior, device, given=given)
+    _check_range(samples, output)
+    adopted = Adopted(copied, shape, tuple(samples.shape[1:]), prior, output, modality).eval()
+    adopted.squashes_last = output == "none" or _squashes_last(copied, z, output)
+    return adopted
 
 
 def _squashes_last(module: nn.Module, z: Tensor, output: str) -> bool:
@@ -230,3 +216,95 @@ def first_sizes(module: nn.Module) -> list[int]:
         elif isinstance(layer, (nn.ConvTranspose2d, nn.Conv2d, nn.ConvTranspose1d, nn.Conv1d)):
             sizes.append(layer.in_channels)
     return list(dict.fromkeys(sizes))[:4]
+
+
+def latent_shapes(module: nn.Module, latent_dim: int | None) -> list[tuple[int, ...]]:
+    """The shapes of one latent to try: flat, or with two axes of 1; without a ``latent_dim`` by ``first_sizes``."""
+    if latent_dim is not None:
+        latent_size(latent_dim)
+    sizes = [latent_dim] if latent_dim is not None else first_sizes(module)
+    return [shape for size in sizes for shape in ((size,), (size, 1, 1))]
+
+
+def first_samples(
+    module: nn.Module, shapes: Sequence[tuple[int, ...]], prior: str | Prior, device: torch.device, *, given: bool
+) -> tuple[tuple[int, ...], Tensor, Tensor]:
+    """The first of the latent ``shapes`` that ``module`` reads, three latents of it, and their samples.
+
+    What is wrong with the module is a ``ValueError`` of one sentence; unless a size was ``given``, it asks for one.
+    """
+    complaints = []  # one per shape; the first is about the layer that most likely reads the latent
+    for shape in shapes:
+        if math.prod(shape) > MOST_LATENT:
+            continue
+        z = Prior.of(prior, math.prod(shape)).draw(3, torch.Generator().manual_seed(0), device).reshape(3, *shape)
+        try:
+            with torch.no_grad():
+                samples = module(z)
+        except Exception as error:  # whatever a stranger's forward raises
+            complaints.append(first_line(error))
+            continue
+        if not _are_samples(samples):
+            raise ValueError(
+                f"module makes {_summary(samples)} of 3 latents; expected a float tensor [3, ...] of samples"
+                f"{_way_out(samples)}."
+            )
+        return shape, z, samples
+    if more := _other_arguments(module):
+        raise ValueError(
+            f"the forward of module also needs {', '.join(map(shown, more))}; wrap it in a module whose forward takes "
+            "latents alone."
+        )
+    sizes = list(dict.fromkeys(map(math.prod, shapes)))
+    if sizes:
+        latent_size(sizes[0])
+    asked = f"[n, {', '.join(map(str, shapes[0]))}]" if given else f"of the sizes {sizes}" if sizes else ""
+    advice = "wrap it in a module that takes such latents" if given else "give latent_dim, the size of its latents"
+    complaint = complaints[0] if complaints else "it has no linear or convolution layer"
+    raise ValueError(f"module makes no samples from {f'latents {asked}'.strip()} ({complaint}); {advice}.")
+
+
+def first_line(error: Exception) -> str:
+    """The kind of an ``error`` and the first line of what it says, in whole words."""
+    said = str(error).strip().splitlines()[:1] or ["no message"]
+    return f"{type(error).__name__}: {shorten(said[0].rstrip('.'), 200, placeholder=' ...')}"
+
+
+def _are_samples(made: object) -> bool:
+    return isinstance(made, Tensor) and made.ndim >= 2 and len(made) == 3 and made.is_floating_point()
+
+
+def _parts(made: object) -> dict[Any, object]:
+    """What a tuple, list or dictionary holds, by place or name."""
+    return dict(made) if isinstance(made, Mapping) else dict(enumerate(made)) if isinstance(made, (tuple, list)) else {}
+
+
+def _summary(made: object) -> str:
+    """What a module made, for a message: type and shape of a tensor, or of the first parts of something else."""
+
+    def of_one(part: object) -> str:
+        if isinstance(part, Tensor):
+            return f"{str(part.dtype).removeprefix('torch.')} {list(part.shape)}"
+        return type(part).__name__
+
+    held = ", ".join(map(of_one, list(_parts(made).values())[:4]))
+    return of_one(made) + (f" ({held})" if held else "")
+
+
+def _way_out(made: object) -> str:
+    """What could be returned in place of ``made``, if anything."""
+    if isinstance(made, Tensor) and not made.is_floating_point():
+        return ": wrap it in a module that returns floats"
+    fitting = [name for name, part in _parts(made).items() if _are_samples(part)]
+    return f": wrap it in a module that returns part {shown(fitting[0])} alone" if fitting else ""
+
+
+def _other_arguments(module: nn.Module) -> list[str]:
+    """The arguments without a default that the forward of ``module`` takes after the latents."""
+    try:
+        taken = list(inspect.signature(module.forward).parameters.values())
+    except (TypeError, ValueError):  # compiled code has no signature
+        return []
+    others = [one for one in taken if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)][1:]
+    others += [one for one in taken if one.kind == one.KEYWORD_ONLY]
+    return [one.name for one in others if one.default is one.empty]

@@ -9,19 +9,22 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count, takewhile
 from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.checks import in_range, known_names, one_of, whole_number
+from devilgan_lite.checks import in_range, known_names, latent_size, one_of, whole_number
 from devilgan_lite.data import Modality, modality
 from devilgan_lite.deprecation import renamed_attribute
 from devilgan_lite.generators.chain import Chain, chain_of, in_eval_mode
 from devilgan_lite.prior import Prior
 
 OUTPUTS = ("tanh", "none")
+Shapes = Mapping[str, tuple[int, ...]]  # name of a weight -> its shape
 RENAMED = {"latent": "prior", "width": "widths"}  # settings of version 0.1
 
 
@@ -67,7 +70,7 @@ class Generator(nn.Module):
         modality: str | None = None,
     ) -> None:
         super().__init__()
-        whole_number("latent_dim", latent_dim, 1, 4096)
+        latent_size(latent_dim)
         one_of("output", output, OUTPUTS)
         self.latent_dim = latent_dim
         self.sample_shape = tuple(sample_shape)
@@ -114,6 +117,15 @@ class Generator(nn.Module):
     def spec(self) -> dict[str, Any]:
         """Plain data from which ``generators.build`` makes a network of the same shape."""
         raise NotImplementedError
+
+    @classmethod
+    def from_shapes(cls, shapes: Shapes) -> dict[str, Any] | None:
+        """What the names and ``shapes`` of a network's weights tell of its ``spec``; None: it is not of this family.
+
+        A ``KeyError`` or ``ValueError``, for a missing name or another number of axes, means the same. Settings that
+        are left out are taken by default, and the report of the file names them.
+        """
+        return None
 
     def describe(self) -> dict[str, Any]:
         """What stands in the settings of a training: ``spec``, where there is one."""
@@ -211,6 +223,11 @@ class Generator(nn.Module):
     def learning_rate_factors(self) -> dict[nn.Parameter, float]:
         """The share of the learning rate for each parameter; those that are not in it take the whole."""
         return {}
+
+
+def numbered(shapes: Shapes, name: str, start: int = 0, step: int = 1) -> list[tuple[int, ...]]:
+    """The shapes of the weights that are called ``name`` with a number in place of ``{}``, as far as they go on."""
+    return list(takewhile(bool, (shapes.get(name.format(number), ()) for number in count(start, step))))
 
 
 FAMILIES: dict[str, type[Generator]] = {}

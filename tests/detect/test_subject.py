@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from devilgan_lite.detect import Subject, subject, subject_of
-from devilgan_lite.generators import DCGAN
+from devilgan_lite.generators import DCGAN, adopt
 
 
 class Convolutional(nn.Module):
@@ -183,7 +183,7 @@ BAD: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "NaN now and then": (lambda: after(lambda z, x: x / (z[:, :1, None, None] < 1.5)), {}, "not finite"),
     "a tuple": (lambda: after(lambda z, x: (x, z)), {}, "makes tuple"),
     "nothing made": (lambda: after(lambda z, x: None), {}, "makes NoneType"),
-    "one sample": (lambda: after(lambda z, x: x[:1]), {}, r"makes \[1, 1, 8, 8\]"),
+    "one sample": (lambda: after(lambda z, x: x[:1]), {}, r"makes float32 \[1, 1, 8, 8\] of 3"),
     "a billion values": (lambda: after(lambda z, x: x.new_zeros(1).expand(len(x), 10**9)), {}, "1,000,000,000 values"),
     "empty": (lambda: after(lambda z, x: x[..., :0]), {}, "without a value"),
     "bytes": (lambda: after(lambda z, x: (x * 100).to(torch.uint8)), {}, "float tensor"),
@@ -199,6 +199,52 @@ def test_what_is_wrong_is_one_sentence(name: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         subject_of(module, **settings)
     assert "\n" not in str(caught.value) and str(caught.value)[-1] in ".?"
+
+
+class Conditional(Convolutional):
+    def forward(self, z: Tensor, y: Tensor, noise: float = 0.0) -> Any:
+        return super().forward(z)
+
+
+class OfLabels(Convolutional):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(10, 12)
+
+    def forward(self, z: Tensor) -> Any:
+        return super().forward(self.embedding(z))
+
+
+ODD: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "a second argument": (Conditional, r"'y'; wrap "),
+    "labels": (OfLabels, r"got torch\.FloatTensor .*wrap "),
+    "bytes": (lambda: after(lambda z, x: (x * 100).to(torch.uint8)), r"uint8 \[3, 1, 8, 8\].*wrap .* floats"),
+    "a tuple": (lambda: after(lambda z, x: (3, x)), r"tuple \(int, float32 \[3, 1, 8, 8\]\).*part 1\b"),
+    "a dictionary": (lambda: after(lambda z, x: {"mean": x}), r"dict \(float32 \[3, 1, 8, 8\]\).*part 'mean'"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_module_is_told_how_to_be_wrapped_and_not_to_give_what_it_gave(name: str) -> None:
+    make, message = ODD[name]
+    for take in (subject_of, adopt):
+        with pytest.raises(ValueError, match=message) as caught:
+            take(make(), 12)
+        assert "latent_dim" not in str(caught.value) and len(str(caught.value)) < 400
+    with pytest.raises(ValueError, match="'y'"):
+        subject_of(Conditional())
+
+
+def test_a_long_error_of_a_module_is_cut_between_words() -> None:
+    word = "word" * 9
+
+    def wordy(z: Tensor, x: Tensor) -> Tensor:
+        raise RuntimeError(f"{word} " * 40)
+
+    for take in (subject_of, adopt):
+        with pytest.raises(ValueError, match="give latent_dim") as caught:
+            take(after(wordy))
+        assert set(str(caught.value).partition("RuntimeError: ")[2].partition(" ...")[0].split()) == {word}
 
 
 def test_too_many_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,8 @@ def test_bad_input(tmp_path):
         export(module, (16, 1, 1), tmp_path / "a.onnx", "tf")
     with pytest.raises(ValueError, match="ends in .pt2"):
         export(module, (16, 1, 1), tmp_path / "a.onnx", "pt2")
+    with pytest.raises(ValueError, match="'txt' is unknown; valid: onnx, pt2, safetensors"):
+        export(module, (16, 1, 1), tmp_path / "a.txt")
     with pytest.raises(ValueError, match="latent_shape is missing"):
         export(module, None, tmp_path / "a.onnx")
     with pytest.raises(ValueError, match="not finite"):
@@ -145,9 +147,14 @@ def test_the_command(tmp_path):
     app.command()(command)
     app.command("other")(lambda: None)
     path = tmp_path / "a.pt2"
-    done = CliRunner().invoke(app, ["export", "dcgan-fashion", "--to", "pt2", "--out", str(path)])
+    done = CliRunner().invoke(app, ["export", "dcgan-fashion", "--out", str(path)])  # the ending says the format
     assert done.exit_code == 0 and "makes the same samples" in done.output
     assert_same(zoo.load("dcgan-fashion"), from_pt2.read(path))
-    for wrong in (["nothing", "--out", "a.onnx"], ["dcgan-fashion", "--out", "a.pt2"]):
-        failed = CliRunner().invoke(app, ["export", *wrong])
-        assert failed.exit_code == 2 and "Traceback" not in failed.output
+    refused = {
+        "nothing --out a.onnx": "name='nothing' is unknown",
+        "dcgan-fashion --out a.txt": "out='a.txt' is not valid",
+        "dcgan-fashion --to onnx --out a.pt2": "to=onnx and out='a.pt2' say different formats",
+    }
+    for wrong, sentence in refused.items():
+        failed = CliRunner().invoke(app, ["export", *wrong.split()])
+        assert failed.exit_code == 2 and sentence in failed.output and len(failed.output.splitlines()) == 1

@@ -6,6 +6,7 @@ import random
 import warnings
 from collections.abc import Callable
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -652,7 +653,7 @@ GRAPH_REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "one sample of all": (lambda: one("ReduceSum", whole(0), shape=(2, 4)), "one sample of each"),
 }
 TENSOR_REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "external data": (external, "'w' are in another file"),
+    "external data": (external, "'w' are in another file; .* external_data=False"),
     "a billion numbers": (lambda: stored(dims=[10**9], raw_data=b"1234"), "holds 1 numbers"),
     "a shape that overflows": (lambda: stored(dims=[2**62, 4], float_data=[1.0]), "holds 1 numbers"),
     "a negative shape": (lambda: stored(dims=[-1], float_data=[1.0]), "holds 1 numbers"),
@@ -808,3 +809,15 @@ def seeds() -> list[bytes]:
     weights |= {"from": whole(1), "to": whole(7), "axes": whole(2)}
     graphs = [model(nodes, weights=given) for nodes, given in GRAPHS.values()]
     return [one.SerializeToString() for one in (model(picture, weights=weights), *graphs)]
+
+
+def test_an_export_with_its_weights_beside_it_names_the_setting_that_keeps_them_inside(tmp_path: Path) -> None:
+    network, z, path = nn.Linear(32, 64).eval(), torch.zeros(2, 32), tmp_path / "mine.onnx"
+    axes = {"input": {0: torch.export.Dim.DYNAMIC}}
+    torch.onnx.export(network, (z,), path, dynamo=True, dynamic_shapes=axes, verbose=False)
+    assert path.with_name("mine.onnx.data").exists()
+    with pytest.raises(Refused, match="external_data=False"):
+        read(path.read_bytes())
+    torch.onnx.export(network, (z,), path, dynamo=True, dynamic_shapes=axes, verbose=False, external_data=False)
+    with torch.no_grad():
+        torch.testing.assert_close(read(path.read_bytes()).module(z + 1), network(z + 1))

@@ -407,7 +407,7 @@ def test_hostile_graphs(dense):
         "latents at once": lambda graph: graph["graph_module"]["graph"]["tensor_values"]["z"].update(
             sizes=[{"as_int": 10**9}, {"as_int": 16}]
         ),
-        "at most 4,096": lambda graph: graph["graph_module"]["graph"]["tensor_values"]["z"].update(
+        "at most 65,536": lambda graph: graph["graph_module"]["graph"]["tensor_values"]["z"].update(
             sizes=[{"as_int": 1}, {"as_int": 10**9}]
         ),
     }

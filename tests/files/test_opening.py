@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from devilgan_lite import detect, files, zoo
+from devilgan_lite.checks import MOST_LATENT
 from devilgan_lite.files import menu, state_dicts
-from devilgan_lite.files.sniff import Refused, facts, kind_of
+from devilgan_lite.files.architectures import checked as checked_architecture
+from devilgan_lite.files.sniff import OTHERS, Refused, facts, kind_of
+from devilgan_lite.generators import DCGAN, FAMILIES, Generator, PointGenerator, StyleGAN, WaveGAN, adopt
+from devilgan_lite.intake.check import Options
+from devilgan_lite.interop.art import PyTorchGenerator
+from devilgan_lite.prior import Prior
 
 
 class Tutorial(nn.Module):
@@ -338,7 +346,7 @@ def test_what_is_no_generator_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     said = {
         "nothing.pt": "holds no weights of a network", "odd.pt": "fit none known", "script.pt": "TorchScript",
-        "pictures.zip": "a zip archive of pictures", "other.zip": "a zip archive, no model", "arrays.npz": "NumPy",
+        "pictures.zip": "a zip archive of pictures", "other.zip": "a zip archive, not a", "arrays.npz": "NumPy",
         "real.tar": "tar archive", "empty.pt": "is empty; accepted are", "picture.pt": "is a picture",
         "page.pt": "is text", "lfs.pt": "Git LFS pointer", "h5.h5": "HDF5", "saved.pb": "SavedModel",
         "noise.bin": "no format that is known", "gz.pt": "unpack it first", "cut.safetensors": "no.* whole safetensors",
@@ -351,6 +359,14 @@ def test_what_is_no_generator_is_refused_in_a_sentence(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere.pt", tmp_path / ("x" * 5000), Path("a\0b")):
         with pytest.raises(FileNotFoundError, match="there is no file"):
             files.open(path)
+
+
+@pytest.mark.parametrize("start", OTHERS)
+def test_a_file_of_another_kind_is_refused_with_one_thing_to_do(start: bytes) -> None:
+    with pytest.raises(Refused) as caught:
+        kind_of(start + bytes(600), 600 + len(start))
+    what, *advice = str(caught.value).split("; ")
+    assert what.startswith("the file is ") and len(advice) == 1 and advice[0].endswith(".")
 
 
 def test_twenty_gigabytes_are_refused_before_they_are_read(tmp_path: Path) -> None:
@@ -373,12 +389,97 @@ def test_latent_dim_and_prior_must_fit(tmp_path: Path) -> None:
         files.open(tmp_path / "g.pt", prior="cauchy")
 
 
+def as_files(network: nn.Sequential, size: int, folder: Path) -> Iterator[Path]:
+    """The network, two dense layers and a tanh, from latents of ``size`` numbers, in each format that holds one."""
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    onnx, keras = pytest.importorskip("onnx"), pytest.importorskip("keras")
+    z, free = torch.zeros(2, size), ({0: torch.export.Dim.DYNAMIC},)
+    torch.export.save(torch.export.export(network, (z,), dynamic_shapes=free), folder / "g.pt2")
+    yield folder / "g.pt2"
+    dense = [network[0], network[1]]
+    weights = [onnx.numpy_helper.from_array(one.weight.detach().numpy().T, f"w{k}") for k, one in enumerate(dense)]
+    make, info, kind = onnx.helper.make_node, onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    nodes = [make("MatMul", ["z", "w0"], ["h"]), make("MatMul", ["h", "w1"], ["x"]), make("Tanh", ["x"], ["y"])]
+    ends = [info("z", kind, ["n", size])], [info("y", kind, ["n", dense[1].out_features])]
+    graph = onnx.helper.make_graph(nodes, "g", *ends, weights)
+    opset = [onnx.helper.make_opsetid("", 20)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset), folder / "g.onnx")
+    yield folder / "g.onnx"
+    stack = [keras.layers.Dense(one.out_features, use_bias=False) for one in dense]
+    model = keras.Sequential([keras.Input((size,)), *stack, keras.layers.Activation("tanh")])
+    model.set_weights([one.weight.detach().numpy().T for one in dense])
+    model.save(folder / "g.keras")
+    yield folder / "g.keras"
+    torch.save(network.state_dict(), folder / "g.pt")
+    yield folder / "g.pt"
+
+
+def test_the_largest_latent_is_the_same_at_every_door(tmp_path: Path) -> None:
+    def network(size: int) -> nn.Sequential:  # a sample is a quarter of a latent, or it would be a classifier
+        return nn.Sequential(nn.Linear(size, 2, bias=False), nn.Linear(2, size // 4 + 1, bias=False), nn.Tanh()).eval()
+
+    for size, accepted in ((5_000, True), (MOST_LATENT + 1, False)):
+        module = network(size)
+        architecture = {"latent_shape": [size], "layers": [{"layer": "linear", "weights": "0"}]}
+        doors: list[Callable[[], Any]] = [partial(detect.subject_of, module), partial(adopt, module)]
+        doors += [partial(detect.subject_of, module, size), partial(adopt, module, size)]
+        doors += [partial(adopt, module, latent_shape=(size,)), partial(PointGenerator, latent_dim=size, widths=2)]
+        doors += [partial(Options, latent_dim=size), partial(Prior.gaussian, size)]
+        doors += [partial(checked_architecture, architecture)]
+        doors += [partial(PyTorchGenerator, encoding_length=size, model=module)]
+        doors += [partial(files.open, path) for path in as_files(module, size, tmp_path)]
+        for door in doors:
+            if accepted:
+                door()
+                continue
+            with pytest.raises(ValueError, match=r"65,?536"):
+                pytest.fail(f"{door} takes {door()}")
+
+
 def test_tensors_that_claim_more_than_they_hold_are_refused(tmp_path: Path) -> None:
     small = torch.zeros(1)
     with pytest.raises(Refused, match="claims 1,000,000,000,000 numbers"):
         list(state_dicts.candidates({"a": small.expand(10**6, 10**6), "b": small}))
     with pytest.raises(Refused, match="sparse, quantised, complex"):
         list(state_dicts.candidates({"a": torch.zeros(2, dtype=torch.complex64), "b": small}))
+
+
+UNTOLD = ("Adopted", "Beside", "TableGenerator")  # two hold other networks; a table's columns are not in its weights
+OWN = [name for name, kind in FAMILIES.items() if kind.__module__.startswith("devilgan_lite.") and name not in UNTOLD]
+FRESH: dict[str, Callable[[], Generator]] = {name: FAMILIES[name] for name in OWN} | {  # type: ignore[dict-item]
+    "of the paper": DCGAN.paper,
+    "in colour": lambda: DCGAN(widths=(8, 6, 4), strides=(2, 2, 2), image_size=32, image_channels=3),
+    "two levels of style": lambda: StyleGAN(latent_dim=5, style_dim=6, mapping_widths=(), widths=(8, 4)),
+    "short sounds": lambda: WaveGAN(latent_dim=9, widths=(8, 4), strides=(2, 2), kernel_size=4, length=64, channels=2),
+    "points": lambda: PointGenerator(latent_dim=7, widths=(3, 9)),
+}
+
+
+@pytest.mark.parametrize("name", FRESH)
+def test_bare_weights_of_a_family_open_as_that_family_and_make_the_same_samples(name: str, tmp_path: Path) -> None:
+    generator = FRESH[name]().eval()
+    for parameter in generator.parameters():  # a fresh flow stands still
+        nn.init.normal_(parameter, std=0.1)
+    torch.save(generator.state_dict(), tmp_path / "g.pt")
+    stranger = files.open(tmp_path / "g.pt")
+    assert isinstance(generator, type(stranger.module))  # a VAE's decoder is a DCGAN
+    assert stranger.architecture.startswith(type(stranger.module).__name__)
+    z = generator.sample_latent(3)
+    with torch.no_grad():
+        assert torch.equal(stranger.module(z), generator(z))
+    assert ("image_size=28" in " ".join(stranger.notes)) == (name == "RectifiedFlow")  # its weights fit any size
+
+
+def test_a_prior_is_that_of_the_network_too(tmp_path: Path) -> None:
+    torch.save(DCGAN(widths=(4, 2)).state_dict(), tmp_path / "g.pt")
+    stranger = files.open(tmp_path / "g.pt", prior="uniform")
+    assert stranger.prior == stranger.generator.prior.name == "uniform"
+
+
+def test_weights_that_only_look_like_a_family_are_no_huge_network() -> None:
+    huge = {"constant": torch.zeros(1, 4096, 1, 1), "mapping_layers.0.weight": torch.zeros(4096, 1)}
+    huge |= {f"to_rgb.{level}.convolution.weight": torch.zeros(1, 4096, 1, 1) for level in range(6)}
+    assert menu.family(huge) is None
 
 
 def test_the_menu_proposes_nothing_for_other_shapes() -> None:

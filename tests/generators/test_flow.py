@@ -174,7 +174,7 @@ def test_what_stands_beside_a_flow_is_found_and_stopped(
         ({"widths": (8, 8)}, "has 2 numbers; expected three"),
         ({"widths": (8, 0, 8)}, "widths=0 is out of range"),
         ({"prior": "uniform"}, "prior='uniform' is unknown; valid: gaussian"),
-        ({"image_channels": 2, "image_size": 64}, "latent_dim=8192 is out of range"),
+        ({"image_channels": 17, "image_size": 64}, "latent_dim=69632 is out of range"),
     ],
 )
 def test_what_it_cannot_be_is_said_at_once(settings: dict[str, object], said: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.deprecation import renamed
-from devilgan_lite.generators.base import Generator, register, seeded
+from devilgan_lite.generators.base import Generator, Shapes, numbered, register, seeded
 from devilgan_lite.generators.dcgan.opponent import Discriminator, initialise
 from devilgan_lite.prior import Prior
 
@@ -109,6 +109,18 @@ class DCGAN(Generator):
 
     def opponent(self, seed: int = 0) -> nn.Module:
         return seeded(seed, Discriminator, self.sample_shape)
+
+    @classmethod
+    def from_shapes(cls, shapes: Shapes) -> dict[str, Any] | None:
+        units, latent_dim = shapes["layers.dense.weight"]
+        kernels = numbered(shapes, "layers.deconv{}.weight", 1)
+        widths, channels, (size, _) = [kernel[0] for kernel in kernels], kernels[-1][1], kernels[-1][2:]
+        paper = size == 5 and len(widths) == 3
+        strides = [1, 2, 2] if paper else [2] * len(widths)
+        told = {"latent_dim": latent_dim, "widths": widths, "strides": strides, "kernel_size": size}
+        side = math.isqrt(units // widths[0]) * math.prod(strides)
+        told |= {"image_channels": channels, "image_size": side}
+        return {**told, "negative_slope": 0.3} if paper else told
 
     def spec(self) -> dict[str, Any]:
         return {

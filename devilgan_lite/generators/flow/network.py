@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from devilgan_lite.checks import one_of, whole_number
-from devilgan_lite.generators.base import Generator, Recipe, register
+from devilgan_lite.generators.base import Generator, Recipe, Shapes, register
 from devilgan_lite.generators.flow.layers import UNet, clock
 from devilgan_lite.prior import Prior
 
@@ -77,6 +77,12 @@ class RectifiedFlow(Generator):
 
     def recipe(self) -> Recipe:
         return Recipe(betas=(0.9, 0.999))
+
+    @classmethod
+    def from_shapes(cls, shapes: Shapes) -> dict[str, Any] | None:
+        """The weights fit pictures of any size, and any number of steps."""
+        layers = [shapes[f"velocity.{name}.weight"] for name in ("enter", "down", "deeper")]
+        return {"widths": [layer[0] for layer in layers], "image_channels": layers[0][1]}
 
     def spec(self) -> dict[str, Any]:
         return {

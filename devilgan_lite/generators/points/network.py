@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import whole_number
 from devilgan_lite.deprecation import renamed
-from devilgan_lite.generators.base import Generator, register
+from devilgan_lite.generators.base import Generator, Shapes, register
 from devilgan_lite.prior import Prior
 
 
@@ -28,6 +28,11 @@ class PointGenerator(Generator):
 
     def logits(self, z: Tensor) -> Tensor:
         return self.layers(z)
+
+    @classmethod
+    def from_shapes(cls, shapes: Shapes) -> dict[str, Any] | None:
+        (first, latent_dim), (second, _) = shapes["layers.0.weight"], shapes["layers.2.weight"]
+        return {"latent_dim": latent_dim, "widths": [first, second]}
 
     def spec(self) -> dict[str, Any]:
         return {

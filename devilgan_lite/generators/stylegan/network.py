@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate, normalize
 
 from devilgan_lite.checks import whole_number
 from devilgan_lite.deprecation import renamed
-from devilgan_lite.generators.base import Generator, Recipe, register, seeded
+from devilgan_lite.generators.base import Generator, Recipe, Shapes, numbered, register, seeded
 from devilgan_lite.generators.stylegan.layers import Modulated, ToRGB, equalised, initialise_styles
 from devilgan_lite.generators.stylegan.opponent import StyleDiscriminator
 from devilgan_lite.prior import Prior
@@ -128,6 +128,18 @@ class StyleGAN(Generator):
     def learning_rate_factors(self) -> dict[nn.Parameter, float]:
         """The share of the learning rate for each parameter: equalised, and slow in the mapping network."""
         return equalised(self, {self.mapping_layers: MAPPING_RATE})
+
+    @classmethod
+    def from_shapes(cls, shapes: Shapes) -> dict[str, Any] | None:
+        *hidden, (style_dim, _) = mapping = numbered(shapes, "mapping_layers.{}.weight", step=2)
+        levels = numbered(shapes, "to_rgb.{}.convolution.weight")
+        return {
+            "latent_dim": mapping[0][1],
+            "mapping_widths": [width for width, _ in hidden],
+            "style_dim": style_dim,
+            "widths": [shapes["constant"][1], *(level[1] for level in levels)],
+            "image_channels": levels[0][0],
+        }
 
     def spec(self) -> dict[str, Any]:
         return {

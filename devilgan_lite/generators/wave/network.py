@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from devilgan_lite.checks import whole_number
-from devilgan_lite.generators.base import Generator, Recipe, register, seeded
+from devilgan_lite.generators.base import Generator, Recipe, Shapes, numbered, register, seeded
 from devilgan_lite.generators.wave.opponent import WaveDiscriminator
 from devilgan_lite.prior import Prior
 
@@ -77,6 +77,15 @@ class WaveGAN(Generator):
 
     def recipe(self) -> Recipe:
         return Recipe(betas=(0.0, 0.99), penalty=0.3, penalty_every=8)
+
+    @classmethod
+    def from_shapes(cls, shapes: Shapes) -> dict[str, Any] | None:
+        units, latent_dim = shapes["layers.dense.weight"]
+        kernels = numbered(shapes, "layers.deconv{}.weight", 1)
+        widths, (_, channels, size) = [kernel[0] for kernel in kernels], kernels[-1]
+        strides = [size // 2] * len(widths)
+        told = {"latent_dim": latent_dim, "widths": widths, "strides": strides, "kernel_size": size}
+        return {**told, "channels": channels, "length": units // widths[0] * math.prod(strides)}
 
     def spec(self) -> dict[str, Any]:
         return {

@@ -13,7 +13,7 @@ from art.estimators.pytorch import PyTorchEstimator
 from torch import Tensor, nn
 
 from devilgan_lite import generators
-from devilgan_lite.checks import whole_number
+from devilgan_lite.checks import latent_size, whole_number
 from devilgan_lite.detect import Subject, subject_of
 from devilgan_lite.interop.art.ranges import (
     Range,
@@ -73,7 +73,7 @@ class PyTorchGenerator(GeneratorMixin, PyTorchEstimator):
         clip_values = clip_range(self._clip_values)
         super()._check_params()
         check_module(self._model)
-        whole_number("encoding_length", self._encoding_length, 1, 4096)
+        latent_size(self._encoding_length, "encoding_length")
         for name in ("preprocessing", "preprocessing_defences", "postprocessing_defences"):
             if getattr(self, name):
                 raise ValueError(f"PyTorchGenerator does not support `{name}`.")
