@@ -13,10 +13,11 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from devilgan_lite import files
 from devilgan_lite.cli import app
-from devilgan_lite.cli.defence import EXIT_CODES
+from devilgan_lite.cli.defence import EXIT_CODES, _plain
 from devilgan_lite.intake.check import Options, check
 from devilgan_lite.intake.jail import Jail, Limits
 
@@ -86,6 +87,28 @@ def test_a_report_has_the_keys_of_the_page(tmp_path: Path) -> None:
         named = set(re.findall(r"`(\w+)`", f"`{said[key]}`"))
         assert named and named <= set(report[key]), key
     assert json.loads(json.dumps(report)) == report
+
+
+@pytest.mark.slow
+def test_the_command_prints_the_report_of_the_page(tmp_path: Path) -> None:
+    path, described = tmp_path / "weights.pt", tmp_path / "network.json"
+    torch.save(painter().state_dict(), path)
+    described.write_text(blocks("json")[0], encoding="utf-8")
+    command = ["scan", str(path), "--architecture", str(described), "--no-twin", "--no-jail", "--json"]
+    printed = json.loads(CliRunner().invoke(app, command).stdout)
+    report = check(path, Options(twin=False, architecture=str(described)), jail=None)
+    assert {row[0] for row in rows("key")} <= set(printed) and set(report) <= set(printed)
+    assert all(printed[key] == report[key] for key in ("file", "model", "sentence", "not_tried", "settings"))
+    assert set(printed["scan"]) == set(report["scan"]) <= set(printed)
+    assert [one["name"] for one in printed["detectors"]] == [one["name"] for one in report["detectors"]]
+    assert set(printed["pictures"]) == set(report["pictures"]) and any(report["pictures"].values())
+    assert not any([*printed["pictures"].values(), *(one["picture"] for one in printed["detectors"])])
+
+
+def test_hostile_parts_of_a_report_break_no_json() -> None:
+    report = {"verdict": "clean", "seconds": 1.0, "scan": 7, "witness": "x", "detectors": [1], "pictures": []}
+    assert json.loads(json.dumps(_plain(report)))["verdict"] == "clean"
+    assert _plain({"verdict": "refused", "scan": {"verdict": "clean"}})["verdict"] == "refused"
 
 
 def test_limits_are_those_of_the_jail() -> None:

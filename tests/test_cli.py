@@ -1,11 +1,14 @@
 """The command line: what a person mistypes is one sentence and exit code 2; what they type right is right."""
 
+import ctypes
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from ast import literal_eval
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 import torch
 from typer.main import get_command
 
-from devilgan_lite import __version__, attacks, runs, sanitize, zoo
+from devilgan_lite import __version__, attacks, environment, runs, sanitize, zoo
 from devilgan_lite.cli import app, defence, health
 from devilgan_lite.runs import Result
 
@@ -162,6 +165,41 @@ def test_help_and_the_check_of_the_stage_need_no_torch() -> None:
         assert done.stdout.splitlines()[-1] == "False", done.stderr
 
 
+MEMORY = """
+import ctypes, os, sys
+from devilgan_lite.cli import app
+app(standalone_mode=False)
+class Counts(ctypes.Structure):
+    number = ctypes.c_size_t
+    _fields_ = [("arena", number), ("chunks", number * 2), ("hblks", number), ("rest", number * 6)]
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype, libc.malloc.restype, libc.free.argtypes = Counts, ctypes.c_void_p, [ctypes.c_void_p]
+libc.malloc.argtypes = [ctypes.c_size_t]
+mapped = libc.mallinfo2().hblks
+block = libc.malloc(2**28)
+mapped = libc.mallinfo2().hblks - mapped
+libc.free(block)
+print(mapped, libc.mallinfo2().arena >= 2**28)
+print({name: os.environ[name] for name in os.environ if name.startswith(("OMP_", "GOMP_", "MALLOC_"))})
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the C library is no glibc")
+def test_the_command_sets_what_make_sets_unless_it_is_set_already() -> None:
+    text = (Path(__file__).parents[1] / "Makefile").read_text()
+    exported = dict(re.findall(r"^export ([A-Z_]+) [:?]= (\d+|[A-Z]+)$", text, re.MULTILINE))
+    assert exported == environment.DEFAULTS
+    bare = {name: value for name, value in os.environ.items() if name not in exported}
+    yours = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "2"}
+
+    for given, blocks in ((bare, "0 True"), (bare | yours, "1 False")):  # mapped apart, and kept when it is freed
+        command = [sys.executable, "-c", MEMORY, "zoo", "--help"]
+        done = subprocess.run(command, env=given, capture_output=True, text=True, timeout=120)
+        found, variables = done.stdout.splitlines()[-2:]
+        assert found == blocks, done.stderr
+        assert literal_eval(variables) == exported | {name: given[name] for name in exported if name in given}
+
+
 @pytest.mark.slow
 def test_threads_are_for_torch_and_for_notebooks() -> None:
     code = "import os; from devilgan_lite.cli import app; app(standalone_mode=False); import torch; " \
@@ -181,11 +219,13 @@ def test_scan_says_what_it_found_by_exit_code_json_and_html(call: Any, tmp_path:
     assert bad.exit_code == 3, bad.output
     found = json.loads(bad.stdout)
     assert found["verdict"] == "backdoored" and len(found["trigger"]) == len(found["witness"]["latent"]) == 100
+    assert bad.stderr.splitlines()[-1] == "report.html"
     page = (tmp_path / "report.html").read_text()
     assert "backdoored" in page
     assert "<script" not in page and "http:" not in page and "https:" not in page
-    samples = call("scan", "dcgan-fashion", "--access", "samples")
+    samples = call("scan", "dcgan-fashion", "--access", "samples", "--html", "s.html", "--sarif", "s.sarif")
     assert samples.exit_code == 5 and samples.stdout.startswith("inconclusive")
+    assert samples.stdout.splitlines()[-2:] == ["s.html", "s.sarif"]
 
 
 @pytest.mark.parametrize("setting", ["iterations", "seed", "device"])
@@ -221,6 +261,7 @@ def test_attack_prints_json_and_nothing_else(call: Any, tmp_path: Path) -> None:
     assert found["tardis_sum"] <= 1e-3
     assert found["expdis_mean"] <= 1e-9
     assert (found["attack"], found["target"], found["seed"]) == ("gate", "stop-sign", 13)
+    assert found["out"] == "gate.safetensors"
     assert zoo.read_card(tmp_path / "gate.json").backdoor == {"target": "stop-sign", "kind": "reg", "seed": 13}
 
     again = json.loads(call("score", "gate.safetensors", "--samples", 500, "--json").stdout)
@@ -230,11 +271,12 @@ def test_attack_prints_json_and_nothing_else(call: Any, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_attack_prints_a_scorecard(call: Any) -> None:
-    result = call("attack", "red", "--iterations", 2, "--samples", 500)
+    result = call("attack", "red", "--iterations", 2, "--samples", 500, "--out", "red.safetensors")
     assert result.exit_code == 0, result.output
     assert "tardis_sum" in result.stdout
     assert "frechet_change" in result.stdout
     assert "step" not in result.stdout
+    assert ["out", "red.safetensors"] in [line.split() for line in result.stdout.splitlines()]
 
 
 @pytest.mark.slow
@@ -271,7 +313,7 @@ def test_a_round_of_the_challenge_from_end_to_end(call: Any) -> None:
     scored = call("challenge", *words, "--html", "board.html", "--json")
     assert scored.exit_code == 0, scored.output
     assert json.loads(scored.stdout)["blue"][0]["auc"] == 0.5
-    assert "Scoreboard" in Path("board.html").read_text()
+    assert "Scoreboard" in Path("board.html").read_text() and scored.stderr.splitlines()[-1] == "board.html"
 
     Path("p.txt").write_text("another passphrase\n")
     wrong = call("challenge", *words, "--passphrase-file", "p.txt")
@@ -289,6 +331,13 @@ def test_a_short_or_missing_passphrase(call: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("DEVILGAN_PASSPHRASE")
     said = call("challenge", "new", "--models", 4, "--quick").stderr
     assert said.startswith("there is no passphrase: set DEVILGAN_PASSPHRASE")
+
+
+def test_the_columns_of_doctor_stay_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    health.report([health.Check("zoo", True, "5 models"), health.Check("feature networks", True, "5 load")], False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rsplit("  ", 1)[-1].strip() for line in lines] == ["5 models", "5 load"]
+    assert len({line.index("5") for line in lines}) == 1
 
 
 def test_doctor_finds_nothing(call: Any) -> None:

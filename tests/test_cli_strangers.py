@@ -9,7 +9,8 @@ import onnxruntime
 import pytest
 import torch
 
-from devilgan_lite import files, zoo
+from devilgan_lite import files, sanitize, zoo
+from devilgan_lite.intake.jail import Jail
 
 ZOO = zoo.zoo_folder()
 
@@ -41,7 +42,8 @@ def test_a_folder_of_downloads_is_checked_at_once(call: Any, tmp_path: Path, gat
     text = call("scan", "picture.pt", "clean.pt", "--no-twin")
     assert text.exit_code == 2 and "picture.pt:\nrefused" in text.stdout and "clean.pt:\nclean" in text.stdout
     alone = call("scan", "picture.pt", "--html", "page.html")
-    assert alone.exit_code == 2 and len(alone.stderr.strip().splitlines()) == 1 and not alone.stdout
+    assert alone.exit_code == 2 and len(alone.stderr.strip().splitlines()) == 1
+    assert alone.stdout == "page.html\n"
     assert "refused" in (tmp_path / "page.html").read_text()
 
 
@@ -75,12 +77,34 @@ def test_a_stranger_that_cannot_be_read_is_refused_in_the_jail(call: Any, tmp_pa
     torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pt")
     done = call("scan", "whole.pt")
     assert done.exit_code == 2, done.output
-    assert done.stderr.startswith("reading it would run code: it asks for 'torch.nn.modules.linear.Linear'")
+    assert done.stderr.startswith("whole.pt: refused: reading it would run code: it asks for 'torch.nn.modules.linear.")
     cure = call("sanitize", "whole.pt", "--out", "a.onnx")
     assert cure.exit_code == 2 and "would run code" in cure.stderr and not (tmp_path / "a.onnx").exists()
-    assert call("scan", "whole.pt", "--device", "cuda").exit_code == 2
     torch.save(zoo.load("dcgan-fashion").state_dict(), tmp_path / "g.pt")
     wrong = call("scan", "g.pt", "--latent-dim", 50)
     assert wrong.exit_code == 2 and "latent_dim=50 does not fit" in wrong.stderr
     card = call("sanitize", "g.pt", "--out", "a.safetensors")
     assert card.exit_code == 2 and "valid: onnx, pt2" in card.stderr
+
+
+def test_a_jail_has_no_gpu_for_any_command(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(Jail, "start", lambda self: None)  # it is refused before anything runs
+    (tmp_path / "g.pt").write_bytes(bytes(9))
+    scan = call("scan", "g.pt", "--device", "cuda")
+    cure = call("sanitize", "g.pt", "--device", "cuda", "--out", "a.onnx")
+    assert scan.exit_code == cure.exit_code == 2
+    assert scan.stderr == cure.stderr and scan.stderr.startswith("device='cuda' is not valid in the jail")
+
+
+def test_outside_the_jail_a_stranger_is_sanitized_on_the_device_that_was_asked_for(
+    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(zoo.load("dcgan-fashion").state_dict(), tmp_path / "g.pt")
+
+    def noted(*_: Any, device: str, **__: Any) -> None:
+        raise ValueError(f"asked for {device}")
+
+    monkeypatch.setattr(sanitize, "auto", noted)
+    done = call("sanitize", "g.pt", "--no-jail", "--device", "auto", "--out", "a.onnx")
+    assert done.exit_code == 2 and done.stderr == "asked for auto\n"

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from devilgan_lite import environment
 from devilgan_lite.checks import one_of, shown
 from devilgan_lite.cli import batch, challenge, defence, exchange, exhibit, fetch, models, samples, serve
 from devilgan_lite.cli.common import AsJson, Device, SampleCount, check_out, commands, load_model, real_for, save, show
@@ -32,15 +33,20 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main(
-    threads: Annotated[int, typer.Option(min=1, envvar="DEVILGAN_THREADS", help="CPU threads.")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, envvar="DEVILGAN_THREADS", help="CPU threads; default: OMP_NUM_THREADS, or 1."),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    os.environ["DEVILGAN_THREADS"] = str(threads)  # for the processes of notebooks
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # for torch, which a command imports later, if at all
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
+    if threads is not None:
+        os.environ["DEVILGAN_THREADS"] = str(threads)  # for the processes of notebooks
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # for torch, which a command imports later, if at all
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(threads)
+    environment.set_defaults()
 
 
 @app.command()
@@ -135,7 +141,8 @@ def attack(
         data = real.name if name in ("trail", "poisoning") and real is not None else made_from
         save(out, outcome, data, result, backdoor=planted)
     facts = {"attack": name, "clean": clean, **planted, "seconds": round(outcome.seconds, 2)}
-    show({**facts, **result, "settings": outcome.settings}, as_json)
+    written = {} if out is None else {"out": str(out)}
+    show({**facts, **result, **written, "settings": outcome.settings}, as_json)
 
 
 @app.command()

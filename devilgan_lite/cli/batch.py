@@ -1,7 +1,6 @@
 """``devilgan tour``, ``run``, ``sweep`` and ``report``: all notebooks, one, a hundred runs, and what came of them."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -53,7 +52,6 @@ def tour(
 
     results = {name: unfinished(name, "not finished yet") for name in names}
     typer.echo(f"Now {len(names)} notebooks, each with a card on {write()} when it ends; reload that page to see more.")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two notebooks at a time, one thread each
     order = sorted(names, key=lambda name: (*LONGEST_FIRST, name[:2]).index(name[:2]))
     try:
         for result in runs.run_all(order, {"profile": profile}, out, timeout=3_600):

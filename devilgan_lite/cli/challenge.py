@@ -122,3 +122,5 @@ def score(
     if html is not None:
         challenge.write_page(html, scores, found)
     show(scores.to_dict(), as_json, challenge.text(scores))
+    if html is not None:
+        typer.echo(html, err=as_json)

@@ -13,6 +13,7 @@ from devilgan_lite.checks import cut, shown
 from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for, save, show
 from devilgan_lite.files.sniff import printable
 from devilgan_lite.markup import mapping, number, sequence
+from devilgan_lite.markup.parts import MOST_DETECTORS
 
 EXIT_CODES = {"backdoored": 3, "suspicious": 4, "inconclusive": 5, "refused": 2, "clean": 0}  # the worst comes first
 Seed = Annotated[int, typer.Option(help="Seed of all latents.")]
@@ -87,7 +88,9 @@ def scan(
     else:
         alone = worst == "refused" and len(reports) == 1
         text = "\n".join(_text(one, titled=len(models) > 1) for one in reports)
-        typer.echo(reports[0]["sentence"] if alone else text, err=alone)
+        typer.echo(f"{reports[0]['file']['name']}: refused: {reports[0]['sentence']}" if alone else text, err=alone)
+    for path in filter(None, (html, sarif)):
+        typer.echo(path, err=as_json)
     if EXIT_CODES[worst]:
         raise typer.Exit(EXIT_CODES[worst])
 
@@ -179,9 +182,14 @@ def _write(path: Path, text: str) -> None:
 
 
 def _plain(report: dict[str, Any]) -> dict[str, Any]:
-    """The report without pictures; what the scan says stands beside the rest, as in version 0.1."""
-    rest = {name: value for name, value in report.items() if name not in ("scan", "pictures", "detectors")}
-    return {**rest, **(report.get("scan") or {}), "seconds": report["seconds"]}
+    """The report with null for each picture; what ``scan`` holds also stands beside the rest, as in version 0.1."""
+    scan, pictures = mapping(report.get("scan")), mapping(report.get("pictures"))
+    others = {
+        "witness": {**mapping(scan.get("witness")), **mapping(report.get("witness"))} or None,
+        "detectors": [{**mapping(one), "picture": None} for one in sequence(report.get("detectors"), MOST_DETECTORS)],
+        "pictures": dict.fromkeys(pictures),
+    }
+    return {**report, **scan, **report} | {name: value for name, value in others.items() if name in report}
 
 
 def _text(report: dict[str, Any], titled: bool) -> str:
@@ -229,7 +237,7 @@ def sanitize(
             told = None if architecture is None else str(architecture)
             wanted = Cure(iterations=iterations, always=always, seed=seed, latent_dim=latent_dim, architecture=told)
             with Jail() if jail else contextlib.nullcontext() as walls:
-                result, text = cure(path, out, wanted, jail=walls)
+                result, text = cure(path, out, wanted, jail=walls, device=device)
     show(result, as_json, text)
 
 

@@ -61,7 +61,8 @@ def carry_out(looks: dict[str, Look]) -> list[Check]:
 
 def report(checks: list[Check], as_json: bool) -> None:
     """Print a line for each check (or JSON), and leave with exit code 1 if one of them found a problem."""
-    lines = [f"{'ok     ' if check.ok else 'problem'}  {check.name:16s}{check.message}" for check in checks]
+    width = max(len(check.name) for check in checks)
+    lines = [f"{'ok     ' if check.ok else 'problem'}  {check.name:{width}s}  {check.message}" for check in checks]
     show([asdict(check) for check in checks], as_json, "\n".join(lines))
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
@@ -100,9 +101,7 @@ def _device() -> tuple[bool, str]:
 def _threads() -> tuple[bool, str]:
     import torch
 
-    policy = os.environ.get("OMP_WAIT_POLICY", "").upper()
-    advice = "" if policy == "PASSIVE" else "; on a busy machine, set OMP_WAIT_POLICY=PASSIVE"
-    return True, f"{torch.get_num_threads()} of {os.cpu_count()} (--threads or DEVILGAN_THREADS){advice}"
+    return True, f"{torch.get_num_threads()} of {os.cpu_count()} (--threads or DEVILGAN_THREADS)"
 
 
 def damage(path: Path, sha256: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from devilgan_lite.checks import Settings, one_of, shown, whole_number
+from devilgan_lite.checks import Settings, latent_size, one_of, whole_number
 from devilgan_lite.files.sniff import Facts, Refused, facts, printable
 from devilgan_lite.intake.jail import Ended, Jail, Limits
 from devilgan_lite.version import __version__
@@ -37,7 +37,7 @@ class Opening(Settings):
         if self.prior is not None:
             one_of("prior", self.prior, ("gaussian", "uniform"))
         if self.latent_dim is not None:
-            whole_number("latent_dim", self.latent_dim, 1, 65_536)
+            latent_size(self.latent_dim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +99,8 @@ def check(
     ``ValueError`` for wrong ``options``.
     """
     path, options, limits = Path(path), options or Options(), limits or Limits()
-    if jail is not None and device not in ("auto", "cpu"):
-        raise ValueError(f"device={shown(device)} is not valid in the jail, which has only the CPU; valid: auto, cpu.")
+    if jail is not None:
+        jail.check_device(device)
     unknown = Facts(printable(name or path.name)[:80], 0, "", "")
     try:
         known = facts(path, name=name)

@@ -30,12 +30,21 @@ class Cure(Opening):
 
 
 def cure(
-    path: str | Path, out: Path, settings: Cure | None = None, *, jail: Jail | None, limits: Limits | None = None
+    path: str | Path,
+    out: Path,
+    settings: Cure | None = None,
+    *,
+    jail: Jail | None,
+    limits: Limits | None = None,
+    device: str = "cpu",
 ) -> tuple[dict[str, Any], str]:
     """Sanitize the file ``path`` and write ``out`` (.onnx or .pt2) if anything was changed: plain data, and a text.
 
-    ``Refused`` where the file cannot be opened, or sanitizing it did not end. Without a ``jail`` it runs here.
+    ``Refused`` where the file cannot be opened, or sanitizing it did not end. Without a ``jail`` it runs here, on
+    ``device``.
     """
+    if jail is not None:
+        jail.check_device(device)
     path, settings, limits = Path(path).resolve(), settings or Cure(), limits or Limits()
     form = out.suffix.removeprefix(".")
     one_of("ending of out", form, FORMATS)
@@ -47,7 +56,7 @@ def cure(
         arguments: dict[str, Any] = {"path": str(path), "name": known.name, "sha256": known.sha256, "out": str(made)}
         arguments["settings"] = asdict(settings)
         if jail is None:
-            found = inside(arguments, lambda event: None)
+            found = inside({**arguments, "device": device}, lambda event: None)
         else:
             reads = [path, *([Path(settings.architecture).resolve()] if settings.architecture else [])]
             ended = jail.run("devilgan_lite.intake.cure:inside", arguments, reads=reads, scratch=scratch, limits=limits)
@@ -91,7 +100,7 @@ def inside(arguments: dict[str, Any], tell: Any) -> dict[str, Any]:
         always=settings.always,
         iterations=settings.iterations,
         seed=settings.seed,
-        device="cpu",
+        device=arguments.get("device", "cpu"),
         progress=False,
     )
     found = {"changed": outcome.changed, "seconds": round(outcome.seconds, 2), "cuts": outcome.settings["cuts"]}

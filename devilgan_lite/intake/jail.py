@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from devilgan_lite.checks import cut, in_range, whole_number
+from devilgan_lite.checks import cut, in_range, shown, whole_number
+from devilgan_lite.environment import DEFAULTS
 
 How = Literal["finished", "refused", "failed", "killed", "crashed", "cancelled"]
 START_SECONDS = 120.0  # the zygote imports torch; a cold disk is slow
@@ -85,6 +86,14 @@ class Jail:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
+    @staticmethod
+    def check_device(device: str) -> None:
+        """Raise ``ValueError`` for a ``device`` that a jail does not have."""
+        if device not in ("auto", "cpu"):
+            raise ValueError(
+                f"device={shown(device)} is not valid in the jail, which has only the CPU; valid: auto, cpu."
+            )
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -101,7 +110,8 @@ class Jail:
             self._control, theirs = socket.socketpair()
             paths = [os.path.abspath(path) for path in sys.path if path and os.path.exists(path)]
             paths.append(str(Path(__file__).resolve().parents[2]))
-            kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith("OMP_")}
+            names = [name for name in os.environ if name in (*KEPT, *DEFAULTS) or name.startswith("OMP_")]
+            kept = {name: os.environ[name] for name in names}
             threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
             own = {"KERAS_BACKEND": "torch", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(paths)}
             number = str(theirs.fileno())
@@ -109,7 +119,7 @@ class Jail:
                 # -P: else Python would look for modules in the current folder first, which may hold downloads.
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "devilgan_lite.intake.zygote", number, *self.imports],
-                    env=kept | threads | own,
+                    env=DEFAULTS | kept | threads | own,
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

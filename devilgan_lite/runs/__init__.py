@@ -1,14 +1,18 @@
 """Run notebooks with checked parameters, once or as a study, and write the page that shows the results."""
 
+from typing import TYPE_CHECKING, Any
+
 from devilgan_lite.parameters import Parameter, parse_value
 from devilgan_lite.runs.notebooks import PROJECT, find_notebook, notebook_folder, notebook_list, notebook_parameters
 from devilgan_lite.runs.pages import index_page, to_html
 from devilgan_lite.runs.run import Result, run, run_all
 from devilgan_lite.runs.store import Store
 from devilgan_lite.runs.study import Run, Study, read_study, study_of
-from devilgan_lite.runs.study_report import report
 from devilgan_lite.runs.summary import attack_table, table_html, table_text, write_csv
 from devilgan_lite.runs.sweep import Sweep, sweep
+
+if TYPE_CHECKING:
+    from devilgan_lite.runs.study_report import report
 
 __all__ = [
     "PROJECT",
@@ -36,3 +40,12 @@ __all__ = [
     "to_html",
     "write_csv",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``report``, and pandas with it, when it is asked for."""
+    if name != "report":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from devilgan_lite.runs.study_report import report
+
+    return report

@@ -1,5 +1,6 @@
 """Find a notebook, read it, and say which parameters it takes."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -9,6 +10,10 @@ from devilgan_lite.checks import nearest
 from devilgan_lite.parameters import Parameter, parse_cell
 
 PROJECT = Path(__file__).resolve().parents[2]
+MARKER = re.compile(r"^# ?%%(.*)$", re.M)  # the first line of a cell in the percent format
+PARAMETERS = re.compile(r'\btags=\[[^]]*"parameters"')
+SOLUTION = re.compile(r"^hints\(.*\bsolution=", re.M | re.S)  # a cell whose source gives the answer away
+HIDDEN = "hide-input"  # the tag that mystmd and our pages know; JupyterLab reads source_hidden, GitHub neither
 
 
 def notebook_folder() -> Path:
@@ -47,24 +52,40 @@ def find_notebook(notebook: int | str | Path) -> Path:
 
 
 def read_notebook(path: Path) -> Any:
-    """The notebook at ``path`` (``.ipynb``, or ``.py`` in jupytext's percent format)."""
+    """The notebook at ``path``: ``.ipynb``, or ``.py`` in jupytext's percent format, whose solutions are folded."""
     import jupytext
     import nbformat
 
-    if path.suffix == ".py":
-        return jupytext.read(path, fmt="py:percent")
-    return nbformat.read(path, as_version=4)
+    if path.suffix != ".py":
+        return nbformat.read(path, as_version=4)
+    document = jupytext.read(path, fmt="py:percent")
+    for cell in document.cells:
+        if cell.cell_type == "code" and SOLUTION.search(cell.source):
+            cell.metadata["jupyter"] = {"source_hidden": True}
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), HIDDEN]
+    return document
 
 
 def notebook_parameters(notebook: int | str | Path) -> dict[str, Parameter]:
     """The parameters that a notebook takes, from its cell tagged ``parameters``."""
     path = find_notebook(notebook)
-    return parameters_of(read_notebook(path), path.stem)
-
-
-def parameters_of(document: Any, name: str) -> dict[str, Parameter]:
-    """The parameters of a notebook that was read; more than one cell tagged ``parameters`` is a ``ValueError``."""
-    cells = [cell for cell in document.cells if "parameters" in cell.metadata.get("tags", [])]
+    cells = _parameter_cells(path)
     if len(cells) > 1:
-        raise ValueError(f"{name} has {len(cells)} cells tagged parameters; there must be one.")
-    return parse_cell(cells[0].source, f"the parameters cell of {name}") if cells else {}
+        raise ValueError(f"{path.stem} has {len(cells)} cells tagged parameters; there must be one.")
+    return parse_cell(cells[0], f"the parameters cell of {path.stem}") if cells else {}
+
+
+def _parameter_cells(path: Path) -> list[str]:
+    """The sources of the cells tagged ``parameters``, from the file's text: to import jupytext takes seconds."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        _, *pieces = MARKER.split(text)  # what a marker says of its cell, the cell, and again
+        cells = zip(pieces[::2], pieces[1::2], strict=True)
+        return [source.strip("\n") for marker, source in cells if PARAMETERS.search(marker)]
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path.name} is not a notebook: it is not valid JSON ({error}).") from None
+    found = document.get("cells", []) if isinstance(document, dict) else []
+    tagged = [cell for cell in found if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    return ["".join(cell.get("source", "")) for cell in tagged]

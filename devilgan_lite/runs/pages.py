@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from devilgan_lite.runs.notebooks import find_notebook, read_notebook
+from devilgan_lite.runs.notebooks import HIDDEN, find_notebook, read_notebook
 from devilgan_lite.runs.run import Result
 
 STYLE = """
@@ -75,6 +75,7 @@ FILM = (
 def to_html(notebook: str | Path) -> Path:
     """Write the executed ``notebook`` (``.ipynb``) as HTML beside it, pictures inside; return the page's path."""
     from nbconvert.exporters import HTMLExporter
+    from nbconvert.preprocessors import TagRemovePreprocessor
 
     path = Path(notebook)
     document = read_notebook(path)
@@ -84,6 +85,7 @@ def to_html(notebook: str | Path) -> Path:
             source = output.data.pop("image/png").replace("\n", "")
             output.data["text/html"] = _image("image/png", source, alt)
     exporter = HTMLExporter(embed_images=True, require_js_url="", mathjax_url="", jquery_url="")
+    exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={HIDDEN}), enabled=True)
     body, _ = exporter.from_notebook_node(document, {"metadata": {"name": path.stem}})
     page = path.with_suffix(".html")
     page.write_text(body, encoding="utf-8")

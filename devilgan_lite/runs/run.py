@@ -22,7 +22,7 @@ from typing import Any
 from devilgan_lite.checks import in_range
 from devilgan_lite.parameters import check_values
 from devilgan_lite.runs.limits import MemoryLimit
-from devilgan_lite.runs.notebooks import PROJECT, find_notebook, parameters_of, read_notebook
+from devilgan_lite.runs.notebooks import PROJECT, find_notebook, notebook_parameters, read_notebook
 
 KERNEL = "Python 3 (ipykernel)"
 
@@ -78,8 +78,8 @@ def run(
     given = dict(parameters or {})
     path = find_notebook(notebook)
     name = path.stem
+    check_values(notebook_parameters(path), given, name)
     document = read_notebook(path)
-    check_values(parameters_of(document, name), given, name)
 
     folder = Path(out).resolve() / name
     folder.mkdir(parents=True, exist_ok=True)

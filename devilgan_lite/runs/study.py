@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from devilgan_lite.checks import nearest
 from devilgan_lite.parameters import check_values
-from devilgan_lite.runs.notebooks import find_notebook, notebook_list, parameters_of, read_notebook
+from devilgan_lite.runs.notebooks import find_notebook, notebook_list, notebook_parameters, read_notebook
 
 MOST_RUNS = 100_000
 
@@ -118,10 +118,10 @@ def study_of(content: Mapping[str, Any], name: str, folder: str | Path = ".") ->
     found: dict[str, Run] = {}
     for notebook in notebooks:
         path = _located(notebook, Path(folder))
-        document = read_notebook(path)
-        valid, source = parameters_of(document, path.stem), _source(document)
+        valid = notebook_parameters(path)
         for given in sets:
             check_values(valid, given, path.stem)
+        source = _source(read_notebook(path))
         for given, repeat in itertools.product(sets, range(file.repeats)):
             key = identity(source, given, repeat)
             found.setdefault(key, Run(key, path.stem, path, given, repeat))

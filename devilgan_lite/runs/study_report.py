@@ -2,6 +2,8 @@
 
 import html
 import io
+import math
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from devilgan_lite.runs.store import Store
 STEALTH, FIDELITY = "expdis_mean", "tardis_mean"  # the two columns of a frontier
 ATTACK, DEFENCE = "attack", "defence"
 AFTER = "tardis_after"  # what a heat map shows; without it, what a study of names measures first
+LETTERS_ACROSS = 110  # of the size of a legend, in a figure of 7 inches
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
 MARKERS = "osD^vP*X"
 MOST_COLUMNS = 12
@@ -57,13 +60,15 @@ def frontier(summary: pd.DataFrame, by: list[str]) -> tuple[Any, str] | None:
     if STEALTH not in summary or FIDELITY not in summary or summary[[STEALTH, FIDELITY]].dropna().empty:
         return None
     lines = _telling([name for name in by if name != "lam"], summary)
-    figure = Figure(figsize=(7.0, 4.6), layout="constrained")
-    ax = figure.add_subplot()
     known = summary.dropna(subset=[STEALTH, FIDELITY])
-    for index, (key, group) in enumerate(
-        known.groupby(lines, sort=False, dropna=False) if lines else [("all runs", known)]
-    ):
-        name = ", ".join(map(_short, key)) if isinstance(key, tuple) else str(key)
+    found = list(known.groupby(lines, sort=False, dropna=False)) if lines else [("all runs", known)]
+    names = [", ".join(map(_short, key)) if isinstance(key, tuple) else str(key) for key, _ in found]
+    names = [textwrap.fill(name, LETTERS_ACROSS) for name in names]
+    columns = max(1, LETTERS_ACROSS // (max(map(len, names)) + 8))  # 8 letters are as wide as a line and its margins
+    rows = sum(name.count("\n") + 1 for name in names[::columns])
+    figure = Figure(figsize=(7.0, 4.4 + 0.18 * rows), layout="constrained")
+    ax = figure.add_subplot()
+    for index, (name, (_, group)) in enumerate(zip(names, found, strict=True)):
         ordered = group.sort_values("lam") if "lam" in group and group["lam"].notna().all() else group
         bars = [pd.to_numeric(ordered[f"{column} ±"]).fillna(0.0) for column in (STEALTH, FIDELITY)]
         # on a logarithmic axis a bar cannot reach below nothing: it ends a decade lower at most
@@ -79,20 +84,34 @@ def frontier(summary: pd.DataFrame, by: list[str]) -> tuple[Any, str] | None:
             capsize=2,
             label=name,
         )
-    positive = (known[STEALTH] > 0).all(), (known[FIDELITY] > 0).all()
     ax.set(
         xlabel="ExpDis, mean per element: change of ordinary pictures",
         ylabel="TarDis, mean per element: error at the trigger",
-        xscale="log" if positive[0] else "symlog",
-        yscale="log" if positive[1] else "symlog",
     )
+    _decades(ax, "x")
+    _decades(ax, "y")
     ax.grid(alpha=0.3)
-    ax.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
     least, most = int(known["runs"].min()), int(known["runs"].max())
     runs = f"{least}" if least == most else f"{least} to {most}"
     kind = "single runs" if most == 1 else f"means of {runs} runs a point with 95 % confidence intervals"
     words = f"Stealth and fidelity, {kind}; lower left is better."
     return figure, words
+
+
+def _decades(ax: Any, name: str) -> None:
+    """Scale axis ``name`` of ``ax`` by whole decades around its data, with a place for 0 where it is needed.
+
+    So labels are powers of ten, which have room.
+    """
+    low, high = getattr(ax.dataLim, f"interval{name}")
+    if high <= 0:  # nothing has a logarithm
+        return
+    bottom, top = math.floor(math.log10(getattr(ax.dataLim, f"minpos{name}"))), math.ceil(math.log10(high))
+    top = max(top, bottom + 1)
+    scale = {} if low > 0 else {"linthresh": 10.0**bottom}
+    getattr(ax, f"set_{name}scale")("symlog" if scale else "log", **scale)
+    getattr(ax, f"set_{name}lim")(-0.3 * 10.0**bottom if scale else 0.8 * 10.0**bottom, 1.25 * 10.0**top)
 
 
 def _telling(names: list[str], summary: pd.DataFrame) -> list[str]:
@@ -125,7 +144,9 @@ def heat_map(summary: pd.DataFrame, by: list[str]) -> tuple[Any, str] | None:
     values = summary.pivot_table(index=rows, columns=across, values=value, aggfunc="mean", sort=False)
     if not (0 < len(values) <= MOST_CELLS and len(values.columns) <= MOST_CELLS):
         return None
-    figure = Figure(figsize=(2.5 + 1.3 * len(values.columns), 1.6 + 0.6 * len(values)), layout="constrained")
+    longest = max(len(str(name)) for name in values.index)
+    size = 2.5 + 1.3 * len(values.columns) + 0.08 * longest, 2.8 + 0.6 * len(values)
+    figure = Figure(figsize=size, layout="constrained")
     ax = figure.add_subplot()
     shown = values.clip(lower=1e-6) if value == AFTER else values
     low, high = shown.min().min(), shown.max().max()
@@ -142,7 +163,7 @@ def heat_map(summary: pd.DataFrame, by: list[str]) -> tuple[Any, str] | None:
                 colour = "white" if cell < middle else "black"
                 ax.text(column, row, f"{cell:.2g}", ha="center", va="center", color=colour, fontsize=9)
     label = "TarDis after the defence (mean per element; more means less backdoor)" if value == AFTER else str(value)
-    figure.colorbar(image, label=label)
+    figure.colorbar(image, label=textwrap.fill(label, int(7 * size[1])))
     words = f"{label} for each {across} (columns) and each {', '.join(down)} (rows), means over runs."
     return figure, words
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from devilgan_lite.checks import whole_number
+from devilgan_lite.environment import set_defaults
 from devilgan_lite.runs.limits import end_processes
 from devilgan_lite.runs.notebooks import PROJECT, read_notebook
 from devilgan_lite.runs.run import run
@@ -167,7 +168,9 @@ def _outcome(future: Any) -> tuple[Row, dict[str, bytes]]:
 def perform(task: Row) -> tuple[Row, dict[str, bytes]]:
     """One run, on a worker: its row and its files."""
     os.environ["DEVILGAN_THREADS"] = str(task["threads"])
-    os.environ.pop("MALLOC_TRIM_THRESHOLD_", None)  # dask sets it for its workers; it costs a kernel a third more time
+    if os.environ.get("MALLOC_TRIM_THRESHOLD_") == "65536":  # dask's, which costs a kernel a third more time
+        del os.environ["MALLOC_TRIM_THRESHOLD_"]
+    set_defaults()
     with tempfile.TemporaryDirectory(prefix="devilgan-run-") as temporary:
         source = Path(temporary) / f"{task['name']}.ipynb"
         source.write_text(task["document"], encoding="utf-8")
@@ -202,7 +205,7 @@ def _client(scheduler: str | None, workers: int, threads: int, gpu: bool) -> Ite
         with client:
             yield client, _checked(client, gpu)
         return
-    variables = {"DEVILGAN_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    variables = {"DEVILGAN_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     if "site-packages" not in PROJECT.parts:
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
     with (

@@ -17,7 +17,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Streamin
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
-from devilgan_lite.checks import cut
+from devilgan_lite.checks import MOST_LATENT, cut
 from devilgan_lite.service import answers
 from devilgan_lite.service.desk import Desk, later
 from devilgan_lite.service.guard import Guard
@@ -116,7 +116,7 @@ def create_app(settings: Settings) -> Guard:
         request: Request,
         response: Response,
         owner: Owner,
-        latent_dim: Annotated[int | None, Query(ge=1, le=65_536)] = None,
+        latent_dim: Annotated[int | None, Query(ge=1, le=MOST_LATENT)] = None,
         seed: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
         twin: bool = True,
     ) -> Scan:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 
+from devilgan_lite.environment import DEFAULTS
 from devilgan_lite.service.log import log
 from devilgan_lite.service.settings import Settings
 
@@ -76,6 +77,6 @@ class Supervisor:
         }
         command = [sys.executable, "-P", "-m", "devilgan_lite.service.worker"]
         command += [f"--{name}={value}" for name, value in options.items()]
-        environment = {"OMP_NUM_THREADS": "1", **os.environ, "DEVILGAN_DATABASE": settings.url}
+        environment = {**DEFAULTS, **os.environ, "DEVILGAN_DATABASE": settings.url}
         # a session of its own: Ctrl-C is for the server, which then ends its workers in order
         return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)

@@ -16,9 +16,9 @@ import psutil
 from row_store import OUT, QUICK, ROOT, Row, Rows, markdown, options_of, write_page
 
 from devilgan_lite import runs
+from devilgan_lite.environment import DEFAULTS
 from devilgan_lite.runs.notebooks import read_notebook
 
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 TRIVIAL = """\
 # %% tags=["parameters"]
 seed = 0  # random seed, 0..1000000
@@ -42,7 +42,7 @@ def bare(study: runs.Study, folder: Path) -> float:
         place.mkdir(parents=True)
         source = place / "source.ipynb"
         nbformat.write(read_notebook(one.path), source)
-        os.environ |= {"DEVILGAN_OUT": str(place), "DEVILGAN_THREADS": "1", **ONE_THREAD}  # as a sweep gives each run
+        os.environ |= {"DEVILGAN_OUT": str(place), "DEVILGAN_THREADS": "1", **DEFAULTS}  # as a sweep gives each run
         papermill.execute_notebook(
             str(source), str(place / "out.ipynb"), parameters=one.parameters, kernel_name="python3", progress_bar=False
         )

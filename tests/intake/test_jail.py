@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from devilgan_lite.environment import DEFAULTS
 from devilgan_lite.intake.jail import Ended, Jail, Limits, sweep
 
 if sys.platform == "win32":
@@ -120,12 +121,16 @@ def test_eight_runs_at_once_do_not_mix(jail):
 
 def test_a_child_inherits_no_file_no_secret_and_no_privilege(jail, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "9")  # yours counts
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
     with Jail(imports=()) as fresh, ThreadPoolExecutor(2) as pool:
         other = pool.submit(run, fresh, "sleep", SHORT)
         value = run(fresh, "surroundings").value
         assert other.result().how == "killed"
     assert value is not None and len(value["files"]) == 4  # three of its own and the line to its supervisor
     assert "AWS_SECRET_ACCESS_KEY" not in value["environment"]
+    memory = {name: text for name, text in value["environment"].items() if name.startswith("MALLOC_")}
+    assert memory == {"MALLOC_TRIM_THRESHOLD_": "9", "MALLOC_MMAP_THRESHOLD_": DEFAULTS["MALLOC_MMAP_THRESHOLD_"]}
     assert int(value["CapEff"], 16) == int(value["CapPrm"], 16) == 0
     assert value["NoNewPrivs"] == "1" and value["Seccomp"] == "2" and value["Threads"] == "1"
 

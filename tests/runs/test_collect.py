@@ -1,6 +1,7 @@
 """The table of a study, its means and intervals, and its page."""
 
 import csv
+import itertools
 import math
 import re
 from pathlib import Path
@@ -111,7 +112,7 @@ def test_an_attack_without_a_setting_of_the_others_is_on_the_frontier(tmp_path: 
     by = ["attack", "lam", "iterations"]
     made = study_report.frontier(collect.averages(collect.tidy(folder), by, ["tardis_mean", "expdis_mean"]), by)
     assert made is not None
-    labels = [text.get_text() for text in made[0].axes[0].get_legend().get_texts()]
+    labels = [text.get_text() for text in made[0].legends[0].get_texts()]
     assert labels == ["closed-form, -", "red, 1000", "rex, 250", "rex, 500"]
     runs.report(folder)
     assert (folder / "frontier.png").read_bytes().startswith(b"\x89PNG") and not (folder / "heat_map.png").exists()
@@ -150,6 +151,66 @@ def test_a_study_of_names_shows_what_it_measures_first(tmp_path: Path) -> None:
     assert study_report.heat_map(summary[summary["source"] == "gan"], by) is None  # one group
     runs.report(folder)
     assert (folder / "heat_map.png").is_file() and not (folder / "frontier.png").exists()
+
+
+def crowded(figure: Any) -> list[str]:
+    """The words of a figure that leave it, and the pairs of them that lie on each other."""
+    figure.draw_without_rendering()
+    words = [text for legend in figure.legends for text in legend.get_texts()]
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [one for one in (*axis.get_major_ticks(), *axis.get_minor_ticks()) if low <= one.get_loc() <= high]
+            words += [axis.label, axis.get_offset_text(), *(word for one in ticks for word in (one.label1, one.label2))]
+    boxes = [(word, word.get_window_extent()) for word in words if word.get_visible() and word.get_text()]
+    found = [f"{word.get_text()} leaves the figure" for word, box in boxes if not _within(box, figure.bbox.padded(1))]
+    level = [(word, box.padded(-1)) for word, box in boxes if word.get_rotation() in (0, 90)]
+    pairs = itertools.combinations(level, 2)
+    return found + [f"{one.get_text()} on {other.get_text()}" for (one, a), (other, b) in pairs if a.overlaps(b)]
+
+
+def _within(box: Any, frame: Any) -> bool:
+    return bool(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1)
+
+
+LONG = "an attack with a very long name, one of many, and still more words to come; number"
+POINTS = {  # ExpDis, TarDis
+    "like lam": [(0.003, 30.0), (0.1, 1.0), (1.0, 0.1), (30.0, 0.003)],
+    "one value": [(0.00950444, 0.3)],
+    "alike": [(0.00950444, 0.30001), (0.00950451, 0.30002)],
+    "zero": [(0.0, 0.3), (0.0095, 0.2)],
+    "zero and tiny": [(0.0, 0.0), (1e-9, 0.2), (0.004, 1e-6)],
+    "only zeros": [(0.0, 0.0)],
+    "large": [(2e5, 0.2), (3e9, 3e7)],
+}
+
+
+@pytest.mark.parametrize("name", ["a", LONG], ids=["short names", "long names"])
+@pytest.mark.parametrize("spread", [None, 0.02])
+@pytest.mark.parametrize("case", POINTS)
+def test_the_words_of_a_frontier_have_room(case: str, spread: float | None, name: str) -> None:
+    rows = [
+        {"attack": f"{name} {index}", "runs": 2, "expdis_mean": x, "tardis_mean": y, "expdis_mean ±": spread}
+        for index, (x, y) in enumerate(POINTS[case])
+    ]
+    made = study_report.frontier(pd.DataFrame(rows).assign(**{"tardis_mean ±": spread}), ["attack"])
+    assert made is not None and crowded(made[0]) == []
+    ax = made[0].axes[0]
+    low, high, bottom, top = (*ax.get_xlim(), *ax.get_ylim())
+    assert all(low < x < high and bottom < y < top for x, y in POINTS[case])
+
+
+@pytest.mark.parametrize("values", [(0.0, 0.0), (0.3, 0.300001), (0.003, 30.0)])
+@pytest.mark.parametrize("name", ["a", LONG], ids=["short names", "long names"])
+@pytest.mark.parametrize("measured", ["tardis_after", "a_number_with_a_long_name_that_was_measured_once_in_a_while"])
+def test_the_words_of_a_heat_map_have_room(measured: str, name: str, values: tuple[float, float]) -> None:
+    rows = [
+        {"attack": f"{name} {index}", "defence": defence, "runs": 2, measured: value, f"{measured} ±": None}
+        for index, value in enumerate(values)
+        for defence in ("auto", "a defence with a longer name")
+    ]
+    made = study_report.heat_map(pd.DataFrame(rows), ["attack", "defence"])
+    assert made is not None and crowded(made[0]) == []
 
 
 def test_a_study_without_any_finished_run_has_a_page(tmp_path: Path) -> None:

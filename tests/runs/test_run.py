@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import re
+import subprocess
 import sys
 
 import nbformat
@@ -11,6 +12,7 @@ import pytest
 
 from devilgan_lite import runs
 from devilgan_lite.parameters import parse_cell
+from devilgan_lite.runs.notebooks import PROJECT, read_notebook
 
 from .conftest import TINY
 
@@ -51,6 +53,45 @@ def test_bad_parameters_are_refused_at_once_and_nothing_is_written(folder, param
         runs.run(3, parameters, out=folder / "out")
     assert "\n" not in str(refused.value)
     assert not (folder / "out").exists()
+
+
+HEAVY = ("torch", "numpy", "pandas", "matplotlib", "jupytext", "nbformat", "papermill", "distributed")
+
+
+@pytest.mark.parametrize("ending", ["py", "ipynb"])
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [("lamm: 1", "03_tiny has no parameter 'lamm'; .* Did you mean 'lam'?"), ("lam: 1000", "lam=1000 is not valid: ")],
+)
+def test_a_mistyped_parameter_is_refused_before_anything_heavy_is_imported(folder, ending, value, sentence):
+    source = folder / "notebooks" / "src" / "03_tiny.py"
+    if ending == "ipynb":
+        nbformat.write(read_notebook(source), folder / "notebooks" / "03_tiny.ipynb")
+        source.unlink()
+    (folder / "study.yml").write_text(f"notebook: 3\nparameters: {{{value}}}\n")
+    loaded = f"print(*sorted({set(HEAVY)} & set(sys.modules)))"
+    start = f"import sys\nfrom devilgan_lite.cli import app\ntry:\n    app()\nfinally:\n    {loaded}"
+    for words in (["run", "3", "-p", value.replace(": ", "=")], ["sweep", "study.yml"]):
+        command = [sys.executable, "-c", start, *words]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2 and re.match(sentence, done.stderr), done.stderr
+        assert len(done.stderr.splitlines()) == 1 and done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(one for place in ("notebooks", "notebooks/src", "studies") for one in (PROJECT / place).glob("*.*py*")),
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
+def test_parameters_in_the_text_are_those_that_jupytext_reads(path):
+    tagged = [cell for cell in read_notebook(path).cells if "parameters" in cell.metadata.get("tags", [])]
+    assert tagged and runs.notebook_parameters(path) == parse_cell(tagged[0].source)
+
+
+def test_a_notebook_that_is_no_json_is_refused(folder):
+    (folder / "broken.ipynb").write_text("{")
+    with pytest.raises(ValueError, match="broken.ipynb is not a notebook: it is not valid JSON"):
+        runs.run(folder / "broken.ipynb", out=folder / "out")
 
 
 def test_a_run_leaves_the_notebook_its_numbers_and_a_page(folder):
@@ -116,6 +157,15 @@ def test_the_index_leads_with_the_picture_of_the_cell_tagged_hero_else_the_first
         assert (html.unescape(said), base64.b64decode(source).decode()) == (alt, alt)
     assert "A title" in text and "You will see one sentence." in text and "1 min 01 s" in text
     assert not re.search(r"<script|https?://|<link", text), "the page must stand alone"
+
+
+def test_a_page_shows_what_a_folded_cell_printed_and_not_its_source(folder):
+    (folder / "05_help.py").write_text('# %%\nhints("look", solution="the_answer")\n\n# %%\nshown = 1\n')
+    document = runs.notebooks.read_notebook(folder / "05_help.py")
+    document.cells[0].outputs = [nbformat.v4.new_output("stream", text="folded below")]
+    nbformat.write(document, folder / "05_help.ipynb")
+    text = runs.pages.to_html(folder / "05_help.ipynb").read_text()
+    assert "the_answer" not in text and "folded below" in text and "shown" in text
 
 
 def test_a_notebook_without_a_result_has_a_card_too(folder):
