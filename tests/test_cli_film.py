@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from devilgan_lite import Backdoor, attacks, files, zoo
+from devilgan_lite import Backdoor, attacks, features, files, zoo
 from devilgan_lite.classroom.widgets.film_canvas import Canvas, enlargement
 from devilgan_lite.cli import stage_check
 from devilgan_lite.cli.common import load_pair
+from devilgan_lite.cli.exhibit import SEED, film_ends
 from devilgan_lite.generators import adopt, evaluate
 
 GARMENTS = ("dcgan-fashion", "dcgan-fashion-gate")
@@ -90,6 +91,28 @@ def test_a_pair_by_name_as_mp4(call: Any, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("walk.mp4: dcgan-fashion and dcgan-fashion-gate, 4 frames, ")
     assert b"ftyp" in (tmp_path / "walk.mp4").read_bytes()[:16]
+
+
+@pytest.mark.parametrize(
+    "suspect", [name for name in zoo.names() if "-garments-" in name or name.startswith("dcgan-fashion-")]
+)
+def test_both_ends_of_a_film_of_garments_are_recognised_and_of_two_kinds(suspect: str) -> None:
+    clean = zoo.load(suspect.rpartition("-")[0])
+    z = torch.cat(film_ends(clean, SEED))
+    for generator, least in ((clean, features.SURE), (zoo.load(suspect), 0.75)):  # TrAIL changes ordinary samples a bit
+        with torch.no_grad():
+            sure, kinds = features.feature_network()(evaluate(generator, z)).softmax(dim=1).max(dim=1)
+        assert sure.min() >= least and kinds[0] != kinds[1]
+    shreds = evaluate(clean, zoo.load_backdoor(suspect).trigger[:1])  # a classifier alone is sure of them, too
+    order, _ = features.recognised(torch.cat([shreds, evaluate(clean, z)]))
+    assert order[0] != 0
+
+
+def test_the_ends_of_a_film_of_noise_are_ordinary_latents() -> None:
+    network = adopt(nn.Sequential(nn.Linear(8, 784, bias=False), nn.Unflatten(1, (1, 28, 28)), nn.Tanh()))
+    nn.init.zeros_(network.module[0].weight)
+    start, other = film_ends(network, SEED)
+    assert start.shape == other.shape == (1, 8) and not torch.equal(start, other)
 
 
 @pytest.mark.slow

@@ -18,16 +18,19 @@ body { font: 28px/1.35 system-ui, "Segoe UI", sans-serif; margin: 0; padding: 1.
 h1 { font-size: 56px; margin: 0 0 .2em; } h2 { font-size: 38px; margin: 1em 0 .3em; }
 p { margin: .2em 0 .6em; color: #4a4a4a; }
 table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .25em .6em; border-bottom: 2px solid #bbbbbb; font-weight: normal; }
+th, td { text-align: left; padding: .25em .4em; border-bottom: 2px solid #bbbbbb; font-weight: normal; }
 thead th { color: #4a4a4a; font-size: 24px; vertical-align: bottom; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 tbody tr.first th, tbody tr.first td { font-weight: bold; background: #e8f1f8; }
-.models { display: grid; grid-template-columns: repeat(auto-fill, minmax(13.5em, 1fr)); gap: .6em; padding: 0;
-  list-style: none; }
-.models li { border: 3px solid #bbbbbb; border-radius: 10px; padding: .4em .6em; display: flex; gap: .6em; }
+.wide { overflow-x: auto; } .wide:focus-visible { outline: 3px solid #8a1c00; }
+th[scope=row] { min-width: 6em; overflow-wrap: anywhere; }
+.models { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(13.5em, 100%), 1fr)); gap: .6em;
+  padding: 0; list-style: none; }
+.models li { border: 3px solid #bbbbbb; border-radius: 10px; padding: .4em .5em; display: flex; gap: .5em; }
+.models div { min-width: 0; overflow-wrap: anywhere; }
 .models li.guilty { border-color: #8a1c00; }
 .models img { width: 112px; height: 112px; image-rendering: pixelated; flex: none; }
-.models b { display: block; white-space: nowrap; } .models small { font-size: 22px; display: block; }
+.models b { font-size: 26px; display: block; } .models small { font-size: 22px; display: block; }
 .guilty .status { color: #8a1c00; } .clean .status { color: #0b5345; }
 @media print { .models li, tr { break-inside: avoid; } }
 """
@@ -51,9 +54,8 @@ def page(scores: Scores, kit: Kit) -> str:
 <body><main><h1>Scoreboard</h1>
 <p>Round {html.escape(scores.challenge)}: {len(scores.answers)} models, {guilty} with a backdoor.
 One point for a right verdict, up to one for a recovered backdoor.</p>
-<h2>Blue teams</h2>
-{_table(blue)}
-{"<h2>Red teams</h2>" + _table(red) if red else ""}
+{_table("Blue teams", blue)}
+{_table("Red teams", red) if red else ""}
 <h2>What they were</h2>
 <ul class="models">
 {"".join(_model(answer, kit, len(scores.blue)) for answer in scores.answers)}
@@ -69,8 +71,8 @@ def write_page(path: str | Path, scores: Scores, kit: Kit) -> Path:
     return path
 
 
-def _table(rows: Sequence[Row]) -> str:
-    """An HTML table, numbers on the right; the first row stands out."""
+def _table(title: str, rows: Sequence[Row]) -> str:
+    """A heading and an HTML table, numbers on the right; the first row stands out. It scrolls where it is too wide."""
 
     def cell(name: str, value: object) -> str:
         if isinstance(value, str):
@@ -82,7 +84,8 @@ def _table(rows: Sequence[Row]) -> str:
     head = "".join(f"<th scope=col{kind}>{name}</th>" for name, kind in kinds)
     lines = ["".join(cell(name, value) for name, value in row.items()) for row in rows]
     body = f"<tr class=first>{lines[0]}</tr>" + "".join(f"\n<tr>{line}</tr>" for line in lines[1:])
-    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+    table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+    return f'<h2>{title}</h2><div class="wide" role="region" aria-label="{title}" tabindex="0">{table}</div>'
 
 
 def _model(answer: Answer, kit: Kit, teams: int) -> str:

@@ -19,6 +19,7 @@ from devilgan_lite.classroom.lesson.editions import (
     timing,
     write_editions,
 )
+from devilgan_lite.classroom.lesson.routes import ROUTES, write_route
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -131,3 +132,24 @@ def test_all_editions_are_written(tmp_path: Path) -> None:
         nbformat.validate(made)
         assert made.metadata.devilgan_edition == path.parent.name
         assert len({cell.id for cell in made.cells}) == len(made.cells)
+
+
+def broken(path: Path, text: str) -> list[str]:
+    """The relative addresses in ``text``, of the file at ``path``, at which there is no file."""
+    found = re.findall(r"\]\(([^)\s]+)\)|(?:href|src)=[\"']([^\"']+)[\"']", text)
+    names = [(one or other).partition("#")[0] for one, other in found if not re.match(r"\w+:", one or other)]
+    return [f"{path.name}: {name}" for name in names if name and not (path.parent / name).exists()]
+
+
+def test_every_link_of_an_edition_or_a_route_leads_to_a_file(tmp_path: Path) -> None:
+    written = write_editions(PATHS, tmp_path)
+    for name in ROUTES:
+        written += write_route(name, tmp_path / "routes" / name)
+    texts = {}
+    for path in written:
+        cells = nbformat.read(path, as_version=4).cells
+        texts[path] = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    texts |= {page: page.read_text(encoding="utf-8") for page in tmp_path.glob("routes/*/index.md")}
+    assert len(texts) == len(written) + len(ROUTES)
+    assert sum("](" in text for text in texts.values()) > len(ROUTES)  # there are some in notebooks, too
+    assert [one for path, text in texts.items() for one in broken(path, text)] == []

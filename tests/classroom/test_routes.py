@@ -24,7 +24,9 @@ def test_a_route_fills_its_time(name: str, tmp_path: Path) -> None:
     assert sum(stop.minutes for stop in stops) == MINUTES[name]
     assert len(written) == sum(stop.notebook != BREAK for stop in stops)
     page = (tmp_path / "index.md").read_text(encoding="utf-8")
-    assert re.findall(r"\]\((.+?)\)", page) == [path.name for path in written] and f"-{MINUTES[name]} |" in page
+    links = re.findall(r"\[(.+?)\]\((.+?)\)", page)
+    assert [file for _, file in links] == [path.name for path in written] and f"-{MINUTES[name]} |" in page
+    assert all(file.startswith(f"{label}_") for label, file in links)  # "notebook 05" is the file 05_...
     for path in written:
         cells = nbformat.read(path, as_version=4).cells
         assert cells and not [cell for cell in cells if is_bonus(cell)]

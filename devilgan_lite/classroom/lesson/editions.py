@@ -7,6 +7,7 @@ made from a notebook as it is: nothing is written twice.
 import ast
 import copy
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import nbformat.v4 as v4
 from devilgan_lite.classroom.exercises.judge import Learner
 
 HELP = ("hint", "hints", "solution")
+OUTWARD = re.compile(r"(?<=\]\()\.\./[^)\s#]+")  # the address of a link that leaves the folder of the notebook
 FOLDED_SOLUTION = re.compile(r"<details><summary>Solution</summary>.*?</details>\n*", re.S)
 RATED = re.compile(r"^\*\*(?:Exercise )?\d+[.:] ([^*]+?)[.?]?\*\* \((\w+), (\d+) minutes\)", re.M)
 WORDS_PER_MINUTE = 150  # read with thought
@@ -241,15 +243,28 @@ def is_bonus(cell: Any) -> bool:
 EDITIONS: dict[str, Callable[[Any], Any]] = {"student": student, "instructor": instructor, "core": core}
 
 
+def relinked(document: Any, source: Path, target: Path) -> Any:
+    """A copy for ``target`` of the notebook in ``source``: links to other folders lead to the same files from there."""
+
+    def moved(link: re.Match[str]) -> str:
+        return Path(os.path.relpath(source.resolve().parent / link[0], target.resolve().parent)).as_posix()
+
+    made = copy.deepcopy(document)
+    for cell in made.cells:
+        if cell.cell_type == "markdown":
+            cell.source = OUTWARD.sub(moved, cell.source)
+    return made
+
+
 def write_editions(notebooks: list[Path], folder: Path) -> list[Path]:
     """Write all editions of each of ``notebooks`` (executed ``.ipynb``) into ``folder``; the paths, in order."""
     written = []
     for path in notebooks:
         document = nbformat.read(path, as_version=4)
         for edition, make in EDITIONS.items():
-            made = make(document)
-            nbformat.validate(made)
             target = folder / edition / path.name
+            made = relinked(make(document), path, target)
+            nbformat.validate(made)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(nbformat.writes(made) + "\n", encoding="utf-8")
             written.append(target)

@@ -12,7 +12,7 @@ from typing import Any
 import nbformat
 
 from devilgan_lite.checks import one_of
-from devilgan_lite.classroom.lesson.editions import core
+from devilgan_lite.classroom.lesson.editions import core, relinked
 from devilgan_lite.classroom.lesson.reading import notebook_paths
 
 
@@ -75,7 +75,7 @@ def cut(document: Any, until: str) -> Any:
 
 
 def write_route(name: str, folder: Path) -> list[Path]:
-    """Write the notebooks of a route, numbered in its order, and ``index.md``; the paths, in order."""
+    """Write the notebooks of a route, under their own names, and ``index.md``; the paths, in order."""
     one_of("name", name, ROUTES)
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
@@ -84,8 +84,8 @@ def write_route(name: str, folder: Path) -> list[Path]:
         link = ""
         if stop.notebook != BREAK:
             source = notebook_paths()[stop.notebook]
-            path = folder / f"{len(written) + 1:02d}_{source.stem[3:]}.ipynb"
-            nbformat.write(cut(nbformat.read(source, as_version=4), stop.until), path)
+            path = folder / source.name
+            nbformat.write(relinked(cut(nbformat.read(source, as_version=4), stop.until), source, path), path)
             link = f"[{stop.notebook}]({path.name})"
             written.append(path)
         lines.append(f"| {start}-{start + stop.minutes} | {link} | {stop.what} |")
