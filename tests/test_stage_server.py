@@ -253,7 +253,7 @@ def waited(live: stage_scan.LiveScan) -> dict[str, Any]:
 
 
 def test_a_scan_begins_once_and_ends_with_the_stage() -> None:
-    live = stage_scan.LiveScan(PAIR)
+    live = stage_scan.LiveScan(PAIR[1])
     assert live.state(QUESTION)["state"] == "none"
     live.command = [sys.executable, "-c", "import sys; print('{\"finding\": {}}', flush=True); sys.stdin.read()"]
     assert live.start(QUESTION) == {"started": True} and live.start(QUESTION) == {"started": False}
@@ -280,7 +280,7 @@ def test_a_scan_begins_once_and_ends_with_the_stage() -> None:
     ],
 )
 def test_a_scan_that_breaks_off_has_failed(command: list[str], said: str) -> None:
-    live = stage_scan.LiveScan(PAIR)
+    live = stage_scan.LiveScan(PAIR[1])
     live.command = command
     live.start(QUESTION)
     found = waited(live)
@@ -297,12 +297,12 @@ def test_a_scan_ends_when_the_stage_is_killed() -> None:
         # the scan connects and waits for us: when its end of the line goes, it has ended
         child = f"""import socket
 from devilgan_lite.cli import stage_scan
-stage_scan.scan = lambda pair, device, say: socket.create_connection(("127.0.0.1", {port})).recv(1)
+stage_scan.scan = lambda name, device, say: socket.create_connection(("127.0.0.1", {port})).recv(1)
 stage_scan.main()"""
         stage = f"""import sys, time
 from devilgan_lite.cli import stage_scan
-live = stage_scan.LiveScan(("a", "b"))
-live.command = [sys.executable, "-c", {child!r}, "a", "b", "cpu"]
+live = stage_scan.LiveScan("a")
+live.command = [sys.executable, "-c", {child!r}, "a", "cpu"]
 live.start(None)
 time.sleep(600)"""
         with subprocess.Popen([sys.executable, "-c", stage]) as process:
@@ -317,7 +317,7 @@ time.sleep(600)"""
 
 @pytest.mark.slow
 def test_a_scan_that_cannot_run_says_why() -> None:
-    live = stage_scan.LiveScan((PAIR[0], "dcgan-fashion-gat"))
+    live = stage_scan.LiveScan("dcgan-fashion-gat")
     live.start(QUESTION)
     found = waited(live)
     assert found["state"] == "failed" and "Did you mean 'dcgan-fashion-gate'?" in found["error"]
@@ -335,12 +335,35 @@ def test_findings_come_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(detect, "scan", scan)
     lines: list[dict[str, Any]] = []
-    stage_scan.scan(PAIR, "cpu", lines.append)
+    stage_scan.scan(PAIR[1], "cpu", lines.append)
     first, second, last = json.loads(json.dumps(lines))
     assert first["finding"] == {
-        "question": "Is the network built oddly?", "message": "zero blocks", "evidence": "construction",
-        "strength": 2.0, "ran": True, "sample": None,
+        "question": "Is the network built oddly?", "kind": "yes", "answer": "Yes, 2 times the limit.",
+        "message": "zero blocks", "sample": None,
     }  # fmt: skip
     assert second["finding"]["question"] == "Where is the trigger?"
+    assert second["finding"]["answer"] == "See the picture."
     assert base64.b64decode(second["finding"]["sample"]).startswith(b"\x89PNG")
     assert last["report"]["verdict"] == "suspicious" and last["report"]["sentence"].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "words"),
+    [
+        ({"evidence": "twin", "strength": 1.0}, "yes", "Yes, 1 times the limit."),
+        ({"evidence": "twin", "strength": 0.99}, "no", "No."),
+        ({"evidence": "", "strength": 9.0}, "open", "No answer: it has no say in the verdict."),  # spectra of styles
+        ({"evidence": "", "open": True}, "open", "No answer: the twin misses 73% of the variance."),
+        ({"evidence": "twin", "open": True}, "open", "No answer: the twin misses 73% of the variance."),
+        ({"evidence": "twin", "ran": False}, "open", "No answer: the twin misses 73% of the variance."),
+    ],
+)
+def test_only_a_detector_with_a_say_answers_no(settings: dict[str, Any], kind: str, words: str) -> None:
+    from devilgan_lite import detect
+    from devilgan_lite.detect.plain import described
+
+    report = detect.ScanReport(findings=(), p_value=1.0)
+    told = described(detect.Finding("noisy twin", "T2", "the twin misses 73% of the variance", **settings), report)
+    assert stage_scan.answer(told, pictured=False) == (kind, words)
+    long = told | {"message": "x" * 400}
+    assert len(stage_scan.answer(long, pictured=False)[1]) < 150

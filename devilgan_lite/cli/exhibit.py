@@ -3,13 +3,20 @@
 import contextlib
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from devilgan_lite.checks import one_of
 from devilgan_lite.cli.common import AsJson, Device, check_out, load_pair
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from devilgan_lite.generators import Generator
+
 SEED = 9  # of a start whose picture is easy to tell from the target
+CANDIDATES = 256  # latents from which the ends of a film of garments are chosen: few samples are clear in a small GAN
 
 
 def film(
@@ -19,7 +26,7 @@ def film(
         typer.Option(help="A clean model and its backdoored one, instead of MODEL: names in the zoo, or files."),
     ] = None,
     out: Annotated[Path, typer.Option(help="The .webp, .gif or .mp4 file to write.")] = Path("out/film.webp"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the latents at both ends of the walk.")] = SEED,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the latents from which both ends are taken.")] = SEED,
     frames: Annotated[int | None, typer.Option(help="Number of pictures; default: what suits the file.")] = None,
     device: Device = "cpu",
     browser: Annotated[bool, typer.Option(help="Open the film in a browser.")] = True,
@@ -31,18 +38,32 @@ def film(
         raise ValueError("a MODEL of the zoo and --pair both say what to show: leave one out.")
     check_out(out, ending="")
     chosen = pair or stage_check.wanted(model, stage_check.FILMED)[0]
-    import torch
-
     from devilgan_lite.classroom.widgets.film import film as walk
 
     clean, suspect, backdoor = load_pair(chosen, device)
-    random = torch.Generator().manual_seed(seed)
-    start, other = (clean.sample_latent(1, random) for _ in range(2))
+    start, other = film_ends(clean, seed)
     generators = {"clean": clean, "backdoored": suspect}
     made = walk(generators, start, backdoor.trigger[:1], out, other=other, frames=frames)
     typer.echo(f"{made.path}: {' and '.join(chosen)}, {made.frames} frames, {made.bytes / 1000:.0f} kB")
     if browser and not (stage_check.browser() and webbrowser.open(out.resolve().as_uri())):
         typer.echo("No browser could be opened: open the file yourself, with any program that shows moving pictures.")
+
+
+def film_ends(clean: "Generator", seed: int) -> tuple["Tensor", "Tensor"]:
+    """The ordinary latents ``[1, d]`` at both ends of a film; of garments, two kinds that anybody recognises."""
+    import torch
+
+    from devilgan_lite import features
+    from devilgan_lite.generators import evaluate
+
+    random = torch.Generator().manual_seed(seed)
+    if features.readable("fashion", clean.sample_shape):
+        z = clean.sample_latent(CANDIDATES, random)
+        order, classes = features.recognised(evaluate(clean, z))
+        others = order[classes[order] != classes[order[:1]]]
+        if len(others):
+            return z[order[:1]], z[others[:1]]
+    return clean.sample_latent(1, random), clean.sample_latent(1, random)
 
 
 def stage(
@@ -51,6 +72,9 @@ def stage(
         tuple[str, str] | None,
         typer.Option(help="Instead of --model, a clean model and its backdoored one: names in the zoo, or files."),
     ] = None,
+    scan: Annotated[
+        str, typer.Option(help="The backdoored model that key S scans, in the zoo or a file; faces take minutes.")
+    ] = "dcgan-fashion-gate",
     port: Annotated[int, typer.Option(min=1024, max=65_535, help="Where to serve; if busy, the next free one.")] = 8866,
     device: Device = "cpu",
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
@@ -80,8 +104,10 @@ def stage(
         printed.write_text(stage_page.printable(*pairs[0], device), encoding="utf-8")
         typer.echo(printed)
         return
-    from devilgan_lite.cli import stage_server
+    from devilgan_lite.cli import stage_scan, stage_server
 
+    if not Path(scan).suffix:
+        one_of("scan", scan, [suspect for _, suspect in stage_check.pairs()])
     if share:
         phones.own_address()  # no network: said before any work
     pages, notice = phones.first_prepared(pairs)
@@ -95,7 +121,8 @@ def stage(
             address = stack.enter_context(phones.shared(html, beside, rounds))
         if notice:
             typer.echo(notice)
-        stage_server.serve(pages, port, device, browser, rounds, address=address, notice=notice)
+        live = stage_scan.LiveScan(scan, device)
+        stage_server.serve(pages, port, live, browser, rounds, address=address, notice=notice)
 
 
 def phone(

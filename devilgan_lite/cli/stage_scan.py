@@ -12,15 +12,21 @@ from urllib.parse import parse_qs
 
 from devilgan_lite.checks import cut
 from devilgan_lite.cli.small_server import Question
+from devilgan_lite.markup.parts import badge
+from devilgan_lite.markup.plots import strength_words
 
+MOST_REASON = 120  # letters on the stage of why there is no answer; the whole message is a tooltip
 PRIORITY = 10  # of a child: the browser, which draws, comes first
 
 
 class LiveScan:
-    """At most one scan of the second of ``pair``, in a child process that ends with this one, or on ``close``."""
+    """At most one scan of the backdoored ``suspect``, a name in the zoo or a file with its card.
 
-    def __init__(self, pair: tuple[str, str], device: str = "cpu") -> None:
-        self.command = [sys.executable, "-m", __name__, *pair, device]
+    It runs in a child process that ends with this one, or on ``close``.
+    """
+
+    def __init__(self, suspect: str, device: str = "cpu") -> None:
+        self.suspect, self.command = suspect, [sys.executable, "-m", __name__, suspect, device]
         self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
         self._clear()
@@ -53,7 +59,7 @@ class LiveScan:
         with self._lock:
             seconds = time.monotonic() - self._began if self._state == "running" else self._took
             said = {"state": self._state, "seconds": round(seconds, 1), "findings": self._findings[first:]}
-            return said | {"report": self._report, "error": self._error}
+            return said | {"suspect": self.suspect, "report": self._report, "error": self._error}
 
     def close(self) -> None:
         """End the scan, if one is running."""
@@ -78,23 +84,39 @@ class LiveScan:
             self._error = said.get("error") or ("" if self._report else f"The scan ended early, with exit code {code}.")
 
 
-def scan(pair: tuple[str, str], device: str, say: Any) -> None:
-    """Scan the second of ``pair`` and ``say`` each finding and the report as plain data."""
-    from devilgan_lite import detect
-    from devilgan_lite.cli.common import load_pair
+def scan(name: str, device: str, say: Any) -> None:
+    """Scan the backdoored model ``name`` and ``say`` each finding and the report as plain data."""
+    from devilgan_lite import detect, zoo
+    from devilgan_lite.cli.common import load_model
     from devilgan_lite.detect.plain import described, picture, plain
 
     def tell(finding: detect.Finding) -> None:
         told = described(finding, nothing_yet)
-        kept = {name: told[name] for name in ("message", "evidence", "strength", "ran")}
         question = re.split(r"(?<=[?.]) ", told["says"])[0]
         sample = None if finding.sample is None else picture(finding.sample.unsqueeze(0), scale=4)
-        say({"finding": {"question": question, "sample": sample, **kept}})
+        kind, words = answer(told, pictured=sample is not None)
+        said = {"question": question, "kind": kind, "answer": words, "message": told["message"], "sample": sample}
+        say({"finding": said})
 
     nothing_yet = detect.ScanReport(findings=(), p_value=1.0)
-    _, suspect, _ = load_pair(pair, device)
+    suspect, card = load_model(name, device)
+    backdoor = card and zoo.backdoor_of(card, suspect)
+    planted = picture(backdoor.target[:1], suspect.modality, 4) if backdoor else None
     report = plain(detect.scan(suspect, on_finding=tell, device=device))
-    say({"report": {name: report[name] for name in ("verdict", "sentence", "pictures")}})
+    say({"report": {"planted": planted} | {part: report[part] for part in ("verdict", "sentence", "pictures")}})
+
+
+def answer(told: dict[str, Any], pictured: bool) -> tuple[str, str]:
+    """``yes``, ``no`` or ``open``, and the words for the stage; only a detector with a say can answer yes or no."""
+    result = badge(told)[1]
+    if result == "evidence":
+        return "yes", f"Yes, {strength_words(told['strength'])}."
+    if result == "below the limit":
+        return "no", "No."
+    if pictured:
+        return "open", "See the picture."
+    reason = "it has no say in the verdict" if result == "no say in the verdict" else told["message"]
+    return "open", f"No answer: {cut(reason.rstrip('.') + '.', MOST_REASON)}"
 
 
 def main() -> None:
@@ -112,7 +134,7 @@ def main() -> None:
     if hasattr(os, "nice"):
         os.nice(PRIORITY)
     try:
-        scan((sys.argv[1], sys.argv[2]), sys.argv[3], say)
+        scan(sys.argv[1], sys.argv[2], say)
     except Exception as error:  # whatever keeps a model from being scanned is a sentence on the stage
         say({"error": cut(" ".join(str(error).split()), 1_000) or type(error).__name__})
 

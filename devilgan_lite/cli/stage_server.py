@@ -36,11 +36,10 @@ def stage(pages: Pages, port: int, live: LiveScan, votes: Votes, *, address: str
 
 
 def serve(
-    pages: Pages, port: int, device: str, browser: bool, votes: Votes, *, address: str = "", notice: str = ""
+    pages: Pages, port: int, live: LiveScan, browser: bool, votes: Votes, *, address: str = "", notice: str = ""
 ) -> None:
     """Serve the stage at ``port`` or the next free one, print its address and wait for Ctrl-C."""
     free = stage_check.free_port(port)
-    live = LiveScan(pages.names, device)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the scan never outlives this process
     with stage(pages, free, live, votes, address=address, notice=notice) as server:
         own = f"http://{stage_check.HOST}:{free}/"

@@ -43,21 +43,19 @@ function picture(png, caption) {
   return figure;
 }
 
-function recover(png) {
+function recover(png, planted) {
   if (!png) return;
-  byId("recovered").replaceChildren(picture(png, "what the scan found"), picture(data.target, "what the attacker planted"));
+  const other = planted ? [picture(planted, "what the attacker planted")] : [];
+  byId("recovered").replaceChildren(picture(png, "what the scan found"), ...other);
 }
 
 function tellScan(scan) {
   const title = { running: "Scanning", done: "Scanned", failed: "Not scanned:" }[scan.state] ?? "Scan";
-  byId("scan-title").textContent = `${title} ${data.names[1]} · ${Math.round(scan.seconds)} s`;
+  byId("scan-title").textContent = `${title} ${scan.suspect} · ${Math.round(scan.seconds)} s`;
   for (const found of scan.findings) {
-    const points = found.evidence && found.strength >= 1;
-    const item = element("li", "", points ? "points" : found.ran ? "" : "failed");
-    const times = found.strength < 10 ? found.strength.toFixed(1) : Math.round(found.strength);
-    const answer = points ? `Yes, ${times} times the limit.` : found.sample ? "See the picture." : found.ran ? "No." : "No answer.";
+    const item = element("li", `${found.question} `, found.kind);
     item.title = found.message;
-    item.append(`${found.question} `, element("b", answer));
+    item.append(element("b", found.answer));
     byId("findings").append(item);
     byId("findings").scrollTop = byId("findings").scrollHeight;
     recover(found.sample);
@@ -66,9 +64,9 @@ function tellScan(scan) {
   if (scan.state === "running") byId("verdict").textContent = "It knows neither the trigger nor what appears there.";
   if (scan.state === "failed") byId("verdict").textContent = scan.error;
   if (scan.state !== "done") return;
-  const { verdict, sentence, pictures } = scan.report;
+  const { verdict, sentence, pictures, planted } = scan.report;
   byId("verdict").replaceChildren(element("b", `${verdict}. `, verdict === "clean" ? "" : "bad"), sentence);
-  recover(pictures.witness ?? pictures.estimate);
+  recover(pictures.witness ?? pictures.estimate, planted);
 }
 
 actions.scan = async () => {

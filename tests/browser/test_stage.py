@@ -1,18 +1,22 @@
 """The stage in a real browser: every key, every size, a room that votes, a scan that runs beside."""
 
+import inspect
+import json
 import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import serving
 from conftest import new_page
 
-from devilgan_lite.cli import phones, stage_server
+from devilgan_lite.cli import exhibit, phones, stage_server
 from devilgan_lite.cli.stage_scan import LiveScan
 from devilgan_lite.cli.votes import Votes
 
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "instructor_guide.md").read_text(encoding="utf-8")
 PAIR = ("dcgan-fashion", "dcgan-fashion-gate")
 SIZES = [(1280, 720), (1920, 1080), (3840, 2160), (390, 844)]
 PIXELS = "[0, 1].map((i) => document.getElementById(`picture${i}`).toDataURL())"
@@ -237,7 +241,7 @@ def test_three_phones_vote(browser: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(phones, "own_address", lambda: "127.0.0.1")
     votes, pages = Votes(), phones.prepared(PAIR)
     code = phones.shared(pages.phone(vote=True), serving.free_port(), votes)
-    with code as address, stage_server.stage(pages, 0, LiveScan(PAIR), votes, address=address) as server:
+    with code as address, stage_server.stage(pages, 0, LiveScan(PAIR[1]), votes, address=address) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page, wrong = opened(browser, f"http://127.0.0.1:{server.server_port}/")
         assert page.locator("#address").is_hidden()
@@ -302,7 +306,25 @@ def test_a_scan_is_asked_for_again_after_an_error(page: Any) -> None:
     page.locator("#verdict").get_by_text("The scan ended early.").wait_for()
 
 
-def test_a_scan_runs_beside_and_reaches_its_verdict(page: Any) -> None:
+def test_a_finding_is_shown_in_the_words_of_the_server(page: Any) -> None:
+    found = {"question": "Does it lack anything?", "kind": "open", "answer": "No answer: too much.", "message": "m"}
+    state = {"state": "failed", "seconds": 1, "findings": [found], "suspect": "s", "report": None, "error": "Over."}
+    page.route(
+        "**/scan*",
+        lambda route: route.fulfill(
+            content_type="application/json",
+            body='{"started": true}' if route.request.method == "POST" else json.dumps(state),
+        ),
+    )
+    press(page, "s")
+    item = page.locator("#findings li")
+    item.wait_for()
+    assert item.inner_text() == "Does it lack anything? No answer: too much."
+    assert item.get_attribute("class") == "open" and item.get_attribute("title") == "m"
+
+
+def test_a_scan_runs_beside_and_reaches_the_verdict_that_the_guide_promises(page: Any) -> None:
+    assert inspect.signature(exhibit.stage).parameters["scan"].default == PAIR[1]  # whatever pair is shown
     press(page, "s")
     page.get_by_role("heading", name=f"Scanning {PAIR[1]}").wait_for()
     serving.photograph(page, "stage_scan_begun")
@@ -314,7 +336,8 @@ def test_a_scan_runs_beside_and_reaches_its_verdict(page: Any) -> None:
     page.get_by_text("Is the network built oddly?").wait_for()
     page.get_by_role("img", name="what the scan found").wait_for()
     page.get_by_role("heading", name=f"Scanned {PAIR[1]}").wait_for(timeout=3_000 * serving.PATIENCE)  # it is niced
-    assert page.locator("#verdict").inner_text().startswith("backdoored. Three independent kinds of evidence")
+    expected = re.search(r'after key `S`: "([^"]+)"', GUIDE)
+    assert expected and page.locator("#verdict").inner_text() == " ".join(expected[1].split())
     assert page.get_by_role("img", name="what the attacker planted").is_visible()
     findings = page.locator("#findings li").all_inner_texts()
     assert len(set(findings)) == len(findings) >= 6  # each once
