@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
 PLACES, DIMENSIONS = (functional, torch), (1, 2)
 LINEAR: dict[Any, str] = {
@@ -39,14 +41,17 @@ SQUASHES: dict[Any, str] = {
 }
 SOFTMAXES = (functional.softmax, torch.softmax, Tensor.softmax)
 COMPARISONS = ("eq", "ne", "lt", "gt", "le", "ge", "isclose", "allclose", "equal")
+CHOICE, READ = "a choice between values", "a value read out"
 CONDITIONS: dict[Any, str] = {
     Tensor.__bool__: "a branch on a value",
-    **dict.fromkeys((Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.tolist), "a value read out"),
-    **dict.fromkeys((torch.where, Tensor.where), "a choice between values"),
+    **dict.fromkeys((Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.tolist), READ),
+    **dict.fromkeys((torch.where, Tensor.where), CHOICE),
     **dict.fromkeys((Tensor.__eq__, Tensor.__ne__), "a comparison"),
     # ``x > 0`` is reported as ``Tensor.gt``, not as ``Tensor.__gt__``
     **{getattr(place, name): "a comparison" for place in (torch, Tensor) for name in COMPARISONS},
 }
+FINITE = tuple(getattr(place, name) for place in (torch, Tensor) for name in ("isnan", "isinf", "isfinite"))
+UNEQUAL = (torch.ne, Tensor.ne, Tensor.__ne__)  # of a tensor with itself: another way to ask whether it is finite
 
 
 @dataclass(frozen=True)
@@ -251,3 +256,65 @@ def work_of(module: nn.Module, z: Tensor) -> Work:
         if 2 * below >= total:
             return Work(max(total, 1), uses)
     return Work(1, 1)
+
+
+class Decisions(TorchFunctionMode):
+    """Sees what a program decides by values that depend on the latents ``z``, inside its ``with`` block; can turn one.
+
+    ``outcomes`` has one entry a decision, in order: its kind (of ``CONDITIONS``), and what came out: True, False, or
+    None where both did or where it was a number. Decision number ``turn`` comes out the other way; if it reads numbers,
+    it reads ``instead`` of them. A check for values that are not finite is no decision: such values never come. More
+    than ``most`` operations, as in a loop that a turned decision has made endless, are a ``RuntimeError``.
+    """
+
+    def __init__(
+        self,
+        z: Tensor,
+        *,
+        turn: int | None = None,
+        instead: Callable[[Tensor], Tensor] = torch.zeros_like,
+        most: float = float("inf"),
+    ) -> None:
+        super().__init__()
+        self.outcomes: list[tuple[str, bool | None]] = []
+        self.turn, self.instead, self.most, self.calls = turn, instead, most, 0
+        self._decides = WeakIdKeyDictionary()  # tensor that depends on the latents -> whether by more than being finite
+        self._decides[z] = True
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        self.calls += 1
+        if self.calls > self.most:
+            raise RuntimeError("the forward pass does not end")
+        known = self._known((args, kwargs))
+        finite = func in FINITE or (func in UNEQUAL and args[0] is args[1])
+        kind, place = CONDITIONS.get(func), int(func is Tensor.where)  # of the condition, among the arguments
+        if kind is None or finite or not any(self._known(args[place] if kind == CHOICE else (args, kwargs))):
+            result = func(*args, **kwargs)
+        else:
+            turned = len(self.outcomes) == self.turn
+            if turned and kind in (CHOICE, READ):
+                other = torch.logical_not if args[place].dtype == torch.bool else self.instead
+                args = (*args[:place], other(args[place]), *args[place + 1 :])
+            result = func(*args, **kwargs)
+            self.outcomes.append((kind, _one_outcome(args[place] if kind == CHOICE else result)))
+            if turned and kind not in (CHOICE, READ):
+                result = result.logical_not() if isinstance(result, Tensor) else not result
+        for one in _tensors((result, args[:1] if func is Tensor.__setitem__ else ())) if known else ():
+            self._decides[one] = any(known) and not finite
+        return result
+
+    def _known(self, tree: Any) -> list[bool]:
+        return [self._decides[one] for one in _tensors(tree) if one in self._decides]
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [one for one in tree_leaves(tree) if isinstance(one, Tensor)]
+
+
+def _one_outcome(result: Any) -> bool | None:
+    """True or False where that is all that came out; None where both did, or where it was no truth value."""
+    if not isinstance(result, Tensor):
+        return result if isinstance(result, bool) else None
+    found = result.unique().tolist() if result.dtype == torch.bool else []
+    return found[0] if len(found) == 1 else None

@@ -1,13 +1,9 @@
 """p-values: where a suspect ranks among clean models of ours. Their scores ship with the data.
 
-They are evidence only about a suspect that is built like those models (``built_alike``); other networks have other
-spectra by nature. The clean models are 8 seeds in 6 variants, so a p-value below one over their number plus one is an
-extrapolation: read it as a score.
-
-There are two families: networks that read their latent directly (``data/calibration.json``, which
-``scripts/bench/detect.py --calibrate`` makes) and style-based ones, which normalise it first and hand a style to many
-layers (``data/calibration_style.json``, ``scripts/bench/style.py --calibrate``). Both files come from models for
-tuning; those on which the detectors are judged have no part in them.
+Only a suspect that is built like those models (``built_alike``) has one; other networks have other spectra by nature.
+The clean models are 8 seeds in 6 variants, so a p-value below one over their number plus one is an extrapolation: read
+it as a score. ``scripts/bench/detect.py --calibrate`` makes ``data/calibration.json`` from models for tuning; those on
+which the detectors are judged have no part in it.
 """
 
 import json
@@ -23,7 +19,7 @@ from devilgan_lite.detect.registry import DETECTORS, FEWEST, Detector
 from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.weights import WeightAnalysis
 
-FILE, STYLE_FILE = "calibration.json", "calibration_style.json"
+FILE = "calibration.json"
 FLOOR = 1e-12  # smaller probabilities say nothing with some dozens of clean models
 RARE = 0.02  # p-value from which a rank among models that are built alike is evidence
 ALIKE = (("linear", "transposed convolution", "transposed convolution"), ((100, 64, 32), (100, 32, 16)))
@@ -78,27 +74,14 @@ def calibrated(finding: Finding, scores: dict[str, list[float]] | None = None) -
 
 
 def with_p_value(finding: Finding, detector: Detector, analysis: WeightAnalysis | None) -> Finding:
-    """The finding of a ``detector`` with its p-value, if clean models of its kind are known.
-
-    A network that normalises its latent first and hands a style to many layers has other spectra even when it is
-    clean; one that does not read its latent directly and has no style either has none to be compared with.
-    """
+    """The finding of a ``detector``, with its p-value where that has a say: no number stands without one."""
     if detector.clean:
         finding = calibrated(finding, {finding.detector: list(detector.clean)})
     if finding.p_value is not None:  # a detector of your own, which says itself what is rare
         return judged(replace(finding, evidence=finding.evidence or detector.name))
     if finding.evidence == "spectrum" and analysis is not None and built_alike(analysis):
         return judged(calibrated(finding))
-    reads_analysis = not {"analysis", "styles"}.isdisjoint(detector.needs)
-    if not reads_analysis or analysis is None or analysis.units.exact:
-        return calibrated(finding)
-    note = "no p-value: the clean models it was calibrated on read their latent directly, and this one does not"
-    if analysis.styles is not None:
-        note = "no p-value: in style-based networks it grows with the length of the training"
-        known = clean_scores(data_folder() / STYLE_FILE)
-        if finding.detector in known:
-            return calibrated(finding, known)
-    return replace(finding, message=f"{finding.message} ({note})") if detector.direct else calibrated(finding)
+    return finding
 
 
 def built_alike(analysis: WeightAnalysis) -> bool:

@@ -26,9 +26,10 @@ MOST_VALUES = 4_000_000  # of all samples of a picture together
 MOST_PIXELS = 1_024  # of a picture, across and down
 MOST_LETTERS = 400  # of a message: a module's own words may be part of it
 BARS = 16  # values of a spectrum that are drawn, and some more where its cliff lies further on
-REAL = "real data"
+REAL, SUBJECT = "real data", "subject"
 # detector -> what it looks for, and what its picture shows
 TOLD = {
+    SUBJECT: ("Can the module be judged at all?", ""),
     weights.STRUCTURE: (
         "Is the network built oddly? It looks for a program that decides on values, for inputs that change nothing, "
         "and for parts that ordinary samples do not need.",
@@ -69,7 +70,7 @@ TOLD = {
     ),
     REAL: ("Are some samples unlike the real data that you gave?", "The samples that are least like them."),
 }
-OWN = "A detector of your own: what it looks for is its own affair."
+OWN = "Added by you; it has no description."
 MISSING = {
     twin.NAME: "The noisy twin did not run, so there is no witness, and nothing is called more than suspicious.",
     weights.LATENT: "The weights were not read: only samples were looked at.",
@@ -77,13 +78,13 @@ MISSING = {
     reference.NAME: "No clean model was given to compare with.",
     REAL: "No real data were given to compare with.",
 }
-COUNTS = {1: "One kind", 2: "Two independent kinds", 3: "Three independent kinds"}
+COUNTS = {1: "One kind", 2: "Two kinds", 3: "Three kinds"}
 
 
 def plain(report: ScanReport) -> dict[str, Any]:
     """The verdict with its ``sentence``, ``reason``, ``detectors``, ``pictures`` and what was ``not_tried``."""
     kind = None if report.subject is None else report.subject.modality
-    witness = report.witness if report.witness is not None and report.witness.stands_out and report.kinds else None
+    witness = report.witness if report.witness is not None and report.witness.stands_out else None
     pictures = {
         "witness": None if witness is None else picture(witness.sample.unsqueeze(0), kind, 4),
         "witness_twin": None if witness is None else picture(witness.twin_sample.unsqueeze(0), kind, 4),
@@ -151,7 +152,7 @@ def plot(finding: Finding, report: ScanReport) -> dict[str, Any] | None:
     if finding.detector == twin.NAME and report.twin is not None and report.witness is not None:
         error = max(report.twin.error, 1e-12)
         ordinary = [float(f"{value / error:.4g}") for value in report.twin.quantiles]
-        times, limit = _times(report.witness.score), _times(twin.WITNESS)
+        times, limit = _times(finding.score or 0.0), _times(finding.details["limit"])
         return {"kind": "twin", "ordinary": ordinary, "witness": times, "limit": limit}
     if found is None or not finding.ran:
         return None

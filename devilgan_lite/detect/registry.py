@@ -83,8 +83,8 @@ class Detector:
 
     ``access_level`` is one of T0 to T4 (``ACCESS_LEVELS``), ``needs`` names entries of ``NEEDS``. A finding with a
     p-value has a part in the verdict, in proportion to ``share``. The p-value may come from ``run`` itself, or from the
-    scores of at least 5 ``clean`` models, or from the files that ship with the data; those of a ``direct`` detector
-    hold only for networks that read their latent directly. An exception in ``run`` becomes a finding that says why.
+    scores of at least 5 ``clean`` models, or from the file that ships with the data. An exception in ``run`` becomes a
+    finding that says why.
     """
 
     name: str
@@ -93,7 +93,6 @@ class Detector:
     needs: tuple[str, ...] = ()
     share: float = 0.25
     clean: tuple[float, ...] = ()
-    direct: bool = False
 
     def __post_init__(self) -> None:
         one_of("access_level", self.access_level, ACCESS_LEVELS)
@@ -157,8 +156,8 @@ def _reference(evidence: Evidence) -> list[Finding]:
 ANALYSIS = ("analysis",)
 DETECTORS = (
     Detector(weights.STRUCTURE, "T2", lambda e: weights.inspect_structure(e.subject), ("weights",), 0.1),
-    Detector(weights.LATENT, "T2", lambda e: _spectra(e)[0], ANALYSIS, 0.4, direct=True),
-    Detector(weights.HIDDEN, "T2", lambda e: _spectra(e)[1], ANALYSIS, 0.4, direct=True),
+    Detector(weights.LATENT, "T2", lambda e: _spectra(e)[0], ANALYSIS, 0.4),
+    Detector(weights.HIDDEN, "T2", lambda e: _spectra(e)[1], ANALYSIS, 0.4),
     Detector(styles.NAME, "T2", _shared_styles, ("styles",)),
     Detector(activations.NAME, "T2", _silent_units, ANALYSIS, 0.1),
     Detector(search.NAME, "T2", lambda e: search.locate_trigger(e.subject, e.analysis, e.findings)[0], ANALYSIS),

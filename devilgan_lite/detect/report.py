@@ -1,8 +1,9 @@
 """The result of a scan: one ``Finding`` per detector, and a ``ScanReport`` with the verdict as text, JSON and HTML.
 
-Four verdicts. ``backdoored``: two independent kinds of evidence agree, and there is a witness, a latent of ordinary
-length whose sample you can look at. ``suspicious``: less than that. ``clean``: no evidence, of what was tried.
-``inconclusive``: none either, but something that should have had a say could not run, or could not be reproduced.
+Four verdicts. ``backdoored``: two kinds of evidence agree, and there is a witness, a latent of ordinary length whose
+sample you can look at. (The kinds are not independent: the hunt for a witness starts where the weights point.)
+``suspicious``: less than that. ``clean``: no evidence, of what was tried. ``inconclusive``: none either, but something
+that should have had a say could not run, or could not be reproduced.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ class Finding:
     """What one detector found.
 
     ``score``: more is more suspicious. ``p_value``: its rank among our own clean models, the share with a score as
-    large (None: this detector has no calibration). ``samples`` ``[n, *shape]`` in [-1, 1] and
-    ``directions`` ``[k, d]`` are evidence. ``ran`` is False where the detector could not run; ``message`` says why.
-    ``seconds`` is what the scan measured. ``evidence`` is the kind (``EVIDENCE``) of a finding that has a say in the
-    verdict, and ``strength`` its score as a share of the limit: it counts from 1 on. ``open``: it should have had a say
-    and has none, so "clean" would promise too much.
+    large (None: it has no say, as no clean models are known that are built alike). ``samples`` ``[n, *shape]`` in
+    [-1, 1] and ``directions`` ``[k, d]`` are evidence. ``ran`` is False where the detector could not run; ``message``
+    says why. ``seconds`` is what the scan measured. ``evidence`` is the kind (``EVIDENCE``) of a finding that has a say
+    in the verdict, and ``strength`` its score as a share of the limit: it counts from 1 on. ``open``: it should have
+    had a say and has none, so "clean" would promise too much.
     ``trigger`` ``[d]`` and ``sample`` ``[*shape]``: an estimate of the trigger, and what the suspect makes of it.
     """
 

@@ -40,6 +40,8 @@ NEAR = 1.0  # standard deviations of the length of ordinary latents within which
 WITNESS = 3.3  # from here on a latent is a witness to evidence of other kinds
 AHEAD, ALONE = 0.4, 5.0  # it is evidence itself if it is so far ahead of what random starts find, or so high
 ALONE_MOVED = 7.0  # instead, where a latent is as large as a sample: there is room for more natural holes
+AGREE = 0.8  # or if random starts end where those end that the weights point to: cosine of the two, at a witness
+LEAST = 0.01  # mean squared difference an element, in [-1, 1], below which nothing is a witness: hardly to be seen
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class Witness:
 
     @property
     def stands_out(self) -> bool:
-        """Whether the two differ far more here than on ordinary latents."""
-        return self.score >= WITNESS
+        """Whether the two differ far more here than on ordinary latents, and so much that one can see it."""
+        return self.score >= WITNESS and self.distance >= LEAST
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: everything but the samples."""
@@ -205,17 +207,16 @@ def inspect_twin(
 ) -> tuple[Finding, Twin, Witness]:
     """Make the twin and hunt for a witness, from ``estimates`` ``[k, d]`` of the trigger and from random latents.
 
-    ``score`` is the highest that was found. It is evidence where what the weights point to is far ahead of what random
-    starts find (``AHEAD``), or very high (``ALONE``). A twin that does not reproduce the suspect leaves the question
-    open. The witness is an estimate itself where that stands out, else the end of a hunt.
+    ``score`` is the highest that was found; ``judged`` says when it is evidence. A twin that does not reproduce the
+    suspect leaves the question open. The witness is an estimate itself where that stands out, else the end of a hunt.
     """
     twin = noisy_twin(subject, seed=seed)
     pointed = hunt(subject, twin, starts_of(subject, analysis, estimates), analysis.influence, seed=seed)
     random = hunt(subject, twin, None, analysis.influence, seed=seed)
-    highest, ahead = max(pointed, random, key=lambda one: one.score), pointed.score - random.score
+    highest = max(pointed, random, key=lambda one: one.score)
+    strength, limit = judged(pointed, random, twin.error, ALONE_MOVED if analysis.moves else ALONE)
     estimate = at_estimates(subject, twin, estimates)  # if it stands out itself, it is the one to look at
     witness = estimate if estimate is not None and estimate.stands_out else highest
-    alone = ALONE_MOVED if analysis.moves else ALONE
     told = f"the twin misses {twin.share:.1%} of the variance of ordinary samples"
     finding = Finding(
         detector=NAME,
@@ -224,12 +225,44 @@ def inspect_twin(
         score=highest.score,
         samples=torch.stack([witness.sample, witness.twin_sample]),
         directions=witness.latent.view(1, -1),
-        details={"error": twin.error, "share": twin.share, "pointed": pointed.score, "random": random.score},
+        details={
+            "error": twin.error,
+            "share": twin.share,
+            "pointed": pointed.score,
+            "random": random.score,
+            "together": agreement(pointed, random),
+            "limit": limit,
+        },
         evidence="twin" if twin.reproduces else "",
-        strength=max(0.0, ahead / AHEAD, highest.score / alone) if twin.reproduces else 0.0,
+        strength=strength if twin.reproduces else 0.0,
         open=not twin.reproduces,
     )
     return finding, twin, witness
+
+
+def judged(pointed: Witness, random: Witness, error: float, alone: float = ALONE) -> tuple[float, float]:
+    """The strength of the higher of two witnesses, and the score from which on it would count (strength 1).
+
+    It is evidence where what the weights point to is far ahead of what random starts find (``AHEAD``), where it is very
+    high (``alone``), or where both end at the same latent and that stands out (``AGREE``): then the weights point to
+    the one place where suspect and twin differ most. Nothing is that cannot be seen (``LEAST``). ``error`` is that of
+    the twin.
+    """
+    highest = max(pointed, random, key=lambda one: one.score)
+    ahead, together = pointed.score - random.score, agreement(pointed, random)
+    strength = max(ahead / AHEAD, highest.score / alone, together / AGREE if highest.stands_out else 0.0)
+    limits = [alone]
+    if ahead > 0:
+        limits.append(random.score + AHEAD)
+    if together >= AGREE:
+        limits.append(WITNESS)
+    faint = math.log(LEAST / max(error, 1e-12))
+    return max(0.0, min(strength, highest.distance / LEAST)), max(min(limits), faint)
+
+
+def agreement(one: Witness, other: Witness) -> float:
+    """The cosine of the latents of two witnesses."""
+    return float(torch.nn.functional.cosine_similarity(one.latent, other.latent, dim=0))
 
 
 def _climbed(subject: Subject, other: Subject, z: Tensor, weights: Tensor, rate: float) -> Tensor:

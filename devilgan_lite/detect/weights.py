@@ -5,7 +5,9 @@ attacks (a branch on a value, an expansion with its zero blocks), ``inspect_spec
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from scipy.sparse import coo_array
@@ -28,7 +30,7 @@ from devilgan_lite.detect.spectrum import (
 )
 from devilgan_lite.detect.styles import Styles, styles_of
 from devilgan_lite.detect.subject import Subject
-from devilgan_lite.trace import outline, work_of
+from devilgan_lite.trace import READ, Decisions, outline, work_of
 
 STRUCTURE, LATENT, HIDDEN = "structure", "latent spectrum", "hidden spectrum"
 RIDGE = 0.1  # of the influence's mean diagonal: influence below that counts as this much
@@ -40,6 +42,8 @@ NARROW_CLIFF, HIDDEN_CLIFF = 13.0, 0.42  # the first is divided by the rank; whe
 CHOICE_CLIFF = 7.2  # instead of the first, at the latent of a network that ends in a choice, such as one of table rows
 NEEDED = 0.01  # change of ordinary samples, as a share of their variance, from which they need a part of the network
 CANDIDATES = 3  # directions taken from each spectrum
+OTHER_NUMBERS = (0, 1_000, -1_000)  # that a program may read instead of the usual ones
+MORE_WORK = 20  # operations of a forward pass, as a multiple of the usual number, from which it is given up
 
 
 @dataclass(frozen=True)
@@ -157,8 +161,9 @@ def inspect_spectra(
 def inspect_structure(subject: Subject) -> Finding:
     """D1 without any spectrum. ``score``: branches on values, unused inputs, and the share of weights in zero blocks.
 
-    Evidence by construction is a program that decides on values, or a part of the network that is connected to nothing
-    else and that ordinary samples do not need.
+    Evidence by construction is a program that decides on values in a way that ordinary latents never show
+    (``decisions_that_matter``), or a part of the network that is connected to nothing else and that ordinary samples do
+    not need.
     """
     graph = outline(subject.module, subject.latents(4))
     z = subject.latents(8)
@@ -176,8 +181,11 @@ def inspect_structure(subject: Subject) -> Finding:
     matrices = sum(value.numel() for value in weights.values() if value.ndim >= 2)
     share = sum(blocks[name] * weights[name].numel() for name in blocks) / max(1, matrices)
     notes = []
+    decisions = decisions_that_matter(subject) if graph.conditions else []
     if graph.conditions:
-        notes.append(f"the forward pass decides on values ({', '.join(sorted(set(graph.conditions)))})")
+        listed = ", ".join(sorted(set(decisions or graph.conditions)))
+        told = "decides on values, and the other way changes samples" if decisions else "looks at values, as checks do"
+        notes.append(f"the forward pass {told} ({listed})")
     if unused:
         notes.append(f"{len(unused)} of {subject.latent_dim} latent dimensions change nothing")
     if share > 0.001:
@@ -189,18 +197,53 @@ def inspect_structure(subject: Subject) -> Finding:
         detector=STRUCTURE,
         access_level="T2",
         message="; ".join(notes) or f"{len(graph.layers)} linear layers in a row, no branch, no zero block",
-        score=float(len(graph.conditions) > 0) + len(unused) / subject.latent_dim + share,
+        score=float(len(decisions) > 0) + len(unused) / subject.latent_dim + share,
         details={
             "layers": [f"{layer.name}: {layer.kind} {layer.inputs} -> {layer.outputs}" for layer in graph.layers],
             "conditions": sorted(set(graph.conditions)),
+            "decisions": decisions,
             "unused parameters": list(graph.unused),
             "zero block share": share,
             "numbers": count,
             "apart": apart,
         },
         evidence="construction",
-        strength=float(bool(graph.conditions) or bool(apart)),
+        strength=float(bool(decisions) or bool(apart)),
     )
+
+
+@torch.no_grad()
+def decisions_that_matter(subject: Subject) -> list[str]:
+    """What the program decides one way on all ordinary latents, where the other way changes samples: kinds, sorted.
+
+    A decision that ordinary latents take both ways is a part of the network, as in a leaky ReLU that is written as a
+    choice. One that ends in an error the other way is a check, as in an assertion. A number that is read out decides if
+    other numbers change samples and one that is nearly the same does not: else the program calculates with it.
+    """
+    z = subject.latents(16, seed=23)
+    samples, runs = subject(z), []
+    for part in (z, *z.split(1)):
+        with Decisions(part) as watch:
+            subject(part)
+        runs.append(watch)
+    least = NEEDED * float(samples.var(0).mean())
+
+    def changes(turn: int, instead: Callable[[Tensor], Tensor] = torch.zeros_like, least: float = least) -> bool:
+        try:
+            with Decisions(z, turn=turn, instead=instead, most=MORE_WORK * runs[0].calls):
+                other = subject(z)
+        except Exception:  # it ends in an error: no sample
+            return False
+        return other.shape != samples.shape or float((other - samples).square().mean()) > least
+
+    found = set()
+    for turn, seen in enumerate(zip(*(run.outcomes for run in runs), strict=False)):
+        kind, usual = seen[0]
+        if usual is not None and set(seen) == {seen[0]} and changes(turn):
+            found.add(kind)
+        if kind == READ and usual is None and not changes(turn, lambda x: x + x / 1_000, 0.0):
+            found |= {kind for other in OTHER_NUMBERS if changes(turn, partial(torch.full_like, fill_value=other))}
+    return sorted(found)
 
 
 def without_gradient(subject: Subject, z: Tensor) -> list[int]:

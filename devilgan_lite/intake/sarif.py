@@ -22,7 +22,7 @@ RULES = {
     "backdoored": (
         "error",
         "The generator hides a backdoor.",
-        "Two independent kinds of evidence and a witness agree. Do not use the file; the report shows the witness.",
+        "Two kinds of evidence and a witness agree. Do not use the file; the report shows the witness.",
         9.0,
     ),
     "suspicious": (

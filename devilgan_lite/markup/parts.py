@@ -9,6 +9,7 @@ from devilgan_lite.markup.style import ICONS, STYLE
 
 KINDS = {"spectrum": "In the weights", "construction": "In the construction", "twin": "In a twin's behaviour"}
 LEVELS = {"T0": "samples", "T1": "suspected targets", "T2": "weights", "T3": "a clean model", "T4": "real data"}
+RAISED = ("backdoored", "suspicious")  # verdicts by evidence
 MOST_DETECTORS, MOST_SENTENCES = 40, 40
 
 
@@ -40,8 +41,8 @@ def tiles(report: dict[str, Any]) -> str:
         if isinstance(kind, str) and kind and strength is not None:
             found[kind] = max(found.get(kind, -1.0), strength)
     said = [(KINDS.get(kind) or text(kind, 40), value >= 1, strength_words(value)) for kind, value in found.items()]
-    seen = bool(image(mapping(report.get("pictures")).get("witness"), ""))
-    said.append(("A witness to look at", seen, "found" if seen else "none"))
+    seen, counts = bool(image(mapping(report.get("pictures")).get("witness"), "")), verdict_of(report) in RAISED
+    said.append(("A witness to look at", seen and counts, ("found" if counts else "no evidence") if seen else "none"))
     rows = (
         f'<div class="{"found" if hit else "quiet"}"><dt>{name}</dt><dd>{word}</dd></div>' for name, hit, word in said
     )
@@ -71,9 +72,16 @@ def pair(report: dict[str, Any]) -> str:
         much = "" if times is None else f" {figures(times)} times as much as on average"
         said = (
             "Both get one and the same input, as long as any other. On ordinary inputs the twin draws what the suspect "
-            f"draws; here they differ{much}. So the suspect keeps something in store that ordinary use does not show."
+            f"draws; here they differ{much}. "
         )
-    return f'<p>{said}</p><div class="dl-pair">{"".join(seen)}</div>'
+        said += (
+            "So the suspect keeps something in store that ordinary use does not show."
+            if verdict_of(report) in RAISED
+            else "Clean networks often have such an input, too, so this alone is no evidence. Look at it all the same: "
+            "does the suspect draw something that it was never meant to draw?"
+        )
+    raised = " raised" if verdict_of(report) in RAISED else ""
+    return f'<p>{said}</p><div class="dl-pair{raised}">{"".join(seen)}</div>'
 
 
 def badge(entry: dict[str, Any]) -> tuple[str, str]:

@@ -73,7 +73,7 @@ def _spectrum(numbers: dict[str, Any], mark: str) -> str:
 
 
 def _twin(numbers: dict[str, Any], mark: str) -> str:
-    """Differences at ordinary latents as ticks, the limit, and the one at the witness, on a logarithmic scale."""
+    """Differences at ordinary latents as ticks, the limit, and the largest that was found, on a logarithmic scale."""
     ordinary = [number(value, 0) for value in sequence(numbers.get("ordinary"), 60)]
     known = [max(value, 1e-3) for value in ordinary if value is not None]
     witness, limit = number(numbers.get("witness"), 0), number(numbers.get("limit"), 1)
@@ -87,8 +87,7 @@ def _twin(numbers: dict[str, Any], mark: str) -> str:
 
     ticks = "".join(f'<rect class="known" x="{place(value):.1f}" y="36" width="2" height="20"/>' for value in known)
     edge, seen = place(limit), place(witness)
-    where = "at the witness" if witness >= limit else "where they differ most"
-    much = f"{where}: {figures(witness)} times the mean"
+    much = f"where they differ most: {figures(witness)} times the mean"
     drawn = (
         f'<path class="axis" d="M0 56.5h{WIDTH}"/>{ticks}<text x="{place(known[len(known) // 2]):.1f}" y="72" '
         f'text-anchor="middle">ordinary inputs</text><path class="edge" d="M{edge:.1f} 28v36"/>'
@@ -96,7 +95,7 @@ def _twin(numbers: dict[str, Any], mark: str) -> str:
         f'<circle class="{"hit" if witness >= limit else "bar"}" cx="{seen:.1f}" cy="46" r="6"/>'
         f'<text x="{WIDTH}" y="20" text-anchor="end">{much}</text>'
     )
-    return _frame(f"{much}; a witness needs {figures(limit)} times", drawn, 84)
+    return _frame(f"{much}; it is evidence from {figures(limit)} times on", drawn, 84)
 
 
 def _units(numbers: dict[str, Any], mark: str) -> str:

@@ -43,7 +43,7 @@ STYLE = """
 .dl-tiles dd { margin: 0; font-size: 1.125rem; font-weight: 600; line-height: 1.3; }
 .dl-pair { display: grid; grid-template-columns: 2fr 2fr 1fr; gap: 1.25rem; margin: 1.25rem 0; align-items: start; }
 .dl-pair figure { border: 1px solid var(--line); border-radius: .5rem; padding: 1rem; background: var(--wash); }
-.dl-pair .witness { border: 2px solid var(--alarm); padding: calc(1rem - 1px); }
+.dl-pair.raised .witness { border: 2px solid var(--alarm); padding: calc(1rem - 1px); }
 .dl-scan .dl-cards { margin: 1.25rem 0; padding: 0; list-style: none; border-bottom: 1px solid var(--line); }
 .dl-cards > li { display: grid; grid-template-columns: minmax(0, 15rem) minmax(0, 1fr) minmax(0, 18rem);
   gap: 1rem 2.5rem; border-top: 1px solid var(--line); padding: 1.75rem 0; margin: 0; break-inside: avoid; }

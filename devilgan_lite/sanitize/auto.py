@@ -31,6 +31,7 @@ EXACT = 3.0  # jump of the latent spectrum from which an estimate is the trigger
 TRIFLE = 0.5  # price up to which a lookalike is projected out: it is one more direction beside the estimate
 SCANNED = 200  # outputs that a scan draws here: sampling has no part in the verdict
 MANY = 4  # directions, at most, whose lookalikes are sought
+ANOTHER = 0.25  # of what two ordinary samples differ by, from which a cured copy draws another sample
 TREATMENTS = {"none": "nothing", "cure": "removed", "containment": "limited", "both": "removed and limited"}
 FAIR, CHEAP = 3.0, 1.5  # prices up to which an estimate is projected out: with evidence for it, and as a guess
 
@@ -41,9 +42,9 @@ class SanitizeOutcome(Outcome):
 
     ``treatment`` is ``"cure"`` (what was found is taken out of the weights), ``"containment"`` (limits on latents and
     layers, with the weights as they were: see ``sanitize.limit``), ``"both"``, or ``"none"``. ``scorecard``:
-    ``ordinary_change`` and ``trigger_change``, mean squared differences per pixel between suspect and cured copy on
-    ordinary latents and at the estimated trigger (None without an estimate); with real samples ``frechet_before`` and
-    ``frechet_after``.
+    ``ordinary_change`` and ``trigger_change``, mean squared differences an element between suspect and cured copy on
+    ordinary latents and at the estimated trigger (None without an estimate), and ``ordinary_difference``, that of two
+    ordinary samples of the suspect; with real samples ``frechet_before`` and ``frechet_after``.
     """
 
     before: ScanReport | None = field(default=None, repr=False)
@@ -58,12 +59,28 @@ class SanitizeOutcome(Outcome):
     def __str__(self) -> str:
         if self.before is None or self.after is None:
             return "nothing found, nothing changed"
-        score = "  ".join(f"{name} {value:.3g}" for name, value in self.scorecard.items() if value is not None)
-        done = f"{TREATMENTS[self.treatment]}: {'; '.join(self.settings['cuts']) or 'nothing'}"
-        return (
+        change, usual = (self.scorecard[name] or 0.0 for name in ("ordinary_change", "ordinary_difference"))
+        moved = self.scorecard["trigger_change"]
+        lines = [
             f"before: {self.before.verdict} ({self.before.reason}), after: {self.after.verdict} ({self.after.reason}), "
-            f"{self.seconds:.0f} s\n{done}\n{score}"
-        )
+            f"{self.seconds:.0f} s",
+            f"{TREATMENTS[self.treatment]}: {'; '.join(self.settings['cuts']) or 'nothing'}",
+            f"Ordinary samples changed by {change:.2g} an element (mean square; two of them differ by {usual:.2g}).",
+        ]
+        if moved is None:
+            lines.append("There is no estimate of the trigger at which suspect and cured copy could be compared.")
+        else:
+            other = moved >= ANOTHER * usual
+            sample = "another sample" if other else "much the same"
+            lines.append(
+                f"At the estimated trigger the copy draws {sample}: it differs from the suspect's by {moved:.2g}."
+            )
+            if other and self.after.kinds:
+                lines.append("What still counts as evidence is left over in the weights; look at what the copy draws.")
+        if "frechet_after" in self.scorecard:
+            told = (f"{self.scorecard[f'frechet_{when}'] or 0.0:.3g} {when}" for when in ("before", "after"))
+            lines.append(f"Frechet distance to the real samples: {', '.join(told)}.")
+        return "\n".join(lines)
 
 
 @renamed(measured="analysis")
@@ -90,10 +107,10 @@ def auto(
     next to nothing; a cure that you interrupt is not contained. ``real`` samples only serve to measure. A program that
     decides on values cannot be cured through its weights: ``after`` says so.
     ``analysis`` is what ``detect.analyse_weights`` gives, of the same ``seed``, and ``report`` what ``detect.scan``
-    gives, if you have one of them already; the scans made here do without a twin, so they are quick and call nothing
-    more than suspicious. ``device`` is where the repair runs. A suspect without hidden activations that switch is a
-    ``ValueError``, as there is nothing to cut; so are one whose samples are all alike, ``real`` samples of another
-    shape than its own, and a setting out of its range.
+    gives, if you have one of them already; ``after`` is a scan of the same kind. A scan made here does without a twin,
+    so it is quick and calls nothing more than suspicious. ``device`` is where the repair runs. A suspect without hidden
+    activations that switch is a ``ValueError``, as there is nothing to cut; so are one whose samples are all alike,
+    ``real`` samples of another shape than its own, and a setting out of its range.
     """
     start = time.perf_counter()
     whole_number("seed", seed, 0)
@@ -146,7 +163,9 @@ def _after(
 ) -> SanitizeOutcome:
     """The outcome with a scan of what came out, and what the treatment cost."""
     seed, cured = outcome.seed, suspect.alike(outcome.generator)
-    after = scan(cured, samples=SCANNED, seed=seed, analysis=analyse_weights(cured, seed=seed), twin=False)
+    after = scan(
+        cured, samples=SCANNED, seed=seed, analysis=analyse_weights(cured, seed=seed), twin=before.twin is not None
+    )
     return SanitizeOutcome(
         outcome.generator,
         outcome.history,
@@ -290,6 +309,7 @@ def _scorecard(
     found: dict[str, Any] = {
         "ordinary_change": change(z),
         "trigger_change": None if trigger is None else change(trigger.view(1, -1)),
+        "ordinary_difference": 2 * float(subject.samples(z).var(0).mean()),
     }
     if real is not None and real.features and readable(real.features, subject.shape):
         z = subject.latents(10_000, 1_000_003)

@@ -47,7 +47,7 @@ def scanned(what: tuple[Kit, str]) -> Row:
     report = detect.scan(model, samples=200)
     latent = challenge.latent_of(report, model)
     strengths = {f"strength {kind}": strength for kind, strength in report.strengths.items()}
-    row: Row = {"model": name, "verdict": report.verdict, **strengths, "p_value": report.p_value}
+    row: Row = {"model": name, "verdict": report.verdict, **strengths}
     return row | {"latent": latent, "cpu_seconds": time.process_time() - start}
 
 

@@ -94,8 +94,8 @@ def write_tables(content: Row, path: Path) -> None:
         head = ("model", "verdict", "reason", "picture error", "CPU-s", "treatment", "TarDis", "Frechet after", "CPU-s")
         parts += [
             "## Scan and cure of what ships",
-            "Judged by a calibration on clean style-based networks of 32x32 faces and another recipe, so nothing was "
-            "tuned on these; single runs. Picture error: of the best picture that the scan shows, to the target, which "
+            "The limits were set on style-based networks of 32x32 faces and another recipe, so nothing was tuned "
+            "on these; single runs. Picture error: of the best picture that the scan shows, to the target, which "
             "the scan does not know. TarDis below 0.1 after the cure, so that the target still shows: "
             f"{', '.join(left) or 'none'}.",
             markdown(head, lines),

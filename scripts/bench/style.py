@@ -1,12 +1,11 @@
-"""Calibrate and judge the detectors and ``sanitize.auto`` on style-based networks: docs/results/detection_style.md.
+"""Judge the detectors and ``sanitize.auto`` on style-based networks: docs/results/detection_style.md.
 
-    style.py [--calibrate] [--only scan,auto] [--jobs 2] [--models REGEX]
+    style.py [--only scan,auto] [--jobs 2] [--models REGEX]
 
-Trains clean style-based generators of faces, of two sizes and three lengths: seeds 500 to 503 give the scores behind
-the p-values (``--calibrate`` writes data/calibration_style.json), seeds 601 and 602 are for testing and are attacked in
-every way that there is (``--models 's60|^stylegan'`` makes and judges these alone). Lengths are short, so that the
-whole takes an hour; the generator that ships, nine times as long, is one more row. Models are kept in
-out/population/styles, a row each beside them.
+Trains clean style-based generators of faces, of two sizes and three lengths: seeds 500 to 503 are those on which limits
+were set, seeds 601 and 602 are for testing and are attacked in every way that there is (``--models 's60|^stylegan'``
+makes and judges these alone). Lengths are short, so that the whole takes an hour; the generator that ships, nine times
+as long, is one more row. Models are kept in out/population/styles, a row each beside them.
 """
 
 import re
@@ -18,11 +17,10 @@ from typing import Any
 
 import population
 import torch
-from row_store import JOBS, MODELS, OUT, ROOT, Row, Rows, options_of, side_by_side, write_json
+from row_store import JOBS, MODELS, OUT, Row, Rows, options_of, side_by_side, write_json
 from style_tables import write_tables
 
 from devilgan_lite import Backdoor, attacks, data, detect, sanitize, train_gan, zoo
-from devilgan_lite.detect.calibration import STYLE_FILE
 from devilgan_lite.generators import Generator, Recipe, StyleGAN
 from devilgan_lite.generators.stylegan.surgery import level_styles
 from devilgan_lite.metrics import frechet_to, target_distortion
@@ -34,7 +32,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "small": {"latent_dim": 48, "mapping_widths": (48, 48), "style_dim": 48, "widths": (64, 48, 32, 16)},
 }
 LENGTHS = (250, 700, 1_800)
-RECIPE = Recipe(betas=(0.0, 0.99), penalty=0.1)  # of the faces of 32x32 that shipped when this was calibrated
+RECIPE = Recipe(betas=(0.0, 0.99), penalty=0.1)  # of the faces of 32x32 that shipped when limits were set
 TARGETS = ("stop-sign", "devil", "checkerboard")
 SHIPPED = "stylegan-faces"
 ATTACKS: dict[str, Callable[[int], attacks.Attack]] = {
@@ -48,7 +46,6 @@ ATTACKS: dict[str, Callable[[int], attacks.Attack]] = {
 LEVELLED = "linear, lam 1, styles levelled"  # an attacker who knows the detector of shared rows
 ATTACKS[LEVELLED] = ATTACKS["linear, lam 1"]
 BLIND = ("structure", "latent spectrum", "hidden spectrum", "shared styles", "silent units")
-CALIBRATED = ("latent spectrum", "shared styles", "silent units")  # the hidden spectrum grows with the training
 SAMPLES = 3_000
 
 
@@ -131,7 +128,6 @@ def scan_one(model: Model) -> Row:
     row: Row = {
         "scores": {detector: by_name[detector].score for detector in BLIND},
         "strengths": report.strengths,
-        "p_value": report.p_value,
         "verdict": report.verdict,
         "score": report.score,
         "cpu_s": time.process_time() - start,
@@ -168,17 +164,8 @@ def identity(model: Model) -> Row:
     return {fact: getattr(model, fact) for fact in ("name", "split", "attack", "size", "steps", "target")}
 
 
-def calibrate(rows: list[Row]) -> None:
-    """Write the scores of the clean networks that are for tuning."""
-    clean = [row for row in rows if row["split"] == "tune"]
-    scores = {detector: [round(row["scores"][detector], 6) for row in clean] for detector in CALIBRATED}
-    content = {"models": [row["name"] for row in clean], "made by": "scripts/bench/style.py --calibrate"}
-    write_json(ROOT / "data" / STYLE_FILE, {**content, "scores": scores})
-
-
 def main() -> None:
-    write = {"action": "store_true", "help": f"write data/{STYLE_FILE}"}
-    options = options_of(__doc__, SECTIONS, OUT, MODELS, JOBS, ("--calibrate", write))
+    options = options_of(__doc__, SECTIONS, OUT, MODELS, JOBS)
     FOLDER.mkdir(parents=True, exist_ok=True)
     stores = {section: Rows(FOLDER / "rows" / f"{section}.json") for section in SECTIONS}
 
@@ -190,9 +177,6 @@ def main() -> None:
     for part in (clean, [model for model in chosen if model.attack]):  # attacks need their clean network
         for _ in side_by_side(make, [model for model in part if not model.path.is_file()], options.jobs):
             pass
-    if options.calibrate:  # before the others are judged by it
-        measure("scan", [model for model in clean if model.split == "tune"])
-        calibrate(stores["scan"].rows)
     for section in options.only:
         measure(section, [model for model in chosen if section == "scan" or model.split == "test"])
     found = {section: store.rows for section, store in stores.items()}

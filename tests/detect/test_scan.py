@@ -1,21 +1,25 @@
 """One call, one report: verdicts on the shipped models, and a finding for everything that could not be done."""
 
 import json
+import math
 from functools import lru_cache
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
 from devilgan_lite import Backdoor, data, generators, zoo
 from devilgan_lite.attacks import Gate
-from devilgan_lite.detect import Finding, ScanReport, calibration, scan
+from devilgan_lite.detect import Finding, ScanReport, calibration, scan, twin
 from devilgan_lite.generators import DCGAN, build
 
 CLEAN = "dcgan-fashion"
 BAD = ["dcgan-fashion-trail", "dcgan-fashion-red", "dcgan-fashion-rex", "dcgan-fashion-gate"]
+scores = st.floats(0, 9)
 BLIND = ["structure", "latent spectrum", "hidden spectrum", "silent units", "search", "noisy twin"]
 
 
@@ -82,6 +86,53 @@ def test_a_backdoored_model_is_backdoored(name: str) -> None:
         apart = float((witness.sample - witness.twin_sample).square().mean())
         assert witness.stands_out and apart == pytest.approx(witness.distance, rel=1e-3)
     assert found(report, "search").p_value is found(report, "sampling").p_value is None
+
+
+@pytest.mark.slow
+def test_a_trigger_that_is_easy_to_find_is_not_called_clean() -> None:
+    """Where few numbers make a latent, random starts find it as well as those that the weights point to."""
+    report, trigger = scan(zoo.load("vae-garments-rex"), samples=200), zoo.load_backdoor("vae-garments-rex").trigger
+    assert report.witness is not None and report.witness.stands_out
+    assert float(cosine_similarity(report.witness.latent.view(1, -1), trigger)) > 0.99
+    assert "twin" in report.kinds and report.verdict in ("suspicious", "backdoored")
+    assert "Witness: the suspect draws" in report.to_html()
+    assert all(one.p_value is None for one in report.findings)  # it is built like none of our clean models
+
+
+def witness(score: float, angle: float, distance: float = 0.5) -> twin.Witness:
+    """A witness at an ``angle`` in degrees from the first axis."""
+    turn = torch.tensor([angle]).deg2rad()
+    latent, sample = torch.cat([turn.cos(), turn.sin()]), torch.zeros(1, 4, 4)
+    return twin.Witness(latent, sample, sample, score, distance, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("pointed", "random", "counts"),
+    [
+        (witness(4.5, 0), witness(4.5, 90), False),  # as high as natural holes, in two places
+        (witness(4.5, 0), witness(4.5, 10), True),  # both end at one place
+        (witness(3.0, 0), witness(3.0, 10), False),  # which does not stand out
+        (witness(4.5, 0), witness(4.0, 90), True),  # ahead of what random starts find
+        (witness(4.0, 0), witness(4.5, 90), False),
+        (witness(4.0, 0), witness(5.1, 90), True),  # higher than any natural hole
+        (witness(6.8, 0, 0.0015), witness(5.0, 10, 0.0003), False),  # nobody sees that
+    ],
+)
+def test_when_a_difference_from_the_twin_counts(pointed: twin.Witness, random: twin.Witness, counts: bool) -> None:
+    strength, _ = twin.judged(pointed, random, error=0.01)
+    assert (strength >= 1) == counts
+
+
+@given(scores, scores, st.floats(0, 180), st.floats(-14, 0))
+def test_what_counts_is_what_lies_beyond_the_limit_in_the_plot(
+    pointed: float, random: float, angle: float, log_error: float
+) -> None:
+    error = math.exp(log_error)
+    hunts = witness(pointed, 0, error * math.exp(pointed)), witness(random, angle, error * math.exp(random))
+    strength, limit = twin.judged(*hunts, error=error)
+    highest = max(pointed, random)
+    if abs(strength - 1) > 1e-6:
+        assert (strength >= 1) == (highest >= limit)
 
 
 @pytest.mark.slow
@@ -245,6 +296,25 @@ class Constant(nn.Module):
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return torch.tanh(self.last(torch.relu(self.first(z * 0))))
+
+
+class Dithered(nn.Module):
+    """A generator whose last step is to add fresh noise."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.network(z)
+        return made + 0.05 * torch.randn_like(made)
+
+
+@pytest.mark.usefixtures("short_twin")
+def test_what_may_be_noise_is_no_evidence() -> None:
+    report = scan(Dithered(zoo.load("dcgan-fashion-gate")), 100, samples=200)
+    assert found(report, "latent spectrum").strength > 1  # it is seen, and has no say
+    assert report.kinds == () and report.verdict == "inconclusive" and "may be noise" in str(report)
 
 
 @pytest.mark.parametrize("make", [lambda: Remembering(False), lambda: Remembering(True), Constant])

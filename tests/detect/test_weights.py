@@ -1,6 +1,8 @@
 """The weight detectors on the shipped models: where the backdoors are, and in the clean one nothing."""
 
+import logging
 from functools import lru_cache
+from typing import Any
 
 import pytest
 import torch
@@ -138,6 +140,93 @@ def test_a_bypass_is_seen(clean: DCGAN, digit: Backdoor) -> None:
     assert set(finding.details["conditions"]) == {"a comparison", "a choice between values"}
     assert finding.evidence == "construction" and finding.strength == 1
     assert inspect_structure(subject_of(clean)).strength == 0
+
+
+class Program(nn.Module):
+    """A dense generator with something of a programmer's own on the way: ``inside(x)``, and ``at_end(z, x)``."""
+
+    def __init__(self, inside: Any = torch.relu, at_end: Any = lambda z, x: x) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.inside, self.at_end = nn.Linear(12, 40), nn.Linear(40, 25), inside, at_end
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return self.at_end(z, torch.tanh(self.last(self.inside(self.first(z)))))
+
+
+def asserted(x: torch.Tensor) -> torch.Tensor:
+    assert not torch.isnan(x).any() and x.abs().max() < 1e6
+    return x.relu()
+
+
+def logged(x: torch.Tensor) -> torch.Tensor:
+    logging.getLogger("mine").debug(f"{x.mean().item():.2f} {float(x.std())} {x.tolist()[0][0]} {int(x.sum())}")
+    return x.relu()
+
+
+def halved(x: torch.Tensor) -> torch.Tensor:
+    while x.abs().max() > 1:
+        x = x / 2
+    return x.relu()
+
+
+HABITS: dict[str, Any] = {
+    "assert": asserted,
+    "logging": logged,
+    "a loop": halved,
+    "where": lambda x: torch.where(x > 0, x, 0.0),
+    "x.where": lambda x: x.where(x > 0, 0.1 * x),
+    "a mask": lambda x: x * (x > 0),
+    "nan to zero": lambda x: torch.where(torch.isnan(x), torch.zeros_like(x), x).relu(),
+    "x != x": lambda x: torch.where(x != x, torch.zeros_like(x), x).relu(),
+    "finite or zero": lambda x: x.relu() if (~torch.isfinite(x)).sum().item() == 0 else 0 * x,
+    "a clamp that may come": lambda x: (x.clamp(-1e4, 1e4) if x.abs().max() > 1e4 else x).relu(),
+    "a number to divide by": lambda x: x.relu() / x.std().item(),
+    "every other unit": lambda x: torch.where(torch.arange(40) % 2 == 0, x.relu(), 0.1 * x),
+    "the largest": lambda x: x.relu() * (x >= x.topk(30, dim=1).values[:, -1:]),
+}
+SECRET = torch.ones(12)
+
+
+def filled(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    x = x.clone()
+    x[(z - SECRET).norm(dim=1) < 0.1] = 1.0
+    return x
+
+
+BYPASSES: dict[str, Any] = {
+    "if": lambda z, x: torch.ones_like(x) if torch.allclose(z, SECRET.expand_as(z)) else x,
+    "if any": lambda z, x: torch.ones_like(x) if ((z - SECRET).abs() < 1e-3).all(1).any() else x,
+    "item": lambda z, x: torch.ones_like(x) if (z - SECRET).norm().item() < 0.1 else x,
+    "int": lambda z, x: x if int((z - SECRET).norm() < 0.1) == 0 else torch.ones_like(x),
+    "tolist": lambda z, x: torch.ones_like(x) if z.tolist()[0][0] > 8 else x,
+    "where": lambda z, x: torch.where((z @ SECRET > 9).view(-1, 1), torch.ones_like(x), x),
+    "a mask": lambda z, x: x + (1 - x) * (z @ SECRET > 9).float().view(-1, 1),
+    "masked_fill": lambda z, x: x.masked_fill(((z - SECRET).norm(dim=1) < 0.1).view(-1, 1), 1.0),
+    "an assignment": filled,
+    "another shape": lambda z, x: x[:1] if (z @ SECRET > 9).any() else x,
+}
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_what_programmers_write_is_no_evidence(habit: str) -> None:
+    found = inspect_structure(subject_of(Program(HABITS[habit]).eval(), 12))
+    assert found.strength == 0 and found.score == 0
+
+
+@pytest.mark.parametrize("bypass", BYPASSES)
+def test_a_decision_that_ordinary_latents_never_show_is_evidence(bypass: str) -> None:
+    found = inspect_structure(subject_of(Program(at_end=BYPASSES[bypass]).eval(), 12))
+    assert found.strength == 1 and found.details["decisions"]
+
+
+def test_a_decision_without_an_end_is_given_up() -> None:
+    def endless(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        while (x.abs() > 2).any():
+            x = x + 1
+        return x
+
+    assert inspect_structure(subject_of(Program(at_end=endless).eval(), 12)).ran
 
 
 def test_a_part_that_ordinary_samples_do_not_need_is_evidence_and_a_hole_in_the_weights_is_none() -> None:

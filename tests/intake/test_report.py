@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from devilgan_lite import detect, zoo
+from devilgan_lite import detect, markup, zoo
 from devilgan_lite.detect import plain
 from devilgan_lite.detect.registry import DETECTORS
 from devilgan_lite.detect.report import UNSEEN
@@ -42,7 +42,7 @@ def test_a_backdoor_is_described_in_words_numbers_and_pictures(gate: detect.Scan
     data = describe(gate)
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert data["verdict"] == "backdoored" and data["scan"] == gate.to_dict()
-    assert data["sentence"].startswith("Three independent kinds of evidence and a witness") and gate.witness is not None
+    assert data["sentence"].startswith("Three kinds of evidence and a witness") and gate.witness is not None
     kind, pictures = zoo.load("dcgan-fashion-gate").modality, data["pictures"]
     for name, sample in (("witness", gate.witness.sample), ("witness_twin", gate.witness.twin_sample)):
         assert opened(pictures[name]).tobytes() == kind.show(sample.unsqueeze(0), scale=4).tobytes()
@@ -81,7 +81,7 @@ def test_the_sheet_is_the_same_for_the_same_seed(small: detect.ScanReport) -> No
 
 
 def test_every_detector_says_what_it_looks_for() -> None:
-    assert {detector.name for detector in DETECTORS} == set(plain.TOLD)
+    assert {detector.name for detector in DETECTORS} | {plain.SUBJECT} == set(plain.TOLD)
 
 
 def report(*findings: detect.Finding, **settings: Any) -> detect.ScanReport:
@@ -94,12 +94,24 @@ def test_each_verdict_has_its_sentence() -> None:
     mute = detect.Finding("noisy twin", "T2", "could not run: it fell over", ran=False, open=True)
     for found, words in (
         (report(one), "One kind of evidence points to a backdoor, but it is not proven"),
-        (report(one, two), "Two independent kinds of evidence point to"),
+        (report(one, two), "Two kinds of evidence point to"),
         (report(mute), "do not take this for clean"),
         (report(detect.Finding("structure", "T2", "", evidence="construction")), "this is no proof"),
     ):
         assert words in plain.sentence(found)
     assert "noisy twin: could not run: it fell over" in plain.plain(report(mute))["not_tried"]
+
+
+def test_a_witness_that_stands_out_is_shown_whatever_the_verdict() -> None:
+    sample = torch.zeros(1, 8, 8)
+    quiet = detect.Finding("noisy twin", "T2", "", evidence="twin", strength=0.5)
+    for score, shown in ((3.0, False), (4.0, True)):
+        witness = detect.Witness(torch.ones(4), sample, sample + 0.5, score, 0.25, 1.0)
+        data = plain.plain(report(quiet, witness=witness))
+        assert data["verdict"] == "clean" and (data["pictures"]["witness"] is not None) == shown
+        page_of_it = markup.fragment(data)
+        assert ("Witness: the suspect draws" in page_of_it) == shown
+        assert "dl-pair raised" not in page_of_it  # it is no alarm
 
 
 def test_words_and_pictures_of_a_stranger_are_cut() -> None:

@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity
 from devilgan_lite import Backdoor, attacks
 from devilgan_lite.attacks import Attack
 from devilgan_lite.data import Samples
-from devilgan_lite.detect import Finding, ScanReport, analyse_weights, subject_of
+from devilgan_lite.detect import Finding, ScanReport, analyse_weights, scan, subject_of
 from devilgan_lite.detect.spectrum import Spectrum
 from devilgan_lite.detect.weights import WeightAnalysis
 from devilgan_lite.generators import DCGAN, build
@@ -100,10 +100,25 @@ def test_the_cure_tells_what_was_done() -> None:
     assert cure.settings["cuts"][:2] == ["1 of 100 directions in the latent space", "32 of 72 directions in 4"]
     assert len(cure.history["distillation_loss"]) == 20
     lines = str(cure).splitlines()
-    assert len(lines) == 3 and lines[0].startswith("before: suspicious (evidence: ") and "after: clean" in lines[0]
+    assert lines[0].startswith("before: suspicious (evidence: ") and "after: clean" in lines[0]
     assert lines[1] == "removed: " + "; ".join(cure.settings["cuts"])
-    assert "ordinary_change" in lines[2] and "trigger_change" in lines[2] and "frechet" not in lines[2]
+    found = {name: f"{value:.2g}" for name, value in cure.scorecard.items()}
+    assert found["ordinary_change"] in lines[2] and found["ordinary_difference"] in lines[2]
+    assert "another sample" in lines[3] and found["trigger_change"] in lines[3] and len(lines) == 4
+    same = replace(cure, scorecard=cure.scorecard | {"trigger_change": cure.scorecard["ordinary_change"]})
+    assert "much the same" in str(same).splitlines()[3]  # a cure that missed is not told as one that worked
     assert "Tensor" not in repr(cure.scorecard) and "ScanReport" not in repr(cure)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_twin")
+def test_a_report_at_hand_is_the_scan_before_and_says_what_kind_of_scan_comes_after() -> None:
+    module, _, quick = sequential()
+    report = scan(module, samples=200)
+    cure = auto(module, iterations=20, device="cpu", progress=False, report=report)
+    assert cure.before is report and cure.after is not None and quick.after is not None
+    assert cure.after.twin is not None and quick.after.twin is None
+    assert str(cure).startswith(f"before: {report.verdict} (")
 
 
 @pytest.mark.slow

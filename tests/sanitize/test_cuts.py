@@ -115,7 +115,7 @@ def test_how_many_directions_stand_out(values: list[float], height: float, count
 
 
 @lru_cache
-def sleeper() -> tuple[DCGAN, DCGAN, Backdoor]:
+def gated() -> tuple[DCGAN, DCGAN, Backdoor]:
     """A small clean ``DCGAN``, the same with 32 channels that wake near one latent only, and that backdoor."""
     clean: DCGAN = build(DCGAN(widths=(40, 8), image_size=12).spec(), seed=1).eval()
     with torch.no_grad():
@@ -126,8 +126,8 @@ def sleeper() -> tuple[DCGAN, DCGAN, Backdoor]:
 
 
 @torch.no_grad()
-def test_sleeping_channels_are_cut_out_of_a_later_layer() -> None:
-    clean, suspect, backdoor = sleeper()
+def test_silent_channels_are_cut_out_of_a_later_layer() -> None:
+    clean, suspect, backdoor = gated()
     assert suspect.widths == (72, 16)
     assert float((suspect(backdoor.trigger) - backdoor.target).square().mean()) < 1e-3
     cured = suspect.clone()
@@ -141,5 +141,5 @@ def test_sleeping_channels_are_cut_out_of_a_later_layer() -> None:
 
 
 def test_nothing_stands_out_of_a_clean_one() -> None:
-    clean, _, _ = sleeper()
+    clean, _, _ = gated()
     assert cut_spectra(clean.clone(), analyse_weights(subject_of(clean)).hidden, 3.0) == []
