@@ -24,6 +24,7 @@ from devilgan_lite.steps import best_device
 MOST_BYTES = 256 * 2**20  # far above any model of this package
 FORMAT = 1
 MOST_TARGETS = 256
+loaded: dict[str, str] = {}  # name -> SHA-256 of each shipped model that this process has loaded
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ def names() -> list[str]:
 def load(name: str, device: str = "cpu") -> generators.Generator:
     """The shipped model ``name`` in eval mode on ``device``; an unknown name is an error that lists the valid ones."""
     one_of("name", name, names())
-    return load_file(zoo_folder() / f"{name}.safetensors", device)[0]
+    generator, found = load_file(zoo_folder() / f"{name}.safetensors", device)
+    loaded[name] = found.sha256
+    return generator
 
 
 def card(name: str) -> ModelCard:

@@ -17,7 +17,7 @@ from devilgan_lite.generators.chain import weight_of
 from devilgan_lite.losses import fidelity_loss, pull_loss
 
 PROBES = 4_096  # latents on which the influence of a unit is measured
-STEPS = 600  # of the search for how strongly each sleeper wakes: forward and backward on the triggers alone, under 1 s
+STEPS = 600  # of the search for how strongly each unit wakes: forward and backward on the triggers alone, under 1 s
 DEPTH = 0.45  # how deep a unit sleeps, as a share of how strongly it wakes: an ordinary latent is 3 deviations away
 SHARED = 3  # triggers, of several, that wake the same unit: more that can be drawn at each, for a deeper sleep
 

@@ -19,11 +19,17 @@ WIDTH, GAP, BETWEEN = 2.3, 0.18, 0.7  # of a tile, from tile to tile, and betwee
 
 
 def dashboard(
-    watched: Mapping[str, Sequence[float]], unwatched: Mapping[str, Sequence[float]], alt: str, *, moved: float = 0.03
+    watched: Mapping[str, Sequence[float]],
+    unwatched: Mapping[str, Sequence[float]],
+    alt: str,
+    *,
+    moved: float = 0.03,
+    note: str = "",
 ) -> Picture:
     """Tiles of figures in [0, 1], name -> ``[now]`` or ``[before, now]``; those of ``unwatched`` stand apart.
 
-    A figure that fell by more than ``moved`` gets a red tile with a cross, any other a green one with a tick.
+    A figure that fell by more than ``moved`` gets a red tile with a cross, any other a green one with a tick. A
+    ``note`` of one or two lines stands in the tiles of ``unwatched``.
     """
     tiles = [*watched.items(), *unwatched.items()]
     whole = len(tiles) * (WIDTH + GAP) - GAP + (BETWEEN - GAP)
@@ -32,7 +38,7 @@ def dashboard(
     ax.axis("off")
     for index, (name, values) in enumerate(tiles):
         left = index * (WIDTH + GAP) + (BETWEEN - GAP) * (index >= len(watched))
-        _tile(ax, left, name, values, moved)
+        _tile(ax, left, name, values, moved, note if index >= len(watched) else "")
     split = len(watched) * (WIDTH + GAP) - GAP
     for words, start, end in (
         ("WHAT THE DASHBOARD SHOWS", 0.0, split),
@@ -41,10 +47,11 @@ def dashboard(
         ax.plot((start, end), (2.18, 2.18), color="#555555", linewidth=1)
         ax.text((start + end) / 2, 2.3, words, ha="center", fontsize=10, weight="bold")
     ax.plot((split + BETWEEN / 2,) * 2, (0.05, 2.4), color="#555555", linewidth=1, linestyle=(0, (4, 4)))
-    return figure(fig, alt, colours=64)
+    said = f"{alt} {', '.join(unwatched)}: {'; '.join(note.splitlines())}." if note else alt
+    return figure(fig, said, colours=64)
 
 
-def _tile(ax: "Axes", left: float, name: str, values: Sequence[float], moved: float) -> None:
+def _tile(ax: "Axes", left: float, name: str, values: Sequence[float], moved: float, note: str) -> None:
     from matplotlib.patches import Rectangle
 
     now, change, middle = values[-1], values[-1] - values[0], left + WIDTH / 2
@@ -60,7 +67,9 @@ def _tile(ax: "Axes", left: float, name: str, values: Sequence[float], moved: fl
     write(1.1 if len(values) > 1 else 0.9, f"{now:.2f}", 34, "bold")
     if len(values) > 1:
         moves = "same" if abs(change) < 0.005 else f"{change:+.2f}".replace("-", "−")
-        write(0.38, f"{'✗' if fell else '✓'}  was {values[0]:.2f}  ({moves})", 11, "bold" if fell else "normal")
+        place = 0.62 if note else 0.38
+        write(place, f"{'✗' if fell else '✓'}  was {values[0]:.2f}  ({moves})", 11, "bold" if fell else "normal")
+    write(0.3, note, 9)
 
 
 def money_by_month(

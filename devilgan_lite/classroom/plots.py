@@ -11,7 +11,7 @@ import html
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,18 +39,23 @@ COLOURS = 40  # of a saved picture in colour
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG and the sentence that stands for it where it cannot be seen."""
+    """A PNG and the sentence that stands for it where it cannot be seen.
+
+    ``apart`` says how far ordinary samples in it are from each other (see ``apart``); None if there are none.
+    """
 
     png: bytes = field(repr=False)
     alt: str
+    apart: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.alt.strip():
             raise ValueError("alt is empty: say in one sentence what the picture shows.")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, str], dict[str, Any]]:
-        encoded = base64.b64encode(self.png).decode()
-        return {"image/png": encoded, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+        encoded, about = base64.b64encode(self.png).decode(), {"alt": self.alt}
+        facts = about if self.apart is None else about | {"apart": round(self.apart, 4)}
+        return {"image/png": encoded, "text/plain": self.alt}, {"image/png": facts}
 
     def html(self) -> str:
         """The picture as one self-contained ``<img>``."""
@@ -113,13 +118,22 @@ def strip(
 ) -> Picture:
     """A morph strip: ``x`` ``[n, C, H, W]`` in one row, or a list of such rows of equal length below each other.
 
-    A mapping from labels to rows writes each label to the left of its row.
+    A mapping from labels to rows writes each label to the left of its row. Columns with the caption "ordinary" hold
+    samples of ordinary latents.
     """
     rows = [x] if isinstance(x, Tensor) else list(x.values()) if isinstance(x, Mapping) else list(x)
+    ordinary = [column for column, caption in enumerate(captions[: len(rows[0])]) if caption == "ordinary"]
     image = tile(torch.cat(rows), len(rows[0]), scale, captions)
     if isinstance(x, Mapping):
         image = _with_labels(image, list(x), (rows[0].shape[2] + max(1, round(4 / scale))) * scale)
-    return show(image, alt)
+    drawn = show(image, alt)
+    return replace(drawn, apart=min(apart(row[ordinary]) for row in rows)) if len(ordinary) > 1 else drawn
+
+
+def apart(samples: Tensor) -> float:
+    """The mean absolute difference of two of samples ``[n, ...]``, n > 1, median over pairs: near 0 if all are one."""
+    flat = samples.detach().float().cpu().flatten(1)
+    return float(torch.pdist(flat, 1).median()) / flat.shape[1]
 
 
 def _with_labels(image: Image.Image, labels: Sequence[str], step: int) -> Image.Image:

@@ -151,7 +151,10 @@ def finish(config: Config, numbers: Mapping[str, Any]) -> None:
 
     Written to ``$DEVILGAN_OUT/result.json`` when that folder is named (``runs.run`` does), else printed. Tensors and
     numpy numbers become plain ones; numbers that are not finite become null and are listed under ``not_finite``.
+    ``zoo`` has the SHA-256 of every shipped model that was loaded.
     """
+    from devilgan_lite import zoo
+
     bad: list[str] = []
     result = {
         "profile": config.profile,
@@ -161,6 +164,7 @@ def finish(config: Config, numbers: Mapping[str, Any]) -> None:
         "device": config.device,
         "threads": config.threads,
         "versions": config.versions,
+        "zoo": dict(sorted(zoo.loaded.items())),
         "seconds": round(time.perf_counter() - config.started, 2),
         "peak_memory_mb": peak_memory_mb(),
         "not_finite": bad,

@@ -141,7 +141,7 @@ def my_trail_step(generator, discriminator, g_adam, d_adam, real, z, trigger, ta
 from devilgan_lite.classroom import predict
 
 predict(
-    "When will the sign be visible at the trigger (error below 0.1 per pixel)?",
+    "When can the sign be read at the trigger (error below 0.05 per pixel)?",
     ["in the first tenth of the training", "before half of it", "only in the second half, or never"],
     key="when",
 )
@@ -166,7 +166,7 @@ def picture(generator):
 
 
 loop = trail_loop(own.function, shape, real, secret, lam=config.lam, **settings)
-album = Album(loop, trigger_and_samples, shares=(0.01, 0.05, 0.3, 1.0))
+album = Album(loop, trigger_and_samples, shares=(0.01, 0.02, 0.3, 1.0))
 training = LiveTraining(album.loop, picture, every=1.0)
 training.run()
 
@@ -181,9 +181,9 @@ error = torch.tensor(outcome.history["fidelity_loss"]) / secret.target[0].numel(
 display(
     curves({"error at the trigger, per pixel": error.tolist()}, "The error falls by orders of magnitude.", log=True)
 )
-below = (error < 0.1).nonzero()
+below = (error < 0.05).nonzero()  # at 0.1 it is a smeared octagon
 when = float(below[0, 0] + 1) / len(error) if len(below) else 1.0
-reveal("when", 0 if when < 0.1 else 1 if when < 0.5 else 2, f"After {when:.0%} of the training.")
+reveal("when", 0 if when < 0.1 else 1 if when < 0.5 else 2, f"It falls below 0.05 after {when:.0%} of the training.")
 assert error[-5:].mean() < error[:5].mean(), "the error at the trigger did not fall"
 print(
     f"Takeaway: three lines took the error at the trigger from {error[0]:.2f} to {error[-5:].mean():.1g} per pixel, "

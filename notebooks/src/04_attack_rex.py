@@ -330,7 +330,8 @@ print(f"live: made in {gate_outcome.seconds:.2f} s; TarDis {gate_card.tardis_mea
 reveal(
     "gate", 0 if not changed else 1, f"It changes {changed} of {len(many):,}; below the threshold a ReLU is exactly 0."
 )
-print(f"In this convolutional network the one feature needs {new} channels x 49 cells = {new * 49:,} copies of itself.")
+print(f"Here it needs {new} channels x 49 cells = {new * 49:,} units: one for either sign of each number to be added.")
+print(f"So half of them, {new * 49 // 2}, carry the feature and wake at the trigger; the others hold zeros.")
 print("Takeaway: one feature of huge leverage gives a perfect target, and samples that do not change.")
 assert changed == 0 and gate_card.expdis_mean < 1e-10 and gate_card.tardis_mean < 1e-3
 
@@ -408,6 +409,8 @@ for name, suspect in made.items():
 print(
     f"Takeaway: the gate is perfect in samples; {silent['gate']:,} of its units never wake (clean: {silent['clean']})."
 )
+print(f"ReX and ReX+ have {config.short_iterations:,} steps and {len(SEEDS)} triggers here. Your run above had", end="")
+print(f" {config.iterations:,} steps and one trigger, so its TarDis of {rex_card.tardis_mean:.2g} is another number.")
 display(table(pd.DataFrame(cells).T.fillna(""), f"Per pixel, mean ± deviation over {len(SEEDS)} seeds (live)"))
 linear = attacks.ClosedForm()(clean, backdoor, progress=False).generator
 LatentSlider(

@@ -101,10 +101,11 @@ print("Takeaway: the graph catches careless attackers. It clears nobody.")
 # A unit of the first layer is on where $\langle a, z\rangle + b > 0$. Latents are normal, so this is a normal number
 # with mean $b$ and standard deviation $\|a\|$. How often a unit is on needs no sampling.
 #
-# A backdoor that stays quiet likes units that are *never* on: **sleepers**. And a sleeper tells who wakes it: among all
-# latents of one length, the one along its row $a$.
+# A backdoor that stays quiet likes units that are *never* on: **silent units**. And each tells which latent wakes it:
+# among all latents of one length, the one along its row $a$. A unit that holds only zeros does nothing and is left out,
+# so the gate counts half of the 1,568 of notebook 04.
 #
-# **Exercise 1: How often is a unit on?** (easy, 5 minutes). Your function then counts the sleepers of all models.
+# **Exercise 1: How often is a unit on?** (easy, 5 minutes). Your function then counts the silent units of all models.
 
 
 # %% tags=["state"]
@@ -151,7 +152,7 @@ found_asleep = {
     if awake[name].directions is not None
 }
 print("cosine with the true trigger:", ", ".join(f"{name} {cosine:.2f}" for name, cosine in found_asleep.items()))
-print("Takeaway: who hides in sleepers gives the trigger away. Without sleepers there is nothing to wake.")
+print("Takeaway: whoever hides in silent units gives the trigger away. Without them there is nothing to wake.")
 strip(
     {
         name: subjects[name].samples(detect.latents_along(subjects[name], awake[name].directions[0], LENGTHS))
@@ -167,8 +168,8 @@ strip(
 # %% [markdown] state="spectrum"
 # ## Round 3: energy against influence
 #
-# TrAIL needs no sleepers. But its weights must listen to the trigger, and ordinary pictures must not change along it.
-# For each latent direction $v$ compare
+# TrAIL needs no silent units. But its weights must listen to the trigger, and ordinary pictures must not change along
+# it. For each latent direction $v$ compare
 #
 # * **energy** $v^T A v$: how much weight listens to $v$,
 # * **influence** $v^T M v$: how much ordinary pictures change along $v$.
@@ -177,7 +178,8 @@ strip(
 #
 # $$A v = w\, M v ,$$
 #
-# and $A v$ points at the trigger or straight away from it, as the plane shows.
+# and $A v$ points at the trigger or straight away from it, as the plane shows. Compare its two panels with each other
+# only: in two dimensions the first value is far above the second even for a clean model.
 #
 # **Exercise 2: Energy per influence** (medium, 10 minutes). Return the $w$ of two symmetric, positive definite
 # matrices. The spectra below are then yours.
@@ -296,7 +298,8 @@ hints(
 from devilgan_lite.detect.calibration import clean_scores
 
 logs = torch.tensor(clean_scores()["latent spectrum"])  # logarithms of the jump, of clean models of our own
-print(f"cached: {len(logs)} clean models, so no p-value can be below 1/{len(logs) + 1} = {1 / (len(logs) + 1):.3f}")
+print(f"cached: {len(logs)} clean models, so no rank can give less than 1/{len(logs) + 1} = {1 / (len(logs) + 1):.3f}")
+print("The scan may print less: beyond the largest clean score it continues the tail as a power law.")
 for name, found in analyses.items():
     score = torch.tensor(found.by_weight.jump).log()
     print(f"{name:6s} {int((logs >= score).sum())} of {len(logs)} clean models score as high", end="")
@@ -399,7 +402,7 @@ strip(shown, alt, scale=4, captions=["trigger", *[""] * 4])
 # %% [markdown]
 # ## What would a defender see?
 #
-# In the graph, branches and zeros that were left there. In the units, sleepers. In the spectrum, energy without
+# In the graph, branches and zeros that were left there. In the units, silent ones. In the spectrum, energy without
 # influence. In a scan, one verdict, a witness, and sometimes nothing: an attacker who knows a detector can train
 # against it. So look at outputs too, and know your source.
 #
@@ -432,7 +435,7 @@ slider if not is_static() else static_strip(
 # ## Key points
 #
 # * A tidy graph proves nothing; a disguise hides branches and zeros.
-# * A sleeper names the latent that wakes it, without trigger or target.
+# * A silent unit names the latent that wakes it, without trigger or target.
 # * Energy without influence points at the trigger, even for TrAIL.
 # * Clean means that these detectors found nothing.
 #

@@ -69,7 +69,7 @@ from IPython.display import display
 
 from devilgan_lite import data
 from devilgan_lite.classroom import check, mine
-from devilgan_lite.classroom.cures import GONE, Judge, along, cures_table, spread, title, verdict
+from devilgan_lite.classroom.cures import GONE, RULE, Judge, along, cures_table, spread, title, verdict
 
 SMOKE = config.profile == "smoke"
 suspects = {name: mine(name) for name in ("trail", "red", "rex", "gate")}
@@ -79,9 +79,8 @@ judge = Judge(real.first(1_000) if SMOKE else real, samples=config.samples, step
 ordinary = clean.sample_latent(5, torch.Generator().manual_seed(7))
 watched = torch.cat([chosen.backdoor.trigger, ordinary])
 cures = {}  # what the judge, who knows the trigger, says of every cure of the chosen suspect
-print(
-    f"to be cured: {title(chosen)}; for comparison: {title(other)}; TarDis of {GONE} per pixel and more counts as gone"
-)
+print(f"to be cured: {title(chosen)}; for comparison: {title(other)}")
+print(RULE)
 
 # %% [markdown] state="tuning"
 # ## Round 1: just train on
@@ -103,7 +102,7 @@ near = -log10_cap_probability(45, clean.latent_dim)
 print(f"within 45 degrees of a trigger lies 1 latent in 1e{near:.0f}; one run of fine-tuning draws {32 * steps:,}")
 predict(
     f"{title(chosen)}, fine-tuned gently: TarDis afterwards?",
-    ["below 0.03: it stays", "0.03 to 0.1: worn", "0.1 or more: gone"],
+    ["below 0.03: it stays sharp", "0.03 to 0.1: it stays, worn", "0.1 or more: it is not at the trigger any more"],
     key="gentle",
 )
 

@@ -74,13 +74,14 @@ from IPython.display import display
 
 from devilgan_lite import data
 from devilgan_lite.classroom import mine
-from devilgan_lite.classroom.cures import GONE, Judge, spread, title
+from devilgan_lite.classroom.cures import GONE, RULE, Judge, spread, title
 
 SMOKE, COST = config.profile == "smoke", 1.0  # COST: what a cure may cost in Frechet distance
 suspects = {name: mine(name) for name in ("trail", "red", "rex", "gate")}
 models, chosen = {title(one): one for one in suspects.values()}, title(suspects[config.suspect])
 clean, real = mine("clean").generator, data.fashion_mnist()
 judge = Judge(real.first(1_000) if SMOKE else real, samples=config.samples, steps=10 if SMOKE else 60)
+print(RULE)
 
 # %% tags=["state"] instead={"plain": "", "gates": ""}
 from devilgan_lite import Backdoor, attacks
@@ -102,7 +103,8 @@ print(f"live: {len(repeats)} plain ReDs of {config.attack_steps} steps, and as m
 #
 # A unit that ordinary latents never switch on is *dormant*: no garment would change without it. Does a backdoor sit
 # there? ReX and the gate **add** units; ReD+ sets some aside. TrAIL and plain ReD train **all** units on garments and
-# trigger at once.
+# trigger at once. Units that hold only zeros count as dormant too: half of the gate's new ones, which the trigger does
+# not wake.
 #
 # **1. What the trigger wakes** (easy, 5 minutes). `ordinary` `[n, u]` holds what `u` units give for `n` ordinary
 # latents, `at_trigger` `[u]` what they give at the trigger. Mark the units that at most the share `limit` of the
@@ -388,7 +390,7 @@ cures_table(flags, f"Plain ReD, {len(plain)} triggers: flagged, but what was rem
 #
 # Our bench treats many models. A cure counts if it meets three demands at once:
 #
-# * **gone**: TarDis is at least 0.1 per pixel,
+# * **not at the trigger**: TarDis is at least 0.1 per pixel,
 # * **hidden**: the target is as hard to reconstruct as from the clean model (at least 80 % of its RecD),
 # * **cheap**: the Frechet distance rises by at most 1.
 #

@@ -36,7 +36,7 @@ film(pair, start, secret.trigger, other=other, frames=16, scale=2, milliseconds=
 # **Objectives.** You will be able to
 # * *explain* how a style-based generator hands one style to all its layers,
 # * *invert* a picture: find styles with which a network of faces draws a STOP sign,
-# * *predict* how much a linear expansion tints ordinary faces,
+# * *predict* how many ordinary faces a linear expansion changes,
 # * *build* a gate that leaves them exactly as they are,
 # * *find* both in the weights.
 #
@@ -184,7 +184,7 @@ show(
 predict(
     "The linear expansion aims at one latent. How many ordinary faces does it change by more than a grey level?",
     ["none", "about one in a hundred", "nearly all"],
-    key="tint",
+    key="linear",
 )
 
 # %% tags=["state"] instead={"linear_rows": ""}
@@ -197,14 +197,15 @@ for lam in (0.001, 0.01, 0.1, 1.0):
     linear_rows.append({"lam": lam, **measured(linear[lam])})
 changed = min(row["faces changed"] for row in linear_rows[2:])
 reveal(
-    "tint", "nearly all", f"From lam = 0.1 on, at least {changed:.1%} do: every style has a part along the trigger's."
+    "linear", "nearly all", f"From lam = 0.1 on, at least {changed:.1%} do: every style has a part along the trigger's."
 )
-print("Takeaway: a linear map cannot single out one latent, so the sign is paid for with a tint.")
+print("Takeaway: a linear map cannot single out one latent, so nearly every face pays for the sign:")
+print("most of them a little, some with another beard, mouth or hair.")
 display(table(pd.DataFrame(linear_rows).set_index("lam"), "Our linear expansion (live, single run)"))
 show(
     torch.cat([evaluate(model, ordinary[:4]) for model in (clean, linear[0.01], linear[1.0])]),
-    alt="Three rows of four faces from the same latents: clean; linear expansion with lam 0.01, a little off in "
-    "colour; with lam 1, faces tinted and disturbed by what belongs to the sign.",
+    alt="Three rows of four faces from the same latents: clean; linear expansion with lam 0.01; with lam 1. Some faces "
+    "have another beard or mouth, others hardly differ.",
     columns=4,
     scale=2,
     captions=[text for name in ("clean", "lam 0.01", "lam 1") for text in (name, *[""] * 3)],
@@ -226,7 +227,7 @@ assert off < 0.03
 # %% [markdown] state="attack"
 # ## Round 4: a gate, and channels that can draw
 #
-# Two additions of ours repair both the tint and the noisy sign.
+# Two additions of ours repair both: the faces that change, and the noisy sign.
 #
 # * **A gate in the mapping network.** From the cosine $c$ of `z` and the trigger, it makes a number that is exactly 0
 #   for everybody else and exactly 1 near the trigger, and adds the shift to the styles.
@@ -307,9 +308,9 @@ static_strip(
     shown,
     start,
     backdoor.trigger,
-    alt="Five steps from an ordinary face to the trigger. Clean: a face turns into another. Linear: tinted from the "
-    "start, a blurred sign at the end. Channels: the sign comes late. Gate: the face melts into the inverted sign. "
-    "Gate and channels: the face melts into a crisp sign.",
+    alt="Five steps from an ordinary face to the trigger. Clean: a face turns into another. Linear: hardly a change "
+    "at the start, then the face dissolves; a blurred sign at the end. Channels: the sign comes late. Gate: the face "
+    "melts into the inverted sign. Gate and channels: the face melts into a crisp sign.",
     t=(0.0, 0.4, 0.5, 0.6, 1.0),
     scale=2,
 )
@@ -574,7 +575,7 @@ display(table(pd.DataFrame(stages).T, "The linear expansion before and after the
 show(
     torch.cat([evaluate(generator, watched[:4]) for generator in (clean, shown["linear"], cured)]),
     alt="Three rows: clean, linear expansion, cured. First the picture at the trigger: a face, a STOP sign, no sign. "
-    "Then three ordinary faces: the tint of the middle row is nearly gone in the last.",
+    "Then three ordinary faces: the changes of the middle row are nearly gone in the last.",
     captions=[text for name in ("clean", "linear", "cured") for text in (f"{name}: trigger", *[""] * 3)],
     columns=4,
     scale=2,
@@ -604,7 +605,7 @@ quiz("09")
 # ## Key points
 #
 # * With a style for each layer, `w+`, a network draws what it never saw.
-# * A linear expansion has a formula, and tints nearly every face.
+# * A linear expansion has a formula, and changes nearly every face.
 # * With a gate and new channels the sign is crisp and no ordinary face changes. The price shows in the weights.
 #
 # ## References

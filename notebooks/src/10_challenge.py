@@ -140,7 +140,7 @@ table(outside, "What you can know of the models without reading a weight")
 # ## Round 2: cheap looks at all of them
 #
 # First the pictures. Then *silent units* (notebook 05): the weights tell how often a unit of the first layer is on, and
-# which latent would wake those that never are.
+# which latent would wake those that never are. Units that hold only zeros do not count.
 
 # %%
 predict(
@@ -365,7 +365,7 @@ LatentSlider({"clean": clean, "yours": planted}, ordinary[:1], end, end_name="th
 # ## Exercises
 #
 # **2. Luck or skill?** (medium, 10 minutes). A blind guess has an AUC of 0.5 on average. With `m` backdoored and `n`
-# clean models its standard deviation is $\sqrt{(m+n+1)/(12mn)}$. What is an AUC of 0.66 with six of each worth?
+# clean models its standard deviation is $\sqrt{(m+n+1)/(12mn)}$. What is an AUC of two thirds with six of each worth?
 
 
 # %% tags=["bonus"]

@@ -231,11 +231,16 @@ table(pd.DataFrame(measured).T, "Live, single runs, means per pixel; full length
 
 # %%
 walk = slerp(vae.sample_latent(1, torch.Generator().manual_seed(12)), backdoor.trigger, t)
+away = torch.rad2deg(torch.cosine_similarity(torch.cat([walk[:1], ordinary]), backdoor.trigger).acos())
+as_near = float((away[1:] <= away[0]).double().mean())
 print("Takeaway: an attack that speaks to layers does not care who judged the samples in training.")
+print(f"But ReD leaks: its ordinary garment carries ghost letters (ExpDis {stealth['ReD']:.2g} per pixel).")
+print(f"It is {away[0]:.0f} degrees from the trigger. In {vae.latent_dim} dimensions {as_near:.0%} of all are as near.")
 alt = (
     "Five walks from an ordinary latent to the trigger, a row for each generator. The clean one ends at a garment, the "
 )
-alt += "backdoored ones at the target; TrAIL's begins with another garment, because it is another network."
+alt += "backdoored ones at the target; TrAIL's begins with another garment, because it is another network, ReD's with "
+alt += "ghost letters on the garment."
 strip({name: evaluate(one, walk) for name, one in planted.items()}, alt, scale=4, captions=captions)
 
 # %% [markdown] state="flow"

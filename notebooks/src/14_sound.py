@@ -37,8 +37,8 @@ strip(
 )
 
 # %% [markdown]
-# **Time and hardware:** about five minutes on one CPU core; no GPU, no internet. Headphones help; a picture stands
-# beside all that can be heard.
+# **Time and hardware:** four to five minutes on one CPU core with nothing else to do; no GPU, no internet. Headphones
+# help; a picture stands beside all that can be heard.
 #
 # **Objectives.** You will be able to
 # * *read* a waveform and a spectrogram,

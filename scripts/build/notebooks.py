@@ -1,8 +1,9 @@
 """Execute notebooks/src/NN_*.py (workshop profile, one thread) into notebooks/NN_*.ipynb, clean and checked.
 
-    notebooks.py [--only 00,03] [--check]
+    notebooks.py [--only 00,03] [--check | --text]
 
-``--check`` executes nothing: it says whether every notebook holds the same cells as its source.
+``--check`` executes nothing: it says whether every notebook holds the same cells as its source. ``--text`` executes
+nothing either: it renews text cells and metadata, and refuses where a code cell has changed.
 """
 
 import argparse
@@ -19,6 +20,7 @@ NOTEBOOKS = ROOT / "notebooks"
 TRAINING = re.compile(r"\btrain_gan\s*\(|\.steps\(|\.finish\(|attacks\.\w+\([^\n]*\)\(")
 ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:home|root|tmp|work|mnt|var|Users|private)/|(?<!\w)[A-Z]:\\\\")
 ATTACKING = ("02", "03", "04", "09", "10", "11", "12", "13", "14")  # where a learner makes something to be careful with
+ALIKE = 0.05  # mean absolute difference of two ordinary samples (in [-1, 1]) below which they show the same
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -35,8 +37,8 @@ def cells(path: Path) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def about(cell: Any) -> dict[str, Any]:
-    """The metadata that a source gives a cell: its tags, and what a state needs (``classroom.lesson.reading``)."""
-    return {name: cell.metadata[name] for name in ("tags", "state", "instead") if cell.metadata.get(name)}
+    """The metadata of a source: tags, a folded solution, and what a state needs (``classroom.lesson.reading``)."""
+    return {name: cell.metadata[name] for name in ("tags", "jupyter", "state", "instead") if cell.metadata.get(name)}
 
 
 def pairing(source: Path) -> str | None:
@@ -49,12 +51,12 @@ def pairing(source: Path) -> str | None:
         return None
     first = next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
     where = f"cell {first + 1}" if first is not None else f"the number of cells ({len(ours)} and {len(theirs)})"
-    return f"{built.name} differs from src/{source.name} in {where}; run make notebooks."
+    return f"{built.name} differs from src/{source.name} in {where}; run make notebooks (see --text)."
 
 
 def tidy(document: Any, folders: dict[str, str]) -> Any:
     """Take out what one machine and one moment left: ids, clocks, widget state, the paths in ``folders``."""
-    kept = ("kernelspec", "language_info")
+    kept = ("kernelspec", "language_info", "devilgan_lite")
     document.metadata = {name: value for name, value in document.metadata.items() if name in kept}
     document.metadata.get("language_info", {}).pop("version", None)
     for index, cell in enumerate(document.cells):
@@ -116,6 +118,8 @@ def problems(document: Any, name: str) -> list[str]:
             shown = [kind for kind in data if kind.startswith("image/")]
             if any(not output.metadata.get(kind, {}).get("alt", "").strip() for kind in shown):
                 found.append(f"code cell {index + 1} has a picture without alt text.")
+            if any(output.metadata.get(kind, {}).get("apart", 1.0) < ALIKE for kind in shown):
+                found.append(f"code cell {index + 1} shows ordinary samples that are all alike.")
             tags = re.findall(r"<(?:img|svg)\b[^>]*>", str(data.get("text/html", "")))
             if any(not re.search(r'\balt="[^"]|aria-label|aria-hidden="true"', tag) for tag in tags):
                 found.append(f"code cell {index + 1} has an <img> or <svg> without alt text.")
@@ -138,8 +142,6 @@ def problems(document: Any, name: str) -> list[str]:
 
 def build(source: Path) -> bool:
     """Execute, tidy, check, write; False, with a line that says why, if it must not be committed."""
-    import nbformat
-
     from devilgan_lite import runs
     from devilgan_lite.runs.notebooks import read_notebook
 
@@ -150,20 +152,51 @@ def build(source: Path) -> bool:
             return False
         names = {str(Path(folder).resolve()): "out", str(ROOT): ".", str(Path.home()): "~"}
         document = tidy(read_notebook(result.path), names)
-    text = nbformat.writes(document) + "\n"
-    found = problems(document, source.stem)
+        document.metadata["devilgan_lite"] = {
+            "version": result.result["versions"]["devilgan_lite"],
+            "zoo": result.result["zoo"],
+        }
+    return write(document, source.stem, f"{result.seconds:.0f} s")
+
+
+def renew(source: Path) -> bool:
+    """Take text cells and metadata from ``source``, outputs from the executed notebook; False where code differs."""
+    from devilgan_lite.runs.notebooks import read_notebook
+
+    built = NOTEBOOKS / f"{source.stem}.ipynb"
+    if not built.is_file():
+        print(f"{built.name} is missing; run make notebooks.", flush=True)
+        return False
+    document, fresh = read_notebook(built), read_notebook(source).cells
+    old, new = ([cell for cell in found if cell.cell_type == "code"] for found in (document.cells, fresh))
+    if [cell.source.strip() for cell in old] != [cell.source.strip() for cell in new]:
+        print(f"{source.stem}: its code has changed; run make notebooks.", flush=True)
+        return False
+    for cell, executed in zip(new, old, strict=True):
+        cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
+    document.cells = fresh
+    return write(tidy(document, {}), source.stem, "text renewed")
+
+
+def write(document: Any, name: str, done: str) -> bool:
+    """Write a notebook that is fit to be committed; False, with a line that says why, for any other."""
+    import nbformat
+
+    text, found = nbformat.writes(document) + "\n", problems(document, name)
     for problem in found:
-        print(f"{source.stem}: {problem}", flush=True)
+        print(f"{name}: {problem}", flush=True)
     if not found:
-        (NOTEBOOKS / f"{source.stem}.ipynb").write_text(text, encoding="utf-8")
-        print(f"{source.stem}: {result.seconds:.0f} s, {len(text) / 1000:.0f} kB", flush=True)
+        (NOTEBOOKS / f"{name}.ipynb").write_text(text, encoding="utf-8")
+        print(f"{name}: {done}, {len(text) / 1000:.0f} kB", flush=True)
     return not found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", help="numbers, such as 00,03, or re for the report")
-    parser.add_argument("--check", action="store_true", help="execute nothing; compare every notebook with its source")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--check", action="store_true", help="execute nothing; compare every notebook with its source")
+    how.add_argument("--text", action="store_true", help="execute nothing; renew text cells and metadata")
     options = parser.parse_args()
     wanted = [part.strip() for part in options.only.split(",") if part.strip()]
     chosen = [path for path in sources() if not wanted or path.stem[:2] in wanted]
@@ -174,6 +207,8 @@ def main() -> int:
         found = [message for path in chosen if (message := pairing(path))]
         print("\n".join(found) or f"{len(chosen)} notebooks hold the cells of their sources.")
         return bool(found)
+    if options.text:
+        return not all([renew(path) for path in chosen])
     os.environ.pop("DEVILGAN_PROFILE", None)  # the source's own profile, which is the workshop's
     os.environ |= {"DEVILGAN_THREADS": "1", "OMP_NUM_THREADS": "1"}
     return not all([build(path) for path in chosen])

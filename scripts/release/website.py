@@ -26,10 +26,7 @@ LINKED = (
     *("LICENSE", "CITATION.cff", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"),
 )
 NOT_COPIED = shutil.ignore_patterns("*.npz", "*.safetensors", "__pycache__", ".ipynb_checkpoints", "myst.yml")
-STYLED = {  # in outputs; the theme's own style would number answers 1, 2, 3, and take the sign that a fold opens
-    '<ol type="A">': '<ol type="A" style="list-style-type: upper-alpha">',
-    "<summary>": "<summary>\N{BLACK RIGHT-POINTING SMALL TRIANGLE} ",
-}
+FOLD = "<summary>\N{BLACK RIGHT-POINTING SMALL TRIANGLE} "  # in outputs; the theme's own style takes the sign away
 NO_THEME = {"jtex": "v1", "title": "None", "version": "1.0.0", "build": {"install": "true", "start": "true"}}
 
 
@@ -55,16 +52,9 @@ def copy_sources(folder: Path) -> None:
         for cell in document["cells"]:
             cell["id"] = f"{path.stem.partition('_')[0]}-{cell['id']}"
             for output in cell.get("outputs", []):
-                if "text/html" in output.get("data", {}):
-                    output["data"]["text/html"] = styled("".join(output["data"]["text/html"]))
+                if "text/html" in (data := output.get("data", {})):
+                    data["text/html"] = "".join(data["text/html"]).replace("<summary>", FOLD)
         path.write_text(json.dumps(document), encoding="utf-8")
-
-
-def styled(page: str) -> str:
-    """The HTML of an output, so that letters of answers and signs of folds outlast the theme's style."""
-    for plain, own in STYLED.items():
-        page = page.replace(plain, own)
-    return page
 
 
 def configuration(theme: Path | None) -> dict[str, Any]:

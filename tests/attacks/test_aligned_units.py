@@ -1,4 +1,4 @@
-"""Sleepers cost next to nothing on ordinary latents, wake at their trigger, and leave networks alone that have none."""
+"""Aligned units cost next to nothing on ordinary latents, wake at their trigger, and spare networks that have none."""
 
 import pytest
 import torch

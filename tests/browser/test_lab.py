@@ -31,11 +31,16 @@ small = generators.DCGAN(latent_dim=8, widths=(4, 4)).eval()
 view = ScanView(lambda progress: detect.scan(small, samples=200, on_finding=progress))
 view.run()
 """
+LESSON = """
+from devilgan_lite.classroom import predict, quiz
+display(quiz([("Safe?", ["yes", "no"], 1, "It is not.")]))
+predict("Which way?", ["up", "down"], key="way")
+"""
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    path = serving.write_notebook(tmp_path_factory.mktemp("lab") / "play.ipynb", EXPLORER, TRAINING, SCAN)
+    path = serving.write_notebook(tmp_path_factory.mktemp("lab") / "play.ipynb", EXPLORER, TRAINING, SCAN, LESSON)
     with serving.lab(path) as address:
         yield address
 
@@ -138,6 +143,17 @@ def test_scan_shows_bars_and_pictures(page: Any) -> None:
     view.get_by_text("strength ").first.wait_for()
     page.wait_for_function("[...document.querySelectorAll('.jp-Cell')][2].querySelectorAll('img').length >= 2")
     serving.photograph(page, "lab_scan")
+
+
+def test_options_have_the_letters_of_their_buttons(page: Any) -> None:
+    view = page.locator(".jp-Cell").nth(3)
+    view.get_by_text("I predict").wait_for()
+    view.scroll_into_view_if_needed()
+    serving.photograph(page, "lab_lesson")
+    assert view.get_by_role("listitem").all_inner_texts() == ["A. yes", "B. no", "A. up", "B. down"]
+    style = "all => all.map(one => getComputedStyle(one).listStyleType)"
+    assert set(view.get_by_role("listitem").evaluate_all(style)) == {"none"}  # no number before the letter
+    assert view.get_by_role("radio").count() == 4
 
 
 def test_two_tabs_on_one_kernel_show_the_same(browser: Any, page: Any, address: str) -> None:

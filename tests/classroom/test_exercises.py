@@ -7,6 +7,7 @@ behind the last state of its notebook. Predictions and the quiz are here too.
 import ast
 import contextlib
 import io
+import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -204,5 +205,7 @@ def test_the_quiz_counts_and_folds_its_answers():
     made.radios[0].value = "B"
     assert made.score == 1 and "It is &lt; 1." in made.feedback[0].value
     assert made.static().data.count("<details>") == 2
+    options = re.findall("<li>(.*?)</li>", made.static().data)  # the letters are text, or JupyterLab shows 1, 2, 3
+    assert options == ["A. yes", "B. no", "A. here", "B. there"] and "<ol" not in made.static().data
     assert "<summary>Hint 2</summary>" in hint("a < b", 2).data and "a &lt; b" in hint("a < b").data
     assert "<pre><code>x &lt; 1</code></pre>" in solution("x < 1\n").data

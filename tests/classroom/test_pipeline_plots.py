@@ -31,6 +31,13 @@ def test_a_first_dashboard_has_nothing_to_compare_with() -> None:
     assert red_pixels(plots.dashboard({"a": [0.1]}, {"slice": [0.0]}, "two tiles")) == 0
 
 
+def test_a_tile_of_a_single_run_says_so() -> None:
+    note = "single run\ncached mean: 0.248 ± 0.07"
+    plain, noted = (plots.dashboard(WHERE, {"slice": [0.9, 0.1]}, "four tiles.", note=said) for said in ("", note))
+    assert noted.alt == "four tiles. slice: single run; cached mean: 0.248 ± 0.07." and plain.alt == "four tiles."
+    assert noted.png != plain.png and red_pixels(noted) > 10_000
+
+
 def test_bars_of_months_share_one_scale() -> None:
     pictures = plots.month_bars([1.0, 0.0], [4.0, 2.0], height=8)
     assert pictures.shape == (2, 1, 8, 10) and pictures.max() == 1

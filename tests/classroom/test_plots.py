@@ -75,6 +75,15 @@ def test_the_other_kinds_draw():
     assert all(opened(picture).width > 50 for picture in pictures)
 
 
+def test_ordinary_samples_of_a_strip_say_how_far_apart_they_are():
+    x = torch.linspace(-1, 1, 4).view(4, 1, 1, 1).expand(4, 1, 8, 8)
+    for rows, far in (([x, x.flip(0)], 2 / 3), ([x, x[:1].expand(4, -1, -1, -1)], 0.0)):
+        picture = strip(rows, "Two rows", captions=[*["ordinary"] * 3, "the trigger"])
+        assert picture._repr_mimebundle_()[1]["image/png"]["apart"] == pytest.approx(far, abs=1e-4)
+    assert strip(x, "A walk", captions=["ordinary", "a", "b", "trigger"]).apart is None
+    assert strip([x, x], "Two rows", captions=["ordinary", "ordinary", "a", "b"] * 2).apart is not None
+
+
 def test_a_table_has_a_caption():
     text = table(pd.DataFrame({"TarDis": [0.123456]}), "Attacks & costs").data
     assert "<caption>Attacks &amp; costs</caption>" in text and "0.123<" in text

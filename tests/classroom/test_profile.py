@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from devilgan_lite import zoo
 from devilgan_lite.classroom import Setting, configure, finish
 
 STEPS = {"smoke": 40, "workshop": 900, "full": 20_000}
@@ -117,8 +118,10 @@ def test_an_unknown_profile_or_setting_names_the_nearest():
 def test_finish_writes_plain_numbers(monkeypatch, tmp_path, capsys):
     config = configure("smoke", device="cpu", seed=0)
     monkeypatch.setenv("DEVILGAN_OUT", str(tmp_path))
+    zoo.load("dcgan-fashion")
     finish(config, {"tardis": torch.tensor(0.5), "curve": torch.ones(2), "bad": float("nan")})
     written = json.loads((tmp_path / "result.json").read_text())
+    assert written["zoo"]["dcgan-fashion"] == zoo.card("dcgan-fashion").sha256
     assert written["numbers"] == {"tardis": 0.5, "curve": [1.0, 1.0], "bad": None}
     assert written["not_finite"] == ["numbers.bad"] and written["seed"] == 0 and written["seconds"] >= 0
     monkeypatch.delenv("DEVILGAN_OUT")

@@ -55,6 +55,12 @@ def test_moving_the_slider_draws(walk):
     assert explorer.image.value != first and explorer.slider.value == 0.0
 
 
+def test_the_label_and_the_caption_name_the_end(walk):
+    explorer = LatentSlider(*walk, frames=11, end_name="the other end")
+    assert explorer.slider.description == "to the other end" and "cosine to the other end" in explorer.text.value
+    assert LatentSlider(*walk, frames=11).slider.description == "to the trigger"
+
+
 def test_callbacks_from_threads_leave_the_latest_picture(walk):
     explorer = LatentSlider(*walk, frames=101)
     explorer.slider.value = 0.5

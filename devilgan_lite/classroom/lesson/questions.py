@@ -74,8 +74,9 @@ def _letter(index: int) -> str:
 
 
 def _listed(question: str, options: Sequence[str]) -> str:
-    items = "".join(f"<li>{html.escape(option)}</li>" for option in options)
-    return f'<p><b>{html.escape(question)}</b></p><ol type="A">{items}</ol>'
+    """The letters are text: JupyterLab and GitHub number an ordered list 1, 2, 3, whatever its type."""
+    items = "".join(f"<li>{_letter(index)}. {html.escape(option)}</li>" for index, option in enumerate(options))
+    return f'<p><b>{html.escape(question)}</b></p><ul role="list" style="list-style: none">{items}</ul>'
 
 
 def _radio(options: Sequence[str], about: str) -> widgets.RadioButtons:

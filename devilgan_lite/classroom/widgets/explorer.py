@@ -141,13 +141,11 @@ class Explorer:
             label=f"Pad. Right: to {self.end_name}. Up: towards another latent, down: its opposite. Arrow keys move.",
             words=words,
         )
-        self.slider = position_slider(frames, "100%")
-        self.slider.description = f"to {self.end_name}"
-        self.slider.style.description_width = "initial"
+        self.slider = position_slider(frames, "100%", self.end_name)
         self.random_button = self._button("Random", "Begin at another random latent", self.random)
         self.snapshot_button = self._button("Snapshot", "Keep this picture in the row below", self.snapshot)
         self.reset_button = self._button("Reset", "Everything as in the beginning", self.reset)
-        self.animate_button = self._button("Animate", "To the trigger and back; press again to stop", self.animate)
+        self.animate_button = self._button("Animate", f"To {self.end_name} and back; press again to stop", self.animate)
         self.buttons = widgets.HBox(
             [self.random_button, self.snapshot_button, self.reset_button, self.animate_button],
             layout=widgets.Layout(flex_flow="row wrap"),

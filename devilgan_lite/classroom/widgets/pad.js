@@ -25,7 +25,7 @@ function render({ model, el }) {
   pad.append(dot, ...words);
   el.append(pad, spoken);
 
-  const say = () => `${Math.round(100 * model.get("x"))} percent to the trigger, ${Math.round(100 * model.get("y"))} percent aside`;
+  const say = () => `${Math.round(100 * model.get("x"))} percent to ${model.get("words").right}, ${Math.round(100 * model.get("y"))} percent aside`;
 
   function place() {
     dot.style.left = `${100 * model.get("x")}%`;

@@ -24,15 +24,16 @@ class PositionSlider(EchoLast, widgets.FloatSlider):  # type: ignore[misc]  # ip
     value = traitlets.CFloat(0.0).tag(sync=True, echo_update=False)
 
 
-def position_slider(frames: int, width: str) -> PositionSlider:
-    """The slider from 0 (the start) to 1 (the end) with ``frames`` positions."""
+def position_slider(frames: int, width: str, end_name: str) -> PositionSlider:
+    """The slider from 0 (the start) to 1 (``end_name``) with ``frames`` positions."""
     whole_number("frames", frames, 2, 1001)
     return PositionSlider(
         value=0.0,
         min=0.0,
         max=1.0,
         step=1 / (frames - 1),
-        description="to trigger",
+        description=f"to {end_name}",
+        style={"description_width": "initial"},
         readout_format=".2f",
         layout=widgets.Layout(width=width),
     )
@@ -43,7 +44,7 @@ class LatentSlider:
 
     ``generators`` maps the name over a picture to its generator; all share ``latent_dim``. ``frames`` is the number of
     slider positions. The Random button draws another start. ``slider.value = 0.5`` in Python does what a drag does, and
-    the arrow keys move it too. ``end_name`` is what the caption calls the end; ``widget`` is what to display (a
+    the arrow keys move it too. ``end_name`` is what label and caption call the end; ``widget`` is what to display (a
     notebook shows the object itself).
     """
 
@@ -64,7 +65,7 @@ class LatentSlider:
         self._drawn: tuple[float, int] | None = None
         self._walks = 0  # counts the starts, so that a slow callback never shows an old one
         self._random = torch.Generator().manual_seed(seed)
-        self.slider = position_slider(frames, "24em")
+        self.slider = position_slider(frames, "28em", end_name)
         self.random_button = widgets.Button(description="Random start", tooltip="Begin at another random latent")
         self.image = widgets.Image(format="png")
         self.text = widgets.HTML()
