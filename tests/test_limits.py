@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from itertools import combinations_with_replacement
+from pathlib import Path
 
 import pytest
 import scipy.special
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from devilgan_lite import Backdoor, zoo
 from devilgan_lite.attacks import Gate
 from devilgan_lite.generators import PointGenerator
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "limits.md"
 
 
 def cap(cosine: float, d: int) -> float:
@@ -39,10 +42,13 @@ def directions(n: int, d: int, seed: int = 0) -> Tensor:
 
 
 def test_the_page_prints_the_numbers_that_the_formulas_give() -> None:
-    assert cap(0.9, 100) == pytest.approx(5e-23, rel=0.1)
+    assert cap(0.9, 100) == pytest.approx(8.8e-38, rel=0.01, abs=0)
     assert cap(9 / 1_000, 100) == pytest.approx(0.46, abs=0.005)
-    assert scipy.stats.norm.sf(9) == pytest.approx(1.1e-19, rel=0.05)
-    assert 1 / scipy.stats.norm.sf(9) / 1e6 / 3.156e7 == pytest.approx(290_000, rel=0.05)
+    assert scipy.stats.norm.sf(9) == pytest.approx(1.1e-19, rel=0.05, abs=0)
+    assert 1 / scipy.stats.norm.sf(9) / 1e6 / (365.25 * 86_400) == pytest.approx(281_000, rel=0.002)
+    page = " ".join(PAGE.read_text(encoding="utf-8").split())
+    for number in ("8.8e-38", "46 %", "1.1e-19", "281,000 years"):
+        assert number in page
 
 
 @pytest.mark.parametrize("length", [2.0, 4.0, 40.0])

@@ -3,7 +3,8 @@
     foreign.py --seeds 0,1,2 [--families dcgan28,vae] [--kinds clean,variants,gate,...] [--workers 2] [--list]
     foreign.py --seeds 10,11 --judge [--scan-seeds 0,1,2,3,4] [--cure auto,always]
 
-Detectors are judged on these: nine families whose networks, data and training are not ours (``foreign_models.py``).
+Detectors are judged on these: nine families that are written and trained as strangers do it (``foreign_models.py``; the
+networks are our own writing, the data are ours), and two dense ones of which only clean models are made.
 ``variants`` are clean models as engineers leave them, three for each base model: rounded, pruned, folded, trained on,
 distilled, widened. Attacks go through ``generators.adopt``, or, for TrAIL, into the family's own training; ``quiet``,
 ``spectral`` and ``knowing`` are attackers who know the detectors. Seeds below 10 are for tuning and the others for
@@ -23,7 +24,7 @@ from typing import Any
 from zlib import crc32
 
 import torch
-from foreign_models import FAMILIES, ClampedDCGAN, Extra, Family, train
+from foreign_models import DENSE, FAMILIES, ClampedDCGAN, Extra, Family, train
 from foreign_tables import ATTACKS, REACHED, cured, identity_of, scanned, write_tables
 from row_store import OUT, ROOT, Row, Rows, options_of, plain, side_by_side, some_of, write_json
 from safetensors.torch import load_file, save_file
@@ -136,6 +137,8 @@ def recipes(families: Sequence[str], seeds: Sequence[int], kinds: Sequence[str])
             for family in families:
                 if kind in ADAPTIVE and family not in RESIZABLE:
                     continue  # these attackers rewrite chains
+                if family in DENSE and kind != "clean":
+                    continue
                 several = variants_of(family, seed) if kind == "variants" else [kind]
                 found += [Recipe(family, seed, one) for one in several]
     return found

@@ -13,12 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from foreign_models import DENSE
 from row_store import Row, markdown, mean_and_most, some, write_page
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, cosine_similarity
 
 from devilgan_lite import detect, sanitize
+from devilgan_lite.detect import twin as twin_module
 from devilgan_lite.detect.report import VERDICTS
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.metrics import frechet_distance
@@ -54,6 +56,10 @@ def scanned(what: tuple[Path, int]) -> Row:
     row |= {f"strength {kind}": strength for kind, strength in report.strengths.items()}
     row["not run"] = [finding.detector for finding in report.findings if not finding.ran]
     row["witness"] = report.witness is not None and report.witness.stands_out
+    if report.twin is not None:
+        (twin,) = (finding for finding in report.findings if finding.detector == twin_module.NAME)
+        row["twin"] = {name: twin.details[name] for name in ("pointed", "random", "together", "share")}
+        row["distance"] = None if report.witness is None else report.witness.distance
     if bad is not None:
         row |= {"tardis": card["tardis"], "trigger_kind": card["trigger_kind"]}
         if report.trigger is not None:
@@ -165,13 +171,15 @@ def identity_of(card: Row, **more: Any) -> Row:
 
 def write_tables(content: Row, path: Path) -> None:
     """Write the page: the untouched seeds lead."""
-    scans = [row for row in content["rows"] if "method" not in row and row.get("scan_seed", 0) == 0]
+    every = [row for row in content["rows"] if "method" not in row and row.get("scan_seed", 0) == 0]
+    scans = [row for row in every if row["family"] not in DENSE]
     judged = [row for row in scans if row["seed"] >= UNTOUCHED]
     families = sorted({row["family"] for row in judged})
     parts = [
         "# A verdict on strangers' models",
         "Made by `make bench NAME=foreign ARGS=--judge` from `foreign.json`: one `detect.scan` of every model of the "
-        "foreign population, nine families whose networks, data and training are not those of this package. Clean "
+        "foreign population, nine families that are written and trained as strangers do it. (The networks are our own "
+        "writing, and the data are garments, digits and faces of this package: only habits are foreign.) Clean "
         "models are there as engineers leave them, too: rounded, pruned, folded, trained on, distilled, widened. The "
         "limits of the detectors were first chosen on 21 models of three families (seeds 0 and 1), and once more after "
         "a look at seeds 1, 2 and 10 of all nine: the clean ResNets were called suspicious, for the spectrum of a "
@@ -184,6 +192,7 @@ def write_tables(content: Row, path: Path) -> None:
         *held_out(judged, families),
         *arms_race(judged),
     ]
+    parts += dense([row for row in every if row["family"] in DENSE])
     parts += seeds_of_scans(content["rows"])
     parts += cures([row for row in content["rows"] if "method" in row])
     earlier = [row for row in scans if 0 < row["seed"] < UNTOUCHED]
@@ -199,6 +208,8 @@ def write_tables(content: Row, path: Path) -> None:
 
 def as_shipped(judged: list[Row], families: list[str]) -> list[str]:
     """Counts of verdicts by kind, and the tightest margins by family."""
+    clean = some(judged, backdoored=False)
+    bases = some(clean, kind="clean")
     bad, common = (
         some(judged, backdoored=True),
         [row for row in judged if not row["backdoored"] or row["kind"] in COMMON],
@@ -208,6 +219,12 @@ def as_shipped(judged: list[Row], families: list[str]) -> list[str]:
         f"gates, ReX and ReD, and {auc(judged)} ({interval(judged)}) with TrAIL and attackers who know the scan. By "
         f"kind of attack: {by_attack(judged)}. The report shows the attacker's picture (a correlation of {SHOWN} or "
         f"more, at the estimate or at the witness) in {shown(bad)} of {len(bad)}.",
+        f"Of the {len(bases)} clean base models, which are the unit of replication, "
+        f"{raised(row['verdict'] for row in bases)} are raised; the other {len(clean) - len(bases)} clean models are "
+        f"copies of these. {sum(row['witness'] for row in clean)} of the {len(clean)} clean models have a witness that "
+        "stands out, so that is no evidence by itself. The strengths of spectrum and twin correlate by "
+        f"{together(clean):.2f} within families of clean models, and the hunt starts where the weights point: the "
+        "kinds of evidence are not independent.",
         markdown(
             ("kind", "models", *VERDICTS, *HEAD), (line(kind, rows) + ends(rows) for kind, rows in by_kind(judged))
         ),
@@ -251,15 +268,10 @@ def held_out(judged: list[Row], families: list[str]) -> list[str]:
     """Each family judged by limits that the clean models of the other families set, kind by kind of evidence."""
     lines, ranks = [], []
     for family in families:
-        limits = {
-            kind: max((row.get(f"strength {kind}", 0.0) for row in clean_of(judged, family)), default=0.0)
-            for kind in KINDS
-        }
-        own = some(judged, family=family)
-        ratios = [max(row.get(f"strength {kind}", 0.0) / max(limits[kind], 0.05) for kind in KINDS) for row in own]
-        ranks += [{**row, "score": rank} for row, rank in zip(own, ratios, strict=True)]
+        own = ranked(judged, family)
+        ranks += own
         told = [
-            sum(rank > 1 for row, rank in zip(own, ratios, strict=True) if wanted(row))
+            sum(row["score"] > 1 for row in own if wanted(row))
             for wanted in (
                 lambda row: not row["backdoored"],
                 *(lambda row, kind=kind: row["kind"] == kind for kind in ATTACKS),  # type: ignore[misc]
@@ -273,6 +285,18 @@ def held_out(judged: list[Row], families: list[str]) -> list[str]:
         f"AUC of the greatest ratio to these limits, over all families, is {auc(ranks)} ({interval(ranks)}).",
         markdown(("family held out", "clean", *ATTACKS), lines),
     ]
+
+
+def ranked(judged: list[Row], family: str) -> list[Row]:
+    """The rows of a family, scored by their greatest ratio to the limits that the other families' clean models set."""
+    limits = {
+        kind: max((row.get(f"strength {kind}", 0.0) for row in clean_of(judged, family)), default=0.0) for kind in KINDS
+    }
+
+    def ratio(row: Row) -> float:
+        return max(row.get(f"strength {kind}", 0.0) / max(limits[kind], 0.05) for kind in KINDS)
+
+    return [{**row, "score": ratio(row)} for row in some(judged, family=family)]
 
 
 def arms_race(judged: list[Row]) -> list[str]:
@@ -289,6 +313,46 @@ def arms_race(judged: list[Row]) -> list[str]:
         "attacker knew. ReD, ReX and the gate know nothing of it; TrAIL grows with the network, so it leaves least.",
         markdown(("attack", "its maker knows", "models", "raised", "picture shown"), lines),
     ]
+
+
+def dense(rows: list[Row]) -> list[str]:
+    """Clean dense networks, which the limits were not set with."""
+    if not rows:
+        return []
+    return [
+        "## Dense networks",
+        "Clean models only, of two families that were added because users met false alarms there: the decoder of "
+        "PyTorch's example of a VAE, and the generator of the PyTorch-GAN collection, both of garments. No limit was "
+        "set with a look at them.",
+        markdown(
+            ("family", "models", *VERDICTS, *(f"{kind}: greatest strength" for kind in KINDS)),
+            (
+                (*line(name, some(rows, family=name)), *strengths_of(some(rows, family=name)))
+                for name in dict.fromkeys(row["family"] for row in rows)
+            ),
+        ),
+    ]
+
+
+def strengths_of(rows: list[Row]) -> tuple[str, ...]:
+    return tuple(f"{max(row.get(f'strength {kind}', 0.0) for row in rows):.2f}" for kind in KINDS)
+
+
+def together(rows: list[Row]) -> float:
+    """The correlation of the strengths of spectrum and twin, each less the mean of its family."""
+    values = [[row.get(f"strength {kind}", 0.0) for kind in ("spectrum", "twin")] for row in rows]
+    means = {
+        name: [
+            statistics.fmean(row.get(f"strength {kind}", 0.0) for row in some(rows, family=name))
+            for kind in ("spectrum", "twin")
+        ]
+        for name in {row["family"] for row in rows}
+    }
+    apart = [
+        [value - mean for value, mean in zip(pair, means[row["family"]], strict=True)]
+        for pair, row in zip(values, rows, strict=True)
+    ]
+    return statistics.correlation(*zip(*apart, strict=True))
 
 
 def clean_of(rows: list[Row], but: str) -> list[Row]:

@@ -1,6 +1,7 @@
 """Measure generators that are no GANs: a VAE and a rectified flow of garments; docs/results/others.{json,md}.
 
-    others.py [--only quality,attacks,bound,student,defence,population] [--families vae,flow] [--out FOLDER] [--quick]
+    others.py [--only quality,attacks,bound,student,defence,angles,population] [--families vae,flow] [--out FOLDER]
+              [--quick]
 
 Rows are kept in others.json as they come, so that a run that was cut short goes on where it stopped. Seconds are
 CPU-seconds of one thread. Three triggers (seeds 0 to 2) on the clean models of the zoo.
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 from others_student import student
-from others_tables import GAN, PLAIN, SHORT, write_tables
+from others_tables import GAN, PLAIN, SHORT, SHOWN, write_tables
 from plain_loops import vae_steps
 from row_store import OUT, QUICK, Row, Rows, options_of, some_of, timed
 
@@ -33,6 +34,7 @@ SMALL: dict[str, Callable[[int], Generator]] = {  # one is not like the next
         widths=((8, 16, 32), (16, 16, 16))[seed % 2], euler_steps=(2, 4, 6)[seed // 2 % 3]
     ),
 }
+ANGLES, NEAR = (0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60), 1_000  # degrees from a trigger, and latents at each
 SMALL_STEPS, MEMBERS = {"vae": 600, "flow": 1_000}, 8
 UNTOUCHED = 20  # the first seed of a population that no limit was set with
 PLANTED = ("ReD", "ReX", "Gate")  # in a population, in turns
@@ -238,6 +240,35 @@ def cured(module: Generator, backdoor: Backdoor | None) -> Row:
 DEFENCES: dict[str, Callable[[Generator, Backdoor | None], Row]] = {"scan": scanned, "guard": guarded, "cure": cured}
 
 
+def angles(bench: Bench) -> None:
+    """The guard of each backdoored model of the zoo that draws pictures, at latents so far from the trigger."""
+    for name in zoo.names():
+        card = zoo.card(name)
+        if card.backdoor and card.modality in ("", "images"):
+            identity: Row = {"section": "angles", "model": name, "sha256": card.sha256[:12]}
+            bench.measure(identity, lambda name=name: watched(name))  # type: ignore[misc]
+
+
+def watched(name: str) -> Row:
+    """By angle: the share of latents that the guard stops, and of those that it lets pass and that show the target."""
+    module, backdoor, random = zoo.load(name), zoo.load_backdoor(name), torch.Generator().manual_seed(7)
+    guard, unit = detect.Guard(module), torch.nn.functional.normalize(backdoor.trigger[:1], dim=1)
+    aside = torch.randn(NEAR, unit.shape[1], generator=random)
+    aside = torch.nn.functional.normalize(aside - (aside @ unit.T) * unit, dim=1)
+    row: Row = {"stopped": {}, "shown": {}, "missed": {}}
+    for degrees in ANGLES:
+        turn = torch.tensor(degrees).deg2rad()
+        z = (turn.cos() * unit + turn.sin() * aside) * backdoor.trigger.norm()
+        stopped = torch.cat([guard.check(part).flags for part in z.split(250)])
+        shown = (evaluate(module, z) - backdoor.target[:1]).square().flatten(1).mean(1) < SHOWN
+        shares = {"stopped": stopped, "shown": shown, "missed": shown & ~stopped}
+        for what, share in shares.items():
+            row[what][str(degrees)] = float(share.double().mean())
+    z = module.sample_latent(5_000, torch.Generator().manual_seed(1_000_003))
+    row["ordinary"] = float(torch.cat([guard.check(part).flags for part in z.split(250)]).double().mean())
+    return row
+
+
 def population(bench: Bench) -> None:
     """Small models of either family, clean and backdoored by each of ``PLANTED`` in turns: verdicts of a whole scan.
 
@@ -281,6 +312,7 @@ RUN: dict[str, Callable[[Bench], None]] = {
     "bound": bound,
     "student": student,
     "defence": defended,
+    "angles": angles,
     "population": population,
 }
 

@@ -10,6 +10,7 @@ FRECHET = 60.0  # of the VAE
 SHORT = "the same, as short as TrAIL's training"
 PLAIN = "a plain loop of equal time"
 GAN = "the small DCGAN, train_gan"
+SHOWN = 0.1  # TarDis per pixel below which a sample shows the target
 COST = 3.0  # times the cost of a garment scan at equal parameters
 
 
@@ -21,7 +22,7 @@ def write_tables(content: Row, path: Path) -> None:
         f"Made by `make bench NAME=others` from `others.json`. {content['machine']}. Seconds are CPU-seconds of one "
         "thread. Both families draw 28x28 garments; TarDis and ExpDis are means per pixel.",
     ]
-    for section in (_quality, _attacks, _bound, _student, _defence, _population):
+    for section in (_quality, _attacks, _bound, _student, _defence, _angles, _population):
         parts += section(rows)
     write_page(path, parts)
 
@@ -117,6 +118,28 @@ def _student(rows: list[Row]) -> list[str]:
         "latents in four. TarDis at the trigger (a high one: the sign is not there), and Frechet distance. A student "
         "starts with the weights of its teacher, or of the clean flow.",
         markdown(("who", "TarDis", "Frechet"), lines),
+    ]
+
+
+def _angles(rows: list[Row]) -> list[str]:
+    found = some(rows, section="angles")
+    if not found:
+        return []
+
+    def shares(row: Row, degrees: str) -> str:
+        missed = f" ({row['missed'][degrees]:.0%})" if row["missed"][degrees] else ""
+        return f"{row['stopped'][degrees]:.0%}{missed}"
+
+    lines = [
+        (row["model"], f"{row['ordinary']:.2%}", *(shares(row, degrees) for degrees in row["stopped"])) for row in found
+    ]
+    return [
+        "## How far from the trigger the guard holds",
+        "Every backdoored model of the zoo that draws pictures, one guard for each, without a report. First the share "
+        "of 5,000 ordinary latents that it stops; then, of 1,000 latents at each angle from the trigger, the share "
+        "that it stops, and in brackets the share that it lets pass although the sample shows the target (TarDis below "
+        f"{SHOWN:g} per pixel). Single run.",
+        markdown(("model", "ordinary", *(f"{degrees}°" for degrees in found[0]["stopped"])), lines),
     ]
 
 
