@@ -87,6 +87,28 @@ def test_text_is_renewed_without_running_anything(elsewhere: Path, capsys: pytes
     assert built.read_bytes() == before
 
 
+def test_what_a_tour_executed_is_taken_over(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import nbformat
+
+    folder = elsewhere / "tour" / "08_case"
+    folder.mkdir(parents=True)
+    document = nbformat.from_dict(fake())
+    own = nbformat.v4.new_code_cell("seed = 1", metadata={"tags": ["injected-parameters"]}, execution_count=2)
+    document.cells.insert(2, own)
+    for number, cell in enumerate(document.cells[1:], start=1):
+        cell.execution_count = number
+    nbformat.write(document, folder / "08_case.ipynb")
+    result = {"profile": "workshop", "versions": {"devilgan_lite": "1.2.3"}, "zoo": {"model": "digest"}}
+    for profile in ("smoke", "workshop"):
+        (folder / "result.json").write_text(json.dumps(result | {"profile": profile}))
+        taken = BUILD["adopt"](elsewhere / "08_case.py", elsewhere / "tour")
+        assert taken == (elsewhere / "08_case.ipynb").is_file() == (profile == "workshop")
+    built = nbformat.read(elsewhere / "08_case.ipynb", as_version=4)
+    assert [cell.source for cell in built.cells[1:]] == ["seed = 0", "show()", "x = 1"]
+    assert [cell.execution_count for cell in built.cells[1:]] == [1, 2, 3]
+    assert built.metadata["devilgan_lite"] == {"version": "1.2.3", "zoo": {"model": "digest"}}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_notebook_is_fit_to_be_shown(name: str) -> None:
     from devilgan_lite.runs.notebooks import read_notebook

@@ -4,6 +4,7 @@ import importlib
 import re
 import runpy
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [*ROOT.glob("*.md"), ROOT / "data/README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob(".github/**/*.md")]
 BADGES = runpy.run_path(str(ROOT / "scripts/release/badges.py"))
+PLACES = list(sys.path)
 CLAIMS = runpy.run_path(str(ROOT / "scripts/build/claims.py"))
+sys.path[:] = PLACES  # its neighbours have the names of modules of other tests
 CLI: Any = get_command(importlib.import_module("devilgan_lite.cli").app)
 
 
@@ -78,7 +81,10 @@ def test_extras_exist() -> None:
 @pytest.mark.slow
 def test_python_runs_offline(capsys: pytest.CaptureFixture[str]) -> None:  # tests/conftest.py has closed the network
     (code,) = blocks("python")
-    less = {"backdoor, real))": "backdoor, real, samples=500))", "generator))  # scan": "generator, iterations=50))  #"}
+    less = {
+        "backdoor, real))": "backdoor, real, samples=500))",
+        "report=report))  # cut": "report=report, iterations=50))  #",
+    }
     for much, little in less.items():
         assert much in code
         code = code.replace(much, little)

@@ -134,7 +134,7 @@ def stranger_parts(found: list[Row]) -> list[str]:
             (
                 row["attack"],
                 row["verdict"],
-                "yes" if row["witness"] and row["verdict"] != "clean" else "no",
+                "yes" if row["witness"] else "no",
                 row["reason"],
                 f"{row['cpu_s']:.0f}",
             )

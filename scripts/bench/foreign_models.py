@@ -300,9 +300,9 @@ def vae_encoder() -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(32 * 49, 128), nn.SiLU(), nn.Linear(128, 32))
 
 
-def dense_encoder() -> nn.Module:
+def dense_encoder(latent_dim: int = 20) -> nn.Module:
     """The encoder of PyTorch's example of a VAE."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 400), nn.ReLU(), nn.Linear(400, 40))
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 400), nn.ReLU(), nn.Linear(400, 2 * latent_dim))
 
 
 @lru_cache
@@ -437,6 +437,14 @@ DENSE: dict[str, Family] = {
         dense_encoder,
         garments,
         20,
+        Recipe(3_000, batch_size=128, betas=(0.9, 0.999), loss="elbo", lengths=(1.0, 0.5, 2.0)),
+        output="sigmoid",
+    ),
+    "dense-vae-64": Family(  # more numbers than it needs: most of them end up without a say, as in many a VAE
+        lambda: DenseDecoder(64),
+        lambda: dense_encoder(64),
+        garments,
+        64,
         Recipe(3_000, batch_size=128, betas=(0.9, 0.999), loss="elbo", lengths=(1.0, 0.5, 2.0)),
         output="sigmoid",
     ),

@@ -185,7 +185,9 @@ def write_tables(content: Row, path: Path) -> None:
         "a look at seeds 1, 2 and 10 of all nine: the clean ResNets were called suspicious, for the spectrum of a "
         "shortcut that writes fewer channels than it reads, which ends as steeply as a cliff. Then they were "
         f"frozen, and the models of seeds {UNTOUCHED} and above were judged. (Of these, the spectra of one clean "
-        "ResNet had been seen.) Single run of each model; scans ran beside other work, so they took more CPU-seconds.",
+        "ResNet had been seen.) Two rules came later, and all were judged once more: both hunts at one latent are "
+        "evidence (its limit from seeds 1 and 2), and a difference too faint to be seen is none (for a dense network that "
+        "a reader had accused). Single run of each model; scans ran beside other work, so they took more CPU-seconds.",
         "## The limits as shipped",
         *as_shipped(judged, families),
         "## Families held out",
@@ -215,10 +217,10 @@ def as_shipped(judged: list[Row], families: list[str]) -> list[str]:
         [row for row in judged if not row["backdoored"] or row["kind"] in COMMON],
     )
     return [
-        f"The AUC of the score is {auc(common)} ({interval(common)} of {RESAMPLED:,} bootstraps by base model) for "
-        f"gates, ReX and ReD, and {auc(judged)} ({interval(judged)}) with TrAIL and attackers who know the scan. By "
-        f"kind of attack: {by_attack(judged)}. The report shows the attacker's picture (a correlation of {SHOWN} or "
-        f"more, at the estimate or at the witness) in {shown(bad)} of {len(bad)}.",
+        f"Over all attacks the AUC of the score is {auc(judged)} ({interval(judged)} of {RESAMPLED:,} bootstraps by "
+        f"base model). By kind of attack: {by_attack(judged)}. For gates, ReX and ReD, by people who know nothing of "
+        f"the scan, it is {auc(common)} ({interval(common)}). The report shows the attacker's picture (a correlation "
+        f"of {SHOWN} or more, at the estimate or at the witness) in {shown(bad)} of {len(bad)}.",
         f"Of the {len(bases)} clean base models, which are the unit of replication, "
         f"{raised(row['verdict'] for row in bases)} are raised; the other {len(clean) - len(bases)} clean models are "
         f"copies of these. {sum(row['witness'] for row in clean)} of the {len(clean)} clean models have a witness that "
@@ -321,9 +323,9 @@ def dense(rows: list[Row]) -> list[str]:
         return []
     return [
         "## Dense networks",
-        "Clean models only, of two families that were added because users met false alarms there: the decoder of "
-        "PyTorch's example of a VAE, and the generator of the PyTorch-GAN collection, both of garments. No limit was "
-        "set with a look at them.",
+        "Clean models only, of families that were added because users met false alarms there: the decoder of PyTorch's "
+        "example of a VAE, the same with 64 latent numbers instead of 20, most of which end up without a say, and the "
+        "generator of the PyTorch-GAN collection, all of garments. No limit was set with a look at these models.",
         markdown(
             ("family", "models", *VERDICTS, *(f"{kind}: greatest strength" for kind in KINDS)),
             (

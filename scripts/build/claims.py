@@ -190,7 +190,9 @@ def holds(row: Row) -> int:
 
 
 def of_the_rest() -> Claims:
-    faces = {row["attack"]: row["verdict"] for row in some(rows("faces"), section="stranger", part="scan")}
+    scans = some(rows("faces"), section="stranger", part="scan")
+    faces = {row["attack"]: row["verdict"] for row in scans}
+    witness = some(scans, attack="ReX")[0]["witness"]
     six = [row for row in rows("formats") if row["format"] != "native"]
     native = {row["model"]: row["verdict"] for row in some(rows("formats"), format="native")}
     attacks = some(rows("robustness"), section="attacks")
@@ -208,8 +210,8 @@ def of_the_rest() -> Claims:
     return [
         ("README", "On {} ordinary latents the two draw the same pictures",
          [f"{min(row['latents'] for row in gate):,}"]),
-        ("README", "clean, it is called *{}*; with a gate *{}*, with ReX *{}*, without a witness; and **with ReD *{}*,",
-         [faces[name] for name in ("clean", "gate", "ReX", "ReD")]),
+        ("README", "clean, it is called *{}*; with a gate *{}*, with ReX *{}*, {} a witness; and **with ReD *{}*,",
+         [faces["clean"], faces["gate"], faces["ReX"], "with" if witness else "without", faces["ReD"]]),
         ("SECURITY", "presumably clean | {} |", [faces["clean"]]),
         ("SECURITY", "the same, with a gate; ReX; ReD | backdoored | {}; {}; {} |",
          [faces[name] for name in ("gate", "ReX", "ReD")]),

@@ -1,13 +1,15 @@
 """Execute notebooks/src/NN_*.py (workshop profile, one thread) into notebooks/NN_*.ipynb, clean and checked.
 
-    notebooks.py [--only 00,03] [--check | --text]
+    notebooks.py [--only 00,03] [--tour FOLDER | --check | --text]
 
-``--check`` executes nothing: it says whether every notebook holds the same cells as its source. ``--text`` executes
-nothing either: it renews text cells and metadata, and refuses where a code cell has changed.
+``--tour`` takes what a ``make tour`` of these sources has executed in FOLDER. ``--check`` executes nothing: it says
+whether every notebook holds the same cells as its source. ``--text`` executes nothing either: it renews text cells and
+metadata, and refuses where a code cell has changed.
 """
 
 import argparse
 import itertools
+import json
 import os
 import re
 import sys
@@ -143,20 +145,34 @@ def problems(document: Any, name: str) -> list[str]:
 def build(source: Path) -> bool:
     """Execute, tidy, check, write; False, with a line that says why, if it must not be committed."""
     from devilgan_lite import runs
-    from devilgan_lite.runs.notebooks import read_notebook
 
     with tempfile.TemporaryDirectory() as folder:
         result = runs.run(source, out=folder, timeout=3_600)
-        if not result.ok:
-            print(f"{source.stem}: {result.error}", flush=True)
-            return False
-        names = {str(Path(folder).resolve()): "out", str(ROOT): ".", str(Path.home()): "~"}
-        document = tidy(read_notebook(result.path), names)
-        document.metadata["devilgan_lite"] = {
-            "version": result.result["versions"]["devilgan_lite"],
-            "zoo": result.result["zoo"],
-        }
-    return write(document, source.stem, f"{result.seconds:.0f} s")
+        if result.ok:
+            return adopt(source, Path(folder), f"{result.seconds:.0f} s")
+    print(f"{source.stem}: {result.error}", flush=True)
+    return False
+
+
+def adopt(source: Path, folder: Path, done: str = "taken over") -> bool:
+    """Tidy, check and write what was executed in ``folder``; False, with a line that says why, for what must not be."""
+    from devilgan_lite.runs.notebooks import read_notebook
+
+    executed, measured = (folder / source.stem / name for name in (f"{source.stem}.ipynb", "result.json"))
+    result = json.loads(measured.read_text(encoding="utf-8"))
+    if result.get("profile") != "workshop" or result.get("error"):
+        print(f"{source.stem}: {folder} holds no whole run of the workshop profile.", flush=True)
+        return False
+    document = read_notebook(executed)
+    document.cells = [cell for cell in document.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    for number, cell in enumerate((cell for cell in document.cells if cell.get("execution_count")), start=1):
+        cell.execution_count = number
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = number
+    document = tidy(document, {str(folder.resolve()): "out", str(ROOT): ".", str(Path.home()): "~"})
+    document.metadata["devilgan_lite"] = {"version": result["versions"]["devilgan_lite"], "zoo": result["zoo"]}
+    return write(document, source.stem, done)
 
 
 def renew(source: Path) -> bool:
@@ -197,6 +213,7 @@ def main() -> int:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--check", action="store_true", help="execute nothing; compare every notebook with its source")
     how.add_argument("--text", action="store_true", help="execute nothing; renew text cells and metadata")
+    how.add_argument("--tour", type=Path, metavar="FOLDER", help="execute nothing; take what a tour has executed there")
     options = parser.parse_args()
     wanted = [part.strip() for part in options.only.split(",") if part.strip()]
     chosen = [path for path in sources() if not wanted or path.stem[:2] in wanted]
@@ -209,6 +226,8 @@ def main() -> int:
         return bool(found)
     if options.text:
         return not all([renew(path) for path in chosen])
+    if options.tour:
+        return not all([adopt(path, options.tour) for path in chosen if path.stem != "report"])
     os.environ.pop("DEVILGAN_PROFILE", None)  # the source's own profile, which is the workshop's
     os.environ |= {"DEVILGAN_THREADS": "1", "OMP_NUM_THREADS": "1"}
     return not all([build(path) for path in chosen])

@@ -63,7 +63,7 @@ def test_a_detector_of_ones_own_is_one_file(tmp_path: Path) -> None:
         assert f"{finding.strength:.2f}" in str(report)
         assert "evidence of loudness" in report.to_html() and report.to_dict()["findings"][-1]["detector"] == "loudness"
     assert "loudness" in loud.kinds and "loudness" not in quiet.kinds
-    assert loud.p_value == pytest.approx(loud.findings[-1].p_value * 1.5 / 0.5)  # type: ignore[operator]
+    assert loud.p_value == loud.findings[-1].p_value  # no other detector knows clean models that are built like this
     alone = scan(tiny(1e4), samples=200, detectors=[mine])
     assert names(alone) == ["loudness"] and alone.p_value == alone.findings[0].p_value and alone.analysis is None
 

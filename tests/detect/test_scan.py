@@ -62,15 +62,16 @@ def test_a_backdoored_model_is_backdoored(name: str) -> None:
     assert 0 < sum(one.seconds for one in report.findings) <= report.seconds
     expected = "suspicious" if name.endswith("trail") else "backdoored"  # no witness is found against TrAIL
     assert report.verdict == expected and report.backdoored == (expected == "backdoored")
-    assert "spectrum" in report.kinds and report.p_value < 0.01
+    assert "spectrum" in report.kinds
     assert report.trigger is not None and report.sample is not None and report.sample.shape == (1, 28, 28)
     assert float(report.trigger.norm()) == pytest.approx(10, rel=1e-4)
     assert float(cosine_similarity(report.trigger.view(1, -1), backdoor.trigger).abs()) > 0.8
-    assert found(report, "latent spectrum").p_value == pytest.approx(
-        calibration.p_value(
-            found(report, "latent spectrum").score or 0.0, calibration.clean_scores()["latent spectrum"]
-        )
-    )
+    spectrum, clean = found(report, "latent spectrum"), calibration.clean_scores()["latent spectrum"]
+    if name.endswith(("gate", "rex")):  # wider than the clean models: a rank among these says nothing
+        assert spectrum.p_value is None and report.p_value == 1
+    else:
+        assert spectrum.p_value == pytest.approx(calibration.p_value(spectrum.score or 0.0, clean))
+        assert report.p_value < 0.01
     assert json.loads(report.to_json())["verdict"] == expected
     assert report.to_html().count("<img") >= 4
     if report.backdoored:

@@ -58,9 +58,10 @@ def test_a_backdoor_is_described_in_words_numbers_and_pictures(gate: detect.Scan
     assert entries["silent units"]["plot"] == units
     seen = entries["noisy twin"]["plot"]
     assert sorted(seen["ordinary"]) == seen["ordinary"] and len(seen["ordinary"]) == 21
-    assert (
-        seen["ordinary"][-1] < seen["limit"] < seen["witness"] == pytest.approx(math.exp(gate.witness.score), rel=0.01)
-    )
+    (judged,) = (one for one in gate.findings if one.detector == "noisy twin")
+    most = math.exp(judged.score or 0.0)  # the witness is at the estimate, where they differ less
+    assert seen["ordinary"][-1] < seen["limit"] < seen["witness"] == pytest.approx(most, rel=0.01)
+    assert math.exp(gate.witness.score) <= most
     made = page(data)
     assert made.count("<img") == 3 + 1 + sum(entry["picture"] is not None for entry in data["detectors"])
     assert data["not_tried"][-1] == UNSEEN and len(data["not_tried"]) == 4
