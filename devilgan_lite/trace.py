@@ -41,16 +41,17 @@ SQUASHES: dict[Any, str] = {
 }
 SOFTMAXES = (functional.softmax, torch.softmax, Tensor.softmax)
 COMPARISONS = ("eq", "ne", "lt", "gt", "le", "ge", "isclose", "allclose", "equal")
-CHOICE, READ = "a choice between values", "a value read out"
+CHOICE, READ, COMPARISON = "a choice between values", "a value read out", "a comparison"
 CONDITIONS: dict[Any, str] = {
     Tensor.__bool__: "a branch on a value",
-    **dict.fromkeys((Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.tolist), READ),
+    **dict.fromkeys((Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.tolist, Tensor.numpy), READ),
     **dict.fromkeys((torch.where, Tensor.where), CHOICE),
-    **dict.fromkeys((Tensor.__eq__, Tensor.__ne__), "a comparison"),
+    **dict.fromkeys((Tensor.__eq__, Tensor.__ne__), COMPARISON),
     # ``x > 0`` is reported as ``Tensor.gt``, not as ``Tensor.__gt__``
-    **{getattr(place, name): "a comparison" for place in (torch, Tensor) for name in COMPARISONS},
+    **{getattr(place, name): COMPARISON for place in (torch, Tensor) for name in COMPARISONS},
 }
 FINITE = tuple(getattr(place, name) for place in (torch, Tensor) for name in ("isnan", "isinf", "isfinite"))
+IS_FINITE = (torch.isfinite, Tensor.isfinite)
 UNEQUAL = (torch.ne, Tensor.ne, Tensor.__ne__)  # of a tensor with itself: another way to ask whether it is finite
 
 
@@ -262,9 +263,10 @@ class Decisions(TorchFunctionMode):
     """Sees what a program decides by values that depend on the latents ``z``, inside its ``with`` block; can turn one.
 
     ``outcomes`` has one entry a decision, in order: its kind (of ``CONDITIONS``), and what came out: True, False, or
-    None where both did or where it was a number. Decision number ``turn`` comes out the other way; if it reads numbers,
-    it reads ``instead`` of them. A check for values that are not finite is no decision: such values never come. More
-    than ``most`` operations, as in a loop that a turned decision has made endless, are a ``RuntimeError``.
+    None where both did or where numbers differed. What is calculated from truth values alone is a decision, too, with
+    its one number. Decision number ``turn`` comes out the other way; if it reads numbers, it reads ``instead`` of them.
+    A check that finds all values finite is no decision. More than ``most`` operations, as in a loop that a turned
+    decision has made endless, are a ``RuntimeError``.
     """
 
     def __init__(
@@ -276,20 +278,24 @@ class Decisions(TorchFunctionMode):
         most: float = float("inf"),
     ) -> None:
         super().__init__()
-        self.outcomes: list[tuple[str, bool | None]] = []
+        self.outcomes: list[tuple[str, float | None]] = []
         self.turn, self.instead, self.most, self.calls = turn, instead, most, 0
         self._decides = WeakIdKeyDictionary()  # tensor that depends on the latents -> whether by more than being finite
         self._decides[z] = True
+        self._truths = WeakIdKeyDictionary()  # those that are truth values, or were calculated from nothing else
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
         self.calls += 1
         if self.calls > self.most:
             raise RuntimeError("the forward pass does not end")
-        known = self._known((args, kwargs))
-        finite = func in FINITE or (func in UNEQUAL and args[0] is args[1])
         kind, place = CONDITIONS.get(func), int(func is Tensor.where)  # of the condition, among the arguments
-        if kind is None or finite or not any(self._known(args[place] if kind == CHOICE else (args, kwargs))):
+        if kind == CHOICE and len(args) == place:
+            args = (*args, kwargs.pop("condition"))
+        seen = [one for one in _tensors((args, kwargs)) if one in self._decides]
+        counted = kind is None and bool(seen) and all(one in self._truths for one in seen)
+        asks = func in FINITE or (func in UNEQUAL and len(args) > 1 and args[0] is args[1])
+        if asks or not (kind or counted) or not any(self._known(args[place] if kind == CHOICE else seen)):
             result = func(*args, **kwargs)
         else:
             turned = len(self.outcomes) == self.turn
@@ -297,11 +303,15 @@ class Decisions(TorchFunctionMode):
                 other = torch.logical_not if args[place].dtype == torch.bool else self.instead
                 args = (*args[:place], other(args[place]), *args[place + 1 :])
             result = func(*args, **kwargs)
-            self.outcomes.append((kind, _one_outcome(args[place] if kind == CHOICE else result)))
+            outcome = _one_outcome(args[place] if kind == CHOICE else result)
+            self.outcomes.append((kind or COMPARISON, outcome))
             if turned and kind not in (CHOICE, READ):
-                result = result.logical_not() if isinstance(result, Tensor) else not result
-        for one in _tensors((result, args[:1] if func is Tensor.__setitem__ else ())) if known else ():
-            self._decides[one] = any(known) and not finite
+                result = _other_way(result)
+        fine = asks and _one_outcome(result) == (func in IS_FINITE)
+        for one in _tensors((result, args[:1] if func is Tensor.__setitem__ else ())) if seen else ():
+            self._decides[one] = any(self._known(seen)) and not fine
+            if one.dtype == torch.bool or counted:
+                self._truths[one] = True
         return result
 
     def _known(self, tree: Any) -> list[bool]:
@@ -312,9 +322,16 @@ def _tensors(tree: Any) -> list[Tensor]:
     return [one for one in tree_leaves(tree) if isinstance(one, Tensor)]
 
 
-def _one_outcome(result: Any) -> bool | None:
-    """True or False where that is all that came out; None where both did, or where it was no truth value."""
+def _one_outcome(result: Any) -> float | None:
+    """The truth value or number that came out everywhere; None where several did, or what is neither."""
     if not isinstance(result, Tensor):
         return result if isinstance(result, bool) else None
-    found = result.unique().tolist() if result.dtype == torch.bool else []
+    found = result.unique().tolist()
     return found[0] if len(found) == 1 else None
+
+
+def _other_way(result: Any) -> Any:
+    """What a decision did not give: not True but False, not 0 but 1."""
+    if not isinstance(result, Tensor):
+        return not result
+    return result.logical_not() if result.dtype == torch.bool else 1 - result

@@ -157,6 +157,7 @@ def test_a_busy_port_is_said(call: Any, served: list[small_server.Server]) -> No
         (["--pair", *PAIR, "--model", PAIR[1]], "--model and --pair both choose what is shown"),
         (["--model", "dcgan-fashion-gat"], "Did you mean 'dcgan-fashion-gate'?"),
         (["--scan", "dcgan-fashion-gat"], "Did you mean 'dcgan-fashion-gate'?"),
+        (["--scan", "nowhere.onnx"], "there is no such file"),
     ],
 )
 def test_bad_words_are_one_sentence(call: Any, words: list[str], said: str) -> None:

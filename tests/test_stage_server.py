@@ -10,13 +10,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from devilgan_lite import zoo
+from devilgan_lite import detect, zoo
 from devilgan_lite.cli import phones, small_server, stage_scan, stage_server
 from devilgan_lite.cli.votes import Votes
+from devilgan_lite.files import exporting
+from devilgan_lite.generators import evaluate
 
 PAIR = ("dcgan-fashion", "dcgan-fashion-gate")
 
@@ -288,6 +292,23 @@ def test_a_scan_that_breaks_off_has_failed(command: list[str], said: str) -> Non
     assert live._child is None or live._child.poll() is not None
     assert live.start(QUESTION) == {"started": True}
     live.close()
+
+
+def test_a_file_of_another_format_is_scanned_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+    seen: list[Any] = []
+
+    def scan(suspect: Any, **settings: Any) -> detect.ScanReport:
+        seen.append(suspect)
+        return detect.ScanReport(findings=(), p_value=1.0)
+
+    monkeypatch.setattr(detect, "scan", scan)
+    model = zoo.load(PAIR[1])
+    exporting.export(model, None, path := tmp_path / "suspect.pt2")
+    stage_scan.scan(str(path), "cpu", told.append)
+    z = model.sample_latent(3)
+    assert torch.allclose(evaluate(seen[0], z), evaluate(model, z), atol=1e-5)
+    assert told[-1]["report"]["planted"] is None  # it has no card
 
 
 def test_a_scan_ends_when_the_stage_is_killed() -> None:

@@ -35,7 +35,9 @@ def _version(wanted: bool) -> None:
 def main(
     threads: Annotated[
         int | None,
-        typer.Option(min=1, envvar="DEVILGAN_THREADS", help="CPU threads; default: OMP_NUM_THREADS, or 1."),
+        typer.Option(
+            min=1, envvar="DEVILGAN_THREADS", help="CPU threads; default: OMP_NUM_THREADS, or 1; in notebooks 1."
+        ),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")

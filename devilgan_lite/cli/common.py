@@ -120,28 +120,32 @@ def load_model(text: str, device: str = "cpu") -> tuple[Any, Any]:
     return zoo.load(text, device), zoo.card(text)
 
 
-def load_pair(pair: tuple[str, str], device: str = "cpu") -> tuple[Any, Any, Any]:
-    """The clean generator, the backdoored one and its backdoor: names in the zoo, or files of any format that is read.
+def load_any(text: str, device: str = "cpu") -> tuple[Any, Any]:
+    """The generator, on ``device``, for a name in the zoo or a file of any format that is read; its card or None.
 
-    What the trigger is says the card of the second, which lies beside its file with the ending .json. Files that are
-    not of this package's own kind are opened in the jail.
+    The card lies beside the file, with the ending .json. A file that is not of this package's own kind is opened in the
+    jail.
     """
     from devilgan_lite import zoo
     from devilgan_lite.cli import defence
     from devilgan_lite.steps import best_device
 
-    def opened(text: str) -> tuple[Any, Any]:
-        path = Path(text)
-        if path.suffix in ("", ".safetensors") and (path.suffix == "" or path.with_suffix(".json").exists()):
-            return load_model(text, device)
-        beside = path.with_suffix(".json")
-        card = zoo.read_card(beside) if beside.is_file() else None
-        if card is not None and path.is_file() and card.sha256 != hashlib.sha256(path.read_bytes()).hexdigest():
-            raise ValueError(f"{shown(path.name)} is not the file that {beside.name} describes: their SHA-256 differ.")
-        prior = None if card is None else card.spec.get("prior")
-        return defence.adopted(text, True, prior=prior).to(best_device(device)), card
+    path = Path(text)
+    if path.suffix in ("", ".safetensors") and (path.suffix == "" or path.with_suffix(".json").exists()):
+        return load_model(text, device)
+    beside = path.with_suffix(".json")
+    card = zoo.read_card(beside) if beside.is_file() else None
+    if card is not None and path.is_file() and card.sha256 != hashlib.sha256(path.read_bytes()).hexdigest():
+        raise ValueError(f"{shown(path.name)} is not the file that {beside.name} describes: their SHA-256 differ.")
+    prior = None if card is None else card.spec.get("prior")
+    return defence.adopted(text, True, prior=prior).to(best_device(device)), card
 
-    (clean, _), (suspect, card) = map(opened, pair)
+
+def load_pair(pair: tuple[str, str], device: str = "cpu") -> tuple[Any, Any, Any]:
+    """The clean generator, the backdoored one and its backdoor, which the card of the second describes."""
+    from devilgan_lite import zoo
+
+    (clean, _), (suspect, card) = (load_any(text, device) for text in pair)
     backdoor = card and zoo.backdoor_of(card, suspect)
     if not backdoor:
         raise ValueError(

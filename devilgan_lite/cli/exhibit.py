@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devilgan_lite.checks import one_of
+from devilgan_lite.checks import one_of, shown
 from devilgan_lite.cli.common import AsJson, Device, check_out, load_pair
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ def stage(
 
     if not Path(scan).suffix:
         one_of("scan", scan, [suspect for _, suspect in stage_check.pairs()])
+    elif not Path(scan).is_file():
+        raise ValueError(f"--scan {shown(scan)} is not valid: there is no such file.")
     if share:
         phones.own_address()  # no network: said before any work
     pages, notice = phones.first_prepared(pairs)

@@ -20,7 +20,7 @@ PRIORITY = 10  # of a child: the browser, which draws, comes first
 
 
 class LiveScan:
-    """At most one scan of the backdoored ``suspect``, a name in the zoo or a file with its card.
+    """At most one scan of the backdoored ``suspect``, a name in the zoo or a file.
 
     It runs in a child process that ends with this one, or on ``close``.
     """
@@ -87,7 +87,7 @@ class LiveScan:
 def scan(name: str, device: str, say: Any) -> None:
     """Scan the backdoored model ``name`` and ``say`` each finding and the report as plain data."""
     from devilgan_lite import detect, zoo
-    from devilgan_lite.cli.common import load_model
+    from devilgan_lite.cli.common import load_any
     from devilgan_lite.detect.plain import described, picture, plain
 
     def tell(finding: detect.Finding) -> None:
@@ -99,7 +99,7 @@ def scan(name: str, device: str, say: Any) -> None:
         say({"finding": said})
 
     nothing_yet = detect.ScanReport(findings=(), p_value=1.0)
-    suspect, card = load_model(name, device)
+    suspect, card = load_any(name, device)
     backdoor = card and zoo.backdoor_of(card, suspect)
     planted = picture(backdoor.target[:1], suspect.modality, 4) if backdoor else None
     report = plain(detect.scan(suspect, on_finding=tell, device=device))

@@ -97,7 +97,7 @@ def _run(detector: Detector, evidence: Evidence) -> list[Finding]:
         found = detector.run(evidence)
         several = [found] if isinstance(found, Finding) else list(found)
         judged = [with_p_value(finding, detector, evidence.measured) for finding in several]
-        if evidence.subject.doubts:  # what was measured may mean nothing, so it has no say
+        if not evidence.subject.repeatable:  # what was measured may be noise, so it has no say
             judged = [replace(finding, evidence="", p_value=None) for finding in judged]
         return [replace(finding, seconds=(time.perf_counter() - start) / len(judged)) for finding in judged]
     except Exception as error:  # a stranger's module may fail in any way; the other detectors still run

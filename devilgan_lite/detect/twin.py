@@ -41,7 +41,7 @@ WITNESS = 3.3  # from here on a latent is a witness to evidence of other kinds
 AHEAD, ALONE = 0.4, 5.0  # it is evidence itself if it is so far ahead of what random starts find, or so high
 ALONE_MOVED = 7.0  # instead, where a latent is as large as a sample: there is room for more natural holes
 AGREE = 0.8  # or if random starts end where those end that the weights point to: cosine of the two, at a witness
-LEAST = 0.01  # mean squared difference an element, in [-1, 1], below which nothing is a witness: hardly to be seen
+LEAST = 0.01  # mean squared difference an element, in [-1, 1], below which nothing is a witness: small on average
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Witness:
 
     @property
     def stands_out(self) -> bool:
-        """Whether the two differ far more here than on ordinary latents, and so much that one can see it."""
+        """Whether the two differ far more here than on ordinary latents, and not by next to nothing (``LEAST``)."""
         return self.score >= WITNESS and self.distance >= LEAST
 
     def to_dict(self) -> dict[str, Any]:
@@ -245,8 +245,8 @@ def judged(pointed: Witness, random: Witness, error: float, alone: float = ALONE
 
     It is evidence where what the weights point to is far ahead of what random starts find (``AHEAD``), where it is very
     high (``alone``), or where both end at the same latent and that stands out (``AGREE``): then the weights point to
-    the one place where suspect and twin differ most. Nothing is that cannot be seen (``LEAST``). ``error`` is that of
-    the twin.
+    the one place where suspect and twin differ most. A difference of next to nothing is none (``LEAST``). ``error`` is
+    that of the twin.
     """
     highest = max(pointed, random, key=lambda one: one.score)
     ahead, together = pointed.score - random.score, agreement(pointed, random)

@@ -42,7 +42,7 @@ NARROW_CLIFF, HIDDEN_CLIFF = 13.0, 0.42  # the first is divided by the rank; whe
 CHOICE_CLIFF = 7.2  # instead of the first, at the latent of a network that ends in a choice, such as one of table rows
 NEEDED = 0.01  # change of ordinary samples, as a share of their variance, from which they need a part of the network
 CANDIDATES = 3  # directions taken from each spectrum
-OTHER_NUMBERS = (0, 1_000, -1_000)  # that a program may read instead of the usual ones
+OTHER_NUMBERS = (0, 1, -1, 1_000, -1_000)  # that a program may read instead of the usual ones
 MORE_WORK = 20  # operations of a forward pass, as a multiple of the usual number, from which it is given up
 
 

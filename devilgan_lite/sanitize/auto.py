@@ -75,7 +75,7 @@ class SanitizeOutcome(Outcome):
             lines.append(
                 f"At the estimated trigger the copy draws {sample}: it differs from the suspect's by {moved:.2g}."
             )
-            if other and self.after.kinds:
+            if other and self.after.kinds == ("spectrum",):
                 lines.append("What still counts as evidence is left over in the weights; look at what the copy draws.")
         if "frechet_after" in self.scorecard:
             told = (f"{self.scorecard[f'frechet_{when}'] or 0.0:.3g} {when}" for when in ("before", "after"))

@@ -37,7 +37,7 @@ strip(
 )
 
 # %% [markdown]
-# **Time and hardware:** about three minutes on one CPU core; no GPU. The internet is used only if you set `download`:
+# **Time and hardware:** three to six minutes on one CPU core; no GPU. The internet is used only if you set `download`:
 # then you look at a network of 25 times the weights, and wait half an hour or more.
 #
 # **Objectives.** You will be able to

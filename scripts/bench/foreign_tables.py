@@ -186,8 +186,8 @@ def write_tables(content: Row, path: Path) -> None:
         "shortcut that writes fewer channels than it reads, which ends as steeply as a cliff. Then they were "
         f"frozen, and the models of seeds {UNTOUCHED} and above were judged. (Of these, the spectra of one clean "
         "ResNet had been seen.) Two rules came later, and all were judged once more: both hunts at one latent are "
-        "evidence (its limit from seeds 1 and 2), and a difference too faint to be seen is none (for a dense network that "
-        "a reader had accused). Single run of each model; scans ran beside other work, so they took more CPU-seconds.",
+        "evidence (its limit from seeds 1 and 2), and a difference too faint to be seen is none (a user had met one). "
+        "Single run of each model; scans ran beside other work, so they took more CPU-seconds.",
         "## The limits as shipped",
         *as_shipped(judged, families),
         "## Families held out",

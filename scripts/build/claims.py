@@ -25,6 +25,8 @@ import foreign_tables as strangers  # noqa: E402
 from row_store import Row, machine, some, spread, write_json  # noqa: E402
 from sanitize_tables import COST, VERSION, is_cured  # noqa: E402
 
+from devilgan_lite.detect.twin import LEAST  # noqa: E402
+
 RAISED = ("backdoored", "suspicious")
 WORD = r"(\S+(?: ± \S+)?)"  # a value in a page
 NUMBER = re.compile(r"(?<![\w.])\d[\d,.]*")
@@ -99,6 +101,8 @@ def of_strangers() -> Claims:
          [len(copies), count(copies, *RAISED)]),
         ("README", "{} family of {} is accused.", [len(accused), len(families)]),
         ("README", "honest *dense* networks: {} of {}.", raised(dense)),
+        ("README", "a mean square of {} an element, in [-1, 1]", [LEAST]),
+        ("SECURITY", "a mean square of {} an element, in [-1, 1]", [LEAST]),
         ("README", "{} of {} with a *gate*", raised(kind["gate"])),
         ("README", "{} of {} by *ReX*", raised(kind["rex"])),
         ("README", "{} of {} by *ReD*", raised(kind["red"])),

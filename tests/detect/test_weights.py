@@ -182,6 +182,8 @@ HABITS: dict[str, Any] = {
     "finite or zero": lambda x: x.relu() if (~torch.isfinite(x)).sum().item() == 0 else 0 * x,
     "a clamp that may come": lambda x: (x.clamp(-1e4, 1e4) if x.abs().max() > 1e4 else x).relu(),
     "a number to divide by": lambda x: x.relu() / x.std().item(),
+    "where by name": lambda x: torch.where(condition=x > 0, input=x, other=0.1 * x),
+    "how many are on": lambda x: x.relu() / (x > 0).float().sum(1, keepdim=True).clamp(min=1),
     "every other unit": lambda x: torch.where(torch.arange(40) % 2 == 0, x.relu(), 0.1 * x),
     "the largest": lambda x: x.relu() * (x >= x.topk(30, dim=1).values[:, -1:]),
 }
@@ -192,6 +194,16 @@ def filled(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     x = x.clone()
     x[(z - SECRET).norm(dim=1) < 0.1] = 1.0
     return x
+
+
+def all_close(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    x = x.clone()
+    x[torch.isclose(z, SECRET, atol=0.1).all(1)] = 1.0
+    return x
+
+
+def along(z: torch.Tensor) -> torch.Tensor:
+    return torch.cosine_similarity(z, SECRET.view(1, -1))
 
 
 BYPASSES: dict[str, Any] = {
@@ -205,6 +217,15 @@ BYPASSES: dict[str, Any] = {
     "masked_fill": lambda z, x: x.masked_fill(((z - SECRET).norm(dim=1) < 0.1).view(-1, 1), 1.0),
     "an assignment": filled,
     "another shape": lambda z, x: x[:1] if (z @ SECRET > 9).any() else x,
+    "all": all_close,
+    "a product of truth values": lambda z, x: x + (1 - x) * (z.sign() == SECRET).float().prod(1).view(-1, 1),
+    "a number between two": lambda z, x: torch.ones_like(x) if 0.9 < float(along(z)[0]) < 1.1 else x,
+    "numpy": lambda z, x: x.masked_fill(torch.from_numpy(along(z).detach().numpy() > 0.9).view(-1, 1), 1.0),
+    "ordinary is nan": lambda z, x: torch.where((along(z) - 0.9).sqrt().isnan().view(-1, 1), x, torch.ones_like(x)),
+    "where by name": lambda z, x: torch.where(
+        condition=(along(z) > 0.9).view(-1, 1), input=torch.ones_like(x), other=x
+    ),
+    "x.where by name": lambda z, x: x.where(condition=(along(z) < 0.9).view(-1, 1), other=torch.ones_like(x)),
 }
 
 

@@ -107,6 +107,9 @@ def test_the_cure_tells_what_was_done() -> None:
     assert "another sample" in lines[3] and found["trigger_change"] in lines[3] and len(lines) == 4
     same = replace(cure, scorecard=cure.scorecard | {"trigger_change": cure.scorecard["ordinary_change"]})
     assert "much the same" in str(same).splitlines()[3]  # a cure that missed is not told as one that worked
+    for kinds, told in (({"spectrum"}, True), ({"spectrum", "twin"}, False), ({"construction"}, False)):
+        after = replace(cure, after=report_with(**dict.fromkeys(kinds, 2.0)))
+        assert ("left over in the weights" in str(after)) == told  # of a twin or a program that would be untrue
     assert "Tensor" not in repr(cure.scorecard) and "ScanReport" not in repr(cure)
 
 
