@@ -27,7 +27,7 @@ def test_every_family_builds_and_is_what_its_tables_say(foreign: Any) -> None:
         network = foreign.adopted(family, module)
         assert network.latent_dim == family.latent_dim
         assert network.sample_shape in ((1, 28, 28), (3, 32, 32), (3, 64, 64))
-        assert network.foldable() == (name in foreign.RESIZABLE)
+        assert network.foldable() == (name in (*foreign.RESIZABLE, *foreign.DENSE))
         assert ("folded" in foreign.variants_of(name, 0)) <= (name in foreign.NORMED)
         opponent = family.opponent()(torch.zeros(2, *network.sample_shape))
         assert opponent.shape == (2, 1 if family.recipe.loss != "elbo" else 2 * family.latent_dim)
@@ -64,7 +64,7 @@ def test_a_variant_and_a_gate_come_back_as_they_were(foreign: Any, name: str) ->
 def test_names_targets_and_turns(foreign: Any) -> None:
     assert not set(foreign.TARGETS["tune"]) & set(foreign.TARGETS["test"])
     found = foreign.recipes(list(foreign.FAMILIES), range(14), foreign.KINDS)
-    assert len({recipe.name for recipe in found}) == len(found) == 14 * (9 * 8 + 6 * 3)
+    assert len({recipe.name for recipe in found}) == len(found) == 14 * (9 * 8 + 6 * 3 + 3)
     attacked = [recipe for recipe in found if recipe.kind in foreign.ATTACKS]
     assert all(recipe.target in foreign.TARGETS[recipe.part] for recipe in attacked)
     share = sum(recipe.trigger_kind == "ood" for recipe in attacked) / len(attacked)
