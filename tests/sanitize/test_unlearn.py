@@ -287,7 +287,7 @@ def test_what_does_not_fit_is_refused_at_once(cure: Sanitizer) -> None:
         cure.steps(suspect(), directions=draws(1, D).double())
     with pytest.raises(ValueError, match=r"real has samples of shape \[1, 9, 9\]; the suspect makes \[1, 8, 8\]"):
         cure.steps(suspect(), None, Samples(torch.zeros(2, 1, 9, 9)))
-    with pytest.raises(ValueError, match=rf"no samples from latents \[n, {D + 1}\]"):
+    with pytest.raises(ValueError, match=rf"no samples from latents \[n, {D + 1}\] .*; give another size, or wrap"):
         cure.steps(suspect(), latent_dim=D + 1)
 
 
