@@ -259,7 +259,7 @@ def first_samples(
     if sizes:
         latent_size(sizes[0])
     asked = f"[n, {', '.join(map(str, shapes[0]))}]" if given else f"of the sizes {sizes}" if sizes else ""
-    way_out = "give another size, or wrap it in a module that takes such latents"  # also where the size was not the fault
+    way_out = "give another size, or wrap it in a module that takes such latents"
     advice = way_out if given else "give latent_dim, the size of its latents"
     complaint = complaints[0] if complaints else "it has no linear or convolution layer"
     raise ValueError(f"module makes no samples from {f'latents {asked}'.strip()} ({complaint}); {advice}.")
