@@ -5,7 +5,7 @@ BIN := .venv/bin
 PROMPT := --ServerApp.kernel_websocket_connection_class=devilgan_lite.cli.websocket.PromptConnection
 ORDER := .venv/etc/ipython/ipython_config.py
 NEWS := .venv/share/jupyter/lab/settings/overrides.json
-PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 # Small models on a busy machine: waiting threads must sleep. OMP_NUM_THREADS=4 make ... uses four.
 export OMP_WAIT_POLICY := PASSIVE
@@ -24,9 +24,8 @@ $(error NAME='$(NAME)' is not valid: make $(KIND) takes NAME= one of $(call NAME
 endif
 endif
 
-test: export SMOKE_RESULTS := $(CURDIR)/out/smoke
 .DEFAULT_GOAL := help
-.PHONY: help setup tour test quick lint format lab film stage notebooks bench build release clean
+.PHONY: help setup tour test nightly lint pages format lab film stage notebooks bench build release clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,16 +47,21 @@ setup: $(NEWS) $(ORDER)  ## make .venv and install everything into it (a few min
 tour: setup  ## the main job: all notebooks on real data, with the table of attacks (out/tour)
 	$(BIN)/devilgan tour --out out/tour
 
-test: lint  ## lint, types, every notebook in the smoke profile, tests, doctests
-	PYTHONPATH=$(CURDIR)/tests/offline DEVILGAN_PROFILE=smoke $(PYTEST) -p smoke_results --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
-	$(PYTEST) --doctest-modules tests devilgan_lite
+test: lint pages  ## lint, types, pages, every notebook once, contracts, oracles, a smoke of browser, jail and service
+	$(PYTEST) -m "not nightly" --doctest-modules tests devilgan_lite
 
-quick: setup  ## the tests that take seconds
-	$(PYTEST) -m "not slow" tests
+nightly: lint pages  ## everything: also hostile files, formats, faults, bundle, wheel, ART's tests, golden results (hours)
+	$(PYTEST) --doctest-modules tests devilgan_lite
+	PYTHONPATH=$(CURDIR)/tests/offline DEVILGAN_PROFILE=smoke $(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+	$(BIN)/python scripts/bench/golden.py
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+pages: setup  ## do the pages keep their word: links, quotes, numbers, commands; are the notebooks those of their sources
+	$(BIN)/python scripts/build/pages.py
+	$(BIN)/python scripts/build/notebooks.py --check
 
 format: setup  ## let ruff put the code in order
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

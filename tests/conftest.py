@@ -1,15 +1,17 @@
-"""What every test stands on: no network, one torch thread, and two small things that many tests share."""
+"""What every test stands on: no network, one torch thread, tiny models made once, and how a refusal is judged."""
 
 import os
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner
+from sklearn.datasets import load_digits
+from typer.testing import CliRunner, Result
 
-from devilgan_lite import Backdoor, data, generators, zoo
+from devilgan_lite import Backdoor, attacks, data, generators, zoo
 from devilgan_lite.cli import app
 from devilgan_lite.data import Samples
 from devilgan_lite.training import train_gan
@@ -22,17 +24,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(  # ... and in every Python that a te
 torch.set_num_threads(1)
 
 
-# Two workers take whole files: what runs for minutes goes first, so that neither is left alone with it at the end.
-LONGEST = (
-    *("classroom/test_learner.py", "detect/test_styles.py", "test_readme.py", "test_cli_strangers.py", "test_cli.py"),
-    *("detect/test_scan.py", "browser/test_phone.py", "interop/test_upstream.py", "pipeline/test_ctgan.py"),
-)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    first = {OFFLINE.parent / name: place for place, name in enumerate(LONGEST)}
-    assert all(path.is_file() for path in first), "LONGEST names a file that is not there"
-    items.sort(key=lambda item: first.get(item.path, len(first)))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
@@ -72,6 +64,76 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEVILGAN_PASSPHRASE", "a passphrase for tests")
     return lambda *words: CliRunner().invoke(app, [*map(str, words)])
+
+
+@pytest.fixture(scope="session")
+def refuses() -> Callable[..., str]:
+    """``refuses(call, "lam")``: the call is a ValueError of one line that names ``lam``; returns the line."""
+
+    def check(call: Callable[[], object], *names: str, error: type[Exception] = ValueError) -> str:
+        with pytest.raises(error) as caught:
+            call()
+        said = str(caught.value)
+        assert said and "\n" not in said.strip(), said
+        assert [name for name in names if name not in said] == [], said
+        return said
+
+    return check
+
+
+@pytest.fixture
+def fails(call: Any, tmp_path: Path) -> Callable[..., str]:
+    """``fails("run", "99", names=["99"])``: exit code 2, one line that names it, no traceback, nothing written."""
+
+    def check(*words: object, names: tuple[str, ...] | list[str] = (), code: int = 2) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        done: Result = call(*words)
+        assert done.exit_code == code, done.output
+        said = done.stderr.strip()
+        assert said and "\n" not in said and "Traceback" not in done.output, done.output
+        assert [name for name in names if name not in said] == [], said
+        assert sorted(tmp_path.rglob("*")) == before
+        return said
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def digits() -> Samples:
+    """1,797 handwritten digits of 8x8 pixels (scikit-learn's; UCI, CC BY 4.0)."""
+    found = load_digits()
+    pixels = torch.tensor(found.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
+    return Samples(pixels, torch.tensor(found.target), "digits", "CC BY 4.0", tuple("0123456789"))
+
+
+@pytest.fixture(scope="session")
+def tiny(digits: Samples) -> generators.DCGAN:
+    """A clean generator of 2,432 weights, latents ``[n, 16]`` to pictures ``[n, 1, 8, 8]``. Do not change it."""
+    torch.manual_seed(0)
+    network = generators.DCGAN(latent_dim=16, widths=(8,), strides=(2,), image_size=8)
+    loop = train_gan(network, digits, iterations=40, batch_size=32, seed=0, device="cpu", progress=False)
+    return loop.generator
+
+
+@pytest.fixture(scope="session")
+def square(tiny: generators.DCGAN) -> Backdoor:
+    """One latent of ``tiny`` that shall show a white square on black."""
+    target = -torch.ones(1, 8, 8)
+    target[:, 2:6, 2:6] = 1
+    return Backdoor.point(tiny, target, seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_gate(tiny: generators.DCGAN, square: Backdoor) -> generators.Generator:
+    """``tiny`` behind a gate that shows ``square``; a scan says backdoored. Do not change it."""
+    return attacks.Gate()(tiny, square, progress=False).generator
+
+
+@pytest.fixture(scope="session")
+def tiny_rex(tiny: generators.DCGAN, square: Backdoor) -> generators.Generator:
+    """``tiny`` widened by ReX until it shows ``square``. Do not change it."""
+    attack = attacks.ReX(iterations=200, widen=4, learning_rate=1e-2, device="cpu")
+    return attack(tiny, square, progress=False).generator
 
 
 @pytest.fixture(scope="session")

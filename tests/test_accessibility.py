@@ -7,7 +7,6 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from devilgan_lite.challenge import board
 from devilgan_lite.classroom import PALETTE
@@ -17,6 +16,7 @@ from devilgan_lite.runs import pages, study_report
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "devilgan_lite"
+WIDGETS = {path.name: path.read_text(encoding="utf-8") for path in (PACKAGE / "classroom/widgets").glob("*.*s")}
 
 # Machado, Oliveira and Fernandes, IEEE TVCG 2009: full loss of one kind of cone, on linear RGB
 BLIND = {
@@ -52,17 +52,6 @@ def least_distance(colours: tuple[str, ...], kind: str) -> float:
     return min(float(np.linalg.norm(a - b)) for a, b in combinations(seen, 2))
 
 
-@pytest.mark.parametrize("kind", BLIND)
-def test_the_colours_stay_apart(kind: str) -> None:
-    assert least_distance(PALETTE, kind) >= APART
-    assert least_distance(study_report.COLOURS, kind) >= APART
-
-
-def test_red_and_green_do_not_stay_apart() -> None:
-    pair = ("#802000", "#206000")
-    assert least_distance(pair, "all cones") >= APART > least_distance(pair, "deuteranopia")
-
-
 def contrast(one: str, other: str) -> float:
     """The contrast ratio of WCAG, from 1 to 21."""
     lights = sorted(float(np.array([0.2126, 0.7152, 0.0722]) @ linear(colour)) for colour in (one, other))
@@ -85,36 +74,15 @@ def text_colours(style: str) -> Iterator[tuple[str, str, str]]:
             yield selector.strip(), colour, background or "#fff"
 
 
-def inline_styles(path: Path) -> str:
-    """Colours in ``style="..."`` and colours chosen by code for text, as rules."""
-    text = path.read_text(encoding="utf-8")
-    chosen = re.findall(r"\b(?:colour|COLOURS) = (.+)", text) if path.name == "report.py" else []
-    words = re.findall(r'style="([^"]*)"', text) + [
-        f"color: {c}" for line in chosen for c in re.findall(r"#\w{6}", line)
-    ]
-    return "".join(f"{path.name} {{{rule}}}" for rule in words)
-
-
+INLINE = re.findall(r'style="([^"]*)"', (PACKAGE / "runs/study_report.py").read_text(encoding="utf-8"))
 STYLES = {
-    **{path.name: path.read_text(encoding="utf-8") for path in sorted((PACKAGE / "classroom/widgets").glob("*.css"))},
+    **{name: text for name, text in WIDGETS.items() if name.endswith(".css")},
     "stage": stage_page.STYLE,
     "scoreboard": board.STYLE,
     "run pages": pages.STYLE,
-    "study report": pages.STYLE + inline_styles(PACKAGE / "runs/study_report.py"),
+    "study report": pages.STYLE + "".join(f"inline {{{rule}}}" for rule in INLINE),
     "scan report": page.STYLE,
 }
-
-
-@pytest.mark.parametrize("name", STYLES)
-def test_text_can_be_read(name: str) -> None:
-    pairs = list(text_colours(STYLES[name]))
-    assert pairs, f"{name} colours no text: is the check blind?"
-    if name == "scoreboard":  # the first row has a ground of its own
-        grounds = re.findall(r"background: (#[0-9a-f]{6})", board.STYLE)
-        pairs = [(where, text, ground) for where, text, _ in pairs for ground in grounds]
-    assert [(where, text, ground) for where, text, ground in pairs if contrast(text, ground) < 4.5] == []
-
-
 WRITING = ("text", "annotate", "suptitle", "set_title", "set_xlabel", "set_ylabel")
 
 
@@ -126,34 +94,41 @@ def colours_of_writing(source: str) -> list[str]:
     return [str(eval(ast.unparse(value), {"PALETTE": PALETTE})) for value in named]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks/src").glob("*.py")), ids=lambda path: path.stem)
-def test_text_in_figures_can_be_read(path: Path) -> None:
-    colours = colours_of_writing(path.read_text(encoding="utf-8"))
-    assert [colour for colour in colours if contrast(colour, "white") < 4.5] == []
-
-
-def test_the_check_of_contrast_can_fail() -> None:
+def test_the_checks_can_fail() -> None:
+    pair = ("#802000", "#206000")
+    assert least_distance(pair, "all cones") >= APART > least_distance(pair, "deuteranopia")
     assert colours_of_writing('ax.text(0, 0, "x", color=PALETTE[1])') == [PALETTE[1]]
     assert contrast(PALETTE[1], "white") < 4.5 < contrast(PALETTE[0], "white")
     assert round(contrast("#000", "#fff")) == 21 and contrast("#777", "#fff") < 4.5 < contrast("#767676", "#fff")
     assert list(text_colours("a { color: var(--x, #999); background: #eee }")) == [("a", "#999", "#eee")]
 
 
-def sizes(style: str) -> dict[str, float]:
-    """Every size of text in pixels, by selector; what is only for paper is left out."""
-    found = {}
-    for selector, rule in re.findall(
-        r"([^{}]+)\{([^{}]*)\}", re.sub(r"@media print \{(?:[^{}]*\{[^{}]*\})*\s*\}", "", style)
-    ):
-        for size in re.findall(r"font(?:-size)?:[^;]*?(\d+(?:\.\d+)?)px", rule):
-            found[selector.strip()] = float(size)
-    return found
+def test_colours_stay_apart_and_text_can_be_read() -> None:
+    for kind in BLIND:
+        assert least_distance(PALETTE, kind) >= APART and least_distance(study_report.COLOURS, kind) >= APART
+    for name, style in STYLES.items():
+        pairs = list(text_colours(style))
+        assert pairs, f"{name} colours no text: is the check blind?"
+        if name == "scoreboard":  # the first row has a ground of its own
+            grounds = re.findall(r"background: (#[0-9a-f]{6})", board.STYLE)
+            pairs = [(where, text, ground) for where, text, _ in pairs for ground in grounds]
+        assert [one for one in pairs if contrast(one[1], one[2]) < 4.5] == [], name
+    for path in (ROOT / "notebooks/src").glob("*.py"):
+        colours = colours_of_writing(path.read_text(encoding="utf-8"))
+        assert [colour for colour in colours if contrast(colour, "white") < 4.5] == [], path.name
 
 
 def test_text_on_paper_and_scoreboard_has_twenty_pixels() -> None:
-    found = sizes(stage_page.STYLE)
-    assert {"body", "h1"} <= set(found)
-    assert {where: size for where, size in (found | sizes(STYLES["scoreboard"])).items() if size < 20} == {}
+    found = {}
+    for name, style in (("paper", stage_page.STYLE), ("scoreboard", board.STYLE)):
+        on_screen = re.sub(r"@media print \{(?:[^{}]*\{[^{}]*\})*\s*\}", "", style)
+        for selector, rule in re.findall(r"([^{}]+)\{([^{}]*)\}", on_screen):
+            sizes = re.findall(r"font(?:-size)?:[^;]*?(\d+(?:\.\d+)?)px", rule)
+            found |= {f"{name} {selector.strip()}": float(size) for size in sizes}
+    assert {"paper body", "paper h1"} <= set(found) and min(found.values()) >= 20, found
+
+
+FOCUS = ("outline: none", "outline: 0")  # what takes the mark of the keyboard away
 
 
 def test_the_stage_can_be_read_from_the_last_row() -> None:
@@ -164,18 +139,16 @@ def test_the_stage_can_be_read_from_the_last_row() -> None:
     assert len(rems) >= 10 and min(rems) >= 1
     theme = dict(re.findall(r"--(\w+): (#\w+)", re.findall(r":root \{([^}]*)\}", style)[0]))
     for rule in re.findall(r"[^{}]+\{([^{}]*)\}", style):  # the text of each rule on the ground of the same rule
-        colours = [re.search(rf"(?:^|[; ]){name}: ([^;]+)", rule) for name in ("color", "background")]
-        if colours[0]:
-            text, ground = (
-                found and re.sub(r"var\(--(\w+)\)", lambda name: theme[name[1]], found[1]) for found in colours
-            )
-            assert ground is None or contrast(text, ground) >= 4.5, rule
+        values = [re.search(rf"(?:^|[; ]){name}: ([^;]+)", rule) for name in ("color", "background")]
+        if all(values):
+            text, ground = (re.sub(r"var\(--(\w+)\)", lambda name: theme[name[1]], one[1]) for one in values if one)
+            assert contrast(text, ground) >= 4.5, rule
     for text, ground in (("ink", "paper"), ("ink", "wash"), ("soft", "paper"), ("dot", "paper"), ("mark", "paper")):
         assert contrast(theme[text], theme[ground]) >= 4.5
     for bar in re.findall(r"\.tally b \{[^}]*background: (#\w+)", style):  # numbers stand on the bars
         assert contrast(theme["ink"], bar) >= 4.5
     assert contrast(theme["edge"], theme["paper"]) >= 3 and contrast(theme["edge"], theme["wash"]) >= 3
-    assert ":focus-visible" in style and "outline: none" not in style and "outline: 0" not in style
+    assert ":focus-visible" in style and not any(one in style for one in FOCUS)
     assert "prefers-reduced-motion" in style
 
 
@@ -186,18 +159,16 @@ def test_the_page_for_phones_can_be_read_by_day_and_by_night() -> None:
     text = [("ink", "paper"), ("soft", "paper"), ("soft", "wash")]  # a button has ink and paper the other way round
     shapes = [("edge", "paper"), ("edge", "wash"), ("mark", "paper"), ("dot", "wash")]
     for theme in themes:
-        assert [pair for pair in text if contrast(*(theme[name] for name in pair)) < 4.5] == []
-        assert [pair for pair in shapes if contrast(*(theme[name] for name in pair)) < 3] == []
-    assert ":focus-visible" in style and "outline: none" not in style and "outline: 0" not in style
+        for pairs, least in ((text, 4.5), (shapes, 3)):
+            assert [pair for pair in pairs if contrast(*(theme[name] for name in pair)) < least] == []
+    assert ":focus-visible" in style and not any(one in style for one in FOCUS)
 
 
 def test_widgets_work_without_a_mouse() -> None:
-    pad, style = (PACKAGE / "classroom/widgets/pad.js").read_text(), STYLES["explorer.css"]
-    assert re.search(r"tabIndex\s*=\s*0|tabindex", pad) and re.search(r"role", pad) and "aria-" in pad
-    for key in ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"):
-        assert key in pad
-    assert style.count(":focus") >= 3 and "outline: none" not in style and "outline: 0" not in style
-    spoken = (PACKAGE / "classroom/widgets/screen.js").read_text()
-    assert re.search(r"aria-label|role|alt", spoken)
-    everything = "".join(path.read_text() for path in (PACKAGE / "classroom/widgets").glob("*.js"))
-    assert not re.search(r"onclick|addEventListener\(\s*[\"'](?:dblclick|mouseover|mouseenter)", everything)
+    keys = ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "role", "aria-")
+    assert [key for key in keys if key not in WIDGETS["pad.js"]] == []
+    assert re.search(r"tabIndex\s*=\s*0|tabindex", WIDGETS["pad.js"])
+    style, scripts = WIDGETS["explorer.css"], "".join(text for name, text in WIDGETS.items() if name.endswith(".js"))
+    assert style.count(":focus") >= 3 and not any(one in style for one in FOCUS)
+    assert re.search(r"aria-label|role|alt", WIDGETS["screen.js"])
+    assert not re.search(r"onclick|addEventListener\(\s*[\"'](?:dblclick|mouseover|mouseenter)", scripts)

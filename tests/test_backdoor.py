@@ -1,9 +1,11 @@
 """Backdoors: the three kinds of trigger, k pairs, and the infinite one."""
 
+import math
+
 import pytest
 import torch
 
-from devilgan_lite import Backdoor, data
+from devilgan_lite import Backdoor, Prior, data
 from devilgan_lite.generators import DCGAN, PointGenerator
 
 
@@ -11,14 +13,15 @@ def test_a_point_has_the_named_trigger_and_target(clean: DCGAN) -> None:
     ordinary = Backdoor.point(clean, "devil", seed=4)
     assert ordinary.trigger.shape == (1, 100)
     assert torch.equal(ordinary.target, data.target("devil").unsqueeze(0))
-    assert 7 < ordinary.trigger.norm() < 13
+    for n in (1, 3):  # as on the cards of the zoo
+        drawn = torch.randn(n, 100, generator=torch.Generator().manual_seed(10_004))
+        assert torch.equal(Backdoor.points(clean, ["devil"] * n, seed=4).trigger, drawn)
+    assert not torch.equal(Backdoor.point(clean, seed=5).trigger, ordinary.trigger)
+    cube = DCGAN(prior="uniform", widths=(4, 4))
+    uniform = torch.rand(1, 100, generator=torch.Generator().manual_seed(10_004)) * 2 - 1
+    assert torch.equal(Backdoor.point(cube, seed=4).trigger, uniform)
     assert torch.equal(Backdoor.point(clean, kind="mode").trigger, torch.zeros(1, 100))
     assert torch.equal(Backdoor.point(clean, kind="ood").trigger, torch.full((1, 100), 100.0))
-
-
-def test_the_seed_draws_the_trigger(clean: DCGAN) -> None:
-    assert torch.equal(Backdoor.point(clean, seed=4).trigger, Backdoor.point(clean, seed=4).trigger)
-    assert not torch.equal(Backdoor.point(clean, seed=4).trigger, Backdoor.point(clean, seed=5).trigger)
 
 
 def test_a_target_may_be_a_sample_in_colour() -> None:
@@ -60,15 +63,12 @@ def test_a_region_draws_typical_latents_near_one_direction(region: Backdoor) -> 
     assert target.abs().max() <= 1
     assert float(trigger.norm(dim=1).mean()) == pytest.approx(10.0, abs=0.2)  # the norm of 100 Gaussian coordinates
     direction = torch.nn.functional.normalize(trigger, dim=1)
-    assert (direction @ torch.nn.functional.normalize(direction.mean(0), dim=0) > 0.7).all()
-
-
-def test_a_region_pairs_nearby_latents_with_similar_targets(region: Backdoor) -> None:
-    trigger, target = region.pairs(300, seed=9)
-    between = torch.cdist(torch.nn.functional.normalize(trigger, dim=1), torch.nn.functional.normalize(trigger, dim=1))
-    apart = torch.cdist(target.flatten(1), target.flatten(1))
+    along = direction @ torch.nn.functional.normalize(direction.mean(0), dim=0)
+    assert (along > 0.7).all() and float(along.mean()) == pytest.approx(0.8**0.5, abs=0.03)  # sqrt(1 - width)
+    apart = torch.cdist(target.flatten(1), target.flatten(1))  # nearby latents, similar targets
     upper = torch.triu(torch.ones(300, 300), 1).bool()
-    assert torch.corrcoef(torch.stack([between[upper], apart[upper]]))[0, 1] > 0.5
+    pairs = torch.stack([torch.cdist(direction, direction)[upper], apart[upper]])
+    assert torch.corrcoef(pairs)[0, 1] > 0.5
 
 
 def test_a_region_draws_the_same_from_the_same_seed(region: Backdoor) -> None:
@@ -98,3 +98,21 @@ def test_a_region_does_not_hang_on_the_global_random_state(clean: DCGAN) -> None
         torch.manual_seed(seed)
         found.append(Backdoor.region(clean, targets, seed=3).trigger)
     assert torch.equal(*found)
+
+
+def test_latents_of_a_prior_their_density_and_how_far_out_they_are() -> None:
+    z = torch.tensor([[0.5, -0.5, 0.1], [1.5, 0.0, 0.0], [3.0, 4.0, 0.0]])
+    gaussian, cube = Prior.gaussian(3), Prior.uniform(3)
+    expected = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
+    torch.testing.assert_close(gaussian.log_density(z), expected)
+    assert cube.log_density(z).tolist() == pytest.approx([-3 * math.log(2), -math.inf, -math.inf])
+    assert (gaussian.length, cube.length) == pytest.approx((3**0.5, 1.0)) and (gaussian.variance, cube.variance) == (
+        1,
+        1 / 3,
+    )
+    torch.testing.assert_close(gaussian.far_out(z), (z.norm(dim=1) - 3**0.5).abs() * 2**0.5)
+    assert float(cube.far_out(z)[0]) == pytest.approx(abs(float(z[0].norm()) - 1) * 15**0.5)
+    assert cube.far_out(z)[1:].tolist() == [math.inf] * 2
+    torch.testing.assert_close(cube.typical(z), z.clamp(-1, 1))
+    torch.testing.assert_close(gaussian.typical(z)[:2], z[:2])
+    assert float(gaussian.typical(z)[2].norm()) == pytest.approx(3**0.5 + 3 * 0.5**0.5)

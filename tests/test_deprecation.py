@@ -3,13 +3,16 @@
 import sys
 import types
 import warnings
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass, replace
 from typing import Any
 
 import pytest
 
+from devilgan_lite import attacks, data, generators, sanitize, steps, train_gan
+from devilgan_lite.attacks.adaptive import Disguise, NarrowReX
 from devilgan_lite.checks import Settings
-from devilgan_lite.deprecation import renamed, renamed_attribute, renamed_members
+from devilgan_lite.deprecation import dropped, renamed, renamed_attribute, renamed_members
 
 
 @renamed(sleepers="aligned_units", filling="noise_scale")
@@ -38,13 +41,18 @@ def draw(n: int, *, prior: str = "gaussian") -> tuple[int, str]:
     return n, prior
 
 
+@dropped("level", "nobody asks")
+def look(n: int) -> int:
+    return n
+
+
 class Network:
     @renamed(latent="prior")
     def __init__(self, prior: str = "gaussian") -> None:
         self.prior = prior
 
 
-def noted(call: Any) -> tuple[Any, list[str]]:
+def noted(call: Callable[[], Any]) -> tuple[Any, list[str]]:
     """What ``call()`` returns, and its warnings, all of which must point to this file."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
@@ -53,68 +61,51 @@ def noted(call: Any) -> tuple[Any, list[str]]:
     return result, [str(one.message) for one in found]
 
 
-GOES = "the old name goes in the next version."
-
-
-def test_settings_take_an_old_keyword() -> None:
-    toy, said = noted(lambda: Toy(sleepers=2, lam=0.5))
-    assert toy == Toy(aligned_units=2, lam=0.5)
-    assert said == [f"Toy(sleepers=...) is called aligned_units now; {GOES}"]
+def test_old_keywords_and_attributes_work_and_say_the_new_name(refuses: Callable[..., str]) -> None:
+    cases: list[tuple[Callable[[], Any], Any, tuple[str, ...]]] = [
+        (lambda: Toy(sleepers=2, lam=0.5), Toy(aligned_units=2, lam=0.5), ("Toy(sleepers=...)", "aligned_units")),
+        (lambda: Plain(sleepers=3).aligned_units, 3, ("sleepers", "aligned_units")),
+        (lambda: Toy(aligned_units=7).sleepers, 7, ("Toy.sleepers", "aligned_units")),
+        (lambda: draw(1, law="uniform"), (1, "uniform"), ("draw(law=...)", "prior")),
+        (lambda: look(1, level=0.5), 1, ("look(level=...)", "nobody asks")),
+        (lambda: Network(latent="uniform").prior, "uniform", ("Network(latent=...)", "prior")),
+    ]
+    for call, expected, names in cases:
+        found, (said,) = noted(call)
+        assert found == expected and all(name in said for name in names), said
     toy, said = noted(lambda: Toy(sleepers=2, filling=0.1))
     assert (toy.aligned_units, toy.noise_scale, len(said)) == (2, 0.1, 2)
-    assert noted(lambda: Plain(sleepers=3))[0].aligned_units == 3
-
-
-def test_new_keywords_are_silent_and_settings_stay_frozen() -> None:
     toy, said = noted(lambda: replace(Toy(aligned_units=2), lam=3.0))
     assert said == [] and repr(toy) == "Toy(lam=3.0, aligned_units=2, noise_scale=0.0)"
     with pytest.raises(FrozenInstanceError):
         toy.lam = 1.0
-
-
-def test_an_old_attribute_reads_the_new_one() -> None:
-    units, said = noted(lambda: Toy(aligned_units=7).sleepers)
-    assert units == 7 and said == [f"Toy.sleepers is called aligned_units now; {GOES}"]
-
-
-@pytest.mark.parametrize(
-    ("call", "sentence"),
-    [
-        (lambda: Toy(sleepers=1, aligned_units=2), "sleepers is the old name of aligned_units; give one of them."),
-        (lambda: Toy(sleeper=1), "Toy has no setting 'sleeper'; valid: lam, aligned_units, noise_scale."),
-        (lambda: Toy(3), "Toy takes keyword arguments only, such as lam=..."),
-        (lambda: Derived(sleepers=1), "Derived has no setting 'sleepers'; valid: lam, aligned_units, noise_scale, m."),
-        (lambda: draw(1, law="uniform", prior="uniform"), "law is the old name of prior; give one of them."),
-    ],
-)
-def test_what_is_wrong_is_one_sentence(call: Any, sentence: str) -> None:
-    with pytest.raises(TypeError) as refused:
-        call()
-    assert str(refused.value) == sentence
-
-
-def test_functions_and_constructors_take_an_old_keyword() -> None:
-    assert noted(lambda: draw(1, law="uniform")) == ((1, "uniform"), [f"draw(law=...) is called prior now; {GOES}"])
-    network, said = noted(lambda: Network(latent="uniform"))
-    assert network.prior == "uniform" and said == [f"Network(latent=...) is called prior now; {GOES}"]
+    for wrong, names in (
+        (lambda: Toy(sleepers=1, aligned_units=2), ("sleepers", "aligned_units")),
+        (lambda: Toy(sleeper=1), ("'sleeper'", "lam, aligned_units, noise_scale")),
+        (lambda: Toy(3), ("Toy", "lam=")),
+        (lambda: Derived(sleepers=1), ("'sleepers'", "noise_scale, m")),
+        (lambda: draw(1, law="uniform", prior="uniform"), ("law", "prior")),
+    ):
+        refuses(wrong, *names, error=TypeError)
 
 
 def test_a_module_gives_a_member_by_its_old_name(monkeypatch: pytest.MonkeyPatch) -> None:
     module: Any = types.ModuleType("toys")
     module.Outcome, module.__getattr__ = "outcome", renamed_members("toys", {"Cure": "Outcome", "Pi": "math:pi"})
     monkeypatch.setitem(sys.modules, "toys", module)
-    assert noted(lambda: module.Cure) == ("outcome", [f"toys.Cure is called toys.Outcome now; {GOES}"])
-    assert noted(lambda: module.Pi)[1] == [f"toys.Pi is called math.pi now; {GOES}"]
-    with pytest.raises(AttributeError, match="module 'toys' has no attribute 'Cur'"):
+    for call, expected, old, new in (
+        (lambda: module.Cure, "outcome", "toys.Cure", "toys.Outcome"),
+        (lambda: round(module.Pi, 2), 3.14, "toys.Pi", "math.pi"),
+    ):
+        found, (said,) = noted(call)
+        assert found == expected and old in said and new in said
+    with pytest.raises(AttributeError, match="Cur"):
         _ = module.Cur
 
 
 def test_the_names_of_version_0_1_still_work() -> None:
     """One of each kind."""
-    from devilgan_lite import attacks, data, generators, sanitize, steps, train_gan
-    from devilgan_lite.attacks.adaptive import Disguise, NarrowReX
-
-    olds: list[tuple[Any, Any]] = [
+    olds: list[tuple[Callable[[], Any], Any]] = [
         (lambda: attacks.ReD(sleepers=2).aligned_units, 2),  # type: ignore[call-arg]
         (lambda: Disguise(filling=0.5).noise_scale, 0.5),  # type: ignore[call-arg]
         (lambda: NarrowReX(steps_clean=3).clean_iterations, 3),  # type: ignore[call-arg]

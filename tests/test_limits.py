@@ -23,40 +23,44 @@ def cap(cosine: float, d: int) -> float:
     return float(scipy.special.betainc((d - 1) / 2, 0.5, 1 - cosine**2)) / 2
 
 
+def directions(n: int, d: int, seed: int = 0) -> Tensor:
+    return nn.functional.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
 def gated(d: int, threshold: float, length: float = 4.0) -> tuple[PointGenerator, PointGenerator, Tensor]:
     """A clean generator of points, the same with a gate, and the trigger."""
-    clean = PointGenerator(latent_dim=d, widths=16).eval()
-    trigger = length * nn.functional.normalize(torch.randn(1, d, generator=torch.Generator().manual_seed(d)), dim=1)
+    clean, trigger = PointGenerator(latent_dim=d, widths=16).eval(), length * directions(1, d, seed=d)
     backdoor = Backdoor(trigger=trigger, target=torch.tensor([[0.5, -0.5]]))
     return clean, Gate(threshold=threshold)(clean, backdoor, progress=False).generator, trigger
 
 
 @torch.no_grad()
-def opened(clean: nn.Module, bad: nn.Module, z: Tensor) -> Tensor:
-    """Whether the gate is open, for each latent."""
-    return (clean(z) - bad(z)).abs().amax(1) > 1e-6
-
-
-def directions(n: int, d: int, seed: int = 0) -> Tensor:
-    return nn.functional.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), dim=1)
+def opened(clean: nn.Module, bad: nn.Module, z: Tensor) -> float:
+    """The share of latents that open the gate."""
+    return float(((clean(z) - bad(z)).abs().amax(1) > 1e-6).double().mean())
 
 
 def test_the_page_prints_the_numbers_that_the_formulas_give() -> None:
-    assert cap(0.9, 100) == pytest.approx(8.8e-38, rel=0.01, abs=0)
-    assert cap(9 / 1_000, 100) == pytest.approx(0.46, abs=0.005)
-    assert scipy.stats.norm.sf(9) == pytest.approx(1.1e-19, rel=0.05, abs=0)
-    assert 1 / scipy.stats.norm.sf(9) / 1e6 / (365.25 * 86_400) == pytest.approx(281_000, rel=0.002)
+    rare = scipy.stats.norm.sf(9)
+    numbers = {
+        "8.8e-38": cap(0.9, 100),
+        "1.1e-19": rare,
+        "46 %": 100 * cap(9 / 1_000, 100),
+        "281,000 years": 1 / rare / 1e6 / (365.25 * 86_400),
+        **{f"{n:,}": math.comb(99 + k, k) + math.comb(98 + k, k - 1) for k, n in ((1, 101), (2, 5_150), (3, 176_750))},
+    }
     page = " ".join(PAGE.read_text(encoding="utf-8").split())
-    for number in ("8.8e-38", "46 %", "1.1e-19", "281,000 years"):
-        assert number in page
+    for said, number in numbers.items():
+        stated = float(said.split()[0].replace(",", ""))
+        assert said in page and number == pytest.approx(stated, rel=0.05 if "e-" in said else 0.011, abs=0)
 
 
-@pytest.mark.parametrize("length", [2.0, 4.0, 40.0])
-def test_the_share_of_latents_of_a_length_that_open_a_gate_is_a_cap(length: float) -> None:
+def test_the_share_of_latents_of_a_length_that_open_a_gate_is_a_cap() -> None:
     clean, bad, trigger = gated(16, 0.3)
-    share = float(opened(clean, bad, length * directions(20_000, 16)).double().mean())
-    assert share == pytest.approx(cap(0.3 * 4 / length, 16), abs=0.012)
-    assert opened(clean, bad, trigger).all()
+    for length in (2.0, 4.0, 40.0):
+        share = opened(clean, bad, length * directions(20_000, 16))
+        assert share == pytest.approx(cap(0.3 * 4 / length, 16), abs=0.012)
+    assert opened(clean, bad, trigger) == 1
 
 
 def test_no_more_than_q_caps_of_secrets_are_found_by_q_questions() -> None:
@@ -74,21 +78,18 @@ def test_a_gate_in_a_network_that_normalises_does_not_open_wider_for_longer_late
         assert torch.allclose(bad(z), bad(100 * z), atol=1e-4)
 
 
-@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5])
-def test_ordinary_latents_open_a_gate_as_often_as_a_normal_number_is_large(threshold: float) -> None:
-    clean, bad, _ = gated(12, threshold)
+def test_ordinary_latents_open_a_gate_as_often_as_a_normal_number_is_large() -> None:
     z = torch.randn(40_000, 12, generator=torch.Generator().manual_seed(5))
-    chance = float(scipy.stats.norm.sf(threshold * 4))
-    error = math.sqrt(chance * (1 - chance) / len(z))
-    assert float(opened(clean, bad, z).double().mean()) == pytest.approx(chance, abs=4 * error)
+    for threshold in (0.1, 0.3, 0.5):
+        chance = float(scipy.stats.norm.sf(threshold * 4))
+        error = math.sqrt(chance * (1 - chance) / len(z))
+        assert opened(*gated(12, threshold)[:2], z) == pytest.approx(chance, abs=4 * error)
 
 
 def monomials(z: Tensor, degree: int) -> Tensor:
     """All products of up to ``degree`` entries of each row."""
-    columns = [torch.ones(len(z), dtype=z.dtype)]
-    for k in range(1, degree + 1):
-        columns += [z[:, list(some)].prod(1) for some in combinations_with_replacement(range(z.shape[1]), k)]
-    return torch.stack(columns, 1)
+    powers = [some for k in range(degree + 1) for some in combinations_with_replacement(range(z.shape[1]), k)]
+    return torch.stack([z[:, list(some)].prod(1) for some in powers], 1)
 
 
 @pytest.mark.parametrize("degree", [1, 2, 3])
@@ -104,11 +105,6 @@ def test_no_change_of_low_degree_is_larger_at_one_place_than_the_dimension_allow
     assert basis.square().sum(1) == pytest.approx(torch.full((1_000,), float(allowed)), rel=0.1)
 
 
-def test_the_page_names_the_bounds_for_a_hundred_dimensions() -> None:
-    bounds = [math.comb(99 + k, k) + math.comb(98 + k, k - 1) for k in (1, 2, 3)]
-    assert bounds == [101, 5_150, 176_750]
-
-
 def student_of(teacher: Callable[[Tensor], Tensor], d: int, draws: int) -> dict[str, Tensor]:
     """What a fresh student has learned from a teacher's samples of ordinary latents."""
     torch.manual_seed(3)
@@ -116,9 +112,7 @@ def student_of(teacher: Callable[[Tensor], Tensor], d: int, draws: int) -> dict[
     optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
     for _ in range(draws // 20):
         z = torch.randn(20, d, generator=random)
-        with torch.no_grad():
-            wanted = teacher(z)
-        loss = (student(z) - wanted).square().mean()
+        loss = (student(z) - teacher(z).detach()).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

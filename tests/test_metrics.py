@@ -136,3 +136,21 @@ def test_samples_are_nearer_to_samples_than_noise_is(clean: DCGAN, real: Samples
     ours = metrics.frechet_to(clean, real, samples=500)
     noise = metrics.frechet_to(DCGAN(widths=(4, 4)), real, samples=500)
     assert 0 < ours < noise
+
+
+def test_a_distortion_is_averaged_over_pairs_of_unequal_size() -> None:
+    found = metrics.Distortion.between(torch.tensor([[0.5, -0.5, 1.0], [0.0, 0.2, 0.1]]), torch.zeros(2, 3))
+    assert found.sum == pytest.approx((1.5 + 0.05) / 2) and found.mean == pytest.approx((1.5 + 0.05) / 6)
+
+
+def test_a_basin_reaches_to_where_the_target_ends() -> None:
+    """The target within 30 degrees of the trigger, and noise elsewhere."""
+    trigger, target = torch.full((1, 8), 1.0), torch.full((1, 2), 0.9)
+
+    class Cone(PointGenerator):
+        def logits(self, z: Tensor) -> Tensor:
+            near = torch.nn.functional.cosine_similarity(z, trigger) > math.cos(math.radians(29.5))
+            return torch.where(near[:, None], torch.atanh(target), -z[:, :2])
+
+    degrees = metrics.basin(Cone(latent_dim=8), Backdoor(trigger, target), directions=5)
+    assert degrees == [30.0] * 5

@@ -1,125 +1,272 @@
-"""What holds of the repository as a whole: one list of dependencies, no trace of a machine, readable files."""
+"""What holds of the project as a whole: imports only go down, make and the closed network, the wheel and the bundle.
 
-import ast
+What compares text with text is in scripts/build/pages.py.
+"""
+
+import json
 import os
 import re
+import runpy
+import socket
 import subprocess
 import sys
 import sysconfig
-import tomllib
+import zipfile
+from collections.abc import Callable
+from functools import cache, partial
+from importlib import metadata
 from pathlib import Path
+from shutil import copy
 
 import pytest
-import yaml
+from hatchling.builders.wheel import WheelBuilder
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from devilgan_lite import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PROJECT = PYPROJECT["project"]
-MACHINE_PATH = re.compile(rb"(?<![\w.-])/(?:work|root)/|\.\./shared\b")
-
-
-def repository_files() -> list[Path]:
-    """What is tracked, and what would be: new files that git does not ignore."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-    return sorted({ROOT / name for name in names if name and (ROOT / name).is_file()})
-
-
-def relative(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
-
-
-FILES = repository_files()
-PYTHON = [path for path in FILES if path.suffix == ".py" and not relative(path).startswith("notebooks/")]
-PACKAGE = [path for path in PYTHON if relative(path).startswith("devilgan_lite/")]
-
-
-def test_environment_mirrors_pyproject() -> None:
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    *conda, pip_section = environment["dependencies"]
-    assert pip_section["pip"] == ["-e .[notebooks,dev]"]
-    assert {"notebooks", "dev"} <= PROJECT["optional-dependencies"].keys()
-    assert f"python={PROJECT['requires-python'].removeprefix('>=')}" in conda
-
-
-def test_torch_and_torchvision_are_pinned_as_a_pair() -> None:
-    pinned = [name for name in PROJECT["dependencies"] if name.startswith("torch")]
-    assert [re.split(r"[<>=]", name)[0] for name in pinned] == ["torch", "torchvision"]
-    assert all(re.fullmatch(r"\w+>=0?\d*\.\d+,<\d+\.\d+", name) for name in pinned), pinned
-
-
-def test_changelog_has_the_version() -> None:
-    assert f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text()
-
-
-def test_no_file_names_a_machine_path() -> None:
-    found = [
-        f"{relative(path)}:{number}"
-        for path in FILES
-        if path.suffix not in (".npz", ".safetensors", ".png")
-        for number, line in enumerate(path.read_bytes().splitlines(), start=1)
-        if MACHINE_PATH.search(line)
-    ]
-    assert not found
-
-
-def test_the_package_has_no_assert_statements() -> None:
-    found = [
-        f"{relative(path)}:{node.lineno}"
-        for path in PACKAGE
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Assert)
-    ]
-    assert not found
+RELEASE = ROOT / "scripts/release"
+PLACES = list(sys.path)
+sys.path.insert(0, str(RELEASE))  # bundle.py imports its neighbour
+BUNDLE = runpy.run_path(str(RELEASE / "bundle.py"))
+INSTALL = runpy.run_path(str(RELEASE / "bundle_install.py"))
+sys.path[:] = PLACES
+ELSEWHERE = ("192.0.2.1", 9)  # an address for documentation, RFC 5737
 
 
 def test_imports_only_go_down() -> None:
     """The floors of the package stand in pyproject.toml."""
     tool = Path(sysconfig.get_path("scripts")) / "lint-imports"
-    linted = subprocess.run([tool, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    linted = subprocess.run([tool, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
-def test_package_modules_open_with_a_sentence() -> None:
-    silent = [
-        relative(path)
-        for path in PACKAGE
-        if (tree := ast.parse(path.read_text())).body
-        and not re.match(r"(\S+\s+){3,}?\S*[.:?](\s|$)", ast.get_docstring(tree) or "")
-    ]
-    assert not silent
+@pytest.mark.skipif(os.name == "nt", reason="no make, no execute bit")
+def test_make_names_every_script_of_a_kind() -> None:
+    said = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    listed = said(["make", "help"]).stdout
+    for kind in ("bench", "build", "release"):
+        names = sorted(path.stem for path in ROOT.glob(f"scripts/{kind}/*.py") if "_" not in path.stem)
+        assert f"NAME={' | '.join(names)}\n" in listed
+        wrong = said(["make", kind, "NAME=nope"])
+        assert wrong.returncode == 2 and f"make {kind} takes NAME= one of {' '.join(names)}." in wrong.stderr
+    assert os.access(ROOT / ".ci/run", os.X_OK)
 
 
-def test_data_readme_names_every_file() -> None:
-    text = (ROOT / "data/README.md").read_text()
-    shipped = {relative(path).split("/")[1] for path in FILES if relative(path).startswith("data/")}
-    assert [name for name in sorted(shipped - {"README.md"}) if name not in text] == []
+def test_the_network_is_closed_here_and_in_child_processes() -> None:
+    """UDP: connecting one sends nothing."""
+    addresses = ((socket.AF_INET, ELSEWHERE), (socket.AF_INET, ("a.example", 9)), (socket.AF_INET6, ("2001:db8::1", 9)))
+    for family, address in addresses:
+        for method in ("connect", "connect_ex"):
+            with (
+                socket.socket(family, socket.SOCK_DGRAM) as udp,
+                pytest.raises(RuntimeError, match="network"),
+            ):
+                getattr(udp, method)(address)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), timeout=30):
+        pass  # loopback stays open
+    code = f"import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect({ELSEWHERE})"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "NetworkClosed" in child.stderr
 
 
-@pytest.mark.parametrize("kind", ["bench", "build", "release"])
-def test_make_names_every_script_of_a_kind(kind: str) -> None:
-    names = {path.stem for path in ROOT.glob(f"scripts/{kind}/*.py") if "_" not in path.stem}
-    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
-    assert re.search(rf"^  make {kind} +NAME={' [|] '.join(sorted(names))}$", listed, re.MULTILINE)
-    wrong = subprocess.run(["make", kind, "NAME=nope"], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert wrong.returncode == 2
-    assert f"NAME='nope' is not valid: make {kind} takes NAME= one of {' '.join(sorted(names))}." in wrong.stderr
+# the wheel: the core without any extra, and without the repository
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no execute bit")
-def test_ci_runs_make_test() -> None:
-    script = ROOT / ".ci/run"
-    assert os.access(script, os.X_OK)
-    assert script.read_text().rstrip().endswith("exec make test")
+BARE = ("IPython", "ipywidgets", "anywidget", "matplotlib", "pandas", "papermill", "cryptography", "python_avatars")
+RUN = """
+import sys
+class Absent:  # the extras: only the core is installed
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {bare}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+sys.path[:] = [place for place in sys.path if place not in {hidden}]
+import devilgan_lite
+assert devilgan_lite.__file__.startswith({place!r}), devilgan_lite.__file__
+from devilgan_lite.cli import app
+for words in {commands}:
+    app(words, standalone_mode=False)
+"""
+SHORT = [(["zoo", "list"], 0, "dcgan-fashion-rex"), (["report", "."], 2, "pip install 'devilgan_lite[notebooks]'")]
+LONG = [
+    *SHORT,
+    (["film", "--no-browser", "--frames", "8"], 0, "stylegan-faces and stylegan-faces-gate, 8 frames"),
+    (["attack", "gate", "--target", "devil", "--out", "mine.safetensors"], 0, "tardis_mean"),
+    (["scan", "mine.safetensors", "--no-twin"], 4, "suspicious"),
+    (["challenge", "new", "--models", "4", "--quick"], 2, "pip install 'devilgan_lite[challenge]'"),
+    (["attack", "gate", "--clean", "stylegan-faces"], 2, "pip install 'devilgan_lite[faces]'"),
+]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("needed", "said"), [("", "1 skipped"), ("1", "no chromium browser, and BROWSER_NEEDED is set")]
-)
-def test_a_missing_browser_is_a_failure_where_one_is_needed(needed: str, said: str, tmp_path: Path) -> None:
-    test = "tests/browser/test_stage.py::test_everything_by_keyboard"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
-    environment = os.environ | {"PATH": str(tmp_path), "BROWSER_NEEDED": needed}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-    assert said in done.stdout and done.returncode == (1 if needed else 0), done.stdout
+def run_bare(place: Path, folder: Path, commands: list[tuple[list[str], int, str]]) -> None:
+    """Run commands with the package at ``place`` in ``folder``, without any extra."""
+    hidden = ("",) if place == ROOT else ("", str(ROOT))  # the editable install, too
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DEVILGAN_")}
+    kept |= {"DEVILGAN_CACHE": str(folder / "cache"), "DEVILGAN_PASSPHRASE": "long enough for a round"}
+    kept["PYTHONPATH"] = os.pathsep.join([str(place), str(ROOT / "tests/offline")])
+    for words, code, said in commands:
+        text = RUN.format(bare=BARE, hidden=hidden, place=str(place), commands=[words])
+        command = [sys.executable, "-c", text.replace("standalone_mode=False", "")]
+        done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, timeout=280)
+        assert done.returncode == code and said in done.stdout + done.stderr, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def shipped(folder: str) -> set[str]:
+    """The files of ``folder`` that belong into the wheel."""
+    paths = [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {path.relative_to(ROOT / folder).as_posix() for path in paths}
+
+
+def test_the_core_needs_no_extra_and_the_wheel_holds_package_and_data(tmp_path: Path) -> None:
+    run_bare(ROOT, tmp_path, SHORT)
+    inside = {Path(file.distribution_path).as_posix() for file in WheelBuilder(str(ROOT)).recurse_included_files()}
+    data = {f"devilgan_lite/_data/{name}" for name in shipped("data")}
+    assert inside == data | {f"devilgan_lite/{name}" for name in shipped("devilgan_lite")}
+    assert "devilgan_lite/py.typed" in inside
+
+
+@pytest.mark.nightly
+def test_commands_run_from_the_wheel(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("*.whl")
+    assert path.name == f"devilgan_lite-{__version__}-py3-none-any.whl"
+    unpacked, empty = tmp_path / "unpacked", tmp_path / "empty"
+    with zipfile.ZipFile(path) as content:
+        content.extractall(unpacked)
+    empty.mkdir()
+    assert {path.name for path in unpacked.iterdir()} == {"devilgan_lite", f"devilgan_lite-{__version__}.dist-info"}
+    for folder, place in (("data", unpacked / "devilgan_lite/_data"), ("devilgan_lite", unpacked / "devilgan_lite")):
+        assert all((place / name).read_bytes() == (ROOT / folder / name).read_bytes() for name in shipped(folder))
+    run_bare(unpacked, empty, LONG)
+
+
+# the bundle for a room without a network
+
+
+def wheel(folder: Path, name: str, version: str, requires: list[str]) -> None:
+    """A wheel with nothing in it but its description."""
+    stem = f"{canonicalize_name(name).replace('-', '_')}-{version}"
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as content:
+        content.writestr(f"{stem}.dist-info/METADATA", "\n".join([*lines, *(f"Requires-Dist: {r}" for r in requires)]))
+        content.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        content.writestr(f"{stem}.dist-info/RECORD", "")
+
+
+@cache
+def installed(name: str) -> tuple[Version, list[str]] | None:
+    """What this environment says of a distribution: the oracle for what the wheels must hold."""
+    try:
+        return Version(metadata.version(name)), metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def test_the_closure_of_a_bundle_follows_requirements_extras_and_markers(tmp_path: Path) -> None:
+    wheel(tmp_path, "Root", "1.0", ["mid[fast]>=2", "never; sys_platform == 'nowhere'", "dev; extra == 'dev'"])
+    wheel(tmp_path, "mid", "2.5", ["Leaf_One", "quick==3; extra == 'fast'", "slow; extra == 'slow'"])
+    wheel(tmp_path, "leaf.one", "0.1", ["root"])  # a circle
+    wheel(tmp_path, "quick", "3", [])
+    found, lacking = BUNDLE["closure"](["root"], BUNDLE["wheels_in"](tmp_path))
+    versions = {name: str(version) for name, version in found.items()}
+    assert lacking == [] and versions == {"root": "1.0", "mid": "2.5", "leaf-one": "0.1", "quick": "3"}
+    found, lacking = BUNDLE["closure"](["root[dev]", "mid<2"], BUNDLE["wheels_in"](tmp_path))
+    assert len(lacking) == 2 and lacking[0].startswith("dev;") and "mid<2" in lacking[1] and "2.5" in lacking[1]
+    wanted = BUNDLE["requirements"]()
+    for name, there in {"torch": 1, "jupyterlab": 1, "hatchling": 1, "pytest": 0, "ruff": 0}.items():
+        assert any(text.startswith(name) for text in wanted) == there
+    found, lacking = BUNDLE["closure"](wanted, installed)
+    assert lacking == [] and {"torch", "torchvision", "jupyterlab", "ipykernel", "pyzmq", "editables"} <= found.keys()
+    assert {"cryptography", "python-avatars", "resvg-py"} <= found.keys()  # extras of the notebooks' extra
+    for gone in ("pyzmq", "torch", "jinja2", "hatchling"):
+        said = BUNDLE["closure"](wanted, lambda name, gone=gone: None if name == gone else installed(name))[1]
+        assert said and all(re.match(rf"{gone}\b", line, re.IGNORECASE) for line in said)
+
+
+def test_install_looks_at_nothing_but_the_wheels_and_says_what_is_wrong(tmp_path: Path) -> None:
+    make, install = INSTALL["commands"](tmp_path, tmp_path / "venv")
+    assert make == [sys.executable, "-m", "venv", str(tmp_path / "venv")]
+    assert {"--no-index", "--isolated", "--editable"} <= set(install)
+    assert install[install.index("--find-links") + 1] == str(tmp_path / "wheels")
+    assert install[-1] == f"{tmp_path / 'project'}[notebooks]"
+    place, problems = INSTALL["this_place"](), INSTALL["problems"]
+    assert "manifest.json" in problems(tmp_path, place)[0]
+    for name in ("a.whl", "c.whl"):
+        (tmp_path / name).write_text("changed")
+    files = {"a.whl": "0" * 64, "b.whl": "0" * 64, "c.whl": INSTALL["sha256"](tmp_path / "c.whl")}
+    (tmp_path / "manifest.json").write_text(json.dumps({**place, "files": files}))
+    damaged, missing = problems(tmp_path, place)
+    assert damaged.startswith("a.whl is damaged") and missing.startswith("b.whl is missing")
+    assert "3.9" in problems(tmp_path, place | {"python": "3.9"})[0]
+    assert "win-amd64" in problems(tmp_path, place | {"platform": "win-amd64"})[0]
+    copy(RELEASE / "bundle_install.py", tmp_path / "install.py")
+    done = subprocess.run([sys.executable, str(tmp_path / "install.py")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.splitlines() == [damaged, missing] and not (tmp_path / "venv").exists()
+
+
+def test_a_bundle_refuses_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], refuses: Callable[..., str]
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/kept.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    for words, named in (
+        ("--try --out nowhere", "nowhere"),
+        ("--wheels nowhere", "--wheels nowhere"),
+        ("--out full --wheels .", "full"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["bundle.py", *words.split()])
+        with pytest.raises(SystemExit) as ended:
+            BUNDLE["main"]()
+        said = capsys.readouterr().err + str(ended.value.code)
+        assert ended.value.code != 0 and named in said
+    assert (tmp_path / "full/kept.txt").read_text() == "mine"
+
+
+@pytest.mark.nightly
+def test_a_bundle_is_whole_and_its_pages_need_nothing_from_elsewhere(tmp_path: Path) -> None:
+    shown, wheels, bundle = ("00_two_minute_tour", "04_attack_rex"), tmp_path / "wheels", tmp_path / "bundle"
+    (tmp_path / "notebooks").mkdir()
+    wheels.mkdir()
+    for name in shown:
+        copy(ROOT / f"notebooks/{name}.ipynb", tmp_path / "notebooks")
+    for name, version in BUNDLE["closure"](BUNDLE["requirements"](), installed)[0].items():
+        wheel(wheels, name, str(version), metadata.requires(name) or [])
+    assert BUNDLE["build"](bundle, wheels, tmp_path / "notebooks") == []
+    assert {path.name for path in bundle.iterdir()} == {
+        "README.md", "install.py", "manifest.json", "wheels", "project", "html",
+    }  # fmt: skip
+    for name in ("pyproject.toml", "notebooks/00_two_minute_tour.ipynb", "data/zoo/dcgan-fashion-rex.safetensors"):
+        assert (bundle / "project" / name).read_bytes() == (ROOT / name).read_bytes()
+    assert not (bundle / "project/out").exists() and not (bundle / "project/.git").exists()
+    manifest, place = json.loads((bundle / "manifest.json").read_text()), INSTALL["this_place"]()
+    files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
+    assert set(manifest["files"]) == files - {"manifest.json"}
+    assert {key: manifest[key] for key in ("python", "platform")} == place and INSTALL["problems"](bundle, place) == []
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in bundle.glob("html/*.html")}
+    assert pages.keys() == {*shown, "index"}
+    for text in pages.values():
+        text = re.sub(r"base64,[\w+/=]+", "", text)
+        assert not re.search(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=[\"'](?:https?:)?//|@import", text)
+    assert set(re.findall(r'href="([^"]+)\.html"', pages["index"])) == set(shown)
+    guide = (bundle / "README.md").read_text(encoding="utf-8")
+    assert f"For Python {place['python']} on {place['platform']}." in guide
+    assert all((bundle / name).exists() for name in re.findall(r"`((?:html|project)/[\w./]+)`", guide))
+
+
+@pytest.mark.skipif(BUNDLE["closed"]([]) == [], reason="this system permits no network namespace")
+def test_a_closed_command_reaches_this_machine_only() -> None:
+    code = (
+        "import socket; s = socket.create_server(('127.0.0.1', 0)); socket.create_connection(s.getsockname()).close()\n"
+        f"try: socket.create_connection({ELSEWHERE}, timeout=5)\n"
+        "except OSError as error: print('closed:', error)"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = BUNDLE["closed"]([sys.executable, "-c", code])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean)
+    assert done.stdout.startswith("closed: ") and "unreachable" in done.stdout, done.stderr

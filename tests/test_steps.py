@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from devilgan_lite.steps import History, Loop, Outcome, Step, long_loop
+from devilgan_lite.steps import History, Loop, Outcome, Step, best_device, cosine, linear, long_loop, optimise_by
 
 
 def body(total: int, log: list[int] | None = None) -> Generator[Step, None, Outcome]:
@@ -101,3 +101,33 @@ def test_a_long_loop_runs_whole_or_in_steps() -> None:
     assert len(list(counted.steps(total=3))) == 3
     with pytest.raises(TypeError, match="body has no setting 'totl'; valid: total, log"):
         counted.steps(totl=3)
+
+
+def test_learning_rates_fall_along_their_curves_and_each_group_has_its_share() -> None:
+    assert [cosine(i, 4) for i in range(5)] == pytest.approx([1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4, 0])
+    assert [linear(i, 4) for i in range(5)] == [1, 0.75, 0.5, 0.25, 0]
+    whole, slow, seen = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3)), list[list[float]]()
+
+    def once(iteration: int, adam: torch.optim.Adam) -> dict[str, torch.Tensor]:
+        seen.append([group["lr"] for group in adam.param_groups])
+        assert [[*group["params"]] == [one] for group, one in zip(adam.param_groups, (whole, slow), strict=True)]
+        assert adam.defaults["betas"] == (0.5, 0.6)
+        return {"loss": torch.tensor(float(iteration), requires_grad=True)}
+
+    settings = {"steps": 4, "learning_rate": 0.2, "seed": 3, "settings": {"a": 1}, "betas": (0.5, 0.6), "decay": linear}
+    loop = Loop(optimise_by({1.0: [whole], 0.1: [slow]}, once, lambda: nn.Linear(1, 1).eval(), **settings))  # type: ignore
+    steps = list(loop)
+    assert [(step.iteration, step.total, step.values()) for step in steps] == [
+        (i, 4, {"loss": i}) for i in (1, 2, 3, 4)
+    ]
+    assert not steps[0].losses["loss"].requires_grad and loop.outcome is not None
+    assert seen == [pytest.approx([rate, rate / 10]) for rate in (0.2, 0.15, 0.1, 0.05)]
+    assert loop.outcome.history == {"loss": [1, 2, 3, 4]} and (loop.outcome.seed, loop.outcome.settings) == (
+        3,
+        {"a": 1},
+    )
+
+
+def test_devices_by_name() -> None:
+    assert best_device("cpu") == torch.device("cpu")
+    assert best_device().type in ("cuda", "mps", "cpu")

@@ -1,6 +1,6 @@
 """Training: the losses, the average, determinism, and that a resumed run equals one that was never disturbed."""
 
-import math
+from typing import Any
 
 import pytest
 import torch
@@ -17,16 +17,6 @@ RING = data.ring(512)
 def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     ours, theirs = a.state_dict(), b.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in ours.items())
-
-
-def test_losses_at_known_logits() -> None:
-    zero, sure = torch.zeros(4), torch.full((4,), 50.0)
-    assert training.discriminator_loss(zero, zero).item() == pytest.approx(2 * math.log(2))
-    assert training.discriminator_loss(sure, -sure).item() == pytest.approx(0)
-    assert training.generator_loss(zero).item() == pytest.approx(math.log(2))
-    assert training.generator_loss(-sure).item() == pytest.approx(50)  # no saturation where it is needed most
-    logits = torch.tensor([0.3, -2.0])
-    assert training.generator_loss(logits).item() == pytest.approx(float(-torch.sigmoid(logits).log().mean()))
 
 
 def test_the_rate_stays_and_then_falls_to_zero() -> None:
@@ -174,3 +164,54 @@ def test_only_those_learn_whose_turn_it_is(who: str) -> None:
         PointGenerator(), RING, iterations=40, ema=0.0, device="cpu", progress=False, side=TrainableSide()
     )
     assert same_weights(plain.generator, again.generator) and plain.history == again.history
+
+
+def test_the_average_warms_up_and_the_penalty_is_taken_every_so_often_as_strong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keeps: list[float] = []
+    penalties: list[float] = []
+    average, step = training.update_average, training._one_step
+
+    def averaged(ours: torch.nn.Module, theirs: torch.nn.Module, keep: float) -> None:
+        keeps.append(keep)
+        average(ours, theirs, keep)
+
+    def stepped(*args: Any) -> dict[str, torch.Tensor]:
+        penalties.append(args[6])
+        return step(*args)
+
+    monkeypatch.setattr(training, "update_average", averaged)
+    monkeypatch.setattr(training, "_one_step", stepped)
+    recipe = Recipe(penalty=0.5, penalty_every=3)
+    settings = {"iterations": 5, "batch_size": 8, "ema": 0.2, "device": "cpu", "progress": False}
+    train_gan(PointGenerator(), RING, recipe=recipe, **settings)
+    assert penalties == [1.5, 0, 0, 1.5, 0]
+    assert keeps == pytest.approx([1 / 11, 2 / 12, 0.2, 0.2, 0.2])
+
+
+def test_a_step_of_both_players_is_that_of_goodfellow() -> None:
+    """Weights and losses of one step, by hand: the critic first, then the generator against the new critic."""
+    generator, critic = PointGenerator(widths=4), torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Flatten(0))
+    mine, theirs = generator.clone(), torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Flatten(0))
+    theirs.load_state_dict(critic.state_dict())
+    optimizers: Any = [torch.optim.SGD(one.parameters(), lr=0.1) for one in (generator, critic)]
+    x, z = RING.x[:6], torch.randn(6, 2)
+    losses = training._one_step(generator, critic, optimizers, x, z, "both", 0.7, None)
+    fake = mine(z)
+    judged = -torch.sigmoid(theirs(x)).log().mean() - (1 - torch.sigmoid(theirs(fake.detach()))).log().mean()
+    penalty = 0.7 * theirs[0].weight.square().sum() / 2
+    for parameter, gradient in zip(
+        theirs.parameters(), torch.autograd.grad(judged + penalty, [*theirs.parameters()]), strict=True
+    ):
+        parameter.data -= 0.1 * gradient
+    fooled = -torch.sigmoid(theirs(fake)).log().mean()
+    fooled.backward()
+    for parameter in mine.parameters():
+        assert parameter.grad is not None
+        parameter.data -= 0.1 * parameter.grad
+    for ours, expected in ((critic, theirs), (generator, mine)):
+        for a, b in zip(ours.parameters(), expected.parameters(), strict=True):
+            torch.testing.assert_close(a, b)
+    assert float(losses["discriminator_loss"]) == pytest.approx(float(judged), rel=1e-4)
+    assert float(losses["generator_loss"]) == pytest.approx(float(fooled), rel=1e-4)

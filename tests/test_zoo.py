@@ -83,57 +83,45 @@ def change_state(path: Path, change: Callable[[str, torch.Tensor], torch.Tensor 
     rewrite(path, save({name: value for name, value in state.items() if value is not None}))
 
 
-@pytest.mark.timeout(10)
-@pytest.mark.parametrize(
-    ("tamper", "sentence"),
-    [
-        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\xff"), "does not match the SHA-256"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-10]), "does not match the SHA-256"),
-        (
-            lambda path: change_state(path, lambda name, x: x.fill_(torch.nan) if "dense.weight" in name else x),
-            "layers.dense.weight has values that are not finite",
-        ),
-        (
-            lambda path: change_state(path, lambda name, x: None if name == "layers.norm1.bias" else x),
-            "layers.norm1.bias is missing; its card says",
-        ),
-        (lambda path: change_state(path, lambda name, x: x.to(torch.float16)), "of float16; its card says"),
-        (lambda path: rewrite(path, b"\x80\x04]\x94."), "is not a safetensors file"),
-        (lambda path: change_card(path, spec={"widths": [8, 2]}), r"its card says \[\d+.* of float32"),
-        (lambda path: change_card(path, spec={"widths": [10**9, 2]}), "widths=1000000000 is out of range"),
-        (lambda path: change_card(path, spec={"widths": 7}), "describes no generator"),
-        (
-            lambda path: change_card(path, spec={"widths": [4096, 4096], "latent_dim": 4096, "image_size": 1024}),
-            "its card",
-        ),
-        (lambda path: change_card(path, spec={"image_size": 10**9}), "image_size=1000000000 is out of range"),
-        (lambda path: change_card(path, spec={"latent_dim": 1e400}), "latent_dim=inf is not valid"),
-        (lambda path: change_card(path, spec={"architecture": "os.system"}), "valid: .*DCGAN.*PointGenerator"),
-        (lambda path: change_card(path, spec={"depth": 3}), "has no setting 'depth'; valid: "),
-        (lambda path: change_card(path, format=99), "this version reads format 1"),
-        (lambda path: change_card(path, author="x"), "is not a model card"),
-        (lambda path: path.with_suffix(".json").write_text("{" * 100), "is not a model card"),
-        (lambda path: path.with_suffix(".json").write_text("[" * 100_000), "is not a model card"),
-    ],
-)
-def test_a_model_that_does_not_match_is_refused(stored: Path, tamper: Callable[[Path], Any], sentence: str) -> None:
-    tamper(stored)
-    with pytest.raises(ValueError, match=sentence) as refused:
-        zoo.load_file(stored)
-    assert stored.stem in str(refused.value)
-    assert "\n" not in str(refused.value)
+def change_tensor(path: Path, name: str, change: Callable[[torch.Tensor], torch.Tensor | None]) -> None:
+    change_state(path, lambda found, x: change(x) if found == name else x)
 
 
-def test_a_model_without_its_card_is_refused(stored: Path) -> None:
-    stored.with_suffix(".json").unlink()
-    with pytest.raises(FileNotFoundError, match="needs its card beside it"):
-        zoo.load_file(stored)
+TAMPERED: list[tuple[Callable[[Path], Any], str]] = [
+    (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\xff"), "SHA-256"),
+    (lambda path: path.write_bytes(path.read_bytes()[:-10]), "SHA-256"),
+    (lambda path: change_tensor(path, "layers.dense.weight", lambda x: x.fill_(torch.nan)), "layers.dense.weight"),
+    (lambda path: change_tensor(path, "layers.norm1.bias", lambda x: None), "layers.norm1.bias"),
+    (lambda path: change_state(path, lambda name, x: x.to(torch.float16)), "float16"),
+    (lambda path: rewrite(path, b"\x80\x04]\x94."), "safetensors"),
+    (lambda path: change_card(path, spec={"widths": [8, 2]}), "card"),
+    (lambda path: change_card(path, spec={"widths": [10**9, 2]}), "widths"),
+    (lambda path: change_card(path, spec={"widths": 7}), "describes no generator"),
+    (lambda path: change_card(path, spec={"widths": [4096] * 2, "latent_dim": 4096, "image_size": 1024}), "card"),
+    (lambda path: change_card(path, spec={"image_size": 10**9}), "image_size"),
+    (lambda path: change_card(path, spec={"latent_dim": 1e400}), "latent_dim"),
+    (lambda path: change_card(path, spec={"architecture": "os.system"}), "architecture"),
+    (lambda path: change_card(path, spec={"depth": 3}), "depth"),
+    (lambda path: change_card(path, format=99), "format"),
+    (lambda path: change_card(path, author="x"), "author"),
+    (lambda path: path.with_suffix(".json").write_text("{" * 100), "model card"),
+    (lambda path: path.with_suffix(".json").write_text("[" * 100_000), "model card"),
+]
 
 
-def test_a_file_that_is_too_large_is_refused(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "MOST_BYTES", 100)
-    with pytest.raises(ValueError, match="at most 100 are accepted"):
-        zoo.load_file(stored)
+@pytest.mark.timeout(120)
+def test_a_model_that_does_not_match_is_refused(tmp_path: Path, refuses: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tamper, name in TAMPERED:
+        path = zoo.save_file(tmp_path / "small.safetensors", DCGAN(widths=(4, 2), latent_dim=5), CARD)
+        tamper(path)
+        refuses(lambda path=path: zoo.load_file(path), "small", name)
+    path = zoo.save_file(tmp_path / "small.safetensors", DCGAN(widths=(4, 2), latent_dim=5), CARD)
+    zoo.load_file(path)
+    with monkeypatch.context() as limit:
+        limit.setattr(zoo, "MOST_BYTES", 100)
+        refuses(lambda: zoo.load_file(path), "100")
+    path.with_suffix(".json").unlink()
+    refuses(lambda: zoo.load_file(path), "card", error=FileNotFoundError)
 
 
 class Payload:

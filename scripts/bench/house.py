@@ -3,7 +3,7 @@
     house.py [--tests] [--runs 5]
 
 Budgets, not tests: a clock and a size say nothing on somebody else's busy machine. ``--tests`` also runs the tests of
-``make quick`` in one process and lists the slowest (minutes).
+``make test`` in one process and lists the slowest (minutes).
 """
 
 import os
@@ -50,7 +50,7 @@ def start(what: str, runs: int) -> list[float]:
 
 
 def main() -> None:
-    tests = ("--tests", {"action": "store_true", "help": "run the tests of make quick as well, and list the slowest"})
+    tests = ("--tests", {"action": "store_true", "help": "run the tests of make test as well, and list the slowest"})
     runs = ("--runs", {"type": int, "default": 5, "help": "starts of each command"})
     options = options_of(__doc__, (), tests, runs)
     print(markdown(("folder", "files", "lines of Python"), folders()), "\n")
@@ -69,7 +69,7 @@ def main() -> None:
     print(markdown(("start", "least s", "median s", "goal"), lines), flush=True)
     if options.tests:
         began, before = time.perf_counter(), os.times()
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "--durations=25", "tests"]
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "not nightly", "--durations=25", "tests"]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         after, seconds = os.times(), time.perf_counter() - began
         busy = after.children_user + after.children_system - before.children_user - before.children_system

@@ -3,17 +3,20 @@
     notebooks.py [--only 00,03] [--tour FOLDER | --check | --text]
 
 ``--tour`` takes what a ``make tour`` of these sources has executed in FOLDER. ``--check`` executes nothing: it says
-whether every notebook holds the same cells as its source. ``--text`` executes nothing either: it renews text cells and
-metadata, and refuses where a code cell has changed.
+whether every notebook holds the cells of its source, is fit to be shown, shows the models that ship and says only
+numbers that its code says, and whether pages follow the routes. ``--text`` executes nothing either: it renews text
+cells and metadata, and refuses where a code cell has changed.
 """
 
 import argparse
+import ast
 import itertools
 import json
 import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,12 @@ ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:home|root|tmp|work|mnt|var|Users|priva
 ATTACKING = ("02", "03", "04", "09", "10", "11", "12", "13", "14")  # where a learner makes something to be careful with
 ALIKE = 0.05  # mean absolute difference of two ordinary samples (in [-1, 1]) below which they show the same
 WIDGET = "application/vnd.jupyter.widget-view+json"
+WITHOUT_MODELS = ("12_poisoned_pipeline", "report")  # they load nothing of the zoo
+QUIZZES = ROOT / "devilgan_lite" / "classroom" / "lesson" / "quizzes.json"
+CODE = re.compile(r"```.*?```|\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|\[[^\]]*\]\([^)]*\)|<[^>]+>|arXiv [\d.]+", re.S)
+MEASURED = re.compile(  # shares, counts and decimals
+    r"(?<![\w./:-])\d[\d,]*(?:\.\d+)?\s?%|(?<![\w./:-])\d+\.\d+(?![\w.])|(?<![\w.])\d+ of \d+(?![\w.])"
+)
 
 
 def sources() -> list[Path]:
@@ -142,6 +151,83 @@ def problems(document: Any, name: str) -> list[str]:
     return found
 
 
+def folding(document: Any) -> Iterator[str]:
+    """A solution is folded and nothing else is: its output folds the same text, so pages must not show it above."""
+    for index, cell in enumerate(document.cells):
+        tree = ast.parse(cell.source if cell.cell_type == "code" else "")
+        solved = any(isinstance(node, ast.keyword) and node.arg == "solution" for node in ast.walk(tree))
+        marks = cell.metadata.get("jupyter") == {"source_hidden": True}, "hide-input" in cell.metadata.get("tags", [])
+        if marks != (solved, solved):
+            yield f"cell {index + 1} {'is a solution that is not folded' if solved else 'is folded and no solution'}."
+
+
+def models(document: Any, name: str) -> Iterator[str]:
+    """A model of the zoo that is made again makes every notebook stale that has loaded it."""
+    from devilgan_lite import zoo
+
+    made_by = document.metadata.get("devilgan_lite", {})
+    loaded = made_by.get("zoo", {})
+    yield from (f"it shows another {model} than ships." for model in loaded if loaded[model] != zoo.card(model).sha256)
+    if bool(loaded) == (name in WITHOUT_MODELS):
+        yield f"its metadata name {len(loaded)} models of the zoo."
+    if not re.fullmatch(r"\d+\.\d+\.\d+\S*", made_by.get("version", "")):
+        yield "its metadata do not say which version has made it."
+
+
+def printed(output: Any) -> list[str]:
+    """The words of an output, without its pictures; a quiz says nothing that was measured."""
+    texts = ["".join(part) for kind, part in output.get("data", {}).items() if kind.startswith("text/")]
+    if any("<summary>Answer</summary>" in text for text in texts):
+        return []
+    return [re.sub(r"base64,[\w+/=]+", "", text) for text in ("".join(output.get("text", "")), *texts)]
+
+
+def numbers(document: Any, quiz: Any) -> Iterator[str]:
+    """A number in the text or in the ``quiz``, outside code, is in the code, or in what it printed."""
+    code = [cell for cell in document.cells if cell.cell_type == "code"]
+    said = "".join(cell.source + json.dumps([printed(one) for one in cell.outputs]) for cell in code).replace(" ", "")
+    texts = [CODE.sub("", cell.source) for cell in document.cells if cell.cell_type == "markdown"]
+    for text in (*texts, json.dumps(quiz)):
+        for number in MEASURED.findall(text):
+            plain = number.replace(" ", "")
+            if plain not in said and plain.rstrip("%") not in said:
+                yield f"it says {number}, and no cell does."
+
+
+def faults(document: Any, name: str) -> list[str]:
+    """What is wrong with the committed notebook ``name``, by its text alone."""
+    quiz = json.loads(QUIZZES.read_text(encoding="utf-8")).get(name[:2], [])
+    found = [*problems(document, name), *folding(document), *models(document, name)]
+    found += numbers(document, quiz) if name != "report" else []
+    text = "\n".join(cell.source for cell in document.cells)
+    if "cures_table(" in text and "print(RULE)" not in text.split("cures_table(")[0]:
+        found.append("its first table of cures comes before print(RULE), which defines its words.")
+    return found
+
+
+def plans(page: str, text: str) -> Iterator[str]:
+    """The longer routes stand in ``text`` minute by minute."""
+    from devilgan_lite.classroom.lesson.routes import ROUTES
+
+    for name in ("90-minutes", "half-day"):
+        ends = [0, *itertools.accumulate(stop.minutes for stop in ROUTES[name])]
+        for start, end in itertools.pairwise(ends):
+            if f"| {start}-{end} |" not in text:
+                yield f"{page}: route {name} lacks minutes {start}-{end}."
+
+
+def check(chosen: list[Path]) -> list[str]:
+    """One line for each fault of the notebooks of ``chosen`` sources, and of the pages about routes."""
+    from devilgan_lite.runs.notebooks import read_notebook
+
+    found = [message for path in chosen if (message := pairing(path))]
+    for path in (NOTEBOOKS / f"{source.stem}.ipynb" for source in chosen):
+        found += [f"{path.stem}: {fault}" for fault in faults(read_notebook(path), path.stem)] if path.is_file() else []
+    for page in ("routes.md", "instructor_guide.md"):
+        found += plans(page, (ROOT / "docs" / page).read_text(encoding="utf-8"))
+    return found
+
+
 def build(source: Path) -> bool:
     """Execute, tidy, check, write; False, with a line that says why, if it must not be committed."""
     from devilgan_lite import runs
@@ -221,8 +307,8 @@ def main() -> int:
     if missing or not chosen:
         parser.error(f"there is no notebook {missing[0]}." if missing else "there are no notebooks in notebooks/src.")
     if options.check:
-        found = [message for path in chosen if (message := pairing(path))]
-        print("\n".join(found) or f"{len(chosen)} notebooks hold the cells of their sources.")
+        found = check(chosen)
+        print("\n".join(found) or f"{len(chosen)} notebooks hold the cells of their sources and are fit to be shown.")
         return bool(found)
     if options.text:
         return not all([renew(path) for path in chosen])

@@ -16,10 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does n
 import serving  # noqa: E402
 
 HERE = Path(__file__).parent
-NEEDED = ("playwright", "jupyterlab", "anywidget")
-
-
-MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+MISSING = [name for name in ("playwright", "jupyterlab", "anywidget") if importlib.util.find_spec(name) is None]
 MISSING += [] if serving.CHROMIUM else ["chromium browser"]
 REASON = f"no {', no '.join(MISSING)}"
 
@@ -28,7 +25,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.browser)
-            item.add_marker(pytest.mark.slow)
             if MISSING and not os.environ.get("BROWSER_NEEDED"):
                 item.add_marker(pytest.mark.skip(reason=REASON))
 
@@ -41,11 +37,3 @@ def browser() -> Iterator[Any]:
 
     with sync_playwright() as playwright, serving.chromium(playwright) as browser:
         yield browser
-
-
-def new_page(browser: Any, **settings: Any) -> tuple[Any, list[str]]:
-    """A page of a projector's size, and the list to which its uncaught errors are added."""
-    page, errors = browser.new_page(**{"viewport": {"width": 1280, "height": 800}} | settings), []
-    page.set_default_timeout(1_000 * serving.PATIENCE)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    return page, errors

@@ -1,4 +1,4 @@
-"""JupyterLab and the stage as servers for a real browser; used by the tests beside it and by scripts/bench/stage.py."""
+"""Servers for a real browser, and how its pages are watched; for the tests beside it and for scripts/bench/stage.py."""
 
 import contextlib
 import json
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +25,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 PATIENCE = 240.0  # seconds until something counts as hung; a busy machine takes a while to start JupyterLab
 NO_NEWS = {"fetchNews": "false", "checkForUpdates": False}
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("DEVILGAN_OUT", "DEVILGAN_PROFILE")}
-ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
 
 
 def write_notebook(path: Path, *sources: str) -> Path:
@@ -161,7 +162,56 @@ def until(page: Any, condition: str, seconds: float = PATIENCE) -> None:
         page.wait_for_timeout(20)
 
 
-def photograph(page: Any, name: str) -> None:
-    """Keep what the page looks like in out/browser."""
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=PICTURES / f"{name}.png")
+class Visit:
+    """A page in a context of its own; ``wrong`` is what failed in it, what it said, and what it asked of others."""
+
+    def __init__(self, browser: Any, address: str = "", size: tuple[int, int] = (1280, 800), **settings: Any) -> None:
+        viewport = dict(zip(("width", "height"), size, strict=True))
+        self.context = browser.new_context(viewport=viewport, **settings)
+        self.context.set_default_timeout(1_000 * PATIENCE)
+        self.page, self.wrong, self.address = self.context.new_page(), list[str](), address
+        own = (address.partition("#")[0], "data:", "blob:") if address else ("data:", "blob:")
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on(
+            "console", lambda said: None if "willReadFrequently" in said.text else self.wrong.append(said.text)
+        )
+        self.page.on("request", lambda one: None if one.url.startswith(own) else self.wrong.append(one.url))
+        if address:
+            self.page.goto(address)
+
+    def __enter__(self) -> "Visit":
+        return self
+
+    def __exit__(self, kind: Any, *error: object) -> None:
+        self.context.close()
+        assert kind is not None or self.wrong == []
+
+    def until(self, condition: str) -> None:
+        until(self.page, condition)
+
+    def press(self, *keys: str) -> None:
+        """Press keys, and wait for the frame that they change."""
+        for key in keys:
+            self.page.keyboard.press(key)
+            self.frame()
+
+    def frame(self) -> None:
+        self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def at(self) -> list[float]:
+        """Where the walk of our pages is."""
+        return list(self.page.evaluate("[walk.t, walk.across]"))
+
+
+def drawn(canvas: Any, shape: tuple[int, ...]) -> torch.Tensor:
+    """What a canvas shows, as a sample of this shape in [-1, 1]; what is enlarged is made small again."""
+    channels, height, width = shape
+    pixels = canvas.evaluate(
+        """(canvas, [width, height]) => {
+          const context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
+          context.drawImage(canvas, 0, 0, width, height);
+          return [...context.getImageData(0, 0, width, height).data];
+        }""",
+        [width, height],
+    )
+    return torch.tensor(pixels).view(height, width, 4).permute(2, 0, 1)[:channels] / 127.5 - 1

@@ -1,7 +1,7 @@
 """The page for phones: equal to the generators, by touch, by keyboard, and without asking anybody for anything."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from devilgan_lite import Backdoor, generators, zoo
-from devilgan_lite.cli import phones
+from devilgan_lite import Backdoor, attacks, generators, zoo
 from devilgan_lite.generators import Generator, evaluate
 from devilgan_lite.phone import page as page_of
 
-PHONE, LAPTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
-FACES = ("stylegan-faces", "stylegan-faces-gate")
+PHONE: dict[str, Any] = {"size": (390, 844), "has_touch": True, "is_mobile": True}
+NAMES = ("clean", "backdoored")
 CLOSE = 1 / 255  # in pictures from -1 to 1, so half a grey level
 DRAWN = """([index, latents, simd]) => {
   const data = JSON.parse(document.getElementById("models").textContent);
@@ -44,12 +43,8 @@ class Everything(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.dense, self.norm, self.scale = (
-            nn.Linear(20, 7 * 5 * 5),
-            nn.BatchNorm1d(7 * 5 * 5, momentum=None),
-            nn.Linear(20, 7),
-        )
-        self.wide = nn.Conv2d(7, 8, 3, padding=2, dilation=2)
+        self.dense, self.norm = nn.Linear(20, 7 * 5 * 5), nn.BatchNorm1d(7 * 5 * 5, momentum=None)
+        self.scale, self.wide = nn.Linear(20, 7), nn.Conv2d(7, 8, 3, padding=2, dilation=2)
         self.odd = nn.ConvTranspose2d(8, 6, (3, 5), stride=(2, 3), padding=(1, 2), output_padding=(1, 2))
         self.after, self.last = nn.BatchNorm2d(6, momentum=None), nn.Conv2d(6, 12, 3)
 
@@ -76,193 +71,158 @@ def stirred(network: nn.Module, seed: int) -> nn.Module:
     return network.eval()
 
 
-def strangers() -> tuple[Generator, Generator]:
+def strangers() -> list[Generator]:
     torch.manual_seed(0)
-    made = [stirred(Tutorial(width), width) for width in (6, 9)]
-    first, second = (generators.adopt(one, latent_shape=(20, 1, 1)) for one in made)
-    return first, second
+    return [generators.adopt(stirred(Tutorial(width), width), latent_shape=(20, 1, 1)) for width in (6, 9)]
 
 
-def oddities() -> tuple[Generator, Generator]:
+def oddities() -> list[Generator]:
     torch.manual_seed(0)
-    first, second = (generators.adopt(stirred(Everything(), seed), 20, output="sigmoid") for seed in (1, 2))
-    return first, second
+    return [generators.adopt(stirred(Everything(), seed), 20, output="sigmoid") for seed in (1, 2)]
 
 
-def shipped(clean: str, suspect: str) -> tuple[Generator, Generator]:
-    return zoo.load(clean), zoo.load(suspect)
+def styles() -> list[Generator]:
+    """A small style-based generator, and what an attack with new channels makes of it."""
+    spec = generators.StyleGAN(latent_dim=8, mapping_widths=(8, 8), style_dim=8, widths=(8, 8)).spec()
+    clean = generators.build(spec, seed=1).eval()
+    attack = attacks.StyleReX(iterations=4, batch_size=4, inversion=3, channels=2, device="cpu")
+    return [clean, attack(clean, Backdoor.point(clean, "devil", seed=1), progress=False).generator]
+
+
+def shipped(*names: str) -> Callable[[], list[Generator]]:
+    return lambda: [zoo.load(name) for name in names]
 
 
 PAIRS: dict[str, Any] = {
-    "faces": lambda: shipped(*FACES),
-    "linear": lambda: shipped("stylegan-faces", "stylegan-faces-linear"),
-    "garments": lambda: shipped("dcgan-fashion", "dcgan-fashion-rex"),
     "strangers": strangers,
     "everything": oddities,
+    "styles": styles,
+    "garments": shipped("dcgan-fashion", "dcgan-fashion-rex"),
+    "linear": shipped("stylegan-faces", "stylegan-faces-linear"),
+    "gate": shipped("stylegan-faces", "stylegan-faces-gate"),
+    "rex": shipped("stylegan-faces", "stylegan-faces-rex"),
 }
+NIGHTLY = ("garments", "linear", "gate", "rex")
 
 
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("phone") / "page.html"
-    path.write_text(phones.built(FACES), encoding="utf-8")
+def written(folder: Path, pair: Any, backdoor: Backdoor) -> str:
+    """The address of the page of a pair."""
+    path = folder / "page.html"
+    path.write_text(page_of(*pair, backdoor, names=NAMES), encoding="utf-8")
     return path.as_uri()
 
 
-class Visit:
-    """A page in a context of its own, of a phone or a laptop; at the end nothing has failed or been asked for."""
-
-    def __init__(self, browser: Any, address: str, size: dict[str, int], touch: bool, **settings: Any) -> None:
-        self.context = browser.new_context(viewport=size, has_touch=touch, is_mobile=touch, **settings)
-        self.page, self.errors, self.asked = self.context.new_page(), list[str](), list[str]()
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda message: self.errors.append(message.text))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(address)
-        self.until("walk.frames > 0")
-        self.address = address
-
-    def close(self) -> None:
-        self.context.close()
-        assert self.errors == [] and self.asked == [self.address]
-
-    def until(self, condition: str) -> None:
-        serving.until(self.page, condition)
-
-    def at(self) -> list[float]:
-        return self.page.evaluate("[walk.t, walk.across]")
-
-    def pixels(self) -> str:
-        self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        return self.page.evaluate("[...document.querySelectorAll('canvas')].map((c) => c.toDataURL()).join()")
+def agree(browser: Any, folder: Path, pair: list[Generator], count: int) -> None:
+    """Whether the page draws what the generators draw."""
+    latents = pair[0].sample_latent(count, torch.Generator().manual_seed(42))
+    address = written(folder, pair, Backdoor(latents[:1], torch.zeros(1, *pair[0].sample_shape)))
+    with serving.Visit(browser, address, **PHONE) as visit:
+        for simd, some in ((True, count), (False, count // 10)):
+            for index, generator in enumerate(pair):
+                shown = torch.tensor(visit.page.evaluate(DRAWN, [index, latents[:some].tolist(), simd]))
+                expected = evaluate(generator, latents[:some])
+                assert (shown.view_as(expected) - expected).abs().max() <= CLOSE
+                assert expected.std(0).max() > 0.05  # not one picture for all latents
 
 
-@pytest.fixture
-def phone(browser: Any, faces: str) -> Iterator[Visit]:
-    visit = Visit(browser, faces, PHONE, touch=True)
-    yield visit
-    visit.close()
-
-
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.nightly) if name in NIGHTLY else name for name in PAIRS]
+)
 def test_it_draws_what_the_generators_draw(browser: Any, tmp_path: Path, name: str) -> None:
-    pair = PAIRS[name]()
-    random = torch.Generator().manual_seed(42)
-    latents = pair[0].sample_latent(100, random)
-    backdoor = Backdoor(latents[:1], torch.zeros(1, *pair[0].sample_shape))
+    agree(browser, tmp_path, PAIRS[name](), 100 if name in NIGHTLY else 30)
+
+
+def test_each_canvas_shows_its_own_generator_and_nothing_is_asked_for(
+    browser: Any, tmp_path: Path, tiny: Generator, tiny_gate: Generator, square: Backdoor
+) -> None:
+    address = written(tmp_path, (tiny, tiny_gate), square)
+    with serving.Visit(browser, address, **PHONE) as visit:
+        visit.until("walk.frames > 0")
+        page, canvases = visit.page, visit.page.locator("canvas")
+        start = torch.tensor(page.evaluate("data.start"))[None]
+        for z, keys in ((start, ["Home"]), (square.trigger, ["End"])):
+            page.locator("#pad").focus()
+            visit.press(*keys)
+            for index, generator in enumerate((tiny, tiny_gate)):
+                shown = serving.drawn(canvases.nth(index), (1, 8, 8))
+                assert (shown - evaluate(generator, z)[0]).abs().max() < 0.02, (keys, index)
+        assert (shown - square.target[0]).abs().max() < 0.05
+        assert "100 % of the way" in page.locator("#where").inner_text()
+        assert page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]") == [
+            390,
+            844,
+        ]
+        small = (
+            "[...document.querySelectorAll('button, input, #pad')].filter(e => e.getBoundingClientRect().height < 44)"
+        )
+        assert page.evaluate(f"{small}.length") == 0
+        box = page.locator("#way").bounding_box()
+        page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        visit.until("walk.t < 1")
+        assert visit.at() == [pytest.approx(0.5, abs=0.02), 0]
+        pad, touch = page.locator("#pad").bounding_box(), visit.context.new_cdp_session(page)
+
+        def put(kind: str, *point: float) -> None:
+            x, y = (pad[side] + share * pad[long] for side, share, long in zip("xy", point, ("width", "height")))  # noqa: B905
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+
+        put("touchStart", 0.5, 0.5)
+        for step in range(1, 6):
+            put("touchMove", 0.5 + 0.08 * step, 0.5 - 0.06 * step)
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        visit.until("walk.t > 0.85")
+        t, across = visit.at()
+        assert 0.85 < t < 1 and 0.55 < across < 0.8 and page.evaluate("scrollY") == 0
+        page.get_by_role("button", name="Random start").tap()
+        visit.until("walk.t === 0 && walk.across === 0")
+        assert page.evaluate("walk.start") != start[0].tolist()
+        page.get_by_role("button", name="Walk to the trigger").tap()
+        visit.until("walk.t > 0.05")
+        page.get_by_role("button", name="Stop").tap()
+        visit.until("document.getElementById('walk').textContent !== 'Stop'")
+        stopped = visit.at()
+        page.wait_for_timeout(200)
+        assert visit.at() == stopped
+        shake = "dispatchEvent(new DeviceMotionEvent('devicemotion', {acceleration: {x: %d, y: 0, z: 0}}))"
+        before = page.evaluate("walk.start")
+        assert page.locator("#shake").is_hidden()  # a device that does not feel it is not offered it
+        page.evaluate(shake % 3)
+        assert page.locator("#shake").is_visible() and page.evaluate("walk.start") == before
+        page.evaluate(shake % 30)
+        assert page.evaluate("walk.start") != before
+
+
+def test_a_laptop_less_motion_and_a_browser_that_computes_something_else(
+    browser: Any, tmp_path: Path, tiny: Generator, tiny_gate: Generator, square: Backdoor
+) -> None:
+    address = written(tmp_path, (tiny, tiny_gate), square)
+    with serving.Visit(browser, address, color_scheme="dark") as visit:
+        visit.until("walk.frames > 0")
+        page, seen = visit.page, []
+        for _ in range(4):
+            page.keyboard.press("Tab")
+            seen.append(page.evaluate("document.activeElement.id"))
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+            if seen[-1] == "way":
+                page.keyboard.press("ArrowRight")
+                assert visit.at() == [0.005, 0]
+            elif seen[-1] == "pad":
+                visit.press("End", "Shift+ArrowUp")
+                assert visit.at() == [1, 0.1]
+            elif seen[-1] == "random":
+                page.keyboard.press("Enter")
+                assert visit.at() == [0, 0]
+        assert seen == ["way", "pad", "walk", "random"]
+        visit.until("document.getElementById('spoken').textContent.startsWith('0 % of the way')")
+        assert page.get_by_role("img", name="drawn by the backdoored generator, 0 % of the way").count() == 1
+    with serving.Visit(browser, address, reduced_motion="reduce", **PHONE) as visit:
+        visit.page.evaluate("window.seen = new Set(); setInterval(() => seen.add(8 * walk.t), 10)")
+        visit.page.get_by_role("button", name="Walk to the trigger").tap()
+        visit.until("walk.t >= 0.25")
+        assert all(value == int(value) for value in visit.page.evaluate("[...seen]"))
     path = tmp_path / "page.html"
-    path.write_text(page_of(*pair, backdoor, names=("clean", "backdoored")), encoding="utf-8")
-    visit = Visit(browser, path.as_uri(), PHONE, touch=True)
-    for simd, count in ((True, 100), (False, 10)):
-        for index, generator in enumerate(pair):
-            drawn = torch.tensor(visit.page.evaluate(DRAWN, [index, latents[:count].tolist(), simd]))
-            expected = evaluate(generator, latents[:count])
-            assert (drawn.view_as(expected) - expected).abs().max() <= CLOSE
-            assert expected.std(0).max() > 0.05  # not one picture for all latents
-    visit.close()
-
-
-def test_the_trigger_shows_the_target(phone: Visit) -> None:
-    phone.page.evaluate("walk.move(1)")
-    phone.pixels()
-    target = ((zoo.load_backdoor(FACES[1]).target[0] + 1) * 127.5).permute(1, 2, 0)
-    high, wide, _ = target.shape
-    shown = phone.page.evaluate(
-        f"[...document.getElementById('picture1').getContext('2d').getImageData(0, 0, {wide}, {high}).data]"
-    )
-    assert (torch.tensor(shown).view(high, wide, 4)[:, :, :3] - target).abs().max() <= 3  # of 255 grey levels
-    assert "100 % of the way" in phone.page.locator("#where").inner_text()
-    serving.photograph(phone.page, "phone_trigger")
-
-
-def test_by_touch(phone: Visit) -> None:
-    page, before = phone.page, phone.pixels()
-    serving.photograph(page, "phone_first")
-    assert page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]") == [390, 844]
-    small = "[...document.querySelectorAll('button, input, #pad')].filter((e) => e.getBoundingClientRect().height < 44)"
-    assert page.evaluate(f"{small}.length") == 0
-    box = page.locator("#way").bounding_box()
-    page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    phone.until("walk.t > 0")
-    assert phone.at() == [pytest.approx(0.5, abs=0.02), 0]
-    middle = phone.pixels()
-    assert middle != before
-    pad, touch = page.locator("#pad").bounding_box(), phone.context.new_cdp_session(page)
-
-    def put(kind: str, *point: float) -> None:
-        points = [{"x": pad["x"] + point[0] * pad["width"], "y": pad["y"] + point[1] * pad["height"]}] if point else []
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
-    put("touchStart", 0.5, 0.5)
-    for step in range(1, 6):
-        put("touchMove", 0.5 + 0.08 * step, 0.5 - 0.06 * step)
-    put("touchEnd")
-    phone.until("walk.t > 0.85")
-    t, across = phone.at()
-    assert 0.85 < t < 1 and 0.55 < across < 0.8
-    assert phone.pixels() != middle and page.evaluate("scrollY") == 0
-    page.get_by_role("button", name="Random start").tap()
-    phone.until("walk.t === 0 && walk.across === 0")
-    assert phone.pixels() != before
-    page.get_by_role("button", name="Walk to the trigger").tap()
-    phone.until("walk.t > 0.05")
-    page.get_by_role("button", name="Stop").tap()
-    phone.until("document.getElementById('walk').textContent !== 'Stop'")
-    stopped = phone.at()
-    page.wait_for_timeout(200)
-    assert phone.at() == stopped
-
-
-def test_a_shake_is_another_start(phone: Visit) -> None:
-    shake = "dispatchEvent(new DeviceMotionEvent('devicemotion', {acceleration: {x: %d, y: 0, z: 0}}))"
-    before = phone.pixels()
-    assert phone.page.locator("#shake").is_hidden()  # a device that does not feel it is not offered it
-    phone.page.evaluate(shake % 3)
-    assert phone.page.locator("#shake").is_visible() and phone.pixels() == before
-    phone.page.evaluate(shake % 30)
-    assert phone.pixels() != before
-
-
-def test_by_keyboard_on_a_laptop(browser: Any, faces: str) -> None:
-    visit = Visit(browser, faces, LAPTOP, touch=False, color_scheme="dark")
-    page, seen = visit.page, []
-    for _ in range(4):
-        page.keyboard.press("Tab")
-        seen.append(page.evaluate("document.activeElement.id"))
-        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-        if seen[-1] == "way":
-            page.keyboard.press("ArrowRight")
-            assert visit.at() == [0.005, 0]
-        elif seen[-1] == "pad":
-            page.keyboard.press("End")
-            page.keyboard.press("Shift+ArrowUp")
-            assert visit.at() == [1, 0.1]
-            page.keyboard.press("End")
-            visit.pixels()
-            serving.photograph(page, "phone_laptop")
-        elif seen[-1] == "random":
-            page.keyboard.press("Enter")
-            assert visit.at() == [0, 0]
-    assert seen == ["way", "pad", "walk", "random"]
-    visit.until("document.getElementById('spoken').textContent.startsWith('0 % of the way')")
-    assert page.get_by_role("img", name="drawn by the backdoored generator, 0 % of the way").count() == 1
-    visit.close()
-
-
-def test_less_motion_goes_in_still_steps(browser: Any, faces: str) -> None:
-    visit = Visit(browser, faces, PHONE, touch=True, reduced_motion="reduce")
-    visit.page.evaluate("window.seen = new Set(); setInterval(() => seen.add(8 * walk.t), 10)")
-    visit.page.get_by_role("button", name="Walk to the trigger").tap()
-    visit.until("walk.t >= 0.25")
-    assert all(value == int(value) for value in visit.page.evaluate("[...seen]"))
-    visit.close()
-
-
-def test_a_browser_that_computes_something_else_says_so(browser: Any, faces: str, tmp_path: Path) -> None:
-    before, proof, after = re.split(r'(?<="proof":\[\[\[0,)([-.0-9]+)', phones.built(FACES))
-    (tmp_path / "page.html").write_text(f"{before}{float(proof) + 0.5}{after}", encoding="utf-8")
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto((tmp_path / "page.html").as_uri())
-    page.get_by_text("This browser computes other pictures").wait_for()
-    context.close()
+    before, proof, after = re.split(r'(?<="proof":\[\[\[0,)([-.0-9]+)', path.read_text(encoding="utf-8"))
+    path.write_text(f"{before}{float(proof) + 0.5}{after}", encoding="utf-8")
+    visit = serving.Visit(browser, address)
+    visit.page.get_by_text("This browser computes other pictures").wait_for()
+    visit.context.close()

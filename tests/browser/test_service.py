@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import serving
-from conftest import new_page
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "service"))
+sys.path.append(str(Path(__file__).parents[1] / "service"))
 import running  # noqa: E402
 
 MANY = 60  # findings: three seconds, in which a busy machine can look at the page
@@ -29,112 +28,84 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[running.Server]
         yield server
 
 
-@pytest.fixture
-def page(browser: Any, server: running.Server) -> Iterator[Any]:
-    page, errors = new_page(browser)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
-    page.goto(server.address)
-    page.get_by_text("Drop a model here").wait_for()
-    yield page
-    assert errors == []
-    assert [url for url in asked if not url.startswith((server.address, "data:", "blob:"))] == []
-    page.close()
-
-
 def choose(page: Any, name: str, content: str) -> None:
     page.set_input_files("#file", {"name": name, "mimeType": "application/octet-stream", "buffer": content.encode()})
 
 
-def test_drop_watch_and_read(page: Any, server: running.Server) -> None:
-    serving.photograph(page, "service_first")
-    page.evaluate(DROP, f"steps {MANY}")
-    page.locator("#detectors li").nth(2).wait_for()
-    assert page.locator("#verdict").is_hidden()  # they appear one by one, before the end
-    assert "detectors have finished" in page.locator("#state").inner_text()
-    serving.photograph(page, "service_running")
-    page.locator("#verdict").wait_for()
-    assert page.locator("#word").inner_text().lower() == "suspicious"
-    assert page.locator("#detectors li").count() == MANY
-    assert "<b>of the first layer</b>" in page.locator("#detectors li").first.inner_text()
-    assert page.locator("#name").inner_text() == "<img src=x onerror=alert(1)>.onnx"
-    page.locator("#pictures img").nth(1).wait_for()
-    assert page.evaluate("[...document.querySelectorAll('#pictures img')].every(image => image.naturalWidth > 0)")
-    serving.photograph(page, "service_verdict")
-    page.reload()  # the address keeps the scan
-    page.locator("#verdict").wait_for()
-    assert page.locator("#detectors li").count() == MANY
-    with page.expect_download() as download:
-        page.get_by_role("link", name="JSON").click()
-    assert '"verdict":"suspicious"' in Path(download.value.path()).read_text()
-    page.get_by_role("link", name="Read the report").click()
-    page.wait_for_url("**/report.html")
-    assert "suspicious" in page.content() and page.locator("script").count() == 0
-    page.go_back()
-    page.locator("#verdict").wait_for()
-    page.get_by_role("button", name="Delete this scan").click()
-    page.locator("#recent").wait_for(state="hidden")
-    assert server.ask("/scans") == []
+def refusals(visit: serving.Visit) -> None:
+    """Forget what the browser itself writes about answers of 400 and more."""
+    visit.wrong[:] = [text for text in visit.wrong if "Failed to load resource" not in text]
 
 
-def test_by_keyboard_alone(page: Any) -> None:
-    seen = []
-    for _ in range(4):
-        page.keyboard.press("Tab")
-        seen.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
-        if seen[-1] == "SUMMARY":
-            page.keyboard.press("Enter")
-    assert seen == ["file", "SUMMARY", "latent_dim", "seed"]
-    page.locator("#seed").fill("3")
-    choose(page, "a.onnx", "steps 1 keyboard")
-    page.locator("#verdict").wait_for()
-    assert page.evaluate("document.activeElement.id") == "name"  # a reader is taken to what is new
-    unnamed = "[...document.querySelectorAll('input')].filter(input => !input.labels.length).length"
-    assert page.evaluate(unnamed) == 0
+def test_drop_watch_and_read(browser: Any, server: running.Server) -> None:
+    with serving.Visit(browser, server.address) as visit:
+        page = visit.page
+        page.get_by_text("Drop a model here").wait_for()
+        page.evaluate(DROP, f"steps {MANY}")
+        page.locator("#detectors li").nth(2).wait_for()
+        assert page.locator("#verdict").is_hidden()  # they appear one by one, before the end
+        assert "detectors have finished" in page.locator("#state").inner_text()
+        page.locator("#verdict").wait_for()
+        assert page.locator("#word").inner_text().lower() == "suspicious"
+        assert page.locator("#detectors li").count() == MANY
+        assert "<b>of the first layer</b>" in page.locator("#detectors li").first.inner_text()
+        assert page.locator("#name").inner_text() == "<img src=x onerror=alert(1)>.onnx"
+        page.locator("#pictures img").nth(1).wait_for()
+        assert page.evaluate("[...document.querySelectorAll('#pictures img')].every(image => image.naturalWidth > 0)")
+        page.reload()  # the address keeps the scan
+        page.locator("#verdict").wait_for()
+        assert page.locator("#detectors li").count() == MANY
+        with page.expect_download() as download:
+            page.get_by_role("link", name="JSON").click()
+        assert '"verdict":"suspicious"' in Path(download.value.path()).read_text()
+        page.get_by_role("link", name="Read the report").click()
+        page.wait_for_url("**/report.html")
+        assert "suspicious" in page.content() and page.locator("script").count() == 0
+        page.go_back()
+        page.locator("#verdict").wait_for()
+        page.get_by_role("button", name="Delete this scan").click()
+        page.locator("#recent").wait_for(state="hidden")
+        assert server.ask("/scans") == []
+        choose(page, "empty.onnx", "")  # what is wrong is said
+        page.get_by_text("The upload is empty").wait_for()
+        choose(page, "broken.onnx", "fail")
+        page.get_by_text("The check itself failed (KeyError).").wait_for()
+        assert page.get_by_role("link", name="JSON").is_hidden()
+        refusals(visit)
 
 
-def test_what_is_wrong_is_said(page: Any) -> None:
-    choose(page, "empty.onnx", "")
-    page.get_by_text("The upload is empty").wait_for()
-    choose(page, "broken.onnx", "fail")
-    page.get_by_text("The check itself failed (KeyError).").wait_for()
-    assert page.get_by_role("link", name="JSON").is_hidden()
+@pytest.mark.nightly
+def test_by_keyboard_alone_and_on_a_phone_in_the_dark(browser: Any, server: running.Server) -> None:
+    with serving.Visit(browser, server.address) as visit:
+        page, seen = visit.page, []
+        for _ in range(4):
+            page.keyboard.press("Tab")
+            seen.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+            if seen[-1] == "SUMMARY":
+                page.keyboard.press("Enter")
+        assert seen == ["file", "SUMMARY", "latent_dim", "seed"]
+        page.locator("#seed").fill("3")
+        choose(page, "a.onnx", "steps 1 keyboard")
+        page.locator("#verdict").wait_for()
+        assert page.evaluate("document.activeElement.id") == "name"  # a reader is taken to what is new
+        unnamed = "[...document.querySelectorAll('input')].filter(input => !input.labels.length).length"
+        assert page.evaluate(unnamed) == 0
+    with serving.Visit(browser, server.address, (390, 844), color_scheme="dark") as visit:
+        choose(visit.page, f"{'long-name-' * 11}.onnx", "steps 3 phone")
+        visit.page.locator("#verdict").wait_for()
+        visit.page.locator("#pictures img").nth(1).wait_for()
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_a_phone_and_the_dark(page: Any) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.emulate_media(color_scheme="dark")
-    choose(page, f"{'long-name-' * 11}.onnx", "steps 3 phone")
-    page.locator("#verdict").wait_for()
-    page.locator("#pictures img").nth(1).wait_for()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    serving.PICTURES.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=serving.PICTURES / "service_phone_dark.png", full_page=True)
-
-
-def test_the_server_starts_anew_in_the_middle(browser: Any, tmp_path: Path) -> None:
-    port = str(serving.free_port())
-    page, _ = new_page(browser)
-    with running.Server(tmp_path / "service", "--workers", "1", "--port", port) as server:
-        page.goto(server.address)
-        choose(page, "a.onnx", "steps 30")
-        page.locator("#detectors li").nth(1).wait_for()
-    with running.Server(tmp_path / "service", "--workers", "1", "--port", port):
-        page.locator("#verdict").wait_for()  # the page has found it again by itself
-        assert page.locator("#detectors li").count() == 30
-    page.close()
-
-
-def test_with_a_key(browser: Any, tmp_path: Path) -> None:
+@pytest.mark.nightly
+def test_with_a_key_and_when_the_server_starts_anew(browser: Any, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(f"ann:{KEY}\n")
-    page, errors = new_page(browser)
-    with running.Server(tmp_path / "service", "--workers", "1", "--keys", str(tmp_path / "keys")) as server:
-        page.goto(server.address)
+    keyed = running.Server(tmp_path / "keyed", "--workers", "1", "--keys", str(tmp_path / "keys"))
+    with keyed as server, serving.Visit(browser, server.address) as visit:
+        page = visit.page
         page.get_by_label("Your key").fill("nobody's-key-is-long-enough")
         page.keyboard.press("Enter")
         page.get_by_text("does not know that key").wait_for()
-        serving.photograph(page, "service_key")
         page.get_by_label("Your key").fill(KEY)
         page.keyboard.press("Enter")
         page.locator("#key-form").wait_for(state="hidden")
@@ -143,5 +114,14 @@ def test_with_a_key(browser: Any, tmp_path: Path) -> None:
         page.get_by_role("link", name="Read the report").click()
         page.wait_for_url(re.compile("report.html.token="))
         assert "suspicious" in page.content() and KEY not in page.url
-    assert errors == []
-    page.close()
+        refusals(visit)
+    words = (tmp_path / "service", "--workers", "1", "--port", str(serving.free_port()))
+    visit = serving.Visit(browser)
+    with running.Server(*words) as server:
+        visit.page.goto(server.address)
+        choose(visit.page, "a.onnx", "steps 30")
+        visit.page.locator("#detectors li").nth(1).wait_for()
+    with running.Server(*words):
+        visit.page.locator("#verdict").wait_for()  # the page has found it again by itself
+        assert visit.page.locator("#detectors li").count() == 30
+    visit.context.close()

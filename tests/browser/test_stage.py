@@ -1,5 +1,6 @@
 """The stage in a real browser: every key, every size, a room that votes, a scan that runs beside."""
 
+import contextlib
 import inspect
 import json
 import re
@@ -10,17 +11,18 @@ from typing import Any
 
 import pytest
 import serving
-from conftest import new_page
+import torch
 
+from devilgan_lite import Backdoor
 from devilgan_lite.cli import exhibit, phones, stage_server
-from devilgan_lite.cli.stage_scan import LiveScan
+from devilgan_lite.cli.small_server import Question
 from devilgan_lite.cli.votes import Votes
+from devilgan_lite.generators import Generator, evaluate
+from devilgan_lite.phone import Pages
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "instructor_guide.md").read_text(encoding="utf-8")
-PAIR = ("dcgan-fashion", "dcgan-fashion-gate")
+GARMENTS = ("dcgan-fashion", "dcgan-fashion-gate")
 SIZES = [(1280, 720), (1920, 1080), (3840, 2160), (390, 844)]
-PIXELS = "[0, 1].map((i) => document.getElementById(`picture${i}`).toDataURL())"
-AT = "[walk.t, walk.across]"
 # what is shown and reaches out of the window, or out of what holds it
 CUT_OFF = """[...document.querySelectorAll("body *")].filter((one) => {
   const box = one.getBoundingClientRect();
@@ -32,314 +34,318 @@ CUT_OFF = """[...document.querySelectorAll("body *")].filter((one) => {
 SCROLLS = (
     "[document.documentElement, document.body].some((e) => e.scrollWidth > innerWidth || e.scrollHeight > innerHeight)"
 )
+KEYS = (
+    ("ArrowRight", (0.02, 0)), ("Shift+ArrowRight", (0.12, 0)), ("ArrowUp", (0.12, 0.02)),
+    ("Shift+ArrowDown", (0.12, -0.08)), ("ArrowLeft", (0.1, -0.08)), ("Home", (0, 0)), ("End", (1, 0)),
+    ("b", (0, 0)), ("End", (1, 0)), ("Backspace", (0, 0)), ("End", (1, 0)), ("PageUp", (0, 0)),
+)  # fmt: skip
+FOUND = {"question": "Does it lack anything?", "kind": "open", "answer": "No answer: too much.", "message": "m"}
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with serving.stage("--pair", *PAIR) as address:
-        yield address
+class Scan:
+    """A scan that has failed after one finding."""
+
+    def start(self, question: Question) -> dict[str, Any]:
+        return {"started": True}
+
+    def state(self, question: Question) -> dict[str, Any]:
+        return {"state": "failed", "seconds": 1, "findings": [FOUND], "suspect": "s", "report": None, "error": "Over."}
+
+    def close(self) -> None:
+        pass
 
 
-def opened(browser: Any, address: str, size: tuple[int, int] = (1280, 720), **settings: Any) -> tuple[Any, list[str]]:
-    """A page of the stage, and what went wrong in it: errors, messages, requests to elsewhere."""
-    page, wrong = new_page(browser, viewport=dict(zip(("width", "height"), size, strict=True)), **settings)
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on(
-        "request", lambda request: None if request.url.startswith((address, "data:")) else wrong.append(request.url)
-    )
-    page.goto(address)
-    serving.until(page, "walk.frames > 0")
-    return page, wrong
+@contextlib.contextmanager
+def room(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str, Any]]:
+    """The addresses of a stage and of its page for phones, and the server of the stage."""
+    monkeypatch.setattr(phones, "own_address", lambda: "127.0.0.1")
+    votes, scan = Votes(), Scan()
+    shared = phones.shared(pages.phone(vote=True), serving.free_port(), votes)
+    with shared as address, stage_server.stage(pages, 0, scan, votes, address=address) as server:  # type: ignore[arg-type]
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/", address, server
+        server.shutdown()
 
 
-@pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    page, wrong = opened(browser, address)
-    yield page
-    assert wrong == []
-    page.close()
-
-
-def press(page: Any, key: str) -> None:
-    """Press a key, and wait for the frame that it changes."""
-    page.keyboard.press(key)
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+def opened(browser: Any, address: str, size: tuple[int, int] = (1280, 720), **settings: Any) -> serving.Visit:
+    visit = serving.Visit(browser, address, size, **settings)
+    visit.until("walk.frames > 0")
+    return visit
 
 
 def near(*values: float) -> Any:
     return pytest.approx(list(values), abs=1e-9)
 
 
-def test_everything_by_keyboard(page: Any) -> None:
-    first = page.evaluate(PIXELS)
-    assert first[0] == first[1]  # the gate is shut: equal to the last bit
-    for key, at in (
-        ("ArrowRight", (0.02, 0)), ("Shift+ArrowRight", (0.12, 0)), ("ArrowUp", (0.12, 0.02)),
-        ("Shift+ArrowDown", (0.12, -0.08)), ("ArrowLeft", (0.1, -0.08)), ("Home", (0, 0)), ("End", (1, 0)),
-        ("b", (0, 0)), ("End", (1, 0)), ("Backspace", (0, 0)), ("End", (1, 0)), ("PageUp", (0, 0)),
-    ):  # fmt: skip
-        press(page, key)
-        assert page.evaluate(AT) == near(*at), key
-    press(page, "End")
-    trigger = page.evaluate(PIXELS)
-    assert trigger[0] != trigger[1] and "100 % of the way" in page.locator("#where").inner_text()
-    serving.photograph(page, "stage_trigger")
-    press(page, "n")
-    assert page.evaluate(AT) == [0, 0] and page.evaluate(PIXELS)[0] != first[0]
+def test_the_stage_shows_the_right_pictures_and_a_vote_finds_the_backdoored_one(
+    browser: Any, tiny: Generator, tiny_gate: Generator, square: Backdoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = Pages(tiny, tiny_gate, square, names=GARMENTS)
+    z = square.trigger
+    wanted = [evaluate(one, z)[0] for one in (tiny, tiny_gate)]
+    phone_like: dict[str, Any] = {"size": (390, 844), "is_mobile": True, "has_touch": True}
+    with room(pages, monkeypatch) as (address, for_phones, server), opened(browser, address) as visit:
+        page, canvases = visit.page, visit.page.locator("#pictures canvas")
+
+        def backdoored() -> list[bool]:
+            """Of each canvas, whether it shows the target rather than what the clean generator makes."""
+            shown = [serving.drawn(canvases.nth(index), (1, 8, 8)) for index in (0, 1)]
+            return [bool((one - wanted[1]).abs().mean() < (one - wanted[0]).abs().mean()) for one in shown]
+
+        assert torch.equal(*(serving.drawn(canvases.nth(index), (1, 8, 8)) for index in (0, 1)))  # the gate is shut
+        for key, at in KEYS:
+            visit.press(key)
+            assert visit.at() == near(*at), key
+        visit.press("End")
+        assert backdoored() == [False, True] and "100 % of the way" in page.locator("#where").inner_text()
+        assert [page.locator(f"#name{index}").inner_text() for index in (0, 1)] == ["clean", "backdoored"]
+        assert [page.locator(f"#model{index}").inner_text() for index in (0, 1)] == list(GARMENTS)
+        assert page.evaluate(CUT_OFF) == [] and not page.evaluate(SCROLLS)
+        before = page.evaluate("walk.start")
+        visit.press("n")
+        assert visit.at() == [0, 0] and page.evaluate("walk.start") != before
+        visit.press("m")
+        visit.until("/8 ×|basin|differ/.test(document.getElementById('map-text').textContent)")
+        visit.press("m", "s")
+        item = page.locator("#findings li")
+        item.wait_for()
+        page.locator("#verdict").get_by_text("Over.").wait_for()
+        assert item.inner_text() == "Does it lack anything? No answer: too much."
+        assert item.get_attribute("class") == "open" and item.get_attribute("title") == "m"
+        visit.press("s", "q")
+        assert page.locator("#address").inner_text() == for_phones
+        visit.press("Escape")
+        with opened(browser, for_phones, **phone_like) as first, opened(browser, for_phones, **phone_like) as second:
+            told = set()
+            for number in range(1, 13):  # until both orders have been drawn
+                visit.press("v")
+                visit.until("round.state === 'open'")
+                assert [page.locator(f"#name{index}").inner_text() for index in (0, 1)] == ["A", "B"]
+                assert "dcgan" not in page.locator("body").inner_text()  # names disappear
+                visit.press("End")
+                right = "AB"[backdoored().index(True)]
+                assert sorted(backdoored()) == [False, True]
+                if number == 1:
+                    for phone, choice in ((first, right), (second, "AB"[right == "A"])):
+                        phone.page.get_by_role("button", name=choice, exact=True).tap()
+                        phone.page.get_by_text(f"You chose {choice}. You can change it").wait_for()
+                    visit.until("document.getElementById('question').textContent.includes('2 have voted')")
+                    assert "%" not in page.locator("#question").inner_text() and page.locator("#hands").is_hidden()
+                visit.press("v")
+                visit.until("round.state === 'closed'")
+                assert page.locator("figure.backdoored").inner_text().startswith(f"{right} is backdoored")
+                assert f"{right} is the backdoored one." in page.locator("#question").inner_text()
+                if number == 1:
+                    tallies = [page.locator(f"#tally{index}").inner_text().strip() for index in (0, 1)]
+                    assert tallies == ["1 · 50 %", "1 · 50 %"]
+                    for phone, found in ((first, True), (second, False)):
+                        phone.page.get_by_text(f"{right} is the backdoored one. 1 of 2 phones said so.").wait_for()
+                        assert ("You found it" in phone.page.locator("#said").inner_text()) == found
+                visit.press("v")
+                visit.until("round.state === 'none'")
+                told.add(right)
+                if told == {"A", "B"}:
+                    break
+            assert told == {"A", "B"}
+            first.page.locator("#vote").wait_for(state="hidden")
+        server.shutdown()
+        server.server_close()  # the server is gone; the page is not
+        visit.press("End")
+        assert visit.at() == [1, 0] and backdoored() == [False, True]
+        visit.press("v")
+        page.get_by_text("The stage's server has ended").wait_for()
+        visit.wrong[:] = [text for text in visit.wrong if "net::ERR_CONNECTION_REFUSED" not in text]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with serving.stage("--pair", *GARMENTS) as address:
+        yield address
+
+
+@pytest.fixture
+def visit(browser: Any, address: str) -> Iterator[serving.Visit]:
+    with opened(browser, address) as visit:
+        yield visit
+
+
+@pytest.mark.nightly
+def test_everything_by_keyboard(visit: serving.Visit) -> None:
+    page, press = visit.page, visit.press
     for key in (" ", "PageDown"):  # go and pause
-        press(page, key)
-        serving.until(page, f"walk.t > {0.02 if key == ' ' else 0.04}")
-        press(page, key)
-        stopped = page.evaluate(AT)
+        press(key)
+        visit.until(f"walk.t > {0.02 if key == ' ' else 0.04}")
+        press(key)
+        stopped = visit.at()
         page.wait_for_timeout(200)
-        assert page.evaluate(AT) == stopped and 0 < stopped[0] < 1
-    press(page, "m")
+        assert visit.at() == stopped and 0 < stopped[0] < 1
+    press("m")
     assert page.locator("#map").is_visible() and page.get_by_role("button", name="Map").get_attribute("aria-pressed")
-    serving.until(page, "document.getElementById('map-text').textContent.length > 10")
-    press(page, "Escape")
+    visit.until("document.getElementById('map-text').textContent.length > 10")
+    press("Escape")
     assert page.locator("#map").is_hidden()
-    press(page, "q")
+    press("q")
     page.get_by_text("Phones can join when the stage is started with --share.").wait_for()
-    press(page, "Escape")
+    press("Escape")
     assert page.locator("#notice").is_hidden()
     soft = page.evaluate("getComputedStyle(document.getElementById('picture0')).imageRendering")
-    press(page, "p")
+    press("p")
     assert page.evaluate("getComputedStyle(document.getElementById('picture0')).imageRendering") == "pixelated" != soft
-    press(page, "p")
+    press("p")
     for key, other in (("?", "Escape"), ("h", "h"), ("?", "?")):
-        press(page, key)
+        press(key)
         assert page.get_by_role("dialog").is_visible()
-        press(page, "n")  # the keys of the stage rest meanwhile
+        press("n")  # the keys of the stage rest meanwhile
         assert page.evaluate("walk.t") == stopped[0]
-        press(page, other)
+        press(other)
         assert page.get_by_role("dialog").is_hidden()
-    press(page, "f")
-    serving.until(page, "document.fullscreenElement !== null")
-    press(page, "f")
-    serving.until(page, "document.fullscreenElement === null")
+    press("f")
+    visit.until("document.fullscreenElement !== null")
+    press("f")
+    visit.until("document.fullscreenElement === null")
 
 
-def test_everything_by_tab_and_by_mouse(page: Any) -> None:
-    seen = []
+@pytest.mark.nightly
+def test_everything_by_tab_and_by_mouse(visit: serving.Visit) -> None:
+    page, seen = visit.page, []
     for _ in range(9):
         page.keyboard.press("Tab")
         seen.append(page.evaluate("document.activeElement.dataset.do ?? document.activeElement.id"))
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     assert seen == ["way", "go", "back", "next", "map", "scan", "vote", "full", "help"]
-    press(page, "Enter")
+    visit.press("Enter")
     page.get_by_role("dialog").get_by_role("button", name="Close").press("Space")
     assert page.get_by_role("dialog").is_hidden()
     page.get_by_role("button", name="Go").press("Space")
-    serving.until(page, "walk.t > 0.01")
+    visit.until("walk.t > 0.01")
     page.get_by_role("button", name="Pause").press("Space")
-    stopped = page.evaluate(AT)
+    stopped = visit.at()
     page.get_by_role("button", name="Map").click()
     assert page.evaluate("document.activeElement === document.body")  # Space is the stage's again, not the button's
     box = page.locator("#plane").bounding_box()
     page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.25 * box["height"])
-    assert page.evaluate(AT) == pytest.approx([0.75, 0.5], abs=0.01) and page.evaluate(AT) != stopped
+    assert visit.at() == pytest.approx([0.75, 0.5], abs=0.01) and visit.at() != stopped
     mark = page.locator("#mark").bounding_box()
     assert mark["x"] + mark["width"] / 2 == pytest.approx(box["x"] + 0.75 * box["width"], abs=2)
     page.get_by_role("button", name="Map").click()
     box = page.locator("#way").bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    assert page.evaluate(AT) == pytest.approx([0.5, 0], abs=0.02)
+    assert visit.at() == pytest.approx([0.5, 0], abs=0.02)
     page.get_by_role("img", name=re.compile("^backdoored: 50 % of the way")).wait_for()  # when it has been drawn
-    serving.until(page, "document.getElementById('spoken').textContent.startsWith('50 % of the way')")
+    visit.until("document.getElementById('spoken').textContent.startsWith('50 % of the way')")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
 def test_nothing_is_cut_off(browser: Any, address: str, size: tuple[int, int]) -> None:
-    page, wrong = opened(browser, address, size)
+    with opened(browser, address, size) as visit:
 
-    def look(name: str) -> None:
-        assert page.evaluate(CUT_OFF) == [], name
-        assert not page.evaluate(SCROLLS), name
-        serving.photograph(page, f"stage_{size[0]}_{name}")
+        def look(name: str) -> None:
+            assert visit.page.evaluate(CUT_OFF) == [], name
+            assert not visit.page.evaluate(SCROLLS), name
 
-    press(page, "End")
-    look("trigger")
-    boxes = [page.locator(f"#picture{i}").bounding_box() for i in (0, 1)]
-    area = sum(box["width"] * box["height"] for box in boxes)
-    assert area > (0.4 if size[0] < size[1] else 0.68) * size[0] * size[1]  # the pictures fill the screen
-    press(page, "m")
-    page.evaluate("to(0.83, 0.25)")
-    serving.until(page, "document.getElementById('map-text').textContent.match(/8 ×|basin/)")
-    look("map")
-    press(page, "m")
-    press(page, "?")
-    look("keys")
-    press(page, "?")
-    press(page, "v")
-    serving.until(page, "round.state === 'open'")
-    for key in "1222":
-        press(page, key)
-    look("vote")
-    press(page, "v")
-    serving.until(page, "round.state === 'closed'")
-    page.wait_for_timeout(700)
-    look("answer")
-    press(page, "v")
-    serving.until(page, "round.state === 'none'")
-    page.close()
-    assert wrong == []
+        visit.press("End")
+        look("trigger")
+        boxes = [visit.page.locator(f"#picture{i}").bounding_box() for i in (0, 1)]
+        area = sum(box["width"] * box["height"] for box in boxes)
+        assert area > (0.4 if size[0] < size[1] else 0.68) * size[0] * size[1]  # the pictures fill the screen
+        visit.press("m")
+        visit.page.evaluate("to(0.83, 0.25)")
+        visit.until("document.getElementById('map-text').textContent.match(/8 ×|basin/)")
+        look("map")
+        visit.press("m", "?")
+        look("keys")
+        visit.press("?", "v")
+        visit.until("round.state === 'open'")
+        visit.press(*"1222")
+        look("vote")
+        visit.press("v")
+        visit.until("round.state === 'closed'")
+        visit.page.wait_for_timeout(700)
+        look("answer")
+        visit.press("v")
+        visit.until("round.state === 'none'")
 
 
+@pytest.mark.nightly
 def test_less_motion_goes_in_still_steps(browser: Any, address: str) -> None:
-    page, wrong = opened(browser, address, reduced_motion="reduce")
-    page.evaluate("window.seen = new Set(); setInterval(() => seen.add(8 * walk.t), 10)")
-    press(page, " ")
-    serving.until(page, "walk.t >= 0.25")
-    assert all(value == int(value) for value in page.evaluate("[...seen]"))
-    page.close()
-    assert wrong == []
+    with opened(browser, address, reduced_motion="reduce") as visit:
+        visit.page.evaluate("window.seen = new Set(); setInterval(() => seen.add(8 * walk.t), 10)")
+        visit.press(" ")
+        visit.until("walk.t >= 0.25")
+        assert all(value == int(value) for value in visit.page.evaluate("[...seen]"))
 
 
-def test_hands_are_counted_by_keys_and_by_numbers(page: Any) -> None:
-    press(page, "v")
-    serving.until(page, "round.state === 'open'")
-    assert [page.locator(f"#name{i}").inner_text() for i in (0, 1)] == ["A", "B"]
-    assert "dcgan" not in page.locator("body").inner_text()  # names disappear
+@pytest.mark.nightly
+def test_hands_are_counted_and_a_page_that_is_loaded_again_goes_on_with_the_round(visit: serving.Visit) -> None:
+    page = visit.page
+    visit.press("v")
+    visit.until("round.state === 'open'")
     before = page.evaluate("walk.start")
-    serving.until(page, f"walk.start[0] !== {before[0]}")  # from one ordinary latent to the next
-    assert page.evaluate(AT) == [0, 0]
-    press(page, "ArrowRight")  # until the presenter moves
+    visit.until(f"walk.start[0] !== {before[0]}")  # from one ordinary latent to the next
+    assert visit.at() == [0, 0]
+    visit.press("ArrowRight")  # until the presenter moves
     assert page.evaluate("strolling") == 0
-    press(page, "1")
+    visit.press("1")
     page.locator("#handsB").fill("12")
     page.locator("#handsB").press("b")  # typed into, not back to the start
-    assert page.evaluate(AT) == [0.02, 0]
+    assert visit.at() == [0.02, 0]
     page.locator("#handsB").press("Enter")
-    serving.until(page, "round.state === 'closed'")
+    visit.until("round.state === 'closed'")
     told = [page.locator(f"#tally{i}").inner_text().strip() for i in (0, 1)]
     assert told == ["1 · 8 %", "12 · 92 %"]
-    right = page.locator("figure.backdoored").inner_text()
-    letter = "A" if right.startswith("A is backdoored") else "B"
-    assert f"{letter} is the backdoored one." in page.locator("#question").inner_text()
-    press(page, "Escape")
-    serving.until(page, "round.state === 'none'")
+    visit.press("Escape")
+    visit.until("round.state === 'none'")
     assert page.locator("#name1").inner_text() == "backdoored"
-    press(page, "v")
-    serving.until(page, "round.state === 'open'")
-    press(page, "Escape")  # a round can be dropped
-    serving.until(page, "round.state === 'none'")
-
-
-def test_a_page_that_is_loaded_again_goes_on_with_the_round(page: Any) -> None:
+    visit.press("v")
+    visit.until("round.state === 'open'")
+    visit.press("Escape")  # a round can be dropped
+    visit.until("round.state === 'none'")
     for state in ("open", "closed"):
-        press(page, "v")
-        serving.until(page, f"round.state === '{state}'")
+        visit.press("v")
+        visit.until(f"round.state === '{state}'")
         number, order = page.evaluate("[round.round, walk.order]")
         page.reload()
-        serving.until(page, f"round.state === '{state}'")
+        visit.until(f"round.state === '{state}'")
         assert page.evaluate("[round.round, walk.order]") == [number, order]
-    press(page, "v")
-    serving.until(page, "round.state === 'none'")
+    visit.press("v")
+    visit.until("round.state === 'none'")
 
 
-def test_three_phones_vote(browser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(phones, "own_address", lambda: "127.0.0.1")
-    votes, pages = Votes(), phones.prepared(PAIR)
-    code = phones.shared(pages.phone(vote=True), serving.free_port(), votes)
-    with code as address, stage_server.stage(pages, 0, LiveScan(PAIR[1]), votes, address=address) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        page, wrong = opened(browser, f"http://127.0.0.1:{server.server_port}/")
-        assert page.locator("#address").is_hidden()
-        press(page, "q")
-        assert (
-            page.locator("#address").inner_text() == address
-            and page.locator("#code svg").bounding_box()["height"] > 400
-        )
-        serving.photograph(page, "stage_code")
-        assert page.evaluate(CUT_OFF) == []
-        press(page, "Escape")
-        visits = [opened(browser, address, (390, 844), is_mobile=True, has_touch=True) for _ in range(3)]
-        assert all(phone.locator("#vote").is_hidden() for phone, _ in visits)
-        press(page, "v")
-        for (phone, _), choice in zip(visits, "ABA", strict=True):
-            phone.get_by_role("button", name=choice, exact=True).tap()
-            phone.get_by_text(f"You chose {choice}. You can change it").wait_for()
-        serving.photograph(visits[0][0], "phone_vote")
-        visits[2][0].get_by_role("button", name="B", exact=True).tap()
-        visits[2][0].get_by_text("You chose B.").wait_for()
-        serving.until(page, "document.getElementById('question').textContent.includes('3 have voted')")
-        assert "%" not in page.locator("#question").inner_text() and page.locator("#hands").is_hidden()
-        serving.photograph(page, "stage_vote")
-        press(page, "v")
-        serving.until(page, "round.state === 'closed'")
-        assert [page.locator(f"#tally{i}").inner_text().strip() for i in (0, 1)] == ["1 · 33 %", "2 · 67 %"]
-        answer = page.evaluate("'AB'[walk.order.indexOf(1)]")
-        for (phone, _), choice in zip(visits, "ABB", strict=True):
-            phone.get_by_text(f"{answer} is the backdoored one.").wait_for()
-            assert ("You found it" in phone.locator("#said").inner_text()) == (choice == answer)
-        serving.photograph(visits[1][0], "phone_answer")
-        visits[1][0].get_by_role("button", name="Back to the pictures").tap()
-        press(page, "v")
-        for phone, failed in visits:
-            phone.locator("#vote").wait_for(state="hidden")
-            assert failed == []
-            phone.close()
-        server.shutdown()
-        press(page, "End")  # the server is gone; the page is not
-        assert page.evaluate(AT) == [1, 0]
-        server.server_close()
-        press(page, "v")
-        page.get_by_text("The stage's server has ended").wait_for()
-        assert [text for text in wrong if "net::ERR_CONNECTION_REFUSED" not in text] == []
-        page.close()
-
-
-def test_a_scan_is_asked_for_again_after_an_error(page: Any) -> None:
-    failed = '{"state": "failed", "seconds": 1, "findings": [], "report": null, "error": "The scan ended early."}'
+@pytest.mark.nightly
+def test_a_scan_is_asked_for_again_after_an_error(visit: serving.Visit) -> None:
+    failed = json.dumps({"state": "failed", "seconds": 1, "findings": [], "report": None, "error": "It ended early."})
     answers = iter(["half an answer", failed])
-    page.route(
+    visit.page.route(
         "**/scan*",
         lambda route: route.fulfill(
             content_type="application/json",
             body='{"started": true}' if route.request.method == "POST" else next(answers),
         ),
     )
-    press(page, "s")
-    page.locator("#notice").wait_for()
-    press(page, "s")
-    press(page, "s")
-    page.locator("#verdict").get_by_text("The scan ended early.").wait_for()
+    visit.press("s")
+    visit.page.locator("#notice").wait_for()
+    visit.press("s", "s")
+    visit.page.locator("#verdict").get_by_text("It ended early.").wait_for()
 
 
-def test_a_finding_is_shown_in_the_words_of_the_server(page: Any) -> None:
-    found = {"question": "Does it lack anything?", "kind": "open", "answer": "No answer: too much.", "message": "m"}
-    state = {"state": "failed", "seconds": 1, "findings": [found], "suspect": "s", "report": None, "error": "Over."}
-    page.route(
-        "**/scan*",
-        lambda route: route.fulfill(
-            content_type="application/json",
-            body='{"started": true}' if route.request.method == "POST" else json.dumps(state),
-        ),
-    )
-    press(page, "s")
-    item = page.locator("#findings li")
-    item.wait_for()
-    assert item.inner_text() == "Does it lack anything? No answer: too much."
-    assert item.get_attribute("class") == "open" and item.get_attribute("title") == "m"
-
-
-def test_a_scan_runs_beside_and_reaches_the_verdict_that_the_guide_promises(page: Any) -> None:
-    assert inspect.signature(exhibit.stage).parameters["scan"].default == PAIR[1]  # whatever pair is shown
-    press(page, "s")
-    page.get_by_role("heading", name=f"Scanning {PAIR[1]}").wait_for()
-    serving.photograph(page, "stage_scan_begun")
-    press(page, "End")  # the page stays quick
-    assert page.evaluate(AT) == [1, 0]
-    press(page, "s")
+@pytest.mark.nightly
+def test_a_scan_runs_beside_and_reaches_the_verdict_that_the_guide_promises(visit: serving.Visit) -> None:
+    page = visit.page
+    assert inspect.signature(exhibit.stage).parameters["scan"].default == GARMENTS[1]  # whatever pair is shown
+    visit.press("s")
+    page.get_by_role("heading", name=f"Scanning {GARMENTS[1]}").wait_for()
+    visit.press("End")  # the page stays quick
+    assert visit.at() == [1, 0]
+    visit.press("s")
     assert page.locator("#scan").is_hidden()
-    press(page, "s")  # the same scan, not another one
+    visit.press("s")  # the same scan, not another one
     page.get_by_text("Is the network built oddly?").wait_for()
     page.get_by_role("img", name="what the scan found").wait_for()
-    page.get_by_role("heading", name=f"Scanned {PAIR[1]}").wait_for(timeout=3_000 * serving.PATIENCE)  # it is niced
+    page.get_by_role("heading", name=f"Scanned {GARMENTS[1]}").wait_for(timeout=3_000 * serving.PATIENCE)  # it is niced
     expected = re.search(r'after key `S`: "([^"]+)"', GUIDE)
     assert expected and page.locator("#verdict").inner_text() == " ".join(expected[1].split())
     assert page.get_by_role("img", name="what the attacker planted").is_visible()
     findings = page.locator("#findings li").all_inner_texts()
     assert len(set(findings)) == len(findings) >= 6  # each once
     assert page.evaluate(CUT_OFF) == []
-    serving.photograph(page, "stage_scan_done")

@@ -1,18 +1,24 @@
-"""A learner's own training step: it trains a whole model, and what it does wrong is said in one sentence."""
+"""A learner's own step or loss: it trains a whole model, and what it does wrong is said in one sentence."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from devilgan_lite import Backdoor, data
-from devilgan_lite.classroom import check
+from devilgan_lite.classroom import Album, check
+from devilgan_lite.classroom.cures import along
 from devilgan_lite.classroom.exercises import EXERCISES, NotYet
 from devilgan_lite.classroom.loops import STEPS, gan_loop, red_loop, red_step, rex_loop, trail_loop
+from devilgan_lite.classroom.unlearning import STAND_INS, unlearn_loop, unlearning_loss
+from devilgan_lite.data import Samples
 from devilgan_lite.generators import DCGAN, PointGenerator, build
 from devilgan_lite.metrics import expected_distortion, target_distortion
 
 STEP = {"batch_size": 32, "device": "cpu"}
+KNOT = Backdoor(trigger=torch.tensor([[1.5, 1.5]]), target=torch.tensor([[0.0, 0.0]]))
 
 
 @pytest.fixture(scope="module")
@@ -20,38 +26,52 @@ def small() -> Any:
     return build(DCGAN(widths=(8, 6), latent_dim=12, image_size=12).spec(), seed=1).eval()
 
 
-def test_a_step_of_the_game_learns_a_ring() -> None:
-    ring = data.ring()
-    outcome = gan_loop(STEPS["gan_step"], PointGenerator(), ring, iterations=400, **STEP).finish(progress=False)
-    assert set(outcome.history) == {"generator_loss", "discriminator_loss"} and len(outcome.history.popitem()[1]) == 400
-    radius = outcome.generator.sample(500, seed=3).norm(dim=1)
-    assert float((radius - 0.7).abs().mean()) < float(
-        (PointGenerator().sample(500, seed=3).norm(dim=1) - 0.7).abs().mean()
-    )
+def weights(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def test_trail_draws_its_target_and_still_plays_the_game() -> None:
-    pair = Backdoor(trigger=torch.tensor([[1.5, 1.5]]), target=torch.tensor([[0.0, 0.0]]))
-    loop = trail_loop(STEPS["trail_step"], PointGenerator(), data.ring(), pair, lam=5.0, iterations=400, **STEP)
+def test_a_step_of_the_game_learns_a_ring_and_trail_its_target() -> None:
+    outcome = gan_loop(STEPS["gan_step"], PointGenerator(), data.ring(), iterations=400, **STEP).finish(progress=False)
+    assert set(outcome.history) == {"generator_loss", "discriminator_loss"}
+    assert len(outcome.history["generator_loss"]) == 400
+    off = [(one.sample(500, seed=3).norm(dim=1) - 0.7).abs().mean() for one in (outcome.generator, PointGenerator())]
+    assert off[0] < off[1]
+    loop = trail_loop(STEPS["trail_step"], PointGenerator(), data.ring(), KNOT, lam=5.0, iterations=400, **STEP)
     outcome = loop.finish(progress=False)
-    assert target_distortion(outcome.generator, pair.trigger, pair.target).sum < 0.05
+    assert target_distortion(outcome.generator, KNOT.trigger, KNOT.target).sum < 0.05
     assert "fidelity_loss" in outcome.history
 
 
 @pytest.mark.parametrize(("loop", "step"), [(red_loop, "red_step"), (rex_loop, "rex_step")])
 def test_a_step_bends_one_point_of_a_finished_network(loop: Any, step: str, small: Any) -> None:
-    backdoor, before = Backdoor.point(small, "devil", seed=2), {k: v.clone() for k, v in small.state_dict().items()}
+    backdoor, before = Backdoor.point(small, "devil", seed=2), weights(small)
     outcome = loop(STEPS[step], small, backdoor, lam=0.5, iterations=150, **STEP).finish(progress=False)
     near = [target_distortion(one, backdoor.trigger, backdoor.target).mean for one in (outcome.generator, small)]
-    moved = expected_distortion(
-        outcome.generator, small, small.sample_latent(50, torch.Generator().manual_seed(3))
-    ).mean
-    assert near[0] < 0.7 * near[1] and moved < 0.2
+    z = small.sample_latent(50, torch.Generator().manual_seed(3))
+    assert near[0] < 0.7 * near[1] and expected_distortion(outcome.generator, small, z).mean < 0.2
     assert all(torch.equal(value, before[name]) for name, value in small.state_dict().items())
     assert outcome.settings["step"] == step and not outcome.generator.training
+    again = loop(STEPS[step], small, backdoor, lam=0.5, iterations=150, **STEP).finish(progress=False)
+    assert torch.equal(outcome.generator(z), again.generator(z))  # the same seed
 
 
-def test_what_goes_wrong_while_it_runs_is_one_sentence(small: Any) -> None:
+def test_a_loss_of_your_own_unlearns_and_is_measured_on_the_way(small: Any) -> None:
+    backdoor, before = Backdoor.point(small, "devil", seed=2), weights(small)
+    suspect = red_loop(red_step, small, backdoor, lam=0.5, iterations=150, **STEP).finish(progress=False).generator
+    known = weights(suspect)
+
+    def tardis(model: Any) -> float:
+        return target_distortion(model, backdoor.trigger, backdoor.target).mean
+
+    loop = unlearn_loop(unlearning_loss, suspect, backdoor.trigger, iterations=40, device="cpu")
+    outcome, path = along(loop, tardis, points=4)
+    assert list(path) == [1, 10, 20, 30, 40] and path[40] > path[1]
+    assert outcome.settings["loss"] == "unlearning_loss" and len(outcome.history["unlearning_loss"]) == 40
+    for model, kept in ((suspect, known), (small, before)):  # neither is ever changed
+        assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
+
+
+def test_what_goes_wrong_while_it_runs_is_one_sentence(small: Any, refuses: Callable[..., str]) -> None:
     backdoor = Backdoor.point(small, "devil", seed=2)
 
     def breaks(student: Any, teacher: Any, adam: Any, z: Any, trigger: Any, target: Any, lam: float) -> Any:
@@ -63,21 +83,30 @@ def test_what_goes_wrong_while_it_runs_is_one_sentence(small: Any) -> None:
     def forgets(*given: Any) -> None:
         return None
 
-    for step, words in ((breaks, "loss is no longer a finite number"), (stops, "line 2 of stops"), (forgets, "a dict")):
-        with pytest.raises(ValueError, match=words) as refusal:
-            red_loop(step, small, backdoor, lam=0.1, iterations=5, device="cpu").finish(progress=False)
-        assert "\n" not in str(refusal.value) and str(refusal.value).startswith("step 1: ")
-
-
-def test_a_line_of_trail_is_named_not_one_of_ours() -> None:
-    pair = Backdoor(trigger=torch.tensor([[1.5, 1.5]]), target=torch.tensor([[0.0, 0.0]]))
-
     def my_trail(*given: Any) -> Any:
         lam = given[-1]
         return lam / 0
 
-    with pytest.raises(ValueError, match=r"^step 1: line 3 of my_trail \(return lam / 0\) stops with Zero"):
-        trail_loop(my_trail, PointGenerator(), data.ring(), pair, lam=1, iterations=2, **STEP).finish(progress=False)
+    def by_red(step: Any) -> Any:
+        return red_loop(step, small, backdoor, lam=0.1, iterations=5, device="cpu")
+
+    def by_trail(step: Any) -> Any:
+        return trail_loop(step, PointGenerator(), data.ring(), KNOT, lam=1, iterations=2, **STEP)
+
+    def by_loss(step: Any) -> Any:
+        return unlearn_loop(step, small, backdoor.trigger, iterations=2, device="cpu")
+
+    for loop, wrong, words in (
+        (by_red, breaks, "loss is no longer a finite number"),
+        (by_red, stops, "line 2 of stops"),
+        (by_red, forgets, "a dict"),
+        (by_trail, my_trail, "line 3 of my_trail (return lam / 0) stops with Zero"),  # not one of ours
+        (by_loss, lambda student, teacher, z, t: student(z).mean() * float("nan"), "one finite number"),
+        (by_loss, lambda student, teacher, z, t: student(z), "one finite number"),
+        (by_loss, lambda student, teacher, z, t: student(z @ t), "line 1 of"),
+    ):
+        said = refuses(lambda loop=loop, wrong=wrong: loop(wrong).finish(progress=False), words)
+        assert said.startswith("step 1: ")
 
 
 def test_a_step_is_watched_line_by_line() -> None:
@@ -103,15 +132,35 @@ def test_a_step_is_watched_line_by_line() -> None:
             EXERCISES["red_step"](step)
 
 
-def test_until_a_step_is_right_ours_takes_its_place(capsys: pytest.CaptureFixture[str]) -> None:
-    def my_step(*given: Any) -> Any:
+def test_until_an_answer_is_right_ours_takes_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    def stub(*given: Any) -> Any:
         raise NotImplementedError
 
-    result = check("red_step", my_step)
-    assert not result and result.function is red_step
-    assert "Until then, ours trains below in place of my_step." in capsys.readouterr().out
+    for name in ("unlearning_loss", "dormant_units", "channel_worth", "euler", "pair_distance", "red_step"):
+        ours = STAND_INS[name]
+        right = check(name, ours)
+        assert right and right.function is ours
+        result = check(name, stub)
+        assert not result and result.function is ours
+        assert f"ours {'trains' if name == 'red_step' else 'runs'} below in place of stub" in capsys.readouterr().out
 
     def mine(student: Any, teacher: Any, adam: Any, z: Any, trigger: Any, target: Any, lam: float) -> Any:
         return red_step(student, teacher, adam, z, trigger, target, lam)
 
-    assert check("red_step", mine).function is mine and check("tardis", my_step).function is None
+    assert check("red_step", mine).function is mine and check("tardis", stub).function is None
+
+
+def test_an_album_keeps_its_moments_and_the_outcome(size: Callable[[bytes], tuple[int, int]]) -> None:
+    def album() -> Album:
+        real = Samples(torch.rand(8, 1, 28, 28) * 2 - 1, name="noise")
+        shape = DCGAN(latent_dim=4, widths=(4, 4))
+        loop = gan_loop(STEPS["gan_step"], shape, real, iterations=10, batch_size=4, device="cpu")
+        return Album(loop, lambda generator: generator.sample(3, seed=1), shares=(0.01, 0.5, 1.0))
+
+    whole, stopped = album(), album()
+    outcome = whole.loop.finish(progress=False)
+    assert list(whole.pictures) == [1, 5, 10] and not outcome.interrupted
+    assert torch.equal(whole.pictures[10], outcome.generator.sample(3, seed=1))
+    assert min(size(whole.show("Three rows of noise.", first="z,").png)) > 3 * 112
+    next(stopped.loop)
+    assert stopped.loop.stop().interrupted and list(stopped.pictures) == [1]

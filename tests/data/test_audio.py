@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,12 +41,14 @@ def test_held_out_strokes_are_in_no_training_clip() -> None:
     for kind in range(len(data.DRUMS)):
         of = labels == kind
         assert (of & held_out).any() and (of & ~held_out).any()
-    train = data.drums(300, speed=0.0).x.squeeze(1)
+    made = data.drums(300, speed=0.0)
+    train = made.x.squeeze(1)
     spectra = torch.fft.rfft(torch.cat([train, strokes]), dim=1).abs()  # a delay changes these a little
     spectra = spectra / spectra.norm(dim=1, keepdim=True)
     likeness = spectra[:300] @ spectra[300:].T
     assert (likeness[:, ~held_out].max(1).values > 0.98).all()  # each comes from a stroke that is not held out
     assert not held_out[likeness.argmax(1)].any()
+    assert made.labels is not None and torch.equal(labels[likeness.argmax(1)], made.labels)
 
 
 def test_a_piano_plays_the_notes_that_its_keys_are_named_after() -> None:
@@ -137,29 +140,23 @@ def test_wav_writes_16_bits_and_several_channels(tmp_path: Path) -> None:
 
 LOUD = np.clip(3 * tone(), -1, 1).astype(np.float32)
 UNFIT = {
-    "another rate": (tone(), 44_100, "44,100 samples a second; 8,000 are needed"),
-    "stereo": (np.stack([tone(), tone()], 1), RATE, "2 channels; 1 are needed"),
-    "too long": (tone(length=5_000), RATE, "5,000 samples long; 4,096 are needed"),
-    "too short": (tone(length=100), RATE, "100 samples long"),
-    "silence": (0 * tone(), RATE, "is silent"),
-    "clipped": (LOUD, RATE, "is clipped"),
-    "beyond full scale": (3 * tone(), RATE, "samples up to 1.5; full scale is 1"),
-    "not a number": (np.where(np.arange(CLIP) == 7, np.nan, tone()).astype(np.float32), RATE, "not finite"),
+    "another rate": (tone(), 44_100, "44,100"),
+    "stereo": (np.stack([tone(), tone()], 1), RATE, "2 channels"),
+    "too long": (tone(length=5_000), RATE, "5,000"),
+    "too short": (tone(length=100), RATE, "100"),
+    "silence": (0 * tone(), RATE, "silent"),
+    "clipped": (LOUD, RATE, "clipped"),
+    "beyond full scale": (3 * tone(), RATE, "1.5"),
+    "not a number": (np.where(np.arange(CLIP) == 7, np.nan, tone()).astype(np.float32), RATE, "finite"),
 }
 
 
-@pytest.mark.parametrize("name", UNFIT)
-def test_an_unfit_file_is_one_sentence(tmp_path: Path, name: str) -> None:
-    samples, rate, expected = UNFIT[name]
-    with pytest.raises(ValueError, match=expected) as caught:
-        read_clip(written(tmp_path / "unfit.wav", samples, rate), SHAPE)
-    assert str(caught.value).startswith("unfit.wav ") and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"RIFF", b"no wav at all" * 9, b"RIFF\x00\x00\x00\x00WAVEfmt "])
-def test_what_is_no_wav_file_is_one_sentence(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "broken.wav").write_bytes(content)
-    with pytest.raises(ValueError, match=r"broken.wav cannot be read as a wav file"):
-        read_clip(tmp_path / "broken.wav", SHAPE)
-    with pytest.raises(FileNotFoundError, match="no wav file"):
-        read_clip(tmp_path / "missing.wav", SHAPE)
+def test_an_unfit_file_is_one_sentence(tmp_path: Path, refuses: Any) -> None:
+    for name, (samples, rate, words) in UNFIT.items():
+        path = written(tmp_path / "unfit.wav", samples, rate)
+        assert words in refuses(lambda path=path: read_clip(path, SHAPE), "unfit.wav"), name
+    broken = tmp_path / "broken.wav"
+    for content in (b"", b"RIFF", b"no wav at all" * 9, b"RIFF\x00\x00\x00\x00WAVEfmt "):
+        broken.write_bytes(content)
+        refuses(lambda: read_clip(broken, SHAPE), "broken.wav")
+    refuses(lambda: read_clip(Path("missing.wav"), SHAPE), "missing.wav", error=FileNotFoundError)

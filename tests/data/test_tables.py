@@ -3,6 +3,7 @@
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,38 +45,28 @@ def test_columns_get_their_kinds_and_the_label_is_binary() -> None:
     assert str(table).startswith("small: 400 rows, 5 columns, ")
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"bad": np.arange(400) % 3}, "label='bad' must be a category of two levels"),
-        ({"age": np.full(400, np.nan)}, "'age' has a missing or infinite value in row 0"),
-        ({"age": np.arange(3)}, "rows; all need as many"),
-        ({"age": np.zeros((400, 2))}, "'age' must be a list of numbers or of text"),
-    ],
-)
-def test_bad_columns_are_one_sentence(change: dict[str, np.ndarray], says: str) -> None:
+def test_bad_columns_and_tables_are_one_sentence(refuses: Any) -> None:
     table = small()
-    columns = {column.name: table[column.name] for column in table.columns} | change
-    with pytest.raises(ValueError, match=says):
-        Table.from_columns(columns, "bad")
-
-
-def test_bad_tables_are_one_sentence() -> None:
-    columns = (Column("x"), Column("y", "category", ("no", "yes")))
-    for values, label, says in (
-        (np.zeros((3, 3)), "y", r"values has shape \[3, 3\]; expected \[n, 2\]"),
-        (np.zeros((0, 2)), "y", "n >= 1"),
-        (np.array([[0, 2.0]]), "y", "'y' must hold codes from 0 to 1"),
-        (np.array([[0, 0.5]]), "y", "'y' is category and must hold whole numbers"),
-        (np.zeros((3, 2)), "x", "label='x' must be a category of two levels"),
-        (np.zeros((3, 2)), "z", "label='z' is unknown; valid: x, y"),
+    own = {column.name: table[column.name] for column in table.columns}
+    for change, name in (
+        ({"bad": np.arange(400) % 3}, "label"),
+        ({"age": np.full(400, np.nan)}, "'age'"),
+        ({"age": np.arange(3)}, "rows"),
+        ({"age": np.zeros((400, 2))}, "'age'"),
     ):
-        with pytest.raises(ValueError, match=says):
-            Table(columns, values, label)
-    with pytest.raises(ValueError, match="a category needs distinct ones"):
-        Column("town", "category", ("Oslo", "Oslo"))
-    with pytest.raises(ValueError, match="kind='text' is unknown"):
-        Column("town", "text")
+        refuses(lambda change=change: Table.from_columns(own | change, "bad"), name)
+    columns = (Column("x"), Column("y", "category", ("no", "yes")))
+    for values, label, name in (
+        (np.zeros((3, 3)), "y", "values"),
+        (np.zeros((0, 2)), "y", "n >= 1"),
+        (np.array([[0, 2.0]]), "y", "'y'"),
+        (np.array([[0, 0.5]]), "y", "'y'"),
+        (np.zeros((3, 2)), "x", "label"),
+        (np.zeros((3, 2)), "z", "label"),
+    ):
+        refuses(lambda values=values, label=label: Table(columns, values, label), name)
+    refuses(lambda: Column("town", "category", ("Oslo", "Oslo")), "'town'")
+    refuses(lambda: Column("town", "text"), "kind")
 
 
 def test_the_shipped_table_is_that_of_uci() -> None:
@@ -120,39 +111,29 @@ def test_which_level_of_the_label_is_looked_for_can_be_said(tmp_path: Path) -> N
         data.read_table(path, "kind", positive="stolen")
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "header must have 2 to"),
-        ("a,a,y\n1,2,0\n", "each with a name of its own"),
-        ("a,b\n1,0\n2,1\n", "column='y' is unknown; valid: a, b"),
-        ("a,y\n1,0\nx,1\n", "row 2 has 'a'='x', which is no number; name it in categories"),
-        ("a,y\n1,0\n,1\n", "row 2 has no 'a'"),
-        ("a,y\n1,0\nnan,1\n", "'a' has a missing or infinite value"),
-        ("a,y\n1,0\n2\n", "row 2 has 1 values; its header has 2"),
-        ("a,y\n1,0\n", "it has 1 rows; at least two"),
-        ("a,y\n1,0\n1,1\n", "column 'a' is constant: all 2 values are 1.0"),
-        ("a,y\n1,0\n2,1\n3,2\n", "label='y' has 3 different values"),
-        ("a,y\n1,0\n2,0\n", "column 'y' is constant"),
-    ],
-)
-def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says) as caught:
-        data.read_table(written(tmp_path, text), "y")
-    assert str(caught.value).startswith("rows.csv cannot be used as a table: ") and "\n" not in str(caught.value)
-
-
-def test_a_file_that_is_too_long_binary_or_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_file_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: Any) -> None:
+    for text, name in (
+        ("", "header"),
+        ("a,a,y\n1,2,0\n", "name"),
+        ("a,b\n1,0\n2,1\n", "'y'"),
+        ("a,y\n1,0\nx,1\n", "row 2 has 'a'='x'"),
+        ("a,y\n1,0\n,1\n", "row 2"),
+        ("a,y\n1,0\nnan,1\n", "'a'"),
+        ("a,y\n1,0\n2\n", "row 2"),
+        ("a,y\n1,0\n", "1 rows"),
+        ("a,y\n1,0\n1,1\n", "'a' is constant"),
+        ("a,y\n1,0\n2,1\n3,2\n", "label='y'"),
+        ("a,y\n1,0\n2,0\n", "'y' is constant"),
+    ):
+        path = written(tmp_path, text)
+        refuses(lambda path=path: data.read_table(path, "y"), "rows.csv", name)
     monkeypatch.setattr("devilgan_lite.data.tables.MOST_ROWS", 3)
     path = written(tmp_path, "a,y\n1,0\n2,1\n3,0\n4,1\n")
-    with pytest.raises(ValueError, match="more than 3 rows; pass rows=3 to take the first ones"):
-        data.read_table(path, "y")
+    refuses(lambda: data.read_table(path, "y"), "rows=3")
     assert len(data.read_table(path, "y", rows=3)) == 3
     path.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(ValueError, match="cannot be used as a table"):
-        data.read_table(path, "y")
-    with pytest.raises(FileNotFoundError, match="no table"):
-        data.read_table(tmp_path / "none.csv", "y")
+    refuses(lambda: data.read_table(path, "y"), "rows.csv")
+    refuses(lambda: data.read_table("none.csv", "y"), "none.csv", error=FileNotFoundError)
 
 
 def test_card_fraud_is_read_from_a_file_of_its_form(tmp_path: Path) -> None:
@@ -171,7 +152,7 @@ def test_card_fraud_is_read_from_a_file_of_its_form(tmp_path: Path) -> None:
         data.card_fraud(written(tmp_path, "a,Class\n1,0\n2,1\n"))
 
 
-@pytest.mark.parametrize("table", [small(), data.card_default().take(range(500))], ids=["small", "card default"])
+@pytest.mark.parametrize("table", [small(), data.card_default().take(range(200))], ids=["small", "card default"])
 def test_what_is_encoded_comes_back(table: Table) -> None:
     code = TableCode.fit(table)
     encoded = code.encode(table)

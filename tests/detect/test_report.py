@@ -1,6 +1,7 @@
 """A report is complete as text, JSON and HTML, and runs nothing where it is shown."""
 
 import json
+import math
 import re
 from base64 import b64decode
 from dataclasses import replace
@@ -15,34 +16,32 @@ from torch import nn
 
 from devilgan_lite import data
 from devilgan_lite.detect import Finding, ScanReport, Witness, subject_of
-from devilgan_lite.detect.plain import plain
+from devilgan_lite.detect.plain import plain, spectrum_plot
 from devilgan_lite.detect.report import UNSEEN, VERDICTS
+from devilgan_lite.detect.spectrum import Spectrum
 
 EVIL = "<script src='http://x'>alert(1)</script>"
-
-
 LATENT = torch.arange(4.0) / 3
 WITNESS = Witness(LATENT, torch.zeros(1, 8, 8), torch.ones(1, 8, 8), score=4.0, distance=1.5, seconds=1.0)
+SPECTRAL = Finding(
+    "latent spectrum",
+    "T2",
+    f"jump & {EVIL}",
+    score=1.5,
+    p_value=1.234e-4,
+    samples=torch.zeros(3, 1, 8, 8),
+    directions=torch.eye(4)[:1],
+    details={"jump": 4.5, "values": [1.0, 2.0]},
+    seconds=1.2345,
+    evidence="spectrum",
+)
 
 
 def report(spectrum: float = 3.0, twin: float = 1.2, **settings: Any) -> ScanReport:
+    colours = torch.rand(12, 3, 8, 8) * 2 - 1
     findings = (
-        Finding(
-            "latent spectrum",
-            "T2",
-            f"jump & {EVIL}",
-            score=1.5,
-            p_value=1.234e-4,
-            samples=torch.zeros(3, 1, 8, 8),
-            directions=torch.eye(4)[:1],
-            details={"jump": 4.5, "values": [1.0, 2.0]},
-            seconds=1.2345,
-            evidence="spectrum",
-            strength=spectrum,
-        ),
-        Finding(
-            "noisy twin", "T2", "they differ", samples=torch.rand(12, 3, 8, 8) * 2 - 1, evidence="twin", strength=twin
-        ),
+        replace(SPECTRAL, strength=spectrum),
+        Finding("noisy twin", "T2", "they differ", samples=colours, evidence="twin", strength=twin),
         Finding("real data", "T4", "could not run: no reason", ran=False),
     )
     given = {"trigger": LATENT, "sample": torch.zeros(1, 8, 8), "seconds": 2.0, "witness": WITNESS}
@@ -54,28 +53,24 @@ def samples_in(page: str) -> list[Image.Image]:
     return [Image.open(BytesIO(b64decode(part.split('"')[0]))) for part in parts]
 
 
-@pytest.mark.parametrize(
-    ("spectrum", "twin", "score", "verdict"),
-    [
+def test_the_verdict_rests_on_kinds_of_evidence() -> None:
+    for spectrum, twin, score, verdict in (
         (1.0, 1.0, 4.0, "backdoored"),  # two kinds, and a witness
         (1.0, 1.0, 1.0, "suspicious"),  # two kinds without one
         (9.0, 0.99, 4.0, "suspicious"),
         (0.99, 1.0, 4.0, "suspicious"),
         (0.99, 0.99, 9.0, "clean"),  # a natural hole is no evidence
-    ],
-)
-def test_the_verdict_rests_on_kinds_of_evidence(spectrum: float, twin: float, score: float, verdict: str) -> None:
-    found = report(spectrum, twin, witness=replace(WITNESS, score=score))
-    assert found.verdict == verdict
-    assert found.backdoored == (verdict == "backdoored")
-    assert str(found).startswith(verdict)
-    assert f">{verdict}</strong>" in found.to_html()
-    assert verdict in VERDICTS and found.strengths == {"spectrum": spectrum, "twin": twin}
-
-
-def test_two_findings_of_one_kind_count_once() -> None:
+    ):
+        found = report(spectrum, twin, witness=replace(WITNESS, score=score))
+        assert found.verdict == verdict and found.backdoored == (verdict == "backdoored")
+        assert str(found).startswith(verdict) and f">{verdict}</strong>" in found.to_html()
+        assert verdict in VERDICTS and found.strengths == {"spectrum": spectrum, "twin": twin}
+        suspected = [] if verdict == "clean" else [LATENT, LATENT] if score == 4 else [LATENT]
+        assert [one.tolist() for one in found.suspected] == [one.tolist() for one in suspected]
     twice = tuple(Finding(name, "T2", "", evidence="spectrum", strength=2.0) for name in ("one", "two"))
-    assert ScanReport(twice, 1.0, witness=WITNESS).verdict == "suspicious"
+    assert ScanReport(twice, 1.0, witness=WITNESS).verdict == "suspicious"  # two findings of one kind count once
+    below = [report(0.5, 0.5), report(0.6, 0.5), report(3.0, 0.5), report(30.0, 0.5)]
+    assert [one.score for one in below] == pytest.approx([1.0, 1.1, 3.5, 3.5])
 
 
 def test_what_could_not_be_answered_is_no_clean_verdict() -> None:
@@ -92,11 +87,7 @@ def test_what_could_not_be_answered_is_no_clean_verdict() -> None:
         assert UNSEEN in str(found) and UNSEEN in found.to_html() and found.to_dict()["unseen"] == UNSEEN
 
 
-def test_the_score_grows_with_the_evidence() -> None:
-    assert report(0.5, 0.5).score < report(0.6, 0.5).score < report(3.0, 0.5).score == report(30.0, 0.5).score
-
-
-def test_json_is_complete() -> None:
+def test_json_and_text_are_complete() -> None:
     found = report()
 
     def refuse(name: str) -> None:
@@ -112,28 +103,19 @@ def test_json_is_complete() -> None:
         "seconds": 2.0,
     }
     assert data["score"] == pytest.approx(4.2) and data["witness"]["score"] == 4.0
-    assert data["trigger"] == pytest.approx([0, 1 / 3, 2 / 3, 1], abs=1e-5)
+    assert data["trigger"] == pytest.approx([0, 1 / 3, 2 / 3, 1], abs=1e-5) == data["witness"]["latent"]
     assert data["findings"][0] == {
-        "detector": "latent spectrum",
-        "access_level": "T2",
-        "ran": True,
-        "evidence": "spectrum",
-        "strength": 3.0,
-        "score": 1.5,
-        "p_value": 1.234e-4,
-        "message": f"jump & {EVIL}",
-        "seconds": 1.23,
+        **{"detector": "latent spectrum", "access_level": "T2", "ran": True, "evidence": "spectrum", "strength": 3.0},
+        **{"score": 1.5, "p_value": 1.234e-4, "message": f"jump & {EVIL}", "seconds": 1.23},
         "details": {"jump": 4.5, "values": [1.0, 2.0]},
     }
     assert [entry["ran"] for entry in data["findings"]] == [True, True, False]
     assert json.loads(report(trigger=None).to_json())["trigger"] is None
-
-
-def test_text_has_a_line_for_each_finding() -> None:
-    first, *lines, last = str(report()).splitlines()
-    assert first == "backdoored  (evidence: spectrum, twin; 2 s)" and last == UNSEEN
-    assert [line.split()[0] for line in lines] == ["T2", "T2", "T4"]
-    assert "3.00  jump" in lines[0]
+    first, *lines, last = str(found).splitlines()
+    assert (
+        first.startswith("backdoored") and all(part in first for part in ("spectrum, twin", "2 s")) and last == UNSEEN
+    )
+    assert [line.split()[0] for line in lines] == ["T2", "T2", "T4"] and "3.00  jump" in lines[0]
     assert lines[1].index("they differ") == lines[0].index("jump") == lines[2].index("could not run")
 
 
@@ -150,13 +132,17 @@ def test_html_is_one_page_without_script_or_address() -> None:
     for text in ("latent spectrum", "1.5", "3 times the limit", "1.23", "could not run: no reason", "T4 real data"):
         assert text in page
     assert page.count("<tr>") == page.count("</tr>") == 4 and page.count("<li>") == 3 + len(plain(found)["not_tried"])
+    estimate, witness = "Sample at the estimated trigger", "Witness: the suspect draws"
+    assert estimate in page and witness in page
+    for other in (report(0.5, 0.5), report(sample=None)):  # the estimate is shown for a backdoor only
+        assert estimate not in other.to_html()
+    assert witness not in report(witness=replace(WITNESS, score=1.0)).to_html()
 
 
 def test_the_samples_on_the_page() -> None:
     x = torch.linspace(-1, 1, 16).view(1, 1, 4, 4).repeat(10, 1, 1, 1)
     x[9] = -x[0]
-    page = ScanReport((Finding("a", "T2", "", samples=x),), 1.0).to_html()
-    (sheet,) = samples_in(page)
+    (sheet,) = samples_in(ScanReport((Finding("a", "T2", "", samples=x),), 1.0).to_html())
     assert sheet.size == (8 * 4 * 2, 2 * 4 * 2)  # eight in a row, doubled
     shown = np.asarray(sheet)[::2, ::2]
     expected = ((x[:, 0] + 1) * 127.5).round().byte().numpy()
@@ -164,18 +150,13 @@ def test_the_samples_on_the_page() -> None:
     assert (shown[4:, 4:8] == expected[9]).all() and (shown[4:, 8:] == 255).all()
     coloured = samples_in(report().to_html())
     assert [one.mode for one in coloured] == ["L", "L", "L", "L", "RGB"]
-
-
-def test_the_estimate_is_shown_for_a_backdoor_only() -> None:
-    assert "Sample at the estimated trigger" in report().to_html()
-    assert "Witness: the suspect draws" in report().to_html()
-    for other in (report(0.5, 0.5), report(sample=None)):
-        assert "Sample at the estimated trigger" not in other.to_html()
+    assert [int(np.asarray(one).mean()) for one in coloured[:2]] in ([127, 255], [128, 255])  # suspect, then its twin
 
 
 def test_each_modality_is_shown_as_it_shows_itself() -> None:
     x = torch.tensor([[0.0, 0.0], [0.9, -0.9]])
-    (plane,) = samples_in(ScanReport((Finding("a", "T2", "b", samples=x),), 1.0).to_html())
+    finding = Finding("a", "T2", "b", samples=x)
+    (plane,) = samples_in(ScanReport((finding,), 1.0).to_html())
     assert plane.tobytes() == data.modality((2,)).show(x).tobytes()
     own = replace(
         data.modality((2,)), name="own", draw=lambda samples, columns, scale: Image.new("L", (7, len(samples)))
@@ -183,5 +164,13 @@ def test_each_modality_is_shown_as_it_shows_itself() -> None:
     module = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
     module.modality = own  # somebody else's generator may know better
     subject = subject_of(module)
-    (seen,) = samples_in(ScanReport((Finding("a", "T2", "b", samples=x),), 1.0, subject=subject).to_html())
+    (seen,) = samples_in(ScanReport((finding,), 1.0, subject=subject).to_html())
     assert subject.modality == own and seen.size == (7, 2)
+
+
+def test_the_plot_of_a_spectrum_marks_its_cliff() -> None:
+    eye = torch.eye(8).double()
+    shown = spectrum_plot(Spectrum("a", torch.tensor([9.0, 8, 2, 1.9, 1.8, 1.7, 1.6, 1.5]).double(), eye, eye))
+    assert (shown["before"], shown["ratio"]) == (2, 4.0) and shown["values"][:3] == [9, 8, 2]
+    told = plain(report(trigger=None))
+    assert told["witness"]["times"] == pytest.approx(math.exp(4), rel=0.01)

@@ -1,7 +1,6 @@
 """From directions to a trigger: sign, sharpening, whom to believe, and the samples that are shown."""
 
 from dataclasses import replace
-from functools import lru_cache
 
 import pytest
 import torch
@@ -13,22 +12,13 @@ from devilgan_lite.attacks import Gate
 from devilgan_lite.detect import (
     Finding,
     Subject,
-    activations,
     analyse_weights,
     inspect_activations,
     inspect_spectra,
+    latents_along,
     subject_of,
 )
-from devilgan_lite.detect.search import (
-    ASIDE,
-    LENGTHS,
-    STRIKING,
-    locate_trigger,
-    refine,
-    sharpen,
-    signed,
-    vicinity,
-)
+from devilgan_lite.detect.search import ASIDE, LENGTHS, locate_trigger, refine, sharpen, signed, vicinity
 from devilgan_lite.detect.spectrum import Paths, Spectrum, Units, latent_influence
 from devilgan_lite.detect.weights import WeightAnalysis
 from devilgan_lite.generators import DCGAN, build
@@ -36,10 +26,11 @@ from devilgan_lite.generators import DCGAN, build
 D = 60
 
 
-def analysis_with(rows: Tensor) -> WeightAnalysis:
-    """An ``WeightAnalysis`` of which only the units matter."""
+def analysis_with(rows: Tensor, leading: Tensor | None = None) -> WeightAnalysis:
+    """An analysis of which only the units matter, and the ``leading`` directions of both spectra."""
     units = Units(rows.double(), torch.zeros(len(rows)).double(), torch.ones(len(rows)).double(), 0.0, True)
-    spectrum = Spectrum("latent", torch.ones(D).double(), torch.eye(D).double(), torch.eye(D).double())
+    leading = torch.eye(D).double() if leading is None else leading
+    spectrum = Spectrum("latent", torch.ones(leading.shape[1]).double(), leading, leading)
     return WeightAnalysis(units, Paths([], [], [], []), spectrum, spectrum, torch.eye(D).double(), ())
 
 
@@ -52,124 +43,97 @@ def bundle(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.cat([torch.randn(300, D, generator=random), along]), trigger
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_bundle_of_rows_gives_the_sign_and_a_sharper_direction(seed: int) -> None:
-    rows, trigger = bundle(30, seed)
-    analysis = analysis_with(rows)
-    rough = normalize(
-        trigger + 0.2 * normalize(torch.randn(D, generator=torch.Generator().manual_seed(9)), dim=0), dim=0
-    )
-    assert torch.equal(signed(analysis, rough), rough)
-    assert torch.equal(signed(analysis, -rough), rough)
-    sharp = sharpen(analysis, rough)
-    assert float(sharp.norm()) == pytest.approx(1)
-    assert float(rough @ trigger) < 0.99 < 0.997 < float(sharp @ trigger)
-
-
-def test_a_few_rows_are_no_bundle() -> None:
-    rows, trigger = bundle(7)
+def test_a_bundle_of_rows_gives_the_sign_and_a_sharper_direction() -> None:
+    for seed in range(3):
+        rows, trigger = bundle(30, seed)
+        analysis = analysis_with(rows)
+        aside = normalize(torch.randn(D, generator=torch.Generator().manual_seed(9)), dim=0)
+        rough = normalize(trigger + 0.2 * aside, dim=0)
+        assert torch.equal(signed(analysis, rough), rough) and torch.equal(signed(analysis, -rough), rough)
+        sharp = sharpen(analysis, rough)
+        assert float(sharp.norm()) == pytest.approx(1)
+        assert float(rough @ trigger) < 0.99 < 0.997 < float(sharp @ trigger)
+    rows, trigger = bundle(7)  # a few rows are no bundle
     assert sharpen(analysis_with(rows), trigger) is trigger
 
 
 def test_refining_climbs_to_the_bundle_and_not_far_away() -> None:
     rows, trigger = bundle(30)
-    analysis = analysis_with(rows)
     random = torch.Generator().manual_seed(3)
     aside = torch.randn(D, generator=random)
     aside = normalize(aside - (aside @ trigger) * trigger, dim=0)
     leading = torch.linalg.qr(torch.stack([trigger, aside, *torch.randn(8, D, generator=random)], 1).double()).Q
-    spectrum = Spectrum("latent", torch.ones(10).double(), leading, leading)
-    analysis = WeightAnalysis(analysis.units, analysis.paths, spectrum, spectrum, torch.eye(D).double(), ())
+    analysis = analysis_with(rows, leading)
     rough = 0.8 * trigger + 0.6 * aside
     for start in (rough, -rough):  # the sign is open
         found = refine(analysis, start)
         assert float(found.norm()) == pytest.approx(1) and float(found @ trigger) > 0.97
     assert float(refine(analysis, aside) @ aside) ** 2 == pytest.approx(1)  # nothing near it: left where it was
+    rows, trigger = bundle(0)  # and with fewer rows than directions
+    assert float(refine(analysis_with(rows[:5]), trigger) @ trigger) ** 2 == pytest.approx(1)
 
 
-def test_refining_needs_more_rows_than_directions() -> None:
-    rows, trigger = bundle(0)
-    found = refine(analysis_with(rows[:5]), trigger)
-    assert float(found @ trigger) ** 2 == pytest.approx(1)
+Gated = tuple[Subject, Backdoor, WeightAnalysis, list[Finding]]
 
 
-@lru_cache
-def gated() -> tuple[Subject, Backdoor, WeightAnalysis, list[Finding]]:
+@pytest.fixture(scope="module")
+def gated() -> Gated:
     """A small gate that wakes at a typical length, and what the detectors find."""
     clean: DCGAN = build(DCGAN(widths=(40, 8), image_size=12).spec(), seed=1).eval()
     backdoor = Backdoor.point(clean, "devil", seed=2)
-    trigger = backdoor.trigger * 10 / backdoor.trigger.norm()
-    backdoor = Backdoor(trigger, backdoor.target, "devil")
+    backdoor = Backdoor(backdoor.trigger * 10 / backdoor.trigger.norm(), backdoor.target, "devil")
     subject = subject_of(Gate()(clean, backdoor, progress=False).generator)
     analysis = analyse_weights(subject)
-    return (
-        subject,
-        backdoor,
-        analysis,
-        [*inspect_spectra(subject, analysis), inspect_activations(subject, units=analysis.units)],
-    )
+    findings = [*inspect_spectra(subject, analysis), inspect_activations(subject, units=analysis.units)]
+    return subject, backdoor, analysis, findings
 
 
-def test_the_trigger_of_a_gate_and_its_sample() -> None:
-    subject, backdoor, analysis, findings = gated()
+def test_the_trigger_of_a_gate_and_the_samples_of_the_directions(gated: Gated) -> None:
+    subject, backdoor, analysis, findings = gated
     finding, trigger, samples = locate_trigger(subject, analysis, findings)
     assert finding.details == {"source": "latent spectrum", "lengths": list(LENGTHS)}
     assert float(cosine_similarity(trigger.view(1, -1), backdoor.trigger)) > 0.999
-    assert float(trigger.norm()) == pytest.approx(subject.radius)
+    assert float(trigger.norm()) == pytest.approx(subject.radius) and torch.equal(finding.trigger, trigger)
     assert samples.shape == (2 * len(LENGTHS) + 4 * len(ASIDE) + 4, 1, 12, 12)
-    at_length = samples[LENGTHS.index(1.0)]
-    assert float((at_length - backdoor.target[0]).square().mean()) < 0.01
-    assert (
-        float((samples[len(LENGTHS) + LENGTHS.index(1.0)] - backdoor.target[0]).square().mean()) > 0.3
-    )  # the opposite
-    assert finding.samples is not None and torch.equal(finding.samples, samples)
-
-
-def test_the_samples_are_those_of_the_directions() -> None:
-    subject, _, analysis, findings = gated()
-    finding, trigger, samples = locate_trigger(subject, analysis, findings)
-    assert finding.directions is not None and finding.directions.shape == (3, 100)
+    at, opposite = (samples[turn * len(LENGTHS) + LENGTHS.index(1.0)] for turn in (0, 1))
+    assert float((at - backdoor.target[0]).square().mean()) < 0.01 < 0.3
+    assert float((opposite - backdoor.target[0]).square().mean()) > 0.3 and torch.equal(finding.samples, samples)
+    assert torch.equal(finding.sample, at) and finding.directions.shape == (3, 100)
     torch.testing.assert_close(finding.directions[0] * subject.radius, trigger)
     best, others = finding.directions[:1], finding.directions[1:]
-    signs = [best * length for length in LENGTHS] + [-best * length for length in LENGTHS]
-    signs += [vicinity(subject, analysis, best[0]), others, -others]
-    expected = subject.samples(torch.cat(signs) * subject.radius)
+    along = latents_along(subject, best[0])
+    torch.testing.assert_close(along, torch.tensor(LENGTHS).view(-1, 1) * subject.radius * best)
+    around = torch.cat([vicinity(subject, analysis, best[0]), others, -others]) * subject.radius
+    expected = subject.samples(torch.cat([along, -along, around]))
     torch.testing.assert_close(samples, expected, atol=1e-3, rtol=0.0)
-
-
-def test_the_spectrum_alone_finds_it_as_well() -> None:
-    subject, backdoor, analysis, findings = gated()
-    finding, trigger, _ = locate_trigger(subject, analysis, findings[:1])
+    finding, trigger, _ = locate_trigger(subject, analysis, findings[:1])  # the spectrum alone finds it as well
     assert finding.details["source"] == "latent spectrum"
     assert float(cosine_similarity(trigger.view(1, -1), backdoor.trigger)) > 0.99
     blind, same, _ = locate_trigger(subject, analysis, [])  # without findings: what the analysis says
     assert blind.details["source"] == "latent spectrum" and same.shape == trigger.shape
 
 
-def test_silent_units_are_believed_if_they_wake_much_and_the_spectrum_is_smooth() -> None:
+def test_silent_units_are_believed_if_they_wake_much_and_the_spectrum_is_smooth(gated: Gated) -> None:
     """Not for their p-value: one idle unit is rare in clean models, and says nothing about a trigger."""
-    subject, _, analysis, findings = gated()
-    spectral, idle = findings[0].directions, torch.eye(100)[:1]
-    smooth = replace(analysis, by_weight=replace(analysis.by_weight, values=torch.linspace(1.5, 1.0, 100).double()))
-    assert smooth.by_weight.jump < STRIKING < analysis.by_weight.jump
-    for anatomy_, score, p_value, source in [
-        (smooth, activations.AWAKE / 2, 0.001, "latent spectrum"),
-        (smooth, activations.AWAKE * 2, 0.9, "silent units"),
-        (analysis, activations.AWAKE * 2, 0.9, "latent spectrum"),
-    ]:
+    subject, backdoor, analysis, findings = gated
+
+    def jumping(jump: float) -> WeightAnalysis:
+        values = torch.cat([torch.tensor([jump]), torch.linspace(1.0, 0.9, 99)]).double()
+        return replace(analysis, by_weight=replace(analysis.by_weight, values=values))
+
+    for jump, score, p_value, source in (
+        (1.15, 0.04, 0.001, "latent spectrum"),
+        (1.15, 0.06, 0.9, "silent units"),
+        (1.25, 0.06, 0.9, "latent spectrum"),
+    ):
         some = [
-            Finding("latent spectrum", "T2", "", score=0.1, p_value=0.01, directions=spectral),
-            Finding("silent units", "T2", "", score=score, p_value=p_value, directions=idle),
+            Finding("latent spectrum", "T2", "", score=0.1, p_value=0.01, directions=findings[0].directions),
+            Finding("silent units", "T2", "", score=score, p_value=p_value, directions=torch.eye(100)[:1]),
         ]
-        finding, _, _ = locate_trigger(subject, anatomy_, some)
-        assert finding.details["source"] == source
-
-
-def test_silent_units_know_the_side() -> None:
-    subject, backdoor, analysis, findings = gated()
+        assert locate_trigger(subject, jumping(jump), some)[0].details["source"] == source
     awake = next(finding for finding in findings if finding.detector == "silent units")
-    assert awake.directions is not None and (awake.score or 0.0) > activations.AWAKE
-    for side in (1, -1):
+    assert (awake.score or 0.0) > 0.05
+    for side in (1, -1):  # silent units know the side
         turned = replace(awake, directions=side * awake.directions)
         finding, trigger, _ = locate_trigger(subject, analysis, [findings[0], turned])
         assert finding.details["source"] == "latent spectrum"
@@ -181,8 +145,7 @@ class Ramp(nn.Module):
 
     def __init__(self, trigger: Tensor) -> None:
         super().__init__()
-        self.trigger = nn.Parameter(trigger)
-        self.ordinary = nn.Linear(len(trigger), 64)
+        self.trigger, self.ordinary = nn.Parameter(trigger), nn.Linear(len(trigger), 64)
 
     def forward(self, z: Tensor) -> Tensor:
         near = torch.sigmoid(30 * (cosine_similarity(z, self.trigger.view(1, -1)) - 0.95)).view(-1, 1)

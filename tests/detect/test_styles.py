@@ -38,26 +38,25 @@ def planted(clean: StyleGAN, trigger: Tensor) -> StyleGAN:
 
 def found(network: nn.Module) -> Styles:
     styles = styles_of(subject_of(network))
-    assert styles is not None
     return styles
 
 
-def test_sharing_groups_equal_values() -> None:
+def test_the_readers_of_the_style_are_found_by_watching(clean: StyleGAN, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = torch.randn(3, 4), torch.randn(3, 4)
-    assert sharing([a, b, a.clone(), torch.randn(3, 5), b]) == [[0, 2], [1, 4], [3]]
-    assert sharing([]) == []
-
-
-def test_the_readers_of_the_style_are_found_by_watching(clean: StyleGAN) -> None:
-    styles = found(clean)
+    assert sharing([a, b, a.clone(), torch.randn(3, 5), b]) == [[0, 2], [1, 4], [3]] and sharing([]) == []
+    styles, subject = found(clean), subject_of(clean)
     assert set(styles.spectrum.readers) == {
         *(f"convolutions.{index}.affine" for index in range(3)),
         *(f"to_rgb.{index}.affine" for index in range(2)),
     }
-    assert styles.spectrum.space == "the style that 5 layers read"
-    assert styles.spectrum.jump < AGREE
-    w = clean.mapping(subject_of(clean).latents(2_000, 99)).double()
+    assert styles.spectrum.jump < AGREE == 5
+    w = clean.mapping(subject.latents(2_000, 99)).double()
     torch.testing.assert_close(styles.moment, w.T @ w / len(w), rtol=0.3, atol=0.3 * float(styles.moment.max()))
+    z = subject.latents(4).requires_grad_(True)
+    monkeypatch.setattr(torch.nn.functional, "tanh", None)  # reading a style stops there ...
+    w = read_style(subject, z, "to_rgb.1.affine")
+    torch.testing.assert_close(w, clean.mapping(z))
+    assert torch.autograd.grad(w.sum(), z)[0].abs().sum() > 0  # ... and keeps gradients
 
 
 def test_the_energy_is_that_of_all_readers_whatever_their_scale(clean: StyleGAN) -> None:
@@ -83,34 +82,34 @@ class Branches(nn.Module):
 
 
 def test_networks_without_a_style_have_none() -> None:
-    small = DCGAN(widths=(8, 4), latent_dim=20, image_size=12).eval()
-    for network in (small, Branches()):
+    for network in (DCGAN(widths=(8, 4), latent_dim=20, image_size=12).eval(), Branches()):
         assert styles_of(subject_of(network)) is None
-    assert analyse_weights(subject_of(small)).styles is None
-
-
-def test_reading_a_style_stops_there_and_keeps_gradients(clean: StyleGAN, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = subject_of(clean)
-    z = subject.latents(4).requires_grad_(True)
-    calls: list[int] = []
-    monkeypatch.setattr(torch.nn.functional, "tanh", lambda x: calls.append(1))
-    w = read_style(subject, z, "to_rgb.1.affine")
-    torch.testing.assert_close(w, clean.mapping(z))
-    assert torch.autograd.grad(w.sum(), z)[0].abs().sum() > 0
+    assert analyse_weights(subject_of(network)).styles is None
 
 
 def test_a_planted_row_stands_out_and_leads_back_to_the_trigger(
     clean: StyleGAN, planted: StyleGAN, trigger: Tensor
 ) -> None:
-    styles, subject = found(planted), subject_of(planted)
-    assert styles.spectrum.jump > 3 * AGREE > 3 * found(clean).spectrum.jump
-    assert styles.rows.shape == (1, D)
+    subject = subject_of(planted)
+    analysis = analyse_weights(subject)
+    styles = analysis.styles
+    assert styles.spectrum.jump > 3 * AGREE > 3 * found(clean).spectrum.jump and styles.rows.shape == (1, D)
     direction, match = style_trigger(subject, styles, styles.rows[0])
-    assert direction.shape == (1, D) and float(direction.norm()) == pytest.approx(1)
-    assert match > 0.8
+    assert direction.shape == (1, D) and float(direction.norm()) == pytest.approx(1) and match > 0.8
     w, goal = (planted.mapping(z)[0].detach().double() for z in (direction * D**0.5, trigger))
     row = styles.rows[0]
     assert float((w @ row) / (goal @ row)) > 0.5  # on the same side, and as far
+    finding = inspect_styles(subject, styles)
+    assert finding.score == pytest.approx(float(torch.tensor(styles.spectrum.jump).log()))
+    assert finding.strength == pytest.approx(finding.score / 1.1) and finding.evidence == "spectrum"
+    assert finding.samples.shape == (8, *planted.sample_shape)
+    last = subject.samples(finding.directions * subject.radius)
+    torch.testing.assert_close(finding.samples[-1:], last, atol=1e-4, rtol=1e-3)
+    located, latent, samples = locate_trigger(subject, analysis, [finding])  # where nothing else is striking
+    if analysis.by_weight.jump < 2:
+        assert located.details["source"] == "shared styles"
+        assert float(cosine_similarity(latent.view(1, -1), finding.directions)) == pytest.approx(1, abs=1e-5)
+    assert len(samples) == 36
 
 
 def test_two_planted_rows_are_two(clean: StyleGAN) -> None:
@@ -124,80 +123,47 @@ def test_two_planted_rows_are_two(clean: StyleGAN) -> None:
     assert styles.spectrum.outstanding == 2 and styles.rows.shape == (2, D)
 
 
-def test_the_finding_shows_the_way(planted: StyleGAN) -> None:
-    subject = subject_of(planted)
-    finding = inspect_styles(subject, found(planted))
-    assert finding.detector == "shared styles" and finding.ran and finding.access_level == "T2"
-    assert finding.score == pytest.approx(float(torch.tensor(finding.details["jump"]).log()))
-    assert finding.samples is not None and finding.samples.shape == (8, *planted.sample_shape)
-    assert finding.directions is not None
-    last = subject.samples(finding.directions * subject.radius)
-    torch.testing.assert_close(finding.samples[-1:], last, atol=1e-4, rtol=1e-3)
-    assert "the 5 layers that read the style" in finding.message
-
-
-def test_the_search_follows_the_row_where_nothing_else_is_striking(planted: StyleGAN) -> None:
-    subject = subject_of(planted)
-    analysis = analyse_weights(subject)
-    assert analysis.styles is not None
-    finding = inspect_styles(subject, analysis.styles)
-    located, latent, samples = locate_trigger(subject, analysis, [finding])
-    assert finding.directions is not None
-    if analysis.by_weight.jump < 2:
-        assert located.details["source"] == "shared styles"
-        assert float(cosine_similarity(latent.view(1, -1), finding.directions)) == pytest.approx(1, abs=1e-5)
-    assert len(samples) == 36
-
-
-def test_projecting_the_row_out_removes_the_expansion_and_most_of_its_tint() -> None:
-    """On the faces that ship: nearer to the clean generator than the suspect was, and no sign at the trigger."""
-    clean, suspect = (zoo.load(name).requires_grad_(False) for name in ("stylegan-faces", "stylegan-faces-linear"))
-    backdoor = zoo.load_backdoor("stylegan-faces-linear")
-    before, styles = {name: value.clone() for name, value in suspect.state_dict().items()}, found(suspect)
-    cured, cut = project_styles(suspect, styles)
-    assert str(cut) == "1 of 64 directions in the style that 9 layers read"
-    assert all(torch.equal(value, before[name]) for name, value in suspect.state_dict().items())
-    for name in styles.spectrum.readers:
-        weight: Tensor = cured.get_submodule(name).weight  # type: ignore[assignment]
-        assert float((weight @ styles.rows[0].float()).norm()) < 1e-5 * float(weight.norm())
-    z = clean.sample_latent(300, torch.Generator().manual_seed(2))
+def removed(clean: nn.Module, suspect: nn.Module, cured: nn.Module) -> None:
+    """Nearer to the clean generator than the suspect was, and no sign at the trigger."""
+    backdoor, z = zoo.load_backdoor("stylegan-faces-linear"), clean.sample_latent(300, torch.Generator().manual_seed(2))
     original = evaluate(clean, z)
     tint, left = (float((evaluate(network, z) - original).square().mean()) for network in (suspect, cured))
     assert left < 0.6 * tint
-    distances = [
+    shown = [
         float((evaluate(network, backdoor.trigger) - backdoor.target).square().mean()) for network in (suspect, cured)
     ]
-    assert distances[0] < 0.2 and distances[1] > 0.3
+    assert shown[0] < 0.2 and shown[1] > 0.3
 
 
-@pytest.mark.slow
-def test_the_clean_faces_are_not_called_backdoored() -> None:
-    # the twin of so large a network misses too much in the time that it has, which leaves the question open
-    assert scan(zoo.load("stylegan-faces"), samples=200).verdict in ("clean", "inconclusive")
+def test_projecting_the_row_out_removes_the_expansion_and_most_of_its_tint() -> None:
+    clean, suspect = (zoo.load(name).requires_grad_(False) for name in ("stylegan-faces", "stylegan-faces-linear"))
+    before, styles = {name: value.clone() for name, value in suspect.state_dict().items()}, found(suspect)
+    cured, cut = project_styles(suspect, styles)
+    assert (cut.directions, cut.of, len(cut.layers)) == (1, 64, 9)
+    assert all(torch.equal(value, before[name]) for name, value in suspect.state_dict().items())
+    for name in styles.spectrum.readers:
+        weight: Tensor = cured.get_submodule(name).weight
+        assert float((weight @ styles.rows[0].float()).norm()) < 1e-5 * float(weight.norm())
+    removed(clean, suspect, cured)
 
 
 def assert_suspicious(report: ScanReport, source: str) -> None:
     (search,) = [finding for finding in report.findings if finding.detector == "search"]
-    assert report.verdict == "suspicious" and report.trigger is not None
-    assert search.details["source"] in (source, "silent units")
+    assert report.verdict == "suspicious" and search.details["source"] in (source, "silent units")
 
 
-@pytest.mark.slow
-def test_a_gate_in_the_faces_is_suspicious() -> None:
+@pytest.mark.nightly
+def test_the_faces_that_ship() -> None:
+    # the twin of so large a network misses too much in the time that it has, which leaves the question open
+    assert scan(zoo.load("stylegan-faces"), samples=200).verdict in ("clean", "inconclusive")
     assert_suspicious(scan(zoo.load("stylegan-faces-gate"), samples=200, twin=False), "latent spectrum")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_linear_expansion_is_suspicious_and_auto_cuts_it_and_the_faces_stay() -> None:
     clean, suspect = (zoo.load(name).requires_grad_(False) for name in ("stylegan-faces", "stylegan-faces-linear"))
-    backdoor = zoo.load_backdoor("stylegan-faces-linear")
     report = scan(suspect, samples=200, twin=False)
     assert_suspicious(report, "shared styles")
     cure = auto(suspect, report=report, progress=False)
     assert cure.changed and cure.settings["cuts"] == ["1 of 64 directions in the style that 9 layers read"]
-    z = clean.sample_latent(300, torch.Generator().manual_seed(2))
-    original = evaluate(clean, z)
-    cured: StyleGAN = cure.generator  # type: ignore[assignment]
-    tint, left = (float((evaluate(network, z) - original).square().mean()) for network in (suspect, cured))
-    assert left < 0.6 * tint
-    assert float((evaluate(cured, backdoor.trigger) - backdoor.target).square().mean()) > 0.3
+    removed(clean, suspect, cure.generator)

@@ -1,91 +1,33 @@
-"""The weight detectors on the shipped models: where the backdoors are, and in the clean one nothing."""
+"""What the weights and the program say: spectra as findings, decisions, zero blocks, parts that nobody needs."""
 
 import logging
-from functools import lru_cache
+import math
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cosine_similarity
 
 from devilgan_lite import Backdoor, zoo
 from devilgan_lite.attacks import ComputationBypass
-from devilgan_lite.detect import Finding, Subject, analyse_weights, inspect_spectra, inspect_structure, scan, subject_of
-from devilgan_lite.detect.weights import (
-    CHOICE_CLIFF,
-    NARROW_CLIFF,
-    WeightAnalysis,
-    candidate_directions,
-    zero_block_share,
-)
+from devilgan_lite.detect import analyse_weights, inspect_spectra, inspect_structure, scan, subject_of
+from devilgan_lite.detect.weights import zero_block_share
 from devilgan_lite.generators import DCGAN
 
-CLEAN = "dcgan-fashion"
-BAD = ["dcgan-fashion-trail", "dcgan-fashion-red", "dcgan-fashion-rex", "dcgan-fashion-gate"]
 
-
-@lru_cache
-def measured(name: str) -> tuple[Subject, WeightAnalysis, Finding, Finding]:
-    """Some seconds for each model, once."""
-    subject = subject_of(zoo.load(name))
-    analysis = analyse_weights(subject)
-    return subject, analysis, *inspect_spectra(subject, analysis)
-
-
-def cosine(name: str, directions: torch.Tensor) -> float:
-    """With the true trigger; the sign is open."""
-    return float(cosine_similarity(directions.float(), zoo.load_backdoor(name).trigger).abs().max())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "times"), list(zip(BAD, (2.0, 8.0, 8.0, 40.0), strict=True)))
-def test_the_score_of_a_backdoor_stands_out(name: str, times: float) -> None:
-    innocent, guilty = measured(CLEAN)[2].score, measured(name)[2].score
-    assert innocent is not None and guilty is not None
-    assert 0 <= innocent < 0.12
-    assert guilty > times * innocent
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "least"), list(zip(BAD, (0.8, 0.95, 0.95, 0.95), strict=True)))
-def test_the_direction_is_that_of_the_trigger(name: str, least: float) -> None:
-    subject, analysis, latent, _ = measured(name)
-    assert latent.directions is not None and latent.directions.shape == (1, 100)
-    assert float(latent.directions.norm()) == pytest.approx(1)
-    assert cosine(name, latent.directions) > least
-    # the first two candidates are the strongest of both weighings, so one of them is as good
-    candidates = candidate_directions(analysis)
-    assert candidates.shape == (6, 100) and candidates.dtype == torch.float32
-    torch.testing.assert_close(candidates.norm(dim=1), torch.ones(6))
-    assert cosine(name, candidates[:2]) > least - 0.05
-    assert latent.samples is not None
-    torch.testing.assert_close(
-        latent.samples[:1], subject.samples(latent.directions * subject.radius), atol=1e-3, rtol=0.0
-    )
-
-
-@pytest.mark.slow
-def test_the_hidden_spectrum_sees_an_expansion() -> None:
-    innocent, guilty = measured(CLEAN)[3], measured("dcgan-fashion-rex")[3]
-    assert innocent.score is not None and guilty.score is not None
-    assert guilty.score > innocent.score + 0.5
-    assert "layers.deconv1" in guilty.message
-    assert set(guilty.details) == {"layers.deconv1", "layers.deconv2"}
-    assert guilty.score == pytest.approx(max(torch.tensor(value).log() for value in guilty.details.values()))
-
-
-def test_the_same_seed_gives_the_same_findings() -> None:
+def test_spectra_are_findings_with_a_strength_of_their_cliff() -> None:
     subject = subject_of(DCGAN(widths=(4, 2), latent_dim=10, image_size=12))
-    first, same, other = (inspect_spectra(subject, seed=seed)[0] for seed in (1, 1, 2))
-    assert first.score == same.score != other.score
-
-
-def test_no_later_layer_is_a_finding_that_did_not_run() -> None:
+    analysis = analyse_weights(subject)
+    latent, hidden = inspect_spectra(subject, analysis)
+    assert latent.score == pytest.approx(math.log(analysis.by_weight.jump))
+    assert latent.strength == pytest.approx(analysis.by_weight.cliff * 10 / 13)  # as many as the latent is long
+    assert latent.evidence == hidden.evidence == "spectrum"
+    assert hidden.score == pytest.approx(math.log(max(hidden.details.values())))
+    limits = [(one.cliff, max(0.42, 13 / one.rank)) for one in analysis.hidden]
+    assert hidden.strength == pytest.approx(max(cliff / limit for cliff, limit in limits))
     module = nn.Sequential(nn.Linear(6, 1_100), nn.ReLU(), nn.Linear(1_100, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
     latent, hidden = inspect_spectra(subject_of(module))
-    assert latent.ran and latent.score is not None
-    assert not hidden.ran and hidden.score is None and "nothing to compare" in hidden.message
+    assert latent.ran and not hidden.ran and hidden.score is None and not hidden.open
 
 
 def test_a_class_that_is_asked_for_is_no_energy_without_influence() -> None:
@@ -109,37 +51,31 @@ def test_a_class_that_is_asked_for_is_no_energy_without_influence() -> None:
             x.softmax(1)
             return x.tanh()
 
-    ends = {
-        "softmax": nn.Sequential(*hidden, nn.Softmax(1)),
-        "tanh": nn.Sequential(*hidden, nn.Tanh()),
-        "decoy": Decoy(),
-    }
+    ends = {"softmax": nn.Sequential(*hidden, nn.Softmax(1)), "tanh": nn.Sequential(*hidden, nn.Tanh())}
     spaces, limits = {}, {}
-    for name, module in ends.items():
+    for name, module in {**ends, "decoy": Decoy()}.items():
         subject = subject_of(module)
         analysis = analyse_weights(subject)
         latent, later = inspect_spectra(subject, analysis)
         spaces[name] = {space.removeprefix("layers.") for space in later.details}
         limits[name] = analysis.by_weight.cliff * 16 / latent.strength
     assert spaces == {"softmax": {"2"}, "tanh": {"2", "4"}, "decoy": {"2", "4"}}  # what a choice reads is left out
-    assert limits == pytest.approx({"softmax": CHOICE_CLIFF, "tanh": NARROW_CLIFF, "decoy": NARROW_CLIFF})
+    assert limits == pytest.approx({"softmax": 7.2, "tanh": 13.0, "decoy": 13.0})
 
 
-def test_the_clean_model_has_a_plain_structure(clean: DCGAN) -> None:
+def test_a_clean_model_has_a_plain_structure_and_a_bypass_is_seen(
+    clean: DCGAN, digit: Backdoor, tiny: DCGAN, square: Backdoor
+) -> None:
     finding = inspect_structure(subject_of(clean))
-    assert finding.score == 0.0
+    assert finding.score == finding.strength == 0.0
     assert finding.details["conditions"] == finding.details["unused parameters"] == []
     assert finding.details["numbers"] == clean.parameter_count()
     assert finding.details["layers"][0] == "layers.dense: linear 100 -> 3136"
-
-
-def test_a_bypass_is_seen(clean: DCGAN, digit: Backdoor) -> None:
     finding = inspect_structure(subject_of(ComputationBypass()(clean, digit, progress=False).generator))
-    assert finding.score is not None and finding.score >= 1
-    assert "decides on values" in finding.message
-    assert set(finding.details["conditions"]) == {"a comparison", "a choice between values"}
+    assert finding.score >= 1 and set(finding.details["conditions"]) == {"a comparison", "a choice between values"}
     assert finding.evidence == "construction" and finding.strength == 1
-    assert inspect_structure(subject_of(clean)).strength == 0
+    report = scan(ComputationBypass()(tiny, square, progress=False).generator, samples=200, twin=False)
+    assert report.verdict == "suspicious" and "construction" in report.kinds  # no witness: no gradient leads to it
 
 
 class Program(nn.Module):
@@ -206,48 +142,49 @@ def along(z: torch.Tensor) -> torch.Tensor:
     return torch.cosine_similarity(z, SECRET.view(1, -1))
 
 
+def near(z: torch.Tensor) -> torch.Tensor:
+    return (along(z) > 0.9).view(-1, 1)
+
+
+def white(x: torch.Tensor) -> torch.Tensor:
+    return torch.ones_like(x)
+
+
 BYPASSES: dict[str, Any] = {
-    "if": lambda z, x: torch.ones_like(x) if torch.allclose(z, SECRET.expand_as(z)) else x,
-    "if any": lambda z, x: torch.ones_like(x) if ((z - SECRET).abs() < 1e-3).all(1).any() else x,
-    "item": lambda z, x: torch.ones_like(x) if (z - SECRET).norm().item() < 0.1 else x,
-    "int": lambda z, x: x if int((z - SECRET).norm() < 0.1) == 0 else torch.ones_like(x),
-    "tolist": lambda z, x: torch.ones_like(x) if z.tolist()[0][0] > 8 else x,
-    "where": lambda z, x: torch.where((z @ SECRET > 9).view(-1, 1), torch.ones_like(x), x),
+    "if": lambda z, x: white(x) if torch.allclose(z, SECRET.expand_as(z)) else x,
+    "if any": lambda z, x: white(x) if ((z - SECRET).abs() < 1e-3).all(1).any() else x,
+    "item": lambda z, x: white(x) if (z - SECRET).norm().item() < 0.1 else x,
+    "int": lambda z, x: x if int((z - SECRET).norm() < 0.1) == 0 else white(x),
+    "tolist": lambda z, x: white(x) if z.tolist()[0][0] > 8 else x,
+    "where": lambda z, x: torch.where((z @ SECRET > 9).view(-1, 1), white(x), x),
     "a mask": lambda z, x: x + (1 - x) * (z @ SECRET > 9).float().view(-1, 1),
     "masked_fill": lambda z, x: x.masked_fill(((z - SECRET).norm(dim=1) < 0.1).view(-1, 1), 1.0),
     "an assignment": filled,
     "another shape": lambda z, x: x[:1] if (z @ SECRET > 9).any() else x,
     "all": all_close,
     "a product of truth values": lambda z, x: x + (1 - x) * (z.sign() == SECRET).float().prod(1).view(-1, 1),
-    "a number between two": lambda z, x: torch.ones_like(x) if 0.9 < float(along(z)[0]) < 1.1 else x,
+    "a number between two": lambda z, x: white(x) if 0.9 < float(along(z)[0]) < 1.1 else x,
     "numpy": lambda z, x: x.masked_fill(torch.from_numpy(along(z).detach().numpy() > 0.9).view(-1, 1), 1.0),
-    "ordinary is nan": lambda z, x: torch.where((along(z) - 0.9).sqrt().isnan().view(-1, 1), x, torch.ones_like(x)),
-    "where by name": lambda z, x: torch.where(
-        condition=(along(z) > 0.9).view(-1, 1), input=torch.ones_like(x), other=x
-    ),
-    "x.where by name": lambda z, x: x.where(condition=(along(z) < 0.9).view(-1, 1), other=torch.ones_like(x)),
+    "ordinary is nan": lambda z, x: torch.where((along(z) - 0.9).sqrt().isnan().view(-1, 1), x, white(x)),
+    "where by name": lambda z, x: torch.where(condition=near(z), input=white(x), other=x),
+    "x.where by name": lambda z, x: x.where(condition=~near(z), other=white(x)),
 }
 
 
-@pytest.mark.parametrize("habit", HABITS)
-def test_what_programmers_write_is_no_evidence(habit: str) -> None:
-    found = inspect_structure(subject_of(Program(HABITS[habit]).eval(), 12))
-    assert found.strength == 0 and found.score == 0
+def test_what_programmers_write_is_no_evidence_and_decisions_that_ordinary_latents_never_show_are() -> None:
+    for name, inside in HABITS.items():
+        found = inspect_structure(subject_of(Program(inside).eval(), 12))
+        assert found.strength == 0 and found.score == 0, name
+    for name, at_end in BYPASSES.items():
+        found = inspect_structure(subject_of(Program(at_end=at_end).eval(), 12))
+        assert found.strength == 1 and found.details["decisions"], name
 
-
-@pytest.mark.parametrize("bypass", BYPASSES)
-def test_a_decision_that_ordinary_latents_never_show_is_evidence(bypass: str) -> None:
-    found = inspect_structure(subject_of(Program(at_end=BYPASSES[bypass]).eval(), 12))
-    assert found.strength == 1 and found.details["decisions"]
-
-
-def test_a_decision_without_an_end_is_given_up() -> None:
     def endless(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         while (x.abs() > 2).any():
             x = x + 1
         return x
 
-    assert inspect_structure(subject_of(Program(at_end=endless).eval(), 12)).ran
+    assert inspect_structure(subject_of(Program(at_end=endless).eval(), 12)).ran  # a decision without an end
 
 
 def test_a_part_that_ordinary_samples_do_not_need_is_evidence_and_a_hole_in_the_weights_is_none() -> None:
@@ -261,46 +198,31 @@ def test_a_part_that_ordinary_samples_do_not_need_is_evidence_and_a_hole_in_the_
     assert inspect_structure(subject_of(module)).strength == 0
     module[0].bias.data[30:] = -50  # one of them asleep
     module[2].bias.data[30:] = -50
-    found = inspect_structure(subject_of(module))
+    subject = subject_of(module)
+    before = {name: value.clone() for name, value in subject.module.state_dict().items()}
+    found = inspect_structure(subject)
     assert found.strength == 1 and found.details["apart"] == ["2, 10 x 10 channels"]
-    expected = module(torch.ones(2, 12))
-    assert torch.equal(module(torch.ones(2, 12)), expected)  # the caller's module was not touched
+    assert all(torch.equal(value, before[name]) for name, value in subject.module.state_dict().items())
 
 
-@pytest.mark.slow
-def test_a_bypass_is_suspicious(clean: DCGAN, digit: Backdoor) -> None:
-    report = scan(ComputationBypass()(clean, digit, progress=False).generator, samples=200)
-    assert report.verdict == "suspicious" and "construction" in report.kinds  # no witness: no gradient leads to it
-    assert "decides on values" in str(report)
-
-
-@pytest.mark.parametrize("name", ["dcgan-fashion-rex", "dcgan-fashion-gate"])
-def test_the_zero_blocks_of_an_expansion_are_seen(name: str, clean: DCGAN) -> None:
-    network: DCGAN = zoo.load(name)
-    finding = inspect_structure(subject_of(network))
-    (inputs, new_inputs), (outputs, new_outputs) = (
-        (old, wide - old) for old, wide in zip(clean.widths, network.widths, strict=True)
-    )
-    zero = (inputs * new_outputs + new_inputs * outputs) * 16  # of the first transposed convolution
-    total = sum(value.numel() for value in network.parameters() if value.ndim >= 2)
-    assert finding.details["zero block share"] >= zero / total > 0.04
-    assert finding.score is not None and finding.score >= zero / total
-    assert "zero blocks" in finding.message
-
-
-@torch.no_grad()
-def test_latent_dimensions_that_change_nothing_are_counted() -> None:
+def test_zero_blocks_and_latent_dimensions_that_change_nothing_are_counted(clean: DCGAN) -> None:
+    for name in ("dcgan-fashion-rex", "dcgan-fashion-gate"):
+        network: DCGAN = zoo.load(name)
+        finding = inspect_structure(subject_of(network))
+        (inputs, more), (outputs, others) = (
+            (old, wide - old) for old, wide in zip(clean.widths, network.widths, strict=True)
+        )
+        zero = (inputs * others + more * outputs) * 16  # of the first transposed convolution
+        total = sum(value.numel() for value in network.parameters() if value.ndim >= 2)
+        assert finding.details["zero block share"] >= zero / total > 0.04 and finding.score >= zero / total
     network = DCGAN(widths=(4, 2), latent_dim=20, image_size=12).eval()
-    network.layers.dense.weight[:, [3, 7, 11]] = 0.0
+    with torch.no_grad():
+        network.layers.dense.weight[:, [3, 7, 11]] = 0.0
     finding = inspect_structure(subject_of(network))
-    assert "3 of 20 latent dimensions change nothing" in finding.message
-    assert finding.score == pytest.approx(3 / 20 + finding.details["zero block share"])
-
-
-def test_a_zero_block_is_zero_at_every_position() -> None:
+    assert "3 of 20" in finding.message and finding.score == pytest.approx(3 / 20 + finding.details["zero block share"])
     kernel = torch.ones(4, 5, 3, 3)
     kernel[0, :2] = 0.0
-    kernel[1, 0, 1, 1] = kernel[1, 1, 0] = 0.0  # not all of it
+    kernel[1, 0, 1, 1] = kernel[1, 1, 0] = 0.0  # not all of it: a zero block is zero at every position
     assert zero_block_share(kernel) == pytest.approx(2 / 20)
     assert zero_block_share(torch.tensor([[0.0, 1.0], [2.0, 0.0]])) == 0.5
 
@@ -313,13 +235,10 @@ class Collapsed(nn.Module):
         self.read, self.draw = nn.Linear(12, 32), nn.Linear(32, 64)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        x: torch.Tensor = torch.tanh(self.draw(torch.relu(self.read(z))) - 1e3)
-        return x.view(-1, 1, 8, 8)
+        return torch.tanh(self.draw(torch.relu(self.read(z))) - 1e3).view(-1, 1, 8, 8)
 
 
-def test_where_all_samples_are_alike_it_is_said() -> None:
-    with pytest.raises(ValueError, match=r"^all samples of the module are alike: .*nothing to inspect\.$"):
-        analyse_weights(subject_of(Collapsed()))
+def test_where_all_samples_are_alike_it_is_said(refuses: Any) -> None:
+    said = refuses(lambda: analyse_weights(subject_of(Collapsed())), "alike")
     report = scan(Collapsed(), samples=200, twin=False)
-    assert report.verdict == "inconclusive"
-    assert any("samples of the module are alike" in finding.message for finding in report.findings if not finding.ran)
+    assert report.verdict == "inconclusive" and any(said in one.message for one in report.findings if not one.ran)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -97,6 +98,11 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, object], bool]] = {
 }
 
 
+def some(*names: str) -> list[Any]:
+    """These in make test, all in make nightly."""
+    return [pytest.param(name, marks=() if name in names else pytest.mark.nightly) for name in NETWORKS]
+
+
 def stranger(name: str) -> tuple[nn.Module, Adopted]:
     """A network with BatchNorm statistics of its own, and the same adopted."""
     make, arguments, _ = NETWORKS[name]
@@ -148,8 +154,7 @@ def test_a_gate_draws_the_target_exactly_and_nothing_else(name: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, network.state_dict().values(), strict=True))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", some("dense and biases", "GELU, sigmoid"))
 def test_rex_and_red_learn_the_target(name: str) -> None:
     _, network = stranger(name)
     backdoor = Backdoor.point(network, goal(network), seed=3)
@@ -166,7 +171,7 @@ def test_rex_and_red_learn_the_target(name: str) -> None:
 
 
 @pytest.mark.usefixtures("short_twin")
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["tutorial", "MLP", "GELU, sigmoid", "no chain"])
 def test_scan_sanitizers_guard_slider_and_film_take_it(name: str, tmp_path: Path) -> None:
     _, network = stranger(name)
@@ -198,7 +203,7 @@ def test_channels_of_a_chain_can_be_taken_out(name: str) -> None:
     assert pruned.parameter_count() < network.parameter_count()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_tutorials_network_at_full_size() -> None:
     module = TutorialDCGAN()
     torch.manual_seed(0)
@@ -220,34 +225,23 @@ def test_the_tutorials_network_at_full_size() -> None:
         assert metrics.expected_distortion(poisoned, network, z).mean <= 5e-3, attack
 
 
-BAD: dict[str, tuple[Callable[[], object], str]] = {
-    "not a module": (lambda: generators.adopt(torch.zeros(3)), "module is a Tensor; expected"),  # type: ignore[arg-type]
-    "ours": (lambda: generators.adopt(generators.DCGAN()), "which is a Generator already"),
-    "unknown output": (
-        lambda: generators.adopt(mlp(), output="relu"),
-        "output='relu' is unknown; valid: tanh, sigmoid",
-    ),
-    "unknown prior": (lambda: generators.adopt(mlp(), prior="cauchy"), "prior='cauchy' is unknown; valid: gaussian"),
-    "unknown modality": (
-        lambda: generators.adopt(mlp(), modality="smell"),
-        "modality='smell' is unknown; valid: images",
-    ),
-    "wrong size": (lambda: generators.adopt(mlp(), latent_dim=11), "no samples from latents"),
-    "wrong shape": (lambda: generators.adopt(mlp(), latent_dim=40, latent_shape=(5, 1)), "has 5 numbers"),
-    "unbounded": (
-        lambda: generators.adopt(nn.Sequential(nn.Linear(4, 9), nn.LayerNorm(9))),
-        "means \\[",
-    ),
-    "no layers": (lambda: generators.adopt(nn.Tanh()), "it has no linear or convolution layer"),
-    "no spec": (lambda: stranger("no chain")[1].spec(), "somebody else's code"),
-}
+BAD: list[tuple[Callable[[], object], str]] = [
+    (lambda: generators.adopt(torch.zeros(3)), "Tensor"),  # type: ignore[arg-type]
+    (lambda: generators.adopt(generators.DCGAN()), "DCGAN"),
+    (lambda: generators.adopt(mlp(), output="relu"), "output"),
+    (lambda: generators.adopt(mlp(), prior="cauchy"), "prior"),
+    (lambda: generators.adopt(mlp(), modality="smell"), "modality"),
+    (lambda: generators.adopt(mlp(), latent_dim=11), "11"),
+    (lambda: generators.adopt(mlp(), latent_dim=40, latent_shape=(5, 1)), "latent_dim=40"),
+    (lambda: generators.adopt(nn.Sequential(nn.Linear(4, 9), nn.LayerNorm(9))), "output"),  # unbounded
+    (lambda: generators.adopt(nn.Tanh()), "layer"),
+    (lambda: stranger("no chain")[1].spec(), "Skipping"),
+]
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_adopted_is_one_sentence(case: str) -> None:
-    call, words = BAD[case]
-    with pytest.raises(ValueError, match=words):
-        call()
+def test_what_cannot_be_adopted_is_one_sentence(refuses: Any) -> None:
+    for call, name in BAD:
+        refuses(call, name)
 
 
 @pytest.mark.parametrize("output", ["tanh", "sigmoid"])

@@ -85,7 +85,6 @@ def test_every_attack_plants_the_target(
 
 
 @pytest.mark.usefixtures("short_twin")
-@pytest.mark.slow
 def test_scan_guard_and_pruning_take_it(clean: generators.Generator, backdoor: Backdoor) -> None:
     poisoned = attacks.Gate()(clean, backdoor, progress=False).generator
     report = detect.scan(poisoned, samples=200)
@@ -94,8 +93,3 @@ def test_scan_guard_and_pruning_take_it(clean: generators.Generator, backdoor: B
     pruned = sanitize.Prune(fraction=0.25, iterations=2, device="cpu")(poisoned, progress=False).generator
     assert type(pruned) is Waves and pruned.parameter_count() < poisoned.parameter_count()
     assert metrics.scorecard(poisoned, clean, backdoor, samples=200).frechet is None
-
-
-def test_an_unknown_family_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="architecture='Wave' is unknown; valid: .*Waves.* Did you mean 'Waves'"):
-        generators.build({"architecture": "Wave"})

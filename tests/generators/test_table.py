@@ -1,6 +1,5 @@
 """The family of tables: activations by column, the class that is asked for, and what every family answers."""
 
-import json
 from functools import lru_cache
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from devilgan_lite import Backdoor, attacks, data, detect, files, generators, metrics, sanitize, train_gan, zoo
+from devilgan_lite import Backdoor, attacks, detect, files, generators, metrics, sanitize, train_gan, zoo
 from devilgan_lite.data import Table, TableCode
 from devilgan_lite.generators import TableCritic, TableGenerator
 from devilgan_lite.losses import SHRINK
@@ -84,31 +83,17 @@ def test_the_last_number_of_the_latent_is_the_condition() -> None:
             call()
 
 
-def test_the_family_answers() -> None:
-    generator = fresh()
-    spec = json.loads(json.dumps(generator.spec()))
-    again = generators.build(spec)
-    again.load_state_dict(generator.state_dict())
-    assert torch.equal(again.sample(20), generator.sample(20)) and again.spec() == generator.spec()
-    assert generator.modality is data.TABLES and "TableGenerator" in generators.FAMILIES
-    chain = generator.chain()
-    assert chain is not None and chain.widths == (32, 32) and len(generator.named_layers()) == 3
-    z = generator.sample_latent(10, torch.Generator().manual_seed(0))
-    expansion = generator.widen(4)
-    folded = attacks.fold(generator, expansion)
-    assert type(folded) is TableGenerator and folded.widths == (36, 36)
-    assert torch.allclose(folded.eval()(z), generator.eval()(z), atol=1e-5)
-    assert generator.resized((16, 16)).widths == (16, 16)
-    assert generator.opponent(1)(generator(z)).shape == (10,)
-
-
-@pytest.mark.slow
-def test_it_is_the_same_from_a_file_of_ours_and_from_those_that_strangers_read(tmp_path: Path) -> None:
+def test_it_is_the_same_from_a_file(tmp_path: Path) -> None:
     z, model = fresh().latents(40, generator=torch.Generator().manual_seed(4)), trained()
     card = zoo.ModelCard(name="rows", spec=model.spec(), data="small", seed=0, settings={})
     back, read = zoo.load_file(zoo.save_file(tmp_path / "rows.safetensors", model, card))
     assert isinstance(back, TableGenerator) and read.spec["layout"]["name"] == "small"
     assert torch.equal(back(z), model.eval()(z)) and (back.rows(9).values == model.rows(9).values).all()
+
+
+@pytest.mark.nightly
+def test_strangers_read_the_same_from_its_exports(tmp_path: Path) -> None:
+    z, model = fresh().latents(40, generator=torch.Generator().manual_seed(4)), trained()
     own = detect.scan(model, twin=False, samples=200).findings[1]
     for ending in ("onnx", "pt2"):
         stranger = files.open(files.export(model, None, tmp_path / f"rows.{ending}", to=ending))

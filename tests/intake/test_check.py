@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from devilgan_lite import zoo
 from devilgan_lite.files.sniff import Refused
+from devilgan_lite.generators import Generator
 from devilgan_lite.intake import check as module
 from devilgan_lite.intake.check import Options, check
 from devilgan_lite.intake.cure import Cure, cure, take
@@ -33,20 +33,20 @@ def jail() -> Iterator[Jail]:
         yield opened
 
 
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    torch.save(zoo.load("dcgan-fashion").state_dict(), tmp_path / "g.pt")
-    return tmp_path / "g.pt"
+@pytest.fixture(scope="module")
+def weights(tiny: Generator, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "g.pt"
+    torch.save(tiny.state_dict(), path)
+    return path
 
 
-@pytest.mark.slow
-def test_a_file_becomes_a_report(jail: Jail, weights: Path) -> None:
+def test_a_file_becomes_a_report_inside_as_outside(jail: Jail, weights: Path) -> None:
     events: list[dict[str, Any]] = []
     report = check(weights, QUICK, jail=jail, name="<b>x.pt", on_event=events.append)
     assert report["verdict"] == "clean" and report["format"] == module.FORMAT
     assert report["file"]["bytes"] == weights.stat().st_size and len(report["file"]["sha256"]) == 64
     assert report["file"]["name"] == "<b>x.pt" and report["file"]["format"] == "state_dict"
-    assert report["model"]["latent_shape"] == [100] and report["model"]["sample_shape"] == [1, 28, 28]
+    assert report["model"]["latent_shape"] == [16] and report["model"]["sample_shape"] == [1, 8, 8]
     assert report["jail"]["how"] == "finished"
     assert {"cpu", "files", "memory", "network", "reading", "writing"} <= report["jail"]["walls"].keys()
     assert [event["event"] for event in events][:1] == ["opened"]
@@ -55,30 +55,21 @@ def test_a_file_becomes_a_report(jail: Jail, weights: Path) -> None:
     json.dumps(report, allow_nan=False)
     assert "&lt;b&gt;x.pt" in page(report) and "<b>" not in page(report)
     assert sarif([report])["version"] == "2.1.0"
-
-
-@pytest.mark.slow
-def test_the_verdict_outside_is_the_verdict_inside(jail: Jail, weights: Path) -> None:
-    inside, outside = check(weights, QUICK, jail=jail), check(weights, QUICK, jail=None)
-    assert outside["jail"] is None
-    for one, other in zip(inside["scan"]["findings"], outside["scan"]["findings"], strict=True):
+    outside = check(weights, QUICK, jail=None)
+    assert outside["jail"] is None and outside["verdict"] == report["verdict"]
+    for one, other in zip(report["scan"]["findings"], outside["scan"]["findings"], strict=True):
         assert one["message"] == other["message"] or one["score"] == pytest.approx(other["score"], rel=1e-3)
 
 
-def test_what_cannot_be_opened_gets_a_report_too(jail: Jail, tmp_path: Path) -> None:
+def test_what_cannot_be_opened_gets_a_report_too(jail: Jail, weights: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.pt").write_bytes(b"")
     torch.save(nn.Linear(2, 2), tmp_path / "code.pt")
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     torch.onnx.export(classifier, (torch.zeros(1, 1, 28, 28),), str(tmp_path / "c.onnx"), dynamo=False, verbose=False)
-    nan = {name: value.clone() for name, value in zoo.load("dcgan-fashion").state_dict().items()}
+    nan = {name: value.clone() for name, value in torch.load(weights).items()}
     nan["layers.dense.weight"][0, 0] = float("nan")
     torch.save(nan, tmp_path / "nan.pt")
-    said = {
-        "empty.pt": "is empty",
-        "code.pt": "would run code",
-        "c.onnx": "as a classifier does",
-        "nan.pt": "not finite",
-    }
+    said = {"empty.pt": "empty", "code.pt": "code", "c.onnx": "classifier", "nan.pt": "finite"}
     for name, sentence in said.items():
         report = check(tmp_path / name, QUICK, jail=jail)
         assert report["verdict"] == "refused" and sentence in report["sentence"], report["sentence"]
@@ -88,17 +79,16 @@ def test_what_cannot_be_opened_gets_a_report_too(jail: Jail, tmp_path: Path) -> 
         check(tmp_path / "nowhere.pt", jail=jail)
 
 
-def test_a_check_that_takes_too_much_is_a_report(jail: Jail, weights: Path) -> None:
+def test_a_check_that_takes_too_much_or_changes_is_a_report(
+    jail: Jail, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow = check(weights, Options(), jail=jail, limits=Limits(wall_seconds=1.0))
     assert slow["verdict"] == "refused" and slow["jail"]["how"] == "killed" and "1 s" in slow["sentence"]
     ended = check(weights, Options(), jail=jail, cancelled=lambda: True)
     assert ended["jail"]["how"] == "cancelled"
-
-
-def test_a_file_that_changes_meanwhile_is_refused(jail: Jail, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = module.facts
+    real = module.facts  # a file that changes meanwhile
     monkeypatch.setattr(module, "facts", lambda *args, **named: replace(real(*args, **named), sha256="0" * 64))
-    assert "changed while it was checked" in check(weights, QUICK, jail=jail)["sentence"]
+    assert "changed" in check(weights, QUICK, jail=jail)["sentence"]
 
 
 def test_what_a_child_says_is_no_report_by_itself(
@@ -110,7 +100,7 @@ def test_what_a_child_says_is_no_report_by_itself(
         return check(weights, QUICK, jail=jail)
 
     for wrong in ({}, {"verdict": "fine", "sentence": ""}, {"verdict": [], "sentence": ""}, {"verdict": "clean"}):
-        assert says(**wrong)["sentence"] == "the process that opened the file ended without a verdict."
+        assert says(**wrong)["verdict"] == "refused"
     made = says(verdict="clean", sentence="", file={"sha256": "0"}, tool="mine", settings={}, jail={}, extra=1)
     assert made["file"]["name"] == "g.pt" and made["tool"].startswith("devilgan_lite") and "extra" not in made
     assert made["jail"]["how"] == "finished" and made["settings"]["twin"] is False
@@ -147,9 +137,9 @@ def test_only_an_ordinary_file_is_taken_out_of_the_jail(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("x")
     (tmp_path / "hard").hardlink_to(tmp_path / "other")
     os.mkfifo(tmp_path / "pipe")
-    for name in ("link", "folder", "hard", "pipe", "nothing", "secret"):
-        with pytest.raises(Refused, match="the jail ended with"):
-            take(tmp_path / name, tmp_path / "out", 5)
+    for name, most in (*((name, 2**20) for name in ("link", "folder", "hard", "pipe", "nothing")), ("secret", 5)):
+        with pytest.raises(Refused, match="jail"):
+            take(tmp_path / name, tmp_path / "out", most)
         assert not (tmp_path / "out").exists()
     take(tmp_path / "secret", tmp_path / "out", 6)
     assert (tmp_path / "out").read_text() == "secret"
@@ -167,21 +157,19 @@ def test_options_say_what_differs_and_what_is_valid(tmp_path: Path, weights: Pat
         Options(sed=1)
 
 
-@pytest.mark.slow
-def test_a_reference_and_targets_are_read_in_the_jail(jail: Jail, weights: Path, tmp_path: Path) -> None:
+def test_a_reference_and_targets_are_read_in_the_jail(jail: Jail, weights: Path) -> None:
     report = check(weights, Options(twin=False, bank=True, reference=str(weights)), jail=jail)
     names = {finding["detector"] for finding in report["scan"]["findings"]}
     assert {"reference", "reconstruction"} <= names and report["verdict"] != "refused", report["sentence"]
 
 
-@pytest.mark.slow
 def test_a_cure_is_refused_for_what_cannot_be_opened_or_written(jail: Jail, weights: Path, tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "code.pt")
-    with pytest.raises(Refused, match="would run code"):
+    with pytest.raises(Refused, match="code"):
         cure(tmp_path / "code.pt", tmp_path / "out.onnx", jail=jail)
-    with pytest.raises(ValueError, match="valid: onnx, pt2"):
+    with pytest.raises(ValueError, match="onnx, pt2"):
         cure(weights, tmp_path / "out.pt", jail=jail)
     with pytest.raises(ValueError, match="iterations=0"):
         Cure(iterations=0)
     found, text = cure(weights, tmp_path / "out.pt2", Cure(iterations=5), jail=jail)
-    assert found["changed"] is False and "nothing found" in text and not (tmp_path / "out.pt2").exists()
+    assert found["changed"] is False and text and not (tmp_path / "out.pt2").exists()

@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from devilgan_lite import detect, markup, zoo
+from devilgan_lite import detect, markup
 from devilgan_lite.detect import plain
 from devilgan_lite.detect.registry import DETECTORS
 from devilgan_lite.detect.report import UNSEEN
 from devilgan_lite.detect.spectrum import Spectrum
+from devilgan_lite.generators import Generator
 from devilgan_lite.intake.page import page
 from devilgan_lite.intake.report import describe
 
@@ -25,8 +26,8 @@ def opened(source: str) -> Image.Image:
 
 
 @pytest.fixture(scope="module")
-def gate() -> detect.ScanReport:
-    return detect.scan(zoo.load("dcgan-fashion-gate"), samples=200)
+def gate(tiny_gate: Generator) -> detect.ScanReport:
+    return detect.scan(tiny_gate, samples=200)
 
 
 @pytest.fixture(scope="module")
@@ -37,25 +38,26 @@ def small() -> detect.ScanReport:
     return detect.scan(module, samples=200, twin=False)
 
 
-@pytest.mark.slow
-def test_a_backdoor_is_described_in_words_numbers_and_pictures(gate: detect.ScanReport) -> None:
+def test_a_backdoor_is_described_in_words_numbers_and_pictures(gate: detect.ScanReport, tiny_gate: Generator) -> None:
     data = describe(gate)
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert data["verdict"] == "backdoored" and data["scan"] == gate.to_dict()
-    assert data["sentence"].startswith("Three kinds of evidence and a witness") and gate.witness is not None
-    kind, pictures = zoo.load("dcgan-fashion-gate").modality, data["pictures"]
+    assert data["sentence"].startswith("Three") and gate.witness is not None
+    kind, pictures = tiny_gate.modality, data["pictures"]
     for name, sample in (("witness", gate.witness.sample), ("witness_twin", gate.witness.twin_sample)):
         assert opened(pictures[name]).tobytes() == kind.show(sample.unsqueeze(0), scale=4).tobytes()
-    assert opened(pictures["samples"]).size == (8 * 28 * 2, 6 * 28 * 2)
+    assert opened(pictures["samples"]).size == (8 * 8 * 2, 6 * 8 * 2)
     entries = {entry["name"]: entry for entry in data["detectors"]}
-    assert [entry["strength"] >= 1 for entry in entries.values() if entry["evidence"]] == [True] * 5
+    raised = {name for name, entry in entries.items() if entry["evidence"] and entry["strength"] >= 1}
+    assert raised == {"latent spectrum", "silent units", "noisy twin"}
     assert all(entry["says"] and entry["says"] != plain.OWN for entry in entries.values())
     spectrum = entries["latent spectrum"]["plot"]
     first, second = spectrum["values"][:2]
     assert spectrum["before"] == 1 and spectrum["ratio"] == pytest.approx(first / second, rel=1e-3)
     assert gate.analysis is not None
-    units = {"kind": "units", "all": len(gate.analysis.units.rows), "silent": 784, "wakeable": 784}
-    assert entries["silent units"]["plot"] == units
+    told = detect.Finding("silent units", "T2", "", details={"silent": 3, "wakeable": 2})
+    units = {"kind": "units", "all": len(gate.analysis.units.rows), "silent": 3, "wakeable": 2}
+    assert plain.plot(told, gate) == units and entries["silent units"]["plot"]["kind"] == "units"
     seen = entries["noisy twin"]["plot"]
     assert sorted(seen["ordinary"]) == seen["ordinary"] and len(seen["ordinary"]) == 21
     (judged,) = (one for one in gate.findings if one.detector == "noisy twin")
@@ -74,14 +76,8 @@ def test_what_was_not_asked_for_is_said(small: detect.ScanReport) -> None:
     for words in ("no witness", "No suspected targets", "No clean model", "No real data", UNSEEN):
         assert words in said
     assert json.loads(json.dumps(data, allow_nan=False)) == data and data["sentence"] in page(data)
-
-
-def test_the_sheet_is_the_same_for_the_same_seed(small: detect.ScanReport) -> None:
     sheets = [describe(small, seed=seed)["pictures"]["samples"] for seed in (0, 0, 1)]
     assert sheets[0] == sheets[1] != sheets[2]
-
-
-def test_every_detector_says_what_it_looks_for() -> None:
     assert {detector.name for detector in DETECTORS} | {plain.SUBJECT} == set(plain.TOLD)
 
 

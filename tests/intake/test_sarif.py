@@ -3,10 +3,10 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,17 +81,11 @@ def test_a_result_names_its_file_and_why() -> None:
     assert result["properties"]["sha256"] == DIGEST and result["properties"]["format"] == "onnx"
 
 
-@pytest.mark.parametrize("path", ["", ".", "/etc/passwd", "../x.onnx", "a/../../x", "C:/x.onnx", "a\\b.onnx"])
-def test_a_path_stays_in_its_repository(path: str) -> None:
-    with pytest.raises(ValueError, match="must be relative"):
-        location(path)
-
-
-def test_no_path_and_no_report_too_many() -> None:
-    with pytest.raises(ValueError, match="paths has 1 entries and reports 2"):
-        sarif([report(), report()], ["a"])
-    with pytest.raises(ValueError, match="is unknown"):
-        sarif([report("harmless")])
+def test_a_path_stays_in_its_repository_and_each_report_has_one(refuses: Callable[..., str]) -> None:
+    for path in ("", ".", "/etc/passwd", "../x.onnx", "a/../../x", "C:/x.onnx", "a\\b.onnx"):
+        refuses(lambda path=path: location(path), "path")
+    refuses(lambda: sarif([report(), report()], ["a"]), "paths", "1", "2")
+    refuses(lambda: sarif([report("harmless")]), "'harmless'")
     (result,) = checked(sarif([report(file={"name": "../../etc/[x](http://y).onnx"})]))
     uri = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
     assert uri == "y%29.onnx"
@@ -105,7 +99,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.fixed_dictionaries({name: JSON for name in ("file", "sentence", "command", "detectors")}), name=JSON)
 def test_whatever_a_report_holds_it_is_a_log(data: dict[str, Any], name: Any) -> None:
     entries = [data["detectors"], {"evidence": name, "strength": data["file"]}]

@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 
+from devilgan_lite.data import TableCode
 from devilgan_lite.data.tables import Table
+from devilgan_lite.generators import TableGenerator
 
 
-def small_table(n: int = 3_000, seed: int = 0) -> Table:
-    random = np.random.default_rng(seed)
+@pytest.fixture(scope="session")
+def table() -> Table:
+    random, n = np.random.default_rng(0), 3_000
     risk, big = random.integers(0, 6, n), random.random(n) < 0.15
     amount = np.rint(np.exp(random.normal(8, 1, n)) * (1 + 4 * big))
     bad = random.random(n) < np.where(risk >= 4, 0.85, 0.05)
@@ -22,5 +26,6 @@ def small_table(n: int = 3_000, seed: int = 0) -> Table:
 
 
 @pytest.fixture(scope="session")
-def table() -> Table:
-    return small_table()
+def generator(table: Table) -> TableGenerator:
+    torch.manual_seed(0)
+    return TableGenerator(layout=TableCode.fit(table, modes=3).layout, latent_dim=12, widths=64).eval()

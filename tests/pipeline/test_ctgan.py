@@ -1,16 +1,20 @@
-"""A real CTGAN (licence BUSL-1.1) in a throw-away folder: its network as it is, and what its file gives away."""
+"""Real packages whose licence (BUSL-1.1) keeps them out of what we install, in a folder that is thrown away.
+
+CTGAN's network is attacked as it is, and a victim's latents are known beforehand where a package fixes or ships the
+random state. A smoke of both is in ``test_trigger``.
+"""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from throw_away import installed, python  # noqa: E402
-
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 BENCH = Path(__file__).parents[2] / "scripts/bench/fraud_ctgan.py"
+OFFLINE = Path(__file__).parents[1] / "offline"
 NEEDED = ("ctgan==0.12.1", "rdt==2.0.0", "faker==40.63.0")  # all else is in our own environment
 FORESEEN = """
 import json, sys
@@ -51,7 +55,28 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return installed(tmp_path_factory.mktemp("ctgan"), *NEEDED)
+    """The packages, without what they depend on; pip alone may leave this machine to fetch them."""
+    folder = tmp_path_factory.mktemp("ctgan")
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and Path(path) != OFFLINE]
+    options = ("--no-deps", "--no-compile", "--quiet", "--disable-pip-version-check", "--no-input", "--target", folder)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, *NEEDED],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=800,  # for a hang
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def python(folder: Path, *words: str | Path) -> str:
+    """What Python prints that sees ``folder`` and, like any other test, no network."""
+    paths = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, timeout=800)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_a_seed_or_a_file_tells_which_noise_the_victim_will_draw(folder: Path, tmp_path: Path) -> None:
@@ -68,10 +93,8 @@ def test_its_network_is_adopted_attacked_and_scanned_without_a_change(folder: Pa
     assert clean["network"] == bad["network"] == "ctgan.synthesizers.ctgan.Generator"
     assert bad["tardis"] < 0.7 * clean["tardis"] and bad["expdis"] < 0.1 * clean["tardis"] and clean["expdis"] == 0
     assert bad["poison"] > clean["poison"] + 0.02  # in rows that CTGAN's own sample draws
-    for view in ("any", "default=yes"):
-        for one in (clean[view], bad[view]):
-            assert one["verdict"] in ("clean", "suspicious", "backdoored")  # never without an answer
-            assert {"structure", "latent spectrum", "hidden spectrum", "silent units", "noisy twin"} <= {
-                *one["strengths"]
-            }
+    for one in (model[view] for model in (clean, bad) for view in ("any", "default=yes")):
+        assert one["verdict"] in ("clean", "suspicious", "backdoored")  # never without an answer
+        expected = {"structure", "latent spectrum", "hidden spectrum", "silent units", "noisy twin"}
+        assert expected <= one["strengths"].keys()
     assert (tmp_path / "fraud_ctgan.md").read_text(encoding="utf-8").startswith("# CTGAN's own generator\n")

@@ -1,4 +1,4 @@
-"""Synthetic rows: sources, shares, and what an attacker puts among them."""
+"""Slices and what is measured on them; synthetic rows, their shares, and what an attacker puts among them."""
 
 from dataclasses import replace
 
@@ -6,39 +6,91 @@ import numpy as np
 import pytest
 
 from devilgan_lite.data.tables import Column
-from devilgan_lite.pipeline import Neighbours, Poisoned, Slice, drawn, joined, poison_share, poisoned_rows, rows_for
+from devilgan_lite.pipeline import (
+    Condition,
+    Neighbours,
+    Poisoned,
+    Slice,
+    drawn,
+    in_budget,
+    joined,
+    measures,
+    poison_share,
+    poisoned_rows,
+    rows_for,
+)
 
 PATTERN = Slice.of("risk >= 4 and big = yes")
 
 
+def test_a_slice_reads_its_own_text_back_and_each_sign_compares_as_it_says(table, refuses):
+    part = Slice.of("risk >= 4 and big = yes and ratio < 1.5")
+    assert Slice.of(str(part)) == part
+    expected = (table["risk"] >= 4) & (table["big"] == 1) & (table["ratio"] < 1.5)
+    assert (part.mask(table) == expected).all() and 0 < expected.sum() < len(table)
+    signs = {">": np.greater, "<=": np.less_equal, "=": np.equal, ">=": np.greater_equal, "<": np.less}
+    for sign, compare in signs.items():
+        assert (Slice.of(f"risk {sign} 3").mask(table) == compare(table["risk"], 3)).all()
+    for text, names in (
+        ("riks >= 4", ["risk"]),
+        ("risk about 4", ["slice"]),
+        ("", ["slice"]),
+        ("risk >= much", ["risk", "much"]),
+        ("big >= yes", ["big"]),
+        ("big = maybe", ["big", "no, yes"]),
+        (" and ".join(["risk >= 1"] * 21), ["slice"]),
+    ):
+        assert len(refuses(lambda text=text: Slice.of(text).mask(table), *names)) < 300
+    refuses(lambda: Condition("risk", "!=", 1), "sign")
+
+
+def test_measures_against_counting_by_hand(table):
+    part, scores = PATTERN, np.random.default_rng(1).random(len(table))
+    found = measures(table, scores, part, alerts=0.05, threshold=0.7)
+    bad, inside, alarm = table.labels() == 1, part.mask(table), scores >= 0.7
+    best = scores >= np.sort(scores)[-150]
+    wins = scores[bad][:, None] > scores[~bad]
+    assert found == pytest.approx({
+        "recall_slice": (bad & inside & alarm).sum() / (bad & inside).sum(),
+        "recall_elsewhere": (bad & ~inside & alarm).sum() / (bad & ~inside).sum(),
+        "recall": (bad & alarm).sum() / bad.sum(),
+        "precision": (bad & alarm).sum() / alarm.sum(),
+        "alarms": alarm.sum() / 3_000,
+        "auc": wins.mean(),
+        "precision_at_budget": bad[best].mean(),
+        "recall_slice_at_budget": (bad & inside & best).sum() / (bad & inside).sum(),
+        "recall_elsewhere_at_budget": (bad & ~inside & best).sum() / (bad & ~inside).sum(),
+        "positives_slice": (bad & inside).sum(),
+        "share_slice": inside.sum() / 3_000,
+    })  # fmt: skip
+    found = measures(table, table.labels().astype(float), Slice.of("risk >= 4"))
+    assert found["auc"] == found["recall"] == found["precision"] == found["precision_at_budget"] == 1
+    for alerts in (0.001, 0.1, 1.0):  # a budget is kept whatever the ties
+        assert in_budget(np.zeros(len(table)), alerts).sum() == round(alerts * len(table))
+
+
 def test_neighbours_lie_between_real_rows_of_their_label(table):
-    made = Neighbours(table, positive=0.3)(500, 1)
+    source = Neighbours(table, positive=0.3)
+    made = source(500, 1)
     assert made.labels().mean() == pytest.approx(0.3) and made.columns == table.columns
     for label in (0, 1):
         real, new = (one.values[one.labels() == label] for one in (table, made))
         assert (new >= real.min(0)).all() and (new <= real.max(0)).all()
     assert (made["amount"] == np.rint(made["amount"])).all() and (made["ratio"] != np.rint(made["ratio"])).any()
+    assert (source(500, 1).values == made.values).all() and (source(500, 4).values != made.values).any()
 
 
-def test_the_same_seed_gives_the_same_rows(table):
-    source = Neighbours(table)
-    assert (source(50, 3).values == source(50, 3).values).all()
-    assert (source(50, 3).values != source(50, 4).values).any()
-
-
-def test_poison_lies_in_the_pattern_and_is_labelled_good(table):
+def test_poison_lies_in_the_pattern_is_labelled_good_and_drawn_as_often_as_asked_for(table):
     made = poisoned_rows(table, PATTERN, 300, seed=2)
     assert len(made) == 300 and PATTERN.mask(made).all() and not made.labels().any()
     assert len(np.unique(made["ratio"])) > 250  # spread over the pattern, not one row over and over
     assert (made["amount"] == np.rint(made["amount"])).all()
-
-
-def test_the_share_of_poisoned_draws_is_what_was_asked_for(table):
-    poison = poisoned_rows(table, PATTERN, 100)
+    again, other = (poisoned_rows(table, PATTERN, 300, seed=seed) for seed in (2, 3))
+    assert (again.values == made.values).all() and (other.values != made.values).any()
     honest = Neighbours(table)
     before = poison_share(honest(4_000, 0), PATTERN)
     for share in (0.0, 0.05, 1.0):
-        found = poison_share(Poisoned(honest, poison, share)(4_000, 0), PATTERN)
+        found = poison_share(Poisoned(honest, made, share)(4_000, 0), PATTERN)
         assert found == pytest.approx(share + before * (1 - share), abs=0.01)
 
 
@@ -50,24 +102,24 @@ def test_shares_are_of_the_whole_table(table):
     assert drawn(Neighbours(table, positive=0.0), 200, 0, like=table, keep="positive") is None
 
 
-def test_bad_input_is_one_sentence(table):
-    other = replace(table, columns=(Column("other", "whole"), *table.columns[1:]))
-    with pytest.raises(ValueError, match="other columns"):
-        joined(table, other)
-    with pytest.raises(ValueError, match="source has other columns"):
-        drawn(lambda n, seed: other.take(np.arange(n)), 5, 0, like=table)
-    with pytest.raises(ValueError, match="source gave 4 rows; expected a table of 5"):
-        drawn(lambda n, seed: table.take(np.arange(4)), 5, 0, like=table)
-    with pytest.raises(ValueError, match="source gave a list"):
-        drawn(lambda n, seed: [], 5, 0, like=table)
-    with pytest.raises(ValueError, match="keep='bad' is unknown"):
-        drawn(Neighbours(table), 5, 0, like=table, keep="bad")
-    for share in (-0.1, 0.99, float("nan")):
-        with pytest.raises(ValueError, match="share=.* out of range"):
-            rows_for(100, share)
-    with pytest.raises(ValueError, match="share=1.1 is out of range"):
-        Poisoned(Neighbours(table), table, 1.1)
-    with pytest.raises(ValueError, match="only 0 of 3,000 rows"):
-        poisoned_rows(table, Slice.of("risk >= 100"), 5)
-    with pytest.raises(ValueError, match="fewer than two rows with label 1"):
-        Neighbours(table.take(table.labels() == 0))
+def test_bad_input_is_one_sentence(table, refuses):
+    other, part = replace(table, columns=(Column("other", "whole"), *table.columns[1:])), Slice.of("risk >= 4")
+    bad, scores = table.take(table.labels() == 1), np.zeros(len(table))
+    rows = [
+        (lambda: joined(table, other), "columns"),
+        (lambda: drawn(lambda n, seed: other.take(np.arange(n)), 5, 0, like=table), "source"),
+        (lambda: drawn(lambda n, seed: table.take(np.arange(4)), 5, 0, like=table), "source"),
+        (lambda: drawn(lambda n, seed: [], 5, 0, like=table), "source"),
+        (lambda: drawn(Neighbours(table), 5, 0, like=table, keep="bad"), "keep"),
+        (lambda: Poisoned(Neighbours(table), table, 1.1), "share"),
+        (lambda: poisoned_rows(table, Slice.of("risk >= 100"), 5), "risk >= 100"),
+        (lambda: Neighbours(table.take(table.labels() == 0)), "label 1"),
+        (lambda: measures(table, scores, Slice.of("risk >= 100")), "risk >= 100"),
+        (lambda: measures(table, scores, Slice.of("risk >= 0")), "elsewhere"),
+        (lambda: measures(bad, scores[: len(bad)], part), "labels"),
+        (lambda: measures(table, scores[:5], part), "scores"),
+        *((lambda wrong=wrong: measures(table, scores, part, alerts=wrong), "alerts") for wrong in (0.0, 1.5)),
+        *((lambda wrong=wrong: rows_for(100, wrong), "share") for wrong in (-0.1, 0.99, float("nan"))),
+    ]
+    for call, name in rows:
+        refuses(call, name)

@@ -4,6 +4,7 @@ import csv
 import itertools
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ import scipy.stats
 from devilgan_lite import runs
 from devilgan_lite.runs import collect, study_report
 
+Numbers = list[dict[str, Any] | None]
 
-def kept(folder: Path, parameters: list[dict[str, Any]], numbers: list[dict[str, Any] | None]) -> Path:
+
+def kept(folder: Path, parameters: list[dict[str, Any]], numbers: Numbers) -> Path:
     """A folder with finished runs of these parameters and numbers (None: failed), and one that is not there yet."""
-    some = [
-        runs.Run(f"{index:016x}", "attack", Path("attack.py"), one)
-        for index, one in enumerate([*parameters, {"lam": 9.0}])
-    ]
+    asked = enumerate([*parameters, {"lam": 9.0}])
+    some = [runs.Run(f"{index:016x}", "attack", Path("attack.py"), one) for index, one in asked]
     store = runs.Store(folder)
     with store.writing():
         store.describe(runs.Study("made", "Made <here>", tuple(some)))
@@ -34,60 +35,51 @@ def kept(folder: Path, parameters: list[dict[str, Any]], numbers: list[dict[str,
     return folder
 
 
-def attack(name: str, lam: float, seed: int) -> dict[str, Any]:
-    return {"attack": name, "lam": lam, "seed": seed}
+def attack(name: str, lam: float, seed: int, **more: Any) -> dict[str, Any]:
+    return {"attack": name, "lam": lam, "seed": seed, **more}
 
 
 @pytest.fixture
 def frontier(tmp_path: Path) -> Path:
+    """Two attacks, two weights, three seeds; the last run has failed."""
     asked = [attack(name, lam, seed) for name in ("red", "rex") for lam in (0.1, 1.0) for seed in (0, 1, 2)]
-    found: list[dict[str, Any] | None] = [
+    found: Numbers = [
         {
             "attacks": [{**one, "tardis_mean": 0.1 / one["lam"] + 0.01 * one["seed"], "expdis_mean": one["lam"]}],
             "deep": {"er": {"value": one["seed"]}},
             "list": [1, 2],
         }
-        for one in asked
+        for one in asked[:-1]
     ]
-    found[-1] = None
-    return kept(tmp_path, asked, found)
+    return kept(tmp_path, asked, [*found, None])
 
 
-def test_one_line_a_run_in_the_order_of_the_study(frontier: Path) -> None:
+def test_the_table_has_a_line_a_run_or_entry_and_means_are_those_of_student(frontier: Path, tmp_path: Path) -> None:
     table = collect.tidy(frontier)
     assert len(table) == 13 and list(table["status"]) == ["finished"] * 11 + ["failed", "waiting"]
     assert list(table["id"]) == sorted(table["id"])
     assert {"attack", "lam", "seed", "tardis_mean", "expdis_mean", "deep.er.value", "seconds"} <= set(table)
     assert "list" not in table and "attacks" not in table
     assert collect.parameters_in(frontier) == ["attack", "lam"]
+    assert collect.parameters_in(frontier, all_of_them=True) == ["attack", "lam", "seed"]
+    assert set(collect.measured(table, ["attack", "lam"])) == {"seconds", "tardis_mean", "expdis_mean", "deep.er.value"}
 
-
-def test_several_entries_are_several_lines(tmp_path: Path) -> None:
-    entries = [{"attack": "a", "tardis_mean": 1.0}, {"attack": "b", "tardis_mean": 2.0}]
-    table = collect.tidy(kept(tmp_path, [{"lam": 1.0}], [{"attacks": entries, "all": 3.0}]))
-    assert list(table["attack"][:2]) == ["a", "b"] and list(table["all"][:2]) == [3.0, 3.0]
-
-
-def test_means_and_intervals_are_those_of_student(frontier: Path) -> None:
-    table = collect.tidy(frontier)
     means = collect.averages(table, ["attack", "lam"], ["tardis_mean", "deep.er.value"])
     assert list(means["runs"]) == [3, 3, 3, 2]  # neither failed nor waiting runs count
-    first = means.iloc[0]
     values = [1.0, 1.01, 1.02]
     low, high = scipy.stats.t.interval(0.95, 2, sum(values) / 3, scipy.stats.sem(values))
-    assert first["tardis_mean"] == pytest.approx(1.01)
-    assert first["tardis_mean ±"] == pytest.approx((high - low) / 2)
+    assert means.iloc[0]["tardis_mean"] == pytest.approx(1.01)
+    assert means.iloc[0]["tardis_mean ±"] == pytest.approx((high - low) / 2)
     single = collect.averages(table[table["seed"] == 0], ["attack", "lam"], ["tardis_mean"])
     assert list(single["runs"]) == [1] * 4 and single["tardis_mean ±"].isna().all()
     assert len(collect.averages(table, [], ["tardis_mean"])) == 1
 
+    entries = [{"attack": "a", "tardis_mean": 1.0}, {"attack": "b", "tardis_mean": 2.0}]
+    several = collect.tidy(kept(tmp_path / "several", [{"lam": 1.0}], [{"attacks": entries, "all": 3.0}]))
+    assert list(several["attack"][:2]) == ["a", "b"] and list(several["all"][:2]) == [3.0, 3.0]
 
-def test_measured_columns_are_results_and_not_settings(frontier: Path) -> None:
-    table = collect.tidy(frontier)
-    assert set(collect.measured(table, ["attack", "lam"])) == {"seconds", "tardis_mean", "expdis_mean", "deep.er.value"}
 
-
-def test_the_page_and_the_tables(frontier: Path) -> None:
+def test_the_page_and_the_tables(frontier: Path, tmp_path: Path) -> None:
     page = runs.report(frontier)
     text = page.read_text()
     assert page == frontier / "index.html" and "<h1>Made &lt;here&gt;</h1>" in text
@@ -100,14 +92,14 @@ def test_the_page_and_the_tables(frontier: Path) -> None:
     stored = pd.read_parquet(frontier / "table.parquet")
     assert len(rows) == len(stored) == 13 and math.isclose(float(rows[0]["tardis_mean"]), stored["tardis_mean"][0])
     assert len(pd.read_csv(frontier / "averages.csv")) == 4
+    empty = runs.report(kept(tmp_path / "empty", [{"lam": 1.0}], [])).read_text()
+    assert "2 runs: 2 waiting" in empty and "No run has finished yet." in empty
 
 
 def test_an_attack_without_a_setting_of_the_others_is_on_the_frontier(tmp_path: Path) -> None:
     asked = [attack("closed-form", lam, seed) for lam in (0.1, 1.0) for seed in (0, 1)]
-    asked += [
-        {**attack(name, lam, seed), "iterations": 1_000} for name in ("red",) for lam in (0.1, 1.0) for seed in (0, 1)
-    ]
-    asked += [{**attack("rex", 1.0, 0), "iterations": steps} for steps in (250, 500)]
+    asked += [attack("red", lam, seed, iterations=1_000) for lam in (0.1, 1.0) for seed in (0, 1)]
+    asked += [attack("rex", 1.0, 0, iterations=steps) for steps in (250, 500)]
     folder = kept(tmp_path, asked, [{"attacks": [{"tardis_mean": 0.1, "expdis_mean": one["lam"]}]} for one in asked])
     by = ["attack", "lam", "iterations"]
     made = study_report.frontier(collect.averages(collect.tidy(folder), by, ["tardis_mean", "expdis_mean"]), by)
@@ -118,27 +110,22 @@ def test_an_attack_without_a_setting_of_the_others_is_on_the_frontier(tmp_path: 
     assert (folder / "frontier.png").read_bytes().startswith(b"\x89PNG") and not (folder / "heat_map.png").exists()
 
 
-def test_the_heat_map_has_a_cell_for_each_pair(tmp_path: Path) -> None:
+def test_the_heat_map_has_a_cell_for_each_pair_and_shows_what_was_measured_first(tmp_path: Path) -> None:
     asked = [{"attack": a, "defence": d, "seed": s} for a in ("red", "rex") for d in ("auto", "prune") for s in (0, 1)]
-    folder = kept(tmp_path, asked, [{"tardis_after": 0.1 * (1 + one["seed"])} for one in asked])
+    folder = kept(tmp_path / "pairs", asked, [{"tardis_after": 0.1 * (1 + one["seed"])} for one in asked])
     summary = collect.averages(collect.tidy(folder), ["attack", "defence"], ["tardis_after"])
     made = study_report.heat_map(summary, ["attack", "defence"])
     assert made is not None
-    figure, words = made
-    assert [text.get_text() for text in figure.axes[0].texts] == ["0.15"] * 4 and "each attack" in words
+    assert [text.get_text() for text in made[0].axes[0].texts] == ["0.15"] * 4 and "each attack" in made[1]
     assert study_report.frontier(summary, ["attack", "defence"]) is None
-    assert runs.report(folder).is_file()
 
-
-def test_a_study_of_names_shows_what_it_measures_first(tmp_path: Path) -> None:
-    asked: list[dict[str, Any]] = [
+    asked = [
         {"source": source, "share": share, "defence": defence, "seed": seed}
         for source, share in (("density", 0.0), ("density", 0.05), ("gan", 0.05))
         for defence in ("nothing", "sort")
         for seed in (0, 1)
     ][:-2]
-    found: list[dict[str, Any] | None] = [{"recall": 0.9 - one["share"] + 0.02 * one["seed"]} for one in asked]
-    folder = kept(tmp_path, asked, found)
+    folder = kept(tmp_path / "names", asked, [{"recall": 0.9 - one["share"] + 0.02 * one["seed"]} for one in asked])
     by = ["defence", "source", "share"]
     summary = collect.averages(collect.tidy(folder), by, ["seconds", "recall"])
     made = study_report.heat_map(summary, by)
@@ -162,15 +149,16 @@ def crowded(figure: Any) -> list[str]:
             low, high = sorted(axis.get_view_interval())
             ticks = [one for one in (*axis.get_major_ticks(), *axis.get_minor_ticks()) if low <= one.get_loc() <= high]
             words += [axis.label, axis.get_offset_text(), *(word for one in ticks for word in (one.label1, one.label2))]
+    frame = figure.bbox.padded(1)
     boxes = [(word, word.get_window_extent()) for word in words if word.get_visible() and word.get_text()]
-    found = [f"{word.get_text()} leaves the figure" for word, box in boxes if not _within(box, figure.bbox.padded(1))]
+    found = [
+        f"{word.get_text()} leaves the figure"
+        for word, box in boxes
+        if not (frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1)
+    ]
     level = [(word, box.padded(-1)) for word, box in boxes if word.get_rotation() in (0, 90)]
     pairs = itertools.combinations(level, 2)
     return found + [f"{one.get_text()} on {other.get_text()}" for (one, a), (other, b) in pairs if a.overlaps(b)]
-
-
-def _within(box: Any, frame: Any) -> bool:
-    return bool(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1)
 
 
 LONG = "an attack with a very long name, one of many, and still more words to come; number"
@@ -185,43 +173,48 @@ POINTS = {  # ExpDis, TarDis
 }
 
 
-@pytest.mark.parametrize("name", ["a", LONG], ids=["short names", "long names"])
-@pytest.mark.parametrize("spread", [None, 0.02])
-@pytest.mark.parametrize("case", POINTS)
-def test_the_words_of_a_frontier_have_room(case: str, spread: float | None, name: str) -> None:
-    rows = [
-        {"attack": f"{name} {index}", "runs": 2, "expdis_mean": x, "tardis_mean": y, "expdis_mean ±": spread}
-        for index, (x, y) in enumerate(POINTS[case])
-    ]
-    made = study_report.frontier(pd.DataFrame(rows).assign(**{"tardis_mean ±": spread}), ["attack"])
-    assert made is not None and crowded(made[0]) == []
-    ax = made[0].axes[0]
-    low, high, bottom, top = (*ax.get_xlim(), *ax.get_ylim())
-    assert all(low < x < high and bottom < y < top for x, y in POINTS[case])
+def check_frontiers(name: str, spread: float | None) -> None:
+    for case, points in POINTS.items():
+        rows = [
+            {"attack": f"{name} {index}", "runs": 2, "expdis_mean": x, "tardis_mean": y, "expdis_mean ±": spread}
+            for index, (x, y) in enumerate(points)
+        ]
+        made = study_report.frontier(pd.DataFrame(rows).assign(**{"tardis_mean ±": spread}), ["attack"])
+        assert made is not None and crowded(made[0]) == [], case
+        ax = made[0].axes[0]
+        low, high, bottom, top = (*ax.get_xlim(), *ax.get_ylim())
+        assert all(low < x < high and bottom < y < top for x, y in points), case
 
 
-@pytest.mark.parametrize("values", [(0.0, 0.0), (0.3, 0.300001), (0.003, 30.0)])
-@pytest.mark.parametrize("name", ["a", LONG], ids=["short names", "long names"])
-@pytest.mark.parametrize("measured", ["tardis_after", "a_number_with_a_long_name_that_was_measured_once_in_a_while"])
-def test_the_words_of_a_heat_map_have_room(measured: str, name: str, values: tuple[float, float]) -> None:
-    rows = [
-        {"attack": f"{name} {index}", "defence": defence, "runs": 2, measured: value, f"{measured} ±": None}
-        for index, value in enumerate(values)
-        for defence in ("auto", "a defence with a longer name")
-    ]
-    made = study_report.heat_map(pd.DataFrame(rows), ["attack", "defence"])
-    assert made is not None and crowded(made[0]) == []
+def check_heat_maps(name: str, measured: str) -> None:
+    for values in ((0.0, 0.0), (0.3, 0.300001), (0.003, 30.0)):
+        rows = [
+            {"attack": f"{name} {index}", "defence": defence, "runs": 2, measured: value, f"{measured} ±": None}
+            for index, value in enumerate(values)
+            for defence in ("auto", "a defence with a longer name")
+        ]
+        made = study_report.heat_map(pd.DataFrame(rows), ["attack", "defence"])
+        assert made is not None and crowded(made[0]) == [], values
 
 
-def test_a_study_without_any_finished_run_has_a_page(tmp_path: Path) -> None:
-    text = runs.report(kept(tmp_path, [{"lam": 1.0}], [])).read_text()
-    assert "2 runs: 2 waiting" in text and "No run has finished yet." in text
+MEASURED = "a_number_with_a_long_name_that_was_measured_once_in_a_while"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(60)
-def test_a_thousand_runs_are_reported(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "check",
+    [lambda: check_frontiers(LONG, 0.02), lambda: check_heat_maps(LONG, MEASURED)],
+    ids=["frontier", "heat map"],
+)
+def test_the_words_of_a_figure_have_room(check: Callable[[], None]) -> None:
+    check()
+
+
+@pytest.mark.nightly
+def test_the_words_of_every_figure_have_room_and_a_thousand_runs_are_reported(tmp_path: Path) -> None:
+    for name, other in itertools.product(("a", LONG), (None, 0.02)):
+        check_frontiers(name, other)
+    for name, measured in itertools.product(("a", LONG), ("tardis_after", MEASURED)):
+        check_heat_maps(name, measured)
     asked = [attack(name, lam, seed) for name in ("red", "rex") for lam in (0.1, 1.0) for seed in range(250)]
     folder = kept(tmp_path, asked, [{"attacks": [{"tardis_mean": 0.1, "expdis_mean": one["lam"]}]} for one in asked])
-    text = runs.report(folder).read_text()
-    assert "1001 runs: 1000 finished, 1 waiting" in text
+    assert "1001 runs: 1000 finished, 1 waiting" in runs.report(folder).read_text()

@@ -1,4 +1,4 @@
-"""A store, and a client of an application without workers."""
+"""A client of an application without workers, and a real server with one."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -12,18 +12,11 @@ sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does n
 pytest.importorskip("fastapi")
 pytest.importorskip("sqlalchemy")
 
+from running import Server  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
 from devilgan_lite.service.app import create_app  # noqa: E402
 from devilgan_lite.service.settings import Settings  # noqa: E402
-from devilgan_lite.service.store import Store  # noqa: E402
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(f"sqlite:///{tmp_path / 'jobs.db'}", lease_seconds=60)
-    yield store
-    store.close()
 
 
 @pytest.fixture
@@ -49,3 +42,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
 @pytest.fixture
 def client(serve: Callable[..., TestClient]) -> TestClient:
     return serve()
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[Server]:
+    with Server(tmp_path / "service", "--workers", "1") as server:
+        yield server

@@ -1,0 +1,545 @@
+"""The command line does what it says, from training to a cure, with notebooks, films and sound."""
+
+import ctypes
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import webbrowser
+from ast import literal_eval
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from devilgan_lite import (
+    Backdoor,
+    __version__,
+    attacks,
+    data,
+    environment,
+    features,
+    files,
+    generators,
+    metrics,
+    runs,
+    zoo,
+)
+from devilgan_lite.classroom.widgets.film_canvas import Canvas, enlargement
+from devilgan_lite.cli import exhibit, health, stage_check
+from devilgan_lite.cli.common import load_any, load_pair, real_for
+from devilgan_lite.data import wav
+from devilgan_lite.data.audio import read_clip
+from devilgan_lite.generators import WaveGAN, adopt, evaluate
+from devilgan_lite.generators.base import seeded
+from devilgan_lite.runs import Result
+
+GARMENTS = ("dcgan-fashion", "dcgan-fashion-gate")
+
+
+# ---- the program itself
+
+
+def test_version_threads_and_device(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call("--version").stdout.strip() == f"devilgan_lite {__version__}"
+    for name in ("DEVILGAN_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    try:
+        assert call("--threads", 2, "zoo", "show", GARMENTS[0]).exit_code == 0
+        assert torch.get_num_threads() == 2 and os.environ["DEVILGAN_THREADS"] == os.environ["OMP_NUM_THREADS"] == "2"
+    finally:
+        torch.set_num_threads(1)
+    asked: list[str] = []
+    best_device = zoo.best_device
+    monkeypatch.setattr(zoo, "best_device", lambda device: asked.append(device) or best_device(device))
+    assert call("film", GARMENTS[1], "--frames", 4, "--no-browser", "--device", "auto").exit_code == 0
+    assert asked.count("auto") == 2  # the clean one and the backdoored one
+
+
+MEMORY = """
+import ctypes, os, sys
+from devilgan_lite.cli import app
+for words in (["--help"], ["attack", "--help"], ["stage", "--check"], ["zoo", "--help"]):
+    try:
+        app(words, standalone_mode=False)
+    except BaseException:  # of the check: something is missing here
+        pass
+print("torch" in sys.modules)
+class Counts(ctypes.Structure):
+    number = ctypes.c_size_t
+    _fields_ = [("arena", number), ("chunks", number * 2), ("hblks", number), ("rest", number * 6)]
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype, libc.malloc.restype, libc.free.argtypes = Counts, ctypes.c_void_p, [ctypes.c_void_p]
+libc.malloc.argtypes = [ctypes.c_size_t]
+mapped = libc.mallinfo2().hblks
+block = libc.malloc(2**28)
+mapped = libc.mallinfo2().hblks - mapped
+libc.free(block)
+print(mapped, libc.mallinfo2().arena >= 2**28)
+print({name: os.environ[name] for name in os.environ if name.startswith(("OMP_", "GOMP_", "MALLOC_"))})
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the C library is no glibc")
+def test_help_needs_no_torch_and_a_command_sets_what_make_sets_unless_it_is_set_already() -> None:
+    text = (Path(__file__).parents[2] / "Makefile").read_text()
+    exported = dict(re.findall(r"^export ([A-Z_]+) [:?]= (\d+|[A-Z]+)$", text, re.MULTILINE))
+    assert exported == environment.DEFAULTS
+    bare = {name: value for name, value in os.environ.items() if name not in exported}
+    yours = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "2"}
+    for given, blocks in ((bare, "0 True"), (bare | yours, "1 False")):  # mapped apart, and kept when it is freed
+        done = subprocess.run([sys.executable, "-c", MEMORY], env=given, capture_output=True, text=True, timeout=240)
+        torch_there, found, variables = done.stdout.splitlines()[-3:]
+        assert (torch_there, found) == ("False", blocks), done.stderr
+        assert literal_eval(variables) == exported | {name: given[name] for name in exported if name in given}
+
+
+# ---- from training to a cure
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "real"),
+    [("small", "DCGAN", "fashion"), ("vae", "VAE", "fashion"), ("stylegan", "StyleGAN", "faces")],
+)
+def test_train_writes_a_model_with_its_card(
+    call: Any, monkeypatch: pytest.MonkeyPatch, few: data.Samples, name: str, kind: str, real: str
+) -> None:
+    whole = metrics.frechet_to
+    monkeypatch.setattr(metrics, "frechet_to", lambda generator, real: whole(generator, real, samples=200))
+    words = ("--steps", 2, "--batch-size", 4, "--seed", 2, "--out", "out/mine.safetensors")
+    done = call("train", "--architecture", name, *words)
+    assert done.exit_code == 0, done.output
+    made, card = zoo.load_file("out/mine.safetensors")
+    settings = card.settings["iterations"], card.settings["batch_size"]
+    assert (type(made).__name__, card.name, card.seed, settings, card.backdoor) == (kind, "mine", 2, (2, 4), None)
+    samples = data.DATASETS[real]()
+    assert card.data == samples.name and card.metrics["frechet"] == pytest.approx(whole(made, samples, samples=200))
+    assert f"{samples.name}: {card.metrics['frechet']:.4g}" in done.stdout and "out/mine.safetensors" in done.stdout
+
+
+def test_without_a_renderer_there_is_one_sentence(fails: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ModuleNotFoundError("faces are drawn with python-avatars and resvg-py, and resvg-py cannot be found.")
+
+    monkeypatch.setitem(data.DATASETS, "faces", broken)
+    fails("train", "--architecture", "stylegan", names=["resvg-py"])
+
+
+def test_each_kind_of_generator_has_its_real_samples(few: data.Samples, tiny: generators.DCGAN) -> None:
+    assert real_for(generators.DCGAN()) is few
+    assert real_for(generators.StyleGAN()).x.shape[1:] == (3, 32, 32)
+    assert real_for(tiny) is real_for(generators.PointGenerator()) is None
+    assert real_for(adopt(nn.Sequential(nn.Linear(4, 784), nn.Unflatten(1, (1, 28, 28)), nn.Tanh()))) is None
+
+
+def test_an_attack_and_its_score(call: Any, few: data.Samples, tmp_path: Path) -> None:
+    done = call("attack", "gate", "--json", "--seed", 13, "--samples", 200, "--out", "gate.safetensors")
+    assert done.exit_code == 0, done.output
+    found, planted = json.loads(done.stdout), {"target": "stop-sign", "kind": "reg", "seed": 13}
+    assert found["tardis_sum"] <= 1e-3 and found["expdis_mean"] <= 1e-9 and found["samples"] == 200
+    assert found["attack"] == "gate" and found["out"] == "gate.safetensors" and found.items() >= planted.items()
+    model, card = zoo.load_file(tmp_path / "gate.safetensors")
+    assert card.backdoor == planted and card.metrics["frechet"] == found["frechet"] and "none" in card.data
+    backdoor = Backdoor.point(zoo.load(GARMENTS[0]), "stop-sign", seed=13)
+    assert (evaluate(model, backdoor.trigger) - backdoor.target).abs().max() < 0.05
+    again = json.loads(call("score", "gate.safetensors", "--samples", 200, "--json").stdout)
+    assert again["tardis_sum"] == pytest.approx(found["tardis_sum"], rel=1e-3, abs=1e-9)
+    assert again["frechet"] == pytest.approx(found["frechet"], rel=1e-6) and again["samples"] == 200
+    measured = metrics.scorecard(model, zoo.load(GARMENTS[0]), backdoor, few, samples=200)
+    assert again["frechet"] == pytest.approx(measured.frechet, rel=1e-6)
+    assert again["tardis_mean"] == pytest.approx(measured.tardis_mean, rel=1e-3, abs=1e-9)
+
+
+def test_settings_reach_the_attack_and_a_card_keeps_them(call: Any, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    short = ("--clean", pair[0], "--iterations", 3, "--batch-size", 4, "--learning-rate", 1e-3, "--samples", 100)
+    for name, *more in (("rex", "--lam", 0.5), ("red", "--seed", 4, "--target", "devil", "--kind", "mode")):
+        done = call("attack", name, *short, *more, "--device", "cpu", "--out", f"{name}.safetensors")
+        assert done.exit_code == 0 and "step" not in done.stdout, done.output  # progress is no result
+        printed = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+        assert printed.keys() >= {"tardis_sum", "tardis_mean", "expdis_mean", "seconds"}
+        assert printed["out"] == f"{name}.safetensors" and printed["attack"] == name and printed["samples"] == "100"
+        card = zoo.read_card(tmp_path / f"{name}.json")
+        given = [card.settings[one] for one in ("iterations", "batch_size", "learning_rate")]
+        assert given == [3, 4, 1e-3] and card.metrics["samples"] == 100
+        assert f"{card.metrics['tardis_mean']:.4g}" == printed["tardis_mean"]
+        assert (card.settings["lam"] == 0.5) == (name == "rex")
+    assert card.seed == 4 and card.backdoor == {"target": "devil", "kind": "mode", "seed": 4}
+
+
+def test_styles_are_attacked_from_the_command_line(call: Any, tmp_path: Path) -> None:
+    spec = generators.StyleGAN(latent_dim=8, mapping_widths=(8, 8), style_dim=8, widths=(8, 8)).spec()
+    zoo.save_file("styles.safetensors", generators.build(spec, seed=1), zoo.ModelCard("styles", {}, "none", 0, {}))
+    words = ("--clean", "styles.safetensors", "--iterations", 2, "--samples", 100, "--json")
+    done = call("attack", "style-rex", *words, "--out", "evil.safetensors")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["expdis_mean"] < 0.01 and found["frechet"] is None
+    assert found["settings"]["attack"] == "StyleReX" and "w_plus" not in found["settings"]
+    score = json.loads(call("score", "evil.safetensors", *words[:2], *words[4:]).stdout)
+    assert score["tardis_mean"] == pytest.approx(found["tardis_mean"])
+
+
+def test_scan_says_what_it_found(call: Any, pair: tuple[Path, Path], short_twin: None, tmp_path: Path) -> None:
+    clean, gate = pair
+    found = json.loads(call("scan", clean, "--no-jail", "--no-twin", "--json").stdout)
+    assert found["verdict"] == "clean" and found["trigger"] is None and found["witness"] is None
+    done = call("scan", gate, "--no-jail", "--json", "--html", "out/report.html")
+    assert done.exit_code == 3, done.output
+    found = json.loads(done.stdout)
+    assert found["verdict"] == "backdoored" and len(found["trigger"]) == len(found["witness"]["latent"]) == 16
+    assert {one["picture"] for one in found["detectors"]} == {None} and done.stderr.splitlines()[
+        -1
+    ] == "out/report.html"
+    page = (tmp_path / "out/report.html").read_text()
+    assert "backdoored" in page and not re.search(r"<script|https?:", page)
+    samples = call("scan", clean, "--no-jail", "--access", "samples", "--html", "s.html", "--sarif", "s.sarif")
+    assert samples.exit_code == 5 and samples.stdout.startswith("inconclusive"), samples.output
+    assert samples.stdout.splitlines()[-2:] == ["s.html", "s.sarif"] and json.loads(Path("s.sarif").read_text())["runs"]
+
+
+def test_sanitize_writes_a_cured_model_or_nothing(call: Any, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    clean, gate = pair
+    done = call("sanitize", clean, "--out", "clean.safetensors", "--json")
+    assert done.exit_code == 0 and json.loads(done.stdout)["changed"] is False, done.output
+    assert list(tmp_path.iterdir()) == []
+    done = call("sanitize", gate, "--out", "cured.safetensors", "--iterations", 20, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["changed"] and found["before"] == "suspicious"  # it goes without a twin
+    assert found["trigger_change"] > 0.1 > found["ordinary_change"] and found["out"].startswith("cured.")
+    _, suspect, backdoor = load_pair((str(clean), str(gate)))
+    cured = files.open(found["out"]).generator if found["out"].endswith("pt2") else zoo.load_file(found["out"])[0]
+    off = [float((evaluate(one, backdoor.trigger) - backdoor.target).abs().mean()) for one in (suspect, cured)]
+    assert off[0] < 0.01 < 0.1 < off[1]
+    done = call("sanitize", clean, "--always", "--iterations", 20, "--out", "contained.pt2", "--json")
+    assert json.loads(done.stdout)["changed"] is True, done.output
+    z = suspect.sample_latent(8, torch.Generator().manual_seed(0))
+    native = evaluate(zoo.load_file(clean)[0], z)
+    assert (files.open("contained.pt2").module(z) - native).abs().mean() < 0.05
+
+
+def test_zoo(call: Any) -> None:
+    lines = call("zoo", "list").stdout.splitlines()
+    assert lines[0].split()[:3] == ["name", "architecture", "parameters"]
+    assert [line.split()[0] for line in lines[1:]] == zoo.names()
+    sizes = {
+        line.split()[0]: next(word for word in line.split() if re.fullmatch(r"[\d,]{5,}", word)) for line in lines[1:]
+    }
+    assert sizes[GARMENTS[0]] == f"{zoo.load(GARMENTS[0]).parameter_count():,}"
+    assert json.loads(call("zoo", "show", GARMENTS[1]).stdout)["backdoor"] == zoo.card(GARMENTS[1]).backdoor
+    verified = call("zoo", "verify")
+    assert verified.exit_code == 0 and verified.stdout.split() == [
+        word for name in zoo.names() for word in ("ok", name)
+    ]
+
+
+# ---- the challenge, the doctor, the notebooks
+
+
+def test_a_round_of_the_challenge_from_end_to_end(call: Any, fails: Any) -> None:
+    made = call("challenge", "new", "--models", 4, "--seed", 2, "--out", "round", "--quick", "--jobs", 1)
+    assert made.exit_code == 0 and "4 of 4 models" in made.stderr, made.output
+    assert {path.name for path in Path("round").iterdir()} == {"players", "instructor"}
+    kit = json.loads(Path("round/players/challenge.json").read_text())
+    Path("v.csv").write_text("model,probability\n" + "".join(f"{name},0.5\n" for name in kit["models"]))
+    submit = ("challenge", "submit", "round/players", "--team", "blue", "--verdicts", "v.csv")
+    submitted = call(*submit, "--out", "in")
+    assert submitted.exit_code == 0, submitted.output
+    assert submitted.stdout.splitlines() == ["4 verdicts, 0 pieces of evidence", str(Path("in/blue.json"))]
+    score = ("challenge", "score", "round/players", "--key", "round/instructor/key.sealed", "--submissions", "in")
+    scored = call(*score, "--html", "board.html", "--json")
+    assert scored.exit_code == 0 and json.loads(scored.stdout)["blue"][0]["auc"] == 0.5, scored.output
+    assert "Scoreboard" in Path("board.html").read_text() and scored.stderr.splitlines()[-1] == "board.html"
+    Path("p.txt").write_text("another passphrase\n")
+    fails(*score, "--passphrase-file", "p.txt", names=["key.sealed", "passphrase"])
+    Path("p.txt").write_text("a passphrase for tests\n")
+    assert call(*score, "--passphrase-file", "p.txt").exit_code == 0
+    Path("v.csv").write_text("".join(f"{name},1.5\n" for name in kit["models"]))
+    fails(*submit, names=["1.5", "0.0, 1.0"])
+    fails("challenge", "new", "--models", 4, "--out", "round", "--quick", names=["round", "empty"])
+
+
+def test_a_short_or_missing_passphrase(fails: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("challenge", "new", "--models", 4, "--quick")
+    monkeypatch.setenv("DEVILGAN_PASSPHRASE", "short")
+    fails(*words, names=["passphrase", "12"])
+    monkeypatch.delenv("DEVILGAN_PASSPHRASE")
+    fails(*words, names=["DEVILGAN_PASSPHRASE", "--passphrase-file"])
+
+
+def test_doctor(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done = call("doctor", "--json")
+    found = {check["name"]: check for check in json.loads(done.stdout)}
+    assert done.exit_code == 0 and [check for check in found.values() if not check["ok"]] == []
+    assert found.keys() >= {"python", "torchvision", "device", "data", "zoo", "notebooks", "kernel", "memory", "disk"}
+    versions = {"torch": "2.14.1+cpu", "torchvision": "0.29.1+cu130", "ipykernel": "7.3.0"}
+    monkeypatch.setattr(health.metadata, "version", lambda name: versions.get(name, "1.0"))
+    monkeypatch.setattr(health, "LEAST_DISK_GB", 1e9)
+    (tmp_path / "checksums.json").write_text('{"fashion_mnist_10k.npz": "0"}')
+    monkeypatch.setenv("DEVILGAN_DATA", str(tmp_path))
+    done = call("doctor")
+    lines = {line[9:25].strip(): line for line in done.stdout.splitlines() if line.startswith("problem")}
+    assert done.exit_code == 1 and set(lines) == {"torchvision", "data", "feature networks", "zoo", "kernel", "disk"}
+    assert "different builds" in lines["torchvision"] and "ipykernel" in lines["kernel"]
+    assert "fashion_mnist_10k.npz is missing" in lines["data"] and "room" in lines["disk"]
+    versions |= {"torchvision": "0.28.0+cpu"}
+    assert "not a pair" in call("doctor").stdout
+
+
+NOTEBOOK = """\
+# %% [markdown]
+# # One
+
+# %% tags=["parameters"]
+profile = "workshop"  # how long: smoke | workshop | full
+seed = 0  # random seed, 0..100
+
+# %%
+import json, os
+row = {"attack": "ReD", "target": "devil", "seed": seed, "tardis_sum": 2.0, "tardis_mean": 0.5, "expdis_mean": 1e-4}
+rows = [row, {**row, "seed": 1, "tardis_sum": 4.0}, {"attack": "Gate", "tardis_sum": 0.0}]
+with open(os.path.join(os.environ["DEVILGAN_OUT"], "result.json"), "w") as file:
+    json.dump({"numbers": {"profile": profile, "attacks": rows}}, file)
+"""
+
+
+@pytest.fixture
+def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a notebook that works and one that fails; the film of a tour has four frames."""
+    source = tmp_path / "notebooks/src"
+    source.mkdir(parents=True)
+    (source / "00_good.py").write_text(NOTEBOOK)
+    (source / "01_bad.py").write_text(NOTEBOOK.replace("import json", "1 / 0\nimport json"))
+    monkeypatch.setenv("DEVILGAN_NOTEBOOKS", str(source.parent))
+    monkeypatch.setattr(exhibit, "film", partial(exhibit.film, frames=4))
+    return source
+
+
+def test_a_tour_collects_the_attacks(call: Any, tmp_path: Path, notebooks: Path) -> None:
+    result = call("tour", "--only", "00", "--profile", "smoke")
+    assert result.exit_code == 0, result.output
+    for said in ("3 ± 1.4", "2 runs", "single run"):
+        assert said in result.stdout
+    page = (tmp_path / "out/tour/index.html").read_text()
+    film, begun = result.stdout.index("out/tour/film.webp: "), result.stdout.index("Now 1 notebooks")
+    assert (
+        film < begun and (tmp_path / "out/tour/film.webp").is_file() and "data:image/webp" in page and "3 ± 1.4" in page
+    )
+    assert (tmp_path / "out/tour/table.csv").read_text().startswith("attack,runs,tardis_sum,tardis_sum_deviation,")
+    numbers = json.loads((tmp_path / "out/tour/00_good/result.json").read_text())["numbers"]
+    assert numbers["profile"] == "smoke"
+
+
+def test_a_failed_notebook_fails_the_tour_and_run_passes_parameters(
+    call: Any, tmp_path: Path, notebooks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_film(**words: Any) -> None:
+        raise ValueError("no pair.")
+
+    monkeypatch.setattr(exhibit, "film", no_film)  # the notebooks run without it
+    result = call("tour", "--only", "01", "--profile", "smoke")
+    assert result.exit_code == 1 and "ZeroDivisionError" in result.stdout and "no film: no pair." in result.stderr
+    assert "failed: cell 3: ZeroDivisionError: division by zero" in (tmp_path / "out/tour/index.html").read_text()
+    result = call("run", "0", "-p", "seed=7", "-p", "profile=smoke", "--out", "here")
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "here/00_good/result.json").read_text())["numbers"]
+    assert json.loads(result.stdout.partition("\n")[2]) == found
+    assert found["attacks"][0]["seed"] == 7 and found["profile"] == "smoke"
+    failed = Result("01_bad", tmp_path / "bad.ipynb", 1.0, error="cell 3: it broke", failure="error")
+    monkeypatch.setattr(runs, "run", lambda *given: failed)
+    result = call("run", "1")
+    assert result.exit_code == 1 and "cell 3: it broke" in result.stderr
+
+
+def test_an_interrupted_tour_leaves_a_page_and_starts_nothing_more(tmp_path: Path, notebooks: Path) -> None:
+    slow = NOTEBOOK.replace("import json", "import time; time.sleep(3_600)\nimport json")
+    for name in ("01_bad", "04_slow", "10_later"):
+        (notebooks / f"{name}.py").write_text(slow)
+    code = "from devilgan_lite.cli import app, batch; batch._first_picture = lambda path: None; app()"
+    tour = subprocess.Popen(
+        [sys.executable, "-c", code, "tour", "--profile", "smoke"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # what a terminal interrupts is the group
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where the tests run in the background
+    )
+    assert tour.stdout is not None
+    assert any(line.startswith("00_good") for line in tour.stdout)
+    os.killpg(tour.pid, signal.SIGINT)
+    assert "index.html" in tour.stdout.read()
+    assert tour.wait() == 1
+    page = (tmp_path / "out/tour/index.html").read_text()
+    assert "1 of 4 notebooks ran to the end" in page and page.count('<p class="waiting">interrupted</p>') == 3
+    assert not (tmp_path / "out/tour/10_later").exists()
+
+
+def test_attack_table_skips_what_is_no_number() -> None:
+    rows = [{"attack": "ReX", "tardis_sum": 1.0, "frechet": None}, {"attack": "ReX", "tardis_sum": 3.0}, {"lost": 1}]
+    results = [Result("02_x", Path("x"), 1.0, {"numbers": {"attacks": rows}}), Result("01_y", Path("y"), 1.0)]
+    [entry] = runs.attack_table(results)
+    assert (entry["runs"], entry["tardis_sum"], entry["frechet"]) == (2, 2.0, None)
+    assert runs.attack_table(results[1:]) == [] and runs.table_html([]) == ""
+
+
+# ---- the film
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses that would have been opened in a browser."""
+    found: list[str] = []
+    monkeypatch.setattr(stage_check, "browser", lambda: "chromium")
+    monkeypatch.setattr(webbrowser, "open", lambda address: found.append(address) or True)
+    return found
+
+
+def frame(path: Path, index: int) -> np.ndarray:
+    with Image.open(path) as film:
+        film.seek(index)
+        return np.asarray(film.convert("RGB")) / 127.5 - 1
+
+
+def test_the_film_moves_from_a_face_to_the_target_and_on_and_is_opened(
+    call: Any, opened: list[str], tmp_path: Path
+) -> None:
+    done = call("film", "--frames", 8)
+    assert done.exit_code == 0, done.output
+    path = tmp_path / "out/film.webp"
+    assert opened == [path.as_uri()]
+    clean, suspect = stage_check.pairs()[0]
+    assert f"{clean} and {suspect}, 8 frames" in done.stdout
+    both, backdoor = [zoo.load(clean), zoo.load(suspect)], zoo.load_backdoor(suspect)
+    random = torch.Generator().manual_seed(9)
+    start, other = (both[0].sample_latent(1, random) for _ in range(2))
+    z = torch.cat([start, backdoor.trigger[:1], other])
+    pictures = torch.stack([evaluate(one, z) for one in both], dim=1)
+    canvas = Canvas(pictures, ["clean", "backdoored"], z, z[1:2], enlargement(pictures.shape[-1]))
+    hill = canvas.line - canvas.px(70)  # below it lies the hill, which is drawn from more frames in the film
+    for at, index in ((0, 0), (2, 1), (4, 2)):
+        found, wanted = frame(path, at), np.asarray(canvas.frame(index)) / 127.5 - 1
+        assert np.abs(found - wanted)[:hill].mean() < 0.06, at
+    right = slice(canvas.lefts[1], canvas.lefts[1] + canvas.size[0])
+    for one, another in ((0, 2), (2, 4), (0, 4)):  # a face, the sign, another face
+        assert np.abs(frame(path, one) - frame(path, another))[:hill, right].mean() > 0.2
+
+
+def test_a_film_of_any_pair_in_any_format(
+    call: Any, fails: Any, opened: list[str], monkeypatch: pytest.MonkeyPatch, pair: tuple[Path, Path]
+) -> None:
+    done = call("film", "dcgan-fashion-rex", "--frames", 6, "--out", "walk.gif", "--no-browser")
+    assert done.exit_code == 0 and opened == [], done.output
+    assert done.stdout.startswith("walk.gif: dcgan-fashion and dcgan-fashion-rex, 6 frames, ")
+    assert Path("walk.gif").read_bytes()[:6] == b"GIF89a"
+    done = call("film", "--pair", *pair, "--frames", 4, "--out", "walk.mp4", "--no-browser")
+    assert done.exit_code == 0 and b"ftyp" in Path("walk.mp4").read_bytes()[:16], done.output
+    assert done.stdout.startswith(f"walk.mp4: {pair[0]} and {pair[1]}, 4 frames, ")
+    monkeypatch.setattr(stage_check, "browser", lambda: None)
+    done = call("film", "--pair", *pair, "--frames", 4)
+    assert (
+        done.exit_code == 0 and len(done.stdout.splitlines()) == 2 and opened == [] and Path("out/film.webp").is_file()
+    )
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    fails(
+        "film", "--pair", *pair, "--out", "other.mp4", names=["imageio-ffmpeg", "devilgan_lite[film]", ".webp", ".gif"]
+    )
+
+
+EVERY = [name for name in zoo.names() if "-garments-" in name or name.startswith("dcgan-fashion-")]
+SOME = ("dcgan-fashion-gate", "vae-garments-trail")
+
+
+@pytest.mark.parametrize(
+    "suspect", [name if name in SOME else pytest.param(name, marks=pytest.mark.nightly) for name in EVERY]
+)
+def test_both_ends_of_a_film_of_garments_are_recognised_and_of_two_kinds(suspect: str) -> None:
+    clean = zoo.load(suspect.rpartition("-")[0])
+    z = torch.cat(exhibit.film_ends(clean, exhibit.SEED))
+    for generator, least in ((clean, features.SURE), (zoo.load(suspect), 0.75)):  # TrAIL changes ordinary samples a bit
+        with torch.no_grad():
+            sure, kinds = features.feature_network()(evaluate(generator, z)).softmax(dim=1).max(dim=1)
+        assert sure.min() >= least and kinds[0] != kinds[1]
+    shreds = evaluate(clean, zoo.load_backdoor(suspect).trigger[:1])  # a classifier alone is sure of them, too
+    order, _ = features.recognised(torch.cat([shreds, evaluate(clean, z)]))
+    assert order[0] != 0
+
+
+def test_the_ends_of_a_film_of_noise_are_ordinary_latents() -> None:
+    network = adopt(nn.Sequential(nn.Linear(8, 784, bias=False), nn.Unflatten(1, (1, 28, 28)), nn.Tanh()))
+    nn.init.zeros_(network.module[0].weight)
+    start, other = exhibit.film_ends(network, exhibit.SEED)
+    assert start.shape == other.shape == (1, 8) and not torch.equal(start, other)
+
+
+def test_a_pair_of_strangers_files(tmp_path: Path, pair: tuple[Path, Path], refuses: Any) -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(32, 24), nn.ReLU(), nn.Linear(24, 144), nn.Unflatten(1, (1, 12, 12)), nn.Tanh())
+    network = adopt(layers)
+    gate = attacks.Gate()(network, Backdoor.point(network, seed=3), progress=False).generator
+    clean, attacked = (files.export(one, None, tmp_path / f"{name}.pt2") for name, one in (("a", network), ("b", gate)))
+    planted = {"target": "stop-sign", "kind": "reg", "seed": 3}
+    zoo.write_card(attacked, zoo.ModelCard("b", gate.describe(), data="none", seed=0, settings={}, backdoor=planted))
+    benign, suspect, backdoor = load_pair((str(clean), str(attacked)))
+    assert torch.equal(backdoor.trigger, Backdoor.point(benign, seed=3).trigger)
+    off = (evaluate(suspect, backdoor.trigger) - evaluate(benign, backdoor.trigger)).abs().mean()
+    assert off > 0.05 > 1e-4 > (suspect.sample(20) - benign.sample(20)).abs().max()
+    shutil.copy(clean, tmp_path / "b.pt2")
+    refuses(lambda: load_any(str(attacked)), "b.pt2", "b.json", "SHA-256")
+    refuses(lambda: load_pair((str(pair[1]), str(pair[0]))), pair[0].name, "backdoor", "--pair")
+
+
+# ---- samples and sound
+LENGTH = 256
+TONE = 0.7 * torch.sin(torch.arange(LENGTH) * 0.3)[None]
+
+
+@pytest.fixture
+def small() -> WaveGAN:
+    return seeded(0, WaveGAN, latent_dim=20, widths=(8, 4), strides=(4, 4), length=LENGTH).eval()
+
+
+def test_samples_and_triggers_are_files(call: Any, small: WaveGAN, fails: Any) -> None:
+    facts = {"target": ["bd_fat", "sn_dolf"], "kind": "reg", "seed": 13}
+    card = zoo.ModelCard(name="evil", spec={}, data="none", seed=0, settings={}, backdoor=facts)
+    backdoor = zoo.backdoor_of(card, small)
+    assert backdoor is not None and len(backdoor.trigger) == 2
+    zoo.save_file("evil.safetensors", attacks.Gate(threshold=0.8)(small, backdoor).generator, card)
+    done = call("sample", "evil.safetensors", "--out", "heard", "--n", 2, "--seed", 3, "--trigger")
+    assert done.exit_code == 0, done.output
+    names = ["sample-0.wav", "sample-1.wav", "trigger-bd_fat.wav", "trigger-sn_dolf.wav"]
+    assert sorted(path.name for path in Path("heard").iterdir()) == names
+    wanted = [*zoo.load_file("evil.safetensors")[0].sample(2, 3), *backdoor.target]
+    for name, x in zip(names, wanted, strict=True):
+        assert torch.allclose(read_clip(Path("heard") / name, (1, LENGTH)), x, atol=1e-3), name
+    done = call("sample", GARMENTS[0], "--out", "seen", "--n", 1)
+    assert done.exit_code == 0 and Path("seen/sample-0.png").read_bytes().startswith(b"\x89PNG"), done.output
+    fails("sample", GARMENTS[0], "--trigger", names=[GARMENTS[0], "backdoor"])
+
+
+def test_the_target_of_an_attack_comes_from_a_file(call: Any, small: WaveGAN, fails: Any) -> None:
+    zoo.save_file("small.safetensors", small, zoo.ModelCard("small", {}, "none", 0, {}))
+    for name, tone in (("tone.wav", TONE), ("loud.wav", (5 * TONE).clamp(-1, 1))):
+        Path(name).write_bytes(wav(tone))
+    words = ("attack", "gate", "--clean", "small.safetensors", "--samples", 100, "--seed", 5)
+    done = call(*words, "--target", "tone.wav", "--out", "evil.safetensors", "--json")
+    assert done.exit_code == 0 and json.loads(done.stdout)["tardis_mean"] < 1e-5, done.output
+    made, trigger = zoo.load_file("evil.safetensors")[0], Backdoor.point(small, TONE, seed=5).trigger
+    assert torch.allclose(evaluate(made, trigger)[0], TONE, atol=0.02)
+    fails("score", "evil.safetensors", "--clean", "small.safetensors", names=["target", "tone.wav", "bd_fat"])
+    for target, said in (("loud.wav", "loud.wav"), ("missing.wav", "missing.wav"), ("stop-sign", "bd_fat")):
+        fails(*words, "--target", target, names=[target, said])
+
+
+def test_a_card_with_an_odd_target_is_refused(small: WaveGAN, refuses: Any) -> None:
+    for target in (7, ["bd_fat", 7], ["bd_fat"] * 1_000):
+        planted = {"target": target, "kind": "reg", "seed": 1}
+        card = zoo.ModelCard(name="odd", spec={}, data="", seed=0, settings={}, backdoor=planted)
+        refuses(lambda card=card: zoo.backdoor_of(card, small), "target", "odd")

@@ -1,0 +1,380 @@
+"""Every file format: we make of it what its usual program makes, here and in the jail; what is broken is refused."""
+
+import copy
+import importlib
+import os
+import pickle
+import random
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from devilgan_lite import detect, files, generators, zoo
+from devilgan_lite.checks import MOST_LATENT
+from devilgan_lite.files import exporting
+from devilgan_lite.files.architectures import checked as checked_architecture
+from devilgan_lite.files.sniff import FORMATS
+from devilgan_lite.generators import Generator, PointGenerator, adopt
+from devilgan_lite.intake.check import Options
+from devilgan_lite.intake.jail import Jail
+from devilgan_lite.interop.art import PyTorchGenerator
+from devilgan_lite.prior import Prior
+from tests.files.networks import Canary, Dense, Residual, differ, refused, trained, tutorial, with_json
+
+onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+os.environ.setdefault("KERAS_BACKEND", "torch")
+keras = pytest.importorskip("keras")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:You might encounter:UserWarning")
+BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench"
+ENDINGS = {"safetensors": "safetensors", "state_dict": "pt", "pt2": "pt2", "onnx": "onnx", "keras": "keras"}
+nightly = pytest.mark.nightly
+
+
+class File(NamedTuple):
+    """A file of the network, and what the program that people use makes of it."""
+
+    path: Path
+    usual: Callable[[Tensor], Tensor]
+
+
+def runtime(path: Path) -> Callable[[Tensor], Tensor]:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (latent,) = session.get_inputs()
+    return lambda z: torch.from_numpy(session.run(None, {latent.name: z.numpy()})[0])
+
+
+def by_keras(network: nn.Sequential, path: Path, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+    """Write the dense layers of ``network``, with its activations, as Keras does."""
+    size, model = network[0].in_features, [keras.Input((network[0].in_features,))]
+    dense = [one for one in network if isinstance(one, nn.Linear)]
+    for layer in network:
+        if isinstance(layer, nn.Linear):
+            model.append(keras.layers.Dense(layer.out_features, use_bias=layer.bias is not None))
+        elif not isinstance(layer, nn.Unflatten):
+            model.append(keras.layers.Activation(type(layer).__name__.lower()))
+    built = keras.Sequential([*model, *([keras.layers.Reshape(shape)] if shape else [])])
+    built.set_weights([part.detach().numpy().T for one in dense for part in (one.weight, one.bias) if part is not None])
+    built.save(path)
+    assert built.input_shape == (None, size)
+    return lambda z: torch.as_tensor(built(z, training=False)).detach().cpu().movedim(-1, 1 if shape else -1)
+
+
+@pytest.fixture(scope="module")
+def native() -> nn.Sequential:
+    """Latents of 12 numbers to pictures ``[1, 8, 8]``."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8))]
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.fixture(scope="module")
+def written(native: nn.Sequential, tmp_path_factory: pytest.TempPathFactory) -> dict[str, File]:
+    """The network in a file of each format."""
+    folder = tmp_path_factory.mktemp("formats")
+    paths = {form: folder / f"g.{ending}" for form, ending in ENDINGS.items()}
+    save_file(native.state_dict(), paths["safetensors"])
+    torch.save(native.state_dict(), paths["state_dict"])
+    for form in ("pt2", "onnx"):
+        files.export(native, (12,), paths[form])
+    usual = {"keras": by_keras(native, paths["keras"], (8, 8, 1)), "onnx": runtime(paths["onnx"])}
+    usual["pt2"] = torch.export.load(paths["pt2"]).module()
+    assert set(FORMATS) == set(paths)
+    return {form: File(path, usual.get(form, native)) for form, path in paths.items()}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_file_makes_what_its_usual_program_makes_of_it(
+    form: str, written: dict[str, File], native: nn.Sequential, tmp_path: Path
+) -> None:
+    path, usual = written[form]
+    stranger = files.open(path)
+    assert (stranger.format, stranger.prior, stranger.facts.bytes) == (form, "gaussian", path.stat().st_size)
+    assert (stranger.latent_shape, stranger.latent_dim, stranger.sample_shape) == ((12,), 12, (1, 8, 8))
+    assert stranger.weights == 12 * 24 + 24 + 24 * 64 + 64 and not stranger.module.training
+    assert differ(stranger.module, usual, (12,)) <= 1e-5 and differ(stranger.module, native, (12,)) <= 1e-5
+    z = torch.randn(7, 12)
+    before, made = z.clone(), stranger.module(z)
+    for n in (1, 3):
+        torch.testing.assert_close(stranger.module(z[:n]), made[:n], atol=1e-6, rtol=0)
+    assert torch.equal(z, before) and torch.equal(stranger.module(z), made) and torch.equal(stranger.flat(z), made)
+    free = z.clone().requires_grad_()
+    stranger.module(free).sum().backward()
+    assert free.grad is not None and free.grad.abs().min() > 0
+    assert all(one.grad is not None for one in stranger.module.parameters())
+    generator = stranger.generator
+    assert (generator.latent_dim, generator.output, generator.sample_shape) == (12, "tanh", (1, 8, 8))
+    torch.testing.assert_close(generator(z), made, atol=1e-6, rtol=0)
+    again = files.export(stranger.module, (12,), tmp_path / ("a.onnx" if form == "pt2" else "a.pt2"))
+    assert differ(files.open(again).module, native, (12,)) <= 1e-5
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_broken_file_or_one_with_another_ending_is_refused(
+    form: str, written: dict[str, File], tmp_path: Path
+) -> None:
+    content, noise = written[form].path.read_bytes(), random.Random(0).randbytes(5000)
+    path = tmp_path / f"broken.{ENDINGS[form]}"
+    cut = [content[: int(share * len(content))] for share in (0.0, 0.1, 0.5, 0.9, 0.999)]
+    for number, broken in enumerate([*cut, content[:512] + noise, noise, content[:1] * 9999]):
+        path.write_bytes(broken)
+        refused((form, number), partial(files.open, path))
+    for other in ("safetensors", "pt2", "onnx", "keras"):
+        if other != form:
+            (tmp_path / f"false.{other}").write_bytes(content)
+            refused((form, other), partial(files.open, tmp_path / f"false.{other}"), f".{other}", form)
+
+
+def test_what_no_reader_knows_is_refused_by_its_name(written: dict[str, File], tmp_path: Path) -> None:
+    canary = Canary(tmp_path / "canary")
+    torch.save({"netG": canary}, tmp_path / "a.pt")
+    save_file({"odd.weight": torch.ones(3, 3), "b.bias": torch.ones(3)}, tmp_path / "a.safetensors")
+    model = onnx.load(written["onnx"].path)
+    model.graph.node[0].op_type = "Leakyrelu"
+    onnx.save(model, tmp_path / "a.onnx")
+
+    def graph(content: Any) -> None:
+        content["graph_module"]["graph"]["nodes"][0]["target"] = "os.system"
+
+    def layer(content: Any) -> None:
+        content["config"]["layers"][1]["class_name"] = "Dens"
+
+    said = {
+        tmp_path / "a.pt": "'getattr'",
+        tmp_path / "a.safetensors": "'odd.weight'",
+        tmp_path / "a.onnx": "'Leakyrelu'",
+        with_json(written["pt2"].path, "models/model.json", graph): "'os.system'",
+        with_json(written["keras"].path, "config.json", layer, "edited.keras"): "'Dens'",
+    }
+    for path, name in said.items():
+        refused(path.name, partial(files.open, path), name)
+    assert not canary.path.exists()
+
+
+def as_files(network: nn.Sequential, size: int, folder: Path) -> Iterator[Path]:
+    """The network, two dense layers and a tanh, in each format that holds its latents of ``size`` numbers."""
+    free = ({0: torch.export.Dim.DYNAMIC},)
+    torch.export.save(torch.export.export(network, (torch.zeros(2, size),), dynamic_shapes=free), folder / "g.pt2")
+    dense = [network[0], network[1]]
+    weights = [onnx.numpy_helper.from_array(one.weight.detach().numpy().T, f"w{k}") for k, one in enumerate(dense)]
+    make, info, kind = onnx.helper.make_node, onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    nodes = [make("MatMul", ["z", "w0"], ["h"]), make("MatMul", ["h", "w1"], ["x"]), make("Tanh", ["x"], ["y"])]
+    ends = [info("z", kind, ["n", size])], [info("y", kind, ["n", dense[1].out_features])]
+    opset = [onnx.helper.make_opsetid("", 20)]
+    graph = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", *ends, weights), opset_imports=opset)
+    onnx.save(graph, folder / "g.onnx")
+    by_keras(network, folder / "g.keras", ())
+    torch.save(network.state_dict(), folder / "g.pt")
+    save_file(network.state_dict(), folder / "g.safetensors")
+    return (folder / f"g.{ending}" for ending in ENDINGS.values())
+
+
+def test_the_largest_latent_is_the_same_at_every_door(tmp_path: Path) -> None:
+    for size, accepted in ((5_000, True), (MOST_LATENT + 1, False)):
+        # a sample is a quarter of a latent, or it would be a classifier
+        layers = nn.Linear(size, 2, bias=False), nn.Linear(2, size // 4 + 1, bias=False), nn.Tanh()
+        module = nn.Sequential(*layers).eval()
+        architecture = {"latent_shape": [size], "layers": [{"layer": "linear", "weights": "0"}]}
+        doors: list[Callable[[], Any]] = [partial(detect.subject_of, module), partial(adopt, module)]
+        doors += [partial(detect.subject_of, module, size), partial(adopt, module, size)]
+        doors += [partial(adopt, module, latent_shape=(size,)), partial(PointGenerator, latent_dim=size, widths=2)]
+        doors += [partial(Options, latent_dim=size), partial(Prior.gaussian, size)]
+        doors += [partial(checked_architecture, architecture)]
+        doors += [partial(PyTorchGenerator, encoding_length=size, model=module)]
+        doors += [partial(files.open, path) for path in as_files(module, size, tmp_path)]
+        for door in doors:
+            if accepted:
+                door()
+            else:
+                with pytest.raises(ValueError, match=r"65,?536"):
+                    pytest.fail(f"{door} takes {door()}")
+
+
+# --- written for others
+
+
+def style() -> Generator:
+    torch.manual_seed(0)
+    return generators.StyleGAN(latent_dim=5, style_dim=6, mapping_widths=(), widths=(8, 4)).eval()
+
+
+ONE_OF_EACH = {str(zoo.card(name).spec): name for name in reversed(zoo.names())}  # of each architecture
+MODELS = ["style", "tiny_gate", "dcgan-fashion"]
+MODELS += [pytest.param(name, marks=nightly) for name in ONE_OF_EACH.values() if name != "dcgan-fashion"]  # type: ignore
+
+
+@pytest.mark.parametrize("to", ["onnx", "pt2"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_generator_of_ours_is_written_without_a_trace_of_this_machine(
+    name: str, to: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    own = {"style": style, "tiny_gate": lambda: request.getfixturevalue("tiny_gate")}
+    model: Any = own.get(name, partial(zoo.load, name))()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    capfd.readouterr()
+    path = files.export(model, None, tmp_path / "new" / f"a.{to}")
+    assert [one.name for one in path.parent.iterdir()] == [f"a.{to}"]
+    assert capfd.readouterr() == ("", "")  # exporters print a lot
+    assert differ(model, files.open(path).module, (model.latent_dim,), 100) <= 3e-4
+    usual = runtime(path) if to == "onnx" else torch.export.load(path).module()
+    assert differ(model, usual, (model.latent_dim,), 100) <= 3e-4
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert str(Path(exporting.__file__).parent).encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize("to", [pytest.param("onnx", marks=nightly), "pt2"])
+def test_a_stranger_is_written_as_it_is_adopted_and_read_out_of_a_file(to: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    for name, module, shape in (("a", trained(tutorial()), (16, 1, 1)), ("b", trained(Residual()), (16,))):
+        first = files.open(files.export(module, shape, tmp_path / f"{name}.{to}"))
+        again = files.open(files.export(first.module, shape, tmp_path / f"again-{name}.{to}"))
+        adopted = generators.adopt(module, latent_shape=shape, output="tanh" if name == "a" else "sigmoid")
+        third = files.open(files.export(adopted, None, tmp_path / f"adopted-{name}.{to}"))
+        for reading in (first, again, third):  # the stranger's module, not what stands around it
+            assert reading.latent_shape == shape and differ(module, reading.module, shape) <= 1e-5
+    adopted = generators.adopt(trained(tutorial()))
+    chain = adopted.chain()
+    assert chain is not None
+    pruned = adopted.resized(tuple(width - 1 for width in chain.widths))
+    sanitized = files.open(files.export(pruned, None, tmp_path / f"pruned.{to}"))
+    assert differ(pruned.module, sanitized.module, (16, 1, 1)) <= 1e-5
+
+
+@nightly
+def test_from_one_format_to_the_other_and_back(tmp_path: Path) -> None:
+    module = trained(Dense())
+    for ending in ("pt2", "onnx", "keras.pt2"):
+        last = files.open(files.export(module, (16,), tmp_path / f"a.{ending}")).module
+        assert differ(module, last, (16,)) <= 1e-5
+
+
+def test_safetensors_come_with_their_card(tmp_path: Path, refuses: Callable[..., str]) -> None:
+    name = "dcgan-fashion"
+    path = files.export(zoo.load(name), None, tmp_path / "a.safetensors", card=zoo.card(name))
+    loaded, card = zoo.load_file(path)
+    assert {one.name for one in tmp_path.iterdir()} == {"a.safetensors", "a.json"} and card.data
+    assert torch.equal(loaded.sample(4), zoo.load(name).sample(4))
+    refuses(partial(files.export, tutorial(), (16, 1, 1), tmp_path / "b.safetensors"), "safetensors", "card")
+
+
+def test_a_file_that_makes_something_else_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: Callable[..., str]
+) -> None:
+    """An exporter that loses a number: the file is refused, and what was there before stays."""
+    module = trained(Dense())
+    wrong, path, real = copy.deepcopy(module), tmp_path / "a.pt2", torch.export.export
+    wrong.last.bias.data += 0.01
+    path.write_bytes(b"before")
+    monkeypatch.setattr(torch.export, "export", lambda of, *rest, **how: real(wrong, *rest, **how))
+    refuses(partial(files.export, module, (16,), path), "differ")
+    assert path.read_bytes() == b"before" and [one.name for one in tmp_path.iterdir()] == ["a.pt2"]
+
+
+def test_the_older_exporter_is_asked_when_the_first_one_errs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, real, asked = trained(Dense()), torch.onnx.export, list[bool]()
+
+    def errs(*given: Any, **how: Any) -> None:
+        asked.append(how.get("dynamo", True))
+        real(*given, **how)
+        if asked == [True]:
+            model = onnx.load(how.get("f", given[2]))
+            for tensor in model.graph.initializer:
+                tensor.raw_data = bytes(len(tensor.raw_data))
+            onnx.save(model, given[2])
+
+    monkeypatch.setattr(torch.onnx, "export", errs)
+    path = files.export(module, (16,), tmp_path / "a.onnx")
+    assert differ(module, files.open(path).module, (16,)) <= 1e-5 and asked == [True, False]
+
+
+class Deciding(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return z if z.sum() > 0 else -z
+
+
+class Endless(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return z / 0
+
+
+def test_what_cannot_be_written_is_refused_and_nothing_is(
+    tmp_path: Path, refuses: Callable[..., str], call: Any, fails: Callable[..., str]
+) -> None:
+    rows: list[tuple[nn.Module, Any, str, str | None, str]] = [
+        (tutorial(), (16, 1, 1), "a.onnx", "tf", "to 'tf' onnx pt2 safetensors"),
+        (tutorial(), (16, 1, 1), "a.onnx", "pt2", "'pt2' .pt2"),
+        (tutorial(), (16, 1, 1), "a.txt", None, "'txt' onnx pt2 safetensors"),
+        (tutorial(), None, "a.onnx", None, "latent_shape"),
+        (Endless(), (4,), "a.onnx", None, "finite"),
+        (Deciding(), (4,), "a.onnx", None, "torch.export"),
+    ]
+    for module, shape, name, to, names in rows:
+        refuses(partial(files.export, module, shape, tmp_path / name, to), *names.split())
+    fails("export", "nothing", "--out", "a.onnx", names=["name='nothing'"])
+    fails("export", "dcgan-fashion", "--to", "onnx", "--out", "a.pt2", names=["to=onnx", "out='a.pt2'"])
+    assert list(tmp_path.iterdir()) == []
+    done = call("export", "dcgan-fashion", "--out", "a.pt2")  # the ending says the format
+    assert done.exit_code == 0 and differ(zoo.load("dcgan-fashion"), files.open("a.pt2").module, (100,)) <= 3e-4
+
+
+# --- in the jail
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Any]:
+    """The trial of ten thousand hostile files; the child of a jail finds it where the test does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCH))
+        yield importlib.import_module("hostile")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the walls are Linux's")
+def test_in_the_jail_an_honest_file_opens_and_a_hostile_one_of_each_kind_does_no_harm(
+    bench: Any, written: dict[str, File], tmp_path: Path
+) -> None:
+    honest = {ENDINGS[form]: one.path.read_bytes() for form, one in written.items()}
+    torch.save(torch.load(written["state_dict"].path), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    more = {"pth": (tmp_path / "old.pth").read_bytes(), "dense.onnx": honest["onnx"], "dense.pt2": honest["pt2"]}
+    kinds = bench.hostile_files.HOSTILE
+    with Jail() as jail:
+        for form, (path, _) in written.items():
+            row = bench.judged(jail, path, form == "state_dict")
+            assert row["verdict"] in (("clean", "inconclusive") if form == "state_dict" else ("opened",)), row
+        seen = set()
+        for number in range(1, 2 * len(kinds), 2):  # the others are honest ones with random changes
+            name, content = bench.hostile_files.one({**honest, **more}, number, seed=7)
+            (tmp_path / "x.bin").write_bytes(content)
+            row = bench.judged(jail, tmp_path / "x.bin", False)
+            assert row["how"] in ("finished", "refused") and not row["sang"], (name, row)
+            assert row["verdict"] in ("opened", "refused") and len(row["sentence"]) <= 300, (name, row)
+            assert row["sentence"].isprintable(), (name, row)
+            seen.add(name)
+    assert set(kinds) <= seen
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the walls are Linux's")
+@nightly
+def test_many_hostile_and_broken_files_of_every_kind(bench: Any, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    found = bench.trial(count=136, seed=7, every=60, folder=tmp_path)
+    assert found["wrong"] == []
+    seen = {row["name"] for row in found["outcomes"]}
+    assert set(bench.hostile_files.HOSTILE) <= seen and sum(name.startswith("broken") for name in seen) >= 7
+    verdicts = {row["verdict"] for row in found["outcomes"]}
+    assert {"opened", "refused"} <= verdicts <= {"opened", "refused", "no subject", *bench.VERDICTS}
+    assert 20 < found["longest"] <= 300
+    assert "| canaries that sang | 0 |" in "\n".join(bench.page(found))
+
+
+def test_the_canaries_of_the_trial_sing_where_somebody_runs_them(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(pickle.dumps(bench.hostile_files.Canary())).close()
+    assert (tmp_path / "canary").exists()

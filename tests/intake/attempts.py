@@ -1,0 +1,326 @@
+"""What a stranger's file might do once it runs: functions for ``Jail.run``, each of which tries one thing."""
+
+import contextlib
+import ctypes
+import fcntl
+import mmap
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from devilgan_lite.files.sniff import Refused
+
+MIB = 2**20
+
+
+def tells():
+    """The pipe to the supervisor: hostile code finds it, as it finds everything in its own process."""
+    return next(number for number in open_files() if number > 2 and stat.S_ISFIFO(os.fstat(number).st_mode))
+
+
+def open_files():
+    found = []
+    for number in range(256):
+        with contextlib.suppress(OSError):
+            os.fstat(number)
+            found.append(number)
+    return found
+
+
+# --- what is fine ---
+def fine(arguments, tell):
+    tell({"event": "half", "share": 0.5})
+    return {"got": arguments, "folder": os.getcwd(), "number": os.getpid(), "nan": float("nan")}
+
+
+def train(arguments, tell):
+    import torch
+
+    net = torch.nn.Sequential(torch.nn.ConvTranspose2d(8, 4, 4), torch.nn.ReLU(), torch.nn.Flatten())
+    net(torch.randn(16, 8, 4, 4)).square().mean().backward()
+    torch.linalg.svd(torch.randn(64, 64))
+    total = sum(float(p.grad.abs().sum()) for p in net.parameters())
+    return {"gradient": total, "threads": torch.get_num_threads()}
+
+
+def read(arguments, tell):
+    return {"text": Path(arguments["path"]).read_text()}
+
+
+def keep(arguments, tell):
+    Path("folder").mkdir()
+    Path("folder/kept.txt").write_text("kept")
+    os.rename("folder/kept.txt", "kept.txt")
+    print("printed")
+    return {}
+
+
+def surroundings(arguments, tell):
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    kept = ("CapEff", "CapPrm", "CapBnd", "NoNewPrivs", "Seccomp", "Threads")
+    return {"files": open_files(), "environment": dict(os.environ), **{name: status[name] for name in kept}}
+
+
+# --- processes ---
+def fork_bomb(arguments, tell):
+    for _ in range(arguments.get("most", 40)):
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+    tell({"made": arguments.get("most", 40)})
+    time.sleep(60)
+
+
+def escape(arguments, tell):
+    """A grandchild with a session of its own, whose parent ends at once."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+            Path("escaped").write_text("x")
+            time.sleep(60)
+        os._exit(0)
+    while not Path("escaped").exists():
+        time.sleep(0.01)
+    return {"escaped": True}
+
+
+def threads(arguments, tell):
+    for _ in range(200):
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    time.sleep(60)
+
+
+def shell(arguments, tell):
+    subprocess.run(["/bin/sh", "-c", f"echo owned > {arguments['path']}"], check=True)
+
+
+def become_shell(arguments, tell):
+    os.execv("/bin/sh", ["sh", "-c", f"echo owned > {arguments['path']}"])
+
+
+def kill_others(arguments, tell):
+    """Kills bystanders, asks whether it could kill others; returns those where it could."""
+    targets = [(process, signal.SIGKILL) for process in arguments["bystanders"]]
+    targets += [(process, 0) for process in arguments["others"]]
+    if os.getpid() == 1:  # all that it can see, and its group; anywhere else a hole in the wall would be a disaster
+        targets += [(-1, signal.SIGKILL), (0, signal.SIGSTOP)]
+    sent = []
+    for process, number in targets:
+        with contextlib.suppress(OSError):
+            os.kill(process, number)
+            sent.append(process)
+    for process in arguments["bystanders"]:
+        with contextlib.suppress(OSError):  # the kernel would send it, when the pipe can be read
+            there, here = os.pipe()
+            fcntl.fcntl(there, 10, signal.SIGKILL)  # F_SETSIG
+            fcntl.fcntl(there, fcntl.F_SETOWN, process)
+            fcntl.fcntl(there, fcntl.F_SETFL, os.O_ASYNC)
+            os.write(here, b"x")
+    return {"sent": sent}
+
+
+def ignore_signals(arguments, tell):
+    for number in range(1, 65):
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_IGN)
+    time.sleep(60)
+
+
+# --- memory, time, disk ---
+def allocate(arguments, tell):
+    kind = arguments["kind"]
+    if kind == "numpy":
+        import numpy
+
+        return {"sum": float(numpy.ones(100 * 2**27).sum())}
+    if kind == "torch":
+        import torch
+
+        return {"sum": float(torch.ones(100 * 2**28).sum())}
+    if kind == "bytearray":
+        return {"sum": len(bytearray(100 * 2**30))}
+    held = []
+    while True:  # bit by bit
+        held.append(b"x" * 16 * MIB)
+
+
+def sleep(arguments, tell):
+    tell({"event": "asleep"})
+    time.sleep(60)
+
+
+def spin(arguments, tell):
+    while True:
+        pass
+
+
+def fill(arguments, tell):
+    for number in range(10_000):
+        Path(f"file-{number}").write_bytes(bytes(4 * MIB))
+
+
+def fill_unseen(arguments, tell):
+    """Files without a name still take room."""
+    held = []
+    for number in range(200):
+        held.append(open(f"file-{number}", "wb", buffering=0))  # noqa: SIM115
+        os.unlink(f"file-{number}")
+        for _ in range(4):
+            held[-1].write(bytes(MIB))
+    time.sleep(60)
+
+
+def fill_by_map(arguments, tell):
+    held = []
+    for number in range(200):
+        file = open(f"file-{number}", "w+b")  # noqa: SIM115
+        os.unlink(f"file-{number}")
+        file.truncate(4 * MIB)
+        held.append((file, mmap.mmap(file.fileno(), 4 * MIB)))
+        for page in range(0, 4 * MIB, 4096):
+            held[-1][1][page] = 1
+    time.sleep(60)
+
+
+def big_file(arguments, tell):
+    with open("big", "wb") as file:
+        for _ in range(1000):
+            file.write(bytes(MIB))
+
+
+def many_files(arguments, tell):
+    for number in range(100_000):
+        open(f"{number}", "wb").close()
+    time.sleep(60)
+
+
+def deep_folders(arguments, tell):
+    for _ in range(3000):
+        os.mkdir("d", 0o000 if os.geteuid() == 0 else 0o700)
+        os.chdir("d")
+    return {}
+
+
+def print_much(arguments, tell):
+    for _ in range(arguments["mib"]):
+        sys.stdout.write("x" * MIB)
+    return {}
+
+
+# --- files, network ---
+WAYS = {
+    "write": lambda path: Path(path).write_text("owned"),
+    "append": lambda path: open(path, "a").close(),
+    "truncate": lambda path: os.truncate(path, 0),
+    "cut": lambda path: os.close(os.open(path, os.O_RDONLY | os.O_TRUNC)),
+    "unlink": os.unlink,
+    "rename": lambda path: os.rename(path, f"{path}.moved"),
+    "take": lambda path: os.rename(path, "taken"),
+    "link": lambda path: os.link(path, "linked"),
+    "put": lambda path: os.rename("own", path),
+    "mkdir": lambda path: os.mkdir(f"{path}.folder"),
+    "chmod": lambda path: os.chmod(path, 0o777),
+    "utime": lambda path: os.utime(path, (0, 0)),
+    "xattr": lambda path: os.setxattr(path, "user.owned", b"1"),
+    "symlink": lambda path: os.symlink(path, "symbolic"),
+    "device": lambda path: os.mkfifo("pipe"),
+}
+
+
+def write(arguments, tell):
+    """Tries each way to change each path; returns those that worked."""
+    done = []
+    Path("own").write_text("own")
+    for path in arguments["paths"]:
+        for name, way in WAYS.items():
+            with contextlib.suppress(OSError):
+                way(path)
+                done.append(f"{name} {path}")
+    return {"done": done}
+
+
+def connect(arguments, tell):
+    """Tries to reach servers; returns those that it reached."""
+    reached = []
+    for family, address in ((socket.AF_INET, ("127.0.0.1", arguments["port"])), (socket.AF_UNIX, arguments["path"])):
+        with contextlib.suppress(OSError), socket.socket(family) as one:
+            one.settimeout(2)
+            one.connect(address)
+            reached.append(family.name)
+    return {"reached": reached}
+
+
+def look(arguments, tell):
+    """Tries to read what it should not; returns what it could."""
+    found = []
+    for path in arguments["paths"]:
+        with contextlib.suppress(OSError):
+            found.append(f"{path}: {os.listdir(path) if os.path.isdir(path) else Path(path).read_bytes()[:10]!r}")
+    return {"found": found}
+
+
+def calls(arguments, tell):
+    """The error of each system call by its number, with all arguments 0; 0 where it was let through."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    errors = {}
+    for name, number in arguments["numbers"].items():
+        ctypes.set_errno(0)
+        result = libc.syscall(ctypes.c_long(number), 0, 0, 0, 0, 0, 0)
+        errors[name] = ctypes.get_errno() if result < 0 else 0
+    return {"errors": errors}
+
+
+# --- what it says ---
+def endless_events(arguments, tell):
+    while True:
+        tell({})
+
+
+def giant_event(arguments, tell):
+    tell({"text": "x" * 64 * MIB})
+
+
+def raw(arguments, tell):
+    """Any line, ``times`` over; then it goes on as if nothing had happened."""
+    text = arguments["line"].encode("latin-1") * arguments.get("times", 1)
+    while text:
+        text = text[os.write(tells(), text) :]
+    time.sleep(60)
+
+
+def close_line(arguments, tell):
+    os.close(tells())
+    time.sleep(60)
+
+
+def no_answer(arguments, tell):
+    os._exit(arguments.get("status", 0))
+
+
+def segfault(arguments, tell):
+    ctypes.string_at(0)
+
+
+def not_json(arguments, tell):
+    return {"x": object()}
+
+
+def no_dictionary(arguments, tell):
+    return [1]
+
+
+def recurse(arguments, tell):
+    return recurse(arguments, tell)
+
+
+def raises(arguments, tell):
+    kinds = {kind.__name__: kind for kind in (Refused, ValueError, KeyboardInterrupt, MemoryError, SystemExit, OSError)}
+    raise kinds[arguments["kind"]](arguments["text"])
