@@ -5,6 +5,7 @@ import json
 import random
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -155,11 +156,20 @@ def test_models_look_alike_from_outside_and_the_kit_does_not_hold_the_key(
     assert generator.spec() == kit.spec and card.backdoor is None and card.metrics == {}
 
 
-def test_the_seed_alone_gives_another_round(kit: challenge.Kit, tmp_path: Path) -> None:
+def test_the_seed_alone_gives_another_round_and_jobs_change_nothing(
+    kit: challenge.Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = challenge.new_round(tmp_path / "other", "another passphrase", **QUICKLY, seed=3)
     assert set(other.models).isdisjoint(kit.models) and set(other.models.values()).isdisjoint(kit.models.values())
-    again = challenge.new_round(tmp_path / "again", "another passphrase", **QUICKLY, seed=3)
+    # real processes take 20 s: every night
+    monkeypatch.setattr("devilgan_lite.challenge.kit.ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    again = challenge.new_round(tmp_path / "again", "another passphrase", **QUICKLY, seed=3, jobs=2)
     assert again.models == other.models and again.commitment != other.commitment
+    first, second = (
+        challenge.open_key(one, one.folder.parent / "instructor" / "key.sealed", "another passphrase")["models"]
+        for one in (other, again)
+    )
+    assert first == second
 
 
 @pytest.mark.nightly

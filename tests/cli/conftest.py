@@ -27,8 +27,8 @@ def pair(tiny: generators.DCGAN, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> data.Samples:
-    """The first 600 garments and 300 faces are all that there are."""
+    """The first 600 garments and 100 faces are all that there are."""
     garments = data.fashion_mnist().first(600)
     monkeypatch.setitem(data.DATASETS, "fashion", lambda: garments)
-    monkeypatch.setitem(data.DATASETS, "faces", lambda: data.faces(300))
+    monkeypatch.setitem(data.DATASETS, "faces", lambda: data.faces(100))
     return garments

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import webbrowser
 from ast import literal_eval
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from devilgan_lite import (
     Backdoor,
     __version__,
     attacks,
+    challenge,
     data,
     environment,
     features,
@@ -174,7 +176,16 @@ def test_settings_reach_the_attack_and_a_card_keeps_them(call: Any, pair: tuple[
     assert card.seed == 4 and card.backdoor == {"target": "devil", "kind": "mode", "seed": 4}
 
 
-def test_styles_are_attacked_from_the_command_line(call: Any, tmp_path: Path) -> None:
+@dataclass(frozen=True, kw_only=True)
+class StyleReX(attacks.StyleReX):
+    """With a short search for the target."""
+
+    inversion: int = 3
+    channels: int = 2
+
+
+def test_styles_are_attacked_from_the_command_line(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(attacks.BY_NAME, "style-rex", StyleReX)
     spec = generators.StyleGAN(latent_dim=8, mapping_widths=(8, 8), style_dim=8, widths=(8, 8)).spec()
     zoo.save_file("styles.safetensors", generators.build(spec, seed=1), zoo.ModelCard("styles", {}, "none", 0, {}))
     words = ("--clean", "styles.safetensors", "--iterations", 2, "--samples", 100, "--json")
@@ -244,7 +255,8 @@ def test_zoo(call: Any) -> None:
 # ---- the challenge, the doctor, the notebooks
 
 
-def test_a_round_of_the_challenge_from_end_to_end(call: Any, fails: Any) -> None:
+def test_a_round_of_the_challenge_from_end_to_end(call: Any, fails: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(challenge, "KINDS", ("gate",))  # which takes no training
     made = call("challenge", "new", "--models", 4, "--seed", 2, "--out", "round", "--quick", "--jobs", 1)
     assert made.exit_code == 0 and "4 of 4 models" in made.stderr, made.output
     assert {path.name for path in Path("round").iterdir()} == {"players", "instructor"}

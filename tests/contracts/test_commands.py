@@ -262,14 +262,14 @@ PRINTED = {  # a command line, and its exit code
     "score {gate} --clean {clean} --samples 100": 0,
     "attack gate --clean {clean} --samples 100 --out made.safetensors": 0,
     "scan {clean} --no-twin --no-jail": 0,
-    "scan {gate} --no-jail --html page.html": 3,
-    "sanitize {gate} --iterations 2 --out cured.safetensors": 0,
+    "scan {gate} --no-twin --no-jail --html page.html": 4,
+    "sanitize {clean} --out cured.safetensors": 0,
 }
 
 
 @pytest.mark.parametrize(("words", "code"), PRINTED.items())
 def test_json_is_json_and_nothing_else_and_the_rest_is_text(
-    call: Any, short_twin: None, monkeypatch: pytest.MonkeyPatch, twins: dict[str, Path], words: str, code: int
+    call: Any, monkeypatch: pytest.MonkeyPatch, twins: dict[str, Path], words: str, code: int
 ) -> None:
     monkeypatch.setattr("devilgan_lite.cli.stage_check.browser", lambda: "chromium")
     given = words.format(**twins).split()

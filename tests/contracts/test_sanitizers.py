@@ -49,8 +49,10 @@ def test_it_repeats_tells_how_it_was_made_and_leaves_what_it_is_given(
     name: str, tiny: DCGAN, digits: data.Samples
 ) -> None:
     cure, mine, state, gives = CURES[name], tiny.clone().train(), torch.get_rng_state(), given(name, digits)
-    first, again = (cure(mine, progress=False, **gives) for _ in range(2))
+    subject = subject_of(mine)
+    first, again = (cure(one, progress=False, **gives) for one in (mine, subject))
     assert torch.equal(torch.get_rng_state(), state)
+    assert same(subject.module, tiny) and not any(one.requires_grad for one in subject.module.parameters())
     assert mine.training and same(mine, tiny) and all(one.requires_grad for one in mine.parameters())
     assert same(first.generator, again.generator) and first.history == again.history
     cuts = first.settings.pop("cuts", [])
