@@ -1,11 +1,12 @@
 """A round: who is in it, how its models are made and hidden, what the players' folder and the sealed key give away."""
 
+import contextlib
 import hashlib
 import json
 import random
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -156,13 +157,24 @@ def test_models_look_alike_from_outside_and_the_kit_does_not_hold_the_key(
     assert generator.spec() == kit.spec and card.backdoor is None and card.metrics == {}
 
 
+class InTurn(contextlib.nullcontext):  # type: ignore[type-arg]
+    """A pool of processes that is none: what is submitted is done at once."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__(self)
+
+    def submit(self, call: Callable[..., Any], *given: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(call(*given))
+        return done
+
+
 def test_the_seed_alone_gives_another_round_and_jobs_change_nothing(
     kit: challenge.Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = challenge.new_round(tmp_path / "other", "another passphrase", **QUICKLY, seed=3)
     assert set(other.models).isdisjoint(kit.models) and set(other.models.values()).isdisjoint(kit.models.values())
-    # real processes take 20 s: every night
-    monkeypatch.setattr("devilgan_lite.challenge.kit.ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    monkeypatch.setattr("devilgan_lite.challenge.kit.ProcessPoolExecutor", InTurn)  # real processes: every night
     again = challenge.new_round(tmp_path / "again", "another passphrase", **QUICKLY, seed=3, jobs=2)
     assert again.models == other.models and again.commitment != other.commitment
     first, second = (

@@ -27,11 +27,6 @@ if mode == "raise":
     raise ZeroDivisionError("the learner divided by zero")
 if mode == "die":
     os._exit(1)
-if mode == "die once":
-    mark = pathlib.Path(os.environ["DEVILGAN_MARK"])
-    if not mark.exists():
-        mark.touch()
-        os._exit(1)
 if mode == "eat":
     hog = bytearray(400_000_000)
 time.sleep(60 if mode in ("sleep", "eat") else seconds)
