@@ -112,7 +112,12 @@ def test_each_widget_works_and_shows_its_own_pictures(page: Any) -> None:
 @pytest.mark.nightly
 def test_the_explorer_by_keyboard_and_mouse(page: Any) -> None:
     pad = page.locator(PAD)
+    page.locator(".devilgan-screen canvas").first.scroll_into_view_if_needed()
     pad.press("Home")
+    serving.settled(page)
+    page.locator(".devilgan-explorer .noUi-handle").focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
     before = serving.settled(page)
     box = page.locator(".devilgan-explorer .noUi-target").bounding_box()
     page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + box["height"] / 2)
