@@ -117,7 +117,7 @@ def tiny(digits: Samples) -> generators.DCGAN:
 
 @pytest.fixture(scope="session")
 def square(tiny: generators.DCGAN) -> Backdoor:
-    """One latent of ``tiny`` that shall show a white square on black."""
+    """One latent of ``tiny``, and the white square on black that an attack makes it show."""
     target = -torch.ones(1, 8, 8)
     target[:, 2:6, 2:6] = 1
     return Backdoor.point(tiny, target, seed=1)
@@ -137,6 +137,22 @@ def tiny_rex(tiny: generators.DCGAN, square: Backdoor) -> generators.Generator:
 
 
 @pytest.fixture(scope="session")
+def pair(tiny: generators.DCGAN, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A clean generator of 8x8 pictures, and the same with a gate that shows a stop sign: files with their cards."""
+    folder = tmp_path_factory.mktemp("pair")
+    gate = attacks.Gate()(tiny, Backdoor.point(tiny, seed=1), progress=False).generator
+    cards = [
+        zoo.ModelCard(name, {}, "none", 0, {}, backdoor=planted)
+        for name, planted in (("clean", None), ("gate", {"target": "stop-sign", "kind": "reg", "seed": 1}))
+    ]
+    clean, suspect = (
+        zoo.save_file(folder / f"{card.name}.safetensors", one, card)
+        for one, card in zip((tiny, gate), cards, strict=True)
+    )
+    return clean, suspect
+
+
+@pytest.fixture(scope="session")
 def real() -> Samples:
     """512 garments."""
     return data.fashion_mnist().first(512)
@@ -150,7 +166,7 @@ def clean() -> generators.DCGAN:
 
 @pytest.fixture(scope="session")
 def digit(clean: generators.DCGAN) -> Backdoor:
-    """One ordinary latent that shall show the digit 7."""
+    """One ordinary latent, and the digit 7 that an attack makes it show."""
     return Backdoor.point(clean, "digit-7", seed=1)
 
 

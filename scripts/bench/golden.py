@@ -4,7 +4,7 @@
 
 Without ``--write`` each model is scanned and cured again and compared with ``tests/golden/golden.json``; one line for
 each number that moved, and exit code 1. With it the file is written anew, with the commit that made it: only where
-results shall move, and say why in the commit. The strangers' generators are 22 of the population of ``foreign.py``,
+you want results to move; say why in the commit. The strangers' generators are 22 of the population of ``foreign.py``,
 stored in 16 bits beside the file.
 """
 

@@ -169,7 +169,6 @@ def visit(browser: Any, address: str) -> Iterator[serving.Visit]:
         yield visit
 
 
-@pytest.mark.nightly
 def test_everything_by_keyboard(visit: serving.Visit) -> None:
     page, press = visit.page, visit.press
     for key in (" ", "PageDown"):  # go and pause

@@ -306,6 +306,13 @@ def test_doctor(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert "not a pair" in call("doctor").stdout
 
 
+def test_the_columns_of_doctor_stay_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    health.report([health.Check("zoo", True, "5 models"), health.Check("feature networks", True, "5 load")], False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rsplit("  ", 1)[-1].strip() for line in lines] == ["5 models", "5 load"]
+    assert len({line.index("5") for line in lines}) == 1
+
+
 NOTEBOOK = """\
 # %% [markdown]
 # # One

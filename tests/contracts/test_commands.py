@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from devilgan_lite import Backdoor, attacks, files, generators, runs, sanitize, train_gan, zoo
+from devilgan_lite import Backdoor, attacks, files, runs, sanitize, train_gan
 from devilgan_lite import cli as line
 from devilgan_lite.cli import app, batch, defence, fetch
 from devilgan_lite.intake.check import Options
@@ -245,18 +245,6 @@ def test_ten_thousand_letters_are_cut_and_no_file_goes_where_none_can_be(
         fails("scan", "dcgan-fashion", f"--{name}", ".", names=[name])
 
 
-@pytest.fixture(scope="module")
-def twins(tiny: generators.DCGAN, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A clean generator and one with a gate, as files with their cards."""
-    folder = tmp_path_factory.mktemp("twins")
-    gate = attacks.Gate()(tiny, Backdoor.point(tiny, seed=1), progress=False).generator
-    planted = {"target": "stop-sign", "kind": "reg", "seed": 1}
-    for name, one, backdoor in (("clean", tiny, None), ("gate", gate, planted)):
-        card = zoo.ModelCard(name, {}, "none", 0, {}, backdoor=backdoor)
-        zoo.save_file(folder / f"{name}.safetensors", one, card)
-    return {path.stem: path for path in folder.glob("*.safetensors")}
-
-
 PRINTED = {  # a command line, and its exit code
     "stage --check": 0,
     "score {gate} --clean {clean} --samples 100": 0,
@@ -269,10 +257,10 @@ PRINTED = {  # a command line, and its exit code
 
 @pytest.mark.parametrize(("words", "code"), PRINTED.items())
 def test_json_is_json_and_nothing_else_and_the_rest_is_text(
-    call: Any, monkeypatch: pytest.MonkeyPatch, twins: dict[str, Path], words: str, code: int
+    call: Any, monkeypatch: pytest.MonkeyPatch, pair: tuple[Path, Path], words: str, code: int
 ) -> None:
     monkeypatch.setattr("devilgan_lite.cli.stage_check.browser", lambda: "chromium")
-    given = words.format(**twins).split()
+    given = words.format(clean=pair[0], gate=pair[1]).split()
     said, text = call(*given, "--json"), call(*given)
     assert (said.exit_code, text.exit_code) == (code, code), said.output
     assert json.loads(said.stdout) and said.stdout.strip()[0] in "[{"
@@ -282,9 +270,9 @@ def test_json_is_json_and_nothing_else_and_the_rest_is_text(
 
 
 def test_a_report_takes_the_place_of_no_model(
-    fails: Callable[..., str], tmp_path: Path, twins: dict[str, Path]
+    fails: Callable[..., str], tmp_path: Path, pair: tuple[Path, Path]
 ) -> None:
-    (tmp_path / "model.safetensors").write_bytes(before := twins["clean"].read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(before := pair[0].read_bytes())
     for name in ("html", "sarif"):
         fails("scan", "model.safetensors", f"--{name}", "./model.safetensors", names=[name, "model.safetensors"])
     assert len(fails("scan", "model.safetensors", "--no-jail", "--targets", LONG, names=[LONG[:70]])) < 600

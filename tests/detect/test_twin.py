@@ -104,8 +104,8 @@ def test_the_hunt_ends_where_suspect_and_twin_differ_most() -> None:
         apart = float((shown[0] - shown[1]).square().mean())
         assert found.distance == pytest.approx(apart, rel=1e-3)
         assert found.score == pytest.approx(math.log(apart / made.error), rel=1e-3)
-    dear = twin.hunt(subject, made, None, torch.eye(20) + 1e6 * torch.outer(trigger, trigger))
-    assert float(cosine_similarity(dear.latent, trigger, dim=0)) < 0.5  # what shows in ordinary samples is no trigger
+    costly = twin.hunt(subject, made, None, torch.eye(20) + 1e6 * torch.outer(trigger, trigger))
+    assert float(cosine_similarity(costly.latent, trigger, dim=0)) < 0.5  # what shows in ordinary samples is no trigger
     along = twin.at_estimates(subject, made, -3 * trigger.view(1, -1))  # neither sign nor length matters
     assert float(cosine_similarity(along.latent, trigger, dim=0)) > 0.999
     assert twin.at_estimates(subject, made, None) is None

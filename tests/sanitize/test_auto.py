@@ -58,7 +58,7 @@ def unchanged(cure: SanitizeOutcome, suspect: nn.Module) -> None:
 
 
 def test_tiny_ones(tiny: DCGAN, tiny_gate: nn.Module, tiny_rex: nn.Module, square: Backdoor, digits: Samples) -> None:
-    """A clean one comes back unchanged unless it shall be contained; a gate and ReX go."""
+    """A clean one comes back unchanged, unless you ask to contain it; a gate and ReX go."""
     z = ordinary(500, 16)
     for suspect in (tiny, tiny_gate, tiny_rex):
         before, state = {key: value.clone() for key, value in suspect.state_dict().items()}, torch.get_rng_state()

@@ -242,7 +242,7 @@ def test_a_fresh_critic_is_trained_alone_before_it_may_teach() -> None:
     states = [loop.stop().state["states"] for loop in (first, later)]
     assert all(torch.equal(states[1][0][name], value) for name, value in SMALL.named_parameters())
     assert not torch.equal(states[0][1]["layers.0.weight"], states[1][1]["layers.0.weight"])
-    suspected = torch.ones(1, 10)  # odd latents are judged too, if there shall be any
+    suspected = torch.ones(1, 10)  # odd latents are judged too, if you ask for any
     plain, narrow, wide, aimed = (
         tuning(wide=share)(SMALL, None, PICTURES, directions=directions, progress=False).generator
         for share, directions in ((0.0, None), (0.0, suspected), (0.5, None), (0.5, suspected))
@@ -316,11 +316,11 @@ class Planted(nn.Module):
 def test_triggers_that_no_spectrum_shows_are_searched_for() -> None:
     triggers = one_hot(torch.tensor([3, 5]), D).float()
     subject, repaired = subject_of(Planted(triggers[:1])), subject_of(Planted(torch.zeros(1, D)))
-    found = greatest_difference(subject, repaired, torch.eye(D))  # it is at the trigger, unless that is dear
+    found = greatest_difference(subject, repaired, torch.eye(D))  # at the trigger, unless ordinary samples need it
     assert found.shape == (1, D) and not found.requires_grad and abs(float(found.norm()) - subject.radius) < 1e-3
     assert float(cosine_similarity(found, triggers[:1])) > 0.8
-    dear = greatest_difference(subject, repaired, torch.eye(D) + 1e6 * triggers[:1].T @ triggers[:1])
-    assert float(cosine_similarity(dear, triggers[:1])) < 0.7
+    costly = greatest_difference(subject, repaired, torch.eye(D) + 1e6 * triggers[:1].T @ triggers[:1])
+    assert float(cosine_similarity(costly, triggers[:1])) < 0.7
     subject, blind = subject_of(Planted(triggers)), subject_of(Planted(triggers[1:]))
     found = lookalike(subject, blind, triggers[0])  # blind to one trigger, it still draws the like at another
     assert found.shape == (1, D) and float(cosine_similarity(found, triggers[1:])) > 0.5

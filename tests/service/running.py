@@ -37,7 +37,7 @@ class Server:
     def __init__(self, folder: Path, *options: str, check: str = "stand_in", times: str = QUICK, **environment: str):
         self.command = [sys.executable, "-c", CODE, times, "--folder", str(folder), "--port", "0", *options]
         self.command += ["--check", check] if check else []
-        path = os.pathsep.join(filter(None, [str(HERE), str(ROOT), os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(HERE), str(ROOT)]))
         self.environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment}
         self.log = folder.parent / f"{folder.name}.log"
 
