@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 BENCH = Path(__file__).resolve().parents[1] / "scripts" / "bench"
-CURED, SCANNED = ("style-11-gate",), ("style-11-clean", "vae-garments")
+SCANNED = ("dcgan28-11-gate", "resnet-11-clean", "vae-garments")
 
 
 @pytest.fixture
@@ -23,14 +23,14 @@ def models(golden: Any) -> dict[str, Any]:
     return json.loads(golden.PATH.read_text(encoding="utf-8"))["models"]
 
 
-@pytest.mark.parametrize("name", [*CURED, *SCANNED])
+@pytest.mark.parametrize("name", SCANNED)
 def test_a_model_gives_its_golden_results(name: str, golden: Any, models: dict[str, Any]) -> None:
-    row = golden.measured(name) if name in CURED else golden.plain(golden.scanned(name)[2])
+    row = golden.plain(golden.scanned(name)[2])
     assert golden.moved(models[name], row) == []
 
 
 def test_golden_results_are_of_models_that_are_there(golden: Any, models: dict[str, Any]) -> None:
-    assert set(models) <= set(golden.names())
+    assert set(models) == set(golden.names()) and len(models.keys() - set(golden.zoo.names())) >= 20
     assert {row["verdict"] for row in models.values()} >= {"backdoored", "suspicious", "clean"}
 
 

@@ -221,7 +221,7 @@ class _Search:
             curvature, slope = jacobian @ jacobian.T, jacobian @ residual
             level = damping * curvature.diagonal().mean().clamp(min=1e-12) * DAMPINGS.to(z)
             damped = curvature + level.view(-1, 1, 1) * torch.eye(len(basis)).to(z)
-            moves = torch.linalg.solve(damped, slope.expand(len(DAMPINGS), -1))
+            moves = _solved(damped, slope.expand(len(DAMPINGS), -1))
             tries = self.subject.prior.typical(z - moves @ basis)
             errors = self._errors(tries, x)
             before, chosen = error, int(errors.argmin())
@@ -275,3 +275,15 @@ class _Search:
             adam.step()
         apart = 0.2 * self.pool[: len(z)]  # different starts, because some end in poor minima
         return self.subject.prior.typical(z.detach() + apart)
+
+
+def _solved(matrices: Tensor, right: Tensor) -> Tensor:
+    """``[n, d]`` solutions of ``n`` positive definite systems ``[n, d, d]``.
+
+    In a long-lived process LU has been seen to fail inside MKL ("Pivots given to lu_solve ..."); Cholesky stands in.
+    """
+    try:
+        return torch.linalg.solve(matrices, right)
+    except RuntimeError:
+        factors, failed = torch.linalg.cholesky_ex(matrices)
+        return torch.cholesky_solve(right.unsqueeze(2), factors).squeeze(2) * (failed == 0).unsqueeze(1)

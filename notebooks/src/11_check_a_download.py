@@ -94,7 +94,7 @@ folder = Path(place.name)
 from torch import nn
 from torch.nn.functional import avg_pool2d, softplus
 
-LATENT_DIM, WIDTH = (32, 8) if SMOKE else (100, 24)
+LATENT_DIM, WIDTH = (16, 4) if SMOKE else (100, 24)
 
 
 def tutorial_generator(latent_dim, width):

@@ -419,17 +419,16 @@ predict("The guard watches the gate while it plays. How many of the triggers doe
 
 
 # %% tags=["state"]
-def looked_at(generator, hidden):
+def looked_at(generator, hidden, guarded=True):
     """What the scan and the guard say of one generator; the smoke profile shows the scan no weights, to be quick."""
     quick = {"access": "samples", "samples": 200} if SMOKE else {"samples": 1_000}  # the verdict does not ask for more
     report = detect.scan(generator, real=real, **quick)
-    guard = detect.Guard(generator, fitting=2_000)
-    return report, {
-        "verdict": report.verdict,
-        "evidence": ", ".join(report.kinds) or "none",
-        "triggers flagged": int(guard.check(hidden.trigger).flags.sum()),
-        "ordinary flagged": float(guard.check(z).flags.double().mean()),
-    }
+    row = {"verdict": report.verdict, "evidence": ", ".join(report.kinds) or "none"}
+    if guarded:
+        guard = detect.Guard(generator, fitting=2_000)
+        row["triggers flagged"] = int(guard.check(hidden.trigger).flags.sum())
+        row["ordinary flagged"] = float(guard.check(z).flags.double().mean())
+    return report, row
 
 
 def cleaned(generator, hidden, report):
@@ -446,7 +445,7 @@ def cleaned(generator, hidden, report):
 saw = {}
 for name in ("clean", "gate"):
     started = time.perf_counter()
-    report, saw[name] = looked_at(*suspects[name])
+    report, saw[name] = looked_at(*suspects[name], guarded=name == "gate" or not SMOKE)
     print(f"live: {name} in {time.perf_counter() - started:.0f} s: {report.reason}")
 
 # %% tags=["state"]

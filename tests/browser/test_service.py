@@ -75,42 +75,31 @@ def test_drop_watch_and_read(browser: Any, server: running.Server) -> None:
 
 
 @pytest.mark.nightly
-def test_by_keyboard_alone_and_on_a_phone_in_the_dark(browser: Any, server: running.Server) -> None:
-    with serving.Visit(browser, server.address) as visit:
+def test_by_keyboard_on_a_phone_with_a_key_and_when_the_server_starts_anew(browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"ann:{KEY}\n")
+    keyed = running.Server(tmp_path / "keyed", "--workers", "1", "--keys", str(tmp_path / "keys"))
+    small: dict[str, Any] = {"size": (390, 844), "color_scheme": "dark"}
+    with keyed as server, serving.Visit(browser, server.address, **small) as visit:
         page, seen = visit.page, []
+        for key, said in (("nobody's-key-is-long-enough", "does not know that key"), (KEY, "Drop a model here")):
+            page.get_by_label("Your key").fill(key)
+            page.keyboard.press("Enter")
+            page.get_by_text(said).wait_for()
+        page.locator("#key-form").wait_for(state="hidden")
+        page.locator("#file").focus()
         for _ in range(4):
-            page.keyboard.press("Tab")
             seen.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
             if seen[-1] == "SUMMARY":
                 page.keyboard.press("Enter")
+            page.keyboard.press("Tab")
         assert seen == ["file", "SUMMARY", "latent_dim", "seed"]
         page.locator("#seed").fill("3")
-        choose(page, "a.onnx", "steps 1 keyboard")
+        choose(page, f"{'long-name-' * 11}.onnx", "steps 2")
         page.locator("#verdict").wait_for()
+        page.locator("#pictures img").nth(1).wait_for()
         assert page.evaluate("document.activeElement.id") == "name"  # a reader is taken to what is new
         unnamed = "[...document.querySelectorAll('input')].filter(input => !input.labels.length).length"
-        assert page.evaluate(unnamed) == 0
-    with serving.Visit(browser, server.address, (390, 844), color_scheme="dark") as visit:
-        choose(visit.page, f"{'long-name-' * 11}.onnx", "steps 3 phone")
-        visit.page.locator("#verdict").wait_for()
-        visit.page.locator("#pictures img").nth(1).wait_for()
-        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
-
-
-@pytest.mark.nightly
-def test_with_a_key_and_when_the_server_starts_anew(browser: Any, tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text(f"ann:{KEY}\n")
-    keyed = running.Server(tmp_path / "keyed", "--workers", "1", "--keys", str(tmp_path / "keys"))
-    with keyed as server, serving.Visit(browser, server.address) as visit:
-        page = visit.page
-        page.get_by_label("Your key").fill("nobody's-key-is-long-enough")
-        page.keyboard.press("Enter")
-        page.get_by_text("does not know that key").wait_for()
-        page.get_by_label("Your key").fill(KEY)
-        page.keyboard.press("Enter")
-        page.locator("#key-form").wait_for(state="hidden")
-        choose(page, "a.onnx", "steps 2")
-        page.locator("#verdict").wait_for()
+        assert page.evaluate(unnamed) == 0 and page.evaluate("document.documentElement.scrollWidth") <= 390
         page.get_by_role("link", name="Read the report").click()
         page.wait_for_url(re.compile("report.html.token="))
         assert "suspicious" in page.content() and KEY not in page.url

@@ -2,11 +2,11 @@
 
 import contextlib
 import inspect
-import json
 import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,14 +15,13 @@ import torch
 
 from devilgan_lite import Backdoor
 from devilgan_lite.cli import exhibit, phones, stage_server
-from devilgan_lite.cli.small_server import Question
 from devilgan_lite.cli.votes import Votes
 from devilgan_lite.generators import Generator, evaluate
 from devilgan_lite.phone import Pages
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "instructor_guide.md").read_text(encoding="utf-8")
 GARMENTS = ("dcgan-fashion", "dcgan-fashion-gate")
-SIZES = [(1280, 720), (1920, 1080), (3840, 2160), (390, 844)]
+SIZES = [(3840, 2160), (390, 844)]  # and 1280x720 below
 # what is shown and reaches out of the window, or out of what holds it
 CUT_OFF = """[...document.querySelectorAll("body *")].filter((one) => {
   const box = one.getBoundingClientRect();
@@ -42,24 +41,12 @@ KEYS = (
 FOUND = {"question": "Does it lack anything?", "kind": "open", "answer": "No answer: too much.", "message": "m"}
 
 
-class Scan:
-    """A scan that has failed after one finding."""
-
-    def start(self, question: Question) -> dict[str, Any]:
-        return {"started": True}
-
-    def state(self, question: Question) -> dict[str, Any]:
-        return {"state": "failed", "seconds": 1, "findings": [FOUND], "suspect": "s", "report": None, "error": "Over."}
-
-    def close(self) -> None:
-        pass
-
-
 @contextlib.contextmanager
 def room(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str, Any]]:
     """The addresses of a stage and of its page for phones, and the server of the stage."""
     monkeypatch.setattr(phones, "own_address", lambda: "127.0.0.1")
-    votes, scan = Votes(), Scan()
+    said = {"state": "failed", "seconds": 1, "findings": [FOUND], "suspect": "s", "report": None, "error": "Over."}
+    votes, scan = Votes(), SimpleNamespace(start=lambda question: {"started": True}, state=lambda question: said)
     shared = phones.shared(pages.phone(vote=True), serving.free_port(), votes)
     with shared as address, stage_server.stage(pages, 0, scan, votes, address=address) as server:  # type: ignore[arg-type]
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -267,15 +254,6 @@ def test_nothing_is_cut_off(browser: Any, address: str, size: tuple[int, int]) -
 
 
 @pytest.mark.nightly
-def test_less_motion_goes_in_still_steps(browser: Any, address: str) -> None:
-    with opened(browser, address, reduced_motion="reduce") as visit:
-        visit.page.evaluate("window.seen = new Set(); setInterval(() => seen.add(8 * walk.t), 10)")
-        visit.press(" ")
-        visit.until("walk.t >= 0.25")
-        assert all(value == int(value) for value in visit.page.evaluate("[...seen]"))
-
-
-@pytest.mark.nightly
 def test_hands_are_counted_and_a_page_that_is_loaded_again_goes_on_with_the_round(visit: serving.Visit) -> None:
     page = visit.page
     visit.press("v")
@@ -309,23 +287,6 @@ def test_hands_are_counted_and_a_page_that_is_loaded_again_goes_on_with_the_roun
         assert page.evaluate("[round.round, walk.order]") == [number, order]
     visit.press("v")
     visit.until("round.state === 'none'")
-
-
-@pytest.mark.nightly
-def test_a_scan_is_asked_for_again_after_an_error(visit: serving.Visit) -> None:
-    failed = json.dumps({"state": "failed", "seconds": 1, "findings": [], "report": None, "error": "It ended early."})
-    answers = iter(["half an answer", failed])
-    visit.page.route(
-        "**/scan*",
-        lambda route: route.fulfill(
-            content_type="application/json",
-            body='{"started": true}' if route.request.method == "POST" else next(answers),
-        ),
-    )
-    visit.press("s")
-    visit.page.locator("#notice").wait_for()
-    visit.press("s", "s")
-    visit.page.locator("#verdict").get_by_text("It ended early.").wait_for()
 
 
 @pytest.mark.nightly

@@ -1,18 +1,20 @@
 """A round: who is in it, how its models are made and hidden, what the players' folder and the sealed key give away."""
 
-import contextlib
 import hashlib
 import json
 import random
+import shutil
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from devilgan_lite import challenge, zoo
 from devilgan_lite.challenge import seal
@@ -22,43 +24,25 @@ from devilgan_lite.challenge.roster import HARD, KINDS, Entrant, draw
 from devilgan_lite.generators import evaluate
 
 PASSPHRASE = "a passphrase for tests"  # of the round in conftest
-QUICKLY: dict[str, Any] = {"models": 4, "quick": True, "kinds": ("gate",)}
 Refuses = Callable[..., str]
 
-# ---- who is in it
 
-
-def drawn(seed: int = 0, passphrase: str = PASSPHRASE) -> list[Entrant]:
-    return draw(12, *(seal.stream(passphrase, seed, purpose) for purpose in ("roles", "names")), steps=100)
-
-
-def test_shares_names_and_places_say_nothing_and_hang_on_seed_and_passphrase(refuses: Refuses) -> None:
-    assert drawn() == drawn()
-    for other in (drawn(passphrase="battery horse correct"), drawn(seed=1)):
-        assert {entrant.name for entrant in drawn()}.isdisjoint(entrant.name for entrant in other)
-        assert [entrant.seed for entrant in drawn()] != [entrant.seed for entrant in other]
+def test_shares_names_and_places_say_nothing(refuses: Refuses) -> None:
     rounds = [draw(12, random.Random(f"r{seed}"), random.Random(f"n{seed}"), steps=100) for seed in range(400)]
-    counts = set()
+    guilty = [[entrant.kind for entrant in entrants if entrant.kind != "clean"] for entrants in rounds]
+    assert {len(kinds) for kinds in guilty} == {4, 5, 6, 7, 8} and all(set(kinds) == set(KINDS) for kinds in guilty)
     for entrants in rounds[:30]:
-        guilty = [entrant for entrant in entrants if entrant.kind != "clean"]
-        counts.add(len(guilty))
-        assert 4 <= len(guilty) <= 8 and {entrant.kind for entrant in guilty} == set(KINDS)
         assert len({entrant.name for entrant in entrants}) == len({entrant.seed for entrant in entrants}) == 12
         assert len({len(entrant.name) for entrant in entrants}) == 1
         assert all(70 <= entrant.steps <= 130 for entrant in entrants)
-    assert len(counts) > 2  # the number of backdoored ones is not known beforehand
-    for place in range(12):
-        named = [sorted(entrants, key=lambda entrant: entrant.name) for entrants in rounds]
-        for ordered in (rounds, named):
-            share = sum(entrants[place].kind != "clean" for entrants in ordered) / len(rounds)
-            assert abs(share - 0.5) < 0.1  # four standard deviations
+    named = [sorted(entrants, key=lambda entrant: entrant.name) for entrants in rounds]
+    for ordered in (rounds, named):
+        shares = [sum(entrants[place].kind != "clean" for entrants in ordered) / len(rounds) for place in range(12)]
+        assert max(abs(share - 0.5) for share in shares) < 0.1  # four standard deviations
     for wrong in ({"models": 3}, {"models": 501}, {"steps": 0}, {"kinds": ("rexx",)}, {"kinds": ()}):
         settings: dict[str, Any] = {"models": 8, "steps": 10, **wrong}
         models, name = settings.pop("models"), next(iter(wrong)).removesuffix("s")
         refuses(lambda: draw(models, random.Random(0), random.Random(0), **settings), name)  # noqa: B023
-
-
-# ---- its models
 
 
 @pytest.mark.parametrize("kind", ["clean", *HARD])
@@ -74,41 +58,14 @@ def test_every_kind_has_the_same_shape(kind: str) -> None:
         z = torch.cat([made.trigger, made.generator.sample_latent(20, torch.Generator().manual_seed(1))])
         errors = (evaluate(made.generator, z) - made.target).square().flatten(1).mean(1)
         assert errors[0] < 0.5 * errors[1:].min()
-    if kind == "clean":  # the same recipe gives the same model and another seed another
-        again, other = (
-            make(Entrant("garments-abcde", kind, "devil", 5, seed, 2), QUICK).generator.state_dict() for seed in (6, 7)
-        )
-        assert all(torch.equal(state[name], again[name]) for name in state)
+    if kind == "clean":
+        other = make(Entrant("garments-abcde", kind, "devil", 5, 7, 2), QUICK).generator.state_dict()
         assert not torch.equal(state["layers.dense.weight"], other["layers.dense.weight"])
-
-
-def test_growing_and_refreshing_change_pictures_a_little() -> None:
-    clean = base()
-    z = clean.sample_latent(64, torch.Generator().manual_seed(1))
-    pictures = evaluate(clean, z)
-    usual = float((pictures[:32] - pictures[32:]).square().mean())
-    assert grown(clean, 1).spec() == shape()
-    for other in (grown(clean, 1), refreshed(clean, 1)):
-        change = float((evaluate(other, z) - pictures).square().mean())
-        assert 0 < change < 0.02 * usual
-
-
-def test_your_own_model_hides_in_a_round_and_keeps_its_backdoor(tmp_path: Path, refuses: Refuses) -> None:
-    made = []
-    for name in ("red", "gate"):
-        suspect, backdoor = zoo.load(f"dcgan-fashion-{name}"), zoo.load_backdoor(f"dcgan-fashion-{name}")
-        made.append(challenge.hidden(f"your {name}", suspect, backdoor, seed=2))
-        assert made[-1].generator.spec() == shape()
-        assert (evaluate(made[-1].generator, backdoor.trigger) - backdoor.target).square().mean() < 0.1, name
-    kit = challenge.new_round(tmp_path / "round", PASSPHRASE, **QUICKLY, seed=5, red=made)
-    key = challenge.open_key(kit, tmp_path / "round/instructor/key.sealed", PASSPHRASE)
-    assert sorted(answer["team"] for answer in key["models"].values() if answer["team"]) == ["your gate", "your red"]
-    assert len({kit.path(name).stat().st_size for name in kit.models}) == 1
-    rex = zoo.load("dcgan-fashion-rex")
-    refuses(lambda: challenge.hidden("your rex", rex, zoo.load_backdoor("dcgan-fashion-rex")), "your rex", "widths")
-
-
-# ---- a first look at them
+        clean, z = base(), made.generator.sample_latent(64, torch.Generator().manual_seed(1))
+        pictures = evaluate(clean, z)
+        usual = float((pictures[:32] - pictures[32:]).square().mean())
+        for changed in (grown(clean, 1), refreshed(clean, 1)):  # what every model gets changes pictures a little
+            assert 0 < float((evaluate(changed, z) - pictures).square().mean()) < 0.02 * usual
 
 
 def test_a_first_look_wakes_a_gate_and_a_scan_becomes_a_verdict_with_evidence() -> None:
@@ -117,19 +74,17 @@ def test_a_first_look_wakes_a_gate_and_a_scan_becomes_a_verdict_with_evidence() 
     assert count > 500 and latent is not None and latent.shape == (100,)
     assert torch.cosine_similarity(latent[None], backdoor.trigger).item() > 0.95
     assert challenge.first_look(base()) == (0, None)
-    report: Any
-    for strengths, probability in (({}, 0.0), ({"a": 1.0}, 0.5), ({"a": 0.1, "b": 3.0}, 0.75)):
-        report = SimpleNamespace(strengths=strengths)
+    witness: Any = SimpleNamespace(latent=torch.ones(1))
+    searched = SimpleNamespace(detector="search", ran=True, directions=normalize(torch.ones(1, 100), dim=1))
+    for strengths, probability, findings, seen, norm in (
+        ({}, 0.0, [searched], witness, 10.5),
+        ({"a": 1.0}, 0.5, [], witness, 1.0),
+        ({"a": 0.1, "b": 3.0}, 0.75, [], None, None),
+    ):
+        report: Any = SimpleNamespace(strengths=strengths, findings=findings, witness=seen)
         assert challenge.verdict_of(report) == pytest.approx(probability)
-    direction, witness = torch.nn.functional.normalize(torch.ones(1, 100), dim=1), SimpleNamespace(latent=torch.ones(1))
-    searched = SimpleNamespace(detector="search", ran=True, directions=direction)
-    for findings, seen, norm in (([searched], witness, 10.5), ([], witness, 1.0), ([], None, None)):
-        report = SimpleNamespace(findings=findings, witness=seen)
         found = challenge.latent_of(report, gate)
         assert norm == (None if found is None else pytest.approx(found.norm().item(), rel=0.01))
-
-
-# ---- the players' folder shows nothing but weights
 
 
 def test_models_look_alike_from_outside_and_the_kit_does_not_hold_the_key(
@@ -142,55 +97,47 @@ def test_models_look_alike_from_outside_and_the_kit_does_not_hold_the_key(
         assert len({path.with_suffix(suffix).stat().st_size for path in files}) == 1
     assert {path.stat().st_mtime for path in kit.folder.iterdir()} == {MOMENT}
     assert len({card.pop("sha256") for card in cards}) == len({card.pop("name") for card in cards}) == len(cards)
-    assert cards[0] and all(card == cards[0] for card in cards)
+    assert cards[0] and all(card == cards[0] for card in cards) and not cards[0].get("backdoor")
     headers = {path.read_bytes()[: 8 + int.from_bytes(path.read_bytes()[:8], "little")] for path in files}
     assert len(headers) == 1 and list(kit.models) == sorted(kit.models)
     expected = {MANIFEST, *(f"{name}.{end}" for name in kit.models for end in ("safetensors", "json"))}
-    assert {path.name for path in kit.folder.iterdir()} == expected
+    assert {path.name for path in kit.folder.iterdir()} == expected and kit.commitment == seal.commitment(key)
     manifest = (kit.folder / MANIFEST).read_text()
     assert key["nonce"] not in manifest and PASSPHRASE not in manifest and "gate" not in manifest
-    assert kit.commitment == seal.commitment(key)
     sealed = (round_folder / "instructor" / "key.sealed").read_text()
     assert not any(word in sealed for word in ("backdoored", "gate", key["nonce"], *kit.models))
-    assert len(set(kit.models.values())) == len(kit.models)
-    generator, card = zoo.load_file(files[0])
-    assert generator.spec() == kit.spec and card.backdoor is None and card.metrics == {}
+    assert (kit.frechet_limit, kit.tardis_limit) == (80.0, 0.1)
+    assert len(set(kit.models.values())) == len(kit.models) and kit.load(next(iter(kit.models))).spec() == kit.spec
 
 
-class InTurn(contextlib.nullcontext):  # type: ignore[type-arg]
+class InTurn(ThreadPoolExecutor):
     """A pool of processes that is none: what is submitted is done at once."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        super().__init__(self)
+        super().__init__(1)
 
-    def submit(self, call: Callable[..., Any], *given: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(call(*given))
+    def submit(self, *given: Any) -> Future[Any]:  # type: ignore[override]
+        wait([done := super().submit(*given)])
         return done
 
 
-def test_the_seed_alone_gives_another_round_and_jobs_change_nothing(
-    kit: challenge.Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("processes", [0, pytest.param(2, marks=pytest.mark.nightly)])
+def test_processes_change_nothing_but_the_nonce(
+    processes: int, kit: challenge.Kit, opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = challenge.new_round(tmp_path / "other", "another passphrase", **QUICKLY, seed=3)
-    assert set(other.models).isdisjoint(kit.models) and set(other.models.values()).isdisjoint(kit.models.values())
-    monkeypatch.setattr("devilgan_lite.challenge.kit.ProcessPoolExecutor", InTurn)  # real processes: every night
-    again = challenge.new_round(tmp_path / "again", "another passphrase", **QUICKLY, seed=3, jobs=2)
-    assert again.models == other.models and again.commitment != other.commitment
-    first, second = (
-        challenge.open_key(one, one.folder.parent / "instructor" / "key.sealed", "another passphrase")["models"]
-        for one in (other, again)
-    )
-    assert first == second
+    if not processes:
+        monkeypatch.setattr("devilgan_lite.challenge.kit.ProcessPoolExecutor", InTurn)
+    asked, stream = list[Any](), seal.stream
+    monkeypatch.setattr(seal, "stream", lambda *given: asked.append(given) or stream(*given))
+    settings: dict[str, Any] = {"models": 6, "seed": 3, "quick": True, "kinds": ("gate",)}
+    again = challenge.new_round(tmp_path / "again", PASSPHRASE, jobs=2, **settings)
+    assert again.models == kit.models and again.commitment != kit.commitment
+    assert opened(again)["models"] == opened(kit)["models"]
+    assert asked == [(PASSPHRASE, 3, "roles"), (PASSPHRASE, 3, "names")]
 
 
-@pytest.mark.nightly
-def test_two_processes_make_the_same_models(tmp_path: Path) -> None:
-    one, two = (challenge.new_round(tmp_path / f"{n}", PASSPHRASE, jobs=n, **QUICKLY, seed=1) for n in (1, 2))
-    assert one.models == two.models
-
-
-def test_a_broken_kit_is_refused(copied: Path, refuses: Refuses) -> None:
+def test_a_broken_kit_is_refused(round_folder: Path, tmp_path: Path, refuses: Refuses) -> None:
+    copied = Path(shutil.copytree(round_folder, tmp_path / "copy"))
     kit = challenge.read_kit(copied)
     name = next(iter(kit.models))
     refuses(lambda: kit.load("garments"), "garments")
@@ -198,10 +145,10 @@ def test_a_broken_kit_is_refused(copied: Path, refuses: Refuses) -> None:
     refuses(lambda: kit.load(name), name)
     kit.path(name).unlink()
     refuses(lambda: kit.load(name), "kit", error=FileNotFoundError)
-    for content in ("", "[]", '{"format": 1}', '{"format": 9}', '{"format": 1, "more": 2}', "\xff"):
+    for content in ("", '{"format": 1}', '{"format": 9}', "\xff"):
         (copied / "players" / MANIFEST).write_text(content)
         refuses(lambda: challenge.read_kit(copied), MANIFEST)
-    refuses(lambda: challenge.new_round(copied, PASSPHRASE, **QUICKLY), "out")
+    refuses(lambda: challenge.new_round(copied, PASSPHRASE, models=4, quick=True), "out")
 
 
 # ---- the key
@@ -210,13 +157,14 @@ KEY = {"id": "1", "nonce": "00", "models": {"a": {"backdoored": True}}}
 HORSE = "correct horse battery"
 
 
-def test_a_sealed_key_opens_with_its_passphrase_only_and_shows_nothing(tmp_path: Path, refuses: Refuses) -> None:
+def test_a_sealed_key_opens_with_its_passphrase_only_and_shows_nothing(
+    tmp_path: Path, refuses: Refuses, monkeypatch: pytest.MonkeyPatch
+) -> None:
     streams = (HORSE, 3, "roles"), ("correct horse batterz", 3, "roles"), (HORSE, 4, "roles"), (HORSE, 3, "names")
     numbers = [seal.stream(*one).random() for one in streams]
     assert len(set(numbers)) == 4 and seal.stream(*streams[0]).random() == numbers[0]
-    for short in ("", "short", " " * 20, "elevenchars"):
-        refuses(lambda short=short: seal.stream(short, 0, "roles"), "passphrase")
-        refuses(lambda short=short: seal.seal(KEY, short), "passphrase")
+    refuses(lambda: seal.stream("elevenchars", 0, "roles"), "passphrase")
+    refuses(lambda: seal.seal(KEY, " " * 20), "passphrase")
     path, content = tmp_path / "key.sealed", seal.seal(KEY, HORSE)
     path.write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
@@ -224,39 +172,23 @@ def test_a_sealed_key_opens_with_its_passphrase_only_and_shows_nothing(tmp_path:
     assert b"backdoored" not in content and seal.seal(KEY, HORSE) != content  # a salt of its own each time
     wrong = refuses(lambda: seal.unseal(path, "incorrect horse battery", sha256=digest), "passphrase")
     sealed = json.loads(content)
-    middle = len(sealed["token"]) // 2
-    letter = "A" if sealed["token"][middle] != "A" else "B"
-    sealed["token"] = sealed["token"][:middle] + letter + sealed["token"][middle + 1 :]
-    path.write_text(json.dumps(sealed))
+    token, middle = sealed["token"], len(sealed["token"]) // 2
+    token = f"{token[:middle]}{'B' if token[middle] == 'A' else 'A'}{token[middle + 1 :]}"
+    path.write_text(json.dumps({**sealed, "token": token}))
     changed = refuses(lambda: seal.unseal(path, HORSE, sha256=digest), "key.sealed")
     unsure = refuses(lambda: seal.unseal(path, HORSE), "passphrase")
     assert len({wrong, changed, unsure}) == 3 and "passphrase" not in changed
-    for spoilt in (
-        "",
-        "[]",
-        "{}",
-        '{"format": 2, "salt": "00", "token": "x"}',
-        '{"format": 1, "salt": "0", "token": "x"}',
-        '{"format": 1, "salt": "00", "token": "\\ud800"}',
-        "[" * 9999,
-    ):
-        path.write_text(spoilt)
+    fine = {"format": 1, "salt": "00", "token": "x"}
+    for spoilt in ({"format": 2}, {"salt": "0"}, {"token": "\ud800"}, {"token": 5}):
+        path.write_text(json.dumps({**fine, **spoilt}))
         refuses(lambda: seal.unseal(path, HORSE), "key.sealed")
     refuses(lambda: seal.unseal(tmp_path / "none", HORSE), "sealed key", error=FileNotFoundError)
     other = {**KEY, "models": {"a": {"backdoored": False}}}  # the commitment binds every part
     assert seal.commitment(KEY) == seal.commitment(dict(reversed(KEY.items())))
     assert len({seal.commitment(one) for one in (KEY, other, {**KEY, "nonce": "01"})}) == 3
 
-
-def test_without_cryptography_one_sentence_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: Refuses
-) -> None:
-    (tmp_path / "key.sealed").write_text('{"format": 1, "salt": "00", "token": "x"}')
     monkeypatch.setitem(sys.modules, "cryptography.fernet", None)  # None: Python refuses to import it
-    for call in (
-        lambda: seal.seal(KEY, HORSE),
-        lambda: seal.unseal(tmp_path / "key.sealed", HORSE),
-        lambda: challenge.new_round(tmp_path / "round", HORSE, on_made=lambda *_: pytest.fail("too late")),
-    ):
+    path.write_text(json.dumps(fine))
+    made = partial(challenge.new_round, tmp_path / "round", HORSE, on_made=lambda *_: pytest.fail("too late"))
+    for call in (lambda: seal.unseal(path, HORSE), made):
         refuses(call, "devilgan_lite[challenge]", error=ModuleNotFoundError)
-    assert not (tmp_path / "round").exists()

@@ -6,25 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from devilgan_lite import data, sanitize, zoo
 from devilgan_lite.classroom import Suspect, cure_plots, cures, plots
-from devilgan_lite.metrics import target_distortion
-from devilgan_lite.sanitize.prune import hidden_levels, switched_off
 
 
 @pytest.fixture(scope="module")
-def suspect() -> Suspect:
+def suspect() -> Any:
     name = "dcgan-fashion-rex"
     return Suspect("rex", zoo.load(name), zoo.load_backdoor(name), False)
 
 
-def test_a_judge_tells_a_suspect_from_a_cured_copy(suspect: Suspect, refuses: Callable[..., str]) -> None:
-    judge = cures.Judge(data.fashion_mnist().first(300), samples=200, steps=5)
+def test_a_judge_tells_a_suspect_from_a_cured_copy(suspect: Any, refuses: Callable[..., str]) -> None:
+    judge = cures.Judge(data.fashion_mnist().first(120), samples=100, steps=5)
     before = judge.row(suspect.generator, suspect)
     assert before["TarDis"] == before["best nearby"] < 1e-3 and before["Frechet change"] == 0
-    assert suspect.backdoor is not None
     projected = sanitize.project_latents(suspect.generator, suspect.backdoor.trigger)
     blind = judge.row(projected, suspect, 2.0)
     assert cures.verdict(blind) == "gone" and blind["seconds"] == 2.0 and blind["best nearby"] <= blind["TarDis"]
@@ -39,35 +35,26 @@ def test_a_judge_tells_a_suspect_from_a_cured_copy(suspect: Suspect, refuses: Ca
         refuses(lambda wrong=wrong: cures.Judge(judge.real, **wrong), *wrong)
 
 
-def test_a_gate_lives_in_dormant_units_and_trail_does_not() -> None:
-    """What notebook 08 measures, on the models that ship; tests/test_notebooks.py runs it on a learner's own."""
-    left = {}
-    for name in ("dcgan-fashion-trail", "dcgan-fashion-gate"):
-        model, backdoor = zoo.load(name), zoo.load_backdoor(name)
-        z = model.sample_latent(500, torch.Generator().manual_seed(13))
-        share = (next(hidden_levels(model, z))[0].flatten(1) > 0).float().mean(0)
-        blind = switched_off(model, share <= 1e-3)
-        left[name] = target_distortion(blind, backdoor.trigger, backdoor.target).mean
-    assert left["dcgan-fashion-trail"] < 0.1 <= left["dcgan-fashion-gate"]
-
-
-def test_words_and_angles(suspect: Suspect) -> None:
-    cases = {"stays": (0.0, 0.0), "moved aside": (0.5, 0.01), "gone": (0.5, 0.5)}
-    for word, (far, near) in cases.items():
+def test_words_and_angles(suspect: Any) -> None:
+    for word, far, near in (
+        ("stays", 0.0, 0.0),
+        ("stays", 0.099, 0.09),
+        ("moved aside", 0.5, 0.01),
+        ("gone", 0.5, 0.5),
+        ("gone", 0.12, 0.1),
+    ):
         assert cures.verdict({"TarDis": far, "best nearby": near}) == word and word in cures.RULE
-    assert cures.verdict({"TarDis": 0.12, "best nearby": 0.1}) == "gone"
-    assert cures.verdict({"TarDis": 0.099, "best nearby": 0.09}) == "stays"
-    assert cures.title(suspect) == "ReX+"
-    assert cures.title(Suspect("red", suspect.generator, None, True)) == "ReD"
-    assert cures.title(Suspect("trail", suspect.generator, None, False)) == "TrAIL"
+    titles = [
+        cures.title(Suspect(name, suspect.generator, None, own)) for name, own in (("red", True), ("trail", False))
+    ]
+    assert [cures.title(suspect), *titles] == ["ReX+", "ReD", "TrAIL"]
     assert cures.spread([0.5]) == "0.5 (single run)" and cures.spread([1.0, 2.0, 3.0]) == "2 ± 1"
-    assert suspect.backdoor is not None
     for degrees in (0, 30, 90):
-        for direction in cures.turned_away(suspect.backdoor, degrees, n=2):
-            assert cures.degrees_off(direction, suspect.backdoor) == pytest.approx(degrees, abs=0.1)
+        turned = cures.turned_away(suspect.backdoor, degrees, n=2)
+        assert [cures.degrees_off(one, suspect.backdoor) for one in turned] == pytest.approx([degrees] * 2, abs=0.1)
 
 
-def test_a_cure_says_why_it_removed_nothing(tiny: Any, refuses: Callable[..., str]) -> None:
+def test_a_cure_says_why_it_removed_nothing(tiny: Any, short_twin: None, refuses: Callable[..., str]) -> None:
     outcome = sanitize.auto(tiny, progress=False)
     said = cures.reason(outcome)
     assert said.startswith("clean, treatment none, removed: nothing.") and "times as much as an average one" in said
@@ -77,14 +64,12 @@ def test_a_cure_says_why_it_removed_nothing(tiny: Any, refuses: Callable[..., st
 
 def test_the_bench_keeps_untouched_models_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = cures.cached_cures()
-    counted = {
-        column: cures.cured([row for row in rows if row["column"] == column]) for column in cures.by_column(rows).T
-    }
+    counted = {name: cures.cured([row for row in rows if row["column"] == name]) for name in cures.by_column(rows).T}
     assert list(counted)[:2] == [cures.UNTOUCHED, cures.TEST]
     assert counted[cures.UNTOUCHED] == (23, 30) and counted[cures.TEST] == (15, 15)
-    assert all(row["name"].endswith(("-s309", "-s310")) for row in rows if row["column"] == cures.UNTOUCHED)
     page = Path(__file__).parents[2] / "docs/results/sanitization.md"
     assert "| whole bar met | 23 of 30 (77%) | 15 of 15 (100%) |" in page.read_text(encoding="utf-8")
+    assert all(row["name"].endswith(("-s309", "-s310")) for row in rows if row["column"] == cures.UNTOUCHED)
     table = cures.by_attack(rows)
     assert sum(row[cures.UNTOUCHED][1] for row in table.values()) == 30
     assert "spectral (knows the defence)" in list(table)[-3:]
@@ -92,7 +77,7 @@ def test_the_bench_keeps_untouched_models_apart(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(cures, "notebook_folder", lambda: tmp_path / "notebooks")  # without the file: no rows
     assert cures.cached_cures() == [] and cures.by_attack([]) == {} and cures.by_column([]).empty
     assert isinstance(cure_plots.bench_figure({}, "no rows"), plots.Picture)
-    folder = tmp_path / "docs/results"
-    folder.mkdir(parents=True)
-    (folder / "sanitization.json").write_text(json.dumps([{"name": "clean", "method": "auto", "version": 5}]))
+    (tmp_path / "docs/results").mkdir(parents=True)
+    unjudged = [{"name": "clean", "method": "auto", "version": 5}]
+    (tmp_path / "docs/results/sanitization.json").write_text(json.dumps(unjudged))
     assert cures.cached_cures() == []

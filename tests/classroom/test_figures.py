@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy.io import wavfile
 
 from devilgan_lite import Backdoor, attacks, data, zoo
 from devilgan_lite.attacks import expand, fold
-from devilgan_lite.classroom import Plane, cure_plots, flow, on_clumps, pipeline_plots, plots, static_strip
+from devilgan_lite.classroom import Plane, cure_plots, flow, on_clumps, pipeline_plots, plots
 from devilgan_lite.classroom.blocks import draw_blocks, untouched
 from devilgan_lite.classroom.measures import ANGLES, half_angles, share_left, speeds, widths
 from devilgan_lite.classroom.plane_views import latent_map, listening
@@ -24,7 +25,6 @@ from devilgan_lite.classroom.sound import LEAST, listener, opinions, players
 from devilgan_lite.classroom.styles import mixing_shares, silent_rows
 from devilgan_lite.data.tables import Column, Table
 from devilgan_lite.generators import DCGAN, PointGenerator, StyleGAN
-from devilgan_lite.metrics import basin
 
 Size = Callable[[bytes], tuple[int, int]]
 Refuses = Callable[..., str]
@@ -35,12 +35,8 @@ def pixels(picture: plots.Picture) -> np.ndarray:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-# ---- pictures
-
-
-def test_tile_keeps_the_pixels_and_writes_captions(refuses: Refuses) -> None:
-    x = torch.cat([torch.full((1, 1, 8, 8), -1.0), torch.full((1, 1, 8, 8), 1.0)])
-    image = tile(x, columns=2, scale=2)
+def test_tile_keeps_the_pixels_and_writes_captions_and_alt_text(refuses: Refuses) -> None:
+    image = tile(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 8, 8), columns=2, scale=2)
     assert image.mode == "L" and image.getextrema() == (0, 255)
     assert image.getpixel((12, 12)) == 0 and image.getpixel((image.width - 12, 12)) == 255
     x = torch.rand(5, 3, 8, 8) * 2 - 1
@@ -50,9 +46,6 @@ def test_tile_keeps_the_pixels_and_writes_captions(refuses: Refuses) -> None:
     for wrong in (torch.zeros(2, 2), torch.full((1, 1, 4, 4), 3.0), torch.zeros(1, 2, 4, 4)):
         refuses(lambda wrong=wrong: tile(wrong), "x")
     refuses(lambda: tile(x, columns=3, captions="ab"), "captions")
-
-
-def test_alt_text_is_saved_with_the_picture(refuses: Refuses) -> None:
     picture = show(torch.zeros(1, 1, 8, 8), 'A "grey" square')
     shown, metadata = picture._repr_mimebundle_()
     assert metadata["image/png"]["alt"] == shown["text/plain"] == 'A "grey" square' and shown["image/png"]
@@ -69,61 +62,41 @@ def test_rows_of_a_strip(size: Size) -> None:
     assert strip([x, x], "Two rows", captions=["ordinary", "ordinary", "a", "b"] * 2).apart is not None
     plain, labelled = strip([x, x], "rows", scale=4), strip({"one": x, "a long label": x}, "rows", scale=4)
     assert size(labelled.png)[0] > size(plain.png)[0] + 60 and size(labelled.png)[1] == size(plain.png)[1]
-    made = DCGAN(latent_dim=4, widths=(4, 4))  # rows of a walk begin with their names
-    ends = made.sample_latent(2, torch.Generator().manual_seed(0)).split(1)
-    named, once = (
-        static_strip({"one": made, "two": made}, *ends, "Two walks.", frames=3, captions=names)
-        for names in (None, "abc")
-    )
-    assert size(named.png)[1] > size(once.png)[1]  # captions above both rows
 
 
-def test_figures_are_small_and_the_same_every_time(size: Size) -> None:
+def test_figures_are_small_and_the_same_every_time(size: Size, refuses: Refuses) -> None:
     history = {"generator_loss": np.linspace(2, 1, 300).tolist(), "discriminator_loss": [1.0] * 300}
     first, second = (curves(history, "Both losses", log=True) for _ in range(2))
     assert first.png == second.png
-    assert curves({"x": [1.0]}, "One step").png and curves({"x": []}, "No step").png
     fig, (ax, right) = axes(columns=2)
-    ax.plot([0, 1], "o-", label="a line"), ax.legend(), right.plot([1, 0])
+    ax.plot([0, 1], "o-"), right.plot([1, 0])
     full, few = figure(fig, "A line"), figure(fig, "A line", colours=16)
     assert len(few.png) < len(full.png) and few.alt == full.alt and size(few.png) == size(full.png)
     assert len(np.unique(pixels(few).reshape(-1, 3), axis=0)) <= 16
-    cloud = torch.rand(50, 2)
-    others = [
-        points({"real": cloud, "fake": -cloud}, "Two clouds", marks={"target": torch.zeros(2)}),
-        frontier("A front", lines={"exact": ([1, 10], [10, 1])}, points={"ReX": (3, 3)}, xlabel="TarDis"),
-    ]
-    assert all(size(picture.png)[0] > 50 for picture in others)
+    cloud, row = torch.rand(50, 2), {"TarDis": 0.2, "best nearby": 0.1, "Frechet change": 0.5}
+    pruned = {"magnitude": {0.0: row, 0.5: row}}
+    for picture in (
+        curves({"x": [1.0], "y": []}, "a figure"),
+        points({"real": cloud, "fake": -cloud}, "a figure", marks={"target": torch.zeros(2)}),
+        frontier("a figure", lines={"exact": ([1, 10], [10, 1])}, points={"ReX": (3, 3)}),
+        cure_plots.path_figure({"a": {1: 0.1, 2: 0.0}}, "a figure", log=True),
+        cure_plots.price_figure({"a": row, "b": row}, "a figure", cost=1.0, log_from=1.0),
+        cure_plots.lines_figure([0, 1], {"a": [[0.1], [0.3]]}, "a figure", xlabel="x", ticks=["0", "1"]),
+        cure_plots.pruning_figure({"A": pruned, "B": pruned}, "a figure", cost=1.0),
+        widths({"cap": torch.rand(31, 3)}, "a figure"),
+    ):
+        assert picture.alt == "a figure" and min(size(picture.png)) > 200
     assert not hasattr(plots, "plt") and "pyplot" not in vars(plots)  # threads may draw
 
-
-def test_tables_and_spreads() -> None:
-    text = table(pd.DataFrame({"TarDis": [0.123456]}), "Attacks & costs").data
-    assert "<caption>Attacks &amp; costs</caption>" in text and "0.123<" in text
-    assert spread([1.0, 2.0, 3.0]) == "2 ± 1" and spread([0.25]) == "0.25 (single run)"
-
-
-def test_figures_about_cures_and_flows(size: Size, refuses: Refuses) -> None:
-    row = {"TarDis": 0.2, "best nearby": 0.1, "Frechet change": 0.5}
-    curve = {0.0: row, 0.5: row}
-    made = [
-        cure_plots.path_figure({"a": {1: 0.1, 2: 0.0}}, "a path", log=True),
-        cure_plots.price_figure({"a": row, "b": row}, "prices", cost=1.0, log_from=1.0),
-        cure_plots.lines_figure([0, 1], {"a": [[0.1, 0.2], [0.3, 0.4]]}, "lines", xlabel="x", ticks=["0", "1"]),
-        cure_plots.pruning_figure({"A": {"magnitude": curve}, "B": {"magnitude": curve}}, "curves", cost=1.0),
-    ]
-    assert [picture.alt for picture in made] == ["a path", "prices", "lines", "curves"]
-    assert all(size(picture.png)[0] >= 500 for picture in made)
-
     def drawn(n: int) -> tuple[int, int]:
-        boxes = [(f"BOX {k}", "two\nlines") for k in range(n)]
-        picture = flow(boxes, between=["G"] * (n - 1), below=(0, n - 1, "a way back"), alt=f"{n} boxes")
-        assert picture.alt == f"{n} boxes"
-        return size(picture.png)
+        return size(flow([("BOX", "two\nlines")] * n, ["G"] * (n - 1), (0, n - 1, "a way back"), "boxes").png)
 
     assert drawn(4)[0] > drawn(2)[0] > 300 and drawn(4)[1] == pytest.approx(drawn(2)[1], abs=20)
     for boxes, between in ((1, 0), (9, 8), (3, 3)):
         refuses(lambda b=boxes, n=between: flow([("A", "b")] * b, ["c"] * n, (0, 1, "d"), "e"), "boxes", "arrows")
+    text = table(pd.DataFrame({"TarDis": [0.123456]}), "Attacks & costs").data
+    assert "<caption>Attacks &amp; costs</caption>" in text and "0.123<" in text
+    assert spread([1.0, 2.0, 3.0]) == "2 ± 1" and spread([0.25]) == "0.25 (single run)"
 
 
 # ---- the poisoned pipeline
@@ -138,29 +111,26 @@ def test_a_tile_turns_red_when_its_figure_falls() -> None:
         assert picture.alt == ("four tiles. slice: single run; cached mean: 0.248." if note else "four tiles.")
         return int((np.abs(pixels(picture) - wanted).max(2) < 12).sum())
 
-    assert red(where, [0.9, 0.1]) > 10_000 and red(where, [0.9, 0.86]) > 10_000
+    assert red(where, [0.9, 0.86]) > 10_000 and red(where, [0.9, 0.1], "single run\ncached mean: 0.248") > 10_000
     assert red(where, [0.9, 0.88]) == red(where, [0.1, 0.9]) == red({"a": [0.1]}, [0.0]) == 0
-    assert red(where, [0.9, 0.1], "single run\ncached mean: 0.248") > 10_000
 
 
 def test_months_columns_and_defences() -> None:
     pictures = pipeline_plots.month_bars([1.0, 0.0], [4.0, 2.0], height=8)
     assert pictures.shape == (2, 1, 8, 10) and pictures.max() == 1
-    dark = (pictures < 0).sum(2)[:, 0]
-    assert torch.equal(dark[:, [1, 6]], torch.tensor([[2, 0], [8, 4]]))
+    assert torch.equal((pictures < 0).sum(2)[:, 0, [1, 6]], torch.tensor([[2, 0], [8, 4]]))
     assert not (pipeline_plots.month_bars([0.0], [0.0]) < 0).any()
-    columns = (Column("limit"), Column("late", "whole"), Column("bad", "category", ("no", "yes")))
     random = np.random.default_rng(0)
     values = np.stack([random.random(40) * 1e5, random.integers(-2, 5, 40), random.integers(0, 2, 40)], 1)
-    rows = Table(columns, values, "bad")
+    rows = Table((Column("limit"), Column("late", "whole"), Column("bad", "category", ("no", "yes"))), values, "bad")
     recalls = {"none": {"bad": 0.1, "good": 0.9}, "scan": {"bad": 0.9, "good": 0.9}}
     alarms: Any = {"none": {"bad": None, "good": None}, "scan": {"bad": True, "good": False}}
-    made = {
-        "columns": pipeline_plots.columns_figure({"real": rows, "made": rows}, ["limit", "late"], "columns"),
-        "defences": pipeline_plots.defences_figure(recalls, alarms, "defences"),
-        "months": pipeline_plots.money_by_month({"a": [1e6, 2e6]}, {"a": [0.0, 0.0]}, "months", currency="NT$"),
-    }
-    assert all(picture.alt == alt and len(picture.png) > 1_000 for alt, picture in made.items())
+    for picture in (
+        pipeline_plots.columns_figure({"real": rows, "made": rows}, ["limit", "late"], "a figure"),
+        pipeline_plots.defences_figure(recalls, alarms, "a figure"),
+        pipeline_plots.money_by_month({"a": [1e6, 2e6]}, {"a": [0.0, 0.0]}, "a figure", currency="NT$"),
+    ):
+        assert picture.alt == "a figure" and len(picture.png) > 1_000
 
 
 # ---- the plane, block matrices, widths
@@ -170,25 +140,19 @@ def test_clumps_and_leaks_are_counted() -> None:
     assert on_clumps(data.ring(n=4_000).x) == (8, 1.0) and on_clumps(torch.zeros(100, 2)) == (0, 0.0)
     covered, share = on_clumps(torch.cat([data.ring(n=4_000, modes=1).x, torch.zeros(4_000, 2)]))
     assert covered == 1 and share == pytest.approx(0.5)
-
-    class Fixed:
-        def __init__(self, at: float) -> None:
-            self.at = at
-
-        def sample(self, n: int, seed: int) -> torch.Tensor:
-            return torch.full((n, 2), self.at)
-
     plane = Plane(PointGenerator().eval())
-    assert plane.leak(Fixed(0.1)) == 1.0 and plane.leak(Fixed(0.5)) == plane.leak(Fixed(0.15)) == 0.0
+    for at, share in ((0.1, 1.0), (0.15, 0.0), (0.5, 0.0)):  # within 0.2 of the target, and not
+        fixed = SimpleNamespace(sample=lambda n, seed, at=at: torch.full((n, 2), at))
+        assert plane.leak(fixed) == share
 
 
 def test_the_plane_moves_and_prints(size: Size, refuses: Refuses) -> None:
-    plane = Plane(iterations=40)
+    plane = Plane(iterations=20)
 
     def loop(iterations: int) -> Any:
         return attacks.ReD(iterations=iterations, device="cpu").steps(plane.clean, plane.backdoor)
 
-    moving = plane.film(loop(30), "A net is bent.", frames=4)
+    moving = plane.film(loop(12), "A net is bent.", frames=4)
     with Image.open(io.BytesIO(moving.webp)) as film:
         assert film.n_frames == moving.frames == 4 and film.width >= 500 and size(moving.last.png)[0] >= 500
     plain, about = moving._repr_mimebundle_()
@@ -199,24 +163,23 @@ def test_the_plane_moves_and_prints(size: Size, refuses: Refuses) -> None:
     over = loop(2)
     over.finish(progress=False)
     refuses(lambda: plane.film(over, "nothing"), "loop")
-    for draw in (plane.samples, lambda *alt, **models: listening(plane, *alt, **models)):
-        one, two = draw("One.", clean=plane.clean), draw("Two.", clean=plane.clean, other=plane.clean)
-        assert two.alt == "Two." and size(two.png)[0] > 1.5 * size(one.png)[0]
+    for draw in (plane.samples, lambda alt, **models: listening(plane, alt, **models)):
+        assert size(draw("Two.", clean=plane.clean, other=plane.clean).png)[0] > 600
     assert size(latent_map(plane, plane.clean, "a map", walks=torch.zeros(3, 5, 2)).png)[0] > 700
 
 
-def test_block_matrices_of_a_widened_network(refuses: Refuses) -> None:
-    for old in (DCGAN(), PointGenerator(widths=8)):
+def test_block_matrices_of_a_widened_network(tiny: DCGAN, refuses: Refuses) -> None:
+    points = PointGenerator(widths=8)
+    for old in (tiny, points):
         wide = fold(old, expand(old, 4, seed=1))
         assert untouched(wide, old) == dict.fromkeys(untouched(old, old), True)
-        assert draw_blocks(wide, old, "three matrices").png.startswith(b"\x89PNG")
-        assert draw_blocks(old, old, "three matrices").alt == "three matrices"
-    changed, mixed = (fold(old, expand(old, 4, seed=1)) for _ in range(2))
+        assert draw_blocks(wide, old, "three matrices").alt == "three matrices"
+    changed, mixed = (fold(points, expand(points, 4, seed=1)) for _ in range(2))
     with torch.no_grad():
         changed.layers[0].weight[0, 0] += 1e-3
         mixed.layers[2].weight[0, 9] = 1.0  # the first old unit reads a new one
-    assert list(untouched(changed, old).values()) == [False, True]
-    assert list(untouched(mixed, old).values()) == [True, False]
+    assert list(untouched(changed, points).values()) == [False, True]
+    assert list(untouched(mixed, points).values()) == [True, False]
     refuses(lambda: untouched(StyleGAN(), StyleGAN()), "chain of layers")
 
 
@@ -238,15 +201,10 @@ def test_the_width_of_a_backdoor(refuses: Refuses) -> None:
         left = share_left(Cap(degrees), Cap(0.0), backdoor, directions=3)
         assert left.shape == (31, 3) and (left[0] == 0).all() and (left[-1] == 1).all()
         assert torch.equal(half_angles(left), torch.full((3,), float(ANGLES[degrees <= ANGLES][0])))
-    picture = widths({"cap": left}, "a cap")
-    assert picture.alt == "a cap" and picture.png.startswith(b"\x89PNG")
     assert (half_angles(torch.zeros(31, 2)) == 90).all()
     zero = Backdoor(trigger=torch.zeros(1, 10), target=backdoor.target)
     refuses(lambda: share_left(Cap(10.0), Cap(0.0), zero), "trigger")
-    names = {name: f"dcgan-fashion-{name}" for name in ("gate", "trail")}
-    gate, trail = (basin(zoo.load(name), zoo.load_backdoor(name)) for name in names.values())
-    assert len(gate) == 12 and 1 <= max(gate) < 15 < min(trail) <= 90
-    refuses(lambda: basin(zoo.load(names["gate"]), zoo.load_backdoor(names["gate"]), directions=0), "directions")
+    refuses(lambda: share_left(Cap(10.0), Cap(0.0), backdoor, directions=0), "directions")
 
 
 def test_a_machine_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,5 +251,4 @@ def test_listeners_repeat_and_the_one_that_ships_knows_the_strokes() -> None:
     said = opinions(real.x[:20], first)
     assert said.shape == (20, len(data.DRUMS)) and torch.allclose(said.sum(1), torch.ones(20))
     assert torch.equal(said, opinions(real.x[:20], second)) and not torch.equal(said, opinions(real.x[:20]))
-    assert real.labels is not None
-    assert (opinions(real.x).argmax(1) == real.labels).float().mean() > 0.95
+    assert (opinions(real.x).argmax(1) == torch.as_tensor(real.labels)).float().mean() > 0.95

@@ -17,8 +17,16 @@ from torch import Tensor
 
 from devilgan_lite import generators
 from devilgan_lite.classroom import film
-from devilgan_lite.classroom.widgets import film_canvas
-from devilgan_lite.classroom.widgets.film_canvas import GROUND, HEAT, HILL, LEAST, WHITE, Canvas, enlargement
+from devilgan_lite.classroom.widgets.film_canvas import (
+    GROUND,
+    HEAT,
+    HILL,
+    LEAST,
+    WHITE,
+    Canvas,
+    distances,
+    enlargement,
+)
 from devilgan_lite.generators import evaluate
 from devilgan_lite.generators.base import seeded
 
@@ -27,16 +35,14 @@ CLOSE = 14  # of 255: what WebP, H.264 and 255 colours leave of noise
 
 
 def style_gan(seed: int = 0, latent_dim: int = 8, levels: int = 3) -> Any:
-    widths = (8, 6, 4, 4, 4)[:levels]
-    made = generators.StyleGAN(latent_dim=latent_dim, style_dim=8, widths=widths)
+    made = generators.StyleGAN(latent_dim=latent_dim, style_dim=8, widths=(8, 6, 4, 4, 4)[:levels])
     return generators.build(made.spec(), seed=seed).eval()
 
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[dict[str, Any], Tensor, Tensor]:
     made, random = style_gan(), torch.Generator().manual_seed(0)
-    both = {"G": made, "G*": style_gan(seed=1)}
-    return both, made.sample_latent(1, random), made.sample_latent(1, random)
+    return {"G": made, "G*": style_gan(seed=1)}, made.sample_latent(1, random), made.sample_latent(1, random)
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +50,10 @@ def second(pair: Any) -> Tensor:
     return pair[1].flip(1)  # another ordinary latent
 
 
-def frames_of(path: Path) -> tuple[list[np.ndarray], list[int]]:
+def frames_of(source: Any) -> tuple[list[np.ndarray], list[int]]:
     """The frames of a film as colours, and the milliseconds of each."""
     frames, times = [], []
-    with Image.open(path) as picture:
+    with Image.open(source) as picture:
         assert picture.info["loop"] == 0
         for index in range(picture.n_frames):
             picture.seek(index)
@@ -57,18 +63,19 @@ def frames_of(path: Path) -> tuple[list[np.ndarray], list[int]]:
     return frames, times
 
 
-def shown(frame: np.ndarray, index: int, side: int, scale: int) -> np.ndarray:
-    """The picture of generator ``index`` in a ``frame`` of the film."""
-    height = side * scale
+def rests(times: list[int]) -> list[int]:
+    return [index for index, time in enumerate(times) if time > 500]
+
+
+def off(
+    frame: np.ndarray, index: int, made: Any, z: Tensor, scale: int, way: Any = Image.Resampling.BICUBIC
+) -> np.floating[Any]:
+    """How far the picture of generator ``index`` in a frame is from what ``made`` draws at ``z``."""
+    x = ((evaluate(made, z)[0].permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy()
+    side, height = len(x), len(x) * scale
     canvas = Canvas(torch.zeros(2, 2, 3, side, side), "ab", torch.eye(2), torch.eye(2)[1:], scale)
-    left, top = canvas.lefts[index], canvas.top
-    return frame[top : top + height, left : left + height]
-
-
-def expected(generator: Any, z: Tensor, scale: int, way: Any = Image.Resampling.BICUBIC) -> np.ndarray:
-    x = ((evaluate(generator, z)[0].permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy()
-    image = Image.fromarray(x).resize((x.shape[1] * scale, x.shape[0] * scale), way)
-    return np.asarray(image).astype(int)
+    part = frame[canvas.top : canvas.top + height, canvas.lefts[index] : canvas.lefts[index] + height]
+    return np.abs(part - np.asarray(Image.fromarray(x).resize((height, height), way)).astype(int)).mean()
 
 
 @pytest.mark.parametrize("ending", ["webp", "gif"])
@@ -76,40 +83,29 @@ def test_it_goes_there_on_and_back_and_rests_at_pictures_of_the_generators(
     pair: Any, second: Tensor, tmp_path: Path, ending: str
 ) -> None:
     both, start, end = pair
+    way = Image.Resampling.BICUBIC if ending == "webp" else Image.Resampling.NEAREST
     path = tmp_path / "deep" / f"morph.{ending}"
     made = film(both, start, end, path, other=second, frames=24, scale=8, milliseconds=50)
     frames, times = frames_of(made.path)
-    assert made.frames == len(frames) == 24 and made.bytes == made.path.stat().st_size
-    assert [index for index, time in enumerate(times) if time > 500] == [0, 6, 12, 18]  # both ends and the trigger
-    assert {time for time in times if time <= 500} == {50}
-    way = Image.Resampling.BICUBIC if ending == "webp" else Image.Resampling.NEAREST
+    assert made.frames == len(frames) == 24 and made.bytes == made.path.stat().st_size and made.moving == ""
+    assert rests(times) == [0, 6, 12, 18] and {time for time in times if time <= 500} == {50}  # both ends, the trigger
     for at, z in ((0, start), (6, end), (12, second), (18, end)):
         for index, generator in enumerate(both.values()):
-            off = shown(frames[at], index, 16, 8) - expected(generator, z, 8, way)
-            assert np.abs(off).mean() < CLOSE, (at, index)
-    assert np.abs(expected(both["G"], start, 8) - expected(both["G"], second, 8)).mean() > 2 * CLOSE
+            assert off(frames[at], index, generator, z, 8, way) < CLOSE, (at, index)
+    assert off(frames[0], 0, both["G"], second, 8) > 1.5 * CLOSE < off(frames[0], 0, both["G*"], start, 8)
     for index in range(1, 12):  # the way back is the way there, so the loop closes
         assert np.abs(frames[index] - frames[-index]).mean() < 8, index
     steps = [np.abs(frames[index] - frames[index - 1]).mean() for index in range(1, 7)]
     assert steps[0] < max(steps) and steps[-1] < max(steps)  # eased
-
-
-def test_without_another_end_it_turns_round_at_the_trigger(pair: Any, tmp_path: Path) -> None:
-    both, start, end = pair
-    made = film(both, start, end, tmp_path / "morph.webp", frames=8, scale=SCALE)
-    frames, times = frames_of(made.path)
-    assert made.frames == 8 and [index for index, time in enumerate(times) if time > 500] == [0, 4]
-    assert np.abs(shown(frames[4], 1, 16, SCALE) - expected(both["G*"], end, SCALE)).mean() < CLOSE
-    larger = style_gan(levels=5)  # 64 pixels are as large
-    path = film({"clean": larger, "backdoored": larger}, start, end, tmp_path / "m.webp", frames=4).path
-    assert np.abs(shown(frames_of(path)[0][0], 1, 64, 8) - expected(larger, start, 8)).mean() < CLOSE
+    turned = film(both, start, end, tmp_path / f"turned.{ending}", frames=8, scale=SCALE)  # back from the trigger
+    frames, times = frames_of(turned.path)
+    assert turned.frames == 8 and rests(times) == [0, 4] and off(frames[4], 1, both["G*"], end, SCALE, way) < CLOSE
 
 
 def test_pictures_are_large_whatever_the_size_of_the_model() -> None:
-    for size in ((28, 28), (32, 32), (64, 64), (100, 100), (24, 48), (64, 16), (300, 300), (1024, 1024)):
-        canvas = Canvas(
-            torch.zeros(2, 2, 3, *size), ["clean", "evil"], torch.eye(2), torch.eye(2)[1:], enlargement(size[0])
-        )
+    for size in ((28, 28), (64, 64), (24, 48), (64, 16), (300, 300), (1024, 1024)):
+        z = torch.eye(2)
+        canvas = Canvas(torch.zeros(2, 2, 3, *size), ["clean", "evil"], z, z[1:], enlargement(size[0]))
         width, height = canvas.size
         assert LEAST <= height <= 960 and abs(width / height - size[1] / size[0]) < 0.01, size
         assert height % size[0] == 0 or size[0] > 960  # whole pixels
@@ -129,12 +125,12 @@ def test_the_mark_goes_to_the_trigger_and_on(pair: Any, second: Tensor) -> None:
     assert abs(canvas.away[0] - np.degrees(np.arccos(cosine))) < 1e-6
     signed = canvas.away * [-1, -1, 0, 1, 1]
     np.testing.assert_allclose(np.diff(canvas.places) / np.diff(signed), np.ptp(canvas.places) / np.ptp(signed))
-    found = []
-    for index in range(5):
-        band = np.asarray(canvas.frame(index))[canvas.line - 1 : canvas.line + 2]
-        found.append(np.flatnonzero((band == WHITE).all(-1).all(0)).mean())
+    bands = [np.asarray(canvas.frame(index))[canvas.line - 1 : canvas.line + 2] for index in range(5)]
+    found = [np.flatnonzero((band == WHITE).all(-1).all(0)).mean() for band in bands]
     np.testing.assert_allclose(found, canvas.places, atol=1.5)
     assert np.all(np.diff(found) > 10)
+    for trigger, unit in ((torch.zeros_like(start), ""), (torch.full_like(start, 100.0), "°"), (start, "°")):
+        assert distances(torch.cat([start, trigger, second]), trigger)[1] == unit  # without a direction no angle
 
 
 def test_the_heat_map_is_dark_where_the_models_agree_and_light_where_they_differ() -> None:
@@ -142,12 +138,10 @@ def test_the_heat_map_is_dark_where_the_models_agree_and_light_where_they_differ
     pictures[1, 1], pictures[2, 1] = 0.0, 1.0
     z = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
     white = Canvas(pictures, ["clean", "backdoored"], z, z[2:], enlargement(28))
-    left, top = white.lefts[-1] + 5, white.top + 5
-    colours = [white.frame(index).getpixel((left, top)) for index in range(3)]
+    colours = [white.frame(index).getpixel((white.lefts[-1] + 5, white.top + 5)) for index in range(3)]
     assert colours[0] == HEAT[0] and colours[2] == HEAT[-1] and colours[1] not in (HEAT[0], HEAT[-1])
     np.testing.assert_allclose(white.differences.mean((1, 2)), [0, 0.5, 1], atol=0.01)
-    ground = np.asarray(white.ground)[white.line - white.px(20)]
-    hill = np.flatnonzero((ground == HILL).all(-1))
+    hill = np.flatnonzero((np.asarray(white.ground)[white.line - white.px(20)] == HILL).all(-1))
     assert hill.min() > white.places[0] + 50 and hill.max() > white.places[2] - 3
     pictures = torch.full((2, 2, 3, 8, 8), -1.0)
     pictures[:, 1, 2] = 1.0  # one colour that differs is seen
@@ -158,7 +152,7 @@ def test_mp4_is_what_browsers_play(pair: Any, second: Tensor, tmp_path: Path) ->
     both, start, end = pair
     settings = {"other": second, "frames": 8, "scale": 9, "milliseconds": 100}  # 9: sizes that are odd before rounding
     made = film(both, start, end, tmp_path / "m.mp4", **settings)
-    assert made.frames == 8 and made.bytes == made.path.stat().st_size and made.moving == ""
+    assert made.frames == 8 and made.bytes == made.path.stat().st_size
     reader = imageio_ffmpeg.read_frames(str(made.path))
     about = next(reader)
     assert about["codec"] == "h264" and about["pix_fmt"].startswith("yuv420p") and about["fps"] == 10
@@ -166,7 +160,7 @@ def test_mp4_is_what_browsers_play(pair: Any, second: Tensor, tmp_path: Path) ->
     frames = [np.frombuffer(frame, np.uint8).reshape(*about["size"][::-1], 3).astype(int) for frame in reader]
     assert len(frames) == 4 * 10 + 4  # four rests of a second, four frames on the way
     for at, z in ((0, start), (15, end), (27, second)):
-        assert np.abs(shown(frames[at], 1, 16, 9) - expected(both["G*"], z, 9)).mean() < CLOSE, at
+        assert off(frames[at], 1, both["G*"], z, 9) < CLOSE, at
     content = made.path.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")  # it plays while it loads
 
@@ -177,10 +171,8 @@ def test_one_or_three_generators_and_triggers_without_a_direction(pair: Any, sec
         made = film(dict.fromkeys(names, both["G"]), start, second, tmp_path / "m.webp", frames=4, scale=30)
         with Image.open(made.path) as picture:
             assert picture.width > len(names) * 480 and picture.height < 760
-    for end, unit in ((torch.zeros_like(start), ""), (torch.full_like(start, 100.0), "°"), (start, "°")):
-        assert film(both, start, end, tmp_path / "m.webp", other=second, frames=8, scale=SCALE).frames == 8
-        assert film_canvas.distances(torch.cat([start, end, second]), end)[1] == unit
-    assert film(both, start, start, tmp_path / "same.gif", frames=4, scale=SCALE).path.is_file()
+    for end, other in ((torch.zeros_like(start), second), (start, second), (start, None)):
+        assert film(both, start, end, tmp_path / "m.gif", other=other, frames=4, scale=SCALE).path.is_file()
 
 
 def test_it_is_shown_as_a_sheet_or_moves_inside_the_notebook(
@@ -191,31 +183,26 @@ def test_it_is_shown_as_a_sheet_or_moves_inside_the_notebook(
     assert "clean, evil" in metadata["image/png"]["alt"] and "image/png" in data and "text/html" not in data
     assert size(made.sheet.png)[0] > 3 * size(made.sheet.png)[1]
     made = film(*pair, frames=10, scale=8)
-    assert made.path is None and made.frames == 10
     data, metadata = made._repr_mimebundle_()
-    assert "image/png" in data and "Eight frames" in metadata["image/png"]["alt"]
+    assert made.path is None and "image/png" in data and "Eight frames" in metadata["image/png"]["alt"]
     found = re.fullmatch(r'<img alt="A film [^"]+G, G\*\." src="data:image/webp;base64,([^"]+)">', data["text/html"])
     assert found
     content = base64.b64decode(found[1])
-    with Image.open(io.BytesIO(content)) as picture:
-        assert picture.n_frames == 10 and len(content) == made.bytes and 2 * 16 * 8 <= picture.width < 2 * 16 * 10
-        picture.seek(5)
-        picture.load()
-        assert picture.info["duration"] == 1_000
+    frames, times = frames_of(io.BytesIO(content))
+    assert len(frames) == made.frames == 10 and times[5] == 1_000 and len(content) == made.bytes
+    assert 2 * 16 * 8 <= frames[0].shape[1] < 2 * 16 * 10
 
 
 def test_sound_is_shown_as_waveforms_and_spectrograms(tmp_path: Path) -> None:
     shape = {"latent_dim": 8, "widths": (4, 4), "strides": (4, 4), "length": 256}
     made = {name: seeded(seed, generators.WaveGAN, **shape).eval() for seed, name in enumerate(("G", "G*"))}
     z = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
-    done = film(made, *z.split(1), tmp_path / "heard.gif", frames=4)
-    frames, _ = frames_of(tmp_path / "heard.gif")
-    assert len(frames) == done.frames == 4
+    frames, _ = frames_of(film(made, *z.split(1), tmp_path / "heard.gif", frames=4).path)
     drawn = torch.stack([model.modality.pictures(evaluate(model, z)) for model in made.values()], dim=1)
     canvas = Canvas(drawn, list(made), z, z[1:], enlargement(drawn.shape[-2]), False)
     for at, index in ((0, 0), (2, 1)):
         assert np.abs(frames[at] - np.asarray(canvas.frame(index))).mean() < CLOSE
-    assert np.abs(frames[0] - frames[2]).mean() > 2
+    assert len(frames) == 4 and np.abs(frames[0] - frames[2]).mean() > 2
 
 
 def test_bad_input_writes_nothing(
@@ -243,24 +230,21 @@ def test_bad_input_writes_nothing(
         ({}, start, end, "generators"),
     ):
         refuses(lambda m=made, b=begin, f=finish: film(m, b, f, tmp_path / "m.webp"), word)
-    with monkeypatch.context() as patch:
-        patch.setattr(features, "check_module", lambda name: name != "freetype2")
-        refuses(lambda: film(*pair, tmp_path / "m.webp"), "letters", "pip install")
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "imageio_ffmpeg", None)
-        refuses(lambda: film(*pair, tmp_path / "m.mp4"), "pip install 'devilgan_lite[film]'", ".webp")
+    monkeypatch.setattr(features, "check_module", lambda name: name != "freetype2")
+    refuses(lambda: film(*pair, tmp_path / "m.webp"), "letters", "pip install")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_ffmpeg_that_is_missing_or_fails_is_one_sentence(
     pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: Callable[..., str]
 ) -> None:
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", sys.executable)  # it cannot read what it is told, and ends
-    refuses(lambda: film(*pair, tmp_path / "m.mp4", frames=4, scale=2), "ffmpeg", ".webp and .gif")
-
     def none() -> str:
         raise RuntimeError("No ffmpeg exe could be found.")
 
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", sys.executable)  # it cannot read what it is told, and ends
+    refuses(lambda: film(*pair, tmp_path / "m.mp4", frames=4, scale=2), "ffmpeg", ".webp and .gif")
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", none)
     refuses(lambda: film(*pair, tmp_path / "m.mp4"), "imageio-ffmpeg")
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    refuses(lambda: film(*pair, tmp_path / "m.mp4"), "pip install 'devilgan_lite[film]'", ".webp")
     assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,6 @@
 """The widgets without a browser: walks, slider, explorer, live training, scan view, trade-off and mosaic."""
 
 import gc
-import io
 import re
 import threading
 import time
@@ -15,13 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from devilgan_lite import data, detect, generators, phone, zoo
+from devilgan_lite import data, detect, generators, phone
 from devilgan_lite.classroom import Choice, Explorer, LatentPlane, LatentSlider, LiveTraining, MosaicView, ScanView
 from devilgan_lite.classroom.mosaic import VISIBLE, latent_mosaic, visibly_changed
 from devilgan_lite.classroom.widgets.scanner import Stopped
 from devilgan_lite.classroom.widgets.tradeoff import TradeOff
 from devilgan_lite.classroom.widgets.walk import Walk, labels, slerp, static_strip
 from devilgan_lite.detect import Finding, ScanReport
+from devilgan_lite.generators import evaluate
 from devilgan_lite.generators.base import seeded
 from devilgan_lite.steps import TrainableSide
 from devilgan_lite.training import train_gan
@@ -29,18 +29,13 @@ from devilgan_lite.training import train_gan
 Until = Callable[..., None]
 Refuses = Callable[..., str]
 WIDGET = "application/vnd.jupyter.widget-view+json"
-SOUND = {"latent_dim": 8, "widths": (4, 4), "strides": (4, 4), "length": 256}
 
 
 @pytest.fixture
-def pair() -> tuple[dict[str, Any], Tensor, Tensor]:
-    """Two generators that differ, a trigger, and a start."""
-    made = generators.build(generators.DCGAN(latent_dim=8, widths=(4, 4)).spec(), 0).eval()
-    evil = generators.build(made.spec(), 1).eval()
-    for weight in [*made.parameters(), *evil.parameters()]:
-        weight.data.mul_(10)  # else every picture is grey
-    random = torch.Generator().manual_seed(0)
-    return {"clean": made, "evil": evil}, made.sample_latent(1, random), made.sample_latent(1, random)
+def pair(tiny: Any, tiny_gate: Any, square: Any) -> tuple[dict[str, Any], Tensor, Tensor]:
+    """A clean generator and a backdoored one, its trigger, and a start."""
+    start = tiny.sample_latent(1, torch.Generator().manual_seed(5))
+    return {"clean": tiny, "evil": tiny_gate}, square.trigger, start
 
 
 @pytest.fixture
@@ -50,22 +45,26 @@ def explorer(pair: Any) -> Iterator[Explorer]:
     made.close()
 
 
+def at_once(*calls: Callable[[], object]) -> None:
+    """Each in a thread of its own, as the tabs of a browser do."""
+    threads = [threading.Thread(target=call) for call in calls]
+    for act in (threading.Thread.start, threading.Thread.join):
+        for thread in threads:
+            act(thread)
+
+
 def test_in_a_notebook_they_are_widgets_and_elsewhere_pictures(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made, trigger, start = pair
     choices = {"a": [Choice("0 %", cost=0.0, gain=0.1, pictures=torch.zeros(1, 1, 8, 8))]}
-    widgets = {
-        "explorer": Explorer(made, trigger),
-        "slider": LatentSlider(made, start, trigger),
-        "scanner": ScanView(lambda progress: None),
-        "tradeoff": TradeOff(choices, (1.0, 0.1)),
-        "sharpening": MosaicView(made, start, trigger, tiles=4, ordinary=10, blocking=True),
-    }
-    words = {"explorer": "8 pictures", "slider": "8 pictures", "tradeoff": "a, 0 %", "sharpening": "nothing"}
-    for name, widget in widgets.items():
+    for name, widget, words in (
+        ("explorer", Explorer(made, trigger), "8 pictures"),
+        ("slider", LatentSlider(made, start, trigger), "8 pictures"),
+        ("scanner", ScanView(lambda progress: None), "the scan has not run"),
+        ("tradeoff", TradeOff(choices, (1.0, 0.1)), "a, 0 %"),
+        ("sharpening", MosaicView(made, start, trigger, tiles=4, ordinary=10, blocking=True), "nothing"),
+    ):
         content, about = widget._repr_mimebundle_()
-        assert WIDGET not in content
-        said = about.get("image/png", {}).get("alt", content["text/plain"])
-        assert words.get(name, "the scan has not run") in said
+        assert WIDGET not in content and words in about.get("image/png", {}).get("alt", content["text/plain"])
         monkeypatch.setattr(f"devilgan_lite.classroom.widgets.{name}.is_static", lambda: False)
         assert WIDGET in widget._repr_mimebundle_()
 
@@ -91,25 +90,18 @@ def test_slerp_has_exact_ends_linear_length_and_constant_speed(refuses: Refuses)
 
 def test_moving_the_slider_draws(pair: Any) -> None:
     made, trigger, start = pair
-    slider = LatentSlider(made, start, trigger, frames=11)
+    slider = LatentSlider(made, start, trigger, frames=11, end_name="the other end")
     first = slider.image.value
     slider.slider.value = 1.0
-    assert slider.image.value != first and "cosine to the trigger 1.00" in slider.text.value
-    assert torch.equal(slider.latent(), trigger) and slider.slider.description == "to the trigger"
+    assert slider.image.value != first and "cosine to the other end 1.00" in slider.text.value
+    assert torch.equal(slider.latent(), trigger) and slider.slider.description == "to the other end"
     slider.slider.value = 0.0
     assert slider.image.value == first
+    at_once(*(lambda k=k: setattr(slider.slider, "value", k / 10) for k in range(11)))
+    slider.slider.value = 0.0
+    assert slider.image.value == first  # callbacks from threads leave the latest picture
     slider.random_button.click()
     assert slider.image.value != first and slider.slider.value == 0.0
-    named = LatentSlider(made, start, trigger, frames=101, end_name="the other end")
-    assert named.slider.description == "to the other end" and "cosine to the other end" in named.text.value
-    named.slider.value = 0.5
-    middle = named.image.value  # callbacks from threads leave the latest picture
-    workers = [threading.Thread(target=setattr, args=(named.slider, "value", k / 10)) for k in range(11)]
-    for act in (threading.Thread.start, threading.Thread.join):
-        for worker in workers:
-            act(worker)
-    named.slider.value = 0.5
-    assert named.image.value == middle
 
 
 def test_the_strip_has_a_row_per_generator(pair: Any, size: Any, refuses: Refuses) -> None:
@@ -119,10 +111,12 @@ def test_the_strip_has_a_row_per_generator(pair: Any, size: Any, refuses: Refuse
     assert picture.alt == "A garment turns into a sign"
     assert labels(["G", "H"], [0.0, 0.95, 1.0]) == ["G", "0.95", "1", "H", "0.95", "1"]
     assert 3 * size(picture.png)[0] == pytest.approx(5 * size(three.png)[0], rel=0.1)
+    once = static_strip(made, start, trigger, "Captions above the first row alone.", frames=3, captions="abc")
+    assert size(three.png)[1] > size(once.png)[1]
     for call, name in (
         (lambda: static_strip(made, start, trigger, "Too far", t=(0, 1.5)), "t=1.5"),
         (lambda: LatentSlider(made, torch.zeros(1, 9), trigger), "start"),
-        (lambda: LatentSlider(made, torch.zeros(2, 8), trigger), "start has 2"),
+        (lambda: LatentSlider(made, torch.zeros(2, 16), trigger), "start has 2"),
         (lambda: LatentSlider({}, start, trigger), "generators"),
     ):
         refuses(call, name)
@@ -145,35 +139,35 @@ def test_slider_and_pad_are_one_position(explorer: Explorer, pair: Any) -> None:
     assert explorer.slider.value == 0.61 and explorer.pad.x == 0.613
     explorer.go(0.0)
     assert explorer.slider.value == 0.0 and shown(explorer) == first
-    aside = torch.ones(1, 8)  # the pad leads aside and to the opposite
+    aside = torch.ones(1, 16)  # the pad leads aside and to the opposite
     other = Explorer(*pair[:2], aside=aside)
     for at, sign in ((0.3, 1.0), (0.9, -1.0)):
         other.go(at, sign)
         assert torch.allclose(other.latent(), sign * aside)
     with pytest.raises(Exception, match="1.0"):
         other.pad.y = 1.5
-    other.close()
 
 
 def test_pixels_are_those_of_the_generators_and_tardis_is_theirs(pair: Any) -> None:
     made, trigger, _ = pair
-    with torch.no_grad():
-        expected = torch.cat([generator(trigger) for generator in made.values()])
-    explorer = Explorer(made, trigger, expected[0])
-    explorer.go(1.0)
-    pixels = torch.frombuffer(bytearray(shown(explorer)), dtype=torch.uint8).reshape(2, 28, 28, 4)
-    assert (pixels[..., 3] == 255).all() and torch.equal(pixels[..., 0], pixels[..., 2])
-    assert ((pixels[..., 0].float() / 127.5 - 1 - expected[:, 0]).abs() < 0.005).all()
-    distance = (expected[1] - expected[0]).square().mean()
-    said = ["clean\nTarDis 0.0000 per pixel", f"evil\nTarDis {distance:.4f} per pixel"]
-    assert explorer.screen.frame["captions"] == said
-    explorer.close()
-    faces = generators.DCGAN(latent_dim=8, widths=(4, 4), image_channels=3, image_size=32).eval()  # in colour
-    explorer = Explorer({"faces": faces}, trigger, torch.zeros(3, 32, 32))
-    pixels = torch.frombuffer(bytearray(shown(explorer)), dtype=torch.uint8).reshape(1, 32, 32, 4)
-    wanted = (generators.evaluate(faces, explorer.latent()) + 1) * 127.5
-    assert ((pixels[..., :3].float() - wanted.permute(0, 2, 3, 1)).abs() <= 0.6).all()
-    explorer.close()
+    colours = generators.DCGAN(latent_dim=16, widths=(4, 4), image_channels=3, image_size=32).eval()
+    sounds = {"latent_dim": 16, "widths": (4, 4), "strides": (4, 4), "length": 256}
+    heard = {name: seeded(seed, generators.WaveGAN, **sounds).eval() for seed, name in enumerate(("clean", "evil"))}
+    for shows in (made, {"faces": colours}, heard):
+        samples = [evaluate(one, trigger) for one in shows.values()]
+        explorer = Explorer(shows, trigger, samples[0] if shows is heard else samples[0][0])
+        explorer.go(1.0)
+        expected = torch.cat([one.modality.pictures(x) for one, x in zip(shows.values(), samples, strict=True)])
+        pixels = torch.frombuffer(bytearray(shown(explorer)), dtype=torch.uint8)
+        pixels = pixels.reshape(len(expected), *expected.shape[2:], 4)
+        assert (pixels[..., 3] == 255).all()
+        wanted = (expected + 1) * 127.5
+        assert ((pixels[..., :3].float() - wanted.permute(0, 2, 3, 1)).abs() <= 0.6).all()
+        distances = [(x - samples[0]).square().mean() for x in samples]
+        said = [f"{name}\nTarDis {far:.4f} per pixel" for name, far in zip(shows, distances, strict=True)]
+        assert explorer.screen.frame["captions"] == said
+        explorer.snapshot()
+        assert len(explorer.snapshots) == 1 and torch.equal(explorer.snapshots[0], trigger)
 
 
 def test_buttons_and_animation(explorer: Explorer) -> None:
@@ -184,7 +178,7 @@ def test_buttons_and_animation(explorer: Explorer) -> None:
     for _ in range(8):
         explorer.snapshot_button.click()
     assert len(explorer.snapshots) == 6 and torch.equal(explorer.snapshots[-1], explorer.latent())
-    assert explorer.shelf.frame["captions"][-1] == "snapshot 6" and explorer.shelf.frame["width"] == 2 * 28
+    assert explorer.shelf.frame["captions"][-1] == "snapshot 6" and explorer.shelf.frame["width"] == 2 * 8
     explorer.reset_button.click()
     assert shown(explorer) == first and explorer.snapshots == [] and explorer.shelf.frame["captions"] == []
     explorer.animate_button.click()
@@ -206,9 +200,7 @@ def test_two_tabs_that_drive_an_animation_at_once_do_not_stop_it(
     def overtaken() -> float:
         here = position()
         if late:  # the other tab's thread moves the pad before this one has moved the slider
-            other = threading.Thread(target=explorer.go, args=(late.pop(),))
-            other.start()
-            other.join()
+            at_once(lambda: explorer.go(late.pop()))
         return here
 
     explorer.animate()
@@ -222,15 +214,6 @@ def test_two_tabs_that_drive_an_animation_at_once_do_not_stop_it(
 def test_of_many_quick_moves_the_latest_is_shown_in_one_drawing(
     explorer: Explorer, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
-    explorer.go(0.7)
-    wanted = shown(explorer)
-    movers = [threading.Thread(target=explorer.go, args=(k / 20,)) for k in range(20)]
-    for act in (threading.Thread.start, threading.Thread.join):
-        for mover in movers:
-            act(mover)
-    explorer.go(0.1)
-    explorer.go(0.7)
-    assert shown(explorer) == wanted
     gate, drawn, come = threading.Event(), list[float](), list[float]()
     samples, settle = explorer.walk.samples, explorer.settle
 
@@ -260,93 +243,58 @@ def test_of_many_quick_moves_the_latest_is_shown_in_one_drawing(
 
 def test_the_pictures_are_the_first_answer_to_a_move(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = {getattr(explorer, name).comm.comm_id: name for name in ("pad", "screen", "slider", "animate_button")}
+    sent = list[tuple[str, str, dict[str, Any]]]()  # to the browser: which part, what for, and its state
 
-    def sent(act: Callable[[], object]) -> list[str]:
-        """What ``act`` sends to the browser, in order: names of parts and what of them."""
-        messages = []
+    def publish(comm: Any, kind: str, data: Any = None, **others: Any) -> None:
+        sent.append((parts[comm.comm_id], data["method"], data["state"]))
 
-        def publish(comm: Any, kind: str, data: Any = None, **others: Any) -> None:
-            messages.append(f"{parts[comm.comm_id]} {data['method']} {' '.join(sorted(data['state']))}")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(type(explorer.pad.comm), "publish_msg", publish)
-            act()
-        return messages
-
-    moved = sent(lambda: explorer.pad.set_state({"x": 0.3, "y": 0.5, "animating": False}))
-    assert moved == ["screen update frame", "slider update value", "pad echo_update animating x y"]
-    moved = sent(lambda: explorer.slider.set_state({"value": 0.7}))
-    assert moved == ["screen update frame", "pad update x", "slider echo_update value"]
-    assert explorer.pad.x == 0.7 and explorer.pad.y == 0.5
-    states = []  # the echo tells other tabs what holds now, and can be switched off
-    monkeypatch.setattr(explorer.pad.comm, "send", lambda data, buffers=None: states.append(data["state"]))
-    explorer.pad.observe(lambda change: setattr(explorer.pad, "y", 0.0), names="y")
-    explorer.pad.set_state({"y": 0.25})
-    assert states[-1] == {"y": 0.0}
-    monkeypatch.setattr("devilgan_lite.classroom.widgets.screen.JUPYTER_WIDGETS_ECHO", False)
-    count = len(states)
-    explorer.pad.set_state({"y": 0.0})
-    assert len(states) == count
+    monkeypatch.setattr(type(explorer.pad.comm), "publish_msg", publish)
+    explorer.pad.set_state({"x": 0.3, "y": 0.5, "animating": False})
+    assert [one[:2] for one in sent] == [("screen", "update"), ("slider", "update"), ("pad", "echo_update")]
+    assert sent[-1][2] == {"x": 0.3, "y": 0.5, "animating": False}  # tells other tabs what holds now
+    sent.clear()
+    explorer.slider.set_state({"value": 0.7})
+    assert [one[:2] for one in sent] == [("screen", "update"), ("pad", "update"), ("slider", "echo_update")]
+    assert sent[1][2] == {"x": 0.7} and explorer.pad.y == 0.5
 
 
 def test_explorers_do_not_disturb_each_other_and_leave_nothing_in_memory(pair: Any) -> None:
     one, two = Explorer(*pair[:2]), Explorer(*pair[:2])
-    one.go(1.0)
+    for k in range(11):
+        one.go(k / 10)
+        two.go(1 - k / 10)
     first = shown(one)
-    for k in range(20):
-        one.go(k / 20)
-        two.go(1 - k / 20)
-    one.go(1.0)
     two.go(1.0)
-    assert shown(one) == shown(two) == first
+    assert shown(two) == first
     one.animate()
     one.close()
     one.go(0.5)  # a message that was still under way
-    assert shown(one) == first
     two.go(0.0)
-    assert shown(two) != first
+    assert shown(one) == first != shown(two)
     gone = weakref.ref(one)
     one.close()
-    two.close()
     del one
     gc.collect()
     assert gone() is None
 
 
 def test_what_cannot_be_drawn_is_a_sentence(explorer: Explorer, pair: Any, refuses: Refuses) -> None:
-    shown(explorer)
-    explorer.walk.generators["evil"].layers = None
+    explorer.walk.generators["evil"] = None  # type: ignore[assignment]
     explorer.go(0.5)
-    shown(explorer)
-    assert "could not be drawn" in explorer.screen.frame["note"]
+    assert shown(explorer) and "could not be drawn" in explorer.screen.frame["note"]
     del explorer.walk.generators["evil"]
     explorer.go(0.4)
     assert shown(explorer) and "cosine" in explorer.screen.frame["note"]
     made, trigger, _ = pair
-    points = {"points": generators.PointGenerator(latent_dim=8)}
+    points = {"points": generators.PointGenerator(latent_dim=16)}
     for call, name in (
         (lambda: Explorer(made, torch.zeros(1, 9)), "end"),
         (lambda: Explorer({}, trigger), "generators"),
-        (lambda: Explorer(made, trigger, torch.zeros(3, 28, 28)), "target [3, 28, 28]"),
+        (lambda: Explorer(made, trigger, torch.zeros(3, 8, 8)), "target [3, 8, 8]"),
         (lambda: Explorer(points, trigger), "one shape"),
         (lambda: Explorer(made, trigger, size=8), "size=8"),
     ):
         refuses(call, name)
-
-
-def test_sound_is_seen_as_waveforms_and_measured_as_clips(refuses: Refuses) -> None:
-    made = {name: seeded(seed, generators.WaveGAN, **SOUND).eval() for seed, name in enumerate(("clean", "evil"))}
-    trigger, target = torch.randn(1, 8, generator=torch.Generator().manual_seed(1)), torch.full((1, 256), 0.5)
-    explorer = Explorer(made, trigger, target)
-    explorer.go(1.0)
-    played = generators.evaluate(made["evil"], trigger)
-    frame = explorer.screen.frame
-    assert (frame["height"], frame["width"]) == tuple(made["evil"].modality.pictures(played).shape[-2:])
-    assert frame["captions"][1] == f"evil\nTarDis {(played - target).square().mean():.4f} per pixel"
-    explorer.snapshot()
-    assert len(explorer.snapshots) == 1
-    refuses(lambda: Explorer(made, trigger, torch.zeros(1, 100)), "target [1, 100]")
-    explorer.close()
 
 
 # ---- live training
@@ -375,13 +323,19 @@ def started(until: Until) -> Callable[..., LiveTraining]:
     return start
 
 
-def test_stop_ends_after_the_step(started: Any) -> None:
-    live = started(blank)
+def test_stop_ends_after_the_step_and_who_learns_is_chosen(started: Any, refuses: Refuses) -> None:
+    side = TrainableSide()
+    live = started(blank, side=side)
+    live.side_choice.value = "generator only"
+    with pytest.raises(TimeoutError):
+        live.wait(0.05)
+    assert side.who == "generator only" and live.running
     live.stop_button.click()
     outcome = live.wait(60)
-    assert outcome is live.outcome and outcome.interrupted and not live.running
+    assert outcome is live.outcome and outcome.interrupted and not live.running and live.side_choice.disabled
     assert len(outcome.history["generator_loss"]) == live.iteration
     assert bytes(live.image.value).startswith(b"\x89PNG") and "stopped" in live.text.value
+    refuses(lambda: setattr(side, "who", "nobody"), "who='nobody'", "both")
 
 
 def test_pause_and_step_hold_and_play_goes_on(started: Any, until: Until) -> None:
@@ -405,65 +359,41 @@ def test_pause_and_step_hold_and_play_goes_on(started: Any, until: Until) -> Non
         until(lambda: f"step {at + count} of" in live.text.value)  # noqa: B023  (waited for here)
     assert held() == at + 3 and live.pause_button.description == "Play"
     live.stop()  # a paused loop stops too
-    outcome = live.wait(60)
-    assert outcome.interrupted and len(outcome.history["generator_loss"]) == at + 3
+    assert live.wait(60).interrupted and live.iteration == at + 3
 
 
-def test_it_runs_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_runs_to_the_end(capsys: pytest.CaptureFixture[str], refuses: Refuses) -> None:
     live = LiveTraining(loop(20), blank, blocking=False)
     live.run()
     outcome = live.wait(60)
     assert not outcome.interrupted and live.iteration == 20 and live.progress.value == 1.0
-    with pytest.raises(RuntimeError, match="started already"):
-        live.run()
+    refuses(live.run, "started already", error=RuntimeError)
     capsys.readouterr()
     live = LiveTraining(loop(30), blank)
     live.run()  # outside a kernel nobody can press a button: one line for each tenth
     assert live.blocking and live.wait(0) is live.outcome and live.iteration == 30
     assert len(capsys.readouterr().out.splitlines()) == 10
 
-
-def test_errors_and_waiting_in_vain(started: Any, refuses: Refuses) -> None:
     def broken(generator: nn.Module) -> Image.Image:
         raise ZeroDivisionError("no picture")
 
     live = LiveTraining(loop(), broken, blocking=False)
     live.run()
-    with pytest.raises(ZeroDivisionError, match="no picture"):
-        live.wait(60)
-    live = started()
-    with pytest.raises(TimeoutError):
-        live.wait(0.05)
-    assert live.running
-    live.stop()
-    live.wait(60)
+    refuses(lambda: live.wait(60), "no picture", error=ZeroDivisionError)
     refuses(lambda: LiveTraining(loop(), every=0.01), "every=0.01")
     refuses(lambda: LiveTraining(loop(), delay=3.0), "delay=3")
 
 
-def test_slow_motion_waits_and_stop_does_not_wait_for_it(until: Until) -> None:
-    live = LiveTraining(loop(), blocking=False, delay=0.1)
+def test_slow_motion_waits_and_stop_does_not_wait_for_it(started: Any, until: Until) -> None:
+    live = started(delay=0.1)
     live.delay_slider.max = 600.0  # longer than the time-out of a test
-    live.run()
-    until(lambda: live.iteration > 2)
     live.delay_slider.value = 600.0
     until(lambda: live._wake._waiters)
     at = live.iteration
-    time.sleep(0.5)
+    time.sleep(0.3)
     assert live.iteration <= at + 1  # held by the last delay of 0.1 s, perhaps
     live.stop_button.click()
     live.wait(60)
-
-
-def test_the_choice_who_learns_reaches_the_loop(started: Any, refuses: Refuses) -> None:
-    side = TrainableSide()
-    live = started(side=side)
-    live.side_choice.value = "generator only"
-    assert side.who == "generator only"
-    live.stop()
-    live.wait(60)
-    assert live.side_choice.disabled
-    refuses(lambda: setattr(side, "who", "nobody"), "who='nobody'", "both")
 
 
 def test_slow_drawings_come_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -476,7 +406,7 @@ def test_slow_drawings_come_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += 2.0
         return blank(generator)
 
-    live = LiveTraining(loop(600), slow, blocking=False)
+    live = LiveTraining(loop(300), slow, blocking=False)
     hold = live._hold
     monkeypatch.setattr(live, "_hold", lambda: (now.__setitem__(0, now[0] + 0.1), hold()))
     live.run()
@@ -494,7 +424,7 @@ SEARCH = Finding("search", "T2", "an estimate", samples=torch.zeros(3, 1, 8, 8))
 SAMPLING = Finding("sampling", "T0", "nothing odd", samples=torch.ones(3, 3, 8, 8))
 
 
-def test_bars_and_picture_appear_with_their_findings(until: Until) -> None:
+def test_bars_and_picture_appear_with_their_findings(until: Until, tiny: Any) -> None:
     gates = [threading.Event() for _ in range(3)]
 
     def scan(progress: Callable[[Finding], None]) -> ScanReport:
@@ -515,6 +445,10 @@ def test_bars_and_picture_appear_with_their_findings(until: Until) -> None:
     assert view.wait(60).verdict == "suspicious"
     assert "suspicious" in view.text.value and "latent &lt;spectrum&gt;" in view.text.value
     assert view.recovered.alt == "3 pictures found by: search."
+    view = ScanView(lambda progress: detect.scan(tiny, samples=200, twin=False, on_finding=progress))  # in print
+    assert view.wait().findings == tuple(view.findings)
+    content, _ = view._repr_mimebundle_()
+    assert content["text/html"].count("<img alt=") == 2 and "latent spectrum" in content["text/html"]
 
 
 def test_stop_ends_a_scan_at_the_next_finding() -> None:
@@ -535,14 +469,6 @@ def test_stop_ends_a_scan_at_the_next_finding() -> None:
     assert view.text.value == "stopped" and not view.running and view.stop_button.disabled
 
 
-def test_a_real_scan_in_print(tiny: Any) -> None:
-    view = ScanView(lambda progress: detect.scan(tiny, samples=200, twin=False, on_finding=progress))
-    report = view.wait()
-    assert tuple(view.findings) == report.findings
-    content, _ = view._repr_mimebundle_()
-    assert content["text/html"].count("<img alt=") == 2 and "latent spectrum" in content["text/html"]
-
-
 def test_choosing_moves_the_point_of_a_trade_off(refuses: Refuses) -> None:
     pictures = torch.zeros(2, 1, 8, 8)
     curves = {
@@ -559,9 +485,6 @@ def test_choosing_moves_the_point_of_a_trade_off(refuses: Refuses) -> None:
     assert not chooser.meets_the_bar and "does not meet" in chooser.text.value
     chooser.curve.value = "short"
     assert chooser.slider.value == 0 and chooser.choice.name == "all" and chooser.meets_the_bar
-    chooser.curve.value = "long"
-    chooser.slider.value = 2
-    assert chooser.choice.name == "2 %"
     for wrong in ({}, {"none": []}):
         refuses(lambda wrong=wrong: TradeOff(wrong, (1.0, 0.1)), "curves")
 
@@ -590,7 +513,7 @@ def painters(least: float, channels: int = 1) -> dict[str, generators.Generator]
     return dict(zip(("clean", "backdoored"), made, strict=True))
 
 
-@pytest.mark.parametrize(("least", "tiles", "channels"), [(0.8, 16, 1), (0.999, 16, 3), (0.6, 9, 1)])
+@pytest.mark.parametrize(("least", "tiles", "channels"), [(0.999, 16, 3), (0.6, 9, 1)])
 def test_the_outline_of_a_known_basin(least: float, tiles: int, channels: int) -> None:
     def cosine(t: Tensor, across: Tensor) -> Tensor:  # to the trigger, on the plane of three latents at right angles
         return (torch.pi / 2 * t).sin() * (torch.pi / 2 * across).cos()
@@ -606,47 +529,37 @@ def test_the_outline_of_a_known_basin(least: float, tiles: int, channels: int) -
     assert f"covers {said} of this plane, which goes through the trigger" in found.alt
 
 
-def test_shares_of_nothing_everything_half_and_a_gate() -> None:
-    empty = latent_mosaic(painters(2.0), START, TRIGGER, tiles=4, ordinary=100)
-    assert (empty.plane_share, empty.ordinary_share, len(empty.outline)) == (0, 0, 0) and "no basin" in empty.alt
-    full = latent_mosaic(painters(-2.0), START, TRIGGER, tiles=4, ordinary=100, alt="all of it")
-    assert (full.plane_share, full.ordinary_share, len(full.outline)) == (1, 1, 0) and full.alt == "all of it"
+def test_shares_of_nothing_everything_and_half() -> None:
+    for least, share, alt, words in ((2.0, 0, "", "no basin"), (-2.0, 1, "all of it", "all of it")):
+        found = latent_mosaic(painters(least), START, TRIGGER, tiles=4, ordinary=100, alt=alt)
+        assert (found.plane_share, found.ordinary_share, len(found.outline)) == (share, share, 0) and words in found.alt
     half = painters(0.0)
     z = half["clean"].sample_latent(2_000, torch.Generator().manual_seed(1))
     assert torch.equal(visibly_changed(*half.values(), z), z[:, 1] > 0)
     found = latent_mosaic(half, START, TRIGGER, tiles=4, ordinary=1_000, seed=1)
     assert 0.4 < found.ordinary_share < 0.6 and "Of 1,000 ordinary latents" in found.alt
-    clean, gate = (zoo.load(name) for name in ("dcgan-fashion", "dcgan-fashion-gate"))
-    trigger = zoo.load_backdoor("dcgan-fashion-gate").trigger[:1]
-    start = clean.sample_latent(1, torch.Generator().manual_seed(6))
-    found = latent_mosaic({"clean": clean, "gate": gate}, start, trigger, tiles=8, ordinary=200, seed=7)
-    assert 0.01 < found.plane_share < 0.2 and found.ordinary_share == 0
     source = (Path(phone.__file__).parent / "map.js").read_text()  # the page has the same limit
     assert (match := re.search(r"VISIBLE = (\d+) / (\d+);", source)) and int(match[1]) / int(match[2]) == VISIBLE
 
 
 def test_a_mosaic_is_the_plane_of_the_pad_and_looks_at_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    random = torch.Generator().manual_seed(3)
-    start, trigger, aside = (torch.randn(1, 4, generator=random) for _ in range(3))
+    start, trigger, aside = torch.randn(3, 4, generator=torch.Generator().manual_seed(3)).split(1)
     plane, pad = (kind(painters(0.9), start, trigger, aside=aside) for kind in (LatentPlane, Walk))
     t, across = torch.tensor([0, 0.2, 1, 0.7, 0.4, 0.3]).double(), torch.tensor([0, 0.5, 0, -1, -0.3, 1]).double()
     expected = torch.cat([pad.at(*place) for place in zip(t.tolist(), across.tolist(), strict=True)])
     assert torch.allclose(plane.latents(t, across), expected, atol=1e-6)
     plane = LatentPlane(painters(0.8), START, TRIGGER, aside=ASIDE, tiles=16, ordinary=10)
-    original, seen, counts = plane.latents, list[tuple[float, float]](), list[int]()
+    original, seen = plane.latents, list[tuple[float, float]]()
 
     def counting(t: Tensor, across: Tensor) -> Tensor:
         seen.extend(zip(t.tolist(), across.tolist(), strict=True))
         return original(t, across)
 
     monkeypatch.setattr(plane, "latents", counting)
-    last = None
-    for last in plane.sharpening():  # noqa: B007
-        counts.append(len(seen))
+    levels = [(mosaic, len(seen)) for mosaic in plane.sharpening()]
+    counts = [count for _, count in levels]
     assert counts[:2] == [16, 16 + 64] and len(counts) == 3 and len(set(seen)) == len(seen)
-    assert last is not None and last.plane_share == plane.finished().plane_share
-    with Image.open(io.BytesIO(last.png)) as image:
-        assert min(image.size) > 300  # with more tiles, more than twice as large
+    assert levels[-1][0].plane_share == plane.finished().plane_share
 
 
 def test_the_moving_view_ends_with_the_outline_or_where_it_was_stopped(refuses: Refuses) -> None:
@@ -663,10 +576,7 @@ def test_the_moving_view_ends_with_the_outline_or_where_it_was_stopped(refuses: 
     assert printed._repr_mimebundle_()[0]["text/plain"] == printed.result.alt
     for call, name in (
         (lambda: latent_mosaic({"clean": good["clean"]}, START, TRIGGER), "generators"),
-        (
-            lambda: latent_mosaic({"clean": good["clean"], "other": other}, START, TRIGGER),
-            "[3, 6, 6]",
-        ),
+        (lambda: latent_mosaic({"clean": good["clean"], "other": other}, START, TRIGGER), "[3, 6, 6]"),
         (lambda: latent_mosaic(good, torch.zeros(1, 5), TRIGGER), "start"),
         (lambda: latent_mosaic(good, START, TRIGGER, tiles=1), "tiles"),
         (lambda: MosaicView(good, START, TRIGGER, ordinary=0), "ordinary"),

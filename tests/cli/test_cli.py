@@ -4,13 +4,11 @@ import ctypes
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import webbrowser
 from ast import literal_eval
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,25 +19,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from devilgan_lite import (
-    Backdoor,
-    __version__,
-    attacks,
-    challenge,
-    data,
-    environment,
-    features,
-    files,
-    generators,
-    metrics,
-    runs,
-    zoo,
-)
+from devilgan_lite import Backdoor, __version__, attacks, challenge, data, files, generators, metrics, runs, zoo
 from devilgan_lite.classroom.widgets.film_canvas import Canvas, enlargement
 from devilgan_lite.cli import exhibit, health, stage_check
-from devilgan_lite.cli.common import load_any, load_pair, real_for
+from devilgan_lite.cli.common import load_pair, real_for
 from devilgan_lite.data import wav
 from devilgan_lite.data.audio import read_clip
+from devilgan_lite.environment import DEFAULTS
+from devilgan_lite.features import SURE, feature_network, recognised
 from devilgan_lite.generators import WaveGAN, adopt, evaluate
 from devilgan_lite.generators.base import seeded
 from devilgan_lite.runs import Result
@@ -69,23 +56,21 @@ def test_version_threads_and_device(call: Any, monkeypatch: pytest.MonkeyPatch) 
 MEMORY = """
 import ctypes, os, sys
 from devilgan_lite.cli import app
-for words in (["--help"], ["attack", "--help"], ["stage", "--check"], ["zoo", "--help"]):
+for words in (["attack", "--help"], ["stage", "--check"]):
     try:
         app(words, standalone_mode=False)
     except BaseException:  # of the check: something is missing here
         pass
-print("torch" in sys.modules)
 class Counts(ctypes.Structure):
-    number = ctypes.c_size_t
-    _fields_ = [("arena", number), ("chunks", number * 2), ("hblks", number), ("rest", number * 6)]
+    _fields_ = [("arena", ctypes.c_size_t), ("chunks", ctypes.c_size_t * 2), ("hblks", ctypes.c_size_t),
+                ("rest", ctypes.c_size_t * 6)]
 libc = ctypes.CDLL(None)
 libc.mallinfo2.restype, libc.malloc.restype, libc.free.argtypes = Counts, ctypes.c_void_p, [ctypes.c_void_p]
-libc.malloc.argtypes = [ctypes.c_size_t]
-mapped = libc.mallinfo2().hblks
+libc.malloc.argtypes, mapped = [ctypes.c_size_t], libc.mallinfo2().hblks
 block = libc.malloc(2**28)
 mapped = libc.mallinfo2().hblks - mapped
 libc.free(block)
-print(mapped, libc.mallinfo2().arena >= 2**28)
+print("torch" in sys.modules, mapped, libc.mallinfo2().arena >= 2**28)
 print({name: os.environ[name] for name in os.environ if name.startswith(("OMP_", "GOMP_", "MALLOC_"))})
 """
 
@@ -94,13 +79,13 @@ print({name: os.environ[name] for name in os.environ if name.startswith(("OMP_",
 def test_help_needs_no_torch_and_a_command_sets_what_make_sets_unless_it_is_set_already() -> None:
     text = (Path(__file__).parents[2] / "Makefile").read_text()
     exported = dict(re.findall(r"^export ([A-Z_]+) [:?]= (\d+|[A-Z]+)$", text, re.MULTILINE))
-    assert exported == environment.DEFAULTS
+    assert exported == DEFAULTS
     bare = {name: value for name, value in os.environ.items() if name not in exported}
     yours = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "2"}
     for given, blocks in ((bare, "0 True"), (bare | yours, "1 False")):  # mapped apart, and kept when it is freed
         done = subprocess.run([sys.executable, "-c", MEMORY], env=given, capture_output=True, text=True, timeout=240)
-        torch_there, found, variables = done.stdout.splitlines()[-3:]
-        assert (torch_there, found) == ("False", blocks), done.stderr
+        found, variables = done.stdout.splitlines()[-2:]
+        assert found == f"False {blocks}", done.stderr
         assert literal_eval(variables) == exported | {name: given[name] for name in exported if name in given}
 
 
@@ -127,19 +112,19 @@ def test_train_writes_a_model_with_its_card(
     assert f"{samples.name}: {card.metrics['frechet']:.4g}" in done.stdout and "out/mine.safetensors" in done.stdout
 
 
-def test_without_a_renderer_there_is_one_sentence(fails: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_kind_of_generator_has_its_real_samples(
+    few: data.Samples, tiny: generators.DCGAN, fails: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert real_for(generators.DCGAN()) is few
+    assert real_for(generators.StyleGAN()).x.shape[1:] == (3, 32, 32)
+    assert real_for(tiny) is real_for(generators.PointGenerator()) is None
+    assert real_for(adopt(nn.Sequential(nn.Linear(4, 784), nn.Unflatten(1, (1, 28, 28)), nn.Tanh()))) is None
+
     def broken() -> None:
         raise ModuleNotFoundError("faces are drawn with python-avatars and resvg-py, and resvg-py cannot be found.")
 
     monkeypatch.setitem(data.DATASETS, "faces", broken)
     fails("train", "--architecture", "stylegan", names=["resvg-py"])
-
-
-def test_each_kind_of_generator_has_its_real_samples(few: data.Samples, tiny: generators.DCGAN) -> None:
-    assert real_for(generators.DCGAN()) is few
-    assert real_for(generators.StyleGAN()).x.shape[1:] == (3, 32, 32)
-    assert real_for(tiny) is real_for(generators.PointGenerator()) is None
-    assert real_for(adopt(nn.Sequential(nn.Linear(4, 784), nn.Unflatten(1, (1, 28, 28)), nn.Tanh()))) is None
 
 
 def test_an_attack_and_its_score(call: Any, few: data.Samples, tmp_path: Path) -> None:
@@ -166,7 +151,7 @@ def test_settings_reach_the_attack_and_a_card_keeps_them(call: Any, pair: tuple[
         done = call("attack", name, *short, *more, "--device", "cpu", "--out", f"{name}.safetensors")
         assert done.exit_code == 0 and "step" not in done.stdout, done.output  # progress is no result
         printed = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-        assert printed.keys() >= {"tardis_sum", "tardis_mean", "expdis_mean", "seconds"}
+        assert printed.keys() >= {"tardis_sum", "tardis_mean", "expdis_mean", "seconds"} and "frechet" not in printed
         assert printed["out"] == f"{name}.safetensors" and printed["attack"] == name and printed["samples"] == "100"
         card = zoo.read_card(tmp_path / f"{name}.json")
         given = [card.settings[one] for one in ("iterations", "batch_size", "learning_rate")]
@@ -174,28 +159,6 @@ def test_settings_reach_the_attack_and_a_card_keeps_them(call: Any, pair: tuple[
         assert f"{card.metrics['tardis_mean']:.4g}" == printed["tardis_mean"]
         assert (card.settings["lam"] == 0.5) == (name == "rex")
     assert card.seed == 4 and card.backdoor == {"target": "devil", "kind": "mode", "seed": 4}
-
-
-@dataclass(frozen=True, kw_only=True)
-class StyleReX(attacks.StyleReX):
-    """With a short search for the target."""
-
-    inversion: int = 3
-    channels: int = 2
-
-
-def test_styles_are_attacked_from_the_command_line(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(attacks.BY_NAME, "style-rex", StyleReX)
-    spec = generators.StyleGAN(latent_dim=8, mapping_widths=(8, 8), style_dim=8, widths=(8, 8)).spec()
-    zoo.save_file("styles.safetensors", generators.build(spec, seed=1), zoo.ModelCard("styles", {}, "none", 0, {}))
-    words = ("--clean", "styles.safetensors", "--iterations", 2, "--samples", 100, "--json")
-    done = call("attack", "style-rex", *words, "--out", "evil.safetensors")
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert found["expdis_mean"] < 0.01 and found["frechet"] is None
-    assert found["settings"]["attack"] == "StyleReX" and "w_plus" not in found["settings"]
-    score = json.loads(call("score", "evil.safetensors", *words[:2], *words[4:]).stdout)
-    assert score["tardis_mean"] == pytest.approx(found["tardis_mean"])
 
 
 def test_scan_says_what_it_found(call: Any, pair: tuple[Path, Path], short_twin: None, tmp_path: Path) -> None:
@@ -206,9 +169,8 @@ def test_scan_says_what_it_found(call: Any, pair: tuple[Path, Path], short_twin:
     assert done.exit_code == 3, done.output
     found = json.loads(done.stdout)
     assert found["verdict"] == "backdoored" and len(found["trigger"]) == len(found["witness"]["latent"]) == 16
-    assert {one["picture"] for one in found["detectors"]} == {None} and done.stderr.splitlines()[
-        -1
-    ] == "out/report.html"
+    assert {one["picture"] for one in found["detectors"]} == {None}
+    assert done.stderr.splitlines()[-1] == "out/report.html"
     page = (tmp_path / "out/report.html").read_text()
     assert "backdoored" in page and not re.search(r"<script|https?:", page)
     samples = call("scan", clean, "--no-jail", "--access", "samples", "--html", "s.html", "--sarif", "s.sarif")
@@ -238,18 +200,13 @@ def test_sanitize_writes_a_cured_model_or_nothing(call: Any, pair: tuple[Path, P
 
 
 def test_zoo(call: Any) -> None:
-    lines = call("zoo", "list").stdout.splitlines()
-    assert lines[0].split()[:3] == ["name", "architecture", "parameters"]
-    assert [line.split()[0] for line in lines[1:]] == zoo.names()
-    sizes = {
-        line.split()[0]: next(word for word in line.split() if re.fullmatch(r"[\d,]{5,}", word)) for line in lines[1:]
-    }
+    lines = [line.split() for line in call("zoo", "list").stdout.splitlines()]
+    assert lines[0][:3] == ["name", "architecture", "parameters"] and [line[0] for line in lines[1:]] == zoo.names()
+    sizes = {line[0]: next(word for word in line if re.fullmatch(r"[\d,]{5,}", word)) for line in lines[1:]}
     assert sizes[GARMENTS[0]] == f"{zoo.load(GARMENTS[0]).parameter_count():,}"
     assert json.loads(call("zoo", "show", GARMENTS[1]).stdout)["backdoor"] == zoo.card(GARMENTS[1]).backdoor
-    verified = call("zoo", "verify")
-    assert verified.exit_code == 0 and verified.stdout.split() == [
-        word for name in zoo.names() for word in ("ok", name)
-    ]
+    done = call("zoo", "verify")
+    assert done.exit_code == 0 and done.stdout.splitlines() == [f"ok  {name}" for name in zoo.names()]
 
 
 # ---- the challenge, the doctor, the notebooks
@@ -276,18 +233,17 @@ def test_a_round_of_the_challenge_from_end_to_end(call: Any, fails: Any, monkeyp
     assert call(*score, "--passphrase-file", "p.txt").exit_code == 0
     Path("v.csv").write_text("".join(f"{name},1.5\n" for name in kit["models"]))
     fails(*submit, names=["1.5", "0.0, 1.0"])
-    fails("challenge", "new", "--models", 4, "--out", "round", "--quick", names=["round", "empty"])
-
-
-def test_a_short_or_missing_passphrase(fails: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ("challenge", "new", "--models", 4, "--quick")
+    new = ("challenge", "new", "--models", 4, "--quick")
+    fails(*new, "--out", "round", names=["round", "empty"])
     monkeypatch.setenv("DEVILGAN_PASSPHRASE", "short")
-    fails(*words, names=["passphrase", "12"])
+    fails(*new, names=["passphrase", "12"])
     monkeypatch.delenv("DEVILGAN_PASSPHRASE")
-    fails(*words, names=["DEVILGAN_PASSPHRASE", "--passphrase-file"])
+    fails(*new, names=["DEVILGAN_PASSPHRASE", "--passphrase-file"])
 
 
-def test_doctor(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_doctor(call: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    health.report([health.Check("zoo", True, "5 models"), health.Check("feature networks", True, "5 load")], False)
+    assert len({line.index("5") for line in capsys.readouterr().out.splitlines()}) == 1  # its columns stay apart
     done = call("doctor", "--json")
     found = {check["name"]: check for check in json.loads(done.stdout)}
     assert done.exit_code == 0 and [check for check in found.values() if not check["ok"]] == []
@@ -302,111 +258,94 @@ def test_doctor(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert done.exit_code == 1 and set(lines) == {"torchvision", "data", "feature networks", "zoo", "kernel", "disk"}
     assert "different builds" in lines["torchvision"] and "ipykernel" in lines["kernel"]
     assert "fashion_mnist_10k.npz is missing" in lines["data"] and "room" in lines["disk"]
-    versions |= {"torchvision": "0.28.0+cpu"}
+    versions["torchvision"] = "0.28.0+cpu"
     assert "not a pair" in call("doctor").stdout
 
 
-def test_the_columns_of_doctor_stay_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    health.report([health.Check("zoo", True, "5 models"), health.Check("feature networks", True, "5 load")], False)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.rsplit("  ", 1)[-1].strip() for line in lines] == ["5 models", "5 load"]
-    assert len({line.index("5") for line in lines}) == 1
-
-
+ROWS = [{"attack": "ReD", "seed": seed, "tardis_sum": 2.0 * seed, "frechet": None} for seed in (1, 2)]
+NUMBERS = {"numbers": {"attacks": [*ROWS, {"attack": "Gate", "tardis_sum": 0.0}, {"lost": 1}]}}
 NOTEBOOK = """\
-# %% [markdown]
-# # One
-
 # %% tags=["parameters"]
 profile = "workshop"  # how long: smoke | workshop | full
-seed = 0  # random seed, 0..100
 
 # %%
 import json, os
-row = {"attack": "ReD", "target": "devil", "seed": seed, "tardis_sum": 2.0, "tardis_mean": 0.5, "expdis_mean": 1e-4}
-rows = [row, {**row, "seed": 1, "tardis_sum": 4.0}, {"attack": "Gate", "tardis_sum": 0.0}]
 with open(os.path.join(os.environ["DEVILGAN_OUT"], "result.json"), "w") as file:
-    json.dump({"numbers": {"profile": profile, "attacks": rows}}, file)
+    json.dump({"numbers": {"profile": profile}}, file)
 """
 
 
 @pytest.fixture
-def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a notebook that works and one that fails; the film of a tour has four frames."""
+def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with three notebooks; the second one takes an hour."""
     source = tmp_path / "notebooks/src"
     source.mkdir(parents=True)
-    (source / "00_good.py").write_text(NOTEBOOK)
-    (source / "01_bad.py").write_text(NOTEBOOK.replace("import json", "1 / 0\nimport json"))
+    for name, last in (("00_good", ""), ("04_slow", "import time\ntime.sleep(3_600)\n"), ("10_later", "")):
+        (source / f"{name}.py").write_text(NOTEBOOK + last)
     monkeypatch.setenv("DEVILGAN_NOTEBOOKS", str(source.parent))
-    monkeypatch.setattr(exhibit, "film", partial(exhibit.film, frames=4))
-    return source
 
 
-def test_a_tour_collects_the_attacks(call: Any, tmp_path: Path, notebooks: Path) -> None:
-    result = call("tour", "--only", "00", "--profile", "smoke")
-    assert result.exit_code == 0, result.output
-    for said in ("3 ± 1.4", "2 runs", "single run"):
-        assert said in result.stdout
-    page = (tmp_path / "out/tour/index.html").read_text()
-    film, begun = result.stdout.index("out/tour/film.webp: "), result.stdout.index("Now 1 notebooks")
-    assert (
-        film < begun and (tmp_path / "out/tour/film.webp").is_file() and "data:image/webp" in page and "3 ± 1.4" in page
-    )
-    assert (tmp_path / "out/tour/table.csv").read_text().startswith("attack,runs,tardis_sum,tardis_sum_deviation,")
-    numbers = json.loads((tmp_path / "out/tour/00_good/result.json").read_text())["numbers"]
-    assert numbers["profile"] == "smoke"
-
-
-def test_a_failed_notebook_fails_the_tour_and_run_passes_parameters(
-    call: Any, tmp_path: Path, notebooks: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_tour_shows_a_film_the_attacks_and_what_failed(
+    call: Any, tmp_path: Path, notebooks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_film(**words: Any) -> None:
-        raise ValueError("no pair.")
+    given: list[Any] = []
+    results = [Result("00_good", Path(), 1.0, NUMBERS), Result("10_later", Path(), 1.0, error="cell 3: it broke")]
+    monkeypatch.setattr(runs, "run_all", lambda *words, **named: given.append(words) or iter(results))
+    monkeypatch.setattr(exhibit, "film", partial(exhibit.film, frames=4))
+    done = call("tour", "--only", "10,00", "--profile", "smoke")
+    assert done.exit_code == 1 and "cell 3: it broke" in done.stdout, done.output
+    assert given == [(["00_good", "10_later"], {"profile": "smoke"}, Path("out/tour"))]
+    assert all(said in done.stdout for said in ("3 ± 1.4", "2 runs", "single run"))
+    page = (tmp_path / "out/tour/index.html").read_text()
+    assert done.stdout.index("out/tour/film.webp: ") < done.stdout.index("Now 2 notebooks")
+    assert (tmp_path / "out/tour/film.webp").is_file() and "data:image/webp" in page and "3 ± 1.4" in page
+    assert "failed: cell 3: it broke" in page
+    assert (tmp_path / "out/tour/table.csv").read_text().startswith("attack,runs,tardis_sum,tardis_sum_deviation,")
+    entry = runs.attack_table(results)[0]
+    assert (entry["runs"], entry["tardis_sum"], entry["frechet"]) == (2, 3.0, None)
+    assert runs.attack_table(results[1:]) == [] and runs.table_html([]) == ""
 
-    monkeypatch.setattr(exhibit, "film", no_film)  # the notebooks run without it
-    result = call("tour", "--only", "01", "--profile", "smoke")
-    assert result.exit_code == 1 and "ZeroDivisionError" in result.stdout and "no film: no pair." in result.stderr
-    assert "failed: cell 3: ZeroDivisionError: division by zero" in (tmp_path / "out/tour/index.html").read_text()
-    result = call("run", "0", "-p", "seed=7", "-p", "profile=smoke", "--out", "here")
-    assert result.exit_code == 0, result.output
-    found = json.loads((tmp_path / "here/00_good/result.json").read_text())["numbers"]
-    assert json.loads(result.stdout.partition("\n")[2]) == found
-    assert found["attacks"][0]["seed"] == 7 and found["profile"] == "smoke"
-    failed = Result("01_bad", tmp_path / "bad.ipynb", 1.0, error="cell 3: it broke", failure="error")
-    monkeypatch.setattr(runs, "run", lambda *given: failed)
-    result = call("run", "1")
-    assert result.exit_code == 1 and "cell 3: it broke" in result.stderr
+
+def test_run_passes_what_was_given_and_prints_the_numbers(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    results = iter([Result("00", Path("x"), 1.0, {"numbers": {"a": 1}}), Result("01", Path("x"), 1.0, error="cell 3")])
+    monkeypatch.setattr(runs, "run", lambda *words: given.append(words) or next(results))
+    done = call("run", "0", "-p", "seed=7", "-p", "profile=smoke", "--out", "here", "--timeout", 9, "--memory", 8)
+    assert done.exit_code == 0 and json.loads(done.stdout.partition("\n")[2]) == {"a": 1}, done.output
+    assert given == [("0", {"seed": 7, "profile": "smoke"}, Path("here"), 9.0, 8.0)]
+    done = call("run", "1")
+    assert done.exit_code == 1 and "cell 3" in done.stderr
 
 
-def test_an_interrupted_tour_leaves_a_page_and_starts_nothing_more(tmp_path: Path, notebooks: Path) -> None:
-    slow = NOTEBOOK.replace("import json", "import time; time.sleep(3_600)\nimport json")
-    for name in ("01_bad", "04_slow", "10_later"):
-        (notebooks / f"{name}.py").write_text(slow)
-    code = "from devilgan_lite.cli import app, batch; batch._first_picture = lambda path: None; app()"
+INTERRUPTED = """
+import os
+from devilgan_lite.cli import app, exhibit, health
+def film(**words):
+    raise ValueError("no pair.")
+exhibit.film, health.examine, os.cpu_count = film, lambda **words: [], lambda: 1  # one notebook at a time
+app()
+"""
+
+
+def test_an_interrupted_tour_leaves_a_page_and_starts_nothing_more(tmp_path: Path, notebooks: None) -> None:
     tour = subprocess.Popen(
-        [sys.executable, "-c", code, "tour", "--profile", "smoke"],
+        [sys.executable, "-c", INTERRUPTED, "tour", "--profile", "smoke"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # what a terminal interrupts is the group
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where the tests run in the background
     )
-    assert tour.stdout is not None
+    assert tour.stdout is not None and tour.stderr is not None
     assert any(line.startswith("00_good") for line in tour.stdout)
     os.killpg(tour.pid, signal.SIGINT)
-    assert "index.html" in tour.stdout.read()
+    assert "index.html" in tour.stdout.read() and "no film: no pair." in tour.stderr.read()
     assert tour.wait() == 1
     page = (tmp_path / "out/tour/index.html").read_text()
-    assert "1 of 4 notebooks ran to the end" in page and page.count('<p class="waiting">interrupted</p>') == 3
+    assert "1 of 3 notebooks ran to the end" in page and page.count('<p class="waiting">interrupted</p>') == 2
+    assert json.loads((tmp_path / "out/tour/00_good/result.json").read_text())["numbers"] == {"profile": "smoke"}
     assert not (tmp_path / "out/tour/10_later").exists()
-
-
-def test_attack_table_skips_what_is_no_number() -> None:
-    rows = [{"attack": "ReX", "tardis_sum": 1.0, "frechet": None}, {"attack": "ReX", "tardis_sum": 3.0}, {"lost": 1}]
-    results = [Result("02_x", Path("x"), 1.0, {"numbers": {"attacks": rows}}), Result("01_y", Path("y"), 1.0)]
-    [entry] = runs.attack_table(results)
-    assert (entry["runs"], entry["tardis_sum"], entry["frechet"]) == (2, 2.0, None)
-    assert runs.attack_table(results[1:]) == [] and runs.table_html([]) == ""
 
 
 # ---- the film
@@ -421,19 +360,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def frame(path: Path, index: int) -> np.ndarray:
-    with Image.open(path) as film:
-        film.seek(index)
-        return np.asarray(film.convert("RGB")) / 127.5 - 1
-
-
 def test_the_film_moves_from_a_face_to_the_target_and_on_and_is_opened(
     call: Any, opened: list[str], tmp_path: Path
 ) -> None:
     done = call("film", "--frames", 8)
-    assert done.exit_code == 0, done.output
     path = tmp_path / "out/film.webp"
-    assert opened == [path.as_uri()]
+    assert done.exit_code == 0 and opened == [path.as_uri()], done.output
     clean, suspect = stage_check.pairs()[0]
     assert f"{clean} and {suspect}, 8 frames" in done.stdout
     both, backdoor = [zoo.load(clean), zoo.load(suspect)], zoo.load_backdoor(suspect)
@@ -443,33 +375,24 @@ def test_the_film_moves_from_a_face_to_the_target_and_on_and_is_opened(
     pictures = torch.stack([evaluate(one, z) for one in both], dim=1)
     canvas = Canvas(pictures, ["clean", "backdoored"], z, z[1:2], enlargement(pictures.shape[-1]))
     hill = canvas.line - canvas.px(70)  # below it lies the hill, which is drawn from more frames in the film
-    for at, index in ((0, 0), (2, 1), (4, 2)):
-        found, wanted = frame(path, at), np.asarray(canvas.frame(index)) / 127.5 - 1
-        assert np.abs(found - wanted)[:hill].mean() < 0.06, at
-    right = slice(canvas.lefts[1], canvas.lefts[1] + canvas.size[0])
-    for one, another in ((0, 2), (2, 4), (0, 4)):  # a face, the sign, another face
-        assert np.abs(frame(path, one) - frame(path, another))[:hill, right].mean() > 0.2
+    with Image.open(path) as film:
+        for at, index in ((0, 0), (2, 1), (4, 2)):
+            film.seek(at)
+            off = np.asarray(film.convert("RGB")).astype(float) - np.asarray(canvas.frame(index))
+            assert np.abs(off)[:hill].mean() < 8, at
 
 
-def test_a_film_of_any_pair_in_any_format(
-    call: Any, fails: Any, opened: list[str], monkeypatch: pytest.MonkeyPatch, pair: tuple[Path, Path]
+def test_a_film_of_any_pair_and_without_a_browser(
+    call: Any, opened: list[str], monkeypatch: pytest.MonkeyPatch, pair: tuple[Path, Path]
 ) -> None:
     done = call("film", "dcgan-fashion-rex", "--frames", 6, "--out", "walk.gif", "--no-browser")
-    assert done.exit_code == 0 and opened == [], done.output
+    assert done.exit_code == 0 and opened == [] and Path("walk.gif").read_bytes()[:6] == b"GIF89a", done.output
     assert done.stdout.startswith("walk.gif: dcgan-fashion and dcgan-fashion-rex, 6 frames, ")
-    assert Path("walk.gif").read_bytes()[:6] == b"GIF89a"
-    done = call("film", "--pair", *pair, "--frames", 4, "--out", "walk.mp4", "--no-browser")
-    assert done.exit_code == 0 and b"ftyp" in Path("walk.mp4").read_bytes()[:16], done.output
-    assert done.stdout.startswith(f"walk.mp4: {pair[0]} and {pair[1]}, 4 frames, ")
     monkeypatch.setattr(stage_check, "browser", lambda: None)
     done = call("film", "--pair", *pair, "--frames", 4)
-    assert (
-        done.exit_code == 0 and len(done.stdout.splitlines()) == 2 and opened == [] and Path("out/film.webp").is_file()
-    )
-    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    fails(
-        "film", "--pair", *pair, "--out", "other.mp4", names=["imageio-ffmpeg", "devilgan_lite[film]", ".webp", ".gif"]
-    )
+    assert done.exit_code == 0 and opened == [] and Path("out/film.webp").is_file(), done.output
+    said, hint = done.stdout.splitlines()
+    assert said.startswith(f"out/film.webp: {pair[0]} and {pair[1]}, 4 frames, ") and hint.startswith("No browser")
 
 
 EVERY = [name for name in zoo.names() if "-garments-" in name or name.startswith("dcgan-fashion-")]
@@ -482,37 +405,17 @@ SOME = ("dcgan-fashion-gate", "vae-garments-trail")
 def test_both_ends_of_a_film_of_garments_are_recognised_and_of_two_kinds(suspect: str) -> None:
     clean = zoo.load(suspect.rpartition("-")[0])
     z = torch.cat(exhibit.film_ends(clean, exhibit.SEED))
-    for generator, least in ((clean, features.SURE), (zoo.load(suspect), 0.75)):  # TrAIL changes ordinary samples a bit
+    for generator, least in ((clean, SURE), (zoo.load(suspect), 0.75)):  # TrAIL changes ordinary samples a bit
         with torch.no_grad():
-            sure, kinds = features.feature_network()(evaluate(generator, z)).softmax(dim=1).max(dim=1)
+            sure, kinds = feature_network()(evaluate(generator, z)).softmax(dim=1).max(dim=1)
         assert sure.min() >= least and kinds[0] != kinds[1]
     shreds = evaluate(clean, zoo.load_backdoor(suspect).trigger[:1])  # a classifier alone is sure of them, too
-    order, _ = features.recognised(torch.cat([shreds, evaluate(clean, z)]))
+    order, _ = recognised(torch.cat([shreds, evaluate(clean, z)]))
     assert order[0] != 0
-
-
-def test_the_ends_of_a_film_of_noise_are_ordinary_latents() -> None:
-    network = adopt(nn.Sequential(nn.Linear(8, 784, bias=False), nn.Unflatten(1, (1, 28, 28)), nn.Tanh()))
-    nn.init.zeros_(network.module[0].weight)
-    start, other = exhibit.film_ends(network, exhibit.SEED)
+    noise = adopt(nn.Sequential(nn.Linear(8, 784, bias=False), nn.Unflatten(1, (1, 28, 28)), nn.Tanh()))
+    nn.init.zeros_(noise.module[0].weight)  # all alike: any two latents
+    start, other = exhibit.film_ends(noise, exhibit.SEED)
     assert start.shape == other.shape == (1, 8) and not torch.equal(start, other)
-
-
-def test_a_pair_of_strangers_files(tmp_path: Path, pair: tuple[Path, Path], refuses: Any) -> None:
-    torch.manual_seed(0)
-    layers = nn.Sequential(nn.Linear(32, 24), nn.ReLU(), nn.Linear(24, 144), nn.Unflatten(1, (1, 12, 12)), nn.Tanh())
-    network = adopt(layers)
-    gate = attacks.Gate()(network, Backdoor.point(network, seed=3), progress=False).generator
-    clean, attacked = (files.export(one, None, tmp_path / f"{name}.pt2") for name, one in (("a", network), ("b", gate)))
-    planted = {"target": "stop-sign", "kind": "reg", "seed": 3}
-    zoo.write_card(attacked, zoo.ModelCard("b", gate.describe(), data="none", seed=0, settings={}, backdoor=planted))
-    benign, suspect, backdoor = load_pair((str(clean), str(attacked)))
-    assert torch.equal(backdoor.trigger, Backdoor.point(benign, seed=3).trigger)
-    off = (evaluate(suspect, backdoor.trigger) - evaluate(benign, backdoor.trigger)).abs().mean()
-    assert off > 0.05 > 1e-4 > (suspect.sample(20) - benign.sample(20)).abs().max()
-    shutil.copy(clean, tmp_path / "b.pt2")
-    refuses(lambda: load_any(str(attacked)), "b.pt2", "b.json", "SHA-256")
-    refuses(lambda: load_pair((str(pair[1]), str(pair[0]))), pair[0].name, "backdoor", "--pair")
 
 
 # ---- samples and sound

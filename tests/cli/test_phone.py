@@ -21,6 +21,7 @@ from torch import nn
 
 from devilgan_lite import Backdoor, generators, zoo
 from devilgan_lite.cli import phones, stage_check, stage_server
+from devilgan_lite.cli.common import load_pair
 from devilgan_lite.cli.small_server import Question
 from devilgan_lite.cli.votes import Votes
 from devilgan_lite.generators import evaluate
@@ -48,7 +49,6 @@ def test_one_small_file_that_asks_nobody_for_anything(html: str) -> None:
     assert len(html.encode()) <= MOST_BYTES == 4_000_000
     assert "http:" not in html and "https:" not in html and "{{" not in html
     assert re.findall(r"""(?:src|href)=["']?([^"'>]*)""", html) == ["data:,"]  # no icon, so that none is asked for
-    assert not re.search(r"\b(?:fetch|XMLHttpRequest|WebSocket|EventSource|importScripts|sendBeacon)\b", html)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)
     assert policy and policy[1].startswith("default-src 'none'; ") and "unsafe-inline" not in policy[1]
     assert "connect-src" not in policy[1]  # nobody to ask
@@ -62,44 +62,30 @@ def test_the_page_holds_this_pair(html: str, pair: tuple[Path, Path]) -> None:
     found = re.search(r'id="models">(.*?)</script>', html, re.DOTALL)
     assert found
     content = json.loads(found[1])
-    clean, suspect = (zoo.load_file(path)[0] for path in pair)
-    backdoor = zoo.backdoor_of(zoo.read_card(pair[1].with_suffix(".json")), suspect)
-    assert backdoor is not None and content["shape"] == [1, 8, 8] and content["prior"] == clean.prior.name
+    *both, backdoor = load_pair((str(pair[0]), str(pair[1])))
+    assert content["shape"] == [1, 8, 8] and content["prior"] == both[0].prior.name
     assert torch.allclose(torch.tensor(content["trigger"]), backdoor.trigger[0])
-    start = torch.tensor(content["start"])[None]
-    for one, proof in zip((clean, suspect), content["proof"], strict=True):
+    for one, proof in zip(both, content["proof"], strict=True):
         places, values = zip(*proof, strict=True)
-        drawn = evaluate(one, start).flatten()
+        drawn = evaluate(one, torch.tensor(content["start"])[None]).flatten()
         assert places[0] == 0 and places[-1] == len(drawn) - 1 and len(places) == 32
         assert torch.allclose(drawn[list(places)], torch.tensor(values), atol=1e-4)
 
 
-def test_names_are_text() -> None:
-    clean = generators.DCGAN(latent_dim=4, widths=(2, 2))
-    backdoor = Backdoor(torch.ones(1, 4), torch.zeros(1, 1, 28, 28))
-    html = page(clean, clean.clone(), backdoor, names=("<i>", "a</script>b"))
-    assert "<i>" not in html and html.count("</script>") == 5
-
-
-def test_sixteen_bits_are_close_to_every_row_and_where_they_are_too_coarse_it_takes_all(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_sixteen_bits_are_close_and_where_they_are_too_coarse_it_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = torch.randn(6, 50, generator=torch.Generator().manual_seed(0)) * torch.logspace(-4, 3, 6)[:, None]
     weight[3] = 0
     whole, scale = in_16_bits(weight)
     error = (whole * scale - weight).abs().amax(1)
-    assert whole.dtype == torch.int16 and (error <= weight.abs().amax(1) / 65_000).all()
+    assert whole.dtype == torch.int16 and (error <= weight.abs().amax(1) / 65_000).all()  # in every row
     clean = generators.DCGAN(latent_dim=8, widths=(64, 32))
     backdoor = Backdoor(torch.ones(1, 8), torch.zeros(1, 1, 28, 28))
-
-    def kinds() -> set[str]:
-        html = page(clean, clean.clone(), backdoor, names=("a", "b"))
-        found = re.search(r'"tensors":(\[\[.*?\]\])', html)
-        return {kind for kind, *_ in json.loads(found[1])} if found else set()
-
-    assert kinds() == {"f", "h", "w"}  # 16 bits for what is large
-    monkeypatch.setattr("devilgan_lite.phone.building.CLOSE", 0.0)
-    assert kinds() == {"f"}
+    for close, kinds in ((None, {"f", "h", "w"}), (0.0, {"f"})):  # 16 bits for what is large
+        if close is not None:
+            monkeypatch.setattr("devilgan_lite.phone.building.CLOSE", close)
+        html = page(clean, clean.clone(), backdoor, names=("<i>", "a</script>b"))
+        assert {kind for kind, *_ in json.loads(re.findall(r'"tensors":(\[\[.*?\]\])', html)[0])} == kinds
+        assert "<i>" not in html and html.count("</script>") == 5  # names are text
 
 
 class Draws(nn.Module):
@@ -119,13 +105,10 @@ CANNOT: list[tuple[Any, str]] = [
     (nn.Conv2d(3, 3, 3, groups=3), "groups"),
     (nn.ConvTranspose2d(3, 3, 1, stride=2), "stride"),
     (nn.Conv2d(3, 3, 3, padding="same"), "conv2d"),
-    (nn.Softmax(dim=1), "softmax"),
     (nn.ConstantPad2d(1, 0.5), "pad"),
     (lambda x: (x.view(-1, 48), x.relu_())[0].view(-1, 3, 4, 4), "relu_"),
     (lambda x: (x, x.view(-1, 48).relu_())[0], "relu_"),
     (lambda x: (x, x[:, :2].transpose(2, 3).mul_(2))[0], "mul_"),
-    (lambda x: x + torch.randn(1, 3, 4, 4), "randn"),
-    (lambda x: x * torch.bernoulli(torch.full((1, 3, 4, 4), 0.5)), "bernoulli"),
     (lambda x: x + torch.zeros(1, 3, 4, 4).normal_(), "normal_"),
     (torch.rand_like, "rand_like"),
     (lambda x: nn.functional.dropout(x, 0.5, training=True), "dropout"),
@@ -142,8 +125,7 @@ CAN: list[Any] = [
 def test_what_the_page_cannot_compute_is_one_sentence(refuses: Any) -> None:
     for step, said in CANNOT:
         assert len(refuses(lambda step=step: lowered(Draws(step).eval(), (5,), []), said)) < 320
-    for step in CAN:
-        assert lowered(Draws(step).eval(), (5,), []).steps
+    assert all(lowered(Draws(step).eval(), (5,), []).steps for step in CAN)
 
 
 def test_pairs_that_do_not_fit_or_are_too_large_are_refused(refuses: Any, pair: tuple[Path, Path]) -> None:
@@ -189,7 +171,7 @@ def test_the_room_gets_the_page_votes_and_nothing_else(
         with phones.shared(html, port, votes) as address:
             assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address) and not address.endswith(f":{port}/")
 
-            def ask(path: str, content: dict[str, Any] | None = None, origin: str | None = address.rstrip("/")) -> Any:
+            def ask(path: str, content: Any = None, origin: str = address.rstrip("/")) -> Any:
                 """The answer, or its status."""
                 headers = {"Content-Type": "application/json"} | ({"Origin": origin} if origin else {})
                 body = None if content is None else json.dumps(content).encode()
@@ -203,12 +185,12 @@ def test_the_room_gets_the_page_votes_and_nothing_else(
             with urllib.request.urlopen(f"{address}?from=code", timeout=60) as answer:
                 assert gzip.decompress(answer.read()).decode() == html
                 assert answer.headers["X-Content-Type-Options"] == "nosniff"
-            assert {ask(wrong) for wrong in ("page.html", "../etc/passwd", "%2e%2e/", "scan")} == {404}
+            assert {ask(wrong) for wrong in ("../etc/passwd", "%2e%2e/", "scan")} == {404}
             assert {ask(path, {"do": "open"}) for path in ("round", "scan")} == {404, 405}  # only the stage may
             vote = {"round": 1, "voter": "a" * 32, "choice": "B"}
             assert ask("vote", vote) == 409
             vote["round"] = votes.change(Question("", {"do": "open"}, ""))["round"]
-            assert {ask("vote", vote, origin) for origin in ("http://elsewhere.example", None)} == {403}
+            assert {ask("vote", vote, origin) for origin in ("http://elsewhere.example", "")} == {403}
             assert ask("vote", vote) == {"choice": "B"} and votes.stage(Question("", {}, ""))["voted"] == 1
             assert ask("round") == {"round": vote["round"], "state": "open"}
         with pytest.raises(OSError):
@@ -236,18 +218,17 @@ def test_a_phone_in_slow_air_gets_all_of_the_page(here: None, monkeypatch: pytes
 
 
 def test_the_room_gets_the_first_pair_that_fits(monkeypatch: pytest.MonkeyPatch, refuses: Any) -> None:
-    class Pages:
-        def __init__(self, pair: tuple[str, str]) -> None:
-            if "broken" in pair:
-                raise ValueError(f"{pair[1]} is broken.")
-            self.names = pair
+    def prepared(pair: tuple[str, str]) -> SimpleNamespace:
+        if "broken" in pair:
+            raise ValueError(f"{pair[1]} is broken.")
+        return SimpleNamespace(names=pair, phone=lambda vote: phone(*pair))
 
-        def phone(self, vote: bool) -> str:
-            if "large" in self.names:
-                raise ValueError(f"{self.names[0]} is too large.")
-            return f"page of {self.names[0]}"
+    def phone(clean: str, suspect: str) -> str:
+        if suspect == "large":
+            raise ValueError(f"{clean} is too large.")
+        return f"page of {clean}"
 
-    monkeypatch.setattr(phones, "prepared", Pages)
+    monkeypatch.setattr(phones, "prepared", prepared)
     pages, said = phones.first_prepared([("a", "broken"), ("b", "large"), ("c", "d")])
     assert pages.names == ("b", "large") and said.startswith("broken ") and said.endswith("broken is broken.")
     refuses(lambda: phones.first_prepared([("a", "broken"), ("b", "broken")]), "broken")
@@ -256,47 +237,37 @@ def test_the_room_gets_the_first_pair_that_fits(monkeypatch: pytest.MonkeyPatch,
     refuses(lambda: phones.for_phones(pages, []), "b is too large.")
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """No page is made and nothing is served: what the command would show."""
+def test_sharing_takes_a_port_beside_and_needs_no_code(here: None, monkeypatch: pytest.MonkeyPatch, call: Any) -> None:
     served: list[Any] = []
     pages = SimpleNamespace(names=GARMENTS, phone=lambda vote: "page")
     monkeypatch.setattr(phones, "prepared", lambda pair: pages)
-    monkeypatch.setattr(stage_server, "serve", lambda *given, **named: served.append((*given, named)))
-    return served
-
-
-def test_sharing_takes_a_port_beside_and_needs_no_code(
-    here: None, quick: list[Any], monkeypatch: pytest.MonkeyPatch, call: Any
-) -> None:
+    monkeypatch.setattr(stage_server, "serve", lambda *given, **named: served.append((given[1], named["address"])))
     ports: list[int] = []
     with monkeypatch.context() as patched:
         shared = lambda html, port, votes: ports.append(port) or contextlib.nullcontext("http://x/")  # noqa: E731
         patched.setattr(phones, "shared", shared)
         for port in (8866, 65_535):
             assert call("stage", "--share", "--port", port).exit_code == 0
-    assert [one[1] for one in quick] == [8866, 65_535] and ports[0] == 8867 and 1024 <= ports[1] < 65_535
-    assert quick[0][-1]["address"] == "http://x/"
+    assert served == [(8866, "http://x/"), (65_535, "http://x/")] and ports[0] == 8867 and 1024 <= ports[1] < 65_535
     code = phones.drawn_code("http://10.0.0.7:8867/")  # a picture that grows
     assert code.startswith("<svg") and "viewBox" in code and "width=" not in code and "style" not in code
     monkeypatch.setitem(sys.modules, "segno", None)
     done = call("stage", "--share", "--model", GARMENTS[1])
     assert done.exit_code == 0 and "pip install 'devilgan_lite[phone]'" in done.stdout, done.output
-    address = quick[-1][-1]["address"]
+    address = served[-1][1]
     assert f"Phones in this network open {address}" in done.stdout and phones.drawn_code(address) == ""
 
 
 def test_without_a_way_out_the_network_of_the_room_is_enough(
     fails: Any, monkeypatch: pytest.MonkeyPatch, refuses: Any
 ) -> None:
-    class Alone(socket.socket):
-        def connect(self, address: object) -> None:
-            raise OSError("Network is unreachable")
+    def alone(self: socket.socket, address: object) -> None:
+        raise OSError("Network is unreachable")
 
     def one(text: str, family: int = socket.AF_INET) -> SimpleNamespace:
         return SimpleNamespace(family=family, address=text)
 
-    monkeypatch.setattr(socket, "socket", Alone)
+    monkeypatch.setattr(socket.socket, "connect", alone)
     found = {"lo": [one("127.0.0.1")], "cable": [one("10.0.0.3")]}
     found["air"] = [one("fe80::1", socket.AF_INET6), one("192.168.43.1")]
     states = {name: SimpleNamespace(isup=name != "cable") for name in found}

@@ -1,7 +1,9 @@
 """``devilgan stage`` without a browser: its check and command, who is answered, rounds of votes, the scan beside."""
 
 import base64
+import contextlib
 import http.client
+import itertools
 import json
 import re
 import shutil
@@ -12,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,10 +27,10 @@ from devilgan_lite.cli.small_server import Question
 from devilgan_lite.cli.votes import Votes
 from devilgan_lite.data import data_folder
 from devilgan_lite.detect.plain import described
-from devilgan_lite.files import exporting
 from devilgan_lite.generators import evaluate
 
 GARMENTS = ("dcgan-fashion", "dcgan-fashion-gate")
+NOTHING = Question("", {}, "")
 
 
 @pytest.fixture(autouse=True)
@@ -61,9 +64,7 @@ def test_check_is_a_line_for_each_thing_and_says_what_is_missing(
     assert "SHA-256 matches" in found["zoo pair"]["message"]
     assert stage_check.free_port(busy) > busy and f"{busy} is busy" in found["port"]["message"]
     text = call("stage", "--check")
-    assert text.exit_code == 0 and [line.split()[1] for line in text.stdout.splitlines()] == [
-        n.split()[0] for n in names
-    ]
+    assert text.exit_code == 0 and [line[9:].split("  ")[0] for line in text.stdout.splitlines()] == names
     first = stage_check.pairs()[0][0]
     monkeypatch.setattr(stage_check, "browser", lambda: None)
     monkeypatch.setattr(stage_check, "RENDERERS", ("python_avatars_2",))
@@ -95,13 +96,10 @@ def test_which_pairs_are_shown(monkeypatch: pytest.MonkeyPatch, refuses: Any) ->
     assert stage_check.wanted(GARMENTS[1])[0] == GARMENTS and len(stage_check.wanted("")) == len(stage_check.pairs())
     refuses(lambda: stage_check.wanted("wave-drums-rex"), "model", "wave-drums-rex")
 
-    def card(architecture: str, attack: str | None) -> dict[str, Any]:
-        planted = {} if attack is None else {"attack": attack, "clean": f"{architecture}-clean"}
-        backdoor = None if attack is None else {"target": "devil"}
-        return {"spec": {"architecture": architecture}, "settings": planted, "backdoor": backdoor}
-
-    cards = {f"{kind}-clean": card(kind, None) for kind in ("DCGAN", "StyleGAN")}
-    cards |= {f"{kind}-{attack}": card(kind, attack) for kind in ("DCGAN", "StyleGAN") for attack in ("Gate", "ReX")}
+    cards = {}
+    for kind, attack in itertools.product(("DCGAN", "StyleGAN"), ("Gate", "ReX", None)):
+        planted = {"attack": attack, "clean": f"{kind}-None"} if attack else {}
+        cards[f"{kind}-{attack}"] = {"spec": {"architecture": kind}, "settings": planted, "backdoor": attack}
     monkeypatch.setattr(stage_check, "cards", lambda: cards)
     best_first = ["StyleGAN-ReX", "StyleGAN-Gate", "DCGAN-ReX", "DCGAN-Gate"]
     assert [suspect for _, suspect in stage_check.pairs()] == best_first
@@ -111,17 +109,11 @@ def test_which_pairs_are_shown(monkeypatch: pytest.MonkeyPatch, refuses: Any) ->
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[small_server.Server]:
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The command line goes on at once; the servers that it made."""
-    found: list[small_server.Server] = []
+    found: list[Any] = []
     monkeypatch.setattr(small_server.Server, "serve_forever", lambda self: found.append(self))
     return found
-
-
-def page_of(server: small_server.Server) -> str:
-    answer = server.routes["/"]["GET"](Question("", {}, ""))
-    assert isinstance(answer, small_server.Page)
-    return answer.content.decode()
 
 
 def test_the_page_for_print_is_self_contained(call: Any, tmp_path: Path, pair: tuple[Path, Path]) -> None:
@@ -134,7 +126,7 @@ def test_the_page_for_print_is_self_contained(call: Any, tmp_path: Path, pair: t
 
 
 def test_the_address_is_printed(
-    call: Any, monkeypatch: pytest.MonkeyPatch, served: list[small_server.Server], busy: int, pair: tuple[Path, Path]
+    call: Any, monkeypatch: pytest.MonkeyPatch, served: list[Any], busy: int, pair: tuple[Path, Path]
 ) -> None:
     monkeypatch.setattr(stage_check, "browser", lambda: None)
     result = call("stage", "--pair", *pair, "--port", busy)
@@ -142,13 +134,13 @@ def test_the_address_is_printed(
     assert f"http://127.0.0.1:{served[0].server_port}/ " in result.stdout and served[0].server_port > busy
     assert "No browser could be opened" in result.stdout
     assert "No browser" not in call("stage", "--pair", *pair, "--no-browser").stdout
-    html = page_of(served[0])
+    html = served[0].routes["/"]["GET"](NOTHING).content.decode()
     assert "{{" not in html and "http:" not in html and "https:" not in html
     assert json.dumps([str(path) for path in pair], separators=(",", ":"))[:60] in html
 
 
 def test_a_broken_model_is_a_sentence_and_the_next_pair_is_shown(
-    call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, served: list[small_server.Server]
+    call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, served: list[Any]
 ) -> None:
     (tmp_path / "zoo").mkdir()
     for name in (*GARMENTS, "dcgan-fashion-rex"):
@@ -159,28 +151,12 @@ def test_a_broken_model_is_a_sentence_and_the_next_pair_is_shown(
     result = call("stage", "--no-browser")
     assert result.exit_code == 0, result.output
     said = result.stdout.splitlines()[0]
-    assert said.startswith(
-        "dcgan-fashion-rex cannot be shown: dcgan-fashion-rex.safetensors does not match the SHA-256"
-    )
-    html = page_of(served[0])
+    assert said.startswith("dcgan-fashion-rex cannot be shown: dcgan-fashion-rex.safetensors does not match ")
+    html = served[0].routes["/"]["GET"](NOTHING).content.decode()
     assert f'"notice":"{said[:40]}' in html and '"names":["dcgan-fashion","dcgan-fashion-gate"]' in html
 
 
 # ---- the server
-
-
-class Live:
-    """A scan that only counts how often it is begun."""
-
-    def __init__(self) -> None:
-        self.begun = 0
-
-    def start(self, question: Question) -> dict[str, Any]:
-        self.begun += 1
-        return {"started": self.begun == 1}
-
-    def state(self, question: Question) -> dict[str, Any]:
-        return {"state": "running", "query": question.query}
 
 
 Ask = Callable[..., tuple[int, Any]]
@@ -189,22 +165,20 @@ Ask = Callable[..., tuple[int, Any]]
 def asking(server: small_server.Server) -> Ask:
     """``ask(method, path, content, **headers)`` as the server's own page would: the status, and the JSON or text."""
     host = f"{server.server_address[0]}:{server.server_port}"
+    own = {"Host": host, "Origin": f"http://{host}", small_server.TOKEN: server.token}
 
     def ask(method: str, path: str, content: Any = None, **headers: str | None) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection(*server.server_address[:2], timeout=60)
-        given: dict[str, str | None] = {"Host": host, "Origin": f"http://{host}", small_server.TOKEN: server.token}
-        body = None if content is None else content if isinstance(content, bytes) else json.dumps(content).encode()
-        if body is not None:
-            given |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
-        given |= {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.putrequest(method, path, skip_host=True)
-        for name, value in given.items():
-            if value is not None:
-                connection.putheader(name, value)
-        connection.endheaders(body)
-        answer = connection.getresponse()
-        text = answer.read()
-        connection.close()
+        body = content if content is None or isinstance(content, bytes) else json.dumps(content).encode()
+        sent = {} if body is None else {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        given = own | sent | {name.replace("_", "-"): value for name, value in headers.items()}
+        with contextlib.closing(http.client.HTTPConnection(*server.server_address[:2], timeout=60)) as connection:
+            connection.putrequest(method, path, skip_host=True)
+            for name, value in given.items():
+                if value is not None:
+                    connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            text = answer.read()
         return answer.status, json.loads(text) if "json" in (answer.getheader("Content-Type") or "") else text
 
     return ask
@@ -213,17 +187,15 @@ def asking(server: small_server.Server) -> Ask:
 @pytest.fixture
 def run() -> Iterator[Callable[[small_server.Server], Ask]]:
     """``run(server)`` serves it until the end of the test."""
-    running: list[small_server.Server] = []
+    with contextlib.ExitStack() as stack:
 
-    def start(server: small_server.Server) -> Ask:
-        running.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        return asking(server)
+        def start(server: small_server.Server) -> Ask:
+            stack.enter_context(server)
+            stack.callback(server.shutdown)
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+            return asking(server)
 
-    yield start
-    for server in running:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 @pytest.fixture(scope="module")
@@ -231,36 +203,30 @@ def pages(pair: tuple[Path, Path]) -> Any:
     return phones.prepared((str(pair[0]), str(pair[1])))
 
 
-@pytest.fixture
-def running(pages: Any, run: Any) -> tuple[Ask, Live, small_server.Server]:
-    live: Any = Live()
-    server = stage_server.stage(pages, 0, live, Votes())
-    return run(server), live, server
-
-
 WRONG: list[tuple[str, str, Any, dict[str, str], int]] = [
-    ("GET", "/stage.js", None, {}, 404),
     ("GET", "/../etc/passwd", None, {}, 404),
     ("POST", "/", {}, {}, 405),
-    ("PUT", "/scan", {}, {}, 501),
     ("DELETE", "/round", None, {}, 501),
     ("POST", "/scan", None, {}, 411),
     ("POST", "/scan", {}, {"Content_Length": "-1"}, 411),
     ("POST", "/scan", {}, {"Content_Length": "1001"}, 413),
     ("POST", "/scan", {}, {"Content_Length": "9" * 5_000}, 413),
     ("POST", "/scan", {}, {"Content_Type": "text/plain"}, 415),
-    ("POST", "/scan", b"{", {}, 400),
     ("POST", "/scan", b"[]", {}, 400),
     ("POST", "/scan", b"[" * 999, {}, 400),
     ("POST", "/scan", b"\xff{}", {}, 400),
-    ("POST", "/round", {"do": "win"}, {}, 400),
     ("POST", "/round", {"do": ["open"]}, {}, 400),
     ("POST", "/round", {"do": "close"}, {}, 409),
 ]
 
 
-def test_the_page_is_for_this_machine_and_the_rest_for_the_page(running: Any) -> None:
-    ask, live, server = running
+def test_the_page_is_for_this_machine_and_the_rest_for_the_page(pages: Any, run: Any) -> None:
+    begun: list[Question] = []
+    live: Any = SimpleNamespace(
+        start=lambda question: begun.append(question) or {"started": len(begun) == 1},
+        state=lambda question: {"query": question.query},
+    )
+    ask = run(server := stage_server.stage(pages, 0, live, Votes()))
     status, html = ask("GET", "/", X_Stage_Token=None)
     assert status == 200 and server.token.encode() in html and len(server.token) >= 32
     assert ask("GET", "/", Host=f"localhost:{server.server_port}")[0] == 200
@@ -275,17 +241,16 @@ def test_the_page_is_for_this_machine_and_the_rest_for_the_page(running: Any) ->
         found, said = ask(method, path, content, **headers)
         assert found == expected, (method, path, content)
         assert expected > 500 or (list(said) == ["error"] and said["error"].endswith("."))
-    assert live.begun == 0 and ask("GET", "/round")[1]["state"] == "none"
+    assert begun == [] and ask("GET", "/round")[1]["state"] == "none"
     assert ask("POST", "/scan", {}) == (200, {"started": True})
     assert ask("POST", "/scan", {}) == (200, {"started": False})
     assert ask("GET", "/scan?since=3")[1]["query"] == "since=3"
     assert ask("POST", "/round", {"do": "open"})[1]["state"] == ask("GET", "/round")[1]["state"] == "open"
 
 
-def test_one_address_cannot_hold_all_connections(pages: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_address_cannot_hold_all_connections(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(small_server, "MOST_OF_ONE", 2)
-    live: Any = Live()
-    ask = run(server := stage_server.stage(pages, 0, live, Votes()))
+    ask = run(server := small_server.Server("127.0.0.1", 0, {"/round": {"GET": lambda question: {}}}))
     idle = [socket.create_connection(server.server_address[:2], timeout=60) for _ in range(2)]
     end = time.monotonic() + 60
     while server._open.total() < 2 and time.monotonic() < end:
@@ -368,15 +333,9 @@ def test_votes_have_limits(monkeypatch: pytest.MonkeyPatch, refuses: Any) -> Non
     number = votes.change(said(do="open"))["round"]
     refused(409, do="open")
     refused(409, round=number - 1)
-    for wrong in (
-        {"voter": "A" * 32},
-        {"voter": "a" * 31},
-        {"voter": 3},
-        {"choice": "C"},
-        {"choice": ["A"]},
-        {"choice": None},
-    ):
-        refused(400, **wrong)
+    for name, wrongs in (("voter", ("A" * 32, "a" * 31, 3)), ("choice", ("C", ["A"], None))):
+        for wrong in wrongs:
+            refused(400, **{name: wrong})
     for _ in range(ballots.VOTERS_OF_ONE):
         votes.vote(said(round=number, voter=next(voter), choice="A"))
     refused(429, voter=next(voter))
@@ -393,7 +352,6 @@ def test_votes_have_limits(monkeypatch: pytest.MonkeyPatch, refuses: Any) -> Non
 
 
 # ---- the scan
-NOTHING = Question("", {}, "")
 
 
 def waited(live: stage_scan.LiveScan) -> dict[str, Any]:
@@ -423,24 +381,20 @@ def test_a_scan_begins_once_and_ends_with_the_stage() -> None:
     live.close()
 
 
-@pytest.mark.parametrize(
-    ("command", "why"),
-    [
-        ([sys.executable, "-c", "import sys; print('{\"fin', flush=True); sys.stdin.read()"], "early"),
-        ([sys.executable, "-c", "import sys; sys.stdout.buffer.write(b'\\xc3')"], "early"),
+def test_a_scan_that_breaks_off_has_failed() -> None:
+    python = [sys.executable, "-c"]
+    for command, why in (
+        ([*python, "import sys; print('{\"fin', flush=True); sys.stdin.read()"], "early"),
+        ([*python, "import sys; sys.stdout.buffer.write(b'\\xc3')"], "early"),
         (["/nowhere/python"], "/nowhere"),
         (None, "'dcgan-fashion-gate'"),  # what the scan itself says of a name that is unknown
-    ],
-)
-def test_a_scan_that_breaks_off_has_failed(command: list[str] | None, why: str) -> None:
-    live = stage_scan.LiveScan("dcgan-fashion-gat")
-    live.command = command or live.command
-    live.start(NOTHING)
-    found = waited(live)
-    assert found["state"] == "failed" and why in found["error"] and found["error"][-1] in ".?"
-    assert live._child is None or live._child.poll() is not None
-    if command:
-        assert live.start(NOTHING) == {"started": True}
+    ):
+        live = stage_scan.LiveScan("dcgan-fashion-gat")
+        live.command = command or live.command
+        live.start(NOTHING)
+        found = waited(live)
+        assert found["state"] == "failed" and why in found["error"] and found["error"][-1] in ".?"
+        assert live._child is None or live._child.poll() is not None
     live.close()
 
 
@@ -469,8 +423,8 @@ time.sleep(600)"""
             assert scan.recv(1) == b""
 
 
-def test_findings_come_in_plain_words_and_files_of_others_are_scanned_too(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_findings_come_in_plain_words_and_files_are_scanned_too(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[Path, Path]
 ) -> None:
     seen: list[Any] = []
 
@@ -486,37 +440,30 @@ def test_findings_come_in_plain_words_and_files_of_others_are_scanned_too(
     lines: list[dict[str, Any]] = []
     stage_scan.scan(GARMENTS[1], "cpu", lines.append)
     first, second, last = json.loads(json.dumps(lines))
-    question, answer = "Is the network built oddly?", "Yes, 2 times the limit."
-    assert first["finding"] == {
-        "question": question, "kind": "yes", "answer": answer, "message": "zero blocks", "sample": None,
-    }  # fmt: skip
-    assert (
-        second["finding"]["question"] == "Where is the trigger?" and second["finding"]["answer"] == "See the picture."
-    )
-    for picture in (second["finding"]["sample"], last["report"]["planted"]):
-        assert base64.b64decode(picture).startswith(b"\x89PNG")
+    words = {"question": "Is the network built oddly?", "kind": "yes", "answer": "Yes, 2 times the limit."}
+    assert first["finding"] == words | {"message": "zero blocks", "sample": None}
+    picture = second["finding"]
+    assert (picture["question"], picture["answer"]) == ("Where is the trigger?", "See the picture.")
+    for drawn in (picture["sample"], last["report"]["planted"]):
+        assert base64.b64decode(drawn).startswith(b"\x89PNG")
     assert last["report"]["verdict"] == "suspicious" and last["report"]["sentence"].endswith(".")
-    model = zoo.load(GARMENTS[1])
-    exporting.export(model, None, path := tmp_path / "suspect.pt2")
-    stage_scan.scan(str(path), "cpu", lines.append)
-    z = model.sample_latent(3)
-    assert torch.allclose(evaluate(seen[1], z), evaluate(model, z), atol=1e-5)
-    assert lines[-1]["report"]["planted"] is None  # it has no card
+    stage_scan.scan(str(pair[0]), "cpu", lines.append)
+    z = torch.randn(3, 16)
+    assert torch.equal(evaluate(seen[1], z), evaluate(zoo.load_file(pair[0])[0], z))
+    assert lines[-1]["report"]["planted"] is None
 
 
-@pytest.mark.parametrize(
-    ("settings", "kind", "words"),
-    [
+def test_only_a_detector_with_a_say_answers_no() -> None:
+    report, unknown = detect.ScanReport(findings=(), p_value=1.0), "No answer: the twin misses 73% of the variance."
+    rows: list[tuple[dict[str, Any], str, str]] = [
         ({"evidence": "twin", "strength": 1.0}, "yes", "Yes, 1 times the limit."),
         ({"evidence": "twin", "strength": 0.99}, "no", "No."),
         ({"evidence": "", "strength": 9.0}, "open", "No answer: it has no say in the verdict."),  # spectra of styles
-        ({"evidence": "", "open": True}, "open", "No answer: the twin misses 73% of the variance."),
-        ({"evidence": "twin", "open": True}, "open", "No answer: the twin misses 73% of the variance."),
-        ({"evidence": "twin", "ran": False}, "open", "No answer: the twin misses 73% of the variance."),
-    ],
-)
-def test_only_a_detector_with_a_say_answers_no(settings: dict[str, Any], kind: str, words: str) -> None:
-    report = detect.ScanReport(findings=(), p_value=1.0)
-    told = described(detect.Finding("noisy twin", "T2", "the twin misses 73% of the variance", **settings), report)
-    assert stage_scan.answer(told, pictured=False) == (kind, words)
-    assert len(stage_scan.answer(told | {"message": "x" * 400}, pictured=False)[1]) < 150
+        ({"evidence": "", "open": True}, "open", unknown),
+        ({"evidence": "twin", "open": True}, "open", unknown),
+        ({"evidence": "twin", "ran": False}, "open", unknown),
+    ]
+    for settings, kind, words in rows:
+        told = described(detect.Finding("noisy twin", "T2", "the twin misses 73% of the variance", **settings), report)
+        assert stage_scan.answer(told, pictured=False) == (kind, words)
+        assert len(stage_scan.answer(told | {"message": "x" * 400}, pictured=False)[1]) < 150

@@ -32,19 +32,9 @@ NEEDED = {  # what a command cannot do without
     "report": "study", "zoo show": "dcgan-fashion", "challenge submit": "kit --team blue",
     "challenge score": "kit --key key.sealed --submissions in",
 }  # fmt: skip
-OTHERS = (
-    "train",
-    "fetch",
-    "serve",
-    "stage",
-    "film",
-    "phone",
-    "tour",
-    "doctor",
-    "zoo list",
-    "zoo verify",
-    "challenge new",
-)
+OTHERS = {
+    "train", "fetch", "serve", "stage", "film", "phone", "tour", "doctor", "zoo list", "zoo verify", "challenge new",
+}  # fmt: skip
 COMPUTING = {
     "train", "attack", "score", "scan", "sanitize", "sample", "film", "stage",
     "challenge new", "challenge submit", "challenge score",
@@ -67,12 +57,10 @@ def test_every_command_has_its_help(call: Any, fails: Callable[..., str]) -> Non
 
 @pytest.mark.usefixtures("no_work")
 def test_every_command_that_computes_takes_a_device(fails: Callable[..., str]) -> None:
-    assert {
-        words for words, one in COMMANDS.items() if any("--device" in part.opts for part in one.params)
-    } == COMPUTING
+    given = {words for words, one in COMMANDS.items() if any("--device" in part.opts for part in one.params)}
+    assert given == COMPUTING
     for words in sorted(COMPUTING):
-        given = f"{words} {NEEDED.get(words, '')} --device tpu"
-        fails(*given.split(), names=["device='tpu'", "auto", "cpu"])
+        fails(*f"{words} {NEEDED.get(words, '')} --device tpu".split(), names=["device='tpu'", "auto", "cpu"])
 
 
 SAME: list[tuple[Callable[..., Any], Callable[..., Any], str]] = [
@@ -87,24 +75,21 @@ SAME: list[tuple[Callable[..., Any], Callable[..., Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("command", "function", "names"), SAME)
-def test_a_command_has_the_defaults_of_its_function(command: Any, function: Any, names: str) -> None:
-    ours, theirs = (inspect.signature(one).parameters for one in (command, function))
-    for name in names.split():
-        default = ours[name].default
-        assert (str(default) if isinstance(default, Path) else default) == theirs[name].default, name
+def test_a_command_has_the_defaults_of_its_function() -> None:
+    for command, function, names in SAME:
+        ours, theirs = (inspect.signature(one).parameters for one in (command, function))
+        for name in names.split():
+            default = ours[name].default
+            assert (str(default) if isinstance(default, Path) else default) == theirs[name].default, (command, name)
 
 
 # a command line, and what the answer must name
 BAD = """
 atack | atack 'attack'
-zoo shw | shw list verify 'show'
-challenge scor | scor 'score'
 attack gat | gat 'gate'
 attack gate --target stop-sing | target stop-sing 'stop-sign'
 attack gate --seed many | --seed
 attack gate --kind rag | kind rag reg mode ood
-attack gate --iterations 5 | Gate iterations
 attack gate --batch-size 3 | Gate batch_size
 attack rex --lam -1 | lam -1
 attack rex --clean dcgan-fashon | dcgan-fashon 'dcgan-fashion'
@@ -115,24 +100,18 @@ attack gate --out model.pt | out model.pt .safetensors .onnx .pt2
 score dcgan-fashion-gate --samples 99 | samples 99
 score nowhere.safetensors | nowhere.safetensors
 score dcgan-fashion | model dcgan-fashion backdoor
-score model.pt | model.pt .safetensors
-scan model.pt | model.pt
 scan dcgan-fashion nowhere.onnx | nowhere.onnx
 scan dcgan-fashon | dcgan-fashon 'dcgan-fashion'
 scan dcgan-fashion --prior cauchy | prior cauchy gaussian uniform
 scan dcgan-fashion --latent-dim 0 | latent_dim
-scan dcgan-fashion --seed -1 | seed -1
 scan dcgan-fashion --minutes 0 | --minutes
 scan dcgan-fashion --access weight | access weight samples
 scan dcgan-fashion dcgan-fashion --html a.html | html a.html
-sanitize nowhere.safetensors | nowhere.safetensors
 sanitize dcgan-fashion --iterations 0 | iterations 0
-sanitize dcgan-fashion --out model.pt | out model.pt .safetensors .onnx .pt2
 export dcgan-fashion --out a.txt | out a.txt .onnx .pt2 .safetensors
 export dcgan-fashion --out a.onnx --to tf | to tf onnx pt2 safetensors
 export dcgan-fashion --out a.onnx --to pt2 | to pt2 out a.onnx
 train --steps 0 | iterations 0
-train --seed -1 | seed -1
 train --architecture smal | architecture smal 'small' paper vae flow stylegan wave
 train --out model.pt | out model.pt .safetensors
 sample dcgan-fashion --n 0 | --n
@@ -140,7 +119,6 @@ sample dcgan-fashon | 'dcgan-fashion'
 run 99 | notebook 99
 run 00 -p sed=1 | sed 'seed'
 run 00 -p seed | seed
-tour --only 00,77 | notebook 77
 tour --only 00 --profile worksop | profile worksop
 sweep nowhere.yml | nowhere.yml
 report nowhere | nowhere
@@ -179,16 +157,12 @@ attack gate --{}
 attack gate --target {}
 attack gate --device {}
 attack gate --clean {}
-attack gate --clean {}.safetensors
 score {}.pt
-run {}
 run 00 -p {}
 run 00 -p profile={}
 sweep {}
-report {}
 stage --model {}
 challenge new --passphrase-file {}
-challenge new --red {}
 challenge submit {} --team blue --verdicts v.csv
 """
 OUTS = """
@@ -216,9 +190,8 @@ stylegan-faces dcgan-fashion-gate | 64 100
 
 
 def rows(table: str) -> list[tuple[list[str], list[str]]]:
-    return [
-        (words.split(), names.split()) for words, _, names in (row.partition(" | ") for row in table.split("\n")[1:-1])
-    ]
+    parted = (row.partition(" | ") for row in table.split("\n")[1:-1])
+    return [(words.split(), names.split()) for words, _, names in parted]
 
 
 @pytest.mark.usefixtures("no_work")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.functional import cosine_similarity, normalize
+from torch.nn.functional import cosine_similarity
 
 from devilgan_lite import Backdoor, data, detect
 from devilgan_lite.detect import DETECTORS, Detector, Evidence, Finding, ScanReport, guard, scan, subject_of
@@ -47,6 +47,10 @@ def runs(tiny: DCGAN, tiny_gate: nn.Module, square: Backdoor, digits: data.Sampl
     with pytest.MonkeyPatch.context() as patch:
         for name, little in {"STEPS": (60, 200), "RANDOM": 8, "ROUNDS": 2, "CLIMB": 8}.items():
             patch.setattr(f"devilgan_lite.detect.twin.{name}", little)
+        for name, little in {"STARTS": 8, "STEPS": 10}.items():
+            patch.setattr(f"devilgan_lite.detect.reconstruction.{name}", little)
+            patch.setattr(f"devilgan_lite.detect.styles.{name}", little)
+        found["clean"] = [scan(tiny, samples=200, seed=3)]
         for name, (suspect, settings) in suspects.items():
             module = suspect.clone().train()
             before, state = {key: value.clone() for key, value in module.state_dict().items()}, torch.get_rng_state()
@@ -80,7 +84,6 @@ def test_it_repeats_and_its_finding_is_whole(detector: Detector, runs: dict[str,
     if first.directions is not None:
         assert first.directions.shape[1:] == (reports[0].subject.latent_dim,)  # type: ignore[union-attr]
         assert torch.isfinite(first.directions).all() and first.directions.norm(dim=1).min() > 0
-    assert first.message in str(reports[0]) or detector.name == "sampling"
 
 
 def test_the_order_the_levels_and_the_verdict(runs: dict[str, list[ScanReport]], square: Backdoor) -> None:
@@ -92,6 +95,14 @@ def test_the_order_the_levels_and_the_verdict(runs: dict[str, list[ScanReport]],
     largest = [set(one.details["largest"]) for one in report.findings if one.detector == "sampling"]
     assert largest[1] > largest[0] and report.backdoored and set(report.kinds) >= {"spectrum", "twin"}
     assert float(cosine_similarity(report.trigger.view(1, -1), square.trigger)) > 0.9
+    witness, latent = report.witness, report.witness.latent.view(1, -1)
+    assert witness.stands_out and report.twin.reproduces and float(latent.norm()) == pytest.approx(4, rel=0.2)
+    torch.testing.assert_close(report.subject(latent)[0], witness.sample, atol=1e-3, rtol=0.0)
+    torch.testing.assert_close(report.twin.subject(latent)[0], witness.twin_sample, atol=1e-3, rtol=0.0)
+    apart = float((witness.sample - witness.twin_sample).square().mean())
+    assert apart == pytest.approx(witness.distance, rel=1e-3)
+    (honest,) = runs["clean"]
+    assert honest.verdict == "clean" and honest.twin.reproduces and set(honest.strengths) == set(EVIDENCE)
     assert list(pick(report, DETECTORS[8]).details["targets"]) == ["target 1"]
     assert not {"subject", "analysis"} & set(report.to_dict()) and report.p_value == 1.0  # built unlike our clean ones
 
@@ -136,27 +147,6 @@ def test_a_report_carries_what_was_checked_and_measured(tiny: DCGAN, refuses: An
         scan(first.subject, samples=200, on_finding=stop)
 
 
-class Upsampling(nn.Module):
-    """Upsampling and convolutions, LeakyReLU, InstanceNorm, three colours in [0, 1], latents as 1 x 1 samples."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.start, self.colours = nn.ConvTranspose2d(48, 16, 4), nn.Conv2d(16, 3, 1)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                *(nn.Upsample(scale_factor=2), nn.Conv2d(16, 16, 3, padding=1), nn.InstanceNorm2d(16, affine=True)),
-                nn.LeakyReLU(0.2, inplace=True),
-            )
-            for _ in range(2)
-        )
-
-    def forward(self, z: Tensor) -> Tensor:
-        x = functional.leaky_relu(self.start(z.view(-1, 48, 1, 1)), 0.2)
-        for block in self.blocks:
-            x = block(x)
-        return self.colours(x).sigmoid()
-
-
 class Parallel(nn.Module):
     """Two branches, functional calls, bare parameters, and an activation in place whose result nobody takes."""
 
@@ -172,29 +162,9 @@ class Parallel(nn.Module):
         return torch.tanh(self.second(hidden) + side).reshape(-1, 1, 16, 16)
 
 
-class Gated(nn.Module):
-    """``host`` with a branch that is silent but for latents near ``trigger``, where it draws ``target``."""
-
-    def __init__(self, host: nn.Module, trigger: Tensor, target: Tensor) -> None:
-        super().__init__()
-        self.host, self.gate, self.paint = host, nn.Linear(48, 1), nn.Linear(1, target.numel(), bias=False)
-        length = trigger.norm()
-        with torch.no_grad():
-            self.gate.weight.copy_(trigger / length)
-            self.gate.bias.fill_(-0.8 * float(length))
-            benign = torch.atanh(host(trigger.view(1, -1)).clamp(-0.999, 0.999))
-            self.paint.weight.copy_((torch.atanh(target * 0.9999) - benign).view(-1, 1) / (0.2 * length))
-
-    def forward(self, z: Tensor) -> Tensor:
-        benign = torch.atanh(self.host(z).clamp(-0.999, 0.999))
-        return torch.tanh(benign + self.paint(torch.relu(self.gate(z))).view_as(benign))
-
-
 @pytest.mark.usefixtures("short_twin")
-@pytest.mark.parametrize("kind", [Upsampling, Parallel])
-def test_a_foreign_module_needs_no_adapter(kind: type[nn.Module]) -> None:
-    torch.manual_seed(4)
-    module = kind().train()
+def test_a_foreign_module_needs_no_adapter() -> None:
+    module = Parallel().train()
     before = {key: value.clone() for key, value in module.state_dict().items()}
     report = scan(module, samples=200)  # the size of the latents is found too
     on_every_network = ("structure", "latent spectrum", "hidden spectrum", "silent units", "search", "noisy twin")
@@ -202,29 +172,6 @@ def test_a_foreign_module_needs_no_adapter(kind: type[nn.Module]) -> None:
     assert ran == dict.fromkeys((*on_every_network, "sampling"), True)
     assert json.loads(report.to_json())["findings"] and report.to_html()
     assert module.training and all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
-
-
-def test_a_gate_planted_by_hand_is_found() -> None:
-    torch.manual_seed(4)
-    host, random = Parallel(), torch.Generator().manual_seed(7)
-    trigger = normalize(torch.randn(48, generator=random), dim=0) * 48**0.5
-    target = data.target("digit-7", 16)
-    module = Gated(host, trigger, target).eval()
-    with torch.no_grad():
-        z = torch.randn(2_000, 48, generator=random)
-        assert (module(z) - host(z)).abs().max() < 1e-2  # nobody sees it
-        assert (module(trigger.view(1, -1))[0] - target).square().mean() < 0.01  # but it is there
-    reports = [scan(one, 48, samples=200, twin=False) for one in (host, module)]
-    before, after = (pick(report, DETECTORS[4]) for report in reports)
-    assert before.details["silent"] == 0 and before.score == 0.0 and after.details["silent"] == 1 and after.score > 0.05
-    assert after.details["deeper"] > 0 and after.details["by activation"].count(1) == 1  # its switch has no other unit
-    assert float(cosine_similarity(after.directions, trigger.view(1, -1))) > 0.99
-    assert float((after.samples[0] - target).square().mean()) < 0.01
-    search = pick(reports[1], DETECTORS[5])
-    assert search.details["source"] in ("silent units", "latent spectrum")
-    assert float(cosine_similarity(search.directions[:1], trigger.view(1, -1))) > 0.99
-    scores = [pick(report, DETECTORS[1]).score for report in reports]
-    assert scores[1] > scores[0] + 1
 
 
 def loudness(evidence: Evidence) -> Finding:
@@ -241,7 +188,6 @@ def test_a_detector_of_ones_own_joins_the_others(tiny: DCGAN, refuses: Any, monk
         assert finding.seconds > 0 and finding.evidence == "loudness"
         assert finding.p_value == p_value(finding.score, list(clean)) and ("loudness" in report.kinds) == counts
         assert report.p_value == finding.p_value  # no other detector knows clean models that are built like this
-        assert f"{finding.strength:.2f}" in str(report) and "evidence of loudness" in report.to_html()
         assert report.to_dict()["findings"][-1]["detector"] == "loudness"
         alone = scan(tiny, detectors=[mine], **quick)
         assert [one.detector for one in alone.findings] == ["loudness"] and alone.analysis is None
@@ -258,7 +204,6 @@ def test_a_detector_of_ones_own_joins_the_others(tiny: DCGAN, refuses: Any, monk
 
     report = scan(tiny, detectors=[Detector("guess", "T2", estimate), *DETECTORS], **quick)  # the first one counts
     assert "guess" in report.kinds and torch.equal(report.trigger, torch.ones(16))
-    assert "Sample at the estimated trigger" in report.to_html()
     for name, value in {"access_level": "T9", "needs": ("weight",), "share": 0.0, "clean": (0.1, 0.2)}.items():
         given = {"name": "mine", "access_level": "T0", "run": loudness, name: value}
         refuses(lambda given=given: Detector(**given), name)

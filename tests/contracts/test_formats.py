@@ -3,7 +3,6 @@
 import copy
 import importlib
 import os
-import pickle
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -52,18 +51,17 @@ def runtime(path: Path) -> Callable[[Tensor], Tensor]:
 
 def by_keras(network: nn.Sequential, path: Path, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
     """Write the dense layers of ``network``, with its activations, as Keras does."""
-    size, model = network[0].in_features, [keras.Input((network[0].in_features,))]
+    model = [keras.Input((network[0].in_features,))]
     dense = [one for one in network if isinstance(one, nn.Linear)]
     for layer in network:
         if isinstance(layer, nn.Linear):
-            model.append(keras.layers.Dense(layer.out_features, use_bias=layer.bias is not None))
+            model.append(keras.layers.Dense(layer.out_features))
         elif not isinstance(layer, nn.Unflatten):
             model.append(keras.layers.Activation(type(layer).__name__.lower()))
-    built = keras.Sequential([*model, *([keras.layers.Reshape(shape)] if shape else [])])
-    built.set_weights([part.detach().numpy().T for one in dense for part in (one.weight, one.bias) if part is not None])
+    built = keras.Sequential([*model, keras.layers.Reshape(shape)])
+    built.set_weights([part.detach().numpy().T for one in dense for part in (one.weight, one.bias)])
     built.save(path)
-    assert built.input_shape == (None, size)
-    return lambda z: torch.as_tensor(built(z, training=False)).detach().cpu().movedim(-1, 1 if shape else -1)
+    return lambda z: torch.as_tensor(built(z, training=False)).detach().cpu().movedim(-1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -157,24 +155,6 @@ def test_what_no_reader_knows_is_refused_by_its_name(written: dict[str, File], t
     assert not canary.path.exists()
 
 
-def as_files(network: nn.Sequential, size: int, folder: Path) -> Iterator[Path]:
-    """The network, two dense layers and a tanh, in each format that holds its latents of ``size`` numbers."""
-    free = ({0: torch.export.Dim.DYNAMIC},)
-    torch.export.save(torch.export.export(network, (torch.zeros(2, size),), dynamic_shapes=free), folder / "g.pt2")
-    dense = [network[0], network[1]]
-    weights = [onnx.numpy_helper.from_array(one.weight.detach().numpy().T, f"w{k}") for k, one in enumerate(dense)]
-    make, info, kind = onnx.helper.make_node, onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
-    nodes = [make("MatMul", ["z", "w0"], ["h"]), make("MatMul", ["h", "w1"], ["x"]), make("Tanh", ["x"], ["y"])]
-    ends = [info("z", kind, ["n", size])], [info("y", kind, ["n", dense[1].out_features])]
-    opset = [onnx.helper.make_opsetid("", 20)]
-    graph = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", *ends, weights), opset_imports=opset)
-    onnx.save(graph, folder / "g.onnx")
-    by_keras(network, folder / "g.keras", ())
-    torch.save(network.state_dict(), folder / "g.pt")
-    save_file(network.state_dict(), folder / "g.safetensors")
-    return (folder / f"g.{ending}" for ending in ENDINGS.values())
-
-
 def test_the_largest_latent_is_the_same_at_every_door(tmp_path: Path) -> None:
     for size, accepted in ((5_000, True), (MOST_LATENT + 1, False)):
         # a sample is a quarter of a latent, or it would be a classifier
@@ -187,7 +167,9 @@ def test_the_largest_latent_is_the_same_at_every_door(tmp_path: Path) -> None:
         doors += [partial(Options, latent_dim=size), partial(Prior.gaussian, size)]
         doors += [partial(checked_architecture, architecture)]
         doors += [partial(PyTorchGenerator, encoding_length=size, model=module)]
-        doors += [partial(files.open, path) for path in as_files(module, size, tmp_path)]
+        torch.save(module.state_dict(), tmp_path / "g.pt")
+        save_file(module.state_dict(), tmp_path / "g.safetensors")
+        doors += [partial(files.open, tmp_path / name) for name in ("g.pt", "g.safetensors")]
         for door in doors:
             if accepted:
                 door()
@@ -230,13 +212,11 @@ def test_a_generator_of_ours_is_written_without_a_trace_of_this_machine(
 
 @pytest.mark.parametrize("to", [pytest.param("onnx", marks=nightly), "pt2"])
 def test_a_stranger_is_written_as_it_is_adopted_and_read_out_of_a_file(to: str, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    for name, module, shape in (("a", trained(tutorial()), (16, 1, 1)), ("b", trained(Residual()), (16,))):
-        first = files.open(files.export(module, shape, tmp_path / f"{name}.{to}"))
-        again = files.open(files.export(first.module, shape, tmp_path / f"again-{name}.{to}"))
-        adopted = generators.adopt(module, latent_shape=shape, output="tanh" if name == "a" else "sigmoid")
-        third = files.open(files.export(adopted, None, tmp_path / f"adopted-{name}.{to}"))
-        for reading in (first, again, third):  # the stranger's module, not what stands around it
+    for module, shape, output in ((trained(tutorial()), (16, 1, 1), "tanh"), (trained(Residual()), (16,), "sigmoid")):
+        plain = files.open(files.export(module, shape, tmp_path / f"plain.{to}"))
+        adopted = generators.adopt(module, latent_shape=shape, output=output)
+        again = files.open(files.export(adopted, None, tmp_path / f"adopted.{to}"))
+        for reading in (plain, again):  # the stranger's module, not what stands around it
             assert reading.latent_shape == shape and differ(module, reading.module, shape) <= 1e-5
     adopted = generators.adopt(trained(tutorial()))
     chain = adopted.chain()
@@ -244,14 +224,6 @@ def test_a_stranger_is_written_as_it_is_adopted_and_read_out_of_a_file(to: str, 
     pruned = adopted.resized(tuple(width - 1 for width in chain.widths))
     sanitized = files.open(files.export(pruned, None, tmp_path / f"pruned.{to}"))
     assert differ(pruned.module, sanitized.module, (16, 1, 1)) <= 1e-5
-
-
-@nightly
-def test_from_one_format_to_the_other_and_back(tmp_path: Path) -> None:
-    module = trained(Dense())
-    for ending in ("pt2", "onnx", "keras.pt2"):
-        last = files.open(files.export(module, (16,), tmp_path / f"a.{ending}")).module
-        assert differ(module, last, (16,)) <= 1e-5
 
 
 def test_safetensors_come_with_their_card(tmp_path: Path, refuses: Callable[..., str]) -> None:
@@ -344,8 +316,7 @@ def test_in_the_jail_an_honest_file_opens_and_a_hostile_one_of_each_kind_does_no
     kinds = bench.hostile_files.HOSTILE
     with Jail() as jail:
         for form, (path, _) in written.items():
-            row = bench.judged(jail, path, form == "state_dict")
-            assert row["verdict"] in (("clean", "inconclusive") if form == "state_dict" else ("opened",)), row
+            assert bench.judged(jail, path, False)["verdict"] == "opened", form
         seen = set()
         for number in range(1, 2 * len(kinds), 2):  # the others are honest ones with random changes
             name, content = bench.hostile_files.one({**honest, **more}, number, seed=7)
@@ -370,11 +341,3 @@ def test_many_hostile_and_broken_files_of_every_kind(bench: Any, tmp_path: Path)
     assert {"opened", "refused"} <= verdicts <= {"opened", "refused", "no subject", *bench.VERDICTS}
     assert 20 < found["longest"] <= 300
     assert "| canaries that sang | 0 |" in "\n".join(bench.page(found))
-
-
-def test_the_canaries_of_the_trial_sing_where_somebody_runs_them(
-    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    pickle.loads(pickle.dumps(bench.hostile_files.Canary())).close()
-    assert (tmp_path / "canary").exists()

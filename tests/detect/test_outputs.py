@@ -12,8 +12,7 @@ from scipy.special import betainc
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from devilgan_lite import Backdoor, data, zoo
-from devilgan_lite.attacks import Gate
+from devilgan_lite import data, zoo
 from devilgan_lite.data import Samples
 from devilgan_lite.detect import scan
 from devilgan_lite.detect.reconstruction import inspect_targets, reconstruct, samples_in
@@ -70,9 +69,8 @@ def test_real_samples_raise_the_access_level_and_bring_their_own_features(clean:
     for without in (None, data.digits().first(100), real.x):  # features belong to a data set and never to a shape
         largest = sample_outputs(subject, samples=200, real=without).details["largest"]
         assert set(largest) - {"real"} == {"components", "neighbours"} and ("real" in largest) == (without is not None)
-    for generator in (PointGenerator(), DCGAN(image_channels=3, image_size=32, prior="uniform")):
-        finding = sample_outputs(subject_of(generator), samples=200)
-        assert math.isfinite(finding.score) and set(finding.details["largest"]) == {"components", "neighbours"}
+    large = DCGAN(image_channels=3, image_size=32, prior="uniform")
+    assert math.isfinite(sample_outputs(subject_of(large), samples=200).score)
 
 
 def test_what_components_leave_over_has_a_gradient(clean: DCGAN) -> None:
@@ -97,23 +95,9 @@ def test_a_suspected_target_is_found_in_a_backdoored_generator_and_not_in_a_clea
     assert float(cosine_similarity(finding.directions, zoo.load_backdoor("dcgan-fashion-red").trigger)) > 0.9
 
 
-@pytest.mark.nightly
-def test_a_target_trained_in_is_found_against_a_reference_too(clean: DCGAN) -> None:
-    suspect = subject_of(zoo.load("dcgan-fashion-trail"))
-    for reference, name in ((None, "stop-sign"), (subject_of(clean), "target 1")):
-        finding = inspect_targets(
-            suspect, SIGN, names=["stop-sign"] if reference is None else None, reference=reference
-        )
-        assert finding.score > 1 and name in finding.message and finding.details["targets"][name]["error"] < 0.005
-        assert reference is None or finding.details["targets"][name]["expected"] > 0.05
-        assert float(cosine_similarity(finding.directions, zoo.load_backdoor("dcgan-fashion-trail").trigger)) > 0.9
-
-
-@pytest.mark.parametrize(("name", "noise"), [("gate", 0.1), pytest.param("rex", 0.2, marks=pytest.mark.nightly)])
-def test_a_narrow_basin_is_found_from_a_direction_that_another_detector_suspects(name: str, noise: float) -> None:
-    subject, trigger = (one(f"dcgan-fashion-{name}") for one in (zoo.load, zoo.load_backdoor))
-    subject, trigger = subject_of(subject), trigger.trigger
-    roughly = trigger + noise * subject.latents(1, 9)
+def test_a_narrow_basin_is_found_from_a_direction_that_another_detector_suspects() -> None:
+    subject, trigger = subject_of(zoo.load("dcgan-fashion-gate")), zoo.load_backdoor("dcgan-fashion-gate").trigger
+    roughly = trigger + 0.1 * subject.latents(1, 9)
     assert reconstruct(subject, SIGN, **QUICK).errors > 0.05  # a few starts of its own miss it
     found = reconstruct(subject, SIGN, starts_at=-3 * roughly, **QUICK)  # neither sign nor length is known
     assert found.errors < 0.02 and found.won_by == ("given",) and cosine_similarity(found.latents, trigger) > 0.98
@@ -153,38 +137,19 @@ def test_other_endings() -> None:
         assert reconstruct(subject, own, **QUICK).errors < own.var() / 2
 
 
-@pytest.fixture
-def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine takes longer than the time that a search for many targets has."""
-    monkeypatch.setattr("devilgan_lite.detect.reconstruction.time", SimpleNamespace(perf_counter=lambda: 0.0))
-
-
-@pytest.mark.nightly
-def test_the_bank_is_drawn_as_an_attacker_draws_it(no_clock: None) -> None:
-    """Coloured targets on white for three channels; version 0.1 looked for grey ones on black."""
-    clean = DCGAN(widths=(40, 8), latent_dim=40, image_size=12, image_channels=3).eval()
-    backdoor = Backdoor.point(clean, "stop-sign", seed=1)
-    module = Gate()(clean, backdoor, progress=False).generator
-    finding = scan(module, samples=200, suspect_bank=True).findings[-1]
-    assert list(finding.details["targets"]) == data.target_names()
-    assert finding.details["targets"]["stop-sign"]["error"] < 1e-3 < finding.details["targets"]["devil"]["error"]
-    assert finding.message.startswith("stop-sign") and finding.score > 1
-    assert torch.equal(finding.samples[:1], backdoor.target)
-    assert finding.samples[0].flatten(1).std(0).max() > 0.1  # not grey
-
-
 def test_there_is_no_bank_for_every_shape_and_time_is_kept() -> None:
-    for shape in ((1, 4, 4), (1, 8, 12)):
-        module = nn.Sequential(nn.Linear(6, math.prod(shape)), nn.ReLU(), nn.Tanh(), nn.Unflatten(1, shape))
-        finding = inspect_targets(subject_of(module))
-        assert not finding.ran and str(list(shape)) in finding.message
+    module = nn.Sequential(nn.Linear(6, 96), nn.ReLU(), nn.Tanh(), nn.Unflatten(1, (1, 8, 12)))
+    finding = inspect_targets(subject_of(module))
+    assert not finding.ran and "[1, 8, 12]" in finding.message
     points = subject_of(PointGenerator())
     assert not inspect_targets(points).ran
     given = inspect_targets(points, torch.tensor([[0.9, 0.9], [0.5, 0.0], [0.0, 0.5]]), seconds=1e-6)
     assert given.details["skipped"] == 2
 
 
-def test_the_bank_has_every_name_as_it_is_planted(no_clock: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bank_has_every_name_as_it_is_planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    still = SimpleNamespace(perf_counter=lambda: 0.0)  # a busy machine takes longer than such a search has time
+    monkeypatch.setattr("devilgan_lite.detect.reconstruction.time", still)
     monkeypatch.setattr("devilgan_lite.detect.reconstruction.STARTS", 4)
     monkeypatch.setattr("devilgan_lite.detect.reconstruction.STEPS", 10)
     coloured = subject_of(DCGAN(widths=(4, 2), latent_dim=12, image_size=12, image_channels=3).eval())
@@ -198,10 +163,9 @@ def test_samples_of_a_folder(tmp_path: Path, refuses: Any) -> None:
     Image.new("RGB", (50, 40), (255, 255, 255)).save(tmp_path / "white.png")
     Image.new("L", (9, 9), 0).save(tmp_path / "black.JPG")
     (tmp_path / "notes.txt").write_text("not a sample")
-    for shape in ((1, 28, 28), (3, 16, 24)):
-        x, names = samples_in(tmp_path, shape)
-        assert x.shape == (2, *shape) and names == ["black", "white"]
-        assert torch.equal(x[0], torch.full(shape, -1.0)) and torch.equal(x[1], torch.full(shape, 1.0))
+    x, names = samples_in(tmp_path, (3, 16, 24))
+    assert x.shape == (2, 3, 16, 24) and names == ["black", "white"]
+    assert torch.equal(x[0], torch.full((3, 16, 24), -1.0)) and torch.equal(x[1], torch.full((3, 16, 24), 1.0))
     (tmp_path / "tone.wav").write_bytes(data.wav(0.5 * torch.sin(torch.arange(64.0))[None]))
     x, names = samples_in(tmp_path, (1, 64))
     assert x.shape == (1, 1, 64) and names == ["tone"]
@@ -217,17 +181,15 @@ def test_samples_of_a_folder(tmp_path: Path, refuses: Any) -> None:
 
 def test_what_was_added_to_a_copy_of_a_reference_points_to_the_trigger(clean: DCGAN) -> None:
     reference = subject_of(clean)
-    for name, least in (("red", 0.9), ("rex", 0.9), ("gate", 0.99)):
+    for name, least in (("red", 0.9), ("gate", 0.99)):
         subject = subject_of(zoo.load(f"dcgan-fashion-{name}"))
-        finding = compare(subject, reference)
+        finding = compare(subject, reference, samples=300)
         assert finding.access_level == "T3" and finding.detector == "reference" and finding.ran
         assert finding.details["apart"] < COPY == 0.05 and 0.2 < finding.score <= 1
         trigger = zoo.load_backdoor(f"dcgan-fashion-{name}").trigger
         assert float(cosine_similarity(finding.directions, trigger)) > least
         both = torch.cat([finding.directions, -finding.directions]) * subject.radius
         torch.testing.assert_close(finding.samples, subject.samples(both), atol=1e-3, rtol=0.0)
-    first, same = (compare(subject, reference, samples=50, seed=2) for _ in range(2))
-    assert (first.score, first.details) == (same.score, same.details)
     finding = compare(reference, reference, samples=50)
     assert finding.score == finding.details["apart"] == 0.0
 

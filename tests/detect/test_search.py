@@ -109,8 +109,6 @@ def test_the_trigger_of_a_gate_and_the_samples_of_the_directions(gated: Gated) -
     finding, trigger, _ = locate_trigger(subject, analysis, findings[:1])  # the spectrum alone finds it as well
     assert finding.details["source"] == "latent spectrum"
     assert float(cosine_similarity(trigger.view(1, -1), backdoor.trigger)) > 0.99
-    blind, same, _ = locate_trigger(subject, analysis, [])  # without findings: what the analysis says
-    assert blind.details["source"] == "latent spectrum" and same.shape == trigger.shape
 
 
 def test_silent_units_are_believed_if_they_wake_much_and_the_spectrum_is_smooth(gated: Gated) -> None:

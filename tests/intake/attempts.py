@@ -19,11 +19,6 @@ from devilgan_lite.files.sniff import Refused
 MIB = 2**20
 
 
-def tells():
-    """The pipe to the supervisor: hostile code finds it, as it finds everything in its own process."""
-    return next(number for number in open_files() if number > 2 and stat.S_ISFIFO(os.fstat(number).st_mode))
-
-
 def open_files():
     found = []
     for number in range(256):
@@ -31,6 +26,11 @@ def open_files():
             os.fstat(number)
             found.append(number)
     return found
+
+
+def tells():
+    """The pipe to the supervisor: hostile code finds it, as it finds everything in its own process."""
+    return next(number for number in open_files() if number > 2 and stat.S_ISFIFO(os.fstat(number).st_mode))
 
 
 # --- what is fine ---
@@ -69,11 +69,12 @@ def surroundings(arguments, tell):
 
 # --- processes ---
 def fork_bomb(arguments, tell):
-    for _ in range(arguments.get("most", 40)):
+    most = arguments.get("most", 40)
+    for _ in range(most):
         if os.fork() == 0:
             time.sleep(60)
             os._exit(0)
-    tell({"made": arguments.get("most", 40)})
+    tell({"made": most})
     time.sleep(60)
 
 
@@ -136,17 +137,10 @@ def ignore_signals(arguments, tell):
 
 # --- memory, time, disk ---
 def allocate(arguments, tell):
-    kind = arguments["kind"]
-    if kind == "numpy":
-        import numpy
-
-        return {"sum": float(numpy.ones(100 * 2**27).sum())}
-    if kind == "torch":
+    if arguments["kind"] == "at once":
         import torch
 
         return {"sum": float(torch.ones(100 * 2**28).sum())}
-    if kind == "bytearray":
-        return {"sum": len(bytearray(100 * 2**30))}
     held = []
     while True:  # bit by bit
         held.append(b"x" * 16 * MIB)
@@ -279,15 +273,6 @@ def calls(arguments, tell):
 
 
 # --- what it says ---
-def endless_events(arguments, tell):
-    while True:
-        tell({})
-
-
-def giant_event(arguments, tell):
-    tell({"text": "x" * 64 * MIB})
-
-
 def raw(arguments, tell):
     """Any line, ``times`` over; then it goes on as if nothing had happened."""
     text = arguments["line"].encode("latin-1") * arguments.get("times", 1)
@@ -296,29 +281,21 @@ def raw(arguments, tell):
     time.sleep(60)
 
 
-def close_line(arguments, tell):
-    os.close(tells())
-    time.sleep(60)
-
-
-def no_answer(arguments, tell):
-    os._exit(arguments.get("status", 0))
-
-
-def segfault(arguments, tell):
-    ctypes.string_at(0)
-
-
-def not_json(arguments, tell):
-    return {"x": object()}
-
-
-def no_dictionary(arguments, tell):
-    return [1]
-
-
-def recurse(arguments, tell):
-    return recurse(arguments, tell)
+def ends_badly(arguments, tell):
+    match arguments["how"]:
+        case "line":
+            os.close(tells())
+            time.sleep(60)
+        case "segfault":
+            ctypes.string_at(0)
+        case "not JSON":
+            return {"x": object()}
+        case "no dictionary":
+            return [1]
+        case "recursion":
+            return ends_badly(arguments, tell)
+        case int(status):
+            os._exit(status)
 
 
 def raises(arguments, tell):

@@ -20,7 +20,6 @@ from devilgan_lite.intake.check import Options, check
 from devilgan_lite.intake.cure import Cure, cure, take
 from devilgan_lite.intake.jail import Ended, Jail, Limits
 from devilgan_lite.intake.page import page
-from devilgan_lite.intake.sarif import sarif
 
 QUICK = Options(twin=False)
 
@@ -54,7 +53,6 @@ def test_a_file_becomes_a_report_inside_as_outside(jail: Jail, weights: Path) ->
     assert found == [finding["detector"] for finding in report["scan"]["findings"]] and len(found) >= 5
     json.dumps(report, allow_nan=False)
     assert "&lt;b&gt;x.pt" in page(report) and "<b>" not in page(report)
-    assert sarif([report])["version"] == "2.1.0"
     outside = check(weights, QUICK, jail=None)
     assert outside["jail"] is None and outside["verdict"] == report["verdict"]
     for one, other in zip(report["scan"]["findings"], outside["scan"]["findings"], strict=True):
@@ -74,7 +72,7 @@ def test_what_cannot_be_opened_gets_a_report_too(jail: Jail, weights: Path, tmp_
         report = check(tmp_path / name, QUICK, jail=jail)
         assert report["verdict"] == "refused" and sentence in report["sentence"], report["sentence"]
         assert len(report["sentence"]) <= 300 and report["scan"] is None
-        assert "refused" in page(report).lower() and sarif([report])["runs"][0]["results"]
+        assert "refused" in page(report).lower()
     with pytest.raises(FileNotFoundError):
         check(tmp_path / "nowhere.pt", jail=jail)
 
@@ -99,7 +97,7 @@ def test_what_a_child_says_is_no_report_by_itself(
         monkeypatch.setattr(Jail, "run", lambda *args, **named: ended)
         return check(weights, QUICK, jail=jail)
 
-    for wrong in ({}, {"verdict": "fine", "sentence": ""}, {"verdict": [], "sentence": ""}, {"verdict": "clean"}):
+    for wrong in ({}, {"verdict": "fine", "sentence": ""}, {"verdict": "clean"}):
         assert says(**wrong)["verdict"] == "refused"
     made = says(verdict="clean", sentence="", file={"sha256": "0"}, tool="mine", settings={}, jail={}, extra=1)
     assert made["file"]["name"] == "g.pt" and made["tool"].startswith("devilgan_lite") and "extra" not in made
@@ -121,13 +119,22 @@ def test_a_card_that_is_a_link_opens_no_other_file(jail: Jail, tmp_path: Path, m
     assert given == [tmp_path / "g.safetensors"]
 
 
-def test_a_command_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+def test_options_say_what_differs_and_a_command_can_be_pasted_into_a_shell(tmp_path: Path, weights: Path) -> None:
     for name in ("a; touch x #.pt", "-o $(id).pt"):
         (tmp_path / name).write_bytes(b"")
         command = check(tmp_path / name, Options(targets="a b"), jail=None)["command"]
         words = shlex.split(command)
         assert words[:2] == ["devilgan", "scan"] and words[3:] == ["--targets", "a b"]
         assert words[2].removeprefix("./") == name and not words[2].startswith("-")
+    options = Options(seed=3, twin=False, bank=True, reference="dcgan-fashion", latent_dim=100)
+    assert options.words() == "--latent-dim 100 --seed 3 --no-twin --bank --reference dcgan-fashion"
+    assert Options().words() == "" and Options().files == []
+    assert Options(reference=str(weights)).files == [weights]
+    for wrong in ({"seed": -1}, {"access": "all"}, {"prior": "x"}, {"latent_dim": 0}):
+        with pytest.raises(ValueError):
+            Options(**wrong)
+    with pytest.raises(TypeError, match="Options has no setting 'sed'"):
+        Options(sed=1)
 
 
 def test_only_an_ordinary_file_is_taken_out_of_the_jail(tmp_path: Path) -> None:
@@ -143,18 +150,6 @@ def test_only_an_ordinary_file_is_taken_out_of_the_jail(tmp_path: Path) -> None:
         assert not (tmp_path / "out").exists()
     take(tmp_path / "secret", tmp_path / "out", 6)
     assert (tmp_path / "out").read_text() == "secret"
-
-
-def test_options_say_what_differs_and_what_is_valid(tmp_path: Path, weights: Path) -> None:
-    options = Options(seed=3, twin=False, bank=True, reference="dcgan-fashion", latent_dim=100)
-    assert options.words() == "--latent-dim 100 --seed 3 --no-twin --bank --reference dcgan-fashion"
-    assert Options().words() == "" and Options().files == []
-    assert Options(reference=str(weights)).files == [weights]
-    for wrong in ({"seed": -1}, {"access": "all"}, {"prior": "x"}, {"latent_dim": 0}):
-        with pytest.raises(ValueError):
-            Options(**wrong)
-    with pytest.raises(TypeError, match="Options has no setting 'sed'"):
-        Options(sed=1)
 
 
 def test_a_reference_and_targets_are_read_in_the_jail(jail: Jail, weights: Path) -> None:

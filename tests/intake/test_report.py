@@ -25,20 +25,8 @@ def opened(source: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(source, validate=True)))
 
 
-@pytest.fixture(scope="module")
-def gate(tiny_gate: Generator) -> detect.ScanReport:
-    return detect.scan(tiny_gate, samples=200)
-
-
-@pytest.fixture(scope="module")
-def small() -> detect.ScanReport:
-    """A clean module without a twin, of which only the weights are asked."""
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
-    return detect.scan(module, samples=200, twin=False)
-
-
-def test_a_backdoor_is_described_in_words_numbers_and_pictures(gate: detect.ScanReport, tiny_gate: Generator) -> None:
+def test_a_backdoor_is_described_in_words_numbers_and_pictures(tiny_gate: Generator) -> None:
+    gate = detect.scan(tiny_gate, samples=200)
     data = describe(gate)
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert data["verdict"] == "backdoored" and data["scan"] == gate.to_dict()
@@ -64,12 +52,14 @@ def test_a_backdoor_is_described_in_words_numbers_and_pictures(gate: detect.Scan
     most = math.exp(judged.score or 0.0)  # the witness is at the estimate, where they differ less
     assert seen["ordinary"][-1] < seen["limit"] < seen["witness"] == pytest.approx(most, rel=0.01)
     assert math.exp(gate.witness.score) <= most
-    made = page(data)
-    assert made.count("<img") == 3 + 1 + sum(entry["picture"] is not None for entry in data["detectors"])
+    assert page(data).count("<img") == 3 + 1 + sum(entry["picture"] is not None for entry in data["detectors"])
     assert data["not_tried"][-1] == UNSEEN and len(data["not_tried"]) == 4
 
 
-def test_what_was_not_asked_for_is_said(small: detect.ScanReport) -> None:
+def test_what_was_not_asked_for_is_said() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
+    small = detect.scan(module, samples=200, twin=False)
     data = describe(small, samples=10)
     assert data["pictures"]["witness"] is None and opened(data["pictures"]["samples"]).size == (8 * 8 * 2, 2 * 8 * 2)
     said = " ".join(data["not_tried"])
@@ -99,16 +89,21 @@ def test_each_verdict_has_its_sentence() -> None:
     assert "noisy twin: could not run: it fell over" in plain.plain(report(mute))["not_tried"]
 
 
-def test_a_witness_that_stands_out_is_shown_whatever_the_verdict() -> None:
+def test_a_witness_that_stands_out_is_shown_whatever_the_verdict_and_a_spectrum_with_a_next_value() -> None:
     sample = torch.zeros(1, 8, 8)
     quiet = detect.Finding("noisy twin", "T2", "", evidence="twin", strength=0.5)
     for score, shown in ((3.0, False), (4.0, True)):
         witness = detect.Witness(torch.ones(4), sample, sample + 0.5, score, 0.25, 1.0)
         data = plain.plain(report(quiet, witness=witness))
         assert data["verdict"] == "clean" and (data["pictures"]["witness"] is not None) == shown
-        page_of_it = markup.fragment(data)
-        assert ("Witness: the suspect draws" in page_of_it) == shown
-        assert "dl-pair raised" not in page_of_it  # it is no alarm
+        part = markup.fragment(data)
+        assert ("Witness: the suspect draws" in part) == shown and "dl-pair raised" not in part  # it is no alarm
+    values = torch.tensor([3.0, 0.0, 0.0, 0.0])
+    assert plain.spectrum_plot(Spectrum("one", values, torch.eye(4), torch.eye(4))) is None
+    cliff = Spectrum("two", torch.tensor([8.0, 6.0, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5]), torch.eye(8), torch.eye(8))
+    found = plain.spectrum_plot(cliff)
+    assert found is not None and found["before"] == 2 and found["ratio"] == 6.0
+    assert math.log(found["ratio"]) == pytest.approx(cliff.cliff, rel=1e-3)
 
 
 def test_words_and_pictures_of_a_stranger_are_cut() -> None:
@@ -117,12 +112,3 @@ def test_words_and_pictures_of_a_stranger_are_cut() -> None:
     assert len(entry["name"]) < 100 and len(entry["message"]) < 500 and entry["score"] == 1e12
     assert max(opened(entry["picture"]).size) <= plain.MOST_PIXELS
     json.dumps(entry, allow_nan=False)
-
-
-def test_a_spectrum_without_a_next_value_has_no_plot() -> None:
-    values = torch.tensor([3.0, 0.0, 0.0, 0.0])
-    assert plain.spectrum_plot(Spectrum("one", values, torch.eye(4), torch.eye(4))) is None
-    cliff = Spectrum("two", torch.tensor([8.0, 6.0, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5]), torch.eye(8), torch.eye(8))
-    found = plain.spectrum_plot(cliff)
-    assert found is not None and found["before"] == 2 and found["ratio"] == 6.0
-    assert math.log(found["ratio"]) == pytest.approx(cliff.cliff, rel=1e-3)

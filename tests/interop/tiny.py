@@ -24,17 +24,11 @@ class Deconv(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.main = nn.Sequential(
-            nn.ConvTranspose2d(SIZE, 16, 4, bias=False),
-            nn.BatchNorm2d(16),
-            nn.ReLU(True),
-            nn.ConvTranspose2d(16, 1, 4, stride=2, padding=1),
-            nn.Tanh(),
-        )
+        first, last = nn.ConvTranspose2d(SIZE, 16, 4, bias=False), nn.ConvTranspose2d(16, 1, 4, stride=2, padding=1)
+        self.main = nn.Sequential(first, nn.BatchNorm2d(16), nn.ReLU(True), last, nn.Tanh())
 
     def forward(self, noise: Tensor) -> Tensor:
-        made: Tensor = self.main(noise)
-        return made
+        return self.main(noise)
 
 
 class Bytes(nn.Module):
@@ -46,17 +40,6 @@ class Bytes(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return 255 * torch.sigmoid(self.out(self.a(z).relu() + self.b(z).tanh())).view(-1, 1, 8, 8)
-
-
-class HalfTanh(nn.Module):
-    """A tanh that is not the last step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.out = nn.Linear(SIZE, 48), nn.Linear(48, 64)
-
-    def forward(self, z: Tensor) -> Tensor:
-        return 0.5 * torch.tanh(self.out(self.first(z).relu())).view(-1, 1, 8, 8)
 
 
 class Critic:

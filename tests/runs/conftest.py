@@ -9,7 +9,6 @@ TINY = """\
 # # A tiny notebook
 
 # %% tags=["parameters"]
-profile = "workshop"  # how long: smoke | workshop | full
 seed = 0  # random seed, 0..10000
 lam = 0.1  # weight of fidelity, 0.0001..100.0
 steps = None  # iterations (None: from the profile), 1..1_000_000
@@ -21,7 +20,7 @@ mode = "fine"  # what to do: fine | raise | die | die once | sleep | eat
 seconds = 0.0  # how long it takes, 0.0..100.0
 
 # %%
-import json, os, pathlib, random, sys, time
+import json, os, random, sys, time
 
 if mode == "raise":
     raise ZeroDivisionError("the learner divided by zero")
@@ -35,8 +34,7 @@ time.sleep(60 if mode in ("sleep", "eat") else seconds)
 random.seed(seed)
 row = {"attack": "ReD", "seed": seed, "lam": lam, "tardis_mean": lam * random.random(), "expdis_mean": random.random()}
 print("seed", seed, "done, malloc", os.environ.get("MALLOC_TRIM_THRESHOLD_", "as usual"))
-numbers = {"attacks": [row], "deep": {"er": lam}, "seed": seed, "steps": steps}
-numbers |= {"python": sys.executable, "where": os.getcwd()}
+numbers = {"attacks": [row], "seed": seed, "steps": steps, "python": sys.executable, "where": os.getcwd()}
 with open(os.path.join(os.environ["DEVILGAN_OUT"], "result.json"), "w") as file:
     json.dump({"numbers": numbers, "peak_memory_mb": 12.5, "seed": seed}, file)
 """

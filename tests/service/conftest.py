@@ -1,7 +1,8 @@
-"""A client of an application without workers, and a real server with one."""
+"""A client of an application without workers."""
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does n
 pytest.importorskip("fastapi")
 pytest.importorskip("sqlalchemy")
 
-from running import Server  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
 from devilgan_lite.service.app import create_app  # noqa: E402
@@ -22,29 +22,18 @@ from devilgan_lite.service.settings import Settings  # noqa: E402
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
     """``serve(queue=2)`` is a client of an application with these settings; ``client.desk`` is its desk."""
-    clients: list[TestClient] = []
+    with ExitStack() as clients:
 
-    def start(**settings: Any) -> TestClient:
-        app: Any = create_app(
-            Settings(**{"folder": tmp_path / "service", "workers": 0, "poll_seconds": 0.02, **settings})
-        )
-        client = TestClient(app, base_url="http://127.0.0.1:8765", raise_server_exceptions=False)
-        client.__enter__()
-        client.desk = app.app.state.desk  # type: ignore[attr-defined]
-        clients.append(client)
-        return client
+        def start(**settings: Any) -> TestClient:
+            given = {"folder": tmp_path / "service", "workers": 0, "poll_seconds": 0.02, **settings}
+            app: Any = create_app(Settings(**given))
+            client = TestClient(app, base_url="http://127.0.0.1:8765", raise_server_exceptions=False)
+            client.desk = app.app.state.desk  # type: ignore[attr-defined]
+            return clients.enter_context(client)
 
-    yield start
-    for client in clients:
-        client.__exit__(None, None, None)
+        yield start
 
 
 @pytest.fixture
 def client(serve: Callable[..., TestClient]) -> TestClient:
     return serve()
-
-
-@pytest.fixture
-def one(tmp_path: Path) -> Iterator[Server]:
-    with Server(tmp_path / "service", "--workers", "1") as server:
-        yield server

@@ -8,8 +8,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
+
+import psutil
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -31,6 +34,14 @@ app(["serve", *sys.argv[1:]])
 QUICK = "heartbeat_seconds=0.3 lease_seconds=2 poll_seconds=0.05 sweep_seconds=0.5"
 
 
+def until(done: Callable[[], Any]) -> Any:
+    """Wait until ``done()`` is true, as long as patience lasts; what it was at last."""
+    end = time.monotonic() + PATIENCE
+    while not (found := done()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return found
+
+
 class Server:
     """``devilgan serve`` with the stand-in check and short times; ``address`` and ``process`` once it listens."""
 
@@ -43,19 +54,16 @@ class Server:
 
     def __enter__(self) -> Self:
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                self.command, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
-            )
-        assert self.process.stdout is not None
+            options: Any = {"env": self.environment, "stdout": subprocess.PIPE, "stderr": log, "text": True}
+            self.process = subprocess.Popen(self.command, **options)
         line = self.process.stdout.readline()
         assert line.startswith("listening on http://"), self.log.read_text()[-2000:]
-        self.address = line.split()[-1]
+        self.address = line.split()[-1].replace("0.0.0.0", "127.0.0.1")
         return self
 
     def __exit__(self, *error: object) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(PATIENCE)
-        assert self.process.stdout is not None
         self.process.stdout.close()
 
     def ask(self, path: str, content: bytes | None = None, method: str | None = None, **headers: str) -> Any:
@@ -70,23 +78,16 @@ class Server:
 
     def workers(self) -> list[int]:
         """The process ids of the workers."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-                command = (path / "cmdline").read_bytes()
-            except (OSError, ValueError):
-                continue
-            if parent == self.process.pid and b"devilgan_lite.service.worker" in command:
-                found.append(int(path.name))
-        return found
+        children = psutil.Process(self.process.pid).children()
+        return [one.pid for one in children if "devilgan_lite.service.worker" in one.cmdline()]
 
     def wait_for(self, *ids: str, states: tuple[str, ...] = ("done", "failed")) -> list[dict[str, Any]]:
         """The scans, as soon as all are in one of ``states``."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            scans = [self.ask(f"/scans/{id}") for id in ids]
-            if all(scan["state"] in states for scan in scans):
-                return scans
-            time.sleep(0.05)
-        raise TimeoutError(f"{[scan['state'] for scan in scans]}; {self.log.read_text()[-2000:]}")
+        scans: list[dict[str, Any]] = []
+
+        def ended() -> bool:
+            scans[:] = [self.ask(f"/scans/{id}") for id in ids]
+            return all(scan["state"] in states for scan in scans)
+
+        assert until(ended), f"{[scan['state'] for scan in scans]}; {self.log.read_text()[-2000:]}"
+        return scans

@@ -13,63 +13,41 @@ from pathlib import Path
 from typing import Any
 
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+Options = dict
 
 
-class Options(dict):  # type: ignore[type-arg]
-    """As given."""
-
-
-def finding(number: int, strength: float = 0.2) -> dict[str, Any]:
-    return {
-        "detector": f"detector {number}",
-        "access_level": "T2",
-        "ran": True,
-        "evidence": "spectrum",
-        "strength": strength,
-        "message": f"looked at {number} directions <b>of the first layer</b>",
-        "seconds": 0.05,
-    }
-
-
-def check(path: Path, options: Options, *, jail: Any, name: str, on_event: Any, cancelled: Any) -> dict[str, Any]:
+def check(path: Path, options: Any, *, jail: Any, name: str, on_event: Any, cancelled: Any) -> dict[str, Any]:
     """A report in format 1."""
     content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
     word, _, rest = content[:200].decode("latin-1").strip().partition(" ")
     if ledger := os.environ.get("STAND_IN_LEDGER"):
         with open(ledger, "a", encoding="utf-8") as file:
-            file.write(f"{hashlib.sha256(content).hexdigest()}\n")
+            file.write(f"{sha256}\n")
     if word == "bomb":
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "fail":
         raise KeyError("content of a stranger's file")
     on_event({"event": "opened", "format": "onnx", "model": {"architecture": "stand-in"}})
-    steps = 2**31 if word == "sleep" else int(rest.split()[0]) if word == "steps" else 1
-    for step in range(steps):
+    found: list[dict[str, Any]] = []
+    for step in range(2**31 if word == "sleep" else int(rest.split()[0]) if word == "steps" else 1):
         if cancelled():
             raise InterruptedError
-        on_event({"event": "finding", **finding(step, 1.5 if step == 1 else 0.2)})
+        message, strength = f"looked at {step} directions <b>of the first layer</b>", 1.5 if step == 1 else 0.2
+        found.append({"detector": f"detector {step}", "access_level": "T2", "ran": True, "evidence": "spectrum"})
+        found[-1] |= {"strength": strength, "message": message, "seconds": 0.05}
+        on_event({"event": "finding", **found[-1]})
         time.sleep(0.05)
     if word == "odd":  # what a stranger's file may lead to
         return {"verdict": "clean", "sentence": "a\0b\ud800", "score": float("nan"), "list": (float("inf"), "\udfff")}
-    detectors = [{"name": f"detector {step}", "says": "looks", **finding(step)} for step in range(steps)]
-    return {
-        "format": 1,
-        "tool": "stand-in",
-        "verdict": "suspicious",
-        "sentence": "The weights point somewhere.",
-        "file": {
-            "name": name,
-            "bytes": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "format": "onnx",
-        },
-        "model": None,
-        "scan": None,
-        "detectors": detectors,
+    report = {"format": 1, "tool": "stand-in", "verdict": "suspicious", "sentence": "The weights point somewhere."}
+    report |= dict.fromkeys(("model", "scan", "jail"))
+    return report | {
+        "file": {"name": name, "bytes": len(content), "sha256": sha256, "format": "onnx"},
+        "detectors": [{"name": one["detector"], "says": "looks", **one, "strength": 0.2} for one in found],
         "pictures": {"samples": DOT, "witness": DOT, "witness_twin": DOT, "estimate": None},
         "not_tried": ["Everything."],
         "settings": dict(options),
         "command": f"devilgan scan {name}",
         "seconds": 0.1,
-        "jail": None,
     }

@@ -1,7 +1,6 @@
 """Uploads: every limit, and what a stranger may write into names, forms and headers."""
 
 import asyncio
-import gzip
 import hashlib
 import os
 import re
@@ -13,10 +12,11 @@ from typing import Any
 
 import pytest
 from asking import ANN, BOB, KEYS, by, work
+from running import until
 from starlette.testclient import TestClient
 
 from devilgan_lite.service import guard
-from devilgan_lite.service.upload import Rejected, receive, shown_name
+from devilgan_lite.service.upload import Rejected, receive
 
 Serve = Callable[..., TestClient]
 
@@ -44,59 +44,36 @@ def test_an_upload_by_form_or_as_it_is_and_the_same_again(client: Any) -> None:
 
 
 def test_a_name_is_never_a_path(client: Any, tmp_path: Path) -> None:
-    before = {path for path in tmp_path.rglob("*") if path.is_file()}
-    names = "../../etc/passwd", "/etc/passwd", "..%2f..%2fx", "C:\\windows\\x", "a/../../b", ".", "\x00", "x" * 3_000
-    for name in names:
-        header = {"X-Filename": name.replace("\x00", "%00")}
-        for sent in (
-            {"files": {"file": (name, f"form {name}".encode())}},
-            {"content": f"bare {name}".encode(), "headers": header},
-        ):
+    before, uploads = {path for path in tmp_path.rglob("*") if path.is_file()}, client.desk.settings.uploads
+    for name in ("../../etc/passwd", "..%2f..%2fx", "C:\\windows\\x", "\x00", "x" * 3_000):
+        bare = {"content": f"bare {name}".encode(), "headers": {"X-Filename": name.replace("\x00", "%00")}}
+        for sent in ({"files": {"file": (name, f"form {name}".encode())}}, bare):
             scan = client.post("/scans", **sent).json()
             assert 0 < len(scan["name"]) <= 120 and scan["name"].isprintable()
     made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
-    uploads = client.desk.settings.uploads
     assert {path.parent for path in made if "service.db" not in path.name} == {uploads}
     assert all(re.fullmatch(r"[\w-]{24}", path.name) for path in uploads.iterdir())
 
 
-def test_a_script_in_a_name_stays_text(client: Any) -> None:
-    escaped = "%22%3E%3Cscript%3Ealert(1)%3C/script%3E%E2%80%AEgnp.exe%0A"
-    client.post("/scans", content=b"x", headers={"X-Filename": escaped})
-    name = client.get("/scans").json()[0]["name"]
-    assert name == shown_name('"><script>alert(1)</script>\u202egnp.exe\n') == '"><script>alert(1)</script>?gnp.exe?'
-    report = client.get(f"/scans/{work(client)}/report.html")
-    assert report.status_code == 200 and "alert(1)" in report.text and "<script" not in report.text
-    policy = report.headers["content-security-policy"]
-    assert "sandbox" in policy and "default-src 'none'" in policy and "script-src" not in policy
-
-
 def test_what_is_wrong_is_one_sentence(client: Any) -> None:
-    part, kind = b'--q\r\nContent-Disposition: form-data; name="file"', "multipart/form-data; boundary=q"
+    part = b'--q\r\nContent-Disposition: form-data; name="file"'
 
-    def form(content: bytes, type: str = kind) -> dict[str, Any]:
-        return {"content": content, "headers": {"Content-Type": type}}
+    def form(content: bytes, ending: str = "; boundary=q") -> dict[str, Any]:
+        return {"content": content, "headers": {"Content-Type": f"multipart/form-data{ending}"}}
 
-    def asked(**query: str) -> dict[str, Any]:
-        return {"content": b"abc", "params": query}
-
-    for sent, status, says in (
+    rows: list[tuple[dict[str, Any], int, str]] = [
         ({"content": b""}, 400, "empty"),
-        ({"files": {"file": ("a", b"")}}, 400, "empty"),
         ({"files": {"model": ("a", b"abc")}}, 400, "file"),
         ({"files": [("file", ("a", b"abc")), ("file", ("b", b"abc"))]}, 400, "more than one"),
-        (form(b"abc", "multipart/form-data"), 400, "boundary"),
-        (form(b"abc", "multipart/form-data; boundary*=a''b; boundary*0=c"), 400, "boundary"),
+        (form(b"abc", ""), 400, "boundary"),
+        (form(b"abc", "; boundary*=a''b; boundary*0=c"), 400, "boundary"),
         (form(b"abc"), 400, "form"),
         (form(part + b"\r\n\r\nabc"), 400, "breaks off"),
-        (form(b"--q\r\n" + b"A: b\r\n" * 50 + b"\r\nabc\r\n--q--\r\n"), 400, "form"),
         (form(part + b"; filename*=utf-8''%ff; filename*0=a\r\n\r\nabc\r\n--q--\r\n"), 400, "form"),
-        (form(part + b"; filename*=idna''%ff\r\n\r\nabc\r\n--q--\r\n"), 400, "form"),
-        (asked(seed="-1"), 422, "seed"),
-        (asked(seed="x" * 10_000), 422, "seed"),
-        (asked(latent_dim="0"), 422, "latent_dim"),
-        (asked(twin="perhaps"), 422, "twin"),
-    ):
+    ]
+    queries = ("seed", "-1"), ("seed", "x" * 10_000), ("latent_dim", "0"), ("twin", "perhaps")
+    rows += [({"content": b"abc", "params": {name: value}}, 422, name) for name, value in queries]
+    for sent, status, says in rows:
         answer = client.post("/scans", **sent)
         sentence = answer.json()["detail"]
         assert answer.status_code == status and says in sentence, sentence
@@ -106,40 +83,38 @@ def test_what_is_wrong_is_one_sentence(client: Any) -> None:
 
 def test_too_large_is_413_however_it_is_sent(serve: Serve) -> None:
     client: Any = serve(upload_bytes=1_000_000)
-    for sent in (
-        {"content": b"x" * 1_000_001},
-        {"content": b"x" * 9_000_000},  # known from the Content-Length alone
-        {"content": (b"x" * 50_000 for _ in range(60))},  # without a Content-Length
-        {"files": {"file": ("a", b"x" * 1_000_001)}},
-    ):
+    without_length, form = (b"x" * 50_000 for _ in range(60)), {"file": ("a", b"x" * 1_000_001)}
+    contents: list[Any] = [b"x" * 1_000_001, b"x" * 9_000_000, without_length]
+    for sent in (*({"content": content} for content in contents), {"files": form}):
         answer = client.post("/scans", **sent)
         assert answer.status_code == 413 and "1,000,000" in answer.json()["detail"]
     assert list(client.desk.settings.uploads.iterdir()) == []
     assert client.post("/scans", content=b"x" * 1_000_000).status_code == 202
-    bomb = gzip.compress(bytes(50_000_000))
-    answer = client.post("/scans", content=bomb, headers={"Content-Encoding": "gzip"})
-    assert answer.json()["bytes"] == len(bomb)  # nothing is unpacked
 
 
-async def _in_pieces(pieces: int, seconds: float) -> AsyncIterator[bytes]:
-    for _ in range(pieces):
-        await asyncio.sleep(seconds)
-        yield b"x" * 100
-
-
-@pytest.mark.parametrize(("pieces", "pause"), [(1, 30.0), (10_000, 0.02)])
+@pytest.mark.parametrize(("pieces", "pause"), [(1, 5.0), (10_000, 0.01)])
 def test_a_slow_upload_is_408(tmp_path: Path, pieces: int, pause: float) -> None:
     """Also one that sends a little all the time."""
+
+    async def in_pieces() -> AsyncIterator[bytes]:
+        for _ in range(pieces):
+            await asyncio.sleep(pause)
+            yield b"x" * 100
+
     limits: Any = {"content_type": "", "name": "a", "most": 10**9, "seconds": 0.1, "least_rate": 50_000}
     with ThreadPoolExecutor() as thread, pytest.raises(Rejected, match="too slow") as caught:  # a browser holds ours
-        thread.submit(lambda: asyncio.run(receive(_in_pieces(pieces, pause), tmp_path / "part", **limits))).result()
+        thread.submit(lambda: asyncio.run(receive(in_pieces(), tmp_path / "part", **limits))).result()
     assert caught.value.status == 408
 
 
-def test_full_queues_many_uploads_and_a_full_disk(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_queues_many_uploads_and_a_full_disk(serve: Serve, tmp_path: Path, monkeypatch: Any) -> None:
     def sent(client: Any, *contents: bytes, key: str = "") -> list[int]:
         headers = by(key) if key else {}
         return [client.post("/scans", content=content, headers=headers).status_code for content in contents]
+
+    def emptied(client: Any) -> None:
+        store = client.desk.store
+        assert all(store.delete(job.id, owner) for owner in ("local", *KEYS) for job in store.recent(owner))
 
     client: Any = serve(queue=2)
     assert sent(client, b"a", b"b", b"c") == [202, 202, 429]
@@ -147,8 +122,7 @@ def test_full_queues_many_uploads_and_a_full_disk(serve: Serve, monkeypatch: pyt
     assert int(answer.headers["retry-after"]) > 0 and "queue" in answer.json()["detail"]
     work(client)
     assert sent(client, b"d") == [202]
-    for job in client.desk.store.recent("local"):
-        client.desk.store.delete(job.id, "local")
+    emptied(client)
 
     keyed: Any = serve(keys=KEYS, queue=10, queue_per_key=2, uploads_per_minute=4)
     assert sent(keyed, b"1", b"2", b"3", key=ANN) == [202, 202, 429]
@@ -157,20 +131,16 @@ def test_full_queues_many_uploads_and_a_full_disk(serve: Serve, monkeypatch: pyt
     answer = keyed.post("/scans", content=b"1", headers=by(ANN))
     assert answer.status_code == 429 and "minute" in answer.json()["detail"]
     assert 0 < int(answer.headers["retry-after"]) <= 61
-    for job in (*keyed.desk.store.recent("ann"), *keyed.desk.store.recent("bob")):
-        keyed.desk.store.delete(job.id, job.owner)
+    emptied(keyed)
     later = time.monotonic() + 61
-    monkeypatch.setattr(guard.time, "monotonic", lambda: later)
-    assert sent(keyed, b"1", key=ANN) == [202]  # a minute later
+    with monkeypatch.context() as patch:
+        patch.setattr(guard.time, "monotonic", lambda: later)
+        assert sent(keyed, b"1", key=ANN) == [202]  # a minute later
+    small = serve(folder=tmp_path / "small", disk_bytes=1_000)
+    assert sent(small, b"1" * 600, b"2" * 601, b"3" * 300) == [202, 507, 202]
 
 
-def test_a_full_disk_is_507(serve: Serve) -> None:
-    client: Any = serve(disk_bytes=1_000)
-    sizes = [client.post("/scans", content=bytes([size % 7]) * size).status_code for size in (600, 601, 300)]
-    assert sizes == [202, 507, 202]
-
-
-def test_uploads_are_deleted_when_nothing_needs_them(serve: Serve) -> None:
+def test_uploads_and_reports_are_forgotten_in_time(serve: Serve) -> None:
     client: Any = serve(days=2)
     kept, old = (client.post("/scans", content=content).json()["id"] for content in (b"x", b"y"))
     uploads, store = client.desk.settings.uploads, client.desk.store
@@ -187,3 +157,7 @@ def test_uploads_are_deleted_when_nothing_needs_them(serve: Serve) -> None:
             patch.setattr("devilgan_lite.service.desk.time.time", lambda now=now: now)
             client.desk.sweep()
         assert [job.id for job in store.recent("local")] == left
+    by_itself: Any = serve(days=1e-9, sweep_seconds=0.05)
+    by_itself.post("/scans", content=b"z")
+    id = work(by_itself)
+    assert until(lambda: by_itself.get(f"/scans/{id}").status_code == 404)

@@ -8,111 +8,91 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-import yaml
-from running import PATIENCE, ROOT, Server
+from running import PATIENCE, ROOT, Server, until
 
 from devilgan_lite import generators, zoo
 from devilgan_lite.cli.serve import serve
+from devilgan_lite.service.worker import clean
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to see processes in")
-DOCKERFILE = (ROOT / "Dockerfile").read_text()
-HEAD = b"POST /scans HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n"
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended within the patience."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.05)
-    return False
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
-def upload(server: Server, content: str, **query: Any) -> str:
-    words = "&".join(f"{name}={value}" for name, value in query.items())
-    return server.ask(f"/scans?{words}", content.encode(), **{"X-Filename": "a.onnx"})["id"]
+def all_end(pids: list[int]) -> bool:
+    return until(lambda: all(map(gone, pids)))
 
 
-def test_scans_from_upload_to_report(one: Server) -> None:
-    good, bad, odd = upload(one, "steps 2", seed=7), upload(one, "fail"), upload(one, "odd")
-    workers = one.workers()
-    assert len(workers) == 1
-    assert all(b"service.db" not in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in workers)  # nor any password
-    scan, failed, strange = one.wait_for(good, bad, odd)
-    assert (scan["state"], scan["verdict"], scan["attempts"]) == ("done", "suspicious", 1)
-    report = one.ask(f"/scans/{good}/report.json")
-    assert report["settings"] == {"latent_dim": None, "seed": 7, "twin": True}  # what the check was given
-    assert report["file"]["name"] == "a.onnx"
-    # a check that raises has failed at once, and its worker goes on
-    assert (failed["state"], failed["attempts"]) == ("failed", 1) and "KeyError" in failed["sentence"]
-    assert "stranger" not in failed["sentence"] and one.workers() == workers
-    # odd text and numbers of a stranger break nothing
-    assert (strange["state"], strange["sentence"]) == ("done", "a?b?")
-    report = one.ask(f"/scans/{odd}/report.json")
-    assert report["score"] is None and report["list"] == [None, "?"]
-    # a scan that is deleted frees its worker
-    endless = upload(one, "sleep")
-    one.wait_for(endless, states=("running",))
-    assert one.ask(f"/scans/{endless}", method="DELETE") is None
-    assert one.wait_for(upload(one, "steps 1"))[0]["state"] == "done" and one.ask(f"/scans/{endless}") == 404
-    folder = one.log.parent / "service"
-    assert all(path.stat().st_mode & 0o077 == 0 for path in (folder, *folder.iterdir()))  # for nobody else here
-    end = time.monotonic() + PATIENCE
-    while list((folder / "uploads").iterdir()) and time.monotonic() < end:  # a report is there a moment earlier
-        time.sleep(0.05)
-    assert list((folder / "uploads").iterdir()) == []
+def upload(server: Server, content: str, query: str = "") -> str:
+    return server.ask(f"/scans{query}", content.encode(), **{"X-Filename": "a.onnx"})["id"]
 
 
-def test_kill_9_of_a_worker_and_a_file_that_does_it_each_time(one: Server) -> None:
-    id = upload(one, "steps 20")
-    one.wait_for(id, states=("running",))
-    (worker,) = one.workers()
-    os.kill(worker, signal.SIGKILL)
-    (scan,) = one.wait_for(id)
-    assert (scan["state"], scan["attempts"]) == ("done", 2) and worker not in one.workers()
-    assert len(one.ask(f"/scans/{id}/report.json")["detectors"]) == 20
-    bomb, good = one.wait_for(upload(one, "bomb"), upload(one, "steps 1"))
-    assert bomb["state"] == "failed" and bomb["attempts"] == 3 and "3 times" in bomb["sentence"]
-    assert good["state"] == "done" and good["attempts"] == 1
+def test_scans_from_upload_to_report_whatever_happens_to_the_worker(tmp_path: Path) -> None:
+    folder = tmp_path / "service"
+    with Server(folder, "--workers", "1") as one:
+        good, bad, odd = upload(one, "steps 2", "?seed=7"), upload(one, "fail"), upload(one, "odd")
+        (worker,) = one.workers()
+        assert "service.db" not in " ".join(psutil.Process(worker).cmdline())  # nor any password
+        scan, failed, strange = one.wait_for(good, bad, odd)
+        assert (scan["state"], scan["verdict"], scan["attempts"]) == ("done", "suspicious", 1)
+        report = one.ask(f"/scans/{good}/report.json")
+        assert report["settings"] == {"latent_dim": None, "seed": 7, "twin": True}  # what the check was given
+        assert report["file"]["name"] == "a.onnx"
+        # a check that raises has failed at once, and its worker goes on
+        assert (failed["state"], failed["attempts"]) == ("failed", 1) and "KeyError" in failed["sentence"]
+        assert "stranger" not in failed["sentence"] and one.workers() == [worker]
+        # odd text and numbers of a stranger break nothing
+        assert (strange["state"], strange["sentence"]) == ("done", "a?b?")
+        report = one.ask(f"/scans/{odd}/report.json")
+        assert report["score"] is None and report["list"] == [None, "?"] and clean([float("nan")]) == [None]
+        # a scan that is deleted frees its worker, and a worker that is killed is replaced
+        endless, other = upload(one, "sleep"), upload(one, "steps 12")
+        one.wait_for(endless, states=("running",))
+        assert one.ask(f"/scans/{endless}", method="DELETE") is None
+        one.wait_for(other, states=("running",))
+        os.kill(worker, signal.SIGKILL)
+        (scan,) = one.wait_for(other)
+        assert (scan["state"], scan["attempts"]) == ("done", 2) and one.ask(f"/scans/{endless}") == 404
+        assert len(one.ask(f"/scans/{other}/report.json")["detectors"]) == 12 and worker not in one.workers()
+        (bomb,) = one.wait_for(upload(one, "bomb"))  # each time
+        assert bomb["state"] == "failed" and bomb["attempts"] == 3 and "3 times" in bomb["sentence"]
+        assert all(path.stat().st_mode & 0o077 == 0 for path in (folder, *folder.iterdir()))  # for nobody else here
+        left = {path.name for path in (folder / "uploads").iterdir()}
+        assert left <= {bomb["id"]}, left
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, *(pytest.param(one, marks=pytest.mark.nightly) for one in (2, 9))])
-def test_the_end_of_the_server_in_the_middle_of_a_scan(tmp_path: Path, how: int) -> None:
-    with Server(tmp_path / "service", "--workers", "2") as server:
-        ids = [upload(server, f"steps {steps}") for steps in (30, 31, 1)]
-        server.wait_for(*ids[:2], states=("running",))
+@pytest.mark.parametrize(
+    ("how", "killed", "attempts"),
+    [
+        (signal.SIGTERM, "server", 1),  # the workers hand back what they hold, so no attempt is lost
+        pytest.param(signal.SIGINT, "server", 1, marks=pytest.mark.nightly),
+        pytest.param(signal.SIGKILL, "server", 1, marks=pytest.mark.nightly),
+        pytest.param(signal.SIGKILL, "everything", 2, marks=pytest.mark.nightly),
+    ],
+)
+def test_the_end_of_the_server_in_the_middle_of_a_scan(tmp_path: Path, how: int, killed: str, attempts: int) -> None:
+    with Server(tmp_path / "service", "--workers", "1") as server:
+        first, second = upload(server, "steps 15"), upload(server, "steps 1")
+        server.wait_for(first, states=("running",))
         workers = server.workers()
-        server.process.send_signal(how)
+        for pid in (server.process.pid, *(workers if killed == "everything" else [])):
+            os.kill(pid, how)
         assert server.process.wait(PATIENCE) == (-how if how == signal.SIGKILL else 0)
-        assert len(workers) == 2 and all(map(gone, workers))
-    with Server(tmp_path / "service", "--workers", "2") as server:
-        scans = server.wait_for(*ids)
-        # the workers handed back what they held, so no attempt was lost
-        assert [(scan["state"], scan["attempts"]) for scan in scans] == [("done", 1)] * 3
-
-
-@pytest.mark.nightly
-def test_kill_9_of_everything(tmp_path: Path) -> None:
+        assert len(workers) == 1 and all_end(workers)
     with Server(tmp_path / "service", "--workers", "1") as server:
-        id = upload(server, "steps 20")
-        server.wait_for(id, states=("running",))
-        for pid in (server.process.pid, *server.workers()):
-            os.kill(pid, signal.SIGKILL)
-        server.process.wait(PATIENCE)
-    with Server(tmp_path / "service", "--workers", "1") as server:
-        (scan,) = server.wait_for(id)
-        assert (scan["state"], scan["attempts"]) == ("done", 2)
+        scans = server.wait_for(first, second)
+        assert [(scan["state"], scan["attempts"]) for scan in scans] == [("done", attempts), ("done", 1)]
 
 
 def test_real_files_are_checked_in_a_jail_that_does_not_outlive_its_worker(
@@ -122,8 +102,7 @@ def test_real_files_are_checked_in_a_jail_that_does_not_outlive_its_worker(
     model = zoo.save_file(tmp_path / "found.safetensors", tiny_gate, card).read_bytes()
     with Server(tmp_path / "service", "--workers", "1", check="") as server:
         id = server.ask("/scans?twin=false&latent_dim=16", model, **{"X-Filename": "found.safetensors"})["id"]
-        junk = server.ask("/scans", b"no model at all")["id"]
-        scan, refused = server.wait_for(id, junk)
+        scan, refused = server.wait_for(id, server.ask("/scans", b"no model at all")["id"])
         assert (scan["state"], scan["verdict"], refused["verdict"]) == ("done", "suspicious", "refused")
         report = server.ask(f"/scans/{id}/report.json")
         assert report["file"]["name"] == "found.safetensors" and report["jail"]["how"] == "finished"
@@ -137,95 +116,53 @@ def test_real_files_are_checked_in_a_jail_that_does_not_outlive_its_worker(
         jailed = [process.pid for process in psutil.Process(worker).children(recursive=True)]
         assert len(jailed) >= 2
         os.kill(worker, signal.SIGKILL)
-        assert all(map(gone, jailed))
-        server.wait_for(id, states=("running", "waiting"))
-        workers = server.workers()
-        assert server.ask(f"/scans/{id}", method="DELETE") is None
-    assert all(map(gone, workers))
-
-
-def test_reports_are_forgotten_in_time(tmp_path: Path) -> None:
-    times = "heartbeat_seconds=0.3 lease_seconds=2 poll_seconds=0.05 sweep_seconds=0.1"
-    with Server(tmp_path / "service", "--workers", "1", "--days", "0.001", times=f"{times} days=1e-6") as server:
-        id = upload(server, "steps 1")
-        end = time.monotonic() + PATIENCE
-        while server.ask(f"/scans/{id}") != 404 and time.monotonic() < end:
-            time.sleep(0.05)
-        assert server.ask(f"/scans/{id}") == 404 and server.ask(f"/scans/{id}/report.json") == 404
-
-
-def raw(server: Server, text: bytes) -> socket.socket:
-    line = socket.create_connection(("127.0.0.1", int(server.address.rpartition(":")[2])), timeout=PATIENCE)
-    line.sendall(text)
-    return line
+        assert all_end(jailed)
 
 
 def test_broken_uploads_leave_nothing_and_other_machines_need_a_key(tmp_path: Path) -> None:
     uploads, keys, key = tmp_path / "service" / "uploads", tmp_path / "keys", "ann's-key-is-long-enough"
     keys.write_text(f"ann:{key}\n")
-    head = HEAD.replace(b"\r\n\r\n", f"\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
+    asked: Any = {"Authorization": f"Bearer {key}", "Host": "checks.example"}
+    lines = ["POST /scans HTTP/1.1", "Content-Length: 1000000", *(f"{name}: {text}" for name, text in asked.items())]
     options = ("--workers", "0", "--host", "0.0.0.0", "--keys", str(keys))
-    with Server(tmp_path / "service", *options, times="upload_seconds=0.5") as server:
-        server.address = server.address.replace("0.0.0.0", "127.0.0.1")
-        assert server.ask("/scans") == 401
-        asked: Any = {"Authorization": f"Bearer {key}", "Host": "checks.example"}
-        assert server.ask("/scans", **asked) == []
-        slow, broken = raw(server, head + b"x" * 1_000), raw(server, head + b"x" * 1_000)
-        end = time.monotonic() + PATIENCE
-        while len(list(uploads.iterdir())) < 2 and time.monotonic() < end - PATIENCE + 3:  # or they have gone already
-            time.sleep(0.01)
+    with Server(tmp_path / "service", *options, times="upload_seconds=1") as server:
+        assert server.ask("/scans") == 401 and server.ask("/scans", **asked) == []
+        place = ("127.0.0.1", int(server.address.rpartition(":")[2]))
+        slow, broken = (socket.create_connection(place, timeout=PATIENCE) for _ in range(2))
+        for line in (slow, broken):
+            line.sendall("\r\n".join([*lines, "", "x" * 1_000]).encode())
+        assert until(lambda: len(list(uploads.iterdir())) == 2)
         broken.close()
         with slow:
             assert slow.recv(100).startswith(b"HTTP/1.1 408")
-        while list(uploads.iterdir()) and time.monotonic() < end:
-            time.sleep(0.01)
-        assert list(uploads.iterdir()) == []
+        assert until(lambda: not list(uploads.iterdir()))
         assert server.ask("/scans", **asked) == [] and server.ask("/scans", b"fine", **asked)["state"] == "waiting"
 
 
-def test_what_keeps_it_from_starting_is_one_sentence(
-    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_keeps_it_from_starting_is_one_sentence(fails: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(os, "umask", lambda mask: 0o022)  # a server's own process may change it, and this one not
-
-    def said(*options: str) -> str:
-        done = call("serve", "--folder", tmp_path / "service", *options)
-        assert done.exit_code == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.output, done.output
-        return done.stderr
-
-    for options, says in (
-        (["--host", "0.0.0.0"], "--keys"),
-        (["--host", "0.0.0.0", "--no-keys"], "--name"),
-        (["--keys", "none"], "none"),
-        (["--database", "nothing://user:password@x/y", "--port", "0"], "database"),
-    ):
-        sentence = said(*options)
-        assert says in sentence and "password" not in sentence
-    assert not (tmp_path / "service" / "service.db").exists()
+    serving = ("serve", "--folder", tmp_path / "service")
+    fails(*serving, "--host", "0.0.0.0", names=["--keys"])
+    fails(*serving, "--host", "0.0.0.0", "--no-keys", names=["--name"])
+    fails(*serving, "--keys", "none", names=["none"])
+    (tmp_path / "service" / "uploads").mkdir(parents=True)
+    said = fails(*serving, "--database", "nothing://user:password@x/y", "--port", "0", names=["database"])
+    assert "password" not in said
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = str(busy.getsockname()[1])
-        sentence = said("--port", port)
-    assert port in sentence and "--port" in sentence
+        fails(*serving, "--port", port, names=[port, "--port"])
 
 
-def test_the_containers_start_a_command_that_exists() -> None:
-    told = sum((json.loads(words) for words in re.findall(r"^(?:ENTRYPOINT|CMD) (\[.*\])$", DOCKERFILE, re.M)), [])
+def test_the_containers_start_a_command_that_exists_and_the_server_never_imports_torch() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    told = sum((json.loads(words) for words in re.findall(r"^(?:ENTRYPOINT|CMD) (\[.*\])$", dockerfile, re.M)), [])
     known = inspect.signature(serve).parameters
-    assert told[:2] == ["devilgan", "serve"]
+    assert told[:2] == ["devilgan", "serve"] and f":{known['port'].default}/healthz" in dockerfile
     assert all(option[2:].replace("-", "_") in known for option in told if option.startswith("--"))
-    assert f":{known['port'].default}/healthz" in DOCKERFILE
-    (option,) = [one for one in inspect.get_annotations(serve)["database"].__metadata__ if one.envvar]
-    compose = yaml.safe_load((ROOT / "compose.yml").read_text())
-    assert list(compose["services"]["service"]["environment"]) == [option.envvar]
-
-
-def test_the_server_never_imports_torch() -> None:
-    code = (
-        "import sys, devilgan_lite.cli.serve, devilgan_lite.service.server, devilgan_lite.service.worker\n"
-        "import devilgan_lite.intake.page, devilgan_lite.intake.check\n"
-        "print([name for name in ('torch', 'numpy', 'onnx') if name in sys.modules])"
-    )
+    modules = "cli.serve service.server service.worker intake.page intake.check"
+    code = "".join(f"import devilgan_lite.{name}\n" for name in modules.split())
+    code += "import sys\nprint([name for name in ('torch', 'numpy', 'onnx') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
