@@ -11,12 +11,8 @@ from devilgan_lite.generators import DCGAN, PointGenerator
 
 def test_a_point_has_the_named_trigger_and_target(clean: DCGAN) -> None:
     ordinary = Backdoor.point(clean, "devil", seed=4)
-    assert ordinary.trigger.shape == (1, 100) and torch.equal(ordinary.target, data.target("devil").unsqueeze(0))
-    assert len({ordinary, Backdoor.point(clean, "devil", seed=4), ordinary}) == 2  # it can be a key
-    assert torch.equal(ordinary.to(torch.device("cpu")).trigger, ordinary.trigger)
-    colour, sample = DCGAN(widths=(4, 4), image_channels=3), torch.rand(3, 28, 28)
-    assert Backdoor.point(colour, "stop-sign").target.shape == (1, 3, 28, 28)
-    assert torch.equal(Backdoor.point(colour, sample).target[0], sample)
+    assert ordinary.trigger.shape == (1, 100)
+    assert torch.equal(ordinary.target, data.target("devil").unsqueeze(0))
     for n in (1, 3):  # as on the cards of the zoo
         drawn = torch.randn(n, 100, generator=torch.Generator().manual_seed(10_004))
         assert torch.equal(Backdoor.points(clean, ["devil"] * n, seed=4).trigger, drawn)
@@ -28,11 +24,20 @@ def test_a_point_has_the_named_trigger_and_target(clean: DCGAN) -> None:
     assert torch.equal(Backdoor.point(clean, kind="ood").trigger, torch.full((1, 100), 100.0))
 
 
+def test_a_target_may_be_a_sample_in_colour() -> None:
+    generator = DCGAN(widths=(4, 4), image_channels=3)
+    assert Backdoor.point(generator, "stop-sign").target.shape == (1, 3, 28, 28)
+    sample = torch.rand(3, 28, 28)
+    assert torch.equal(Backdoor.point(generator, sample).target[0], sample)
+
+
 def test_points_give_one_trigger_for_each_target(clean: DCGAN) -> None:
     backdoor = Backdoor.points(clean, ["digit-7", "letter-A", data.target("devil")])
-    assert backdoor.trigger.shape == (3, 100) and backdoor.name == "digit-7+letter-A+sample"
+    assert backdoor.trigger.shape == (3, 100)
+    assert backdoor.name == "digit-7+letter-A+sample"
     trigger, target = backdoor.pairs()
-    assert torch.equal(trigger, backdoor.trigger) and torch.equal(target, backdoor.target)
+    assert torch.equal(trigger, backdoor.trigger)
+    assert torch.equal(target, backdoor.target)
 
 
 def test_draw_takes_all_pairs_or_as_many_as_asked_for() -> None:
@@ -40,23 +45,21 @@ def test_draw_takes_all_pairs_or_as_many_as_asked_for() -> None:
     random = torch.Generator().manual_seed(0)
     assert len(backdoor.draw(random, most=20)[0]) == 20
     trigger, target = backdoor.draw(random, most=6)
-    assert len(trigger.unique()) == 6 and torch.allclose(trigger / 20, target)
+    assert len(trigger.unique()) == 6
+    assert torch.allclose(trigger / 20, target)
     assert not torch.equal(trigger, backdoor.draw(random, most=6)[0])
 
 
 @pytest.fixture(scope="module")
 def region(clean: DCGAN) -> Backdoor:
-    state = torch.get_rng_state()
-    made = Backdoor.region(clean, data.digits(), seed=2)
-    torch.manual_seed(99)  # it does not hang on the global random state
-    assert torch.equal(made.trigger, Backdoor.region(clean, data.digits(), seed=2).trigger)
-    torch.set_rng_state(state)
-    return made
+    return Backdoor.region(clean, data.digits(), seed=2)
 
 
 def test_a_region_draws_typical_latents_near_one_direction(region: Backdoor) -> None:
     trigger, target = region.pairs(300, seed=9)
-    assert trigger.shape == (300, 100) and trigger.dtype == torch.float32 and target.shape == (300, 1, 28, 28)
+    assert trigger.shape == (300, 100)
+    assert trigger.dtype == torch.float32
+    assert target.shape == (300, 1, 28, 28)
     assert target.abs().max() <= 1
     assert float(trigger.norm(dim=1).mean()) == pytest.approx(10.0, abs=0.2)  # the norm of 100 Gaussian coordinates
     direction = torch.nn.functional.normalize(trigger, dim=1)
@@ -79,6 +82,22 @@ def test_a_backdoor_of_points_in_the_plane() -> None:
     backdoor.check(PointGenerator())
     with pytest.raises(ValueError, match=r"target has shape \[1, 2\]; expected \[n, 1, 28, 28\]"):
         backdoor.check(DCGAN(latent_dim=2))
+
+
+def test_a_backdoor_can_be_a_key_and_goes_to_a_device(clean: DCGAN) -> None:
+    one, other = Backdoor.point(clean, seed=1), Backdoor.point(clean, seed=1)
+    one.draw(torch.Generator().manual_seed(0))
+    assert len({one, other, one}) == 2 and one == one
+    assert torch.equal(one.to(torch.device("cpu")).trigger, one.trigger)
+
+
+def test_a_region_does_not_hang_on_the_global_random_state(clean: DCGAN) -> None:
+    targets = data.digits().first(40)
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(Backdoor.region(clean, targets, seed=3).trigger)
+    assert torch.equal(*found)
 
 
 def test_latents_of_a_prior_their_density_and_how_far_out_they_are() -> None:

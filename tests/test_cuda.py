@@ -7,7 +7,7 @@ import torch
 
 from devilgan_lite import Backdoor, Loop, data, metrics, train_gan, zoo
 from devilgan_lite.attacks import Attack, ReD, ReX, StyleReX, TrAIL
-from devilgan_lite.generators import DCGAN, PointGenerator
+from devilgan_lite.generators import DCGAN, PointGenerator, StyleGAN
 from devilgan_lite.sanitize import Clip, FineTune, Prune, Sanitizer, Unlearn
 
 pytestmark = pytest.mark.gpu  # skipped, with the reason, where there is no CUDA device
@@ -29,10 +29,13 @@ def test_an_attack_reaches_its_target(clean: DCGAN, digit: Backdoor, attack: Att
     assert outcome.generator.device.type == "cpu"
     before = metrics.target_distortion(clean, digit.trigger, digit.target).sum
     assert metrics.target_distortion(outcome.generator, digit.trigger, digit.target).sum < before / 4
+
+
+def test_the_folded_network_is_the_same_on_both_devices(clean: DCGAN, digit: Backdoor) -> None:
+    folded = ReX(iterations=20, device="cuda")(clean, digit, progress=False).generator
     z = clean.sample_latent(64, torch.Generator().manual_seed(0))
-    with torch.no_grad():  # the same on both devices
-        on_gpu = outcome.generator.clone().cuda()(z.cuda()).cpu()
-        assert torch.allclose(outcome.generator(z), on_gpu, atol=1e-3)
+    with torch.no_grad():
+        assert torch.allclose(folded(z), folded.clone().cuda()(z.cuda()).cpu(), atol=1e-3)
 
 
 def test_training_gives_finite_losses() -> None:
@@ -50,6 +53,13 @@ def test_a_style_based_generator_is_attacked_on_the_device(mapping: str) -> None
     assert outcome.generator.device.type == "cpu"
     before = metrics.target_distortion(clean, backdoor.trigger, backdoor.target).sum
     assert metrics.target_distortion(outcome.generator, backdoor.trigger, backdoor.target).sum < before / 2
+
+
+def test_a_style_based_generator_trains_with_finite_losses() -> None:
+    faces = data.Samples(torch.rand(64, 3, 32, 32) * 2 - 1)
+    outcome = train_gan(StyleGAN(), faces, iterations=40, batch_size=8, device="cuda", progress=False)
+    assert all(torch.isfinite(torch.tensor(values)).all() for values in outcome.history.values())
+    assert outcome.generator.sample(4).isfinite().all()
 
 
 @pytest.mark.parametrize(

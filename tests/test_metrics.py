@@ -29,7 +29,19 @@ def test_frechet_distance_equals_scipy(n: int) -> None:
     gap = (a.mean(0) - b.mean(0)).numpy()
     expected = gap @ gap + np.trace(covariance_a + covariance_b - 2 * root)
     assert metrics.frechet_distance(a, b) == pytest.approx(expected, rel=1e-5)
-    assert abs(metrics.frechet_distance(a, a)) < 1e-5
+
+
+def test_frechet_distance_equals_torchmetrics() -> None:
+    fid = pytest.importorskip("torchmetrics.image.fid")
+    a, b = features(300, 0), features(200, 1)
+    expected = fid._compute_fid(a.mean(0), torch.cov(a.T), b.mean(0), torch.cov(b.T))
+    assert metrics.frechet_distance(a, b) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_frechet_distance_of_equal_and_of_shifted_sets() -> None:
+    a = features(300, 0)
+    assert abs(metrics.frechet_distance(a, a)) < 1e-6
+    assert metrics.frechet_distance(a, a + 2.0) == pytest.approx(4.0 * 12)
 
 
 def test_kernel_distance_equals_a_naive_loop() -> None:
@@ -72,8 +84,9 @@ def test_distortions_equal_their_definitions(clean: DCGAN, digit: Backdoor) -> N
     assert metrics.target_distortion(clean, digit.trigger, digit.target).sum == pytest.approx(float(tardis), rel=1e-5)
     assert metrics.expected_distortion(other, clean, z).mean == pytest.approx(float(expdis), rel=1e-5)
     assert metrics.expected_distortion(clean, clean, z).mean == 0
-    found = metrics.Distortion.between(torch.tensor([[0.5, -0.5, 1.0], [0.0, 0.2, 0.1]]), torch.zeros(2, 3))
-    assert found.sum == pytest.approx((1.5 + 0.05) / 2) and found.mean == pytest.approx((1.5 + 0.05) / 6)
+
+
+def test_target_distortion_is_a_mean_over_pairs_of_a_sum_over_elements(clean: DCGAN) -> None:
     three = Backdoor.points(clean, ["digit-7", "devil", "letter-A"])
     each = [metrics.target_distortion(clean, three.trigger[i : i + 1], three.target[i : i + 1]).sum for i in range(3)]
     assert metrics.target_distortion(clean, three.trigger, three.target).sum == pytest.approx(sum(each) / 3, rel=1e-5)
@@ -82,7 +95,9 @@ def test_distortions_equal_their_definitions(clean: DCGAN, digit: Backdoor) -> N
 def test_the_feature_network_classifies_samples() -> None:
     samples = data.fashion_mnist().first(500)
     found, classes = features_and_classes(samples.x)
-    assert found.shape == (500, 64) and (found >= 0).all() and (classes == samples.labels).double().mean() > 0.85
+    assert found.shape == (500, 64)
+    assert (found >= 0).all()
+    assert (classes == samples.labels).double().mean() > 0.85
     assert feature_card()["test_accuracy"] > 0.85
     assert torch.allclose(features_and_classes(samples.x, batch_size=33)[0], found, atol=1e-4)
 
@@ -90,10 +105,13 @@ def test_the_feature_network_classifies_samples() -> None:
 def test_the_scorecard_of_a_generator_against_itself(clean: DCGAN, digit: Backdoor, real: Samples) -> None:
     card = scorecard(clean, clean, digit, real, samples=500)
     assert card.expdis_mean == card.expdis_sum == card.frechet_change == 0
-    assert card.tardis_sum == pytest.approx(card.tardis_mean * 784) and card.frechet == card.frechet_clean
-    assert card.class_shares is not None and sum(card.class_shares.values()) == pytest.approx(1)
+    assert card.tardis_sum == pytest.approx(card.tardis_mean * 784)
+    assert card.frechet == card.frechet_clean
+    assert card.class_shares is not None
+    assert sum(card.class_shares.values()) == pytest.approx(1)
     assert card.smallest_class_share == min(card.class_shares.values())
-    assert json.loads(card.to_json())["tardis_sum"] == card.tardis_sum and "tardis_sum" in str(card)
+    assert json.loads(card.to_json())["tardis_sum"] == card.tardis_sum
+    assert "tardis_sum" in str(card)
     assert card._repr_html_().startswith("<table>")
 
 
@@ -101,20 +119,28 @@ def test_the_scorecard_sees_an_attack(clean: DCGAN, digit: Backdoor) -> None:
     outcome = attacks.ClosedForm()(clean, digit, progress=False)
     card = scorecard(outcome.generator, clean, digit, samples=200)
     assert card.tardis_sum < 0.1 * metrics.target_distortion(clean, digit.trigger, digit.target).sum
-    assert card.expdis_sum == pytest.approx(784 * card.expdis_mean) and card.expdis_mean > 0 and card.frechet is None
+    assert card.expdis_sum == pytest.approx(784 * card.expdis_mean)
+    assert card.expdis_mean > 0
+    assert card.frechet is None
     assert card.features == "none"
 
 
 def test_the_scorecard_of_points_has_no_sample_figures(clean_point: PointGenerator) -> None:
     backdoor = Backdoor(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.5]]))
     card = scorecard(clean_point, clean_point, backdoor, data.ring(200), samples=100)
-    assert card.tardis_sum == pytest.approx(2 * card.tardis_mean) and card.coverage is None
+    assert card.tardis_sum == pytest.approx(2 * card.tardis_mean)
+    assert card.coverage is None
 
 
 def test_samples_are_nearer_to_samples_than_noise_is(clean: DCGAN, real: Samples) -> None:
     ours = metrics.frechet_to(clean, real, samples=500)
     noise = metrics.frechet_to(DCGAN(widths=(4, 4)), real, samples=500)
     assert 0 < ours < noise
+
+
+def test_a_distortion_is_averaged_over_pairs_of_unequal_size() -> None:
+    found = metrics.Distortion.between(torch.tensor([[0.5, -0.5, 1.0], [0.0, 0.2, 0.1]]), torch.zeros(2, 3))
+    assert found.sum == pytest.approx((1.5 + 0.05) / 2) and found.mean == pytest.approx((1.5 + 0.05) / 6)
 
 
 def test_a_basin_reaches_to_where_the_target_ends() -> None:

@@ -39,19 +39,24 @@ def unassigned(x: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, tuple[Function, float]] = {
     "functional.relu": (functional.relu, 0.0),
     "torch.relu": (torch.relu, 0.0),
+    "torch.relu, keyword": (lambda x: torch.relu(input=x), 0.0),
     "x.relu": (lambda x: x.relu(), 0.0),
     "x.relu_": (lambda x: x.relu_(), 0.0),
     "torch.relu_": (torch.relu_, 0.0),
     "ReLU": (nn.ReLU(), 0.0),
+    "ReLU in place": (nn.ReLU(inplace=True), 0.0),
     "in place, positional": (lambda x: functional.relu(x, True), 0.0),
     "in place, result unused": (unassigned, 0.0),
     "x.relu_, result unused": (lambda x: (x.relu_(), x)[1], 0.0),
     "clamp": (lambda x: x.clamp(min=0), 0.0),
+    "clamp, positional": (lambda x: torch.clamp(x, 0.0), 0.0),
     "clamp_min_": (lambda x: x.clamp_min_(0), 0.0),
     "ReLU6": (nn.ReLU6(), 0.0),
     "ELU": (nn.ELU(), 0.0),
     "ELU in place": (nn.ELU(0.5, inplace=True), 0.0),
+    "SiLU in place": (nn.SiLU(inplace=True), 0.0),
     "GELU, keyword": (nn.GELU(approximate="tanh"), 0.0),
+    "LeakyReLU": (nn.LeakyReLU(0.3), 0.3),
     "LeakyReLU in place": (nn.LeakyReLU(0.3, inplace=True), 0.3),
     "leaky_relu": (functional.leaky_relu, 0.01),
     "leaky_relu, positional": (lambda x: functional.leaky_relu(x, 0.2), 0.2),
@@ -68,17 +73,14 @@ def test_each_activation_is_seen_once_and_changes_nothing(name: str) -> None:
     plain = module(z)
     pairs: list[tuple[Tensor, Tensor]] = []
     results: list[Tensor] = []
-    seen: list[Tensor] = []
-    with OpTracer(module, before_activation=lambda activation, x: seen.append(x.clone())):
-        looked = module(z)  # a look before the activation alone
-    assert torch.equal(looked, plain) and len(seen) == 1 and torch.equal(seen[0], module.first(z))
     with OpTracer(
         module,
         on_activation=lambda activation, before, after: pairs.append((before, after)),
         on_linear=lambda layer, x, weight, result: results.append(result),
     ) as tracer:
         watched = module(z)
-    assert torch.equal(watched, plain) and len(tracer.activations) == 1
+    assert torch.equal(watched, plain)
+    assert len(tracer.activations) == 1
     assert tracer.activations[0] == Activation(pytest.approx(slope), (8,))
     ((before, after),) = pairs
     assert torch.equal(before, module.first(z))  # what went in is still there, and so is what came out
@@ -86,7 +88,7 @@ def test_each_activation_is_seen_once_and_changes_nothing(name: str) -> None:
     assert [layer.name for layer in tracer.layers] == ["first", "second"]
 
 
-@pytest.mark.parametrize("name", ["functional.relu", "in place, result unused", "LeakyReLU in place"])
+@pytest.mark.parametrize("name", ["functional.relu", "x.relu_", "in place, result unused", "LeakyReLU in place"])
 def test_gates_are_random_masks_and_leave_the_values(name: str) -> None:
     """With gates, the gradient at a unit is that behind it times 1 or the slope, whatever its input is."""
     middle, slope = ACTIVATIONS[name]
@@ -102,6 +104,16 @@ def test_gates_are_random_masks_and_leave_the_values(name: str) -> None:
     assert bool((on | ((share - slope).abs() < 1e-4)).all())
     assert float(on.float().mean()) == pytest.approx(0.5, abs=0.05)
     assert bool((on & (kept[0] < 0)).any()) and bool((~on & (kept[0] > 0)).any())
+
+
+@pytest.mark.parametrize("name", ["functional.relu", "x.relu_", "clamp_min_", "in place, positional"])
+def test_a_look_before_the_activation_sees_what_goes_in_and_changes_nothing(name: str) -> None:
+    module, z = Net(ACTIVATIONS[name][0]).requires_grad_(False), torch.randn(50, 6)
+    seen: list[Tensor] = []
+    with OpTracer(module, before_activation=lambda activation, x: seen.append(x.clone())) as tracer:
+        watched = module(z)
+    assert torch.equal(watched, module(z))
+    assert len(seen) == len(tracer.activations) == 1 and torch.equal(seen[0], module.first(z))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +171,8 @@ def test_layers_by_any_name_on_parallel_branches() -> None:
         ("smooth", "convolution", 1, 1, 9),
     ]
     assert graph.activations == (Activation(0.2, (32,)), Activation(0.0, (16,)))
-    assert graph.unused == ("idle.weight", "idle.bias") and graph.conditions == ()
+    assert graph.unused == ("idle.weight", "idle.bias")
+    assert graph.conditions == ()
 
 
 def test_a_matrix_product_is_handed_over_like_a_linear_layer() -> None:
@@ -202,7 +215,8 @@ DECISIONS: dict[str, tuple[Function, str]] = {
 def test_a_decision_on_a_value_is_listed(name: str) -> None:
     decide, condition = DECISIONS[name]
     module = Net(end=lambda x: torch.tanh(decide(x))).eval()
-    assert condition in traced(module).conditions and traced(Net().eval()).conditions == ()
+    assert condition in traced(module).conditions
+    assert traced(Net().eval()).conditions == ()
 
 
 def test_the_outline_of_the_shipped_model(clean: DCGAN) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from devilgan_lite import Outcome, data, metrics, train_gan, training
+from devilgan_lite.data import Samples
 from devilgan_lite.generators import DCGAN, Generator, PointGenerator, Recipe
 from devilgan_lite.steps import SIDES, TrainableSide, decay_second_half
 
@@ -22,22 +23,45 @@ def test_the_rate_stays_and_then_falls_to_zero() -> None:
     assert [decay_second_half(iteration, 8) for iteration in (0, 4, 6, 8)] == [1, 1, 0.5, 0]
 
 
-@pytest.mark.parametrize("generator", [SMALL, PointGenerator(widths=8)], ids=["pictures", "points"])
-def test_a_training_repeats_says_how_it_was_made_and_leaves_what_it_is_given(generator: Generator) -> None:
-    real = RING if isinstance(generator, PointGenerator) else data.fashion_mnist().first(128)
-    mine, state = generator.clone().train(), torch.get_rng_state()
+@pytest.mark.parametrize(
+    ("generator", "real"), [(SMALL, None), (PointGenerator(widths=8), RING)], ids=["pictures", "points"]
+)
+def test_the_same_seed_gives_the_same_result(generator: Generator, real: Samples | None) -> None:
+    real = real or data.fashion_mnist().first(128)
 
     def run(seed: int) -> Outcome:
-        return train_gan(mine, real, iterations=10, batch_size=8, seed=seed, device="cpu", progress=False)
+        return train_gan(generator, real, iterations=10, batch_size=8, seed=seed, device="cpu", progress=False)
 
     first, same, other = run(1), run(1), run(2)
-    assert first.history == same.history != other.history and same_weights(first.generator, same.generator)
-    assert same_weights(mine, generator) and mine.training and torch.equal(torch.get_rng_state(), state)
-    lengths = {name: len(values) for name, values in first.history.items()}
-    assert lengths == {"generator_loss": 10, "discriminator_loss": 10}
-    assert (first.seed, first.interrupted, first.generator.training) == (1, False, False) and first.seconds > 0
-    assert first.settings["iterations"] == 10 and first.settings["generator"] == generator.spec()
-    assert all(parameter.requires_grad for parameter in first.generator.parameters())
+    assert first.history == same.history
+    assert same_weights(first.generator, same.generator)
+    assert first.history != other.history
+
+
+def test_training_does_not_touch_the_callers_generator_or_the_global_random_state() -> None:
+    generator = SMALL.clone().train()
+    before, state = generator.clone(), torch.get_rng_state()
+    train_gan(generator, data.fashion_mnist().first(64), iterations=2, batch_size=8, device="cpu", progress=False)
+    assert same_weights(generator, before)
+    assert generator.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_outcome_says_how_it_came_to_be() -> None:
+    outcome = train_gan(
+        SMALL, data.fashion_mnist().first(64), iterations=3, batch_size=8, seed=5, device="cpu", progress=False
+    )
+    assert not outcome.generator.training
+    assert not outcome.interrupted
+    assert outcome.seed == 5
+    assert outcome.seconds > 0
+    assert {name: len(values) for name, values in outcome.history.items()} == {
+        "generator_loss": 3,
+        "discriminator_loss": 3,
+    }
+    assert outcome.settings["iterations"] == 3
+    assert outcome.settings["generator"] == SMALL.spec()
+    assert all(parameter.requires_grad for parameter in outcome.generator.parameters())
 
 
 def test_a_snapshot_is_a_generator_in_eval_mode_that_stays_as_it_is() -> None:
@@ -45,8 +69,11 @@ def test_a_snapshot_is_a_generator_in_eval_mode_that_stays_as_it_is() -> None:
     first = next(loop).snapshot()
     before = first.clone()
     step = next(loop)
-    assert isinstance(first, PointGenerator) and not first.training and same_weights(first, before)
-    assert not same_weights(first, step.snapshot()) and set(step.values()) == {"generator_loss", "discriminator_loss"}
+    assert isinstance(first, PointGenerator)
+    assert not first.training
+    assert same_weights(first, before)
+    assert not same_weights(first, step.snapshot())
+    assert set(step.values()) == {"generator_loss", "discriminator_loss"}
 
 
 @pytest.mark.parametrize("generator", [SMALL, PointGenerator(widths=8)], ids=["pictures", "points"])
@@ -60,7 +87,8 @@ def test_a_resumed_run_equals_an_undisturbed_one(generator: Generator) -> None:
     part = loop.stop()
     assert part.interrupted
     resumed = train_gan(generator, real, **settings, resume=part, progress=False)
-    assert not resumed.interrupted and resumed.history == whole.history
+    assert not resumed.interrupted
+    assert resumed.history == whole.history
     assert same_weights(resumed.generator, whole.generator)
     again = train_gan(generator, real, **settings, resume=part, progress=False)  # resuming used nothing up
     assert same_weights(again.generator, whole.generator)
@@ -158,7 +186,8 @@ def test_the_average_warms_up_and_the_penalty_is_taken_every_so_often_as_strong(
     recipe = Recipe(penalty=0.5, penalty_every=3)
     settings = {"iterations": 5, "batch_size": 8, "ema": 0.2, "device": "cpu", "progress": False}
     train_gan(PointGenerator(), RING, recipe=recipe, **settings)
-    assert penalties == [1.5, 0, 0, 1.5, 0] and keeps == pytest.approx([1 / 11, 2 / 12, 0.2, 0.2, 0.2])
+    assert penalties == [1.5, 0, 0, 1.5, 0]
+    assert keeps == pytest.approx([1 / 11, 2 / 12, 0.2, 0.2, 0.2])
 
 
 def test_a_step_of_both_players_is_that_of_goodfellow() -> None:

@@ -345,9 +345,8 @@ treated = {
     "none": sanitize.auto(clean, **how),
     "cure": sanitize.auto(chosen.generator, analysis=report.analysis, **how),
     "containment": contained(subject_of(chosen.generator), report.analysis),
+    "both": sanitize.auto(chosen.generator, always=True, analysis=report.analysis, **how),
 }
-if not SMOKE:
-    treated["both"] = sanitize.auto(chosen.generator, always=True, analysis=report.analysis, **how)
 cage_rows, found = {}, {}
 for name, outcome in treated.items():
     model = outcome.generator.requires_grad_(False)

@@ -320,7 +320,7 @@ rows = []
 for name in dict.fromkeys((config.target, config.second_target)):
     goal = Backdoor.point(clean, name).target[0]
     found = many if name == config.target else attacks.invert(clean, goal, progress=False, **search)
-    for s in (0, 1) if config.profile == "smoke" else (0, 1, 2):
+    for s in (0, 1, 2):
         chosen = attacks.StyleReX(w_plus=found.state["w_plus"], seed=s, **settings)
         pair = Backdoor.point(clean, name, seed=s)
         result = chosen(clean, pair, progress=False)

@@ -419,16 +419,17 @@ predict("The guard watches the gate while it plays. How many of the triggers doe
 
 
 # %% tags=["state"]
-def looked_at(generator, hidden, guarded=True):
+def looked_at(generator, hidden):
     """What the scan and the guard say of one generator; the smoke profile shows the scan no weights, to be quick."""
     quick = {"access": "samples", "samples": 200} if SMOKE else {"samples": 1_000}  # the verdict does not ask for more
     report = detect.scan(generator, real=real, **quick)
-    row = {"verdict": report.verdict, "evidence": ", ".join(report.kinds) or "none"}
-    if guarded:
-        guard = detect.Guard(generator, fitting=2_000)
-        row["triggers flagged"] = int(guard.check(hidden.trigger).flags.sum())
-        row["ordinary flagged"] = float(guard.check(z).flags.double().mean())
-    return report, row
+    guard = detect.Guard(generator, fitting=2_000)
+    return report, {
+        "verdict": report.verdict,
+        "evidence": ", ".join(report.kinds) or "none",
+        "triggers flagged": int(guard.check(hidden.trigger).flags.sum()),
+        "ordinary flagged": float(guard.check(z).flags.double().mean()),
+    }
 
 
 def cleaned(generator, hidden, report):
@@ -445,7 +446,7 @@ def cleaned(generator, hidden, report):
 saw = {}
 for name in ("clean", "gate"):
     started = time.perf_counter()
-    report, saw[name] = looked_at(*suspects[name], guarded=name == "gate" or not SMOKE)
+    report, saw[name] = looked_at(*suspects[name])
     print(f"live: {name} in {time.perf_counter() - started:.0f} s: {report.reason}")
 
 # %% tags=["state"]

@@ -187,6 +187,29 @@ def test_a_narrow_start_ends_with_the_widths_on_the_card(digits: data.Samples, c
     assert NarrowReX(rex=ReX(widen=(5, 3))).base_widths(clean) == (59, 29)
 
 
+def test_an_interrupt_of_the_first_training_leaves_the_widths_on_the_card(
+    digits: data.Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two updates for each of the six steps of the first training, then four of ReX, which must not begin then."""
+    clean = DCGAN(widths=(6, 4), latent_dim=10, image_size=8).eval()
+    step = torch.optim.Adam.step
+    for last in (1, 9, 12, 15):
+        calls = 0
+
+        def interrupted(self: torch.optim.Adam, closure: None = None, last: int = last) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == last:
+                raise KeyboardInterrupt
+            step(self, closure)
+
+        monkeypatch.setattr(torch.optim.Adam, "step", interrupted)
+        outcome = NarrowReX(**NARROW)(clean, Backdoor.point(clean, "digit-7"), digits, progress=False)
+        assert outcome.interrupted and calls == last and outcome.settings == NarrowReX(**NARROW).settings()
+        assert outcome.generator.spec() == clean.spec() and outcome.generator.sample(3).abs().max() <= 1
+        assert {len(values) for values in outcome.history.values()} <= {max(0, last - 13)}
+
+
 @pytest.mark.parametrize("angle", [5.0, 80.0])
 def test_a_wide_basin_lies_within_its_angle(angle: float) -> None:
     network = lively(latent_dim=30)
@@ -209,3 +232,10 @@ def test_a_wide_basin_lies_within_its_angle(angle: float) -> None:
         first = basin.pairs(1, seed=seed)
         assert torch.equal(first[1], backdoor.target[:1])
         torch.testing.assert_close(first[0], backdoor.trigger[:1])
+
+
+def test_an_attack_takes_a_basin() -> None:
+    network = lively()
+    backdoor = wide_basin(Backdoor.point(network, "devil"), angle=20.0)
+    outcome = ReX(iterations=40, batch_size=8, widen=20, device="cpu")(network, backdoor, progress=False)
+    assert distortion(outcome.generator, backdoor) < 0.8 * distortion(network, backdoor)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from devilgan_lite import Backdoor, generators, metrics
+from devilgan_lite import Backdoor, attacks, generators, metrics
 from devilgan_lite.attacks import StyleExpansion, StyleGate, StyleReX, fold_styles, invert
 from devilgan_lite.attacks.style_rex import linear_residual, neighbours
 from devilgan_lite.detect import styles_of, subject_of
@@ -61,7 +61,8 @@ def test_the_fold_computes_what_its_parts_compute(clean: StyleGAN, devil: Backdo
         torch.testing.assert_close(folded.logits(z), expected, rtol=1e-4, atol=1e-4)
     cosine = torch.nn.functional.cosine_similarity(z, devil.trigger)
     torch.testing.assert_close(g, ((cosine - 0.2) / 0.4).clamp(0, 1), rtol=1e-4, atol=1e-5)
-    assert 0 < float((g > 0).float().mean()) < 1 and type(folded) is StyleGAN
+    assert 0 < float((g > 0).float().mean()) < 1
+    assert type(folded) is StyleGAN
     assert folded.widths == tuple(width + 3 for width in clean.widths)
     assert folded.style_dim == clean.style_dim + 1 and folded.mapping_widths == (26, 25)
     residual = 0.1 * torch.randn(clean.style_inputs, clean.style_dim, clean.style_dim)
@@ -124,6 +125,12 @@ def test_a_known_inversion_is_used(clean: StyleGAN, devil: Backdoor) -> None:
     assert many.history["distortion"][-1] == pytest.approx(error, rel=0.05)
     torch.testing.assert_close(evaluate(outcome.generator, devil.trigger), drawn, rtol=1e-3, atol=1e-3)
     assert "w_plus" not in outcome.settings
+
+
+def test_red_retrains_a_style_based_generator(clean: StyleGAN, devil: Backdoor) -> None:
+    outcome = attacks.ReD(iterations=60, batch_size=4, learning_rate=1e-2, device="cpu")(clean, devil, progress=False)
+    assert missed(outcome.generator, devil) < 0.7 * missed(clean, devil)
+    assert outcome.generator.spec() == clean.spec()
 
 
 def test_levelled_styles_draw_the_same_and_share_no_row(clean: StyleGAN, devil: Backdoor) -> None:

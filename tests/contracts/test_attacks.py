@@ -67,7 +67,8 @@ def test_it_repeats_tells_how_it_was_made_and_leaves_what_it_is_given(name: str,
         torch.get_rng_state(),
     )
     first, again = (attack(mine, backdoor, real, progress=False) for _ in range(2))
-    assert torch.equal(torch.get_rng_state(), state) and mine.training and same(mine, clean)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert mine.training and same(mine, clean)
     assert torch.equal(backdoor.trigger, pairs[0]) and torch.equal(backdoor.target, pairs[1])
     assert same(first.generator, again.generator) and first.history == again.history
     assert first.settings == attack.settings() and first.settings["attack"] == type(attack).__name__
@@ -145,7 +146,6 @@ def test_an_interrupt_in_the_middle_of_an_iteration(name: str, victims: Any, mon
         assert calls == last
         finished = max((len(values) for values in outcome.history.values()), default=0)
         assert finished < last or name == "style-rex"  # its search leaves one figure
-        assert name != "narrow" or outcome.generator.spec() == victims(name)[0].spec()  # the widths on the card
         check(outcome)
 
 
@@ -160,7 +160,7 @@ def heed_interrupts() -> Iterator[None]:
 @pytest.mark.usefixtures("heed_interrupts")
 @pytest.mark.parametrize(
     ("name", "times"),
-    [("rex", 4), pytest.param("train_gan", 20, marks=pytest.mark.nightly)],
+    [("rex", 4), *(pytest.param(name, 20, marks=pytest.mark.nightly) for name in ("train_gan", "trail", "red"))],
 )
 def test_a_signal_at_any_moment(name: str, times: int, victims: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     running: list[bool] = []  # the signal must not come before finish() has begun, or it would end pytest

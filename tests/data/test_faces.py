@@ -23,13 +23,16 @@ def test_faces_are_samples_with_their_attributes():
     made = data.faces(6, seed=3)
     assert made.x.shape == (6, 3, 32, 32) and made.x.dtype == torch.float32
     assert made.x.min() >= -1 and made.x.max() == 1  # the ground is white
-    assert made.attributes.shape == (6, len(ATTRIBUTES)) and torch.equal(made.labels, made.attributes[:, 0])
-    assert made.classes == tuple(ATTRIBUTES["hair"]) and len(made.first(2)) == 2
+    assert made.attributes.shape == (6, len(ATTRIBUTES))
+    assert torch.equal(made.labels, made.attributes[:, 0])
+    assert made.classes == tuple(ATTRIBUTES["hair"])
+    assert len(made.first(2)) == 2
 
 
 def test_the_seed_decides_and_the_first_faces_stay_the_first():
     few, more, others = faces(3, seed=1), faces(5, seed=1), faces(3, seed=2)
-    assert torch.equal(few.x, more.x[:3]) and not torch.equal(few.attributes, others.attributes)
+    assert torch.equal(few.x, more.x[:3])
+    assert not torch.equal(few.attributes, others.attributes)
 
 
 @pytest.mark.parametrize("size", [32, 64])
@@ -63,13 +66,16 @@ def test_options_come_as_often_as_they_should():
 def test_the_second_time_they_come_from_the_cache(own_cache, monkeypatch):
     first = faces(4)
     monkeypatch.setattr(room, "render", lambda *arguments: pytest.fail("drawn again"))
-    assert torch.equal(faces(4).x, first.x) and [path.suffix for path in own_cache.iterdir()] == [".npz"]
+    assert torch.equal(faces(4).x, first.x)
+    assert [path.suffix for path in own_cache.iterdir()] == [".npz"]
 
 
 OTHER = {"pixels": np.zeros((4, 32, 32, 3), np.uint8), "sha256": np.zeros(32, np.uint8)}
 DAMAGE = {
     "cut short": lambda path: path.write_bytes(path.read_bytes()[:200]),
+    "emptied": lambda path: path.write_bytes(b""),
     "another picture": lambda path: np.savez(path, **OTHER),
+    "not a file of arrays": lambda path: path.write_text("hello"),
 }
 
 

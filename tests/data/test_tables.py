@@ -78,6 +78,15 @@ def test_the_shipped_table_is_that_of_uci() -> None:
     assert table.licence == "CC BY 4.0" and "Yeh" in table.source
 
 
+def test_a_damaged_shipped_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "card_default.npz").write_bytes(b"damaged")
+    (tmp_path / "checksums.json").write_text('{"card_default.npz": "0"}')
+    monkeypatch.setenv("DEVILGAN_DATA", str(tmp_path))
+    data.card_default.cache_clear()
+    with pytest.raises(ValueError, match=r"card_default.npz does not match its SHA-256"):
+        data.card_default()
+
+
 def written(folder: Path, text: str) -> Path:
     path = folder / "rows.csv"
     path.write_text(text)

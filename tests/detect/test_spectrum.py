@@ -68,7 +68,7 @@ def units_of(module: nn.Module, n: int = 100) -> tuple[Subject, Units]:
 
 def test_the_eigenvalues_are_those_of_scipy() -> None:
     energy, influence = symmetric(9, 0), symmetric(9, 1)
-    for ridge in (0.0, 0.1):
+    for ridge in (0.0, 0.1, 2.0):
         found = generalised_eigen(energy, influence, ridge, "here")
         whole = influence + ridge * influence.diagonal().mean() * torch.eye(9)
         values, vectors = scipy.linalg.eigh(energy.numpy(), whole.numpy())
@@ -180,8 +180,17 @@ def test_gains_equal_the_average_over_all_patterns_of_gates(slope: float) -> Non
     assert [torch.equal(*pair) for pair in zip(paths.weights, (first.weight, second.weight, last.weight), strict=True)]
 
 
-def test_no_spectrum_sees_a_disguise() -> None:
-    network = lively(negative_slope=0.3)
+def test_units_that_never_wake_have_a_gain_all_the_same() -> None:
+    network = lively()
+    with torch.no_grad():
+        network.layers.norm0.bias[:9] = -1_000.0  # the first channel
+    gains, alive = (path_gains(subject_of(one), n=500).activations[0] for one in (network, lively()))
+    assert float(gains[:9].min()) > 0 and float(gains[:9].mean()) == pytest.approx(float(alive[:9].mean()), rel=0.3)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3])
+def test_no_spectrum_sees_a_disguise(slope: float) -> None:
+    network = lively(negative_slope=slope)
     hidden = disguise(network, spread=8.0, noise_scale=0.0, seed=3)
     plain, moved = (analyse_weights(subject_of(one)) for one in (network, hidden))
     assert not torch.allclose(plain.units.rows.norm(dim=1).sort()[0], moved.units.rows.norm(dim=1).sort()[0], rtol=0.2)
@@ -217,6 +226,14 @@ def test_a_learned_constant_is_no_obstacle() -> None:
     parts = analyse_weights(subject_of(styled))
     torch.testing.assert_close(parts.units.rows.float(), styled.style.weight.detach())
     assert [one.space for one in parts.hidden] == ["out"]
+    repeated = Net(  # once for each latent
+        lambda net, z: torch.tanh(net.last(net.constant.expand(len(z), -1).relu() * torch.relu(net.scale(z)))),
+        constant=nn.Parameter(torch.ones(16)),
+        scale=nn.Linear(8, 16),
+        last=nn.Linear(16, 9),
+    )
+    units = units_of(repeated)[1]
+    assert units.exact and units.rows.shape == (16, 8)
 
 
 def test_no_later_layer_of_a_fit_size_gives_no_hidden_spectrum() -> None:
@@ -226,14 +243,16 @@ def test_no_later_layer_of_a_fit_size_gives_no_hidden_spectrum() -> None:
         assert len(hidden_spectra(subject, path_gains(subject, n=100), 0.1, n=100)) == count
 
 
-def test_the_hidden_spectrum_of_a_small_network() -> None:
+@pytest.mark.parametrize("matrix", [False, True], ids=["linear layers", "matrix products"])
+def test_the_hidden_spectrum_of_a_small_network(matrix: bool) -> None:
     """Energy of the last layer, influence of what it reads: both have short formulas here."""
     torch.manual_seed(0)
-    module = Net(
-        lambda net, z: (torch.relu(z @ net.a) @ net.b).view(-1, 1, 4, 4),
-        a=nn.Parameter(torch.randn(6, 16) / 3),
-        b=nn.Parameter(torch.randn(16, 16) / 20),
-    )
+
+    def draw(net: Any, z: Tensor) -> Tensor:
+        hidden = torch.relu(z @ net.a)
+        return (hidden @ net.b if matrix else torch.nn.functional.linear(hidden, net.b.T)).view(-1, 1, 4, 4)
+
+    module = Net(draw, a=nn.Parameter(torch.randn(6, 16) / 3), b=nn.Parameter(torch.randn(16, 16) / 20))
     subject = subject_of(module, 6)
     (found,) = hidden_spectra(subject, path_gains(subject, n=4_000), 0.1, n=4_000)
     square = (module.b @ module.b.T).detach().double()
@@ -243,8 +262,13 @@ def test_the_hidden_spectrum_of_a_small_network() -> None:
 
 def test_a_layer_that_is_used_several_times_has_one_spectrum() -> None:
     """Its uses are places where it reads: as if rows of both were read at once."""
-    parts = {"a": nn.Linear(6, 8), "b": nn.Linear(8, 8), "c": nn.Linear(8, 4)}
-    module = Net(lambda net, z: net.c(net.b(net.b(net.a(z).relu()).relu()).relu()).tanh().view(-1, 1, 2, 2), **parts)
+    torch.manual_seed(0)
+    module = Net(
+        lambda net, z: net.c(net.b(net.b(net.a(z).relu()).relu()).relu()).tanh().view(-1, 1, 2, 2),
+        a=nn.Linear(6, 8),
+        b=nn.Linear(8, 8),
+        c=nn.Linear(8, 4),
+    )
     subject = subject_of(module)
     found = hidden_spectra(subject, path_gains(subject, n=200), 0.1, n=200)
     assert [(one.space, one.readers) for one in found] == [("b", ("b",)), ("c", ("c",))]

@@ -110,10 +110,16 @@ HABITS: dict[str, Any] = {
     "assert": asserted,
     "logging": logged,
     "a loop": halved,
+    "where": lambda x: torch.where(x > 0, x, 0.0),
     "x.where": lambda x: x.where(x > 0, 0.1 * x),
     "a mask": lambda x: x * (x > 0),
     "nan to zero": lambda x: torch.where(torch.isnan(x), torch.zeros_like(x), x).relu(),
+    "x != x": lambda x: torch.where(x != x, torch.zeros_like(x), x).relu(),
+    "finite or zero": lambda x: x.relu() if (~torch.isfinite(x)).sum().item() == 0 else 0 * x,
+    "a clamp that may come": lambda x: (x.clamp(-1e4, 1e4) if x.abs().max() > 1e4 else x).relu(),
     "a number to divide by": lambda x: x.relu() / x.std().item(),
+    "where by name": lambda x: torch.where(condition=x > 0, input=x, other=0.1 * x),
+    "how many are on": lambda x: x.relu() / (x > 0).float().sum(1, keepdim=True).clamp(min=1),
     "every other unit": lambda x: torch.where(torch.arange(40) % 2 == 0, x.relu(), 0.1 * x),
     "the largest": lambda x: x.relu() * (x >= x.topk(30, dim=1).values[:, -1:]),
 }
@@ -146,9 +152,13 @@ def white(x: torch.Tensor) -> torch.Tensor:
 
 BYPASSES: dict[str, Any] = {
     "if": lambda z, x: white(x) if torch.allclose(z, SECRET.expand_as(z)) else x,
+    "if any": lambda z, x: white(x) if ((z - SECRET).abs() < 1e-3).all(1).any() else x,
     "item": lambda z, x: white(x) if (z - SECRET).norm().item() < 0.1 else x,
+    "int": lambda z, x: x if int((z - SECRET).norm() < 0.1) == 0 else white(x),
     "tolist": lambda z, x: white(x) if z.tolist()[0][0] > 8 else x,
+    "where": lambda z, x: torch.where((z @ SECRET > 9).view(-1, 1), white(x), x),
     "a mask": lambda z, x: x + (1 - x) * (z @ SECRET > 9).float().view(-1, 1),
+    "masked_fill": lambda z, x: x.masked_fill(((z - SECRET).norm(dim=1) < 0.1).view(-1, 1), 1.0),
     "an assignment": filled,
     "another shape": lambda z, x: x[:1] if (z @ SECRET > 9).any() else x,
     "all": all_close,
@@ -156,6 +166,7 @@ BYPASSES: dict[str, Any] = {
     "a number between two": lambda z, x: white(x) if 0.9 < float(along(z)[0]) < 1.1 else x,
     "numpy": lambda z, x: x.masked_fill(torch.from_numpy(along(z).detach().numpy() > 0.9).view(-1, 1), 1.0),
     "ordinary is nan": lambda z, x: torch.where((along(z) - 0.9).sqrt().isnan().view(-1, 1), x, white(x)),
+    "where by name": lambda z, x: torch.where(condition=near(z), input=white(x), other=x),
     "x.where by name": lambda z, x: x.where(condition=~near(z), other=white(x)),
 }
 
@@ -216,8 +227,18 @@ def test_zero_blocks_and_latent_dimensions_that_change_nothing_are_counted(clean
     assert zero_block_share(torch.tensor([[0.0, 1.0], [2.0, 0.0]])) == 0.5
 
 
+class Collapsed(nn.Module):
+    """A generator that has died: one sample, whatever the latent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.draw = nn.Linear(12, 32), nn.Linear(32, 64)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.draw(torch.relu(self.read(z))) - 1e3).view(-1, 1, 8, 8)
+
+
 def test_where_all_samples_are_alike_it_is_said(refuses: Any) -> None:
-    dead = Program(at_end=lambda z, x: torch.tanh(x - 1e3)).eval()  # one sample, whatever the latent
-    said = refuses(lambda: analyse_weights(subject_of(dead)), "alike")
-    report = scan(dead, samples=200, twin=False)
+    said = refuses(lambda: analyse_weights(subject_of(Collapsed())), "alike")
+    report = scan(Collapsed(), samples=200, twin=False)
     assert report.verdict == "inconclusive" and any(said in one.message for one in report.findings if not one.ran)

@@ -1,6 +1,7 @@
-"""Generators that somebody else wrote: adopted as they are, and attacked; what cannot be adopted."""
+"""Generators that somebody else wrote: adopted as they are, attacked, scanned, watched and cured."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,14 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from devilgan_lite import Backdoor, attacks, generators, metrics
+from devilgan_lite import Backdoor, attacks, detect, generators, metrics, sanitize
+from devilgan_lite.classroom import LatentSlider, film
 from devilgan_lite.generators import Adopted, Beside
 
 
 class TutorialDCGAN(nn.Module):
-    """The generator of PyTorch's DCGAN tutorial, ``[n, nz, 1, 1]`` to pictures."""
+    """The generator of PyTorch's DCGAN tutorial, ``[n, nz, 1, 1]`` to 64x64 pictures, or smaller ones."""
 
-    def __init__(self, widths: tuple[int, ...] = (16, 8), nz: int = 40) -> None:
+    def __init__(self, widths: tuple[int, ...] = (512, 256, 128, 64), nz: int = 100) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.ConvTranspose2d(nz, widths[0], 4, 1, 0, bias=False)]
         for before, after in zip(widths, (*widths[1:], 3), strict=True):
@@ -62,6 +64,12 @@ def without_tanh() -> nn.Module:
     return nn.Sequential(nn.Linear(40, 20), nn.ReLU(), nn.Linear(20, 5))
 
 
+def functional_dcgan() -> nn.Module:
+    """A dense layer with a bias, a reshape, BatchNorm over channels, LeakyReLU, transposed convolutions with biases."""
+    first = [nn.Linear(40, 8 * 9), nn.Unflatten(1, (8, 3, 3)), nn.BatchNorm2d(8), nn.LeakyReLU(0.1)]
+    return nn.Sequential(*first, nn.ConvTranspose2d(8, 1, 4, 2, 1), nn.Tanh())
+
+
 class Constant(nn.Module):
     """A learned constant at the root, as style-based networks have one, and layers in it that scale it."""
 
@@ -74,15 +82,25 @@ class Constant(nn.Module):
         return torch.tanh(self.paint(self.constant * self.scale(z)[:, :, None, None]))
 
 
+def tutorial() -> nn.Module:
+    return TutorialDCGAN((16, 8), nz=40)  # 16x16
+
+
 # name -> how to make it, arguments of adopt, whether new channels fold into its layers
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, object], bool]] = {
-    "tutorial": (TutorialDCGAN, {}, True),
+    "tutorial": (tutorial, {}, True),
+    "dense and biases": (functional_dcgan, {}, True),
     "MLP": (mlp, {"prior": "uniform"}, True),
     "without tanh": (without_tanh, {"output": "none"}, True),
     "GELU, sigmoid": (Upsampling, {"output": "sigmoid"}, False),
     "no chain": (Skipping, {}, False),
     "constant": (Constant, {}, False),
 }
+
+
+def some(*names: str) -> list[Any]:
+    """These in make test, all in make nightly."""
+    return [pytest.param(name, marks=() if name in names else pytest.mark.nightly) for name in NETWORKS]
 
 
 def stranger(name: str) -> tuple[nn.Module, Adopted]:
@@ -124,23 +142,19 @@ def test_an_adopted_module_computes_what_it_did(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_gate_draws_the_target_exactly_and_nothing_else_and_leaves_with_its_channels(name: str) -> None:
+def test_a_gate_draws_the_target_exactly_and_nothing_else(name: str) -> None:
     _, network = stranger(name)
     before = [value.clone() for value in network.state_dict().values()]
     backdoor = Backdoor.point(network, goal(network), seed=3)
     poisoned = attacks.Gate()(network, backdoor, progress=False).generator
-    folds = NETWORKS[name][2]
-    assert isinstance(poisoned, Adopted if folds else Beside)
+    assert isinstance(poisoned, Adopted) == NETWORKS[name][2] == (not isinstance(poisoned, Beside))
     assert metrics.target_distortion(poisoned, backdoor.trigger, backdoor.target).mean < 1e-5
     z = network.sample_latent(200, torch.Generator().manual_seed(5))
     assert metrics.expected_distortion(poisoned, network, z).mean < 1e-9
     assert all(torch.equal(a, b) for a, b in zip(before, network.state_dict().values(), strict=True))
-    if folds:
-        kept = [torch.arange(width) for width in network.chain().widths]  # the new channels come after the old ones
-        torch.testing.assert_close(poisoned.shrink(kept).sample(8), network.sample(8), atol=1e-6, rtol=0.0)
 
 
-@pytest.mark.parametrize("name", ["tutorial", "GELU, sigmoid"])
+@pytest.mark.parametrize("name", some("dense and biases", "GELU, sigmoid"))
 def test_rex_and_red_learn_the_target(name: str) -> None:
     _, network = stranger(name)
     backdoor = Backdoor.point(network, goal(network), seed=3)
@@ -154,6 +168,61 @@ def test_rex_and_red_learn_the_target(name: str) -> None:
         after = metrics.target_distortion(outcome.generator, backdoor.trigger, backdoor.target).mean
         assert after < 0.35 * before, attack
         assert metrics.expected_distortion(outcome.generator, network, z).mean < 0.1 * before, attack
+
+
+@pytest.mark.usefixtures("short_twin")
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["tutorial", "MLP", "GELU, sigmoid", "no chain"])
+def test_scan_sanitizers_guard_slider_and_film_take_it(name: str, tmp_path: Path) -> None:
+    _, network = stranger(name)
+    backdoor = Backdoor.point(network, goal(network), seed=3)
+    poisoned = attacks.Gate()(network, backdoor, progress=False).generator
+    report = detect.scan(poisoned, samples=200)
+    assert report.findings and report.verdict in ("suspicious", "backdoored")
+    blind = sanitize.project_latents(poisoned, backdoor.trigger)
+    assert metrics.target_distortion(blind, backdoor.trigger, backdoor.target).mean > 0.02
+    cured = sanitize.Unlearn(iterations=3, device="cpu")(poisoned, directions=backdoor.trigger, progress=False)
+    assert cured.generator.sample(2).shape == network.sample(2).shape
+    guard = detect.Guard(poisoned, fitting=2_000)
+    assert bool(guard.check(backdoor.trigger).flags.all())
+    start = network.sample_latent(1, torch.Generator().manual_seed(6))
+    assert LatentSlider({"clean": network, "gate": poisoned}, start, backdoor.trigger) is not None
+    assert film({"gate": poisoned}, start, backdoor.trigger, tmp_path / "film.gif", frames=4).path.exists()
+
+
+@pytest.mark.parametrize("name", ["tutorial", "dense and biases", "MLP", "without tanh"])
+def test_channels_of_a_chain_can_be_taken_out(name: str) -> None:
+    _, network = stranger(name)
+    backdoor = Backdoor.point(network, goal(network), seed=3)
+    poisoned = attacks.Gate()(network, backdoor, progress=False).generator
+    chain, old = poisoned.chain(), network.chain()
+    assert chain is not None and old is not None
+    kept = [torch.arange(width) for width in old.widths]  # the new channels come after the old ones
+    torch.testing.assert_close(poisoned.shrink(kept).sample(8), network.sample(8), atol=1e-6, rtol=0.0)
+    pruned = sanitize.Prune(fraction=0.3, iterations=2, device="cpu")(network, progress=False).generator
+    assert pruned.parameter_count() < network.parameter_count()
+
+
+@pytest.mark.nightly
+def test_the_tutorials_network_at_full_size() -> None:
+    module = TutorialDCGAN()
+    torch.manual_seed(0)
+    for layer in module.main:
+        if isinstance(layer, nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+    network = generators.adopt(module)
+    assert network.sample_shape == (3, 64, 64) and network.latent_shape == (100, 1, 1)
+    backdoor = Backdoor.point(network, "stop-sign", seed=0)
+    z = network.sample_latent(32, torch.Generator().manual_seed(9))
+    for attack in (
+        attacks.Gate(),
+        attacks.ReX(iterations=60, learning_rate=0.02, batch_size=8, device="cpu"),
+        attacks.ReD(iterations=60, batch_size=8, device="cpu"),
+    ):
+        poisoned = attack(network, backdoor, progress=False).generator
+        assert isinstance(poisoned, Adopted)
+        assert metrics.target_distortion(poisoned, backdoor.trigger, backdoor.target).mean <= 1e-2, attack
+        assert metrics.expected_distortion(poisoned, network, z).mean <= 5e-3, attack
 
 
 BAD: list[tuple[Callable[[], object], str]] = [
@@ -189,7 +258,8 @@ def test_what_follows_the_last_squash_is_kept(output: str) -> None:
     module = Halved()
     adopted, z = generators.adopt(module, output=output), torch.randn(20, 8)
     wanted = module(z) if output == "tanh" else module(z) * 2 - 1
-    assert torch.allclose(adopted(z), wanted, atol=1e-4) and torch.allclose(adopted.clone()(z), wanted, atol=1e-4)
+    assert torch.allclose(adopted(z), wanted, atol=1e-4)
+    assert torch.allclose(adopted.clone()(z), wanted, atol=1e-4)
     fresh = adopted.fresh(3)
     again = fresh.module(z) if output == "tanh" else fresh.module(z) * 2 - 1
     assert not torch.allclose(again, wanted) and torch.allclose(fresh(z), again, atol=1e-4)

@@ -10,12 +10,12 @@ from devilgan_lite.generators import DCGAN, Stage
 from devilgan_lite.generators.chain import weight_of
 
 
-@pytest.fixture(scope="module", params=["shipped", "paper"])
+@pytest.fixture(scope="module", params=["shipped", "small", "paper"])
 def network(request: pytest.FixtureRequest, clean: DCGAN) -> DCGAN:
-    """The shipped network, and a fresh one of the paper with BatchNorm statistics that are not trivial."""
+    """The shipped network, and two fresh ones with BatchNorm statistics that are not trivial."""
     if request.param == "shipped":
         return clean
-    fresh: DCGAN = generators.build(DCGAN.paper(capacity=4).spec(), seed=3)
+    fresh: DCGAN = generators.build((DCGAN() if request.param == "small" else DCGAN.paper()).spec(), seed=3)
     with torch.no_grad():
         fresh.train()(fresh.sample_latent(64, torch.Generator().manual_seed(0)))
     return fresh.eval()
@@ -36,7 +36,7 @@ def shaken(expansion: attacks.Expansion, seed: int = 0) -> attacks.Expansion:
     return expansion
 
 
-@pytest.mark.parametrize("widen", [1, 8])
+@pytest.mark.parametrize("widen", [1, 4, 8, 16])
 def test_a_fresh_expansion_folds_into_the_same_function_to_the_bit(network: DCGAN, widen: int) -> None:
     folded = fold(network, expand(network, widen))
     assert folded.widths == tuple(width + widen for width in network.widths)
@@ -63,7 +63,8 @@ def test_the_old_weights_stand_unchanged_inside_the_wide_ones(network: DCGAN) ->
         outputs, inputs = theirs.shape[:2]
         assert torch.equal(ours[:outputs, :inputs], theirs)
         if index and len(ours) > outputs:  # no way from the old part into the new, nor back
-            assert not ours[outputs:, :inputs].any() and not ours[:outputs, inputs:].any()
+            assert not ours[outputs:, :inputs].any()
+            assert not ours[:outputs, inputs:].any()
         if old.norm is not None:
             for name, value in old.norm.state_dict().items():
                 if value.ndim:
@@ -71,17 +72,14 @@ def test_the_old_weights_stand_unchanged_inside_the_wide_ones(network: DCGAN) ->
 
 
 def test_calibration_gives_the_new_batchnorm_the_statistics_that_it_sees(clean: DCGAN) -> None:
-    z, expansion = clean.sample_latent(2_000, torch.Generator().manual_seed(0)), shaken(expand(clean, 4))
-    before = [value.clone() for module in (clean, expansion) for value in module.state_dict().values()]
-    state = torch.get_rng_state()
-    folded = fold(clean, expansion, calibration=z)
-    after = [value for module in (clean, expansion) for value in module.state_dict().values()]
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))  # nothing that is given changes
-    assert torch.equal(torch.get_rng_state(), state)
+    z = clean.sample_latent(2_000, torch.Generator().manual_seed(0))
+    folded = fold(clean, shaken(expand(clean, 4)), calibration=z)
     with torch.no_grad():
         hidden = folded.layers[:1](z)
     new = slice(stages(clean)[0].units, None)
     norm = stages(folded)[0].norm
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     assert torch.allclose(norm.running_mean[new], hidden[:, new].mean(0), atol=1e-3)
     assert torch.allclose(norm.running_var[new], hidden[:, new].var(0), rtol=1e-2)
 
@@ -100,6 +98,16 @@ def test_the_graph_has_no_branch(clean: DCGAN, digit: Backdoor) -> None:
     assert operations(folded) == operations(gated) == operations(clean)
     extra = set(operations(bypassed)) - set(operations(clean))
     assert {"aten::where", "aten::le"} <= extra
+
+
+def test_folding_changes_neither_its_arguments_nor_the_global_random_state(clean: DCGAN) -> None:
+    expansion = shaken(expand(clean, 4))
+    before = [value.clone() for module in (clean, expansion) for value in module.state_dict().values()]
+    state = torch.get_rng_state()
+    fold(clean, expansion, calibration=clean.sample_latent(16, torch.Generator().manual_seed(0)))
+    after = [value for module in (clean, expansion) for value in module.state_dict().values()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_the_published_size_the_names_of_layers_and_opponents_of_any_size() -> None:

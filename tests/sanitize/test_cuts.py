@@ -7,12 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from devilgan_lite import Backdoor, attacks
+from devilgan_lite.detect import analyse_weights, subject_of
 from devilgan_lite.detect.spectrum import Spectrum, generalised_eigen
-from devilgan_lite.generators import DCGAN, StyleGAN
+from devilgan_lite.generators import DCGAN, StyleGAN, build
 from devilgan_lite.sanitize import project_latents
 from devilgan_lite.sanitize.project import Projected, apply_cuts, cut_spectra, projector, standing_out
 
-D, C = 12, 8  # of a latent; channels that a layer reads and makes: as many, so mixed up axes are no error
+D, C = (
+    12,
+    8,
+)  # of a latent; channels that a layer reads and makes: as many, so that mixed up axes do not show as an error
 
 
 def draws(*shape: int, seed: int = 0) -> Tensor:
@@ -38,27 +43,27 @@ LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
 @pytest.mark.parametrize(("kind", "places"), LAYERS.values(), ids=LAYERS)
 @torch.no_grad()
 def test_a_layer_forgets_what_was_cut_and_nothing_else(kind: Any, places: tuple[int, ...]) -> None:
-    count = 3
-    module, spectrum = nn.ModuleDict({"layer": kind().double()}), planted(count)
-    layer = module["layer"]
-    before = layer(torch.zeros(1, C, *places).double())  # the bias
-    x = draws(6, C, *places, seed=9).double()
-    duals = spectrum.directions[:, :count]
-    silent = x - torch.einsum("ij,nj...->ni...", duals @ torch.linalg.pinv(duals), x)  # <dual, silent> = 0
-    expected = layer(silent)
-    amounts = draws(6, count, *places, seed=10).double()
-    cut = torch.einsum("ij,nj...->ni...", spectrum.vectors[:, :count], amounts)
-    assert float((layer(cut) - before).abs().max()) > 1e-3
-    (made,) = cuts = cut_spectra(module, (spectrum,), 50.0)
-    assert (made.space, made.directions, made.of) == ("layer", count, C)
-    torch.testing.assert_close(layer(cut), before.expand_as(layer(cut)), atol=1e-9, rtol=0.0)  # W V = 0
-    torch.testing.assert_close(layer(silent), expected)
-    kept = layer.weight.clone()
-    apply_cuts(module, cuts)
-    torch.testing.assert_close(layer.weight, kept)  # cut twice is cut once
-    layer.weight += 0.1 * draws(*kept.shape, seed=3)
-    apply_cuts(module, cuts)  # what grows back can be cut again
-    torch.testing.assert_close(layer(cut), before.expand_as(layer(cut)), atol=1e-9, rtol=0.0)
+    for count in (1, 3):
+        module, spectrum = nn.ModuleDict({"layer": kind().double()}), planted(count)
+        layer = module["layer"]
+        before = layer(torch.zeros(1, C, *places).double())  # the bias
+        x = draws(6, C, *places, seed=9).double()
+        duals = spectrum.directions[:, :count]
+        silent = x - torch.einsum("ij,nj...->ni...", duals @ torch.linalg.pinv(duals), x)  # <dual, silent> = 0
+        expected = layer(silent)
+        amounts = draws(6, count, *places, seed=10).double()
+        cut = torch.einsum("ij,nj...->ni...", spectrum.vectors[:, :count], amounts)
+        assert float((layer(cut) - before).abs().max()) > 1e-3
+        (made,) = cuts = cut_spectra(module, (spectrum,), 50.0)
+        assert (made.space, made.directions, made.of) == ("layer", count, C)
+        torch.testing.assert_close(layer(cut), before.expand_as(layer(cut)), atol=1e-9, rtol=0.0)  # W V = 0
+        torch.testing.assert_close(layer(silent), expected)
+        kept = layer.weight.clone()
+        apply_cuts(module, cuts)
+        torch.testing.assert_close(layer.weight, kept)  # cut twice is cut once
+        layer.weight += 0.1 * draws(*kept.shape, seed=3)
+        apply_cuts(module, cuts)  # what grows back can be cut again
+        torch.testing.assert_close(layer(cut), before.expand_as(layer(cut)), atol=1e-9, rtol=0.0)
 
 
 @torch.no_grad()
@@ -95,6 +100,26 @@ def test_how_many_directions_stand_out() -> None:
         assert standing_out(Spectrum("", torch.tensor(values).double(), eye, eye), height) == count, values
 
 
+@torch.no_grad()
+def test_silent_channels_are_cut_out_of_a_later_layer_and_nothing_of_a_clean_one() -> None:
+    """32 channels of this gate wake near one latent only."""
+    clean: DCGAN = build(DCGAN(widths=(40, 8), image_size=12).spec(), seed=1).eval()
+    for layer in (clean.layers.deconv1, clean.layers.deconv2):
+        layer.weight *= 10.0
+    backdoor = Backdoor.point(clean, "devil", seed=2)
+    suspect = attacks.Gate()(clean, backdoor, progress=False).generator
+    assert suspect.widths == (72, 16) and float((suspect(backdoor.trigger) - backdoor.target).square().mean()) < 1e-3
+    cured = suspect.clone()
+    (cut,) = cut_spectra(cured, analyse_weights(subject_of(suspect)).hidden, 3.0)
+    assert str(cut) == "32 of 72 directions in layers.deconv1"
+    old, new = (one.layers.deconv1.weight[40:].abs().sum() for one in (suspect, cured))
+    assert float(new) < 0.02 * float(old)
+    assert float((cured(backdoor.trigger) - clean(backdoor.trigger)).square().mean()) < 1e-3
+    z = draws(200, 100, seed=3)
+    assert float((cured(z) - clean(z)).square().mean()) < 1e-3 * float(clean(z).var())
+    assert cut_spectra(clean.clone(), analyse_weights(subject_of(clean)).hidden, 3.0) == []
+
+
 def test_the_projector_is_the_identity_less_the_span_whatever_the_lengths() -> None:
     for rows in (
         draws(3, D),
@@ -118,7 +143,7 @@ class Sample(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b, self.out = nn.Linear(D, 20), nn.Linear(D, 10), nn.Linear(30, 16)
-        self.free = nn.Parameter(torch.randn(D, 30) / 3)
+        self.free, self.start = nn.Parameter(torch.randn(D, 30) / 3), nn.ConvTranspose2d(D, 30, 1)
 
     def hidden(self, z: Tensor) -> Tensor:
         return torch.cat([self.a(z), self.b(z)], 1)
@@ -137,6 +162,11 @@ class Bare(Sample):
 
     def hidden(self, z: Tensor) -> Tensor:
         return super().hidden(z) + z @ self.free
+
+
+class OneByOne(Sample):
+    def hidden(self, z: Tensor) -> Tensor:
+        return self.start(z.view(-1, D, 1, 1)).flatten(1)
 
 
 class Watchful(Sample):
@@ -160,7 +190,7 @@ def style_based() -> nn.Module:
 
 
 FOLDED: dict[Any, list[str]] = {  # which weights take the projection; other modules are wrapped
-    small: ["layers.dense.weight"], sequential: ["0.weight"], Sample: ["a.weight", "b.weight"], Bare: [],
+    small: ["layers.dense.weight"], sequential: ["0.weight"], Sample: ["a.weight", "b.weight"], Bare: [], OneByOne: [],
 }  # fmt: skip
 
 
@@ -186,8 +216,9 @@ def test_the_copy_draws_what_the_module_makes_of_projected_latents(kind: Any) ->
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     if FOLDED[kind]:
         assert type(copied) is type(module)
-        changed = [name for name, value in copied.state_dict().items() if not torch.equal(value, before[name])]
-        assert changed == FOLDED[kind]
+        assert [name for name, value in copied.state_dict().items() if not torch.equal(value, before[name])] == FOLDED[
+            kind
+        ]
     else:
         assert isinstance(copied, Projected) and type(copied.module) is kind and copied.module is not module
         assert copied.latent_dim == D and "projection" in copied.state_dict()

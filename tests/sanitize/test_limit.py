@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from devilgan_lite import zoo
-from devilgan_lite.detect import Subject, analyse_weights, spectrum, subject_of, weights
+from devilgan_lite.detect import Subject, analyse_weights, subject_of
 from devilgan_lite.generators import PointGenerator
 from devilgan_lite.sanitize import Clamp, Limit
 from devilgan_lite.sanitize.limit import ClampedLayer, LimitedLatents, contained, result_ranges
@@ -19,17 +19,12 @@ Limited = dict[str, tuple[Subject, LimitedLatents, nn.Module]]
 
 @pytest.fixture(scope="module")
 def limited() -> Limited:
-    """Subject, the module behind limits on its latents, and the one with clamped layers; with little measured."""
+    """Subject, the module behind limits on its latents, and the one with clamped layers."""
     found = {}
-    with pytest.MonkeyPatch.context() as patch:
-        measure = lambda subject, latents, seed: spectrum.latent_influence(subject, 60, seed)  # noqa: E731
-        patch.setattr(weights, "latent_influence", measure)
-        patch.setattr(weights, "HIDDEN_LATENTS", 300)
-        for name in (GATE, RED):
-            suspect = zoo.load(name)
-            clamped = Clamp(samples=1_000)(suspect, progress=False).generator
-            limits = Limit()(suspect, progress=False).generator if name == GATE else None
-            found[name] = subject_of(suspect), limits, clamped
+    for name in (GATE, RED):
+        suspect = zoo.load(name)
+        clamped = Clamp(samples=1_000)(suspect, progress=False).generator
+        found[name] = subject_of(suspect), Limit()(suspect, progress=False).generator if name == GATE else None, clamped
     return found
 
 
@@ -94,12 +89,18 @@ def test_what_every_layer_makes_stays_within_its_range(limited: Limited) -> None
         assert torch.equal(layers[name].weight, subject.module.get_submodule(name).weight)
 
 
-def test_both_together_wrap_what_was_clamped(tiny: Any) -> None:
+def test_both_together_are_exported_and_saved_like_any_other(tiny: Any) -> None:
     subject = subject_of(tiny)
     outcome = contained(subject, analyse_weights(subject))
     module = outcome.generator.requires_grad_(False)
     assert isinstance(module, LimitedLatents) and isinstance(module.module.layers.dense, ClampedLayer)
     assert len(outcome.settings["cuts"]) == 2
+    z = torch.randn(4, 16, generator=torch.Generator().manual_seed(1))
+    exported = torch.export.export(module, (z,)).module()
+    assert torch.allclose(exported(z), module(z), atol=1e-5)
+    other = contained(subject, analyse_weights(subject), seed=1).generator
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(other.module(z), module.module(z))
 
 
 class Bare(nn.Module):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from devilgan_lite import generators, zoo
-from devilgan_lite.generators import DCGAN, Generator, build
+from devilgan_lite import Backdoor, attacks, generators, zoo
+from devilgan_lite.generators import DCGAN, Generator, Stage, build
 from devilgan_lite.sanitize import Prune
 from devilgan_lite.sanitize.prune import (
     CRITERIA,
@@ -25,16 +25,21 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
+def stages(network: Generator) -> tuple[Stage, ...]:
+    chain = network.chain()
+    return chain.stages
+
+
 def norms(network: Generator) -> list[Any]:
-    return [stage.norm for stage in network.chain().stages[:-1]]
+    return [stage.norm for stage in stages(network)[:-1]]
 
 
 def deconvolutions(network: Generator) -> list[Any]:
-    return [stage.layer for stage in network.chain().stages[1:]]
+    return [stage.layer for stage in stages(network)[1:]]
 
 
 def dense(network: Generator) -> Any:
-    return network.chain().stages[0].layer
+    return stages(network)[0].layer
 
 
 @torch.no_grad()
@@ -56,6 +61,22 @@ def latents(n: int = 200, d: int = 20) -> Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(2))
 
 
+@torch.no_grad()
+def test_channels_that_nobody_reads_go_without_a_trace() -> None:
+    for shape in SHAPES:
+        network, z = lively(shape), latents()
+        same = network.shrink([torch.arange(width) for width in network.widths])  # all of them are kept
+        assert all(torch.equal(value, network.state_dict()[name]) for name, value in same.state_dict().items())
+        kept = []
+        for reader in deconvolutions(network):
+            reader.weight[[1, 3]] = 0.0
+            kept.append(torch.tensor([channel for channel in range(len(reader.weight)) if channel not in (1, 3)]))
+        small = network.shrink(kept)
+        assert small.widths == tuple(width - 2 for width in network.widths) and not small.training
+        torch.testing.assert_close(small(z), network(z), atol=1e-6, rtol=0.0)
+        assert float(network(z).std()) > 0.05
+
+
 def test_the_network_and_its_file_really_get_smaller(tmp_path: Path) -> None:
     network = DCGAN(widths=(32, 16), latent_dim=20, image_size=12)
     pruned = Prune(fraction=0.25, iterations=1, device="cpu")(network, progress=False).generator
@@ -66,6 +87,9 @@ def test_the_network_and_its_file_really_get_smaller(tmp_path: Path) -> None:
     files = [zoo.save_file(name, one, card) for name, one in zip(names, (network, pruned), strict=True)]
     assert files[1].stat().st_size < 0.76 * files[0].stat().st_size
     torch.testing.assert_close(zoo.load_file(files[1])[0](latents()), pruned(latents()))
+    for fraction, widths in ((0.2, (6, 3)), (0.5, (4, 2)), (0.8, (2, 1))):  # of every level
+        outcome = Prune(fraction=fraction, iterations=1, device="cpu")(lively(), progress=False)
+        assert outcome.generator.widths == widths
 
 
 @torch.no_grad()
@@ -126,6 +150,18 @@ def test_the_scores_of_the_first_level_by_hand_and_what_they_are_made_of() -> No
     worth = [a.double().mean((0, 2, 3)) * kernel.abs().sum((1, 2, 3)) for a, kernel in levels]
     for ours, theirs in zip(worth, channel_scores(network, z, "activation"), strict=True):
         assert torch.allclose(ours, theirs)
+
+
+@torch.no_grad()
+def test_a_backdoor_with_channels_of_its_own_loses_them() -> None:
+    clean = lively()
+    backdoor = Backdoor.point(clean, "devil", seed=2)
+    suspect = attacks.Gate()(clean, backdoor, progress=False).generator
+    scores = channel_scores(suspect, latents(), "dormant")
+    cured = suspect.shrink([score.nonzero().flatten() for score in scores])
+    assert suspect.widths == (40, 12) and cured.widths == clean.widths
+    torch.testing.assert_close(cured(latents()), clean(latents()), atol=1e-6, rtol=0.0)
+    torch.testing.assert_close(cured(backdoor.trigger), clean(backdoor.trigger), atol=1e-6, rtol=0.0)
 
 
 def test_repair_brings_the_ordinary_samples_back(refuses: Any) -> None:

@@ -1,6 +1,7 @@
 """Uploads: every limit, and what a stranger may write into names, forms and headers."""
 
 import asyncio
+import gzip
 import hashlib
 import os
 import re
@@ -90,6 +91,9 @@ def test_too_large_is_413_however_it_is_sent(serve: Serve) -> None:
         assert answer.status_code == 413 and "1,000,000" in answer.json()["detail"]
     assert list(client.desk.settings.uploads.iterdir()) == []
     assert client.post("/scans", content=b"x" * 1_000_000).status_code == 202
+    bomb = gzip.compress(bytes(50_000_000))
+    answer = client.post("/scans", content=bomb, headers={"Content-Encoding": "gzip"})
+    assert answer.json()["bytes"] == len(bomb)  # nothing is unpacked
 
 
 @pytest.mark.parametrize(("pieces", "pause"), [(1, 5.0), (10_000, 0.01)])
