@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 BENCH = Path(__file__).resolve().parents[1] / "scripts" / "bench"
-CURED, SCANNED = ("dcgan32-11-gate",), ("dcgan28-11-clean", "vae-garments")
+CURED, SCANNED = ("dcgan32-11-gate",), ("vae-11-clean", "vae-garments")
 
 
 @pytest.fixture

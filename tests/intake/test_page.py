@@ -1,12 +1,14 @@
-"""The page shows what is in a report, and nothing that is in a report can be more than text, a number or a PNG."""
+"""The page and the SARIF log of a report: what is in it, and nothing that is more than text, a number or a PNG."""
 
 import base64
-import copy
+import contextlib
 import io
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from PIL import Image
 
 from devilgan_lite import markup
 from devilgan_lite.intake.page import page, size
+from devilgan_lite.intake.sarif import RULES, location, sarif
 from devilgan_lite.markup.style import ICONS, STYLE
 from tests.test_accessibility import contrast
 
@@ -23,6 +26,7 @@ TAGS = """html head meta title style body main section header footer h1 h2 h3 p 
 ATTRIBUTES = """lang charset http-equiv content name class alt src role aria-label aria-hidden tabindex scope viewbox
     d x y rx cx cy r width height text-anchor"""
 PNG = "data:image/png;base64,"
+DIGEST = "ab" * 32
 
 
 class Reader(HTMLParser):
@@ -67,31 +71,65 @@ def report(verdict: str = "backdoored", **settings: Any) -> dict[str, Any]:
     spectrum = {"kind": "spectrum", "of": "latent", "values": [90.0, 9.0, 8.0, 7.0], "before": 1, "ratio": 10.0}
     units = {"kind": "units", "all": 64, "silent": 3, "wakeable": 2}
     entry = {"access_level": "T2", "says": "Looks.", "message": "saw", "caption": "Seen.", "ran": True, "seconds": 1.5}
-    entry["picture"] = png()
-    detectors: list[dict[str, Any]] = [
+    entry |= {"picture": png(), "score": 1.5, "p_value": 0.01}
+    rows: list[dict[str, Any]] = [
+        {"name": "hidden spectrum", "ran": False, "open": True, "evidence": "spectrum", "strength": 2.0},
         {"name": "latent spectrum", "evidence": "spectrum", "strength": 12.0, "plot": spectrum},
         {"name": "noisy twin", "evidence": "twin", "strength": 0.25, "plot": twin},
-        {"name": "sampling", "evidence": "", "strength": 0.0, "plot": None},
-        {"name": "hidden spectrum", "ran": False, "open": True, "evidence": ""},
+        {"name": "sampling", "evidence": "", "strength": 9.0, "plot": None},
         {"name": "silent", "evidence": "construction", "strength": 1.0, "plot": units},
     ]
-    file = {"name": "faces.onnx", "bytes": 2_500_000, "sha256": "ab" * 32, "format": "onnx"}
-    model = {"architecture": "DCGAN", "weights": 541_968, "latent_shape": [100, 1, 1], "prior": "gaussian"}
-    model |= {"sample_shape": [1, 28, 28], "notes": ["exported by pytorch"]}
-    jail = {"how": "finished", "walls": {"network": "stood", "user": "not here"}, "peak_bytes": 2**30, "seconds": 3}
-    jail["limits"] = {"memory_bytes": 8 * 2**30, "wall_seconds": 1800, "processes": 64}
-    plain = {"format": 1, "tool": "devilgan_lite 0.2.0", "verdict": verdict, "sentence": "Do not use it.", "file": file}
-    plain |= {"model": model, "detectors": [{**entry, **one} for one in detectors], "jail": jail, "seconds": 14.0}
-    plain |= {"pictures": {name: png() for name in ("samples", "witness", "witness_twin", "estimate")}}
-    plain |= {"witness": {"times": 46.0}, "not_tried": ["No clean model was given."]}
-    return {**plain, "command": "devilgan scan faces.onnx --seed 0", **settings}
+    limits = {"memory_bytes": 8 * 2**30, "wall_seconds": 1800, "processes": 64}
+    walls = {"network": "stood", "user": "not here"}
+    return {
+        **{"format": 1, "tool": "devilgan_lite 0.2.0", "verdict": verdict, "sentence": "Do not use it."},
+        "file": {"name": "faces.onnx", "bytes": 2_500_000, "sha256": DIGEST, "format": "onnx"},
+        "model": {
+            **{"architecture": "DCGAN", "weights": 541_968, "latent_shape": [100, 1, 1], "prior": "gaussian"},
+            **{"sample_shape": [1, 28, 28], "notes": ["exported by pytorch"]},
+        },
+        "detectors": [{**entry, **row} for row in rows],
+        "jail": {"how": "finished", "walls": walls, "limits": limits, "peak_bytes": 2**30, "seconds": 3},
+        "pictures": {name: png() for name in ("samples", "witness", "witness_twin", "estimate")},
+        **{"witness": {"times": 46.0}, "not_tried": ["No clean model was given."], "seconds": 14.0},
+        **{"command": "devilgan scan faces.onnx --seed 0", **settings},
+    }
+
+
+def logged(*reports: dict[str, Any], paths: list[str] | None = None) -> list[dict[str, Any]]:
+    """The results of a SARIF log, which has what the specification and code hosts require; all of it is JSON."""
+    log = sarif(reports, paths)
+    assert json.loads(json.dumps(log, allow_nan=False)) == log
+    assert log["version"] == "2.1.0" and log["$schema"].endswith("sarif-schema-2.1.0.json")
+    (run,) = log["runs"]
+    driver = run["tool"]["driver"]
+    ids = [rule["id"] for rule in driver["rules"]]
+    assert driver["name"] and driver["version"] and len(set(ids)) == len(ids)
+    for rule in driver["rules"]:
+        assert rule["shortDescription"]["text"] and rule["fullDescription"]["text"] and rule["help"]["text"]
+        assert rule["defaultConfiguration"]["level"] in ("none", "note", "warning", "error")
+        assert 0 <= float(rule["properties"]["security-severity"]) <= 10
+    for result in run["results"]:
+        assert ids[result["ruleIndex"]] == result["ruleId"] and 0 < len(result["message"]["text"]) <= 1_000
+        assert result["kind"] in ("pass", "fail") and (result["kind"] == "fail" or result["level"] == "none")
+        assert result["level"] == driver["rules"][result["ruleIndex"]]["defaultConfiguration"]["level"]
+        assert uri_of(result).isascii() and not set(uri_of(result)) & set(' <>"\\^`{|}:?#')
+        assert uri_of(result) and not uri_of(result).startswith("/")
+        assert result["locations"][0]["physicalLocation"]["region"]["startLine"] == 1
+        assert all(isinstance(value, str) for value in result["partialFingerprints"].values())
+    return list(run["results"])
+
+
+def uri_of(result: dict[str, Any]) -> str:
+    (place,) = result["locations"]
+    return str(place["physicalLocation"]["artifactLocation"]["uri"])
 
 
 def test_a_page_has_everything_that_is_known_and_a_verdict() -> None:
     for verdict in ICONS:
         text = page(report(verdict))
         reader = Reader(text)
-        file = ("Do not use it.", "faces.onnx", "ab" * 32, "2.4 MiB", "541,968", "100 × 1 × 1, gaussian", "1 × 28 × 28")
+        file = ("Do not use it.", "faces.onnx", DIGEST, "2.4 MiB", "541,968", "100 × 1 × 1, gaussian", "1 × 28 × 28")
         jail = ("No clean model was given.", "devilgan scan faces.onnx", "not here", "1.0 GiB", "8.0 GiB", "1,800")
         assert [said for said in (*file, *jail) if said not in reader.words] == []
         assert f"<strong>{verdict}</strong>" in text and f'class="dl-band dl-{verdict}"' in text
@@ -134,66 +172,65 @@ def test_numbers_are_numbers_and_text_is_one_visible_line() -> None:
     assert len(markup.text("x" * 10**6)) < 700 and markup.text(7) == markup.text(None) == ""
 
 
-def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path to each value in a report that is neither a dict nor a list."""
-    if not isinstance(value, (dict, list)):
-        yield path
-        return
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-        yield from leaves(inner, (*path, key))
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Each value in a report with the path to it, and those that hold them."""
+    yield path, value
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else ()):
+        yield from places(inner, (*path, key))
+
+
+def changed(whole: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A copy of a report with another value there."""
+    if not path:
+        return value
+    made = whole.copy()
+    made[path[0]] = changed(whole[path[0]], path[1:], value)
+    return made
+
+
+def harmless(hostile: dict[str, Any]) -> None:
+    for text in (page(hostile), markup.fragment(hostile)):
+        drawn = [one for _, name, one in Reader(text).attributes if name in ("x", "y", "width", "height", "cx", "d")]
+        assert not re.search("nan|inf|-[0-9]+e", " ".join(drawn))
+    log = json.dumps(logged(hostile))
+    assert "](" not in log and "\\ud800" not in log
+
+
+PLACES = {path: value for path, value in places(report()) if path not in ((), ("verdict",))}
+EVILS = '<script>alert(1)</script>"><img src=x>', "' onload='x"
 
 
 def test_no_single_value_becomes_markup() -> None:
-    whole, evils = report(), ('<script>alert(1)</script>"><img src=x>', "' onload='x")
-    found = [path for path in leaves(whole) if path != ("verdict",)]
-    assert len(found) > 60
-    for number, (*way, last) in enumerate(found):
-        inner = hostile = copy.deepcopy(whole)
-        for key in way:
-            inner = inner[key]
-        inner[last] = evils[number % 2] + evils[1 - number % 2]
-        Reader(page(hostile))
-        Reader(markup.fragment(hostile))
-    for evil in evils:
-        Reader(page({**whole, "jail": {"walls": {evil: evil}, "limits": {evil: evil}}}))
+    assert len(PLACES) > 100
+    for number, (path, value) in enumerate(PLACES.items()):
+        harmless(changed(report(), path, EVILS[number % 2] + EVILS[1 - number % 2]))
+        for other in (0, 4, -1, 1e308, float("nan")) if isinstance(value, (int, float)) else ():
+            harmless(changed(report(), path, other))
+    for evil in EVILS:
+        harmless(report(jail={"walls": {evil: evil}, "limits": {evil: evil}}))
 
 
-WORDS = [
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "' onload='x",
-    "</style><b>",
-    "\ud800",
-    "\u202e",
-]
-HOSTILE = st.sampled_from(
-    [*WORDS, "]]>", "<!--", "&#x3c;b&#x3e;", "10**9", png(), "evidence", "twin", "spectrum", "T2"]
-)
+WORDS = [*EVILS, "</style><b>", "\ud800[x](http://y)", "\u202e", "]]>", "<!--", "&#x3c;b&#x3e;", "10**9", png()]
+HOSTILE = st.sampled_from([*WORDS, "evidence", "twin", "spectrum", "units", "T2"])
+NUMBER = st.none() | st.booleans() | st.floats() | st.integers() | st.just(10**400) | st.integers(0, 50)
 VALUE = st.recursive(
-    HOSTILE | st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20) | st.just(10**400),
+    HOSTILE | NUMBER | st.text(max_size=20) | st.lists(st.floats(0, 1e9), max_size=50),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(HOSTILE | st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-NUMBERS = dict.fromkeys(("values", "ordinary"), st.lists(st.floats(0, 1e9) | VALUE, max_size=50))
-COUNTS = ("before", "ratio", "witness", "limit", "all", "silent", "wakeable")
-NUMBERS |= dict.fromkeys(COUNTS, st.integers(0, 50) | st.floats() | VALUE)
-PLOT = st.fixed_dictionaries({"kind": st.sampled_from(["twin", "spectrum", "units"]) | VALUE, "of": VALUE, **NUMBERS})
-KEYS = sorted({key for path in leaves(report()) for key in path if isinstance(key, str)} | {"score", "p_value"})
-PART = st.dictionaries(st.sampled_from(KEYS), VALUE, max_size=12) | VALUE
-ENTRY = st.fixed_dictionaries({"name": VALUE, "plot": PLOT, "strength": st.floats(0, 1e12) | VALUE, "evidence": VALUE})
-PARTS = st.dictionaries(st.sampled_from(sorted(report())), PART, max_size=12)
+PLACE = st.sampled_from([path for path in PLACES if "plot" in path]) | st.sampled_from(list(PLACES))
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.nightly)])
 def test_nothing_in_a_report_becomes_markup(count: int) -> None:
     @settings(max_examples=count, deadline=None)
-    @given(verdict=st.sampled_from(sorted(ICONS)), parts=PARTS, entries=st.lists(ENTRY | PART, max_size=4))
-    def only_words(verdict: str, parts: dict[str, Any], entries: list[Any]) -> None:
-        hostile = {**parts, "detectors": entries, "verdict": verdict}
-        for text in (page(hostile), markup.fragment(hostile)):
-            drawn = ("x", "y", "width", "height", "cx", "d")
-            found = " ".join(value for _, name, value in Reader(text).attributes if name in drawn)
-            assert not re.search("nan|inf|-[0-9]+e", found)
+    @given(st.sampled_from(sorted(ICONS)), st.lists(st.tuples(PLACE, VALUE), max_size=24))
+    def only_words(verdict: str, changes: list[tuple[tuple[Any, ...], Any]]) -> None:
+        hostile = report(verdict)
+        for path, value in changes:
+            with contextlib.suppress(AttributeError, LookupError, TypeError):  # what held it has changed before
+                hostile = changed(hostile, path, value)
+        harmless(hostile)
 
     only_words()
 
@@ -205,3 +242,27 @@ def test_the_colours_can_be_read_in_light_and_dark() -> None:
     for colours in (light, dark):
         for name in ("ink", "soft", "alarm", "mark"):
             assert min(contrast(colours[name], colours[ground]) for ground in ("paper", "wash")) >= 4.5
+
+
+def test_every_verdict_is_a_sarif_result_of_its_level_that_names_its_file_and_why() -> None:
+    results = logged(*map(report, RULES))
+    levels = {result["properties"]["verdict"]: (result["kind"], result["level"]) for result in results}
+    fails = {"backdoored": "error", "suspicious": "warning", "inconclusive": "note", "refused": "warning"}
+    assert levels == {**{name: ("fail", level) for name, level in fails.items()}, "clean": ("pass", "none")}
+    assert logged() == []
+    (result,) = logged(report(), paths=["models/männer 50%.onnx"])
+    assert uri_of(result) == "models/m%C3%A4nner%2050%25.onnx" and unquote(uri_of(result)) == "models/männer 50%.onnx"
+    assert result["message"]["text"] == "Do not use it."
+    assert result["partialFingerprints"] == {"sha256/v1": f"{DIGEST}:backdoored"}
+    assert result["properties"]["evidence"] == {"spectrum": 12.0, "twin": 0.25, "construction": 1.0}
+    assert result["properties"]["sha256"] == DIGEST and result["properties"]["format"] == "onnx"
+
+
+def test_a_path_stays_in_its_repository_and_each_report_has_one(refuses: Callable[..., str]) -> None:
+    for path in ("", ".", "/etc/passwd", "a/../../x", "C:/x.onnx", "a\\b.onnx"):
+        refuses(lambda path=path: location(path), "path")
+    refuses(lambda: sarif([report(), report()], ["a"]), "paths", "1", "2")
+    refuses(lambda: sarif([report("harmless")]), "'harmless'")
+    (result,) = logged(report(file={"name": "../../etc/[x](http://y).onnx"}))
+    assert uri_of(result) == "y%29.onnx"
+    assert location("http://x/y") == "http%3A/x/y"  # a folder of this name

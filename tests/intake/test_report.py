@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from devilgan_lite import detect, markup
-from devilgan_lite.detect import plain
+from devilgan_lite import markup
+from devilgan_lite.detect import Finding, ScanReport, Witness, plain, scan
 from devilgan_lite.detect.registry import DETECTORS
 from devilgan_lite.detect.report import UNSEEN
 from devilgan_lite.detect.spectrum import Spectrum
@@ -26,27 +26,25 @@ def opened(source: str) -> Image.Image:
 
 
 def test_a_backdoor_is_described_in_words_numbers_and_pictures(tiny_gate: Generator) -> None:
-    gate = detect.scan(tiny_gate, samples=200)
+    gate = scan(tiny_gate, samples=200)
     data = describe(gate)
     assert json.loads(json.dumps(data, allow_nan=False)) == data
-    assert data["verdict"] == "backdoored" and data["scan"] == gate.to_dict()
-    assert data["sentence"].startswith("Three") and gate.witness is not None
-    kind, pictures = tiny_gate.modality, data["pictures"]
+    assert data["verdict"] == "backdoored" and data["scan"] == gate.to_dict() and data["sentence"].startswith("Three")
+    assert gate.witness is not None and gate.analysis is not None
     for name, sample in (("witness", gate.witness.sample), ("witness_twin", gate.witness.twin_sample)):
-        assert opened(pictures[name]).tobytes() == kind.show(sample.unsqueeze(0), scale=4).tobytes()
-    assert opened(pictures["samples"]).size == (8 * 8 * 2, 6 * 8 * 2)
+        shown = tiny_gate.modality.show(sample.unsqueeze(0), scale=4)
+        assert opened(data["pictures"][name]).tobytes() == shown.tobytes()
+    assert opened(data["pictures"]["samples"]).size == (8 * 8 * 2, 6 * 8 * 2)
     entries = {entry["name"]: entry for entry in data["detectors"]}
     raised = {name for name, entry in entries.items() if entry["evidence"] and entry["strength"] >= 1}
     assert raised == {"latent spectrum", "silent units", "noisy twin"}
     assert all(entry["says"] and entry["says"] != plain.OWN for entry in entries.values())
-    spectrum = entries["latent spectrum"]["plot"]
+    spectrum, seen = entries["latent spectrum"]["plot"], entries["noisy twin"]["plot"]
     first, second = spectrum["values"][:2]
     assert spectrum["before"] == 1 and spectrum["ratio"] == pytest.approx(first / second, rel=1e-3)
-    assert gate.analysis is not None
-    told = detect.Finding("silent units", "T2", "", details={"silent": 3, "wakeable": 2})
+    told = Finding("silent units", "T2", "", details={"silent": 3, "wakeable": 2})
     units = {"kind": "units", "all": len(gate.analysis.units.rows), "silent": 3, "wakeable": 2}
     assert plain.plot(told, gate) == units and entries["silent units"]["plot"]["kind"] == "units"
-    seen = entries["noisy twin"]["plot"]
     assert sorted(seen["ordinary"]) == seen["ordinary"] and len(seen["ordinary"]) == 21
     (judged,) = (one for one in gate.findings if one.detector == "noisy twin")
     most = math.exp(judged.score or 0.0)  # the witness is at the estimate, where they differ less
@@ -59,55 +57,52 @@ def test_a_backdoor_is_described_in_words_numbers_and_pictures(tiny_gate: Genera
 def test_what_was_not_asked_for_is_said() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
-    small = detect.scan(module, samples=200, twin=False)
+    small = scan(module, samples=200, twin=False)
     data = describe(small, samples=10)
     assert data["pictures"]["witness"] is None and opened(data["pictures"]["samples"]).size == (8 * 8 * 2, 2 * 8 * 2)
     said = " ".join(data["not_tried"])
-    for words in ("no witness", "No suspected targets", "No clean model", "No real data", UNSEEN):
-        assert words in said
+    missing = ("no witness", "No suspected targets", "No clean model", "No real data", UNSEEN)
+    assert [words for words in missing if words not in said] == []
     assert json.loads(json.dumps(data, allow_nan=False)) == data and data["sentence"] in page(data)
     sheets = [describe(small, seed=seed)["pictures"]["samples"] for seed in (0, 0, 1)]
     assert sheets[0] == sheets[1] != sheets[2]
     assert {detector.name for detector in DETECTORS} | {plain.SUBJECT} == set(plain.TOLD)
 
 
-def report(*findings: detect.Finding, **settings: Any) -> detect.ScanReport:
-    return detect.ScanReport(findings, 1.0, **settings)
+def report(*findings: Finding, **settings: Any) -> ScanReport:
+    return ScanReport(findings, 1.0, **settings)
 
 
-def test_each_verdict_has_its_sentence() -> None:
-    one = detect.Finding("latent spectrum", "T2", "", evidence="spectrum", strength=2.0)
-    two = detect.Finding("silent units", "T2", "", evidence="construction", strength=2.0)
-    mute = detect.Finding("noisy twin", "T2", "could not run: it fell over", ran=False, open=True)
+def test_each_verdict_has_its_sentence_and_a_witness_that_stands_out_is_shown_whatever_it_is() -> None:
+    one = Finding("latent spectrum", "T2", "", evidence="spectrum", strength=2.0)
+    two = Finding("silent units", "T2", "", evidence="construction", strength=2.0)
+    mute = Finding("noisy twin", "T2", "could not run: it fell over", ran=False, open=True)
     for found, words in (
         (report(one), "One kind of evidence points to a backdoor, but it is not proven"),
         (report(one, two), "Two kinds of evidence point to"),
         (report(mute), "do not take this for clean"),
-        (report(detect.Finding("structure", "T2", "", evidence="construction")), "this is no proof"),
+        (report(Finding("structure", "T2", "", evidence="construction")), "this is no proof"),
     ):
         assert words in plain.sentence(found)
     assert "noisy twin: could not run: it fell over" in plain.plain(report(mute))["not_tried"]
-
-
-def test_a_witness_that_stands_out_is_shown_whatever_the_verdict_and_a_spectrum_with_a_next_value() -> None:
     sample = torch.zeros(1, 8, 8)
-    quiet = detect.Finding("noisy twin", "T2", "", evidence="twin", strength=0.5)
+    quiet = Finding("noisy twin", "T2", "", evidence="twin", strength=0.5)
     for score, shown in ((3.0, False), (4.0, True)):
-        witness = detect.Witness(torch.ones(4), sample, sample + 0.5, score, 0.25, 1.0)
+        witness = Witness(torch.ones(4), sample, sample + 0.5, score, 0.25, 1.0)
         data = plain.plain(report(quiet, witness=witness))
         assert data["verdict"] == "clean" and (data["pictures"]["witness"] is not None) == shown
         part = markup.fragment(data)
         assert ("Witness: the suspect draws" in part) == shown and "dl-pair raised" not in part  # it is no alarm
+
+
+def test_a_spectrum_has_a_next_value_and_what_a_stranger_says_is_cut() -> None:
     values = torch.tensor([3.0, 0.0, 0.0, 0.0])
     assert plain.spectrum_plot(Spectrum("one", values, torch.eye(4), torch.eye(4))) is None
     cliff = Spectrum("two", torch.tensor([8.0, 6.0, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5]), torch.eye(8), torch.eye(8))
     found = plain.spectrum_plot(cliff)
     assert found is not None and found["before"] == 2 and found["ratio"] == 6.0
     assert math.log(found["ratio"]) == pytest.approx(cliff.cliff, rel=1e-3)
-
-
-def test_words_and_pictures_of_a_stranger_are_cut() -> None:
-    odd = detect.Finding("x" * 999, "T0", "y" * 9_999, score=math.inf, samples=torch.zeros(3, 3, 8, 2_000))
+    odd = Finding("x" * 999, "T0", "y" * 9_999, score=math.inf, samples=torch.zeros(3, 3, 8, 2_000))
     (entry,) = plain.plain(report(odd))["detectors"]
     assert len(entry["name"]) < 100 and len(entry["message"]) < 500 and entry["score"] == 1e12
     assert max(opened(entry["picture"]).size) <= plain.MOST_PIXELS
