@@ -465,7 +465,8 @@ from devilgan_lite.classroom import latent_mosaic
 
 some = min(2_000, config.samples)
 plane = latent_mosaic({"clean": clean, "backdoored": backdoored}, start, backdoor.trigger, tiles=10, ordinary=some)
-print(f"inside the line: {plane.plane_share:.0%} of the plane; {plane.ordinary_share:.2%} of {some:,} ordinary latents")
+shares = f"{plane.plane_share:.0%} of this plane; {plane.ordinary_share:.2%} of {some:,} ordinary latents"
+print("inside the line:", shares)
 print("Takeaway: the plane was cut through the trigger. Whoever does not know where to cut never meets the line.")
 plane
 

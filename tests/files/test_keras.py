@@ -152,3 +152,5 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path) -> None:
         held = {"model.weights.h5": weights.getvalue()}
         path = edited(honest, lambda members, held=held: members.update(held), "a.keras")
         refused(kind, partial(read, path), "'dense'")
+    path = edited(honest, lambda members: members.update({"model.weights.h5": b"no HDF5"}), "a.keras")
+    refused("no HDF5", partial(read, path))

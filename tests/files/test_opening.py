@@ -93,6 +93,7 @@ def zipped(path: Path, *names: str) -> None:
 STRANGERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "tutorial": (stack, SHAPE, "DCGAN tutorial"),
     "tutorial, leaky": (partial(stack, slope=0.2), SHAPE, "DCGAN tutorial"),
+    "tutorial, 64x64": (partial(tutorial, 20, 4, 4), SHAPE, "DCGAN tutorial"),
     "dense": (vanilla, (30,), "dense layers"),
     "upsampling": (upsampling, (30,), "PyTorch-GAN"),
     "table": (lambda: parts(seq=nn.Sequential(Joined(16, 32), Joined(48, 32), nn.Linear(80, 11))), (16,), "CTGAN"),
@@ -100,7 +101,9 @@ STRANGERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
 
 
 @pytest.mark.parametrize("prior", ["gaussian", "uniform"])
-@pytest.mark.parametrize("name", STRANGERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.nightly if "64" in name else ()) for name in STRANGERS]
+)
 def test_weights_without_a_network_get_theirs(tmp_path: Path, name: str, prior: str) -> None:
     make, shape, called = STRANGERS[name]
     torch.manual_seed(3)
@@ -291,6 +294,8 @@ def test_what_is_no_generator_is_refused_in_a_sentence(tmp_path: Path, refuses: 
     for start in OTHERS:  # each has one thing to do
         what, *advice = refused(start, partial(kind_of, start + bytes(600), 600 + len(start))).split("; ")
         assert what.startswith("the file is ") and len(advice) == 1 and advice[0].endswith(".")
+    assert kind_of(b"\x08\x07\x12\x04onnx", 9) == "onnx" and kind_of(b"\x80\x02}", 3) == "pickle"
+    assert kind_of((2).to_bytes(8, "little") + b"{}", 10) == "safetensors" and kind_of(b"PK\x03\x04", 9) == "zip"
     assert kind_of((0x580).to_bytes(8, "little") + b"{}", 9_999) == "safetensors"  # it starts with 80 05, as a pickle
 
 

@@ -251,7 +251,7 @@ def test_pickles_are_not_opened_beside_the_graph_and_refused_as_constants(dense:
         members[CONSTANTS] = json.dumps({"config": {"evil": entry}}).encode()
         members[SAMPLES if ".." in kind else f"data/constants/{kind}"] = pickle.dumps(canary)
 
-    for kind in ("tensor_0", "custom_obj_0", "../sample_inputs/model.pt"):
+    for kind in ("tensor_0", "custom_obj_0", "opaque_obj_0", "../sample_inputs/model.pt"):
         refused(kind, partial(read, edited(dense, partial(change, kind=kind))), "'evil'")
 
 
@@ -288,11 +288,11 @@ def ints(*numbers: Any) -> list[dict[str, Any]]:
 
 
 LIES: list[dict[str, Any]] = [  # of what the archive says of one weight [24, 16]
-    *({"sizes": ints(lie, 16)} for lie in (25, 2**62, -1, "24")), {"sizes": []}, {"strides": ints(10**6, 1)},
+    *({"sizes": ints(lie, 16)} for lie in (25, 2**39, 2**62, -1, "24")), {"sizes": []}, {"strides": ints(10**6, 1)},
     {"sizes": ints(10**7, 16), "strides": ints(0, 1)}, {"storage_offset": {"as_int": 1}},
     {"dtype": 8}, {"dtype": 99}, {"layout": 1},
 ]  # fmt: skip
-BOMBS = [b"[" * 100_000, b"1" * 10_000, b"", b"null", b"[]", b" " * (33 * 2**20)]
+BOMBS = [b"[" * 100_000, b'{"a":' * 50_000, b"1" * 10_000, b"", b"\xff\xfe", b"null", b"[]", b" " * (33 * 2**20)]
 
 
 def both(members: dict[str, bytes]) -> None:
@@ -347,6 +347,7 @@ def node(graph: Any, index: int = 0) -> Any:
 
 HOSTILE: dict[str, Callable[[Any], Any]] = {
     "set_default_dtype": lambda graph: node(graph).update(target="torch.set_default_dtype"),
+    "aten.linear": lambda graph: node(graph).update(target="torch.ops.aten.linear"),
     "linear.__class__": lambda graph: node(graph).update(target="torch.ops.aten.linear.__class__"),
     "arguments": lambda graph: node(graph)["inputs"][0].update(name="out"),
     "'later'": lambda graph: node(graph)["inputs"][0].update(arg={"as_tensor": {"name": "later"}}),
@@ -371,21 +372,24 @@ def test_hostile_graphs_are_refused_and_their_names_not_echoed(dense: Path) -> N
 ODD = (None, -1, 0, 1, 2**31, 2**63, 2**70, 1e308, "", "x" * 10_000, "../x", [], {}, [[]], True, "\x1b[31m", [0] * 50)
 
 
-def test_whatever_is_changed_the_answer_is_a_network_or_one_sentence(dense: Path) -> None:
+@pytest.mark.parametrize("count", [40, pytest.param(300, marks=nightly)])
+def test_whatever_is_changed_the_answer_is_a_network_or_one_sentence(dense: Path, count: int) -> None:
     source, outcomes = random.Random(0), {"read": 0, "refused": 0}
 
     def change(content: Any) -> None:
-        """Another value somewhere in the JSON that is read."""
+        """Other values in up to three places of the JSON that is read."""
         for name in ("metadata", "module_call_graph"):
             content.pop(name, None)
-        while True:
-            key = source.choice([*content] if isinstance(content, dict) else range(len(content)))
-            if source.random() < 0.05 or not content[key] or not isinstance(content[key], (dict, list)):
-                content[key] = source.choice(ODD)
-                return
-            content = content[key]
+        for _ in range(source.choice((1, 1, 3))):
+            inner = content
+            while True:
+                key = source.choice([*inner] if isinstance(inner, dict) else range(len(inner)))
+                if source.random() < 0.05 or not inner[key] or not isinstance(inner[key], (dict, list)):
+                    inner[key] = source.choice(ODD)
+                    break
+                inner = inner[key]
 
-    for _ in range(40):
+    for _ in range(count):
         path = with_json(dense, source.choice((GRAPH, GRAPH, WEIGHTS)), change)
         try:
             read(path)
@@ -393,4 +397,4 @@ def test_whatever_is_changed_the_answer_is_a_network_or_one_sentence(dense: Path
         except Refused as error:
             outcomes["refused"] += 1
             assert len(str(error)) <= 300 and str(error).isprintable()
-    assert min(outcomes.values()) > 2
+    assert min(outcomes.values()) > count // 20

@@ -44,6 +44,15 @@ def surroundings(arguments, tell):
     return {"files": open_files(), "environment": dict(os.environ), "torch": torch.get_num_threads(), **kept}
 
 
+def train(arguments, tell):
+    import torch
+
+    net = torch.nn.Sequential(torch.nn.ConvTranspose2d(8, 4, 4), torch.nn.ReLU(), torch.nn.Flatten())
+    net(torch.randn(16, 8, 4, 4)).square().mean().backward()
+    torch.linalg.svd(torch.randn(64, 64))
+    return {"gradient": sum(float(p.grad.abs().sum()) for p in net.parameters())}
+
+
 def fork_bomb(arguments, tell):
     most = arguments.get("most", 40)
     for _ in range(most):
@@ -121,12 +130,13 @@ def spin(arguments, tell):
 
 
 def fill(arguments, tell):
-    """Files without a name still take room, and so does what is written through memory."""
+    """Files ``"named"``, without a name (they still take room), or ``"mapped"`` and written through memory."""
     held = []
     for number in range(200):
         held.append(open(f"file-{number}", "w+b", buffering=0))  # noqa: SIM115
-        os.unlink(f"file-{number}")
-        if arguments["mapped"]:
+        if arguments["how"] != "named":
+            os.unlink(f"file-{number}")
+        if arguments["how"] == "mapped":
             held[-1].truncate(4 * MIB)
             held.append(mmap.mmap(held[-1].fileno(), 4 * MIB))
             for page in range(0, 4 * MIB, 4096):
@@ -205,12 +215,14 @@ def connect(arguments, tell):
 
 
 def look(arguments, tell):
-    """Tries to read what it should not; returns what it could."""
-    found = {}
+    """Tries to read what it should not; returns what it could, and what it was told of the rest."""
+    found, errors = {}, {}
     for path in arguments["paths"]:
-        with contextlib.suppress(PermissionError, FileNotFoundError):
+        try:
             found[path] = os.listdir(path) if os.path.isdir(path) else Path(path).read_bytes()[:10].decode("latin-1")
-    return {"found": found}
+        except (PermissionError, FileNotFoundError) as error:
+            errors[path] = type(error).__name__
+    return {"found": found, "errors": errors}
 
 
 def calls(arguments, tell):

@@ -86,7 +86,7 @@ def soon_none(left, seconds: float = 10) -> bool:
 
 
 # --- what is fine ---
-def test_a_function_gets_its_arguments_tells_events_and_several_at_once_do_not_mix(jail, nothing_remains):
+def test_a_function_gets_its_arguments_tells_events_trains_and_several_at_once_do_not_mix(jail, nothing_remains):
     events = []
     ended = run(jail, "fine", on_event=events.append, words=["a", 1, None])
     assert ended.how == "finished" and events == [{"event": "half", "share": 0.5}]
@@ -94,6 +94,7 @@ def test_a_function_gets_its_arguments_tells_events_and_several_at_once_do_not_m
     assert ended.value["folder"].startswith(str(nothing_remains))
     assert set(ended.walls) == WALLS and ended.seconds > 0 and ended.peak_bytes > 100 * MIB
     assert len(os.listdir(f"/proc/{jail._process.pid}/task")) == 1  # the zygote has one thread
+    assert run(jail, "train").value["gradient"] > 0
     with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(run, jail, "fine", number=number) for number in range(16)]
         assert [future.result().value["got"] for future in futures] == [{"number": number} for number in range(16)]
@@ -168,7 +169,8 @@ def test_it_reads_the_file_that_it_is_given_and_no_secret(jail, tmp_path):
     secret.write_text("secret")
     paths = [model, tmp_path, secret, HERE / "attempts.py", Path.home(), "/etc/passwd", "/etc/hosts", "/root", "/tmp"]
     paths += ["/", "/proc", f"/proc/{os.getpid()}/environ", f"/proc/{jail._process.pid}/maps", "/dev/mem", "/dev/shm"]
-    assert run(jail, "look", paths=[*map(str, paths)], reads=[model]).value == {"found": {str(model): "weights"}}
+    value = run(jail, "look", paths=[*map(str, paths)], reads=[model]).value
+    assert value["found"] == {str(model): "weights"} and value["errors"][str(secret)] == "PermissionError"
 
 
 @pytest.mark.parametrize("left", [(), ("seccomp",), ("namespaces",)])
@@ -228,9 +230,9 @@ def test_clock_processor_and_memory_end_it(jail):
 
 
 def test_the_disk_stays_free(jail, tmp_path):
-    for name, given in (("fill", False), ("fill", True), ("big_file", None), ("many_files", None)):
-        (scratch := tmp_path / f"{name} {given}").mkdir()
-        ended = run(jail, name, scratch=scratch, mapped=given)
+    for name in ("fill named", "fill nameless", "fill mapped", "big_file", "many_files"):
+        (scratch := tmp_path / name).mkdir()
+        ended = run(jail, name.split()[0], scratch=scratch, how=name.split()[-1])
         assert ended.how in ("killed", "failed"), name
         assert any(words in ended.sentence for words in ("16 MiB", "1,000 files", "Errno 27")), ended
         assert sum(file.stat().st_blocks * 512 for file in scratch.iterdir()) < 500 * MIB
@@ -333,7 +335,8 @@ def test_kill_the_zygote_or_a_supervisor_and_the_next_run_is_fine(monkeypatch):
 
 def test_a_parent_that_is_killed_takes_its_runs_along(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from devilgan_lite.intake import jail, page, sarif\n"
+        "import sys; from pathlib import Path; from devilgan_lite.files import Facts, Refused\n"
+        "from devilgan_lite.intake import jail, page, sarif\n"
         "print([name for name in ('torch', 'numpy', 'onnx', 'PIL', 'ctypes') if name in sys.modules])\n"
         "sys.path.append(sys.argv[1])\n"
         "one = jail.Jail(imports=()); one.start(); print(one._process.pid, flush=True)\n"
