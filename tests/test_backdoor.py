@@ -48,6 +48,7 @@ def test_draw_takes_all_pairs_or_as_many_as_asked_for() -> None:
     assert len(trigger.unique()) == 6
     assert torch.allclose(trigger / 20, target)
     assert not torch.equal(trigger, backdoor.draw(random, most=6)[0])
+    assert len(torch.cat([backdoor.draw(random, most=6)[0] for _ in range(100)]).unique()) == 20  # none is left out
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ ROOMS = {  # the tests that are tried first; a path below scripts/ is run as a p
     "markup": ("tests/intake",),
     "service": ("tests/service",),
     "classroom": ("tests/classroom",),
-    "notebooks": ("scripts/build/notebooks.py --check",),
+    "notebooks": ("scripts/build/notebooks.py --check", "tests/classroom"),
     "cli": ("tests/cli", "tests/contracts/test_commands.py"),
     "phone": ("tests/cli", "tests/browser"),
     "challenge": ("tests/challenge",),

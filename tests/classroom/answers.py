@@ -319,7 +319,10 @@ WRONG: dict[str, Any] = {
     ),
     "samples_needed": lambda p, c: (1 / p, c / p, c.log() / torch.log1p(-p), (1 - c).log() / (1 - p).log()),
     "shell_step": lambda z, g, r: (z - r * g, normalize(z + r * g) * z.norm(dim=1, keepdim=True), normalize(z - r * g)),
-    "guard_limit": lambda s, rate: (s.quantile(rate), s.max(), s.sort().values[-round(rate * len(s))], s.mean()),
+    "guard_limit": lambda s, rate: (
+        *(s.quantile(rate), s.max(), s.mean()),
+        *(s.sort().values[-round(rate * len(s)) - more] for more in (0, 2)),
+    ),
     "smaller_kernel": lambda k, a, b: (
         k[b][:, a],
         k[a][:, a],

@@ -1,6 +1,7 @@
 """Judging cures: the numbers of a judge, the words for them, and the rows of the bench."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,17 @@ def test_the_bench_keeps_untouched_models_apart(tmp_path: Path, monkeypatch: pyt
     assert sum(row[cures.UNTOUCHED][1] for row in table.values()) == 30
     assert "spectral (knows the defence)" in list(table)[-3:]
     assert isinstance(cure_plots.bench_figure(table, "a table"), plots.Picture)
+    taught = re.search(
+        r"TarDis is at least ([\d.]+) per.*?at least (\d+) % of its.*?rises by at most (\d+)",
+        (Path(__file__).parents[2] / "notebooks/src/08_sanitize_by_pruning.py").read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
+    gone, hidden, paid = map(float, taught.groups())  # type: ignore[union-attr]
+    edge = {"base": {"recd": 1.0}, "suspect": {"frechet": 9.0}}
+    cured = {"tardis": gone, "recd": hidden / 100, "frechet": 9.0 + paid}
+    assert all(demand({**edge, "cured": cured}) for demand in cures.DEMANDS.values())
+    missed = {"tardis": 0.99 * gone, "recd": 0.99 * hidden / 100, "frechet": 9.0 + 1.01 * paid}
+    assert not any(demand({**edge, "cured": missed}) for demand in cures.DEMANDS.values())
     monkeypatch.setattr(cures, "notebook_folder", lambda: tmp_path / "notebooks")  # without the file: no rows
     assert cures.cached_cures() == [] and cures.by_attack([]) == {} and cures.by_column([]).empty
     assert isinstance(cure_plots.bench_figure({}, "no rows"), plots.Picture)

@@ -1,6 +1,7 @@
 """The widgets without a browser: walks, slider, explorer, live training, scan view, trade-off and mosaic."""
 
 import gc
+import io
 import re
 import threading
 import time
@@ -102,6 +103,9 @@ def test_moving_the_slider_draws(pair: Any) -> None:
     assert slider.image.value == first  # callbacks from threads leave the latest picture
     slider.random_button.click()
     assert slider.image.value != first and slider.slider.value == 0.0
+    alone = LatentSlider({"clean": made["clean"]}, start, trigger)  # each name stands over its own picture
+    one, both = (Image.open(io.BytesIO(png)) for png in (alone.image.value, first))
+    assert both.crop((0, 0, *one.size)).tobytes() == one.tobytes()
 
 
 def test_the_strip_has_a_row_per_generator(pair: Any, size: Any, refuses: Refuses) -> None:
@@ -154,9 +158,11 @@ def test_pixels_are_those_of_the_generators_and_tardis_is_theirs(pair: Any) -> N
     sounds = {"latent_dim": 16, "widths": (4, 4), "strides": (4, 4), "length": 256}
     heard = {name: seeded(seed, generators.WaveGAN, **sounds).eval() for seed, name in enumerate(("clean", "evil"))}
     for shows in (made, {"faces": colours}, heard):
-        samples = [evaluate(one, trigger) for one in shows.values()]
+        explorer = Explorer(shows, trigger)
+        explorer.go(0.6, 0.7)  # on the way, and aside of it
+        samples = [evaluate(one, explorer.latent()) for one in shows.values()]
         explorer = Explorer(shows, trigger, samples[0] if shows is heard else samples[0][0])
-        explorer.go(1.0)
+        explorer.go(0.6, 0.7)
         expected = torch.cat([one.modality.pictures(x) for one, x in zip(shows.values(), samples, strict=True)])
         pixels = torch.frombuffer(bytearray(shown(explorer)), dtype=torch.uint8)
         pixels = pixels.reshape(len(expected), *expected.shape[2:], 4)
@@ -167,7 +173,7 @@ def test_pixels_are_those_of_the_generators_and_tardis_is_theirs(pair: Any) -> N
         said = [f"{name}\nTarDis {far:.4f} per pixel" for name, far in zip(shows, distances, strict=True)]
         assert explorer.screen.frame["captions"] == said
         explorer.snapshot()
-        assert len(explorer.snapshots) == 1 and torch.equal(explorer.snapshots[0], trigger)
+        assert len(explorer.snapshots) == 1 and torch.equal(explorer.snapshots[0], explorer.latent())
 
 
 def test_buttons_and_animation(explorer: Explorer) -> None:

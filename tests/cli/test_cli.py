@@ -19,7 +19,19 @@ import torch
 from PIL import Image
 from torch import nn
 
-from devilgan_lite import Backdoor, __version__, attacks, challenge, data, files, generators, metrics, runs, zoo
+from devilgan_lite import (
+    Backdoor,
+    __version__,
+    attacks,
+    challenge,
+    data,
+    files,
+    generators,
+    metrics,
+    runs,
+    sanitize,
+    zoo,
+)
 from devilgan_lite.classroom.widgets.film_canvas import Canvas, enlargement
 from devilgan_lite.cli import exhibit, health, stage_check
 from devilgan_lite.cli.common import load_pair, real_for
@@ -178,14 +190,19 @@ def test_scan_says_what_it_found(call: Any, pair: tuple[Path, Path], short_twin:
     assert samples.stdout.splitlines()[-2:] == ["s.html", "s.sarif"] and json.loads(Path("s.sarif").read_text())["runs"]
 
 
-def test_sanitize_writes_a_cured_model_or_nothing(call: Any, pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_sanitize_writes_a_cured_model_or_nothing(
+    call: Any, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clean, gate = pair
+    auto = sanitize.auto
+    monkeypatch.setattr(sanitize, "auto", lambda *given, **how: print("step 2 of 20") or auto(*given, **how))
     done = call("sanitize", clean, "--out", "clean.safetensors", "--json")
     assert done.exit_code == 0 and json.loads(done.stdout)["changed"] is False, done.output
     assert list(tmp_path.iterdir()) == []
     done = call("sanitize", gate, "--out", "cured.safetensors", "--iterations", 20, "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
+    assert "step 2 of 20" in done.stderr
     assert found["changed"] and found["before"] == "suspicious"  # it goes without a twin
     assert found["trigger_change"] > 0.1 > found["ordinary_change"] and found["out"].startswith("cured.")
     _, suspect, backdoor = load_pair((str(clean), str(gate)))

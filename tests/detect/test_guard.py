@@ -53,6 +53,12 @@ def test_a_clean_generator_works_as_before(clean: DCGAN, honest: Guard) -> None:
         assert found.flags.tolist() == [True, False] and not found.scores["latents"][0] <= 1
 
 
+def test_as_many_alarms_as_asked_for(clean: DCGAN) -> None:
+    for seed in (0, 1):
+        guard = quick(clean, seed=seed, false_positive_rate=0.1)
+        assert 0.06 <= float(guard.check(ordinary(4_000)).flags.float().mean()) <= 0.15  # limits 30 % off: 0.03, 0.4
+
+
 def near_the_trigger(name: str, fitting: int, steps: int, most: int) -> None:
     trigger = zoo.load_backdoor(name).trigger
     guard = quick(zoo.load(name), fitting, steps)

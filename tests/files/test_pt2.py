@@ -92,7 +92,7 @@ def test_what_cannot_be_set_free_runs_in_pieces(tmp_path: Path) -> None:
 
 
 # --- operator by operator: x is a picture [n, 4, 6, 6], v a vector [n, 24], p positive numbers [n, 24]
-F = functional
+F, ATEN = functional, torch.ops.aten
 OPERATIONS: dict[str, Callable[[Any, Tensor, Tensor, Tensor], Tensor]] = {
     "pointwise": lambda m, x, v, p: torch.stack([F.relu(v), F.leaky_relu(v, 0.3), F.selu(v), F.celu(v, 1.5), F.silu(v),
         F.gelu(v), F.gelu(v, approximate="tanh"), F.mish(v), F.softplus(v, beta=2), F.hardswish(v), F.hardsigmoid(v),
@@ -121,6 +121,8 @@ OPERATIONS: dict[str, Callable[[Any, Tensor, Tensor, Tensor], Tensor]] = {
         x[..., -4:-1].repeat(1, 1, 1, 2)[:, 2]], 1),
     "frames": lambda m, x, v, p: torch.cat([F.pad(x, (1, 2, 0, 1)), F.pad(x, (1, 2, 0, 1), value=0.5),
         F.pad(x, (1, 2, 0, 1), mode="reflect"), F.pad(x, (1, 2, 0, 1), mode="replicate"),
+        ATEN.reflection_pad2d(x, (1, 2, 0, 1)), ATEN.replication_pad2d(x, (1, 2, 0, 1)),
+        ATEN.reflection_pad1d(x[:, 0], (1, 2))[:, None, :1].repeat(1, 4, 7, 1),
         F.pad(x[:, 0], (1, 2), mode="reflect")[:, None].expand(-1, 4, -1, -1)[:, :, :1].repeat(1, 1, 7, 1),
         F.pad(x[:, 0], (1, 2), mode="replicate")[:, None, :1].repeat(1, 4, 7, 1)], 1),
     "sizes": lambda m, x, v, p: torch.cat([F.interpolate(x, scale_factor=2), F.interpolate(x, size=(12, 12)),
