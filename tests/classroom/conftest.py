@@ -1,6 +1,7 @@
 """What the classroom's tests share: a shell that runs cells, small pictures' sizes, and waiting without a clock."""
 
 import io
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Interacti
     """A shell of its own, as in a notebook that has run no cell."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the shell's own takes its place
     InteractiveShell.clear_instance()
     made = InteractiveShell.instance(colors="nocolor")
     yield made

@@ -18,7 +18,7 @@ from devilgan_lite.generators import Generator
 from devilgan_lite.intake import check as module
 from devilgan_lite.intake.check import Options, check
 from devilgan_lite.intake.cure import Cure, cure, take
-from devilgan_lite.intake.jail import Ended, Jail, Limits
+from devilgan_lite.intake.jail import IMPORTS, Ended, Jail, Limits
 
 QUICK = Options(twin=False)
 
@@ -27,7 +27,7 @@ QUICK = Options(twin=False)
 def jail() -> Iterator[Jail]:
     if sys.platform != "linux":
         pytest.skip("the walls are Linux's")
-    with Jail() as opened:
+    with Jail(imports=(*IMPORTS, "torch._dynamo")) as opened:  # which each child would import else
         yield opened
 
 
