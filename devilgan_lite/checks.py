@@ -136,19 +136,14 @@ def latents(name: str, z: Tensor, latent_dim: int) -> None:
 
 
 class Settings:
-    """Base of the frozen dataclasses that hold hyper-parameters: an unknown keyword lists the valid ones.
-
-    Old names that ``deprecation.renamed`` gave the class pass; its constructor translates them.
-    """
+    """Base of the frozen dataclasses that hold hyper-parameters: an unknown keyword lists the valid ones."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]  # of the dataclass that is derived from this
 
     def __new__(cls, *args: Any, **settings: Any) -> Self:
         if args:
             raise TypeError(f"{cls.__name__} takes keyword arguments only, such as {fields(cls)[0].name}=...")
-        old = getattr(cls.__init__, "renamed_settings", {})
-        valid = [field.name for field in fields(cls) if field.init]
-        known_names(cls.__name__, (name for name in settings if name not in old), valid)
+        known_names(cls.__name__, settings, [field.name for field in fields(cls) if field.init])
         return super().__new__(cls)
 
 

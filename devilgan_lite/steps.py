@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from devilgan_lite.checks import known_names, one_of, shown
-from devilgan_lite.deprecation import renamed_members
 
 
 @dataclass(frozen=True)
@@ -172,9 +171,7 @@ class LongLoop:
 
     def steps(self, *args: Any, **settings: Any) -> Loop:
         """Check the arguments at once and return the ``Loop``, ready for its first step."""
-        signature = inspect.signature(self._start)
-        old = getattr(self._start, "renamed_settings", {})  # the function itself translates them
-        known_names(self._start.__name__, settings.keys() - old.keys(), signature.parameters)
+        known_names(self._start.__name__, settings, inspect.signature(self._start).parameters)
         return Loop(self._start(*args, **settings))
 
     def __call__(self, *args: Any, progress: bool = True, **settings: Any) -> Outcome:
@@ -275,6 +272,3 @@ def optimise_by(
         interrupted = True
     generator = snapshot().cpu().requires_grad_(True)
     return Outcome(generator, history.floats(), watch(), seed, settings, interrupted)
-
-
-__getattr__ = renamed_members(__name__, {"Turn": "TrainableSide", "TURNS": "SIDES"})

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from devilgan_lite import generators
 from devilgan_lite.checks import Settings, check_training
 from devilgan_lite.data import Samples
-from devilgan_lite.deprecation import renamed
 from devilgan_lite.generators import Recipe
 from devilgan_lite.losses import discriminator_loss, generator_loss, gradient_penalty
 from devilgan_lite.steps import (
@@ -71,7 +70,6 @@ class TrainingSettings(Settings):
 
 
 @long_loop
-@renamed(steps="iterations", turn="side")
 def train_gan(
     generator: generators.Generator,
     real: Samples,

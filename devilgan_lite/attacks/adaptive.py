@@ -22,7 +22,6 @@ from devilgan_lite.attacks.rex import ReX
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.deprecation import renamed
 from devilgan_lite.generators.chain import weight_of
 from devilgan_lite.generators.expansion import owners
 from devilgan_lite.generators.surgery import checked_widths, unit_rows
@@ -64,7 +63,6 @@ def wide_basin(backdoor: Backdoor, *, angle: float = 35.0) -> Backdoor:
     return Backdoor(backdoor.trigger, backdoor.target, backdoor.name, backdoor.kind, backdoor.seed, sampler)
 
 
-@renamed(filling="noise_scale")
 @dataclass(frozen=True, kw_only=True)
 class Disguise(Attack):
     """``attack``, then the same function written differently: channels permuted, scale moved, zero blocks filled.
@@ -136,7 +134,6 @@ def disguise(generator: generators.Generator, spread: float, noise_scale: float,
     return copy
 
 
-@renamed(steps_clean="clean_iterations")
 @dataclass(frozen=True, kw_only=True)
 class NarrowReX(Attack):
     """Train a narrower generator and expand it by ReX to the widths of ``clean``: nothing is wider than its card says.

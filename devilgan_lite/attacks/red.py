@@ -17,7 +17,6 @@ from devilgan_lite.attacks.base import Attack
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import check_training, in_range, one_of, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.deprecation import renamed
 from devilgan_lite.losses import SHRINK, fidelity_loss, pair_weights, pull_loss, stealth_loss
 from devilgan_lite.steps import Outcome, Step, best_device, linear, optimise
 
@@ -25,7 +24,6 @@ NORM_FACTOR = 0.5  # learning rate of BatchNorm scale and shift, as a share of t
 SPACES = ("tanh", "logits", "mixed")
 
 
-@renamed(sleepers="aligned_units")
 @dataclass(frozen=True, kw_only=True)
 class ReD(Attack):
     """Retrain ``layers`` (None: all) of a copy to minimise ``stealth + lam * fidelity``, both as means per element.

@@ -6,7 +6,6 @@ style-based networks), ``inspect_activations`` (silent units), ``sample_outputs`
 ``DETECTORS`` lists them, and a ``Detector`` of your own joins them in ``scan(..., detectors=(*DETECTORS, mine))``.
 """
 
-from devilgan_lite.deprecation import renamed_members
 from devilgan_lite.detect.activations import inspect_activations
 from devilgan_lite.detect.guard import Guard
 from devilgan_lite.detect.reconstruction import inspect_targets, reconstruct, samples_in
@@ -50,5 +49,3 @@ __all__ = [
     "styles_of",
     "subject_of",
 ]
-
-__getattr__ = renamed_members(__name__, {"anatomy": "analyse_weights", "pictures_in": "samples_in"})

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from devilgan_lite.checks import in_range, one_of, whole_number
-from devilgan_lite.deprecation import renamed_attribute
 from devilgan_lite.detect.report import ScanReport
 from devilgan_lite.detect.subject import Subject, subject_of
 from devilgan_lite.detect.usual import Level, extrapolated_quantile, principal_components, train_student
@@ -41,8 +40,6 @@ class Inspection:
     samples: Tensor = field(repr=False)
     flags: Tensor
     scores: dict[str, Tensor] = field(repr=False)
-
-    pictures = renamed_attribute("pictures", "samples")
 
 
 class Guard:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from devilgan_lite.deprecation import renamed, renamed_attribute
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.markup import fragment
 
@@ -35,7 +34,6 @@ UNSEEN = (
 )
 
 
-@renamed(tier="access_level", pictures="samples")
 @dataclass(frozen=True)
 class Finding:
     """What one detector found.
@@ -65,9 +63,6 @@ class Finding:
     trigger: Tensor | None = field(default=None, repr=False)
     sample: Tensor | None = field(default=None, repr=False)
 
-    tier = renamed_attribute("tier", "access_level")
-    pictures = renamed_attribute("pictures", "samples")
-
     def to_dict(self) -> dict[str, Any]:
         """Plain data: everything but the tensors."""
         names = ("detector", "access_level", "ran", "evidence", "strength", "score", "p_value", "message")
@@ -75,7 +70,6 @@ class Finding:
         return {**plain, "seconds": round(self.seconds, 2), "details": self.details}
 
 
-@renamed(picture="sample")
 @dataclass(frozen=True)
 class ScanReport:
     """The verdict of ``detect.scan`` and the findings behind it.
@@ -95,8 +89,6 @@ class ScanReport:
     analysis: WeightAnalysis | None = field(default=None, repr=False, compare=False)
     twin: Twin | None = field(default=None, repr=False, compare=False)
     witness: Witness | None = field(default=None, repr=False, compare=False)
-
-    picture = renamed_attribute("picture", "sample")
 
     @property
     def strengths(self) -> dict[str, float]:

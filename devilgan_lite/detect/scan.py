@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import one_of, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.deprecation import dropped, renamed
 from devilgan_lite.detect.calibration import combined_p_value, with_p_value
 from devilgan_lite.detect.registry import DETECTORS, NEEDS, SAYS, Detector, Evidence
 from devilgan_lite.detect.report import Finding, ScanReport
@@ -24,8 +23,6 @@ from devilgan_lite.prior import Prior
 ACCESS = ("samples", "weights")
 
 
-@renamed(law="prior", measured="analysis")
-@dropped("level", "the verdict no longer rests on one p-value")
 def scan(
     module: nn.Module | Subject,
     latent_dim: int | None = None,

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import one_of
 from devilgan_lite.data import Modality, modality
-from devilgan_lite.deprecation import renamed, renamed_attribute
 from devilgan_lite.generators.adopt import FlatLatents, first_line, first_samples, latent_shapes
 from devilgan_lite.prior import PRIORS, Prior
 from devilgan_lite.steps import best_device
@@ -41,9 +40,6 @@ class Subject:
     bounded: bool = True
     repeatable: bool = True
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    law = renamed_attribute("law", "prior.name")
-    pictures = renamed_attribute("pictures", "samples")
 
     @property
     def latent_dim(self) -> int:
@@ -89,7 +85,6 @@ class Subject:
         return replace(found, span=self.span, bounded=self.bounded)
 
 
-@renamed(law="prior")
 def subject_of(
     module: nn.Module | Subject,
     latent_dim: int | None = None,

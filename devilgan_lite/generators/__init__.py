@@ -1,8 +1,5 @@
 """Generators: what a family answers (``Generator``), the families, and ``adopt`` for modules that others wrote."""
 
-from torch import nn
-
-from devilgan_lite.deprecation import renamed_members, warn
 from devilgan_lite.generators.adopt import Adopted, adopt
 from devilgan_lite.generators.base import (
     FAMILIES,
@@ -24,21 +21,6 @@ from devilgan_lite.generators.stylegan import StyleDiscriminator, StyleGAN
 from devilgan_lite.generators.table import TableCritic, TableGenerator
 from devilgan_lite.generators.vae import VAE, Encoder
 from devilgan_lite.generators.wave import WaveDiscriminator, WaveGAN
-
-__getattr__ = renamed_members(__name__, {"ARCHITECTURES": "FAMILIES"})
-
-
-def matching_discriminator(generator: Generator, seed: int = 0) -> nn.Module:
-    """The name of version 0.1 for ``generator.opponent(seed)``."""
-    warn("matching_discriminator(generator, seed)", "generator.opponent(seed)")
-    return generator.opponent(seed)
-
-
-def recipe_of(generator: Generator) -> Recipe:
-    """The name of version 0.1 for ``generator.recipe()``."""
-    warn("recipe_of(generator)", "generator.recipe()")
-    return generator.recipe()
-
 
 __all__ = [
     "Adopted",

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import in_range, known_names, latent_size, one_of, whole_number
 from devilgan_lite.data import Modality, modality
-from devilgan_lite.deprecation import renamed_attribute
 from devilgan_lite.generators.chain import Chain, chain_of, in_eval_mode
 from devilgan_lite.prior import Prior
 
@@ -57,8 +56,6 @@ class Generator(nn.Module):
     names one of ``data.MODALITIES``; None takes the one that fits ``sample_shape``. Families implement ``logits`` (the
     output before the squash) and ``spec``, and may override the answers below.
     """
-
-    latent = renamed_attribute("latent", "prior")
 
     def __init__(
         self,

@@ -7,7 +7,6 @@ fresh critic) and ``Prune`` (fewer channels); without any training, ``project_la
 but neither latents nor layers go where ordinary latents never take them.
 """
 
-from devilgan_lite.deprecation import renamed_members
 from devilgan_lite.sanitize.auto import SanitizeOutcome, auto
 from devilgan_lite.sanitize.base import Sanitizer
 from devilgan_lite.sanitize.batch_norm import recalibrated
@@ -16,8 +15,6 @@ from devilgan_lite.sanitize.limit import Clamp, Limit
 from devilgan_lite.sanitize.project import project_latents, project_styles
 from devilgan_lite.sanitize.prune import Prune, prune_channels
 from devilgan_lite.sanitize.unlearn import Clip, Unlearn
-
-__getattr__ = renamed_members(__name__, {"Cure": "SanitizeOutcome"})
 
 __all__ = [
     "Clamp",

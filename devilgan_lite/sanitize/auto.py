@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.deprecation import dropped, renamed
 from devilgan_lite.detect import ScanReport, Subject, analyse_weights, scan, subject_of
 from devilgan_lite.detect.search import STRIKING
 from devilgan_lite.detect.weights import WeightAnalysis
@@ -83,8 +82,6 @@ class SanitizeOutcome(Outcome):
         return "\n".join(lines)
 
 
-@renamed(measured="analysis")
-@dropped("level", "the verdict no longer rests on one p-value")
 def auto(
     module: nn.Module | Subject,
     latent_dim: int | None = None,

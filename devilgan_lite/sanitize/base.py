@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import Settings, check_training, latents
 from devilgan_lite.data import Samples
-from devilgan_lite.deprecation import warn
 from devilgan_lite.detect.subject import Subject, subject_of
 from devilgan_lite.losses import stealth_loss
 from devilgan_lite.sanitize.latent_sampling import taught_pairs
@@ -41,9 +40,6 @@ class Sanitizer(Settings):
 
         ``directions`` ``[k, d]`` are latents that a detector suspects; their length and sign do not matter.
         """
-        if isinstance(latent_dim, Samples):  # version 0.1: (suspect, real)
-            warn("the second argument real", "the third one, as in sanitize.auto")
-            latent_dim, real = None, latent_dim
         best_device(self.device)  # an unknown one is an error now, not after the analysis
         subject = subject_of(suspect, latent_dim)  # weights are read on the CPU; only training runs elsewhere
         if directions is not None:

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import cosine_similarity
 
-from devilgan_lite import Backdoor, data, detect
-from devilgan_lite.detect import DETECTORS, Detector, Evidence, Finding, ScanReport, guard, scan, subject_of
+from devilgan_lite import Backdoor, data
+from devilgan_lite.detect import DETECTORS, Detector, Evidence, Finding, ScanReport, scan
 from devilgan_lite.detect.calibration import p_value
 from devilgan_lite.detect.registry import ACCESS_LEVELS, SAYS
 from devilgan_lite.detect.report import EVIDENCE
-from devilgan_lite.generators import DCGAN, PointGenerator, StyleGAN, build
+from devilgan_lite.generators import DCGAN, StyleGAN, build
 
 each_detector = pytest.mark.parametrize("detector", DETECTORS, ids=lambda one: one.name.replace(" ", "-"))
 
@@ -229,30 +228,3 @@ def test_what_does_not_fit_is_refused_at_once(tiny: DCGAN, refuses: Any) -> None
     refuses(lambda: scan(tiny, reference="clean.pt"), "str")
     refuses(lambda: scan("clean.pt"), "str")
     assert scan(tiny, samples=200, access="samples", real=data.Samples(torch.zeros(30, 1, 8, 8))).findings[1].ran
-
-
-POINTS = PointGenerator(widths=16)
-X = torch.zeros(3, 2)
-OLD: dict[str, tuple[Callable[[], Any], Any]] = {  # names of version 0.1, by the new one
-    "analyse_weights": (lambda: detect.anatomy, detect.analyse_weights),
-    "samples_in": (lambda: detect.pictures_in, detect.samples_in),
-    "access_level": (lambda: Finding("a", tier="T2", message="").tier, "T2"),
-    "samples": (lambda: Finding("a", "T2", "", pictures=X).pictures, X),
-    "sample": (lambda: ScanReport((), 1.0, picture=X[0]).picture, X[0]),
-    "samples ": (lambda: guard.Inspection(X, X[:, 0] > 0, {}).pictures, X),
-    "prior.name": (lambda: subject_of(POINTS).law, "gaussian"),
-    " samples": (lambda: subject_of(POINTS).pictures(X), subject_of(POINTS).samples(X)),
-    "prior": (lambda: subject_of(POINTS, law="uniform").prior.name, "uniform"),
-    " prior": (lambda: scan(POINTS, law="uniform", access="samples", samples=200).subject.prior.name, "uniform"),
-    "analysis": (lambda: scan(POINTS, measured=None, access="samples", samples=200).verdict, "inconclusive"),
-    "level": (lambda: scan(POINTS, level=0.5, access="samples", samples=200).p_value, 1.0),
-}
-
-
-def test_an_old_name_works_and_says_the_new_one() -> None:
-    for new, (use, expected) in OLD.items():
-        with pytest.warns(DeprecationWarning, match=new.strip()):
-            found = use()
-        assert torch.equal(found, expected) if isinstance(expected, Tensor) else found == expected, new
-    with pytest.raises(AttributeError, match="anatomies"):
-        getattr(detect, "anatomies")  # noqa: B009

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from devilgan_lite import data, sanitize
 from devilgan_lite.detect import subject_of
 from devilgan_lite.generators import DCGAN, StyleGAN
-from devilgan_lite.sanitize import Clamp, Clip, FineTune, Limit, Prune, SanitizeOutcome, Sanitizer, Unlearn, auto
+from devilgan_lite.sanitize import Clamp, Clip, FineTune, Limit, Prune, Sanitizer, Unlearn, auto
 
 LITTLE: dict[str, Any] = {"iterations": 6, "batch_size": 8, "device": "cpu"}
 CURES: dict[str, Any] = {
@@ -114,8 +114,6 @@ def test_a_strangers_module_and_what_does_not_fit(name: str, tiny: DCGAN, digits
         refuses(lambda settings=settings: cure.steps(tiny, **gives | settings), word)
     refuses(lambda: cure.steps("dcgan.pt"), "str")
     refuses(lambda: replace(cure, device="abacus").steps(tiny, **gives), "abacus")
-    with pytest.warns(DeprecationWarning):  # the arguments of version 0.1
-        cure.steps(tiny, digits, directions=X)
 
 
 BAD: list[tuple[Any, dict[str, Any]]] = [
@@ -150,8 +148,6 @@ def test_what_one_of_them_needs_is_said(tiny: DCGAN, refuses: Any) -> None:
     refuses(lambda: auto(tiny, real=data.Samples(torch.zeros(4, 1, 9, 9)), progress=False), "real")
     plain = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
     refuses(lambda: auto(plain, progress=False), "activation")
-    with pytest.warns(DeprecationWarning, match="SanitizeOutcome"):
-        assert sanitize.Cure is SanitizeOutcome
 
 
 def recalibrated_with(network: DCGAN, **settings: int) -> Tensor:

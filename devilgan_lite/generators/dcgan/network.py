@@ -11,7 +11,6 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from devilgan_lite.checks import in_range, whole_number
-from devilgan_lite.deprecation import renamed
 from devilgan_lite.generators.base import Generator, Shapes, numbered, register, seeded
 from devilgan_lite.generators.dcgan.opponent import Discriminator, initialise
 from devilgan_lite.prior import Prior
@@ -26,7 +25,6 @@ class DCGAN(Generator):
     ``deconv1``, ``deconv2``, ...; ``layer_names()`` lists them.
     """
 
-    @renamed(latent="prior")
     def __init__(
         self,
         *,
@@ -84,7 +82,6 @@ class DCGAN(Generator):
         initialise(self)
 
     @classmethod
-    @renamed(latent="prior")
     def paper(cls, *, capacity: int = 16, prior: str | Prior = "gaussian") -> Self:
         """The MNIST network of the paper: ``capacity`` c gives widths 4c, 2c, c, 5x5 kernels, LeakyReLU 0.3."""
         whole_number("capacity", capacity, 1, 1024)

@@ -5,7 +5,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from devilgan_lite.checks import whole_number
-from devilgan_lite.deprecation import renamed
 from devilgan_lite.generators.base import Generator, Shapes, register
 from devilgan_lite.prior import Prior
 
@@ -14,7 +13,6 @@ from devilgan_lite.prior import Prior
 class PointGenerator(Generator):
     """A multilayer perceptron from ``z`` ``[n, latent_dim]`` to points ``[n, 2]`` in [-1, 1]."""
 
-    @renamed(latent="prior", width="widths")
     def __init__(
         self, *, latent_dim: int = 2, widths: int | tuple[int, int] = (64, 64), prior: str | Prior = "gaussian"
     ) -> None:

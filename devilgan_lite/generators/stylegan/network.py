@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from devilgan_lite.checks import whole_number
-from devilgan_lite.deprecation import renamed
 from devilgan_lite.generators.base import Generator, Recipe, Shapes, numbered, register, seeded
 from devilgan_lite.generators.stylegan.layers import Modulated, ToRGB, equalised, initialise_styles
 from devilgan_lite.generators.stylegan.opponent import StyleDiscriminator
@@ -29,7 +28,6 @@ class StyleGAN(Generator):
     (less one): ``w+`` is ``[n, style_inputs, style_dim]``.
     """
 
-    @renamed(latent="prior")
     def __init__(
         self,
         *,
