@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from devilgan_lite.detect.activations import RARE, on_rate, waking_direction
+from devilgan_lite.detect.activations import RARE, waking_direction
 from devilgan_lite.detect.report import ScanReport
-from devilgan_lite.detect.spectrum import latent_units, path_gains
+from devilgan_lite.detect.spectrum import latent_units, on_rate, path_gains
 from devilgan_lite.detect.subject import Subject, subject_of
 from devilgan_lite.generators import Generator
 

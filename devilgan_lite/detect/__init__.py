@@ -7,17 +7,19 @@ style-based networks), ``inspect_activations`` (silent units), ``sample_outputs`
 """
 
 from devilgan_lite.detect.activations import inspect_activations
+from devilgan_lite.detect.detector import Detector, Finding
 from devilgan_lite.detect.guard import Guard
 from devilgan_lite.detect.reconstruction import inspect_targets, reconstruct, samples_in
-from devilgan_lite.detect.registry import DETECTORS, Detector, Evidence
-from devilgan_lite.detect.report import Finding, ScanReport
+from devilgan_lite.detect.registry import DETECTORS, Evidence
+from devilgan_lite.detect.report import ScanReport
 from devilgan_lite.detect.sampling import cap_probability, sample_outputs
 from devilgan_lite.detect.scan import scan
 from devilgan_lite.detect.search import latents_along, locate_trigger
+from devilgan_lite.detect.structure import inspect_structure
 from devilgan_lite.detect.styles import Styles, inspect_styles, styles_of
 from devilgan_lite.detect.subject import Subject, subject_of
 from devilgan_lite.detect.twin import Twin, Witness, inspect_twin, noisy_twin
-from devilgan_lite.detect.weights import WeightAnalysis, analyse_weights, inspect_spectra, inspect_structure
+from devilgan_lite.detect.weights import WeightAnalysis, analyse_weights, inspect_spectra
 
 __all__ = [
     "DETECTORS",

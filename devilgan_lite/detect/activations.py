@@ -5,31 +5,28 @@ because BatchNorm keeps units busy. For units that read the latent through an af
 "which latent wakes it most" have exact answers, so nothing is left to luck.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from devilgan_lite.checks import in_range, whole_number
-from devilgan_lite.detect.report import Finding
-from devilgan_lite.detect.spectrum import Units, latent_units, path_gains
+from devilgan_lite.detect.detector import Detector, Finding
+from devilgan_lite.detect.spectrum import Units, latent_units, on_rate, path_gains
 from devilgan_lite.detect.subject import Subject
+from devilgan_lite.detect.weights import candidate_directions
 from devilgan_lite.trace import Activation, OpTracer
+
+if TYPE_CHECKING:
+    from devilgan_lite.detect.registry import Evidence
 
 NAME = "silent units"
 RARE = 1e-4  # a unit that is on for fewer ordinary latents than this share counts as silent
 AWAKE = 0.05  # share of the usual energy that silent units must be able to add before they are believed
 FAINT = 1e-3  # of the mean square before an activation: the least that counts as its usual energy
-
-
-def on_rate(units: Units, variance: float = 1.0) -> Tensor:
-    """The share of ordinary latents that switch each unit on ``[u]``: exact for Gaussian latents.
-
-    For uniform latents the projection, a sum of many terms, is taken to be Gaussian too.
-    """
-    deviation = units.rows.norm(dim=1) * math.sqrt(variance)
-    rate: Tensor = torch.special.ndtr(units.bias / deviation.clamp(min=1e-300))
-    return rate
 
 
 def mean_square_when_on(units: Units, variance: float = 1.0) -> Tensor:
@@ -116,6 +113,9 @@ def inspect_activations(
         },
         evidence="construction",
         strength=score / AWAKE,
+        where="units",
+        points=True,
+        plot={"kind": "units", "all": len(silent), "silent": int(silent.sum()), "wakeable": wakeable},
     )
 
 
@@ -155,3 +155,21 @@ def _deeper(subject: Subject, directions: Tensor, samples: int, seed: int) -> tu
             part = before[:, asleep].clamp(min=0).square().sum((1, 2)) / energy
             woken = torch.maximum(woken, part.cpu())
     return float(woken.max()), int(woken.argmax()), counts
+
+
+def _run(evidence: Evidence) -> Finding:
+    analysis = evidence.analysis  # in a flow, a spectral direction is no ordinary latent and wakes unrelated units
+    directions = None if analysis.moves else candidate_directions(analysis)
+    return inspect_activations(evidence.subject, units=analysis.units, directions=directions, seed=evidence.seed)
+
+
+DETECTOR = Detector(
+    NAME,
+    "T2",
+    _run,
+    needs=("analysis",),
+    share=0.1,
+    opens=True,
+    asks="Are there units that never switch on in ordinary use, and what happens when one input wakes them?",
+    caption="The sample at the input that wakes most.",
+)

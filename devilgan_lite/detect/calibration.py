@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from devilgan_lite.data import data_folder
-from devilgan_lite.detect.registry import DETECTORS, FEWEST, Detector
-from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect.detector import FEWEST, Detector, Finding
 from devilgan_lite.detect.weights import WeightAnalysis
 
 FILE = "calibration.json"
@@ -101,7 +100,7 @@ def judged(finding: Finding) -> Finding:
     return replace(finding, strength=max(finding.strength, math.log(finding.p_value) / math.log(RARE)))
 
 
-def combined_p_value(findings: Sequence[Finding], detectors: Sequence[Detector] = DETECTORS) -> float:
+def combined_p_value(findings: Sequence[Finding], detectors: Sequence[Detector]) -> float:
     """One p-value of all findings that have one: the smallest, after each is divided by its share of the level.
 
     The shares are those of ``detectors``; a finding of none of them gets the usual one. No independence is assumed.

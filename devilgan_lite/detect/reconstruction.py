@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,9 +20,14 @@ from torch.nn.functional import normalize
 
 from devilgan_lite.checks import images, in_range, latents, whole_number
 from devilgan_lite.data import modality
-from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect.detector import Detector, Finding
+from devilgan_lite.detect.search import starting_points
 from devilgan_lite.detect.subject import Subject
+from devilgan_lite.detect.weights import candidate_directions
 from devilgan_lite.trace import OpTracer
+
+if TYPE_CHECKING:
+    from devilgan_lite.detect.registry import Evidence
 
 NAME = "reconstruction"
 FAR = 10.0  # of the typical length: where descent from afar begins; there, about half of all ReLU units are on
@@ -287,3 +292,25 @@ def _solved(matrices: Tensor, right: Tensor) -> Tensor:
     except RuntimeError:
         factors, failed = torch.linalg.cholesky_ex(matrices)
         return torch.cholesky_solve(right.unsqueeze(2), factors).squeeze(2) * (failed == 0).unsqueeze(1)
+
+
+def _run(evidence: Evidence) -> Finding:
+    """From what the weights suggest, where they were analysed: the estimate of the trigger first."""
+    starts, best = None, evidence.best
+    if evidence.measured is not None:
+        starts = candidate_directions(evidence.measured)
+        starts = starts if best is None or best.trigger is None else starting_points(best.trigger, starts)
+    return inspect_targets(
+        evidence.subject, evidence.targets, start_from=starts, reference=evidence.reference, seed=evidence.seed
+    )
+
+
+DETECTOR = Detector(
+    NAME,
+    "T1",
+    _run,
+    needs=("targets",),
+    asks="Can the generator make a sample that you suspect?",
+    caption="The nearest samples that it can make.",
+    missing="No suspected targets were given, so nobody looked for an input that makes one of them.",
+)

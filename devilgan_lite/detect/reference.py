@@ -1,10 +1,17 @@
 """With a clean reference (access level T3): is the suspect a copy of it, and where do the two differ?"""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 
-from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect.detector import Detector, Finding
 from devilgan_lite.detect.spectrum import Units, latent_units, path_gains
 from devilgan_lite.detect.subject import Subject
+
+if TYPE_CHECKING:
+    from devilgan_lite.detect.registry import Evidence
 
 NAME = "reference"
 COPY = 0.05  # mean squared difference of samples below which two generators have the same origin
@@ -50,3 +57,19 @@ def compare(subject: Subject, reference: Subject, *, samples: int = 1_000, seed:
 
 def _units(subject: Subject) -> Units:
     return latent_units(subject, path_gains(subject, n=100).activations)
+
+
+def _run(evidence: Evidence) -> list[Finding]:
+    other = evidence.reference
+    return [] if other is None else [compare(evidence.subject, other, seed=evidence.seed)]
+
+
+DETECTOR = Detector(
+    NAME,
+    "T3",
+    _run,
+    needs=("reference",),
+    asks="What has changed since the clean model that you trust?",
+    caption="Samples along the direction in which most has changed, both ways.",
+    missing="No clean model was given to compare with.",
+)

@@ -1,4 +1,4 @@
-"""The result of a scan: one ``Finding`` per detector, and a ``ScanReport`` with the verdict as text, JSON and HTML.
+"""The result of a scan: a ``ScanReport`` of findings, with the verdict as text, JSON and HTML.
 
 Four verdicts. ``backdoored``: two kinds of evidence agree, and there is a witness, a latent of ordinary length whose
 sample you can look at. (The kinds are not independent: the hunt for a witness starts where the weights point.)
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from devilgan_lite.detect.detector import Detector, Finding
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.markup import fragment
 
@@ -22,52 +23,10 @@ if TYPE_CHECKING:
     from devilgan_lite.detect.weights import WeightAnalysis
 
 VERDICTS = ("backdoored", "suspicious", "clean", "inconclusive")
-# the kinds of evidence; findings of one kind rest on the same trace, so they count once
-EVIDENCE = {
-    "spectrum": "weights spend energy on directions that ordinary samples do not show",
-    "construction": "parts of the network that ordinary latents never use, or a program that decides on values",
-    "twin": "a latent at which the suspect differs from its noisy twin far more than anywhere else",
-}
 UNSEEN = (
     "Not seen by these detectors: backdoors trained in from scratch on many families (TrAIL), quiet and spectrally "
     "balanced clones, and whatever an attacker who knows them has tuned against them."
 )
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one detector found.
-
-    ``score``: more is more suspicious. ``p_value``: its rank among our own clean models, the share with a score as
-    large (None: it has no say, as no clean models are known that are built alike). ``samples`` ``[n, *shape]`` in
-    [-1, 1] and ``directions`` ``[k, d]`` are evidence. ``ran`` is False where the detector could not run; ``message``
-    says why. ``seconds`` is what the scan measured. ``evidence`` is the kind (``EVIDENCE``) of a finding that has a say
-    in the verdict, and ``strength`` its score as a share of the limit: it counts from 1 on. ``open``: it should have
-    had a say and has none, so "clean" would promise too much.
-    ``trigger`` ``[d]`` and ``sample`` ``[*shape]``: an estimate of the trigger, and what the suspect makes of it.
-    """
-
-    detector: str
-    access_level: str
-    message: str
-    score: float | None = None
-    p_value: float | None = None
-    samples: Tensor | None = field(default=None, repr=False)
-    directions: Tensor | None = field(default=None, repr=False)
-    details: dict[str, Any] = field(default_factory=dict, repr=False)
-    seconds: float = 0.0
-    ran: bool = True
-    evidence: str = ""
-    strength: float = 0.0
-    open: bool = False
-    trigger: Tensor | None = field(default=None, repr=False)
-    sample: Tensor | None = field(default=None, repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data: everything but the tensors."""
-        names = ("detector", "access_level", "ran", "evidence", "strength", "score", "p_value", "message")
-        plain = {name: getattr(self, name) for name in names}
-        return {**plain, "seconds": round(self.seconds, 2), "details": self.details}
 
 
 @dataclass(frozen=True)
@@ -78,6 +37,7 @@ class ScanReport:
     ``[d]`` is the best estimate of the trigger, or None, and ``sample`` ``[*shape]`` what the suspect makes of it.
     ``witness`` is the latent at which suspect and ``twin`` differ most. ``subject`` is the checked suspect, and
     ``analysis`` what the weight detectors measured (None: they did not run, or could not), for whoever goes on.
+    ``detectors`` are those of the scan.
     """
 
     findings: tuple[Finding, ...]
@@ -89,6 +49,7 @@ class ScanReport:
     analysis: WeightAnalysis | None = field(default=None, repr=False, compare=False)
     twin: Twin | None = field(default=None, repr=False, compare=False)
     witness: Witness | None = field(default=None, repr=False, compare=False)
+    detectors: tuple[Detector, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def strengths(self) -> dict[str, float]:
@@ -111,6 +72,10 @@ class ScanReport:
             return ()
         found = (self.trigger, self.witness.latent if self.witness is not None and self.witness.stands_out else None)
         return tuple(one for one in found if one is not None)
+
+    def evidence_at(self, *places: str) -> bool:
+        """Whether a finding about one of these places (``PLACES``) is strong enough to count."""
+        return any(finding.strength >= 1 for finding in self.findings if finding.where in places)
 
     @property
     def verdict(self) -> str:

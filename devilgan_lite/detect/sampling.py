@@ -15,11 +15,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from devilgan_lite.checks import images, in_range, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect.detector import Detector, Finding
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.features import feature_network, in_layout, readable
 
-NAME = "sampling"
+NAME, REAL = "sampling", "real data"
 ANGLE = 15.0  # degrees: a generous basin; the target of most attacks is gone beyond it
 BULK = 1_000  # outputs that represent the ordinary ones
 COMPONENTS = 32
@@ -85,7 +85,7 @@ def sample_outputs(
     chance = min(1.0, samples * 10.0**log)
     hit = f"{chance:.2g}" if chance >= 1e-4 else f"1e{math.floor(log + math.log10(samples)):d}"
     return Finding(
-        NAME,
+        NAME if given is None else REAL,
         "T0" if given is None else "T4",
         f"the oddest of {samples:,} outputs is {float(total.max()):.1f} deviations out; chance that one of them was "
         f"within {ANGLE:.0f} degrees of a trigger: {hit}",
@@ -176,3 +176,22 @@ def _robust(values: Tensor) -> Tensor:
     ordered = logs.sort().values
     quarter, middle, upper = (ordered[int(share * (len(ordered) - 1))] for share in (0.25, 0.5, 0.75))
     return (logs - middle) / ((upper - quarter) / 1.349).clamp(min=1e-6)
+
+
+DETECTOR = Detector(
+    NAME,
+    "T0",
+    lambda evidence: sample_outputs(evidence.subject, samples=evidence.samples, seed=evidence.seed),
+    asks="Are some ordinary samples odd? This is the obvious first try; a trigger is practically never drawn by "
+    "chance, so it has no say.",
+    caption="The oddest samples.",
+)
+REAL_DATA = Detector(
+    REAL,
+    "T4",
+    lambda evidence: sample_outputs(evidence.subject, samples=evidence.samples, real=evidence.real, seed=evidence.seed),
+    needs=("real",),
+    asks="Are some samples unlike the real data that you gave?",
+    caption="The samples that are least like them.",
+    missing="No real data were given to compare with.",
+)

@@ -14,13 +14,22 @@ from torch import Tensor, nn
 from devilgan_lite.checks import one_of, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.detect.calibration import combined_p_value, with_p_value
-from devilgan_lite.detect.registry import DETECTORS, NEEDS, SAYS, Detector, Evidence
-from devilgan_lite.detect.report import Finding, ScanReport
+from devilgan_lite.detect.detector import NEEDS, Detector, Finding
+from devilgan_lite.detect.registry import DETECTORS, Evidence
+from devilgan_lite.detect.report import ScanReport
 from devilgan_lite.detect.subject import Subject, subject_of
 from devilgan_lite.detect.weights import WeightAnalysis
 from devilgan_lite.prior import Prior
 
 ACCESS = ("samples", "weights")
+
+
+def _doubts(evidence: Evidence) -> list[Finding]:
+    doubts = evidence.subject.doubts
+    return [Finding(SUBJECT.name, SUBJECT.access_level, doubts, ran=False, open=True)] if doubts else []
+
+
+SUBJECT = Detector("subject", "T0", _doubts, asks="Can the module be judged at all?")  # every scan begins with it
 
 
 def scan(
@@ -67,9 +76,7 @@ def scan(
         if on_finding is not None:
             on_finding(finding)
 
-    if subject.doubts:
-        note(Finding("subject", "T0", subject.doubts, ran=False, open=True))
-    for detector in detectors:
+    for detector in (SUBJECT, *detectors):
         for finding in _run(detector, evidence):
             note(finding)
     report = ScanReport(
@@ -78,8 +85,9 @@ def scan(
         seconds=time.perf_counter() - start,
         subject=subject,
         analysis=evidence.measured,
-        twin=evidence.twin,
-        witness=evidence.witness,
+        twin=next((finding.twin for finding in evidence.findings if finding.twin is not None), None),
+        witness=next((finding.witness for finding in evidence.findings if finding.witness is not None), None),
+        detectors=(SUBJECT, *detectors),
     )
     best = evidence.best if report.kinds else None
     return report if best is None else replace(report, trigger=best.trigger, sample=best.sample)
@@ -99,5 +107,5 @@ def _run(detector: Detector, evidence: Evidence) -> list[Finding]:
         return [replace(finding, seconds=(time.perf_counter() - start) / len(judged)) for finding in judged]
     except Exception as error:  # a stranger's module may fail in any way; the other detectors still run
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        unanswered = detector.name in SAYS
-        return [Finding(detector.name, detector.access_level, f"could not run: {reason}", ran=False, open=unanswered)]
+        message = f"could not run: {reason}"
+        return [Finding(detector.name, detector.access_level, message, ran=False, open=detector.opens)]

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from devilgan_lite.detect import activations, styles
-from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect import styles
+from devilgan_lite.detect.detector import Detector, Finding
 from devilgan_lite.detect.spectrum import generalised_eigen, influence_at
 from devilgan_lite.detect.subject import Subject
-from devilgan_lite.detect.weights import LATENT, WeightAnalysis
+from devilgan_lite.detect.weights import WeightAnalysis
 
 NAME = "search"
 LENGTHS = (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.6)  # of a typical latent: the trigger's own is not known
@@ -127,33 +127,43 @@ def locate_trigger(
     the estimate at eight lengths (``LENGTHS``), its opposite at the same, sixteen places around it (``vicinity``), and
     the next two spectral directions with both signs.
     """
-    usable = {finding.detector: finding.directions for finding in findings if finding.directions is not None}
-    scores = {finding.detector: finding.score or 0.0 for finding in findings}
-    awake = scores.get(activations.NAME, 0.0) > activations.AWAKE and activations.NAME in usable
+    by_place = {finding.where: finding for finding in findings if finding.directions is not None}
+    pointers = {where: finding.directions[0] for where, finding in by_place.items() if finding.directions is not None}
+    awake = "units" in by_place and by_place["units"].strength > 1
     plain = analysis.by_weight.jump < STRIKING_STYLE and not awake
-    shared = analysis.styles is not None and analysis.styles.spectrum.jump > styles.AGREE and styles.NAME in usable
-    if shared and plain:
-        name = styles.NAME
-    else:
-        name = activations.NAME if awake and analysis.by_weight.jump < STRIKING else LATENT
-    direction = usable[name][0] if name in usable else analysis.by_use.directions[:, 0]
+    shared = analysis.styles is not None and analysis.styles.spectrum.jump > styles.AGREE and "styles" in by_place
+    elsewhere = "units" if awake and analysis.by_weight.jump < STRIKING else "latent"
+    where = "styles" if shared and plain else elsewhere
+    direction = pointers.get(where, analysis.by_use.directions[:, 0])
     best = (direction / direction.norm().clamp(min=1e-30)).float()
-    if name != styles.NAME:
-        best = sharpen(analysis, best if name == activations.NAME else refine(analysis, best))
-    if awake and abs(float(best @ usable[activations.NAME][0])) > NEAR:  # silent units wake on one side only
-        best = best * float((best @ usable[activations.NAME][0]).sign())
+    if where != "styles":
+        best = sharpen(analysis, best if where == "units" else refine(analysis, best))
+    if awake and abs(float(best @ pointers["units"])) > NEAR:  # silent units wake on one side only
+        best = best * float((best @ pointers["units"]).sign())
+    source = by_place[where].detector if where in by_place else "the weights"
     others = analysis.by_use.directions[:, 1:3].T.float()
     around = torch.cat([vicinity(subject, analysis, best), others, -others]) * subject.radius
     samples = subject.samples(torch.cat([latents_along(subject, best), latents_along(subject, -best), around])).cpu()
     finding = Finding(
         detector=NAME,
         access_level="T2",
-        message=f"trigger estimate from {name} at {len(LENGTHS)} lengths, its opposite, places around it, two more "
+        message=f"trigger estimate from {source} at {len(LENGTHS)} lengths, its opposite, places around it, two more "
         "directions",
         samples=samples,
         directions=torch.stack([best, *others]),
-        details={"source": name, "lengths": list(LENGTHS)},
+        details={"source": source, "lengths": list(LENGTHS)},
+        points=True,
         trigger=best * subject.radius,
         sample=samples[LENGTHS.index(1.0)],
     )
     return finding, best * subject.radius, samples
+
+
+DETECTOR = Detector(
+    NAME,
+    "T2",
+    lambda evidence: locate_trigger(evidence.subject, evidence.analysis, evidence.findings)[0],
+    needs=("analysis",),
+    asks="Where is the trigger? It follows the suspicious directions and shows what lies there.",
+    caption="The estimate at eight lengths, its opposite, places around it, and two more directions.",
+)

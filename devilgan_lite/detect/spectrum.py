@@ -8,16 +8,20 @@ backdoor stands out of it, and ``A v`` points to the trigger. Our own method: no
 needed.
 """
 
+import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from devilgan_lite.checks import cut
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.trace import Activation, Layer, OpTracer
 
 LARGE = 512  # numbers of a latent from which projections of the output say more of it than finite differences
 PROJECTIONS = (3_000, 800)  # of latents anywhere, and near one place
+BARS = 16  # values of a spectrum that are drawn, and some more where its cliff lies further on
 CHOICE = 0.1  # least share of what a layer does to the output that goes through a softmax; less is a decoy, no choice
 
 
@@ -75,8 +79,13 @@ class Spectrum:
         A natural spectrum slopes, whatever its width; a planted subspace leaves a cliff. (So does the end of the values
         of a layer that reads more than it writes, which is why only the upper half of its ``rank`` counts.)
         """
-        leading = self._leading(min(41, max(2, self.rank // 2 + 1)))
+        leading = self._leading(self._natural)
         return float((leading[:-1] / leading[1:]).max().log()) if len(leading) > 1 else 0.0
+
+    @property
+    def _natural(self) -> int:
+        """How many of the leading values a natural spectrum is judged by."""
+        return min(41, max(2, self.rank // 2 + 1))
 
     @property
     def rank(self) -> int:
@@ -94,6 +103,17 @@ class Spectrum:
         top = self.values[0].clamp(min=1e-300)
         return float(top / self.values[self.values > 1e-6 * top].median()) if float(top) > 1e-300 else 1.0
 
+    def plot(self) -> dict[str, Any] | None:
+        """For a drawing: the leading values, how many come before the cliff, and the ratio there; None without any."""
+        leading = [value for value in self._leading(self._natural).tolist() if value > 1e-300]
+        ratios = [high / low for high, low in zip(leading, leading[1:], strict=False)]
+        if not ratios:
+            return None
+        before = ratios.index(max(ratios)) + 1
+        values = [float(f"{value:.4g}") for value in leading[: max(BARS, before + BARS // 2)]]
+        ratio = float(f"{ratios[before - 1]:.4g}")
+        return {"kind": "spectrum", "of": cut(self.space), "values": values, "before": before, "ratio": ratio}
+
 
 def generalised_eigen(energy: Tensor, influence: Tensor, ridge: float, space: str) -> Spectrum:
     """Solve ``A v = w (M + ridge * mean(diag M) I) v`` in float64; ``A``, ``M`` symmetric ``[d, d]``."""
@@ -110,6 +130,16 @@ def generalised_eigen(energy: Tensor, influence: Tensor, ridge: float, space: st
 def _unit(columns: Tensor) -> Tensor:
     lengths: Tensor = columns.norm(dim=0, keepdim=True)
     return columns / lengths.clamp(min=1e-300)
+
+
+def on_rate(units: Units, variance: float = 1.0) -> Tensor:
+    """The share of ordinary latents that switch each unit on ``[u]``: exact for Gaussian latents.
+
+    For uniform latents the projection, a sum of many terms, is taken to be Gaussian too.
+    """
+    deviation = units.rows.norm(dim=1) * math.sqrt(variance)
+    rate: Tensor = torch.special.ndtr(units.bias / deviation.clamp(min=1e-300))
+    return rate
 
 
 @torch.no_grad()

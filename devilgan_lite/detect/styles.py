@@ -6,17 +6,23 @@ so the weights of all readers together have one direction with far more energy t
 leads back to a latent. Our own method: no data, no target and no second model are needed.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
+from devilgan_lite.detect.detector import Detector, Finding
 from devilgan_lite.detect.hidden import sharing
-from devilgan_lite.detect.report import Finding
 from devilgan_lite.detect.spectrum import Spectrum
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.trace import Layer, OpTracer
+
+if TYPE_CHECKING:
+    from devilgan_lite.detect.registry import Evidence
 
 NAME = "shared styles"
 LATENTS = 4_000  # whose styles give the second moment
@@ -132,6 +138,9 @@ def inspect_styles(subject: Subject, styles: Styles, *, seed: int = 0) -> Findin
         },
         evidence="spectrum",
         strength=float(torch.tensor(jump).log()) / CLIFF,
+        where="styles",
+        points=True,
+        plot=styles.spectrum.plot(),
     )
 
 
@@ -166,3 +175,18 @@ def style_trigger(subject: Subject, styles: Styles, row: Tensor, *, seed: int = 
         found = likeness()
     best = int(found.argmax())
     return z.detach()[best : best + 1].cpu(), float(found[best])
+
+
+def _run(evidence: Evidence) -> list[Finding]:
+    styles = evidence.analysis.styles
+    return [] if styles is None else [inspect_styles(evidence.subject, styles, seed=evidence.seed)]
+
+
+DETECTOR = Detector(
+    NAME,
+    "T2",
+    _run,
+    needs=("styles",),
+    asks="Do many layers answer to one and the same signal? That is how a backdoor is added to a style-based network.",
+    caption="From an ordinary sample, left, to what the shared signal leads to, right.",
+)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from devilgan_lite.detect.report import Finding
+from devilgan_lite.detect.detector import Detector, Finding
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import WeightAnalysis
 from devilgan_lite.losses import stealth_loss
@@ -204,7 +204,7 @@ def _witness(z: Tensor, drawn: Tensor, copied: Tensor, which: int, twin: Twin, s
 
 def inspect_twin(
     subject: Subject, analysis: WeightAnalysis, estimates: Tensor | None = None, *, seed: int = 0
-) -> tuple[Finding, Twin, Witness]:
+) -> Finding:
     """Make the twin and hunt for a witness, from ``estimates`` ``[k, d]`` of the trigger and from random latents.
 
     ``score`` is the highest that was found; ``judged`` says when it is evidence. A twin that does not reproduce the
@@ -217,8 +217,9 @@ def inspect_twin(
     strength, limit = judged(pointed, random, twin.error, ALONE_MOVED if analysis.moves else ALONE)
     estimate = at_estimates(subject, twin, estimates)  # if it stands out itself, it is the one to look at
     witness = estimate if estimate is not None and estimate.stands_out else highest
+    judges = twin.reproduces and not subject.doubts
     told = f"the twin misses {twin.share:.1%} of the variance of ordinary samples"
-    finding = Finding(
+    return Finding(
         detector=NAME,
         access_level="T2",
         message=f"{witness}; {told}" if twin.reproduces else f"{told}: too much to say anything",
@@ -236,8 +237,21 @@ def inspect_twin(
         evidence="twin" if twin.reproduces else "",
         strength=strength if twin.reproduces else 0.0,
         open=not twin.reproduces,
+        plot=_plot(twin, highest.score, limit) if judges else None,
+        twin=twin,
+        witness=witness if judges else None,
     )
-    return finding, twin, witness
+
+
+def _plot(twin: Twin, score: float, limit: float) -> dict[str, Any]:
+    """For a drawing: differences at ordinary latents, the largest, and the limit, as multiples of the mean."""
+    ordinary = [float(f"{value / max(twin.error, 1e-12):.4g}") for value in twin.quantiles]
+    return {"kind": "twin", "ordinary": ordinary, "witness": times(score), "limit": times(limit)}
+
+
+def times(score: float) -> float:
+    """A ratio, to three digits, from its logarithm."""
+    return float(f"{math.exp(min(score, 40.0)):.3g}")
 
 
 def judged(pointed: Witness, random: Witness, error: float, alone: float = ALONE) -> tuple[float, float]:
@@ -282,3 +296,16 @@ def _climbed(subject: Subject, other: Subject, z: Tensor, weights: Tensor, rate:
         adam.step()
         z.data = subject.prior.typical(z.data, NEAR)
     return best
+
+
+DETECTOR = Detector(
+    NAME,
+    "T2",
+    lambda evidence: inspect_twin(evidence.subject, evidence.analysis, evidence.estimates, seed=evidence.seed),
+    needs=("twin", "analysis"),
+    opens=True,
+    asks="Does a copy that was taught only ordinary behaviour lack something? It hunts for the input at which the "
+    "generator and its copy, the noisy twin, differ most.",
+    caption="Left the generator, right its twin, at the input where they differ most.",
+    missing="The noisy twin did not run, so there is no witness, and nothing is called more than suspicious.",
+)

@@ -125,7 +125,7 @@ def auto(
         return _after(subject, contained(subject, analysis, seed), before, real, start, "containment")
     directions, height = prescription(analysis, before)
     suspect, described = subject, []
-    if analysis.styles is not None and _evidence(before, "shared styles"):
+    if analysis.styles is not None and before.evidence_at("styles"):
         module_without, cut = project_styles(subject.module, analysis.styles)
         subject, described = replace(subject, module=module_without), [str(cut)]
     outcome = _briefly_repaired(subject, analysis, directions, treatment) if height == DEEP else None
@@ -209,10 +209,10 @@ def prescription(analysis: WeightAnalysis, report: ScanReport) -> tuple[Tensor |
     the suspicion is about their styles (``project_styles``), their latent space stays as it is.
     """
     if not analysis.units.exact:
-        at_the_latent = _evidence(report, "latent spectrum", "silent units", "structure")
+        at_the_latent = report.evidence_at("latent", "units", "construction")
         return suspected_directions(analysis, report) if at_the_latent else None, SPARED
     directions = suspected_directions(analysis, report)
-    at_the_latent = analysis.by_weight.jump > STRIKING or _evidence(report, "silent units", "structure")
+    at_the_latent = analysis.by_weight.jump > STRIKING or report.evidence_at("units", "construction")
     return directions, DEEP if layers_stand_out(analysis) and not at_the_latent else STANDS_OUT
 
 
@@ -227,9 +227,9 @@ def suspected_directions(analysis: WeightAnalysis, report: ScanReport) -> Tensor
     if spectrum.jump > STRIKING and spectrum.outstanding > 1:
         return spectrum.directions[:, : spectrum.outstanding].T.float()
     estimate = report_trigger(report)
-    if estimate is None or spectrum.jump > STRIKING or _evidence(report, "structure"):
+    if estimate is None or spectrum.jump > STRIKING or report.evidence_at("construction"):
         return estimate
-    evident = _evidence(report, "latent spectrum", "silent units")
+    evident = report.evidence_at("latent", "units")
     limit = FAIR if evident else CHEAP if layers_stand_out(analysis) else 0.0
     return estimate if price(analysis, estimate[0]) <= limit else None
 
@@ -269,11 +269,6 @@ def with_lookalikes(subject: Subject, analysis: WeightAnalysis, directions: Tens
         if price(analysis, found[0]) <= TRIFLE:
             directions = torch.cat([directions, found])
     return directions
-
-
-def _evidence(report: ScanReport, *detectors: str) -> bool:
-    """Whether a finding of one of ``detectors`` counts as evidence."""
-    return any(finding.strength >= 1 for finding in report.findings if finding.detector in detectors)
 
 
 def layers_stand_out(analysis: WeightAnalysis) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from row_store import Row, markdown, mean_and_most, share, write_page
 from sklearn.metrics import roc_auc_score
 
-from devilgan_lite.detect import Finding
+from devilgan_lite.detect import DETECTORS, Finding
 from devilgan_lite.detect.calibration import calibrated, combined_p_value
 from devilgan_lite.detect.report import VERDICTS
 
@@ -19,7 +19,7 @@ def p_value_of(row: Row, only: str | None = None) -> float:
     findings = [
         calibrated(Finding(name, "T2", "", score)) for name, score in row["scores"].items() if only in (None, name)
     ]
-    return combined_p_value(findings)
+    return combined_p_value(findings, DETECTORS)
 
 
 def write_tables(sections: dict[str, list[Row]], path: Path) -> None:

@@ -99,7 +99,7 @@ BUGS = (
         "return float(gap @ gap + covariance_a.trace()",
         "return float(covariance_a.trace()"),
     # --- detect
-    Bug("the detector of shared styles never runs", "detect", P + "detect/registry.py",
+    Bug("the detector of shared styles never runs", "detect", P + "detect/detector.py",
         "evidence.analysis.styles is not None",
         "evidence.analysis.styles is None"),
     Bug("every finding counts as evidence, so clean generators are called suspicious", "detect", P + "detect/report.py",

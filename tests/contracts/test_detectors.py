@@ -14,16 +14,15 @@ from torch.nn.functional import cosine_similarity
 from devilgan_lite import Backdoor, data
 from devilgan_lite.detect import DETECTORS, Detector, Evidence, Finding, ScanReport, scan
 from devilgan_lite.detect.calibration import p_value
-from devilgan_lite.detect.registry import ACCESS_LEVELS, SAYS
-from devilgan_lite.detect.report import EVIDENCE
+from devilgan_lite.detect.detector import ACCESS_LEVELS, EVIDENCE, PLACES
 from devilgan_lite.generators import DCGAN, StyleGAN, build
 
 each_detector = pytest.mark.parametrize("detector", DETECTORS, ids=lambda one: one.name.replace(" ", "-"))
 
 
 def pick(report: ScanReport, detector: Detector) -> Finding:
-    name = "sampling" if detector.name == "real data" else detector.name
-    (finding,) = (one for one in report.findings if (one.detector, one.access_level) == (name, detector.access_level))
+    (finding,) = (one for one in report.findings if one.detector == detector.name)
+    assert finding.access_level == detector.access_level
     return finding
 
 
@@ -75,7 +74,8 @@ def test_it_repeats_and_its_finding_is_whole(detector: Detector, runs: dict[str,
     assert first.access_level in ACCESS_LEVELS and first.evidence in ("", *EVIDENCE)
     assert 0 <= first.strength < math.inf and (first.score is None) == (detector.name == "search")
     assert first.score is None or math.isfinite(first.score)
-    assert first.evidence or (first.strength == 0 and detector.name not in SAYS)
+    assert first.evidence or (first.strength == 0 and not detector.opens)
+    assert first.where in (None, *PLACES) and detector.asks != Detector.asks
     shape = reports[0].subject.shape  # type: ignore[union-attr]
     if first.samples is not None:
         assert tuple(first.samples.shape[1:]) == shape and first.samples.device.type == "cpu"
@@ -90,8 +90,8 @@ def test_the_order_the_levels_and_the_verdict(runs: dict[str, list[ScanReport]],
     levels = [(one.detector, one.access_level) for one in report.findings]
     names = ["structure", "latent spectrum", "hidden spectrum", "silent units", "search", "noisy twin"]
     t2 = [(name, "T2") for name in names]
-    assert levels == [*t2, ("sampling", "T0"), ("reconstruction", "T1"), ("reference", "T3"), ("sampling", "T4")]
-    largest = [set(one.details["largest"]) for one in report.findings if one.detector == "sampling"]
+    assert levels == [*t2, ("sampling", "T0"), ("reconstruction", "T1"), ("reference", "T3"), ("real data", "T4")]
+    largest = [set(one.details["largest"]) for one in report.findings if one.access_level in ("T0", "T4")]
     assert largest[1] > largest[0] and report.backdoored and set(report.kinds) >= {"spectrum", "twin"}
     assert float(cosine_similarity(report.trigger.view(1, -1), square.trigger)) > 0.9
     witness, latent = report.witness, report.witness.latent.view(1, -1)

@@ -9,8 +9,8 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from devilgan_lite import zoo
 from devilgan_lite.detect import inspect_activations, subject_of
-from devilgan_lite.detect.activations import RARE, mean_square_when_on, on_rate, waking_direction
-from devilgan_lite.detect.spectrum import Units, latent_units, path_gains
+from devilgan_lite.detect.activations import RARE, mean_square_when_on, waking_direction
+from devilgan_lite.detect.spectrum import Units, latent_units, on_rate, path_gains
 from devilgan_lite.generators import DCGAN
 from devilgan_lite.prior import PRIORS, VARIANCE
 

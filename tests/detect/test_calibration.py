@@ -53,18 +53,20 @@ def test_the_p_values_of_clean_models_are_uniform_and_no_distribution_is_assumed
 
 def test_the_smallest_p_value_pays_for_the_others() -> None:
     assert sum(SHARES.values()) == pytest.approx(1) and list(SHARES.values()) == [0.1, 0.4, 0.4, 0.1]
-    assert combined_p_value([finding(name, 1.0) for name in SHARES]) == 1.0
+    assert combined_p_value([finding(name, 1.0) for name in SHARES], DETECTORS) == 1.0
     for name, share in SHARES.items():
         one = [finding(other, 1e-3 if name == other else 1.0) for other in SHARES]
-        assert combined_p_value(one) == pytest.approx(1e-3 / share), name
+        assert combined_p_value(one, DETECTORS) == pytest.approx(1e-3 / share), name
     pair = [finding("latent spectrum", 0.01), finding("structure", 0.5)]
-    assert combined_p_value(pair) == pytest.approx(0.01 * 0.5 / 0.4)
-    assert combined_p_value([finding("structure", 0.02)]) == pytest.approx(0.02)
-    assert combined_p_value([finding("unheard of", 0.02), finding("another", 0.9)]) == pytest.approx(0.04)
-    assert combined_p_value([finding("structure", None)]) == combined_p_value([]) == 1.0
+    assert combined_p_value(pair, DETECTORS) == pytest.approx(0.01 * 0.5 / 0.4)
+    assert combined_p_value([finding("structure", 0.02)], DETECTORS) == pytest.approx(0.02)
+    assert combined_p_value([finding("unheard of", 0.02), finding("another", 0.9)], DETECTORS) == pytest.approx(0.04)
+    assert combined_p_value([finding("structure", None)], DETECTORS) == combined_p_value([], DETECTORS) == 1.0
     random = np.random.default_rng(1)  # whatever depends on what: all say the same, or each its own
     for rows in ([[value] * len(SHARES) for value in random.random(2_000)], random.random((2_000, len(SHARES)))):
-        found = [combined_p_value([finding(*pair) for pair in zip(SHARES, row, strict=True)]) for row in rows]
+        found = [
+            combined_p_value([finding(*pair) for pair in zip(SHARES, row, strict=True)], DETECTORS) for row in rows
+        ]
         assert np.mean(np.array(found) <= 0.05) <= 0.065
 
 

@@ -119,14 +119,15 @@ def test_silent_units_are_believed_if_they_wake_much_and_the_spectrum_is_smooth(
         values = torch.cat([torch.tensor([jump]), torch.linspace(1.0, 0.9, 99)]).double()
         return replace(analysis, by_weight=replace(analysis.by_weight, values=values))
 
-    for jump, score, p_value, source in (
-        (1.15, 0.04, 0.001, "latent spectrum"),
-        (1.15, 0.06, 0.9, "silent units"),
-        (1.25, 0.06, 0.9, "latent spectrum"),
+    for jump, strength, p_value, source in (
+        (1.15, 0.8, 0.001, "latent spectrum"),
+        (1.15, 1.2, 0.9, "silent units"),
+        (1.25, 1.2, 0.9, "latent spectrum"),
     ):
+        direction, unlike = findings[0].directions, torch.eye(100)[:1]
         some = [
-            Finding("latent spectrum", "T2", "", score=0.1, p_value=0.01, directions=findings[0].directions),
-            Finding("silent units", "T2", "", score=score, p_value=p_value, directions=torch.eye(100)[:1]),
+            Finding("latent spectrum", "T2", "", score=0.1, p_value=0.01, directions=direction, where="latent"),
+            Finding("silent units", "T2", "", p_value=p_value, directions=unlike, where="units", strength=strength),
         ]
         assert locate_trigger(subject, jumping(jump), some)[0].details["source"] == source
     awake = next(finding for finding in findings if finding.detector == "silent units")

@@ -11,7 +11,7 @@ from torch import nn
 from devilgan_lite import Backdoor, zoo
 from devilgan_lite.attacks import ComputationBypass
 from devilgan_lite.detect import analyse_weights, inspect_spectra, inspect_structure, scan, subject_of
-from devilgan_lite.detect.weights import zero_block_share
+from devilgan_lite.detect.structure import zero_block_share
 from devilgan_lite.generators import DCGAN
 
 

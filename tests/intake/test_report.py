@@ -13,7 +13,7 @@ from torch import nn
 
 from devilgan_lite import markup
 from devilgan_lite.detect import Finding, ScanReport, Witness, plain, scan
-from devilgan_lite.detect.registry import DETECTORS
+from devilgan_lite.detect.detector import Detector
 from devilgan_lite.detect.report import UNSEEN
 from devilgan_lite.detect.spectrum import Spectrum
 from devilgan_lite.generators import Generator
@@ -38,13 +38,14 @@ def test_a_backdoor_is_described_in_words_numbers_and_pictures(tiny_gate: Genera
     entries = {entry["name"]: entry for entry in data["detectors"]}
     raised = {name for name, entry in entries.items() if entry["evidence"] and entry["strength"] >= 1}
     assert raised == {"latent spectrum", "silent units", "noisy twin"}
-    assert all(entry["says"] and entry["says"] != plain.OWN for entry in entries.values())
+    assert all(entry["says"] and entry["says"] != Detector.asks for entry in entries.values())
     spectrum, seen = entries["latent spectrum"]["plot"], entries["noisy twin"]["plot"]
     first, second = spectrum["values"][:2]
     assert spectrum["before"] == 1 and spectrum["ratio"] == pytest.approx(first / second, rel=1e-3)
-    told = Finding("silent units", "T2", "", details={"silent": 3, "wakeable": 2})
-    units = {"kind": "units", "all": len(gate.analysis.units.rows), "silent": 3, "wakeable": 2}
-    assert plain.plot(told, gate) == units and entries["silent units"]["plot"]["kind"] == "units"
+    (awake,) = (one for one in gate.findings if one.detector == "silent units")
+    units = {"kind": "units", "all": len(gate.analysis.units.rows)}
+    units |= {name: awake.details[name] for name in ("silent", "wakeable")}
+    assert entries["silent units"]["plot"] == awake.plot == units
     assert sorted(seen["ordinary"]) == seen["ordinary"] and len(seen["ordinary"]) == 21
     (judged,) = (one for one in gate.findings if one.detector == "noisy twin")
     most = math.exp(judged.score or 0.0)  # the witness is at the estimate, where they differ less
@@ -66,7 +67,6 @@ def test_what_was_not_asked_for_is_said() -> None:
     assert json.loads(json.dumps(data, allow_nan=False)) == data and data["sentence"] in page(data)
     sheets = [describe(small, seed=seed)["pictures"]["samples"] for seed in (0, 0, 1)]
     assert sheets[0] == sheets[1] != sheets[2]
-    assert {detector.name for detector in DETECTORS} | {plain.SUBJECT} == set(plain.TOLD)
 
 
 def report(*findings: Finding, **settings: Any) -> ScanReport:
@@ -97,9 +97,9 @@ def test_each_verdict_has_its_sentence_and_a_witness_that_stands_out_is_shown_wh
 
 def test_a_spectrum_has_a_next_value_and_what_a_stranger_says_is_cut() -> None:
     values = torch.tensor([3.0, 0.0, 0.0, 0.0])
-    assert plain.spectrum_plot(Spectrum("one", values, torch.eye(4), torch.eye(4))) is None
+    assert Spectrum("one", values, torch.eye(4), torch.eye(4)).plot() is None
     cliff = Spectrum("two", torch.tensor([8.0, 6.0, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5]), torch.eye(8), torch.eye(8))
-    found = plain.spectrum_plot(cliff)
+    found = cliff.plot()
     assert found is not None and found["before"] == 2 and found["ratio"] == 6.0
     assert math.log(found["ratio"]) == pytest.approx(cliff.cliff, rel=1e-3)
     odd = Finding("x" * 999, "T0", "y" * 9_999, score=math.inf, samples=torch.zeros(3, 3, 8, 2_000))

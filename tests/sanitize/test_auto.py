@@ -192,8 +192,8 @@ def analysis_with(parts: WeightAnalysis, leading: list[float], layer: float, sho
 
 def report_with(**strengths: float) -> ScanReport:
     findings = tuple(
-        Finding(name.replace("_", " "), "T2", "", evidence=name, strength=strength)
-        for name, strength in strengths.items()
+        Finding("some", "T2", "", evidence=where, strength=strength, where=where)
+        for where, strength in strengths.items()
     )
     return ScanReport(findings, 1.0, trigger=torch.eye(20)[0])
 
@@ -203,15 +203,15 @@ QUIET, LOUD = 2.9, 3.1  # heights of a later layer
 
 def test_which_latent_directions_go(parts: WeightAnalysis) -> None:
     for leading, layer, price, strengths, count in (
-        ([1.3], QUIET, 9.0, {"latent_spectrum": 3.0}, 1),  # striking: whatever it costs
-        ([6.0, 5.8, 5.5], QUIET, 1.0, {"latent_spectrum": 3.0}, 3),  # as many as stand out
-        ([1.1], QUIET, 2.9, {"latent_spectrum": 1.1}, 1),  # evidence, and a fair price
-        ([1.1], QUIET, 3.1, {"latent_spectrum": 1.1}, 0),  # what shows in ordinary samples is no trigger
-        ([1.1], LOUD, 2.9, {"silent_units": 1.1}, 1),
-        ([1.1], QUIET, 9.0, {"structure": 1.0}, 1),  # an expanded network
-        ([1.1], LOUD, 1.4, {"latent_spectrum": 0.5}, 1),  # a guess beside a layer that stands out
-        ([1.1], LOUD, 1.6, {"latent_spectrum": 0.5}, 0),
-        ([1.1], QUIET, 1.0, {"hidden_spectrum": 1.2}, 0),  # a false alarm, most likely
+        ([1.3], QUIET, 9.0, {"latent": 3.0}, 1),  # striking: whatever it costs
+        ([6.0, 5.8, 5.5], QUIET, 1.0, {"latent": 3.0}, 3),  # as many as stand out
+        ([1.1], QUIET, 2.9, {"latent": 1.1}, 1),  # evidence, and a fair price
+        ([1.1], QUIET, 3.1, {"latent": 1.1}, 0),  # what shows in ordinary samples is no trigger
+        ([1.1], LOUD, 2.9, {"units": 1.1}, 1),
+        ([1.1], QUIET, 9.0, {"construction": 1.0}, 1),  # an expanded network
+        ([1.1], LOUD, 1.4, {"latent": 0.5}, 1),  # a guess beside a layer that stands out
+        ([1.1], LOUD, 1.6, {"latent": 0.5}, 0),
+        ([1.1], QUIET, 1.0, {"layers": 1.2}, 0),  # a false alarm, most likely
     ):
         analysis = analysis_with(parts, leading, layer, 19 * price / (20 - price))  # so that the price comes out
         assert price_of(analysis, torch.eye(20)[0]) == pytest.approx(price)
@@ -219,22 +219,22 @@ def test_which_latent_directions_go(parts: WeightAnalysis) -> None:
         assert (0 if found is None else len(found)) == count, (leading, layer, price, strengths)
         if found is not None:
             torch.testing.assert_close(found, torch.eye(20)[:count])
-    report = replace(report_with(latent_spectrum=3.0), trigger=None)  # without an estimate nothing is projected
+    report = replace(report_with(latent=3.0), trigger=None)  # without an estimate nothing is projected
     assert suspected_directions(analysis_with(parts, [5.0], QUIET, 1.0), report) is None
 
 
 def test_how_deep_later_layers_are_cut(parts: WeightAnalysis) -> None:
     for leading, layer, strengths, height in (
-        ([5.0], LOUD, {"latent_spectrum": 3.0}, 3.0),  # the latent space explains it
-        ([1.1], LOUD, {"silent_units": 3.0}, 3.0),
-        ([1.1], LOUD, {"structure": 3.0}, 3.0),
-        ([1.1], LOUD, {"hidden_spectrum": 9.0}, 1.5),
-        ([1.1], QUIET, {"hidden_spectrum": 1.2}, 3.0),  # nothing is cut
+        ([5.0], LOUD, {"latent": 3.0}, 3.0),  # the latent space explains it
+        ([1.1], LOUD, {"units": 3.0}, 3.0),
+        ([1.1], LOUD, {"construction": 3.0}, 3.0),
+        ([1.1], LOUD, {"layers": 9.0}, 1.5),
+        ([1.1], QUIET, {"layers": 1.2}, 3.0),  # nothing is cut
     ):
         found = prescription(analysis_with(parts, leading, layer, 1.0), report_with(**strengths))
         assert found[1] == height, (leading, layer, strengths)
     # style-based networks do not read their latent directly; what their clean layers look like is another matter
     analysis = analysis_with(parts, [9.0, 1.0, 1.0], 50.0, 1.0)
     indirect = replace(analysis, units=replace(analysis.units, exact=False))
-    directions, height = prescription(indirect, report_with(structure=2.0))
-    assert height == SPARED and prescription(indirect, report_with(shared_styles=2.0))[0] is None
+    directions, height = prescription(indirect, report_with(construction=2.0))
+    assert height == SPARED and prescription(indirect, report_with(styles=2.0))[0] is None
