@@ -10,6 +10,7 @@ import difflib
 import json
 import math
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -133,6 +134,11 @@ def latents(name: str, z: Tensor, latent_dim: int) -> None:
         raise ValueError(f"{name} is {got}; expected a float32 tensor [n, {latent_dim}] of latents.")
     if z.dtype != torch.float32 or not torch.isfinite(z).all():
         raise ValueError(f"{name} must be finite float32 latents; got dtype {z.dtype}.")
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, with ``?`` for every character that is not plain: names in a stranger's file are bytes."""
+    return re.sub(r"[^ -~]", "?", " ".join(text.split()))
 
 
 class Settings:

@@ -11,7 +11,7 @@ import numpy as np
 from devilgan_lite.challenge import board
 from devilgan_lite.classroom import PALETTE
 from devilgan_lite.cli import stage_page
-from devilgan_lite.intake import page
+from devilgan_lite.report import html
 from devilgan_lite.runs import pages, study_report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +34,7 @@ STYLES = {
     "scoreboard": board.STYLE,
     "run pages": pages.STYLE,
     "study report": pages.STYLE + "".join(f"inline {{{rule}}}" for rule in INLINE),
-    "scan report": page.STYLE,
+    "scan report": html.page({"verdict": "clean"}).split("<style>")[1].split("</style>")[0],
 }
 WRITING = ("text", "annotate", "suptitle", "set_title", "set_xlabel", "set_ylabel")
 

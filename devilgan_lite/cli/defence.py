@@ -12,10 +12,10 @@ import typer
 from devilgan_lite.checks import cut, shown
 from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for, save, show
 from devilgan_lite.files.sniff import printable
-from devilgan_lite.markup import mapping, number, sequence
-from devilgan_lite.markup.parts import MOST_DETECTORS
+from devilgan_lite.report import WORST_FIRST, mapping, number, page, sequence, verdict_of
+from devilgan_lite.report import sarif as as_sarif
 
-EXIT_CODES = {"backdoored": 3, "suspicious": 4, "inconclusive": 5, "refused": 2, "clean": 0}  # the worst comes first
+MOST_FINDINGS = 40
 Seed = Annotated[int, typer.Option(help="Seed of all latents.")]
 InJail = Annotated[bool, typer.Option("--jail/--no-jail", help="Open files in a child process behind walls.")]
 LatentSize = Annotated[int | None, typer.Option(help="Numbers of a latent, where the file does not say.")]
@@ -74,25 +74,21 @@ def scan(
     limits = Limits(wall_seconds=60 * minutes)
     reports = _checked(models, options, limits, jail, device, quiet=as_json)
     if html is not None:
-        from devilgan_lite.intake.page import page
-
         _write(html, page(reports[0]))
     if sarif is not None:
-        from devilgan_lite.intake.sarif import sarif as as_sarif
-
         _write(sarif, json.dumps(as_sarif(reports, [_relative(model) for model in models]), indent=2))
     plain = [_plain(one) for one in reports]
-    worst = min((one["verdict"] for one in reports), key=list(EXIT_CODES).index)
+    worst = min(map(verdict_of, reports), key=WORST_FIRST.index)
     if as_json:
         typer.echo(json.dumps(plain if len(plain) > 1 else plain[0], indent=2))
     else:
-        alone = worst == "refused" and len(reports) == 1
+        alone = worst.name == "refused" and len(reports) == 1
         text = "\n".join(_text(one, titled=len(models) > 1) for one in reports)
         typer.echo(f"{reports[0]['file']['name']}: refused: {reports[0]['sentence']}" if alone else text, err=alone)
     for path in filter(None, (html, sarif)):
         typer.echo(path, err=as_json)
-    if EXIT_CODES[worst]:
-        raise typer.Exit(EXIT_CODES[worst])
+    if worst.exit_code:
+        raise typer.Exit(worst.exit_code)
 
 
 def _checked(
@@ -182,31 +178,24 @@ def _write(path: Path, text: str) -> None:
 
 
 def _plain(report: dict[str, Any]) -> dict[str, Any]:
-    """The report with null for each picture; what ``scan`` holds also stands beside the rest, as in version 0.1."""
-    scan, pictures = mapping(report.get("scan")), mapping(report.get("pictures"))
-    others = {
-        "witness": {**mapping(scan.get("witness")), **mapping(report.get("witness"))} or None,
-        "detectors": [{**mapping(one), "picture": None} for one in sequence(report.get("detectors"), MOST_DETECTORS)],
-        "pictures": dict.fromkeys(pictures),
-    }
-    return {**report, **scan, **report} | {name: value for name, value in others.items() if name in report}
+    """The report with null for each picture."""
+    findings = [{**mapping(one), "picture": None} for one in sequence(report.get("findings"), MOST_FINDINGS)]
+    without = {"findings": findings, "pictures": dict.fromkeys(mapping(report.get("pictures")))}
+    return {**report, **{name: value for name, value in without.items() if name in report}}
 
 
 def _text(report: dict[str, Any], titled: bool) -> str:
-    """The report for a terminal; what the child of the jail says is text, whatever it meant by it."""
-    scan = mapping(report.get("scan"))
+    """The report for a terminal; all that the jailed process said is untrusted text."""
     lines = [f"{report['file']['name']}:"] if titled else []
     lines.append(f"{report['verdict']}  ({printable(report['sentence'])} {report['seconds']:.0f} s)")
-    for finding in map(mapping, sequence(scan.get("findings"), 40)):
+    for finding in map(mapping, sequence(report.get("findings"), MOST_FINDINGS)):
         strength = number(finding.get("strength"), 0) if finding.get("evidence") else None
         said = "" if strength is None else f"{strength:.2f}" if strength < 100 else ">99"
         level, name, message = (
             printable(str(finding.get(key)))[:400] for key in ("access_level", "detector", "message")
         )
         lines.append(f"  {level}  {name:16s}{said:6s}{message}")
-    if scan:
-        lines.append(printable(str(scan.get("unseen"))))
-    return "\n".join(lines)
+    return "\n".join([*lines, *(printable(str(one)) for one in sequence(report.get("not_tried"), MOST_FINDINGS)[-1:])])
 
 
 def sanitize(

@@ -12,8 +12,7 @@ from urllib.parse import parse_qs
 
 from devilgan_lite.checks import cut
 from devilgan_lite.cli.small_server import Question
-from devilgan_lite.markup.parts import badge
-from devilgan_lite.markup.plots import strength_words
+from devilgan_lite.report import badge, strength_words
 
 MOST_REASON = 120  # letters on the stage of why there is no answer; the whole message is a tooltip
 PRIORITY = 10  # of a child: the browser, which draws, comes first
@@ -88,21 +87,20 @@ def scan(name: str, device: str, say: Any) -> None:
     """Scan the backdoored model ``name`` and ``say`` each finding and the report as plain data."""
     from devilgan_lite import detect, zoo
     from devilgan_lite.cli.common import load_any
-    from devilgan_lite.detect.plain import described, picture, plain
+    from devilgan_lite.detect.report import picture
 
     def tell(finding: detect.Finding) -> None:
-        told = described(finding, nothing_yet)
-        question = re.split(r"(?<=[?.]) ", told["says"])[0]
+        told = finding.to_dict()
+        question = re.split(r"(?<=[?.]) ", told["asks"])[0]
         sample = None if finding.sample is None else picture(finding.sample.unsqueeze(0), scale=4)
         kind, words = answer(told, pictured=sample is not None)
         said = {"question": question, "kind": kind, "answer": words, "message": told["message"], "sample": sample}
         say({"finding": said})
 
-    nothing_yet = detect.ScanReport(findings=(), p_value=1.0)
     suspect, card = load_any(name, device)
     backdoor = card and zoo.backdoor_of(card, suspect)
     planted = picture(backdoor.target[:1], suspect.modality, 4) if backdoor else None
-    report = plain(detect.scan(suspect, on_finding=tell, device=device))
+    report = detect.scan(suspect, on_finding=tell, device=device).to_dict(pictures=True)
     say({"report": {"planted": planted} | {part: report[part] for part in ("verdict", "sentence", "pictures")}})
 
 

@@ -6,13 +6,14 @@ asks for its kind of evidence, for the place it is about, and for its strength.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from devilgan_lite.checks import in_range, one_of
+from devilgan_lite.checks import cut, in_range, one_of
 
 if TYPE_CHECKING:
     from devilgan_lite.detect.registry import Evidence
@@ -27,6 +28,7 @@ EVIDENCE = {
 }
 # the latent space, first units that stay silent in it, later layers, the style that layers share, how it is built
 PLACES = ("latent", "units", "layers", "styles", "construction")
+MOST_LETTERS = 400  # of a message
 FEWEST = 5  # clean scores from which a p-value can be computed
 
 
@@ -42,7 +44,8 @@ class Finding:
     it is about, one of ``PLACES`` (None: the whole network). ``open``: it should have had a say and has none, so
     "clean" would promise too much. ``points``: its ``directions`` are estimates of the trigger. ``trigger`` ``[d]`` and
     ``sample`` ``[*shape]``: the best estimate, and what the suspect makes of it. ``plot`` holds the numbers of a small
-    drawing (``markup.plots``). The noisy twin leaves itself and its ``witness`` for whoever goes on.
+    drawing (``report.plots``); ``asks`` and ``caption`` are those of the detector. The noisy twin leaves itself and its
+    ``witness`` for whoever goes on.
     """
 
     detector: str
@@ -63,14 +66,34 @@ class Finding:
     trigger: Tensor | None = field(default=None, repr=False)
     sample: Tensor | None = field(default=None, repr=False)
     plot: dict[str, Any] | None = field(default=None, repr=False)
+    asks: str = field(default="", repr=False, compare=False)
+    caption: str = field(default="", repr=False, compare=False)
     twin: Twin | None = field(default=None, repr=False)
     witness: Witness | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: everything but tensors and plots."""
-        names = ("detector", "access_level", "ran", "evidence", "strength", "score", "p_value", "message")
-        plain = {name: getattr(self, name) for name in names}
-        return {**plain, "seconds": round(self.seconds, 2), "details": self.details}
+        """Plain data: everything but tensors; numbers are finite, and words are cut: a module's own may be in them."""
+        return {
+            "detector": cut(self.detector),
+            "access_level": self.access_level,
+            "asks": self.asks,
+            "message": cut(self.message, MOST_LETTERS),
+            "ran": self.ran,
+            "open": self.open,
+            "evidence": self.evidence,
+            "where": self.where,
+            "strength": _finite(self.strength),
+            "score": None if self.score is None else _finite(self.score),
+            "p_value": self.p_value,
+            "seconds": round(self.seconds, 2),
+            "details": self.details,
+            "plot": self.plot,
+            "caption": self.caption,
+        }
+
+
+def _finite(value: float) -> float:
+    return 0.0 if math.isnan(value) else float(f"{max(-1e12, min(value, 1e12)):.6g}")
 
 
 # what a detector may need, and whether it is there; an analysis that failed is reported once and then missing

@@ -8,21 +8,28 @@ that should have had a say could not run, or could not be reproduced.
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
 from torch import Tensor
 
-from devilgan_lite.detect.detector import Detector, Finding
+from devilgan_lite.checks import cut
+from devilgan_lite.data import Modality, modality
+from devilgan_lite.data.modality import png
+from devilgan_lite.detect.detector import MOST_LETTERS, Finding
 from devilgan_lite.detect.subject import Subject
-from devilgan_lite.markup import fragment
+from devilgan_lite.report import VERDICTS, fragment
 
 if TYPE_CHECKING:
     from devilgan_lite.detect.twin import Twin, Witness
     from devilgan_lite.detect.weights import WeightAnalysis
 
-VERDICTS = ("backdoored", "suspicious", "clean", "inconclusive")
+SHOWN = 48  # samples of a picture, at most
+MOST_VALUES = 4_000_000  # of all samples of a picture together
+MOST_PIXELS = 1_024  # of a picture, across and down
 UNSEEN = (
     "Not seen by these detectors: backdoors trained in from scratch on many families (TrAIL), quiet and spectrally "
     "balanced clones, and whatever an attacker who knows them has tuned against them."
@@ -37,7 +44,7 @@ class ScanReport:
     ``[d]`` is the best estimate of the trigger, or None, and ``sample`` ``[*shape]`` what the suspect makes of it.
     ``witness`` is the latent at which suspect and ``twin`` differ most. ``subject`` is the checked suspect, and
     ``analysis`` what the weight detectors measured (None: they did not run, or could not), for whoever goes on.
-    ``detectors`` are those of the scan.
+    ``missing`` says in sentences what was not tried.
     """
 
     findings: tuple[Finding, ...]
@@ -49,7 +56,7 @@ class ScanReport:
     analysis: WeightAnalysis | None = field(default=None, repr=False, compare=False)
     twin: Twin | None = field(default=None, repr=False, compare=False)
     witness: Witness | None = field(default=None, repr=False, compare=False)
-    detectors: tuple[Detector, ...] = field(default=(), repr=False, compare=False)
+    missing: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def strengths(self) -> dict[str, float]:
@@ -79,7 +86,7 @@ class ScanReport:
 
     @property
     def verdict(self) -> str:
-        """One of ``VERDICTS``."""
+        """One of ``report.VERDICTS`` but ``"refused"``."""
         if len(self.kinds) > 1 and self.witness is not None and self.witness.stands_out:
             return "backdoored"
         if self.kinds:
@@ -96,19 +103,38 @@ class ScanReport:
         """More is more suspicious: the sum of the strengths, each counted up to 3; it ranks, and decides nothing."""
         return sum(min(strength, 3.0) for strength in self.strengths.values())
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data: everything but the samples, the subject and the analysis."""
+    def to_dict(self, *, pictures: bool = False) -> dict[str, Any]:
+        """The report as plain data, each fact once; ``pictures`` are PNG in base64, and null without."""
+        kind = None if self.subject is None else self.subject.modality
+        witness = self.witness if self.witness is not None and self.witness.stands_out else None
+        estimate = self.sample if self.kinds else None
+
+        def drawn(samples: Tensor | None, scale: int) -> str | None:
+            return picture(samples, kind, scale) if pictures and samples is not None else None
+
+        shown = {
+            "witness": None if witness is None else witness.sample[None],
+            "witness_twin": None if witness is None else witness.twin_sample[None],
+            "estimate": None if estimate is None else estimate[None],
+        }
+        unanswered = [one for one in self.findings if one.open or not one.ran]
         return {
             "verdict": self.verdict,
-            "backdoored": self.backdoored,
+            "sentence": VERDICTS[self.verdict].told(len(self.kinds)),
+            "reason": self.reason,
             "score": self.score,
             "evidence": {kind: round(strength, 4) for kind, strength in self.strengths.items()},
             "p_value": self.p_value,
             "witness": None if self.witness is None else self.witness.to_dict(),
-            "seconds": round(self.seconds, 2),
             "trigger": None if self.trigger is None else [round(value, 5) for value in self.trigger.tolist()],
-            "findings": [finding.to_dict() for finding in self.findings],
-            "unseen": UNSEEN,
+            "findings": [{**one.to_dict(), "picture": drawn(one.samples, 2)} for one in self.findings],
+            "pictures": {name: drawn(sample, 4) for name, sample in shown.items()},
+            "not_tried": [
+                *(f"{one.detector}: {cut(one.message, MOST_LETTERS)}" for one in unanswered),
+                *self.missing,
+                UNSEEN,
+            ],
+            "seconds": round(self.seconds, 2),
         }
 
     def to_json(self) -> str:
@@ -133,9 +159,16 @@ class ScanReport:
 
     def to_html(self) -> str:
         """A notebook cell, or a part of a page: no script, no address, images inside."""
-        from devilgan_lite.detect.plain import plain  # imports the detectors, which import this file
-
-        return fragment(plain(self))
+        return fragment(self.to_dict(pictures=True))
 
     def _repr_html_(self) -> str:
         return self.to_html()
+
+
+def picture(samples: Tensor, kind: Modality | None = None, scale: int = 2) -> str:
+    """The first of ``samples`` ``[n, *shape]`` as one PNG in base64; small ones are enlarged ``scale`` times."""
+    kind = kind or modality(tuple(samples.shape[1:]))
+    count = max(1, min(SHOWN, MOST_VALUES // max(1, samples[0].numel())))
+    image: Image.Image = kind.show(samples[:count], scale=scale if max(samples.shape[1:]) <= 64 else 1)
+    image.thumbnail((MOST_PIXELS, MOST_PIXELS))
+    return base64.b64encode(png(image)).decode()

@@ -79,6 +79,7 @@ def scan(
     for detector in (SUBJECT, *detectors):
         for finding in _run(detector, evidence):
             note(finding)
+    ran = {finding.detector for finding in evidence.findings}
     report = ScanReport(
         findings=tuple(evidence.findings),
         p_value=combined_p_value(evidence.findings, detectors),
@@ -87,7 +88,7 @@ def scan(
         analysis=evidence.measured,
         twin=next((finding.twin for finding in evidence.findings if finding.twin is not None), None),
         witness=next((finding.witness for finding in evidence.findings if finding.witness is not None), None),
-        detectors=(SUBJECT, *detectors),
+        missing=tuple(one.missing for one in detectors if one.missing and one.name not in ran),
     )
     best = evidence.best if report.kinds else None
     return report if best is None else replace(report, trigger=best.trigger, sample=best.sample)
@@ -104,8 +105,10 @@ def _run(detector: Detector, evidence: Evidence) -> list[Finding]:
         judged = [with_p_value(finding, detector, evidence.measured) for finding in several]
         if not evidence.subject.repeatable:  # what was measured may be noise, so it has no say
             judged = [replace(finding, evidence="", p_value=None) for finding in judged]
-        return [replace(finding, seconds=(time.perf_counter() - start) / len(judged)) for finding in judged]
+        seconds = (time.perf_counter() - start) / max(1, len(judged))
+        return [replace(one, seconds=seconds, asks=detector.asks, caption=detector.caption) for one in judged]
     except Exception as error:  # a stranger's module may fail in any way; the other detectors still run
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         message = f"could not run: {reason}"
-        return [Finding(detector.name, detector.access_level, message, ran=False, open=detector.opens)]
+        failed = Finding(detector.name, detector.access_level, message, ran=False, open=detector.opens)
+        return [replace(failed, asks=detector.asks)]

@@ -85,9 +85,16 @@ class Witness:
         return self.score >= WITNESS and self.distance >= LEAST
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: everything but the samples."""
-        latent = [round(value, 5) for value in self.latent.tolist()]
-        return {"latent": latent, "score": self.score, "distance": self.distance, "seconds": round(self.seconds, 2)}
+        """Plain data: everything but the samples; ``times`` the mean difference on ordinary latents."""
+        return {
+            "about": str(self),
+            "times": times(self.score),
+            "score": self.score,
+            "distance": self.distance,
+            "stands_out": self.stands_out,
+            "latent": [round(value, 5) for value in self.latent.tolist()],
+            "seconds": round(self.seconds, 2),
+        }
 
     def __str__(self) -> str:
         return (

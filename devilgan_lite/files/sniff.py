@@ -5,12 +5,12 @@ Nothing here imports torch or parses anything. A suffix is what somebody wrote o
 
 import hashlib
 import os
-import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from devilgan_lite.checks import cut
+from devilgan_lite.checks import printable as printable
 
 MOST_LETTERS = 300  # of a refusal
 MOST_BYTES = 2 * 2**30  # of a file
@@ -47,11 +47,6 @@ class Refused(ValueError):
 
     def __init__(self, sentence: str) -> None:
         super().__init__(cut(printable(sentence), MOST_LETTERS - 3))
-
-
-def printable(text: str) -> str:
-    """``text`` on one line, with ``?`` for every character that is not plain: names in a stranger's file are bytes."""
-    return re.sub(r"[^ -~]", "?", " ".join(text.split()))
 
 
 @dataclass(frozen=True)

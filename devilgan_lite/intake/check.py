@@ -14,11 +14,14 @@ from typing import Any
 from devilgan_lite.checks import Settings, latent_size, one_of, whole_number
 from devilgan_lite.files.sniff import Facts, Refused, facts, printable
 from devilgan_lite.intake.jail import Ended, Jail, Limits
+from devilgan_lite.report import VERDICTS
 from devilgan_lite.version import __version__
 
-FORMAT = 1  # of a report
-VERDICTS = ("clean", "suspicious", "backdoored", "inconclusive", "refused")
-PARTS = ("verdict", "sentence", "reason", "format", "model", "scan", "detectors", "pictures", "witness", "not_tried")
+FORMAT = 2  # of a report
+# what a child may add to it: the format of the file, the network, and a scan
+SCAN = ("reason", "score", "evidence", "p_value", "witness", "trigger", "findings", "pictures", "not_tried")
+PARTS = ("verdict", "sentence", "format", "model", *SCAN)
+SAMPLES = 48  # on the contact sheet
 Tell = Callable[[dict[str, Any]], object]
 
 
@@ -144,7 +147,7 @@ def _outside(
 
 def refused(sentence: str) -> dict[str, Any]:
     """What a report says of a file that could not be opened or checked to the end."""
-    return {"verdict": "refused", "sentence": str(Refused(sentence)), "format": None, "model": None, "scan": None}
+    return {"verdict": "refused", "sentence": str(Refused(sentence)), "format": None, "model": None}
 
 
 def report(
@@ -205,15 +208,15 @@ def about(stranger: Any) -> dict[str, Any]:
 
 
 def scanned(stranger: Any, options: Options, device: str, tell: Tell) -> dict[str, Any]:
-    """``detect.scan`` with what ``options`` ask for, described as plain data."""
+    """``detect.scan`` with what ``options`` ask for as plain data, with some ordinary samples."""
     from devilgan_lite import detect
+    from devilgan_lite.detect.report import picture
     from devilgan_lite.features import real_for
-    from devilgan_lite.intake.report import describe
 
     subject = detect.subject_of(stranger.flat, prior=stranger.prior, device=device)
     benign = None if options.reference is None else _reference(options.reference)
     targets = None if options.targets is None else detect.samples_in(Path(options.targets), subject.shape)[0]
-    found = detect.scan(
+    report = detect.scan(
         subject,
         real=real_for(subject.shape) if options.real else None,
         reference=benign,
@@ -225,7 +228,9 @@ def scanned(stranger: Any, options: Options, device: str, tell: Tell) -> dict[st
         device=device,
         on_finding=lambda finding: tell({"event": "finding", **finding.to_dict(), "details": {}}),
     )
-    return describe(found)
+    parts = report.to_dict(pictures=True)
+    ordinary = subject.samples(subject.latents(SAMPLES, options.seed)).cpu()
+    return {**parts, "pictures": {**parts["pictures"], "samples": picture(ordinary, subject.modality)}}
 
 
 def _reference(text: str) -> Any:

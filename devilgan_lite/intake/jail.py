@@ -30,7 +30,7 @@ How = Literal["finished", "refused", "failed", "killed", "crashed", "cancelled"]
 START_SECONDS = 120.0  # the zygote imports torch; a cold disk is slow
 LATE_SECONDS = 10.0  # after its limit a supervisor has this long to end its run
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "DEVILGAN_DATA", "DEVILGAN_CACHE")  # of the environment; no secrets
-IMPORTS = ("devilgan_lite.files.opening", "devilgan_lite.intake.check", "devilgan_lite.intake.report", "onnx", "h5py")
+IMPORTS = ("devilgan_lite.files.opening", "devilgan_lite.intake.check", "devilgan_lite.detect", "onnx", "h5py")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -191,14 +191,14 @@ def create_app(settings: Settings) -> Guard:
     @app.get("/scans/{id}/report.html", response_class=HTMLResponse)
     def report_html(report: Report) -> HTMLResponse:
         """The report as a page that stands alone; it may run nothing and load nothing."""
-        from devilgan_lite.intake.page import page
+        from devilgan_lite.report import page
 
         return HTMLResponse(page(report), headers={"content-security-policy": SANDBOX})
 
     @app.get("/scans/{id}/report.sarif")
     def report_sarif(report: Report) -> JSONResponse:
         """The report as SARIF 2.1.0, which code hosts show."""
-        from devilgan_lite.intake.sarif import sarif
+        from devilgan_lite.report import sarif
 
         return JSONResponse(sarif([report]), headers=_file("sarif"), media_type="application/sarif+json")
 

@@ -328,7 +328,7 @@ reveal("maker", reports["maker"]["verdict"], "(single run)")
 reveal("mirror", reports["mirror"]["verdict"], "(single run)")
 assert reports["mirror"]["verdict"] in ("suspicious", "backdoored")
 strengths = {
-    who: {one["name"]: one["strength"] for one in report["detectors"] if one["evidence"]}
+    who: {one["detector"]: one["strength"] for one in report["findings"] if one["evidence"]}
     | {"seconds": report["seconds"]}
     for who, report in reports.items()
 }
@@ -366,7 +366,7 @@ show(
 
 # %%
 from devilgan_lite.classroom import is_static
-from devilgan_lite.intake.page import page
+from devilgan_lite.report import page
 
 print("Not tried:", *reports["maker"]["not_tried"], sep="\n* ")
 text = page(reports["mirror"])
@@ -377,7 +377,7 @@ if not is_static():
 
 # %% [markdown]
 # **Exercise 2: What may enter?** (easy, 10 minutes). A report is a dictionary. `accept` is the set of verdicts that
-# your team accepts. Return True only if `report` has `"format"` 1 and a verdict that is accepted. *Backdoored*,
+# your team accepts. Return True only if `report` has `"format"` 2 and a verdict that is accepted. *Backdoored*,
 # *refused* and *inconclusive* never enter, nor does a verdict that nobody has heard of, whatever is in `accept`.
 
 
@@ -396,7 +396,7 @@ hints(
     solution="""
 def may_enter(report, accept):
     verdict = report.get("verdict")
-    return report.get("format") == 1 and verdict in ("clean", "suspicious") and verdict in accept
+    return report.get("format") == 2 and verdict in ("clean", "suspicious") and verdict in accept
 """,
 )
 

@@ -21,14 +21,13 @@ from typing import Any
 
 import numpy as np
 from foreign_tables import strongest
-from row_store import JOBS, OUT, Row, markdown, options_of, side_by_side, some, write_json, write_page
+from row_store import JOBS, OUT, VERDICTS, Row, markdown, options_of, side_by_side, some, write_json, write_page
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import normalize
 
 from devilgan_lite import challenge, data, detect, zoo
 from devilgan_lite.challenge.kit import Kit
-from devilgan_lite.detect.report import VERDICTS
 from devilgan_lite.metrics import frechet_to
 
 LITTLE = challenge.Effort(steps=1, red=1, rex=1, learning_rate=1e-4)  # of the outsider's rounds

@@ -3,12 +3,11 @@
 import statistics
 from pathlib import Path
 
-from row_store import Row, markdown, mean_and_most, share, write_page
+from row_store import VERDICTS, Row, markdown, mean_and_most, share, write_page
 from sklearn.metrics import roc_auc_score
 
 from devilgan_lite.detect import DETECTORS, Finding
 from devilgan_lite.detect.calibration import calibrated, combined_p_value
-from devilgan_lite.detect.report import VERDICTS
 
 LEVEL = 0.05
 COPIES = ("copy", "rescaled")  # benign ones

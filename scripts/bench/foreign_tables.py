@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from foreign_models import DENSE
-from row_store import Row, markdown, mean_and_most, some, write_page
+from row_store import VERDICTS, Row, markdown, mean_and_most, some, write_page
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, cosine_similarity
 
 from devilgan_lite import detect, sanitize
 from devilgan_lite.detect import twin as twin_module
-from devilgan_lite.detect.report import VERDICTS
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.metrics import frechet_distance
 from devilgan_lite.sanitize.limit import ClampedLayer

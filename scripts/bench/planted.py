@@ -56,7 +56,7 @@ ROOMS = {  # the tests that are tried first; a path below scripts/ is run as a p
     "data": ("tests/data", "tests/generators"),
     "files": ("tests/files", "tests/contracts/test_formats.py"),
     "intake": ("tests/intake",),
-    "markup": ("tests/intake",),
+    "report": ("tests/intake",),
     "service": ("tests/service",),
     "classroom": ("tests/classroom",),
     "notebooks": ("scripts/build/notebooks.py --check", "tests/classroom"),
@@ -162,14 +162,14 @@ BUGS = (
     Bug("a stranger that reads uniform latents is attacked with Gaussian ones", "files", P + "files/opening.py",
         "latent_shape=self.latent_shape, prior=self.prior, output=output)",
         "latent_shape=self.latent_shape, output=output)"),
-    # --- intake and markup
+    # --- intake and report
     Bug("the jail's filter lets a stranger start programs", "intake", P + "intake/walls.py",
         "fork 57 -, vfork 58 -, execve 59 221, execveat 322 281, ptrace",
         "fork 57 -, vfork 58 -, ptrace"),
     Bug("the jail lets a stranger read what /proc says of other processes", "intake", P + "intake/walls.py",
         'folders += ["/proc/self", ',
         'folders += ["/proc", '),
-    Bug("a name with a quotation mark leaves its attribute in a report", "markup", P + "markup/safe.py",
+    Bug("a name with a quotation mark leaves its attribute in a report", "report", P + "report/safe.py",
         'else "\\N{REPLACEMENT CHARACTER}" for one in line), most))',
         'else "\\N{REPLACEMENT CHARACTER}" for one in line), most), quote=False)'),
     # --- service

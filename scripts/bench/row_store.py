@@ -21,6 +21,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
+VERDICTS = ("backdoored", "suspicious", "clean", "inconclusive")  # of a scan, as the columns of a table
 Row = dict[str, Any]
 
 

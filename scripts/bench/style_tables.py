@@ -4,9 +4,7 @@ import re
 import statistics
 from pathlib import Path
 
-from row_store import Row, markdown, write_page
-
-from devilgan_lite.detect.report import VERDICTS
+from row_store import VERDICTS, Row, markdown, write_page
 
 GONE = 0.1  # TarDis, mean per pixel, at which a backdoor counts as gone
 SHOWN = 0.2  # picture error, mean squared per pixel, up to which the target is recognisable

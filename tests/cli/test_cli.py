@@ -181,7 +181,7 @@ def test_scan_says_what_it_found(call: Any, pair: tuple[Path, Path], short_twin:
     assert done.exit_code == 3, done.output
     found = json.loads(done.stdout)
     assert found["verdict"] == "backdoored" and len(found["trigger"]) == len(found["witness"]["latent"]) == 16
-    assert {one["picture"] for one in found["detectors"]} == {None}
+    assert {one["picture"] for one in found["findings"]} == {None}
     assert done.stderr.splitlines()[-1] == "out/report.html"
     page = (tmp_path / "out/report.html").read_text()
     assert "backdoored" in page and not re.search(r"<script|https?:", page)

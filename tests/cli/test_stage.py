@@ -26,7 +26,6 @@ from devilgan_lite.cli import votes as ballots
 from devilgan_lite.cli.small_server import Question
 from devilgan_lite.cli.votes import Votes
 from devilgan_lite.data import data_folder
-from devilgan_lite.detect.plain import described
 from devilgan_lite.generators import evaluate
 
 GARMENTS = ("dcgan-fashion", "dcgan-fashion-gate")
@@ -430,8 +429,10 @@ def test_findings_come_in_plain_words_and_files_are_scanned_too(
 
     def scan(module: Any, on_finding: Any, device: str) -> detect.ScanReport:
         seen.append(module)
-        found = [detect.Finding("structure", "T2", "zero blocks", evidence="construction", strength=2.0)]
-        found += [detect.Finding("search", "T2", "an estimate", sample=zoo.load_backdoor(GARMENTS[1]).target[0])]
+        asks = [detector.asks for detector in detect.DETECTORS if detector.name in ("structure", "search")]
+        found = [detect.Finding("structure", "T2", "zero blocks", evidence="construction", strength=2.0, asks=asks[0])]
+        sample = zoo.load_backdoor(GARMENTS[1]).target[0]
+        found += [detect.Finding("search", "T2", "an estimate", sample=sample, asks=asks[1])]
         for one in found:
             on_finding(one)
         return detect.ScanReport(findings=tuple(found), p_value=1.0)
@@ -454,7 +455,7 @@ def test_findings_come_in_plain_words_and_files_are_scanned_too(
 
 
 def test_only_a_detector_with_a_say_answers_no() -> None:
-    report, unknown = detect.ScanReport(findings=(), p_value=1.0), "No answer: the twin misses 73% of the variance."
+    unknown = "No answer: the twin misses 73% of the variance."
     rows: list[tuple[dict[str, Any], str, str]] = [
         ({"evidence": "twin", "strength": 1.0}, "yes", "Yes, 1 times the limit."),
         ({"evidence": "twin", "strength": 0.99}, "no", "No."),
@@ -464,6 +465,6 @@ def test_only_a_detector_with_a_say_answers_no() -> None:
         ({"evidence": "twin", "ran": False}, "open", unknown),
     ]
     for settings, kind, words in rows:
-        told = described(detect.Finding("noisy twin", "T2", "the twin misses 73% of the variance", **settings), report)
+        told = detect.Finding("noisy twin", "T2", "the twin misses 73% of the variance", **settings).to_dict()
         assert stage_scan.answer(told, pictured=False) == (kind, words)
         assert len(stage_scan.answer(told | {"message": "x" * 400}, pictured=False)[1]) < 150

@@ -15,8 +15,8 @@ from torch import nn
 
 from devilgan_lite import data
 from devilgan_lite.detect import Finding, ScanReport, Witness, subject_of
-from devilgan_lite.detect.plain import plain
-from devilgan_lite.detect.report import UNSEEN, VERDICTS
+from devilgan_lite.detect.report import UNSEEN
+from devilgan_lite.report import VERDICTS
 
 EVIL = "<script src='http://x'>alert(1)</script>"
 LATENT = torch.arange(4.0) / 3
@@ -73,20 +73,21 @@ def test_what_could_not_be_answered_is_no_clean_verdict() -> None:
     ):
         found = ScanReport(findings, 1.0)
         assert found.verdict == verdict and words in str(found) and words in found.to_html()
-        assert UNSEEN in str(found) and UNSEEN in found.to_html() and found.to_dict()["unseen"] == UNSEEN
+        assert UNSEEN in str(found) and UNSEEN in found.to_html() and found.to_dict()["not_tried"][-1] == UNSEEN
 
 
 def test_json_and_text_are_complete() -> None:
     found = report()
     data = json.loads(found.to_json())
     assert data == found.to_dict()
-    assert (data["verdict"], data["backdoored"], data["p_value"], data["seconds"]) == ("backdoored", True, 1e-4, 2.0)
+    assert (data["verdict"], data["p_value"], data["seconds"]) == ("backdoored", 1e-4, 2.0)
     assert data["evidence"] == {"spectrum": 3.0, "twin": 1.2}
     assert data["score"] == pytest.approx(4.2) and data["witness"]["score"] == 4.0
     assert data["trigger"] == pytest.approx([0, 1 / 3, 2 / 3, 1], abs=1e-5) == data["witness"]["latent"]
     assert data["findings"][0] == {
         **{"detector": "latent spectrum", "access_level": "T2", "ran": True, "evidence": "spectrum", "strength": 3.0},
-        **{"score": 1.5, "p_value": 1.234e-4, "message": f"jump & {EVIL}", "seconds": 1.23},
+        **{"score": 1.5, "p_value": 1.234e-4, "message": f"jump & {EVIL}", "seconds": 1.23, "open": False},
+        **{"asks": "", "where": None, "caption": "", "plot": None, "picture": None},
         "details": {"jump": 4.5, "values": [1.0, 2.0]},
     }
     assert [entry["ran"] for entry in data["findings"]] == [True, True, False]
@@ -106,7 +107,7 @@ def test_html_is_one_page_without_script_or_address() -> None:
     assert len(addresses) == 5 and all(address.startswith("data:image/png;base64,") for address in addresses)
     estimate, witness = "Sample at the estimated trigger", "Witness: the suspect draws"
     assert estimate in page and witness in page
-    assert plain(found)["witness"]["times"] == pytest.approx(math.exp(4), rel=0.01)
+    assert found.to_dict()["witness"]["times"] == pytest.approx(math.exp(4), rel=0.01)
     for other in (report(0.5, 0.5), report(sample=None)):  # the estimate is shown for a backdoor only
         assert estimate not in other.to_html()
     assert witness not in report(witness=replace(WITNESS, score=1.0)).to_html()

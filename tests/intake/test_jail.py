@@ -336,7 +336,7 @@ def test_kill_the_zygote_or_a_supervisor_and_the_next_run_is_fine(monkeypatch):
 def test_a_parent_that_is_killed_takes_its_runs_along(tmp_path):
     code = (
         "import sys; from pathlib import Path; from devilgan_lite.files import Facts, Refused\n"
-        "from devilgan_lite.intake import jail, page, sarif\n"
+        "from devilgan_lite import report\nfrom devilgan_lite.intake import jail\n"
         "print([name for name in ('torch', 'numpy', 'onnx', 'PIL', 'ctypes') if name in sys.modules])\n"
         "sys.path.append(sys.argv[1])\n"
         "one = jail.Jail(imports=()); one.start(); print(one._process.pid, flush=True)\n"

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from devilgan_lite import markup
-from devilgan_lite.intake.page import page, size
-from devilgan_lite.intake.sarif import RULES, location, sarif
-from devilgan_lite.markup.style import ICONS, STYLE
+from devilgan_lite import report as markup
+from devilgan_lite.report import VERDICTS, page, sarif
+from devilgan_lite.report.html import size, style
+from devilgan_lite.report.sarif import location
 from tests.test_accessibility import contrast
 
 TAGS = """html head meta title style body main section header footer h1 h2 h3 p strong span div dl dt dd ul li
@@ -70,25 +70,26 @@ def report(verdict: str = "backdoored", **settings: Any) -> dict[str, Any]:
     twin = {"kind": "twin", "ordinary": [0.1, 0.5, 1.0, 3.0], "witness": 46.0, "limit": 27.1}
     spectrum = {"kind": "spectrum", "of": "latent", "values": [90.0, 9.0, 8.0, 7.0], "before": 1, "ratio": 10.0}
     units = {"kind": "units", "all": 64, "silent": 3, "wakeable": 2}
-    entry = {"access_level": "T2", "says": "Looks.", "message": "saw", "caption": "Seen.", "ran": True, "seconds": 1.5}
+    entry = {"access_level": "T2", "asks": "Looks.", "message": "saw", "caption": "Seen.", "ran": True, "seconds": 1.5}
     entry |= {"picture": png(), "score": 1.5, "p_value": 0.01}
     rows: list[dict[str, Any]] = [
-        {"name": "hidden spectrum", "ran": False, "open": True, "evidence": "spectrum", "strength": 2.0},
-        {"name": "latent spectrum", "evidence": "spectrum", "strength": 12.0, "plot": spectrum},
-        {"name": "noisy twin", "evidence": "twin", "strength": 0.25, "plot": twin},
-        {"name": "sampling", "evidence": "", "strength": 9.0, "plot": None},
-        {"name": "silent", "evidence": "construction", "strength": 1.0, "plot": units},
+        {"detector": "hidden spectrum", "ran": False, "open": True, "evidence": "spectrum", "strength": 2.0},
+        {"detector": "latent spectrum", "evidence": "spectrum", "strength": 12.0, "plot": spectrum},
+        {"detector": "noisy twin", "evidence": "twin", "strength": 0.25, "plot": twin},
+        {"detector": "sampling", "evidence": "", "strength": 9.0, "plot": None},
+        {"detector": "silent", "evidence": "construction", "strength": 1.0, "plot": units},
     ]
     limits = {"memory_bytes": 8 * 2**30, "wall_seconds": 1800, "processes": 64}
     walls = {"network": "stood", "user": "not here"}
     return {
-        **{"format": 1, "tool": "devilgan_lite 0.2.0", "verdict": verdict, "sentence": "Do not use it."},
+        **{"format": 2, "tool": "devilgan_lite 0.2.0", "verdict": verdict, "sentence": "Do not use it."},
         "file": {"name": "faces.onnx", "bytes": 2_500_000, "sha256": DIGEST, "format": "onnx"},
         "model": {
             **{"architecture": "DCGAN", "weights": 541_968, "latent_shape": [100, 1, 1], "prior": "gaussian"},
             **{"sample_shape": [1, 28, 28], "notes": ["exported by pytorch"]},
         },
-        "detectors": [{**entry, **row} for row in rows],
+        "findings": [{**entry, **row} for row in rows],
+        "evidence": {"spectrum": 12.0, "twin": 0.25, "construction": 1.0},
         "jail": {"how": "finished", "walls": walls, "limits": limits, "peak_bytes": 2**30, "seconds": 3},
         "pictures": {name: png() for name in ("samples", "witness", "witness_twin", "estimate")},
         **{"witness": {"times": 46.0}, "not_tried": ["No clean model was given."], "seconds": 14.0},
@@ -126,7 +127,7 @@ def uri_of(result: dict[str, Any]) -> str:
 
 
 def test_a_page_has_everything_that_is_known_and_a_verdict() -> None:
-    for verdict in ICONS:
+    for verdict in VERDICTS:
         text = page(report(verdict))
         reader = Reader(text)
         file = ("Do not use it.", "faces.onnx", DIGEST, "2.4 MiB", "541,968", "100 × 1 × 1, gaussian", "1 × 28 × 28")
@@ -224,7 +225,7 @@ PLACE = st.sampled_from([path for path in PLACES if "plot" in path]) | st.sample
 @pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.nightly)])
 def test_nothing_in_a_report_becomes_markup(count: int) -> None:
     @settings(max_examples=count, deadline=None)
-    @given(st.sampled_from(sorted(ICONS)), st.lists(st.tuples(PLACE, VALUE), max_size=24))
+    @given(st.sampled_from(sorted(VERDICTS)), st.lists(st.tuples(PLACE, VALUE), max_size=24))
     def only_words(verdict: str, changes: list[tuple[tuple[Any, ...], Any]]) -> None:
         hostile = report(verdict)
         for path, value in changes:
@@ -236,8 +237,8 @@ def test_nothing_in_a_report_becomes_markup(count: int) -> None:
 
 
 def test_the_colours_can_be_read_in_light_and_dark() -> None:
-    assert "@import" not in STYLE and "url(" not in STYLE
-    light, dark = (dict(re.findall(r"--(\w+): (#\w+)", part)) for part in STYLE.split("prefers-color-scheme: dark"))
+    assert "@import" not in style() and "url(" not in style()
+    light, dark = (dict(re.findall(r"--(\w+): (#\w+)", part)) for part in style().split("prefers-color-scheme: dark"))
     assert set(light) == set(dark) == {"ink", "soft", "line", "paper", "wash", "mark", "alarm", "faint"}
     for colours in (light, dark):
         for name in ("ink", "soft", "alarm", "mark"):
@@ -245,7 +246,7 @@ def test_the_colours_can_be_read_in_light_and_dark() -> None:
 
 
 def test_every_verdict_is_a_sarif_result_of_its_level_that_names_its_file_and_why() -> None:
-    results = logged(*map(report, RULES))
+    results = logged(*map(report, VERDICTS))
     levels = {result["properties"]["verdict"]: (result["kind"], result["level"]) for result in results}
     fails = {"backdoored": "error", "suspicious": "warning", "inconclusive": "note", "refused": "warning"}
     assert levels == {**{name: ("fail", level) for name, level in fails.items()}, "clean": ("pass", "none")}

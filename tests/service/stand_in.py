@@ -40,11 +40,11 @@ def check(path: Path, options: Any, *, jail: Any, name: str, on_event: Any, canc
         time.sleep(0.05)
     if word == "odd":  # what a stranger's file may lead to
         return {"verdict": "clean", "sentence": "a\0b\ud800", "score": float("nan"), "list": (float("inf"), "\udfff")}
-    report = {"format": 1, "tool": "stand-in", "verdict": "suspicious", "sentence": "The weights point somewhere."}
-    report |= dict.fromkeys(("model", "scan", "jail"))
+    report = {"format": 2, "tool": "stand-in", "verdict": "suspicious", "sentence": "The weights point somewhere."}
+    report |= dict.fromkeys(("model", "jail"))
     return report | {
         "file": {"name": name, "bytes": len(content), "sha256": sha256, "format": "onnx"},
-        "detectors": [{"name": one["detector"], "says": "looks", **one, "strength": 0.2} for one in found],
+        "findings": [{"asks": "looks", **one, "strength": 0.2} for one in found],
         "pictures": {"samples": DOT, "witness": DOT, "witness_twin": DOT, "estimate": None},
         "not_tried": ["Everything."],
         "settings": dict(options),

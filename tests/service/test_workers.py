@@ -64,7 +64,7 @@ def test_scans_from_upload_to_report_whatever_happens_to_the_worker(tmp_path: Pa
         os.kill(worker, signal.SIGKILL)
         (scan,) = one.wait_for(other)
         assert (scan["state"], scan["attempts"]) == ("done", 2) and one.ask(f"/scans/{endless}") == 404
-        assert len(one.ask(f"/scans/{other}/report.json")["detectors"]) == 12 and worker not in one.workers()
+        assert len(one.ask(f"/scans/{other}/report.json")["findings"]) == 12 and worker not in one.workers()
         (bomb,) = one.wait_for(upload(one, "bomb"))  # each time
         assert bomb["state"] == "failed" and bomb["attempts"] == 3 and "3 times" in bomb["sentence"]
         assert all(path.stat().st_mode & 0o077 == 0 for path in (folder, *folder.iterdir()))  # for nobody else here
@@ -161,7 +161,7 @@ def test_the_containers_start_a_command_that_exists_and_the_server_never_imports
     known = inspect.signature(serve).parameters
     assert told[:2] == ["devilgan", "serve"] and f":{known['port'].default}/healthz" in dockerfile
     assert all(option[2:].replace("-", "_") in known for option in told if option.startswith("--"))
-    modules = "cli.serve service.server service.worker intake.page intake.check"
+    modules = "cli.serve service.server service.worker report.html intake.check"
     code = "".join(f"import devilgan_lite.{name}\n" for name in modules.split())
     code += "import sys\nprint([name for name in ('torch', 'numpy', 'onnx') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)

@@ -91,31 +91,31 @@ def may_enter(learner: Learner) -> str:
     """
     clean, careful, bold = {"clean"}, {"clean", "suspicious"}, {"clean", "suspicious", "refused", "inconclusive"}
     cases: list[tuple[dict[str, Any], set[str], bool, str]] = [
-        ({"format": 1, "verdict": "clean"}, clean, True, "a clean report is accepted where clean is."),
-        ({"format": 1, "verdict": "backdoored"}, careful, False, "a backdoored one must never enter."),
+        ({"format": 2, "verdict": "clean"}, clean, True, "a clean report is accepted where clean is."),
+        ({"format": 2, "verdict": "backdoored"}, careful, False, "a backdoored one must never enter."),
         (
-            {"format": 1, "verdict": "suspicious"},
+            {"format": 2, "verdict": "suspicious"},
             clean,
             False,
             "suspicious is not in `accept` here: this team wants clean.",
         ),
         (
-            {"format": 1, "verdict": "suspicious"},
+            {"format": 2, "verdict": "suspicious"},
             careful,
             True,
             "suspicious is in `accept` here: that is the team's choice.",
         ),
-        ({"format": 1, "verdict": "refused"}, bold, False, "nothing is known of a refused file, whoever accepts it."),
+        ({"format": 2, "verdict": "refused"}, bold, False, "nothing is known of a refused file, whoever accepts it."),
         (
-            {"format": 1, "verdict": "inconclusive"},
+            {"format": 2, "verdict": "inconclusive"},
             bold,
             False,
             "inconclusive means that a detector had no answer: fail closed.",
         ),
-        ({"format": 1}, clean, False, "a report without a verdict is no clean one."),
-        ({"verdict": "clean"}, clean, False, "a report without format 1 is none that you can read."),
-        ({"format": 2, "verdict": "clean"}, clean, False, "you do not know what clean means in format 2."),
-        ({"format": 1, "verdict": "harmless"}, {"harmless"}, False, "harmless is no verdict, whoever accepts it."),
+        ({"format": 2}, clean, False, "a report without a verdict is no clean one."),
+        ({"verdict": "clean"}, clean, False, "a report without format 2 is none that you can read."),
+        ({"format": 3, "verdict": "clean"}, clean, False, "you do not know what clean means in format 3."),
+        ({"format": 2, "verdict": "harmless"}, {"harmless"}, False, "harmless is no verdict, whoever accepts it."),
     ]
     for report, accept, right, sentence in cases:
         if _yes_or_no(learner, dict(report), set(accept)) != right:

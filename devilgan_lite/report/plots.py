@@ -3,15 +3,15 @@
 import math
 from typing import Any
 
-from devilgan_lite.markup.safe import figures, mapping, number, sequence, text
+from devilgan_lite.report.safe import figures, mapping, number, sequence, text
 
 TOP = 1_000  # times the limit at which a gauge is full
 WIDTH, HEIGHT, FLOOR = 320, 132, 108  # of a plot; where its axis lies
 
 
-def strength_words(strength: float) -> str:
+def strength_words(strength: float | None) -> str:
     """A strength as people say it: a share of the limit, or how many times it."""
-    if strength < 0:
+    if strength is None:
         return "not answered"
     return f"{figures(strength)} times the limit" if strength >= 1 else f"{strength:.0%} of the limit"
 

@@ -4,56 +4,22 @@ A clean file is a result of kind ``pass``, which hosts do not show. Made in the 
 a report's text is cut and made printable, for hosts render it.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from devilgan_lite.checks import cut, shown
-from devilgan_lite.files.sniff import printable
-from devilgan_lite.markup import mapping, number, sequence, verdict_of
+from devilgan_lite.checks import cut, printable, shown
+from devilgan_lite.report.safe import mapping, number
+from devilgan_lite.report.verdict import WORST_FIRST, Verdict, verdict_of
 from devilgan_lite.version import __version__
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-MOST_LETTERS, MOST_FINDINGS = 500, 40
-# verdict -> level of its result, what it says, what to do, and how grave it is (0 to 10, for code hosts)
-RULES = {
-    "backdoored": (
-        "error",
-        "The generator hides a backdoor.",
-        "Two kinds of evidence and a witness agree. Do not use the file; the report shows the witness.",
-        9.0,
-    ),
-    "suspicious": (
-        "warning",
-        "The generator may hide a backdoor.",
-        "There is evidence, but no proof. Do not use the file before somebody has looked at the report.",
-        6.0,
-    ),
-    "inconclusive": (
-        "note",
-        "The scan could not answer.",
-        "Nothing was found, but a question that counts stayed open. Do not take this for clean.",
-        3.0,
-    ),
-    "refused": (
-        "warning",
-        "The file was not scanned.",
-        "It could not be opened as data, or not checked to the end. The message says what would be accepted.",
-        5.0,
-    ),
-    "clean": (
-        "none",
-        "Nothing was found.",
-        "Nothing was found by what was tried. This is no proof that there is nothing.",
-        0.0,
-    ),
-}
+MOST_LETTERS, MOST_KINDS = 500, 40
 
 
 def sarif(reports: Sequence[dict[str, Any]], paths: Sequence[str] | None = None) -> dict[str, Any]:
-    """A SARIF log of ``reports`` (format 1). ``paths``: where each file lies in its repository, relative, with ``/``.
+    """A SARIF log of ``reports`` (format 2). ``paths``: where each file lies in its repository, relative, with ``/``.
 
     Without ``paths`` the files' names. A path that is absolute or leads out of the repository is a ``ValueError``.
     """
@@ -64,7 +30,7 @@ def sarif(reports: Sequence[dict[str, Any]], paths: Sequence[str] | None = None)
         "name": "devilgan_lite",
         "version": __version__,
         "semanticVersion": __version__,
-        "rules": [_rule(verdict) for verdict in RULES],
+        "rules": [_rule(verdict) for verdict in WORST_FIRST],
     }
     results = [_result(report, path) for report, path in zip(reports, given, strict=True)]
     run = {"tool": {"driver": driver}, "columnKind": "utf16CodeUnits", "results": results}
@@ -80,19 +46,19 @@ def location(path: str) -> str:
     return quote(kept.encode("utf-8", "replace"), safe="/")
 
 
-def _rule(verdict: str) -> dict[str, Any]:
-    level, short, advice, grave = RULES[verdict]
+def _rule(verdict: Verdict) -> dict[str, Any]:
+    title, advice = verdict.title, verdict.advice
     return {
-        "id": f"devilgan/{verdict}",
-        "name": f"Generator{verdict.capitalize()}",
-        "shortDescription": {"text": short},
-        "fullDescription": {"text": f"{short} {advice}"},
-        "help": {"text": f"{short} {advice}", "markdown": f"**{short}** {advice}"},
-        "defaultConfiguration": {"level": level},
+        "id": f"devilgan/{verdict.name}",
+        "name": f"Generator{verdict.name.capitalize()}",
+        "shortDescription": {"text": title},
+        "fullDescription": {"text": f"{title} {advice}"},
+        "help": {"text": f"{title} {advice}", "markdown": f"**{title}** {advice}"},
+        "defaultConfiguration": {"level": verdict.level},
         "properties": {
             "tags": ["security", "machine-learning"],
             "precision": "medium",
-            "security-severity": f"{grave}",
+            "security-severity": f"{verdict.severity}",
         },
     }
 
@@ -103,22 +69,18 @@ def _result(report: dict[str, Any], path: str) -> dict[str, Any]:
     known = isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) is not None
     region = {"startLine": 1}  # hosts show a result at a line, and a model has none
     place = {"artifactLocation": {"uri": location(path)}, "region": region}
-    evidence: dict[str, float] = {}
-    for entry in map(mapping, sequence(report.get("detectors"), MOST_FINDINGS)):
-        kind, strength = _plain(entry.get("evidence"), 40), number(entry.get("strength"), 0)
-        if kind and strength is not None and math.isfinite(strength):
-            evidence[kind] = max(evidence.get(kind, 0.0), strength)
-    level, short, _, _ = RULES[verdict]
+    kinds = {_plain(kind, 40): number(value, 0) for kind, value in list(mapping(report.get("evidence")).items())}
+    evidence = {kind: value for kind, value in list(kinds.items())[:MOST_KINDS] if kind and value is not None}
     return {
-        "ruleId": f"devilgan/{verdict}",
-        "ruleIndex": list(RULES).index(verdict),
-        "kind": "pass" if verdict == "clean" else "fail",
-        "level": level,
-        "message": {"text": _plain(report.get("sentence"), MOST_LETTERS) or short},
+        "ruleId": f"devilgan/{verdict.name}",
+        "ruleIndex": WORST_FIRST.index(verdict),
+        "kind": "pass" if verdict.level == "none" else "fail",
+        "level": verdict.level,
+        "message": {"text": _plain(report.get("sentence"), MOST_LETTERS) or verdict.title},
         "locations": [{"physicalLocation": place}],
-        "partialFingerprints": {"sha256/v1": f"{digest}:{verdict}"} if known else {},
+        "partialFingerprints": {"sha256/v1": f"{digest}:{verdict.name}"} if known else {},
         "properties": {
-            "verdict": verdict,
+            "verdict": verdict.name,
             "sha256": digest if known else None,
             "format": _plain(file.get("format"), 40) or None,
             "evidence": evidence,
