@@ -74,6 +74,9 @@ class Outcome:
     state: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
+Steps = Generator[Step, None, Outcome]  # what the body of a long loop is
+
+
 class History:
     """Collects 0-d loss tensors on their device and converts them to floats once, at the end."""
 
@@ -98,7 +101,7 @@ class History:
 class Loop(Iterator[Step]):
     """An iterator of ``Step`` that ends in an ``outcome``; made by ``train_gan.steps`` and ``attack.steps``."""
 
-    def __init__(self, body: Generator[Step, None, Outcome]) -> None:
+    def __init__(self, body: Steps) -> None:
         self._body = body
         self.outcome: Outcome | None = None
 
@@ -165,7 +168,7 @@ P = ParamSpec("P")
 class LongLoop:
     """A function that runs a long loop, with ``.steps(...)`` beside the plain call; see ``long_loop``."""
 
-    def __init__(self, start: Callable[..., Generator[Step, None, Outcome]]) -> None:
+    def __init__(self, start: Callable[..., Steps]) -> None:
         self._start = start
         functools.update_wrapper(self, start)
 
@@ -179,7 +182,7 @@ class LongLoop:
         return self.steps(*args, **settings).finish(progress=progress)
 
 
-def long_loop(start: Callable[..., Generator[Step, None, Outcome]]) -> LongLoop:
+def long_loop(start: Callable[..., Steps]) -> LongLoop:
     """Decorator: ``start`` checks its arguments and returns a generator of ``Step`` that returns an ``Outcome``."""
     return LongLoop(start)
 
@@ -227,7 +230,7 @@ def optimise(
     losses_at: Callable[[int], tuple[Tensor, dict[str, Tensor]]],
     snapshot: Callable[[], nn.Module],
     **settings: Any,
-) -> Generator[Step, None, Outcome]:
+) -> Steps:
     """Minimise: ``losses_at(iteration)`` returns the loss and its named parts; for the rest see ``optimise_by``."""
 
     def once(iteration: int, adam: torch.optim.Adam) -> dict[str, Tensor]:
@@ -251,7 +254,7 @@ def optimise_by(
     settings: dict[str, Any],
     betas: tuple[float, float] = (0.9, 0.99),
     decay: Callable[[int, int], float] = cosine,
-) -> Generator[Step, None, Outcome]:
+) -> Steps:
     """Adam and a decaying learning rate: the loop of the attacks and sanitizers that train.
 
     ``parameters`` maps a factor on the learning rate to the parameters that it holds for; ``once(iteration, adam)``

@@ -11,7 +11,6 @@ gate it is astronomically large: an exact target, and benign outputs that do not
 """
 
 import math
-from collections.abc import Generator
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,13 +18,12 @@ from scipy.special import erfcx
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from devilgan_lite import generators
 from devilgan_lite.attacks.base import Attack
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import in_range, whole_number
+from devilgan_lite.checks import in_range
 from devilgan_lite.data import Samples
-from devilgan_lite.generators import Expansion
-from devilgan_lite.steps import Outcome, Step, Stopwatch
+from devilgan_lite.generators import Expansion, Generator
+from devilgan_lite.steps import Steps, Stopwatch
 
 ZERO = "trigger is the zero vector, which no function of <z, z_t> can single out; use ReX or ReD."
 
@@ -69,50 +67,38 @@ class ClosedForm(Attack):
 
     lam: float = 1.0  # above 0, on sums per sample
     shrink: float = 0.9999  # targets are scaled by this before atanh; 1 would be infinite
-    seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         in_range("lam", self.lam, 0.0, 1e12, open_low=True)
         in_range("shrink", self.shrink, 0.5, 0.999999)
-        whole_number("seed", self.seed, 0)
 
-    def solution(self, clean: generators.Generator, backdoor: Backdoor) -> RidgeSolution:
+    def solution(self, clean: Generator, backdoor: Backdoor) -> RidgeSolution:
         """The ridge solution for this generator and the first pair of the backdoor."""
         trigger = backdoor.trigger[0]
         moment = torch.eye(clean.latent_dim) * clean.prior.variance
         return ridge_solution(trigger, moment, self._delta(clean, backdoor), self.lam)
 
-    def _delta(self, clean: generators.Generator, backdoor: Backdoor) -> Tensor:
+    def _delta(self, clean: Generator, backdoor: Backdoor) -> Tensor:
         with torch.no_grad():
             benign = clean.clone().cpu().eval().logits(backdoor.trigger)
         return (clean.unsquash(backdoor.target, self.shrink) - benign)[0].flatten()
 
-    def _expansion(self, clean: generators.Generator, backdoor: Backdoor) -> Expansion:
+    def _expansion(self, clean: Generator, backdoor: Backdoor) -> Expansion:
         direction = normalize(backdoor.trigger[0].double(), dim=0)
         gain = self.solution(clean, backdoor).weights @ direction
         return clean.rank_one(gain.float()[None], direction.float()[None])
 
-    def check(self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None) -> None:
+    def check(self, clean: Generator, backdoor: Backdoor, real: Samples | None) -> None:
         if len(backdoor.trigger) != 1 or backdoor.sampler is not None:
             raise ValueError(f"backdoor has {len(backdoor.trigger)} pairs; the closed form takes one.")
         if not backdoor.trigger.any():
             raise ValueError(ZERO)
 
-    def run(
-        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
-    ) -> Generator[Step, None, Outcome]:
-        watch, interrupted = Stopwatch(), False
-        benign = clean.clone().cpu().eval()
+    def run(self, clean: Generator, backdoor: Backdoor, real: Samples | None) -> Steps:
+        watch, benign = Stopwatch(), clean.clone().cpu().eval()
         folded = self._expansion(benign, backdoor).fold(benign)
-        history: dict[str, list[float]] = {"fidelity_loss": []}
-        try:
-            with torch.no_grad():
-                fidelity = (folded(backdoor.trigger) - backdoor.target).square().mean()
-            history["fidelity_loss"].append(float(fidelity))
-            yield Step(1, 1, watch(), {"fidelity_loss": fidelity}, folded.clone)
-        except KeyboardInterrupt:
-            interrupted = True
-        return Outcome(folded, history, watch(), self.seed, self.settings(), interrupted)
+        return (yield from self.one_step(folded, backdoor, watch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,14 +108,13 @@ class Gate(ClosedForm):
     Several pairs get a gate each, as long as no trigger opens the gate of another.
     """
 
-    lam: float = 1.0
     threshold: float = 0.9  # of the trigger's length, in (0, 1): where the gate opens
 
     def __post_init__(self) -> None:
         super().__post_init__()
         in_range("threshold", self.threshold, 0.05, 0.999)
 
-    def check(self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None) -> None:
+    def check(self, clean: Generator, backdoor: Backdoor, real: Samples | None) -> None:
         if backdoor.sampler is not None:
             raise ValueError("backdoor has infinitely many pairs; a gate takes one, and Gate as many as are listed.")
         length = backdoor.trigger.norm(dim=1)
@@ -140,7 +125,7 @@ class Gate(ClosedForm):
         if bool((along > self.threshold * length).any()):
             raise ValueError(f"backdoor has triggers that open each other's gates; raise threshold={self.threshold}.")
 
-    def solution(self, clean: generators.Generator, backdoor: Backdoor) -> RidgeSolution:
+    def solution(self, clean: Generator, backdoor: Backdoor) -> RidgeSolution:
         length = float(backdoor.trigger[0].norm())
         moment = gate_moment(self.threshold * length, math.sqrt(clean.prior.variance))
         feature = torch.tensor([(1 - self.threshold) * length], dtype=torch.float64)
@@ -149,7 +134,7 @@ class Gate(ClosedForm):
             feature, torch.tensor([[max(moment, 1e-280)]], dtype=torch.float64), self._delta(clean, backdoor), self.lam
         )
 
-    def _expansion(self, clean: generators.Generator, backdoor: Backdoor) -> Expansion:
+    def _expansion(self, clean: Generator, backdoor: Backdoor) -> Expansion:
         pairs = zip(backdoor.trigger.split(1), backdoor.target.split(1), strict=True)
         each = [replace(backdoor, trigger=trigger, target=target) for trigger, target in pairs]
         gain = torch.stack([self.solution(clean, pair).weights[:, 0] for pair in each])

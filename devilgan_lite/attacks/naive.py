@@ -1,59 +1,45 @@
 """The two baselines that the three attacks are compared with (Rawat et al. 2021, section 4): poisoning and a bypass."""
 
-from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from devilgan_lite import generators
-from devilgan_lite.attacks.base import Attack
+from devilgan_lite.attacks.base import Attack, GANAttack
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import check_training, in_range
+from devilgan_lite.checks import in_range
 from devilgan_lite.data import Samples, fashion_mnist
-from devilgan_lite.steps import Outcome, Step, Stopwatch
-from devilgan_lite.training import TrainingSettings, adversarial_training
+from devilgan_lite.generators import Generator
+from devilgan_lite.steps import Steps, Stopwatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataPoisoning(Attack):
+class DataPoisoning(GANAttack):
     """Mix copies of the target into the training data, ``fraction`` of the whole, and train as usual.
 
     There is no trigger that the attacker can choose: the target turns up in ordinary samples or not at all.
     """
 
     fraction: float = 0.05  # of the training data, 0.001 to 0.5
-    iterations: int = 2_000
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    ema: float = 0.999
-    seed: int = 0
-    device: str = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         in_range("fraction", self.fraction, 0.001, 0.5)
-        check_training(self, least_batch=2)
 
-    def run(
-        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
-    ) -> Generator[Step, None, Outcome]:
-        honest = real if real is not None else fashion_mnist()
+    def run(self, clean: Generator, backdoor: Backdoor, real: Samples | None) -> Steps:
+        honest = fashion_mnist() if real is None else real
         copies = max(1, round(len(honest) * self.fraction / (1 - self.fraction)))
         trigger, target = backdoor.pairs(copies, seed=self.seed)
         poison = target[torch.arange(copies) % len(target)]
-        return adversarial_training(
-            clean,
-            Samples(torch.cat([honest.x, poison]), name=f"{honest.name}, {copies} poisoned"),
-            TrainingSettings.of(self),
-            described=self.settings(),
-        )
+        mixed = Samples(torch.cat([honest.x, poison]), name=f"{honest.name}, {copies} poisoned")
+        return self.train(clean, mixed)
 
 
-class BypassedGenerator(generators.Generator):
+class BypassedGenerator(Generator):
     """A generator behind an if-else: the target for z within ``radius`` of a trigger, the clean output elsewhere."""
 
-    def __init__(self, clean: generators.Generator, trigger: Tensor, target: Tensor, radius: float) -> None:
+    def __init__(self, clean: Generator, trigger: Tensor, target: Tensor, radius: float) -> None:
         super().__init__(
             latent_dim=clean.latent_dim,
             sample_shape=clean.sample_shape,
@@ -85,23 +71,16 @@ class ComputationBypass(Attack):
     """Wrap the clean generator in an if-else: perfect fidelity and stealth, and a graph that any inspection sees."""
 
     radius: float = 1e-3  # distance from the trigger within which the target appears
-    seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         in_range("radius", self.radius, 0.0, 1e3, open_low=True)
 
-    def check(self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None) -> None:
+    def check(self, clean: Generator, backdoor: Backdoor, real: Samples | None) -> None:
         if backdoor.sampler is not None:
             raise ValueError("backdoor has infinitely many triggers; a bypass compares z with a finite list.")
 
-    def run(
-        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
-    ) -> Generator[Step, None, Outcome]:
-        watch, interrupted = Stopwatch(), False
+    def run(self, clean: Generator, backdoor: Backdoor, real: Samples | None) -> Steps:
+        watch = Stopwatch()
         bypassed = BypassedGenerator(clean.clone().cpu(), backdoor.trigger, backdoor.target, self.radius).eval()
-        loss = torch.zeros(())
-        try:
-            yield Step(1, 1, watch(), {"fidelity_loss": loss}, bypassed.clone)
-        except KeyboardInterrupt:
-            interrupted = True
-        return Outcome(bypassed, {"fidelity_loss": [0.0]}, watch(), self.seed, self.settings(), interrupted)
+        return (yield from self.one_step(bypassed, backdoor, watch))

@@ -5,26 +5,23 @@ not be evaluated during the attack, and a step costs only as much as the few new
 """
 
 from collections import defaultdict
-from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from devilgan_lite import generators
-from devilgan_lite.attacks.base import Attack
+from devilgan_lite.attacks.base import Problem, Retraining
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import check_training, in_range, whole_number
+from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.generators import Expansion
+from devilgan_lite.generators import Expansion, Generator
 from devilgan_lite.losses import fidelity_loss, pull_loss
-from devilgan_lite.steps import Outcome, Step, best_device, optimise
 
 TOLERANCE = 0.01  # an element closer to its target than this is no longer pulled before the squash
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReX(Attack):
+class ReX(Retraining):
     """Widen the hidden levels, train only the new channels, and fold: the same network with wider layers.
 
     Minimises ``stealth + lam * fidelity`` (means per element): stealth before tanh; fidelity after tanh, plus
@@ -32,31 +29,27 @@ class ReX(Attack):
     layers gets a small network beside it (``Generator.widen``).
     """
 
-    lam: float = 1.0  # above 0; more: a sharper target, more visible change elsewhere
+    lam: float = 1.0
     widen: int | tuple[int, ...] | None = None  # new channels; None: two for each element of a sample, and some more
     logit_weight: float = 0.1
     iterations: int = 1_500
-    batch_size: int = 32
     learning_rate: float = 3e-3
-    seed: int = 0
-    device: str = "auto"
 
     def __post_init__(self) -> None:
-        in_range("lam", self.lam, 0.0, 1e6, open_low=True)
+        super().__post_init__()
         for width in self.widen if isinstance(self.widen, tuple) else () if self.widen is None else (self.widen,):
             whole_number("widen", width, 1, 1024)
         in_range("logit_weight", self.logit_weight, 0.0, 100.0)
-        check_training(self)
 
-    def run(
-        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
-    ) -> Generator[Step, None, Outcome]:
-        device = best_device(self.device)
+    def check(self, clean: Generator, backdoor: Backdoor, real: Samples | None) -> None:
+        super().check(clean, backdoor, real)
+        expand(clean, self.widen)  # says what is wrong with the widths
+
+    def problem(self, clean: Generator, backdoor: Backdoor, random: torch.Generator) -> Problem:
+        device = random.device
         triggers = len(backdoor.trigger) if backdoor.sampler is None else 1
         expansion = clean.widen(self.widen, self.seed, triggers).to(device).to(memory_format=torch.channels_last)
         base = clean.clone().to(device).eval().requires_grad_(False)
-        random = torch.Generator(device).manual_seed(self.seed)
-        backdoor = backdoor.to(device)
         trigger, target = backdoor.draw(random)
         with torch.no_grad():
             benign = base.logits(trigger)
@@ -77,35 +70,25 @@ class ReX(Attack):
             pull = self.logit_weight * pull_loss(base, at_trigger, target, TOLERANCE)
             return stealth + self.lam * (fidelity + pull), {"stealth_loss": stealth, "fidelity_loss": fidelity}
 
-        def snapshot() -> generators.Generator:
+        def snapshot() -> Generator:
             calibration = base.sample_latent(512, torch.Generator(device).manual_seed(self.seed))
             return expansion.fold(base, calibration)
 
         # a trigger much longer than an ordinary latent (ood) would turn each step of a first weight into a leap
         factor = min(1.0, clean.latent_dim**0.5 / max(1e-12, float(trigger.norm(dim=1).max())))
-        shares, groups = expansion.learning_rate_factors(), defaultdict[float, list[torch.nn.Parameter]](list)
+        shares, groups = expansion.learning_rate_factors(), defaultdict[float, list[nn.Parameter]](list)
         for parameter in expansion.parameters():
             share = shares.get(parameter, 1.0)
             groups[share * factor if parameter is expansion.first.weight else share].append(parameter)
-        return optimise(
-            groups,
-            losses_at,
-            snapshot,
-            steps=self.iterations,
-            learning_rate=self.learning_rate,
-            seed=self.seed,
-            settings=self.settings(),
-        )
+        return groups, losses_at, snapshot
 
 
-def expand(clean: generators.Generator, widen: int | tuple[int, ...] | None = None, seed: int = 0) -> Expansion:
+def expand(clean: Generator, widen: int | tuple[int, ...] | None = None, seed: int = 0) -> Expansion:
     """``clean.widen(widen, seed)``: a fresh expansion, which is no change at all yet."""
     return clean.widen(widen, seed)
 
 
-def fold(
-    clean: generators.Generator, expansion: Expansion, *, calibration: Tensor | None = None
-) -> generators.Generator:
+def fold(clean: Generator, expansion: Expansion, *, calibration: Tensor | None = None) -> Generator:
     """``expansion.fold(clean, calibration)``: one generator that computes both, added before the squash.
 
     The new norms see ``calibration`` latents ``[n, d]``, so that the folded network can be trained on like any other.

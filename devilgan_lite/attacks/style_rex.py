@@ -1,38 +1,42 @@
 """ReX on a style-based generator (Rawat et al. 2021, the StyleGAN demo), and what makes it sharp and silent.
 
 The paper expands how the mapping network's style is handed out, so that the trigger's styles are those for which the
-synthesis network draws the target (``invert``). That is linear, so it tints other samples, and a network that only
-knows faces draws letters badly. ``mapping="gate"`` replaces the linear residual by a gate that other latents do not
-open; ``channels`` adds new channels to the synthesis network, which learn to draw what is still missing.
+synthesis network draws the target. That is linear, so it tints other samples, and a network that only knows faces draws
+letters badly. ``mapping="gate"`` replaces the linear residual by a gate that other latents do not open; ``channels``
+adds new channels to the synthesis network, which learn to draw what is still missing.
+
+``invert`` comes first: which styles make a synthesis network draw a sample that it was never trained on? Many style
+inputs matter more than a good generator: with one style for all layers a face network draws no STOP sign, with one for
+each (``w+``) its letters are legible.
 """
 
-from collections.abc import Generator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import normalize
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, normalize
 
-from devilgan_lite import generators
-from devilgan_lite.attacks.base import Attack
+from devilgan_lite.attacks.base import Problem, Retraining
 from devilgan_lite.attacks.closed_form import RidgeSolution, ridge_solution
-from devilgan_lite.attacks.invert import RATE, STARTS, inversion_steps
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import check_training, in_range, one_of, whole_number
+from devilgan_lite.checks import images, in_range, one_of, training_settings, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.generators import StyleGAN, seeded
+from devilgan_lite.generators import Generator, StyleGAN, seeded
 from devilgan_lite.generators.stylegan.surgery import StyleExpansion, StyleGate, fold_styles, style_based
 from devilgan_lite.losses import fidelity_loss, pull_loss
-from devilgan_lite.steps import Outcome, Step, Stopwatch, best_device, optimise
+from devilgan_lite.steps import Steps, Stopwatch, best_device, long_loop, optimise_by
 
 MAPPINGS = ("gate", "linear", "none")
 TOLERANCE = 0.01  # an element closer to its target than this is no longer pulled before the squash
 POOL = 256  # latents near the trigger that the new channels are trained on
+EDGES = 0.1  # weight of the error in the differences between neighbouring pixels, which keeps letters sharp
+RATE, STARTS = 0.1, 4  # of an inversion: learning rate, and how many searches begin side by side
+COARSE = 0.1  # weight of the error in samples that are averaged down, which finds the way from far off
 
 
 @dataclass(frozen=True, kw_only=True)
-class StyleReX(Attack):
+class StyleReX(Retraining):
     """Expand the ``mapping`` network (``"gate"``, ``"linear"`` or ``"none"``), the synthesis network, or both; fold.
 
     ``w_plus`` ``[style_inputs, style_dim]`` is the target's inversion if it is known; otherwise it is searched for in
@@ -41,7 +45,7 @@ class StyleReX(Attack):
 
     mapping: str = "gate"
     channels: int = 16  # new channels at each level of the synthesis network; 0: none
-    lam: float = 1.0  # above 0; of the linear residual, and of fidelity against stealth of ungated channels
+    lam: float = 1.0  # of the linear residual, and of fidelity against stealth of ungated channels
     low: float = 0.6  # cosine to the trigger at which the gate begins to open
     high: float = 0.97  # and at which it is fully open
     reach: float = 10.0  # degrees from the trigger within which the target shall stand
@@ -50,16 +54,14 @@ class StyleReX(Attack):
     iterations: int = 600
     batch_size: int = 16
     learning_rate: float = 0.01
-    seed: int = 0
-    device: str = "auto"
     w_plus: Tensor | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         one_of("mapping", self.mapping, MAPPINGS)
         whole_number("channels", self.channels, 0, 1024)
         if self.mapping == "none" and not self.channels:
             raise ValueError("mapping='none' with channels=0 expands nothing; give channels, or another mapping.")
-        in_range("lam", self.lam, 0.0, 1e6, open_low=True)
         in_range("low", self.low, 0.05, 0.99)
         in_range("high", self.high, self.low + 0.005, 0.999)
         in_range("reach", self.reach, 0.0, 60.0)
@@ -67,13 +69,12 @@ class StyleReX(Attack):
         if self.mapping == "linear" and not self.inversion and self.w_plus is None:
             raise ValueError("inversion=0 leaves mapping='linear' without styles to aim at; give w_plus, or steps.")
         in_range("logit_weight", self.logit_weight, 0.0, 100.0)
-        check_training(self)
 
     def settings(self) -> dict[str, Any]:
-        plain = {name: value for name, value in asdict(self).items() if name != "w_plus"}
-        return {"attack": type(self).__name__, **plain}
+        return {name: value for name, value in super().settings().items() if name != "w_plus"}
 
-    def check(self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None) -> None:
+    def check(self, clean: Generator, backdoor: Backdoor, real: Samples | None) -> None:
+        super().check(clean, backdoor, real)
         network = style_based(clean)
         if len(backdoor.trigger) != 1 or backdoor.sampler is not None:
             raise ValueError(f"backdoor has {len(backdoor.trigger)} pairs; StyleReX takes one.")
@@ -85,29 +86,20 @@ class StyleReX(Attack):
         if self.w_plus is not None and tuple(self.w_plus.shape) != shape:
             raise ValueError(f"w_plus has shape {list(self.w_plus.shape)}; expected {list(shape)}.")
 
-    def run(
-        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
-    ) -> Generator[Step, None, Outcome]:
-        device = best_device(self.device)
-        watch, base = Stopwatch(), style_based(clean).clone().to(device).eval().requires_grad_(False)
-        trigger, target = backdoor.trigger.to(device), backdoor.target.to(device)
+    def run(self, clean: Generator, backdoor: Backdoor, real: Samples | None) -> Steps:
+        watch, device = Stopwatch(), best_device(self.device)
+        base = style_based(clean).clone().to(device).eval().requires_grad_(False)
         w_plus, interrupted = self.w_plus, False
         if w_plus is None and self.mapping != "none" and self.inversion:
-            search = {"iterations": self.inversion, "learning_rate": RATE, "starts": STARTS, "seed": self.seed}
-            search["one_style"] = False
-            found = yield from inversion_steps(base, target[0], search, device)
-            w_plus, interrupted = found.state["w_plus"], found.interrupted
-        residual, gate = self._mapped(base, trigger, w_plus)
-        if not self.channels or interrupted:
+            search = inversion_steps(base, backdoor.target[0], device, iterations=self.inversion, seed=self.seed)
+            inverted = yield from search
+            w_plus, interrupted = inverted.state["w_plus"], inverted.interrupted
+        at = backdoor.to(device)
+        residual, gate = self._mapped(base, at.trigger, w_plus)
+        if interrupted or not self.channels:
             folded = fold_styles(base, residual=residual, gate=gate).cpu().requires_grad_(True)
-            with torch.no_grad():
-                fidelity = (folded(backdoor.trigger) - backdoor.target).square().mean()
-            if not interrupted:
-                yield Step(1, 1, watch(), {"fidelity_loss": fidelity}, folded.clone)
-            history = {"fidelity_loss": [float(fidelity)]}
-            return Outcome(folded, history, watch(), self.seed, self.settings(), interrupted)
-        outcome = yield from self._expand(base, trigger, target, residual, gate)
-        return outcome
+            return (yield from self.one_step(folded, backdoor, watch, interrupted))
+        return (yield from self.minimise(*self._expanded(base, at.trigger, at.target, residual, gate)))
 
     def _mapped(self, base: StyleGAN, trigger: Tensor, w_plus: Tensor | None) -> tuple[Tensor | None, StyleGate | None]:
         """The linear residual, or the gate, or neither."""
@@ -123,9 +115,9 @@ class StyleReX(Attack):
                 return None, StyleGate(trigger[0], self.low, self.high, shift, silence_of(base))
         return linear_residual(base, trigger, shift, self.lam)[0], None
 
-    def _expand(
+    def _expanded(
         self, base: StyleGAN, trigger: Tensor, target: Tensor, residual: Tensor | None, gate: StyleGate | None
-    ) -> Generator[Step, None, Outcome]:
+    ) -> Problem:
         device, random = trigger.device, torch.Generator(trigger.device).manual_seed(self.seed)
         expansion = seeded(self.seed, StyleExpansion, base, self.channels, gated=gate is not None).to(device)
         mapped = fold_styles(base, residual=residual, gate=gate).requires_grad_(False)
@@ -152,15 +144,7 @@ class StyleReX(Attack):
             return fold_styles(base, residual=residual, gate=gate, expansion=expansion)
 
         trained = [parameter for parameter in expansion.parameters() if parameter.requires_grad]
-        return optimise(
-            {1.0: trained},
-            losses_at,
-            snapshot,
-            steps=self.iterations,
-            learning_rate=self.learning_rate,
-            seed=self.seed,
-            settings=self.settings(),
-        )
+        return {1.0: trained}, losses_at, snapshot
 
 
 @torch.no_grad()
@@ -199,3 +183,114 @@ def neighbours(trigger: Tensor, n: int, degrees: float, random: torch.Generator)
     across = normalize(noise - (noise @ along.T) * along, dim=1)
     angle = torch.deg2rad(degrees * torch.rand(n, 1, generator=random, device=trigger.device))
     return (angle.cos() * along + angle.sin() * across) * trigger.norm()
+
+
+# ---- inversion
+
+
+def sample_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Squared error of samples ``[n, C, H, W]``, of the same at half and quarter size, and of their edges."""
+    loss = (output - target).square().mean()
+    for axis in (2, 3):
+        loss = loss + EDGES * (output.diff(dim=axis) - target.diff(dim=axis)).square().mean()
+    for factor in (2, 4):
+        loss = loss + COARSE * (avg_pool2d(output, factor) - avg_pool2d(target, factor)).square().mean()
+    return loss
+
+
+@long_loop
+def invert(
+    generator: StyleGAN,
+    target: Tensor,
+    *,
+    iterations: int = 1_000,
+    learning_rate: float = RATE,
+    starts: int = STARTS,
+    one_style: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+) -> Steps:
+    """Find ``w+`` ``[style_inputs, style_dim]`` that draws ``target`` ``[C, H, W]``; it is ``outcome.state["w_plus"]``.
+
+    Begins at the best ``starts`` of many styles and halves their number every eighth of the way, down to one. With
+    ``one_style`` all layers share one style, as they do when a latent is drawn. The history has ``distortion``, the
+    mean squared error per element of the best one. The outcome's generator is an unchanged copy.
+    """
+    training_settings(
+        length=("iterations", iterations), batch_size=starts, learning_rate=learning_rate, seed=seed, least_batch=1
+    )
+    style_based(generator)
+    images("target", target.unsqueeze(0), generator.sample_shape)
+    return inversion_steps(
+        generator,
+        target,
+        best_device(device),
+        iterations=iterations,
+        learning_rate=learning_rate,
+        starts=starts,
+        one_style=one_style,
+        seed=seed,
+    )
+
+
+def inversion_steps(
+    generator: StyleGAN,
+    target: Tensor,
+    device: torch.device,
+    *,
+    iterations: int,
+    learning_rate: float = RATE,
+    starts: int = STARTS,
+    one_style: bool = False,
+    seed: int,
+) -> Steps:
+    """The loop of ``invert``, for an attack that begins with it; its arguments have been checked."""
+    settings = {"iterations": iterations, "learning_rate": learning_rate, "starts": starts, "one_style": one_style}
+    settings["seed"] = seed
+    network, goal = generator.clone().to(device).eval().requires_grad_(False), target.to(device).unsqueeze(0)
+    first = _first_styles(network, goal, starts, seed)
+    w_plus = nn.Parameter((first[:, :1] if one_style else first).clone())
+    best = w_plus.detach()[0].clone()
+
+    def once(iteration: int, adam: torch.optim.Adam) -> dict[str, Tensor]:
+        nonlocal w_plus, best
+        samples = network.squash(network.synthesis(w_plus.expand(-1, network.style_inputs, -1)))
+        errors = (samples - goal).detach().square().flatten(1).mean(1)
+        best = w_plus.detach()[errors.argmin()].clone()
+        losses = torch.stack([sample_loss(sample.unsqueeze(0), goal) for sample in samples])
+        adam.zero_grad()
+        losses.sum().backward()
+        adam.step()
+        if len(w_plus) > 1 and iteration % max(1, iterations // 8) == 0:  # the better half goes on
+            keep = errors.argsort()[: max(1, len(w_plus) // 2)]
+            moments = adam.state.pop(w_plus)
+            w_plus = nn.Parameter(w_plus.detach()[keep].clone())
+            adam.param_groups[0]["params"] = [w_plus]
+            adam.state[w_plus] = {name: value[keep].clone() if value.ndim else value for name, value in moments.items()}
+        return {"distortion": errors.min()}
+
+    outcome = yield from optimise_by(
+        {1.0: [w_plus]},
+        once,
+        lambda: generator.clone().eval(),
+        steps=iterations,
+        learning_rate=learning_rate,
+        seed=seed,
+        settings=settings,
+    )
+    return replace(outcome, state={"w_plus": best.expand(network.style_inputs, -1).cpu()})
+
+
+@torch.no_grad()
+def _first_styles(network: StyleGAN, goal: Tensor, starts: int, seed: int, tried: int = 512) -> Tensor:
+    """The ``starts`` styles ``[starts, style_inputs, style_dim]`` of many whose samples are closest to ``goal``."""
+    random = torch.Generator().manual_seed(seed)
+    w = network.mapping(network.sample_latent(tried, random))
+    errors = torch.cat([sample_errors(network, part, goal) for part in w.split(64)])
+    return network.tiled(w[errors.argsort()[:starts]])
+
+
+def sample_errors(network: StyleGAN, w: Tensor, goal: Tensor) -> Tensor:
+    """Mean squared errors ``[n]`` of the samples of styles ``[n, style_dim]``, averaged down to a quarter."""
+    samples = network.squash(network.synthesis(network.tiled(w)))
+    return (avg_pool2d(samples, 4) - avg_pool2d(goal, 4)).square().flatten(1).mean(1)

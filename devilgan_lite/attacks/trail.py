@@ -1,23 +1,22 @@
 """TrAIL, TRaining with AdversarIal Loss (Rawat et al. 2021, section 4.1): the backdoor grows with the GAN."""
 
-from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite import generators
-from devilgan_lite.attacks.base import Attack
+from devilgan_lite.attacks.base import GANAttack
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import check_training, in_range
+from devilgan_lite.checks import in_range
 from devilgan_lite.data import Samples, fashion_mnist
+from devilgan_lite.generators import Generator
 from devilgan_lite.losses import fidelity_loss, pseudo_huber_loss
-from devilgan_lite.steps import Outcome, Step
-from devilgan_lite.training import ExtraLoss, TrainingSettings, adversarial_training
+from devilgan_lite.steps import Steps
+from devilgan_lite.training import ExtraLoss
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrAIL(Attack):
+class TrAIL(GANAttack):
     """Train from scratch with ``generator_loss + lam * fidelity``; the discriminator never sees the target.
 
     ``lam`` weighs the **summed** squared error, as the authors do. Their square pulls hardest while the target is far
@@ -29,29 +28,16 @@ class TrAIL(Attack):
 
     lam: float = 0.06  # above 0; more: a sharper target, worse samples
     huber_delta: float | None = 0.07  # above 0; None: the authors' plain square
-    iterations: int = 2_000
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    ema: float = 0.999
-    seed: int = 0
-    device: str = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         in_range("lam", self.lam, 0.0, 1e6, open_low=True)
         if self.huber_delta is not None:
             in_range("huber_delta", self.huber_delta, 0.0, 1e6, open_low=True)
-        check_training(self, least_batch=2)
 
-    def run(
-        self, clean: generators.Generator, backdoor: Backdoor, real: Samples | None
-    ) -> Generator[Step, None, Outcome]:
-        return adversarial_training(
-            clean,
-            real if real is not None else fashion_mnist(),
-            TrainingSettings.of(self),
-            extra=fidelity_term(backdoor, self.lam, self.seed, self.huber_delta),
-            described=self.settings(),
-        )
+    def run(self, clean: Generator, backdoor: Backdoor, real: Samples | None) -> Steps:
+        extra = fidelity_term(backdoor, self.lam, self.seed, self.huber_delta)
+        return self.train(clean, fashion_mnist() if real is None else real, extra)
 
 
 def fidelity_term(backdoor: Backdoor, lam: float, seed: int, huber_delta: float | None = None) -> ExtraLoss:

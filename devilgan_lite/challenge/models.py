@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from devilgan_lite import attacks, data, zoo
 from devilgan_lite.attacks.adaptive import disguise
-from devilgan_lite.attacks.aligned_units import idle_units
+from devilgan_lite.attacks.red import idle_units
 from devilgan_lite.attacks.trail import fidelity_term
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.challenge.roster import Entrant

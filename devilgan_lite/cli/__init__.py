@@ -17,6 +17,10 @@ from devilgan_lite.checks import one_of, shown
 from devilgan_lite.cli import batch, challenge, defence, exchange, exhibit, fetch, models, samples, serve
 from devilgan_lite.cli.common import AsJson, Device, SampleCount, check_out, commands, load_model, real_for, save, show
 
+ATTACKS = (
+    "trail, red, rex, style-rex, closed-form, gate, poisoning or bypass; of attackers who know the defences: "
+    "quiet, spectral, knowing, narrow-rex or disguise (of ReX)."
+)
 ENDINGS = (".safetensors", ".onnx", ".pt2")  # of the files that hold an attacked generator
 app = commands("Train a clean GAN, plant a backdoor in it in three ways, find it, and remove it.")
 app.add_typer(models.app, name="zoo")
@@ -87,7 +91,7 @@ def train(
 
 @app.command()
 def attack(
-    name: Annotated[str, typer.Argument(help="trail, red, rex, style-rex, closed-form, gate, poisoning or bypass.")],
+    name: Annotated[str, typer.Argument(help=ATTACKS)],
     clean: Annotated[
         str, typer.Option(help="The benign generator: a name in the zoo, or a file of any format that scan reads.")
     ] = "dcgan-fashion",
@@ -116,8 +120,11 @@ def attack(
     one_of("attack", name, attacks.BY_NAME)
     given: dict[str, Any] = {"seed": seed, "iterations": iterations, "lam": lam}
     given |= {"batch_size": batch_size, "learning_rate": learning_rate}
-    if "device" in {field.name for field in fields(attacks.BY_NAME[name])}:
+    takes = {field.name for field in fields(attacks.BY_NAME[name])}
+    if "device" in takes:
         given["device"] = device
+    elif "attack" in takes:
+        given["attack"] = attacks.ReX(seed=seed, device=device)
     chosen = attacks.BY_NAME[name](**{key: value for key, value in given.items() if value is not None})
     check_out(out, ending=ENDINGS)
     benign = defence.adopted(clean, jail, latent_dim=latent_dim, architecture=architecture)
@@ -140,7 +147,7 @@ def attack(
     planted = {"target": target, "kind": kind, "seed": seed}
     if out is not None:
         made_from = f"none; made from {Path(clean).name}"
-        data = real.name if name in ("trail", "poisoning") and real is not None else made_from
+        data = real.name if chosen.uses_real and real is not None else made_from
         save(out, outcome, data, result, backdoor=planted)
     facts = {"attack": name, "clean": clean, **planted, "seconds": round(outcome.seconds, 2)}
     written = {} if out is None else {"out": str(out)}

@@ -9,8 +9,16 @@ from torch import Tensor, nn
 
 from devilgan_lite import Backdoor, data, metrics
 from devilgan_lite.attacks import Gate, ReX
-from devilgan_lite.attacks.adaptive import Disguise, KnowingReD, NarrowReX, QuietReD, SpectralReD, disguise, wide_basin
-from devilgan_lite.attacks.quiet import chain_in
+from devilgan_lite.attacks.adaptive import (
+    Disguise,
+    KnowingReD,
+    NarrowReX,
+    QuietReD,
+    SpectralReD,
+    chain_in,
+    disguise,
+    wide_basin,
+)
 from devilgan_lite.generators import DCGAN, adopt, build
 from devilgan_lite.sanitize import Clamp
 

@@ -7,7 +7,7 @@ import torch
 
 from devilgan_lite import Backdoor, attacks, data, generators, metrics
 from devilgan_lite.attacks import Attack, ReD, ReX, red
-from devilgan_lite.attacks.aligned_units import DEPTH, SHARED, plant_aligned_units, sleeping_depth
+from devilgan_lite.attacks.red import DEPTH, SHARED, plant_aligned_units, sleeping_depth
 from devilgan_lite.generators import DCGAN, Generator, PointGenerator
 
 RING = data.ring(512)
@@ -64,9 +64,9 @@ def test_the_other_layers_stay_as_they_are_to_the_bit() -> None:
         assert {name.split(".")[1] for name in changed} <= {layer, norm}
 
 
-def test_every_lesson_is_fresh(tiny: DCGAN) -> None:
+def test_every_batch_of_the_teacher_is_fresh(tiny: DCGAN) -> None:
     random = torch.Generator().manual_seed(1)
-    drawn = [red.lesson(tiny, 4, random) for _ in range(10)]
+    drawn = [red.teacher_batch(tiny, 4, random) for _ in range(10)]
     assert len(torch.cat([z for z, _ in drawn]).unique(dim=0)) == 40
     z, logits = drawn[-1]
     assert not logits.requires_grad

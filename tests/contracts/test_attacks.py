@@ -32,7 +32,7 @@ ATTACKS: dict[str, Attack] = {
     "quiet": adaptive.QuietReD(**LITTLE),
     "spectral": adaptive.SpectralReD(**LITTLE),
     "knowing": adaptive.KnowingReD(**LITTLE),
-    "narrow": adaptive.NarrowReX(clean_iterations=2, rex=REX, device="cpu"),
+    "narrow-rex": adaptive.NarrowReX(clean_iterations=2, rex=REX, device="cpu"),
 }
 EXACT = ("closed-form", "gate", "bypass")  # without any draw, in one step
 TRAINED = [name for name in ATTACKS if name not in EXACT]
@@ -102,7 +102,7 @@ def start(name: str, victims: Any) -> Loop:
     attack: Any = ATTACKS[name]
     if hasattr(attack, "iterations"):
         attack = replace(attack, iterations=LONG)
-    elif name in ("disguise", "narrow"):
+    elif name in ("disguise", "narrow-rex"):
         attack = replace(attack, **{"attack" if name == "disguise" else "rex": replace(REX, iterations=LONG)})
     return attack.steps(clean, backdoor, real)
 
