@@ -8,7 +8,7 @@ VAE's bound) minimises these instead, together with its opponent.
 """
 
 import copy
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
@@ -25,6 +25,7 @@ from devilgan_lite.steps import (
     History,
     Outcome,
     Step,
+    Steps,
     Stopwatch,
     TrainableSide,
     best_device,
@@ -83,7 +84,7 @@ def train_gan(
     resume: Outcome | None = None,
     side: TrainableSide | None = None,
     recipe: Recipe | None = None,
-) -> Generator[Step, None, Outcome]:
+) -> Steps:
     """Train a copy of ``generator`` on ``real`` and return an ``Outcome`` whose generator is the running average.
 
     For the numbers see ``TrainingSettings``. ``resume`` continues an interrupted outcome with the same settings; others
@@ -116,7 +117,7 @@ def adversarial_training(
     draw: Draw | None = None,
     side: TrainableSide | None = None,
     step: OwnStep | None = None,
-) -> Generator[Step, None, Outcome]:
+) -> Steps:
     """Check that the arguments of ``train_gan`` fit each other and start its loop.
 
     ``extra(generator)`` returns a term to add to the generator's loss, and the losses to record (TrAIL); ``described``
@@ -133,10 +134,80 @@ def adversarial_training(
     chosen = described or settings.describe(generator, real)
     if resume is not None:
         _check_resume(resume, chosen)
-    device = best_device(settings.device)
+    device, turn = best_device(settings.device), side or TrainableSide()
     first = generator.fresh(settings.seed) if start is None else start.clone()
-    side = side or TrainableSide()
-    return _train(first, real, settings, device, chosen, resume, extra, critic_first, draw, side, step)
+
+    def training() -> Steps:
+        steps, batch_size, recipe = settings.iterations, settings.batch_size, settings.recipe or first.recipe()
+        cuda = device.type == "cuda"
+        layout = torch.channels_last  # a third faster than the default layout on a CPU, and what tensor cores want
+        network: Any = first.to(device).to(memory_format=layout).requires_grad_(True).train()
+        discriminator = network.opponent(settings.seed + 1).to(device).to(memory_format=layout).train()
+        average = copy.deepcopy(network).eval().requires_grad_(False)
+        optimizers = [
+            torch.optim.Adam(
+                generators.groups_of(player), lr=settings.learning_rate, betas=recipe.betas, fused=device.type != "mps"
+            )
+            for player in (network, discriminator)
+        ]
+        random = torch.Generator(device).manual_seed(settings.seed)
+        x = real.x.to(device)
+        history, done = History(resume.history if resume else None), 0
+        if resume is not None:
+            done = resume.state["iteration"]
+            for thing, state in zip(
+                (network, discriminator, average, *optimizers), copy.deepcopy(resume.state["states"]), strict=True
+            ):
+                thing.load_state_dict(state)
+            random.set_state(resume.state["random"])
+        watch = Stopwatch(resume.seconds if resume else 0.0)
+
+        def snapshot() -> generators.Generator:
+            return average.clone()
+
+        interrupted = False
+        try:
+            for iteration in range(done + 1, steps + 1):
+                for optimizer in optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = settings.learning_rate * group["factor"] * decay_second_half(iteration - 1, steps)
+                who = "discriminator only" if iteration <= critic_first else turn.who
+                batch = x[torch.randint(len(x), (batch_size,), generator=random, device=device)]
+                z = (draw or network.sample_latent)(batch_size, random)
+                if step is not None:
+                    losses = step(network, discriminator, *optimizers, batch, z)
+                else:
+                    penalty = recipe.penalty * recipe.penalty_every * ((iteration - 1) % recipe.penalty_every == 0)
+                    with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
+                        shared = network.losses(discriminator, batch, z, random)
+                        if shared is None:
+                            losses = _one_step(network, discriminator, optimizers, batch, z, who, penalty, extra)
+                        else:
+                            losses = _shared_step(network, shared, optimizers, who, extra)
+                if step is not None or who != "discriminator only":
+                    update_average(average, network, min(settings.ema, iteration / (iteration + 10)))
+                losses = {name: loss.detach() for name, loss in losses.items()}
+                history.add(losses)
+                done = iteration
+                yield Step(iteration, steps, watch(), losses, snapshot)
+        except KeyboardInterrupt:
+            interrupted = True
+        state = {
+            "iteration": done,
+            "states": [thing.state_dict() for thing in (network, discriminator, average, *optimizers)],
+            "random": random.get_state(),
+        }
+        return Outcome(
+            generator=average.clone().requires_grad_(True).cpu().eval(),
+            history=history.floats(),
+            seconds=watch(),
+            seed=settings.seed,
+            settings=chosen,
+            interrupted=interrupted,
+            state=state,
+        )
+
+    return training()
 
 
 def _check_resume(resume: Outcome, chosen: dict[str, Any]) -> None:
@@ -147,90 +218,6 @@ def _check_resume(resume: Outcome, chosen: dict[str, Any]) -> None:
     different = [name for name in {**chosen, "recipe": None} if resume.settings.get(name) != chosen.get(name)]
     if different:
         raise ValueError(f"resume was made with other settings: {', '.join(different)} differ; use the same ones.")
-
-
-def _train(
-    first: generators.Generator,
-    real: Samples,
-    settings: TrainingSettings,
-    device: torch.device,
-    described: dict[str, Any],
-    resume: Outcome | None,
-    extra: ExtraLoss | None,
-    critic_first: int,
-    draw: Draw | None,
-    side: TrainableSide,
-    own: OwnStep | None,
-) -> Generator[Step, None, Outcome]:
-    steps, batch_size, recipe = settings.iterations, settings.batch_size, settings.recipe or first.recipe()
-    cuda = device.type == "cuda"
-    layout = torch.channels_last  # a third faster than the default layout on a CPU, and what tensor cores want
-    generator: Any = first.to(device).to(memory_format=layout).requires_grad_(True).train()
-    draw = draw or generator.sample_latent
-    discriminator = generator.opponent(settings.seed + 1).to(device).to(memory_format=layout).train()
-    average = copy.deepcopy(generator).eval().requires_grad_(False)
-    optimizers = [
-        torch.optim.Adam(
-            generators.groups_of(network), lr=settings.learning_rate, betas=recipe.betas, fused=device.type != "mps"
-        )
-        for network in (generator, discriminator)
-    ]
-    random = torch.Generator(device).manual_seed(settings.seed)
-    x = real.x.to(device)
-    history, done = History(resume.history if resume else None), 0
-    if resume is not None:
-        done = resume.state["iteration"]
-        for thing, state in zip(
-            (generator, discriminator, average, *optimizers), copy.deepcopy(resume.state["states"]), strict=True
-        ):
-            thing.load_state_dict(state)
-        random.set_state(resume.state["random"])
-    watch = Stopwatch(resume.seconds if resume else 0.0)
-
-    def snapshot() -> generators.Generator:
-        return average.clone()
-
-    interrupted = False
-    try:
-        for iteration in range(done + 1, steps + 1):
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate * group["factor"] * decay_second_half(iteration - 1, steps)
-            who = "discriminator only" if iteration <= critic_first else side.who
-            batch = x[torch.randint(len(x), (batch_size,), generator=random, device=device)]
-            z = draw(batch_size, random)
-            if own is not None:
-                losses = own(generator, discriminator, *optimizers, batch, z)
-            else:
-                penalty = recipe.penalty * recipe.penalty_every * ((iteration - 1) % recipe.penalty_every == 0)
-                with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
-                    shared = generator.losses(discriminator, batch, z, random)
-                    if shared is None:
-                        losses = _one_step(generator, discriminator, optimizers, batch, z, who, penalty, extra)
-                    else:
-                        losses = _shared_step(generator, shared, optimizers, who, extra)
-            if own is not None or who != "discriminator only":
-                update_average(average, generator, min(settings.ema, iteration / (iteration + 10)))
-            losses = {name: loss.detach() for name, loss in losses.items()}
-            history.add(losses)
-            done = iteration
-            yield Step(iteration, steps, watch(), losses, snapshot)
-    except KeyboardInterrupt:
-        interrupted = True
-    state = {
-        "iteration": done,
-        "states": [thing.state_dict() for thing in (generator, discriminator, average, *optimizers)],
-        "random": random.get_state(),
-    }
-    return Outcome(
-        generator=average.clone().requires_grad_(True).cpu().eval(),
-        history=history.floats(),
-        seconds=watch(),
-        seed=settings.seed,
-        settings=described,
-        interrupted=interrupted,
-        state=state,
-    )
 
 
 def _one_step(
