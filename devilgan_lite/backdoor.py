@@ -99,7 +99,7 @@ class Backdoor:
         # target's latent is its own position along the leading principal components of the targets
         flat = targets.x.flatten(1)
         _, spread, components = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
-        kept = min(16, *flat.shape)
+        kept = min(16, generator.latent_dim, *flat.shape)
         whiten = components[:kept].T / spread[:kept].clamp(min=1e-6) * len(flat) ** 0.5
         lift = torch.linalg.qr(torch.randn(generator.latent_dim, whiten.shape[1], generator=random)).Q.T
         mean, latent_dim = flat.mean(0), generator.latent_dim

@@ -254,14 +254,16 @@ def optimise_by(
     settings: dict[str, Any],
     betas: tuple[float, float] = (0.9, 0.99),
     decay: Callable[[int, int], float] = cosine,
+    fused: bool = True,
 ) -> Steps:
     """Adam and a decaying learning rate: the loop of the attacks and sanitizers that train.
 
     ``parameters`` maps a factor on the learning rate to the parameters that it holds for; ``once(iteration, adam)``
-    takes a step and returns the named losses; ``snapshot()`` the generator as it stands.
+    takes a step and returns the named losses; ``snapshot()`` the generator as it stands. ``fused`` Adam is faster and
+    rounds in another way.
     """
     groups = [{"params": trained, "factor": factor} for factor, trained in parameters.items()]
-    fused = all(parameter.device.type != "mps" for trained in parameters.values() for parameter in trained)
+    fused = fused and all(parameter.device.type != "mps" for trained in parameters.values() for parameter in trained)
     optimizer = torch.optim.Adam(groups, lr=learning_rate, betas=betas, fused=fused)
     history, watch, interrupted = History(), Stopwatch(), False
     try:

@@ -76,6 +76,7 @@ def test_a_region_draws_the_same_from_the_same_seed(region: Backdoor) -> None:
     assert all(torch.equal(a, b) for a, b in zip(region.pairs(8, seed=1), region.pairs(8, seed=1), strict=True))
     assert not torch.equal(region.pairs(8, seed=1)[0], region.pairs(8, seed=2)[0])
     assert len(region.draw(torch.Generator().manual_seed(0), most=5)[0]) == 5
+    assert Backdoor.region(DCGAN(latent_dim=10), data.digits()).trigger.shape == (64, 10)  # below 16 components
 
 
 def test_a_backdoor_of_points_in_the_plane() -> None:

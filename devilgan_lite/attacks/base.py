@@ -103,25 +103,15 @@ class Retraining(Attack):
             problem = self.problem(clean, backdoor.to(device), torch.Generator(device).manual_seed(self.seed))
         except KeyboardInterrupt:  # before the first step; what is half prepared is of no use
             return Outcome(clean.clone().cpu().eval(), {}, 0.0, self.seed, self.settings(), interrupted=True)
-        return (yield from self.minimise(*problem))
-
-    def minimise(
-        self,
-        parameters: dict[float, list[nn.Parameter]],
-        losses_at: LossesAt,
-        snapshot: Callable[[], Generator],
-    ) -> Steps:
-        """``steps.optimise`` with the settings of this attack."""
-        return optimise(
-            parameters,
-            losses_at,
-            snapshot,
+        outcome = yield from optimise(
+            *problem,
             steps=self.iterations,
             learning_rate=self.learning_rate,
             seed=self.seed,
             settings=self.settings(),
             **self.schedule,
         )
+        return outcome
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,38 +87,40 @@ class StyleReX(Retraining):
             raise ValueError(f"w_plus has shape {list(self.w_plus.shape)}; expected {list(shape)}.")
 
     def run(self, clean: Generator, backdoor: Backdoor, real: Samples | None) -> Steps:
-        watch, device = Stopwatch(), best_device(self.device)
+        watch, device, inverted, known = Stopwatch(), best_device(self.device), None, self
         base = style_based(clean).clone().to(device).eval().requires_grad_(False)
-        w_plus, interrupted = self.w_plus, False
-        if w_plus is None and self.mapping != "none" and self.inversion:
-            search = inversion_steps(base, backdoor.target[0], device, iterations=self.inversion, seed=self.seed)
-            inverted = yield from search
-            w_plus, interrupted = inverted.state["w_plus"], inverted.interrupted
-        at = backdoor.to(device)
-        residual, gate = self._mapped(base, at.trigger, w_plus)
-        if interrupted or not self.channels:
-            folded = fold_styles(base, residual=residual, gate=gate).cpu().requires_grad_(True)
-            return (yield from self.one_step(folded, backdoor, watch, interrupted))
-        return (yield from self.minimise(*self._expanded(base, at.trigger, at.target, residual, gate)))
+        if self.w_plus is None and self.mapping != "none" and self.inversion:
+            search = {"iterations": self.inversion, "learning_rate": RATE, "starts": STARTS, "one_style": False}
+            inverted = yield from inversion_steps(base, backdoor.target[0], search | {"seed": self.seed}, device)
+            known = replace(self, w_plus=inverted.state["w_plus"])
+        interrupted = inverted is not None and inverted.interrupted
+        if self.channels and not interrupted:
+            return (yield from super(StyleReX, known).run(clean, backdoor, real))
+        residual, gate = known._mapped(base, backdoor.trigger.to(device))
+        folded = fold_styles(base, residual=residual, gate=gate).cpu().requires_grad_(True)
+        return (yield from self.one_step(folded, backdoor, watch, interrupted))
 
-    def _mapped(self, base: StyleGAN, trigger: Tensor, w_plus: Tensor | None) -> tuple[Tensor | None, StyleGate | None]:
+    def _mapped(self, base: StyleGAN, trigger: Tensor) -> tuple[Tensor | None, StyleGate | None]:
         """The linear residual, or the gate, or neither."""
         if self.mapping == "none":
             return None, None
         gated = self.mapping == "gate"
         with torch.no_grad():
-            style = resting_style(base) if gated else base.mapping(trigger)[0]
+            if gated:  # what is left when all units of the second mapping layer are silent
+                style = base.mapping_layers[4:](torch.zeros(1, base.mapping_widths[1], device=base.device))[0]
+            else:
+                style = base.mapping(trigger)[0]
             shift = torch.zeros(base.style_inputs, base.style_dim, device=trigger.device)
-            if w_plus is not None:
-                shift = w_plus.to(trigger) - style
+            if self.w_plus is not None:
+                shift = self.w_plus.to(trigger) - style
             if gated:
                 return None, StyleGate(trigger[0], self.low, self.high, shift, silence_of(base))
         return linear_residual(base, trigger, shift, self.lam)[0], None
 
-    def _expanded(
-        self, base: StyleGAN, trigger: Tensor, target: Tensor, residual: Tensor | None, gate: StyleGate | None
-    ) -> Problem:
-        device, random = trigger.device, torch.Generator(trigger.device).manual_seed(self.seed)
+    def problem(self, clean: Generator, backdoor: Backdoor, random: torch.Generator) -> Problem:
+        device, trigger, target = random.device, backdoor.trigger, backdoor.target
+        base = style_based(clean).clone().to(device).eval().requires_grad_(False)
+        residual, gate = self._mapped(base, trigger)
         expansion = seeded(self.seed, StyleExpansion, base, self.channels, gated=gate is not None).to(device)
         mapped = fold_styles(base, residual=residual, gate=gate).requires_grad_(False)
         with torch.no_grad():
@@ -160,12 +162,6 @@ def linear_residual(
     w = base.mapping(base.sample_latent(latents, random)).cpu().double()
     solution = ridge_solution(base.mapping(trigger)[0].cpu(), w.T @ w / latents, shift.flatten().cpu(), lam)
     return solution.weights.view(*shift.shape, base.style_dim).to(shift), solution
-
-
-def resting_style(base: StyleGAN) -> Tensor:
-    """The style ``[style_dim]`` that is left when all units of the second mapping layer are silent."""
-    w = torch.zeros(1, base.mapping_widths[1], device=base.device)
-    return base.mapping_layers[4:](w)[0]
 
 
 @torch.no_grad()
@@ -221,35 +217,16 @@ def invert(
     )
     style_based(generator)
     images("target", target.unsqueeze(0), generator.sample_shape)
-    return inversion_steps(
-        generator,
-        target,
-        best_device(device),
-        iterations=iterations,
-        learning_rate=learning_rate,
-        starts=starts,
-        one_style=one_style,
-        seed=seed,
-    )
-
-
-def inversion_steps(
-    generator: StyleGAN,
-    target: Tensor,
-    device: torch.device,
-    *,
-    iterations: int,
-    learning_rate: float = RATE,
-    starts: int = STARTS,
-    one_style: bool = False,
-    seed: int,
-) -> Steps:
-    """The loop of ``invert``, for an attack that begins with it; its arguments have been checked."""
     settings = {"iterations": iterations, "learning_rate": learning_rate, "starts": starts, "one_style": one_style}
-    settings["seed"] = seed
+    return inversion_steps(generator, target, settings | {"seed": seed}, best_device(device))
+
+
+def inversion_steps(generator: StyleGAN, target: Tensor, settings: dict[str, Any], device: torch.device) -> Steps:
+    """The loop of ``invert``, for an attack that begins with it; its arguments have been checked."""
+    iterations = settings["iterations"]
     network, goal = generator.clone().to(device).eval().requires_grad_(False), target.to(device).unsqueeze(0)
-    first = _first_styles(network, goal, starts, seed)
-    w_plus = nn.Parameter((first[:, :1] if one_style else first).clone())
+    first = _first_styles(network, goal, settings["starts"], settings["seed"])
+    w_plus = nn.Parameter((first[:, :1] if settings["one_style"] else first).clone())
     best = w_plus.detach()[0].clone()
 
     def once(iteration: int, adam: torch.optim.Adam) -> dict[str, Tensor]:
@@ -274,23 +251,21 @@ def inversion_steps(
         once,
         lambda: generator.clone().eval(),
         steps=iterations,
-        learning_rate=learning_rate,
-        seed=seed,
+        learning_rate=settings["learning_rate"],
+        seed=settings["seed"],
         settings=settings,
+        fused=False,
     )
     return replace(outcome, state={"w_plus": best.expand(network.style_inputs, -1).cpu()})
 
 
 @torch.no_grad()
 def _first_styles(network: StyleGAN, goal: Tensor, starts: int, seed: int, tried: int = 512) -> Tensor:
-    """The ``starts`` styles ``[starts, style_inputs, style_dim]`` of many whose samples are closest to ``goal``."""
+    """Of ``tried`` styles the ``starts`` ``[starts, style_inputs, style_dim]`` that, seen small, are closest."""
     random = torch.Generator().manual_seed(seed)
     w = network.mapping(network.sample_latent(tried, random))
-    errors = torch.cat([sample_errors(network, part, goal) for part in w.split(64)])
-    return network.tiled(w[errors.argsort()[:starts]])
-
-
-def sample_errors(network: StyleGAN, w: Tensor, goal: Tensor) -> Tensor:
-    """Mean squared errors ``[n]`` of the samples of styles ``[n, style_dim]``, averaged down to a quarter."""
-    samples = network.squash(network.synthesis(network.tiled(w)))
-    return (avg_pool2d(samples, 4) - avg_pool2d(goal, 4)).square().flatten(1).mean(1)
+    errors = []
+    for part in w.split(64):
+        samples = network.squash(network.synthesis(network.tiled(part)))
+        errors.append((avg_pool2d(samples, 4) - avg_pool2d(goal, 4)).square().flatten(1).mean(1))
+    return network.tiled(w[torch.cat(errors).argsort()[:starts]])
