@@ -8,17 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from devilgan_lite import Backdoor, data, metrics
-from devilgan_lite.attacks import Gate, ReX
-from devilgan_lite.attacks.adaptive import (
-    Disguise,
-    KnowingReD,
-    NarrowReX,
-    QuietReD,
-    SpectralReD,
-    chain_in,
-    disguise,
-    wide_basin,
-)
+from devilgan_lite.attacks import Disguise, Gate, KnowingReD, NarrowReX, QuietReD, ReX, SpectralReD
+from devilgan_lite.attacks.adaptive import chain_in, disguise, wide_basin
 from devilgan_lite.generators import DCGAN, adopt, build
 from devilgan_lite.sanitize import Clamp
 
