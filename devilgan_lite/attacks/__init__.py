@@ -9,7 +9,7 @@ from devilgan_lite.attacks.rex import ReX, expand, fold
 from devilgan_lite.attacks.style_rex import StyleReX, invert
 from devilgan_lite.attacks.trail import TrAIL
 from devilgan_lite.generators import Expansion
-from devilgan_lite.generators.stylegan.surgery import StyleExpansion, StyleGate, fold_styles
+from devilgan_lite.generators.stylegan import StyleExpansion, StyleGate, fold_styles
 
 BY_NAME: dict[str, type[Attack]] = {
     "trail": TrAIL,

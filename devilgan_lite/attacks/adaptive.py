@@ -25,8 +25,7 @@ from devilgan_lite.data import Samples
 from devilgan_lite.detect.twin import noise_on
 from devilgan_lite.generators import Chain, Generator
 from devilgan_lite.generators.chain import weight_of
-from devilgan_lite.generators.expansion import owners
-from devilgan_lite.generators.surgery import checked_widths, unit_rows
+from devilgan_lite.generators.surgery import checked_widths, owners
 from devilgan_lite.losses import fidelity_loss, pull_loss, stealth_loss
 from devilgan_lite.steps import Outcome, Steps, linear
 from devilgan_lite.training import train_gan
@@ -283,7 +282,7 @@ def disguise(generator: Generator, spread: float, noise_scale: float, seed: int)
             kernel = stage.layer.weight
             noise = torch.randn(kernel.shape, generator=random) * noise_scale * kernel[kernel != 0].abs().mean()
             kernel.copy_(torch.where(kernel == 0, noise, kernel))
-        rows = unit_rows(stage, order)
+        rows = stage.rows(order)
         written = [weight_of(stage.layer), *([] if stage.layer.bias is None else [stage.layer.bias])]
         for tensor in written:
             tensor.copy_(tensor[rows])

@@ -23,7 +23,7 @@ from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.checks import images, in_range, one_of, training_settings, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import Generator, StyleGAN, seeded
-from devilgan_lite.generators.stylegan.surgery import StyleExpansion, StyleGate, fold_styles, style_based
+from devilgan_lite.generators.stylegan import StyleExpansion, StyleGate, fold_styles, style_based
 from devilgan_lite.losses import fidelity_loss, pull_loss
 from devilgan_lite.steps import Steps, Stopwatch, best_device, long_loop, optimise_by
 

@@ -20,7 +20,7 @@ from devilgan_lite.attacks.trail import fidelity_term
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.challenge.roster import Entrant
 from devilgan_lite.generators import DCGAN
-from devilgan_lite.generators.expansion import owners
+from devilgan_lite.generators.surgery import owners
 from devilgan_lite.steps import Loop
 from devilgan_lite.training import TrainingSettings, adversarial_training
 

@@ -3,6 +3,7 @@
 from devilgan_lite.generators.adopt import Adopted, adopt
 from devilgan_lite.generators.base import (
     FAMILIES,
+    Beside,
     Generator,
     Recipe,
     build,
@@ -13,12 +14,13 @@ from devilgan_lite.generators.base import (
     seeded,
 )
 from devilgan_lite.generators.chain import Chain, Stage, chain_of
-from devilgan_lite.generators.dcgan import DCGAN, Discriminator
-from devilgan_lite.generators.expansion import Beside, Expansion
+from devilgan_lite.generators.dcgan import DCGAN
 from devilgan_lite.generators.flow import RectifiedFlow
-from devilgan_lite.generators.points import PointDiscriminator, PointGenerator
+from devilgan_lite.generators.opponents import Discriminator, PointDiscriminator
+from devilgan_lite.generators.points import PointGenerator
 from devilgan_lite.generators.stylegan import StyleDiscriminator, StyleGAN
-from devilgan_lite.generators.table import TableCritic, TableGenerator
+from devilgan_lite.generators.surgery import Expansion
+from devilgan_lite.generators.table import TableGenerator
 from devilgan_lite.generators.vae import VAE, Encoder
 from devilgan_lite.generators.wave import WaveDiscriminator, WaveGAN
 
@@ -39,7 +41,6 @@ __all__ = [
     "Stage",
     "StyleDiscriminator",
     "StyleGAN",
-    "TableCritic",
     "TableGenerator",
     "VAE",
     "WaveDiscriminator",

@@ -20,10 +20,13 @@ from torch import Tensor, nn
 from devilgan_lite.checks import in_range, known_names, latent_size, one_of, whole_number
 from devilgan_lite.data import Modality, modality
 from devilgan_lite.generators.chain import Chain, chain_of, in_eval_mode
+from devilgan_lite.generators.opponents import Discriminator, PointDiscriminator
+from devilgan_lite.generators.surgery import PULL, SLEEP, Expansion, awaken_rows, shrunk, widened, written
 from devilgan_lite.prior import Prior
 
 OUTPUTS = ("tanh", "none")
 Shapes = Mapping[str, tuple[int, ...]]  # name of a weight -> its shape
+BESIDE = 64  # units of a network beside a generator
 RENAMED = {"latent": "prior", "width": "widths"}  # settings of version 0.1
 
 
@@ -177,30 +180,26 @@ class Generator(nn.Module):
 
         A chain gets wider layers; any other network gets a small network beside it.
         """
-        from devilgan_lite.generators.expansion import expansion_of
-
-        return expansion_of(self, widths, seed, triggers)
+        expansion = widened(self, widths, seed, triggers)
+        if expansion is not None:
+            return expansion
+        units = widths if isinstance(widths, int) else widths[0] if widths else BESIDE
+        return seeded(seed, BesideExpansion, self, units)
 
     def rank_one(self, gain: Tensor, direction: Tensor, threshold: Tensor | None = None) -> Any:
         """An ``Expansion`` that adds ``gain <z, u>`` to the logits, or ``gain relu(<z, u> - threshold)``, ``k`` times.
 
         ``gain`` ``[k, elements of a sample]``, unit vectors ``direction`` ``[k, d]`` and ``threshold`` ``[k]``.
         """
-        from devilgan_lite.generators.rank_one import rank_one_expansion
-
-        return rank_one_expansion(self, gain, direction, threshold)
+        expansion = written(self, gain, direction, threshold)
+        return BesideExpansion.written(self, gain, direction, threshold) if expansion is None else expansion
 
     def shrink(self, kept: list[Tensor]) -> Generator:
         """A copy with the ``kept`` channels (indices ``[k]``) of each hidden level only, and their weights."""
-        from devilgan_lite.generators.surgery import shrunk
-
         return shrunk(self, kept)
 
     def opponent(self, seed: int = 0) -> nn.Module:
         """A fresh discriminator for the samples of this generator, with weights drawn from ``seed``."""
-        from devilgan_lite.generators.dcgan.opponent import Discriminator
-        from devilgan_lite.generators.points.network import PointDiscriminator
-
         if len(self.sample_shape) == 3:
             return seeded(seed, Discriminator, self.sample_shape)
         return seeded(seed, PointDiscriminator, math.prod(self.sample_shape))
@@ -261,6 +260,67 @@ def seeded(seed: int, make: Any, *args: Any, **settings: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make(*args, **settings)
+
+
+class BesideExpansion(Expansion):
+    """One hidden layer of ReLU units beside a generator of any kind."""
+
+    def __init__(self, clean: Generator, units: int) -> None:
+        super().__init__()
+        whole_number("widths", units, 1, 65_536)
+        self.widths, self.sample_shape = (units,), clean.sample_shape
+        self.first = nn.Linear(clean.latent_dim, units)
+        self.last = nn.Linear(units, math.prod(clean.sample_shape), bias=False)
+        nn.init.normal_(self.first.weight, 0.0, clean.latent_dim**-0.5)
+        nn.init.zeros_(self.first.bias)
+        nn.init.zeros_(self.last.weight)
+
+    @classmethod
+    @torch.no_grad()
+    def written(cls, clean: Generator, gain: Tensor, direction: Tensor, threshold: Tensor | None) -> BesideExpansion:
+        """See ``Generator.rank_one``: a unit for each number, or for each of its signs where nothing is cut."""
+        at = torch.zeros(len(gain)) if threshold is None else threshold.to(gain)
+        units = len(gain) * (2 if threshold is None else 1)
+        beside: BesideExpansion = seeded(0, cls, clean, units)
+        beside.first.weight.copy_(torch.cat([direction, -direction])[:units])
+        beside.first.bias.copy_(torch.cat([-at, at])[:units])
+        beside.last.weight.copy_(torch.cat([gain, -gain])[:units].T)
+        return beside
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.last(self.first(z).relu()).view(len(z), *self.sample_shape)
+
+    def awaken(self, trigger: Tensor, random: torch.Generator, pull: float = PULL, sleep: float = SLEEP) -> None:
+        awaken_rows(self.first.weight, self.first.bias, trigger, random, pull, sleep)
+
+    def fold(self, clean: Generator, calibration: Tensor | None = None) -> Generator:
+        return Beside(clean.clone(), self.widths[0], beside=copy.deepcopy(self)).to(clean.device).train(clean.training)
+
+
+@register
+class Beside(Generator):
+    """A generator with ``units`` new neurons beside it: their sum before the squash.
+
+    ``base`` is a generator or its ``spec``.
+    """
+
+    def __init__(self, base: Any, units: int, *, beside: BesideExpansion | None = None) -> None:
+        inner: Generator = build(base) if isinstance(base, dict) else base
+        super().__init__(
+            latent_dim=inner.latent_dim,
+            sample_shape=inner.sample_shape,
+            prior=inner.prior,
+            output=inner.output,
+            modality=inner.modality.name,
+        )
+        self.base = inner
+        self.beside = BesideExpansion(inner, units) if beside is None else beside
+
+    def logits(self, z: Tensor) -> Tensor:
+        return self.base.logits(z) + self.beside(z)
+
+    def spec(self) -> dict[str, Any]:
+        return {"architecture": "Beside", "base": self.base.spec(), "units": self.beside.widths[0]}
 
 
 def groups_of(network: nn.Module) -> list[dict[str, Any]]:

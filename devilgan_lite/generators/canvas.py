@@ -7,6 +7,7 @@ optimiser finds coarse samples and gets stuck on fine detail (the letters on a S
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,10 +50,19 @@ class Canvas:
         """The cells of the first layer, in all directions."""
         return self.cells**self.dimensions
 
+    @property
+    def size(self) -> int:
+        """Elements of a sample."""
+        return self.channels * self.places * self.pixels[0]
+
     def owners(self, triggers: int = 1) -> tuple[int, ...]:
         """Channels at each hidden level with which every output pixel has two of its own, for each of ``triggers``."""
         widths = [2 * self.channels * pixels for pixels in self.pixels[:-1]]
         return tuple(widths) if self.dense else (triggers * self.places, *widths[1:])
+
+    def shufflers(self, layers: Iterable[Layer]) -> list[tuple[int, Layer]]:
+        """Those of a chain's ``layers`` that only shuffle depth to space, each with the level that it reads."""
+        return list(enumerate(list(layers)[1:]))[0 if self.dense else 1 :]
 
 
 def canvas_of(chain: Chain, sample_shape: tuple[int, ...]) -> Canvas | None:
@@ -91,8 +101,7 @@ def canvas_of(chain: Chain, sample_shape: tuple[int, ...]) -> Canvas | None:
 def depth_order(canvas: Canvas) -> Tensor:
     """Which pixel each dense unit holds: unit (channel, dy, dx, cell row, cell column) -> index into ``[C*H*W]``."""
     block, cells, axes = canvas.blocks[0], canvas.cells, range(canvas.dimensions)
-    size = canvas.channels * canvas.places * canvas.pixels[0]
-    pixels = torch.arange(size).view(canvas.channels, *(cells, block) * canvas.dimensions)
+    pixels = torch.arange(canvas.size).view(canvas.channels, *(cells, block) * canvas.dimensions)
     return pixels.permute(0, *(2 + 2 * axis for axis in axes), *(1 + 2 * axis for axis in axes)).flatten()
 
 

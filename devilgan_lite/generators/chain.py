@@ -67,14 +67,29 @@ class Stage:
         return self.layer.out_features if self.dense else self.layer.out_channels
 
     @property
+    def reads(self) -> int:
+        """Inputs of the layer: features, or channels."""
+        return self.layer.in_features if self.dense else self.layer.in_channels
+
+    @property
+    def units_each(self) -> int:
+        """Units of one channel: its cells in a dense layer, otherwise one."""
+        return math.prod(self.cells) if self.dense else 1
+
+    @property
     def channels(self) -> int:
         """Channels that the next layer reads."""
-        return self.units // math.prod(self.cells) if self.dense else self.units
+        return self.units // self.units_each
 
     @property
     def per_unit(self) -> bool:
         """Whether the norm has a number for each unit (else one for each channel)."""
         return self.norm is None or bool(self.norm.num_features == self.units)
+
+    def rows(self, channels: Tensor) -> Tensor:
+        """The rows of the layer that write ``channels`` ``[k]``: ``[k * units_each]``."""
+        cells = torch.arange(self.units_each, device=channels.device)
+        return (channels.view(-1, 1) * self.units_each + cells).flatten()
 
     def activate(self, x: Tensor) -> Tensor:
         """The activation of ``x``, and upsampling, of any number of channels."""
@@ -237,9 +252,8 @@ def _finished(
     last = {name: stages[-1][name] for name in ("name", "layer")}
     found = tuple(Stage(**stage) for stage in [*stages[:-1], last])
     for stage, reader in zip(found, found[1:], strict=False):
-        read = reader.layer.in_features if reader.dense else reader.layer.in_channels
         sizes = (stage.units, stage.channels)
-        if read != stage.channels or (stage.norm is not None and stage.norm.num_features not in sizes):
+        if reader.reads != stage.channels or (stage.norm is not None and stage.norm.num_features not in sizes):
             return None
     return Chain(found, latent, squash, shape)
 

@@ -283,7 +283,7 @@ HOW = ["better with fewer steps", "about the same", "better with more steps"]
 predict("The same weights draw in 2, 4 and 16 steps. What happens to the Fréchet distance?", HOW, key="steps")
 
 # %% tags=["state"] instead={"by_steps": ""}
-from devilgan_lite.generators.flow.layers import clock
+from devilgan_lite.generators.flow import clock
 
 
 def velocity_of(generator):

@@ -126,7 +126,7 @@ BUGS = (
         "score.argsort(stable=True)[:count]"),
     # --- generators and data
     Bug("bare weights of the paper's DCGAN open with the wrong activation", "generators",
-        P + "generators/dcgan/network.py",
+        P + "generators/dcgan.py",
         'return {**told, "negative_slope": 0.3} if paper else told',
         "return told"),
     Bug("a folded expansion drops the mean of its new units", "generators", P + "generators/surgery.py",

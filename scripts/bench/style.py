@@ -22,7 +22,7 @@ from style_tables import write_tables
 
 from devilgan_lite import Backdoor, attacks, data, detect, sanitize, train_gan, zoo
 from devilgan_lite.generators import Generator, Recipe, StyleGAN
-from devilgan_lite.generators.stylegan.surgery import level_styles
+from devilgan_lite.generators.stylegan import level_styles
 from devilgan_lite.metrics import frechet_to, target_distortion
 
 FOLDER = population.FOLDER / "styles"

@@ -10,7 +10,7 @@ from devilgan_lite.attacks import StyleExpansion, StyleGate, StyleReX, fold_styl
 from devilgan_lite.attacks.style_rex import linear_residual, neighbours
 from devilgan_lite.detect import styles_of, subject_of
 from devilgan_lite.generators import StyleGAN, evaluate
-from devilgan_lite.generators.stylegan.surgery import level_styles
+from devilgan_lite.generators.stylegan import level_styles
 from devilgan_lite.steps import Outcome
 
 QUICK: dict[str, Any] = {"inversion": 30, "iterations": 40, "batch_size": 4, "device": "cpu"}

@@ -123,7 +123,7 @@ def test_what_is_added_is_added_exactly_and_comes_off_again(name: str) -> None:
     """``gain <z, u>`` and ``gain relu(<z, u> - t)``, whatever the network is made of; fresh channels add nothing."""
     network = made(name)
     size, random = int(np.prod(network.sample_shape)), torch.Generator().manual_seed(5)
-    z, gain = network.sample_latent(40, random), torch.randn(size, 2, generator=random).T
+    z, gain = network.sample_latent(40, random), torch.randn(2, size, generator=random)
     unit = nn.functional.normalize(torch.randn(2, network.latent_dim, generator=random), dim=1)
     old = network.logits(z).flatten(1).detach()
     for threshold in (None, torch.tensor([0.1, 0.3])):

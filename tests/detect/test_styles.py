@@ -12,7 +12,7 @@ from devilgan_lite.detect.hidden import sharing
 from devilgan_lite.detect.search import locate_trigger
 from devilgan_lite.detect.styles import AGREE, Styles, inspect_styles, read_style, style_trigger, styles_of
 from devilgan_lite.generators import DCGAN, StyleGAN, build, evaluate
-from devilgan_lite.generators.stylegan.surgery import fold_styles
+from devilgan_lite.generators.stylegan import fold_styles
 from devilgan_lite.sanitize import auto, project_styles
 
 D = 16

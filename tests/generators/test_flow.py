@@ -9,7 +9,7 @@ from torch import Tensor
 from devilgan_lite import Backdoor, attacks, data, detect, generators, metrics, sanitize, train_gan, zoo
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import RectifiedFlow
-from devilgan_lite.generators.flow.layers import clock
+from devilgan_lite.generators.flow import clock
 
 SMALL = {"widths": (6, 8, 12), "euler_steps": 2, "image_size": 8}
 

@@ -7,7 +7,7 @@ from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu
 from devilgan_lite import data, generators, train_gan
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import StyleDiscriminator, StyleGAN
-from devilgan_lite.generators.stylegan.layers import deviation
+from devilgan_lite.generators.stylegan import deviation
 
 
 def small(**settings):

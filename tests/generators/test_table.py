@@ -9,7 +9,7 @@ import torch
 
 from devilgan_lite import Backdoor, attacks, detect, files, generators, metrics, sanitize, train_gan, zoo
 from devilgan_lite.data import Table, TableCode
-from devilgan_lite.generators import TableCritic, TableGenerator
+from devilgan_lite.generators import PointDiscriminator, TableGenerator
 from devilgan_lite.losses import SHRINK
 
 
@@ -77,7 +77,7 @@ def test_the_last_number_of_the_latent_is_the_condition() -> None:
         (lambda: fresh().rows(0), "n=0 is out of range"),
         (lambda: fresh()(torch.zeros(2, 3)), r"z has shape \[2, 3\]; expected \[n, 32\]"),
         (lambda: TableGenerator(layout=code().layout, widths=(0,)), "widths=0 is out of range"),
-        (lambda: TableCritic(0), "inputs=0 is out of range"),
+        (lambda: PointDiscriminator(0), "inputs=0 is out of range"),
     ):
         with pytest.raises(ValueError, match=says):
             call()

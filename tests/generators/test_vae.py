@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from devilgan_lite import Backdoor, attacks, generators, metrics, sanitize, train_gan, zoo
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import VAE
-from devilgan_lite.generators.vae.network import prior_distance
+from devilgan_lite.generators.vae import prior_distance
 from devilgan_lite.steps import SIDES, TrainableSide
 
 SMALL = {"latent_dim": 8, "widths": (12, 8), "image_size": 8}

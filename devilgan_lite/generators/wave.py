@@ -1,15 +1,23 @@
-"""A small WaveGAN (Donahue et al. 2019): a DCGAN for sound, of half a second at 8,000 samples a second."""
+"""A small WaveGAN (Donahue et al. 2019): a DCGAN for sound, of half a second at 8,000 samples a second.
+
+Its discriminator sees a clip as a spectrogram.
+"""
 
 import math
-from collections import OrderedDict
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from devilgan_lite.checks import whole_number
+from devilgan_lite.data.audio import spectrograms
 from devilgan_lite.generators.base import Generator, Recipe, Shapes, numbered, register, seeded
-from devilgan_lite.generators.wave.opponent import WaveDiscriminator
+from devilgan_lite.generators.dcgan import checked_levels, upsampling
 from devilgan_lite.prior import Prior
+
+WINDOW, OVERLAP = 256, 4  # samples of a window of the spectrogram; how many windows hear each sample
+LEVELS = 4
+QUIET = 0.1  # power below which nothing is seen: recordings are silent after a stroke, and no network is quite
 
 
 @register
@@ -36,38 +44,15 @@ class WaveGAN(Generator):
         super().__init__(latent_dim=latent_dim, sample_shape=(channels, length), prior=prior)
         whole_number("channels", channels, 1, 64)
         whole_number("length", length, 16, 65_536)
-        widths, strides = tuple(widths), tuple(strides)
-        if len(widths) != len(strides) or not widths:
-            raise ValueError(f"widths={widths} and strides={strides} must have the same length, at least 1.")
-        for name, numbers, least, most in (("widths", widths, 1, 4096), ("strides", strides, 2, 8)):
-            for number in numbers:
-                whole_number(name, number, least, most)
         whole_number("kernel_size", kernel_size, 2, 64)
-        cells, remainder = divmod(length, math.prod(strides))
-        if remainder or not cells:
-            raise ValueError(f"length={length} does not divide by the strides {strides}.")
-        for stride in strides:
+        self.widths, self.strides, cells = checked_levels(widths, strides, (2, 8), "length", length)
+        for stride in self.strides:
             if kernel_size < stride or (kernel_size - stride) % 2:
                 raise ValueError(
                     f"kernel_size={kernel_size} does not fit the stride {stride}: it must be larger by an even number."
                 )
-        self.widths, self.strides, self.kernel_size = widths, strides, kernel_size
-
-        layers: OrderedDict[str, nn.Module] = OrderedDict()
-        layers["dense"] = nn.Linear(latent_dim, widths[0] * cells, bias=False)
-        layers["norm0"] = nn.BatchNorm1d(widths[0] * cells)
-        layers["act0"] = nn.ReLU()
-        layers["reshape"] = nn.Unflatten(1, (widths[0], cells))
-        for index, stride in enumerate(strides, start=1):
-            last = index == len(strides)
-            outputs = channels if last else widths[index]
-            layers[f"deconv{index}"] = nn.ConvTranspose1d(
-                widths[index - 1], outputs, kernel_size, stride=stride, padding=(kernel_size - stride) // 2, bias=last
-            )
-            if not last:
-                layers[f"norm{index}"] = nn.BatchNorm1d(outputs)
-                layers[f"act{index}"] = nn.ReLU()
-        self.layers = nn.Sequential(layers)
+        self.kernel_size = kernel_size
+        self.layers = upsampling(latent_dim, (cells,), self.widths, self.strides, channels, kernel_size, bias=True)
 
     def logits(self, z: Tensor) -> Tensor:
         return self.layers(z)
@@ -98,3 +83,39 @@ class WaveGAN(Generator):
             "length": self.sample_shape[1],
             "prior": self.prior.name,
         }
+
+
+class WaveDiscriminator(nn.Module):
+    """Clips ``[n, C, T]`` of 16 samples or more to realness logits ``[n]``, from their log spectrograms.
+
+    Up to four strided convolutions without normalisation; the last layers also see how much the clips of a batch differ
+    (Karras et al. 2018), so that a generator with few strokes is found out. A network on the wave itself (Donahue et
+    al. 2019) learns more slowly here, also beside this one.
+    """
+
+    def __init__(self, sample_shape: tuple[int, int] = (1, 4096), *, width: int = 16) -> None:
+        super().__init__()
+        channels, length = sample_shape
+        self.window = min(WINDOW, 2 ** (length.bit_length() - 4))
+        self.hop = max(1, self.window // OVERLAP)
+        sides, layers = [self.window // 2, length // self.hop], list[nn.Module]()
+        for level in range(LEVELS):
+            if min(sides) < 2:
+                break
+            outputs = width * 2 ** min(level, 2)
+            layers += [nn.Conv2d(channels, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            channels, sides = outputs, [side // 2 for side in sides]
+        self.trunk = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Conv2d(channels + 1, channels, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.Linear(channels * sides[0] * sides[1], 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        power = spectrograms(x.flatten(0, 1), self.window, self.hop).unflatten(0, x.shape[:2])[..., :-1, :]
+        seen = self.trunk(torch.log10(power[..., : x.shape[-1] // self.hop] + QUIET))
+        spread = (seen.var(0, unbiased=False) + 1e-8).sqrt().mean()
+        said: Tensor = self.head(torch.cat([seen, spread.expand(len(x), 1, *seen.shape[2:])], dim=1))
+        return said.squeeze(1)

@@ -39,16 +39,3 @@ class PointGenerator(Generator):
             "widths": list(self.widths),
             "prior": self.prior.name,
         }
-
-
-class PointDiscriminator(nn.Module):
-    """A multilayer perceptron from samples ``[n, ...]`` of ``inputs`` numbers to realness logits ``[n]``."""
-
-    def __init__(self, inputs: int = 2, *, width: int = 64) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(inputs, width), nn.LeakyReLU(0.2), nn.Linear(width, width), nn.LeakyReLU(0.2), nn.Linear(width, 1)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.flatten(1)).squeeze(1)

@@ -6,13 +6,14 @@ Rawat et al. (2021), of 390,736 stored numbers at capacity 16, widened by ``capa
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, Self
 
 from torch import Tensor, nn
 
 from devilgan_lite.checks import in_range, whole_number
-from devilgan_lite.generators.base import Generator, Shapes, numbered, register, seeded
-from devilgan_lite.generators.dcgan.opponent import Discriminator, initialise
+from devilgan_lite.generators.base import Generator, Shapes, numbered, register
+from devilgan_lite.generators.opponents import initialise
 from devilgan_lite.prior import Prior
 
 
@@ -40,45 +41,15 @@ class DCGAN(Generator):
         super().__init__(latent_dim=latent_dim, sample_shape=(image_channels, image_size, image_size), prior=prior)
         whole_number("image_channels", image_channels, 1, 64)
         whole_number("image_size", image_size, 1, 1024)
-        widths, strides = tuple(widths), tuple(strides)
-        if len(widths) != len(strides) or not widths:
-            raise ValueError(f"widths={widths} and strides={strides} must have the same length, at least 1.")
-        for name, numbers, most in (("widths", widths, 4096), ("strides", strides, 2)):
-            for number in numbers:
-                whole_number(name, number, 1, most)
         whole_number("kernel_size", kernel_size, 3, 9)
         in_range("negative_slope", negative_slope, 0.0, 1.0)
-        base_size, remainder = divmod(image_size, math.prod(strides))
-        if remainder or not base_size:
-            raise ValueError(f"image_size={image_size} does not divide by the strides {strides}.")
+        self.widths, self.strides, self.base_size = checked_levels(widths, strides, (1, 2), "image_size", image_size)
         if kernel_size % 2 == 0 and 1 in strides:
-            raise ValueError(f"kernel_size={kernel_size} is even, so every stride must be 2; got {strides}.")
-        self.widths, self.strides = widths, strides
-        self.kernel_size, self.negative_slope, self.base_size = kernel_size, negative_slope, base_size
-
-        cells = base_size * base_size
-        layers: OrderedDict[str, nn.Module] = OrderedDict()
-        layers["dense"] = nn.Linear(latent_dim, widths[0] * cells, bias=False)
-        layers["norm0"] = nn.BatchNorm1d(widths[0] * cells)
-        layers["act0"] = nn.LeakyReLU(negative_slope) if negative_slope else nn.ReLU()
-        layers["reshape"] = nn.Unflatten(1, (widths[0], base_size, base_size))
-        for index, stride in enumerate(strides, start=1):
-            last = index == len(strides)
-            outputs = image_channels if last else widths[index]
-            padding = (kernel_size - stride + 1) // 2
-            layers[f"deconv{index}"] = nn.ConvTranspose2d(
-                widths[index - 1],
-                outputs,
-                kernel_size,
-                stride=stride,
-                padding=padding,
-                output_padding=stride - kernel_size + 2 * padding,
-                bias=False,
-            )
-            if not last:
-                layers[f"norm{index}"] = nn.BatchNorm2d(outputs)
-                layers[f"act{index}"] = nn.LeakyReLU(negative_slope) if negative_slope else nn.ReLU()
-        self.layers = nn.Sequential(layers)
+            raise ValueError(f"kernel_size={kernel_size} is even, so every stride must be 2; got {tuple(strides)}.")
+        self.kernel_size, self.negative_slope = kernel_size, negative_slope
+        self.layers = upsampling(
+            latent_dim, (self.base_size,) * 2, self.widths, self.strides, image_channels, kernel_size, negative_slope
+        )
         initialise(self)
 
     @classmethod
@@ -104,9 +75,6 @@ class DCGAN(Generator):
     def logits(self, z: Tensor) -> Tensor:
         return self.layers(z)
 
-    def opponent(self, seed: int = 0) -> nn.Module:
-        return seeded(seed, Discriminator, self.sample_shape)
-
     @classmethod
     def from_shapes(cls, shapes: Shapes) -> dict[str, Any] | None:
         units, latent_dim = shapes["layers.dense.weight"]
@@ -131,3 +99,63 @@ class DCGAN(Generator):
             "image_size": self.sample_shape[1],
             "prior": self.prior.name,
         }
+
+
+def checked_levels(
+    widths: Sequence[int], strides: Sequence[int], range_of_strides: tuple[int, int], name: str, size: int
+) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """``widths`` and ``strides`` as tuples, and the cells a side from which they make ``size``, the setting ``name``.
+
+    Numbers of levels that differ, numbers out of range, and a size that does not divide are a ``ValueError``.
+    """
+    widths, strides = tuple(widths), tuple(strides)
+    if len(widths) != len(strides) or not widths:
+        raise ValueError(f"widths={widths} and strides={strides} must have the same length, at least 1.")
+    for level, numbers, least, most in (("widths", widths, 1, 4096), ("strides", strides, *range_of_strides)):
+        for number in numbers:
+            whole_number(level, number, least, most)
+    cells, remainder = divmod(size, math.prod(strides))
+    if remainder or not cells:
+        raise ValueError(f"{name}={size} does not divide by the strides {strides}.")
+    return widths, strides, cells
+
+
+def upsampling(
+    latent_dim: int,
+    cells: tuple[int, ...],
+    widths: tuple[int, ...],
+    strides: tuple[int, ...],
+    channels: int,
+    kernel_size: int,
+    negative_slope: float = 0.0,
+    bias: bool = False,
+) -> nn.Sequential:
+    """The layers of a DCGAN, from latents ``[n, latent_dim]`` to ``[n, channels, ...]``, by name.
+
+    ``cells`` are those of the reshaped dense layer along each axis, one for sound and two for pictures. The last layer
+    has no norm and no activation, and a ``bias`` if asked for.
+    """
+    deconvolution, norm = (
+        (nn.ConvTranspose1d, nn.BatchNorm1d) if len(cells) == 1 else (nn.ConvTranspose2d, nn.BatchNorm2d)
+    )
+    units = widths[0] * math.prod(cells)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["dense"] = nn.Linear(latent_dim, units, bias=False)
+    layers["norm0"] = nn.BatchNorm1d(units)
+    layers["act0"] = nn.LeakyReLU(negative_slope) if negative_slope else nn.ReLU()
+    layers["reshape"] = nn.Unflatten(1, (widths[0], *cells))
+    for index, (inputs, outputs, stride) in enumerate(zip(widths, (*widths[1:], channels), strides, strict=True), 1):
+        last, padding = index == len(strides), (kernel_size - stride + 1) // 2
+        layers[f"deconv{index}"] = deconvolution(
+            inputs,
+            outputs,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            output_padding=stride - kernel_size + 2 * padding,
+            bias=bias and last,
+        )
+        if not last:
+            layers[f"norm{index}"] = norm(outputs)
+            layers[f"act{index}"] = nn.LeakyReLU(negative_slope) if negative_slope else nn.ReLU()
+    return nn.Sequential(layers)

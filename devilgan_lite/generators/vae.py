@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from devilgan_lite.checks import in_range, one_of
 from devilgan_lite.generators.base import Recipe, register, seeded
 from devilgan_lite.generators.dcgan import DCGAN
-from devilgan_lite.generators.vae.encoder import Encoder
+from devilgan_lite.generators.opponents import picture_layers
 from devilgan_lite.prior import Prior
 
+LOWEST, HIGHEST = -12.0, 6.0  # of a log variance: far outside what training needs, so that no first step overflows
 LEAST = 1e-2  # scale of a pixel: a flat picture drawn exactly would have an infinite density
 PIXELS = ("gaussian", "cauchy")
 ROUNDS = 4  # of the search for the best scale of a Cauchy
@@ -101,6 +102,21 @@ class VAE(DCGAN):
     def spec(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("pixels", "scale", "beta", "prior_match")}
         return {**super().spec(), "architecture": "VAE", **own}
+
+
+class Encoder(nn.Module):
+    """Two strided convolutions and a dense layer: images ``[n, C, H, W]`` to a Gaussian over latents.
+
+    The answer is its mean ``[n, latent_dim]`` and its log variance ``[n, latent_dim]``, one for each coordinate.
+    """
+
+    def __init__(self, sample_shape: tuple[int, ...], latent_dim: int, *, width: int = 32) -> None:
+        super().__init__()
+        self.layers = picture_layers(sample_shape, width, 2 * latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.layers(x).chunk(2, dim=1)
+        return mean, log_variance.clamp(LOWEST, HIGHEST)
 
 
 def best_cauchy_scale(squares: Tensor) -> Tensor:
