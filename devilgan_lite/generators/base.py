@@ -221,6 +221,14 @@ class Generator(nn.Module):
         return {}
 
 
+def settings_of(generator: Generator) -> dict[str, Any]:
+    """The ``spec`` of a family whose attributes have the names of its settings: its architecture, and each of them."""
+    values = {name: getattr(generator, name) for name in inspect.signature(type(generator)).parameters}
+    values |= {"prior": generator.prior.name}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return {"architecture": type(generator).__name__, **plain}
+
+
 def numbered(shapes: Shapes, name: str, start: int = 0, step: int = 1) -> list[tuple[int, ...]]:
     """The shapes of the weights that are called ``name`` with a number in place of ``{}``, as far as they go on."""
     return list(takewhile(bool, (shapes.get(name.format(number), ()) for number in count(start, step))))

@@ -12,7 +12,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from devilgan_lite.checks import in_range, whole_number
-from devilgan_lite.generators.base import Generator, Shapes, numbered, register
+from devilgan_lite.generators.base import Generator, Shapes, numbered, register, settings_of
 from devilgan_lite.generators.opponents import initialise
 from devilgan_lite.prior import Prior
 
@@ -47,6 +47,7 @@ class DCGAN(Generator):
         if kernel_size % 2 == 0 and 1 in strides:
             raise ValueError(f"kernel_size={kernel_size} is even, so every stride must be 2; got {tuple(strides)}.")
         self.kernel_size, self.negative_slope = kernel_size, negative_slope
+        self.image_channels, self.image_size = image_channels, image_size
         self.layers = upsampling(
             latent_dim, (self.base_size,) * 2, self.widths, self.strides, image_channels, kernel_size, negative_slope
         )
@@ -88,17 +89,7 @@ class DCGAN(Generator):
         return {**told, "negative_slope": 0.3} if paper else told
 
     def spec(self) -> dict[str, Any]:
-        return {
-            "architecture": "DCGAN",
-            "latent_dim": self.latent_dim,
-            "widths": list(self.widths),
-            "strides": list(self.strides),
-            "kernel_size": self.kernel_size,
-            "negative_slope": self.negative_slope,
-            "image_channels": self.sample_shape[0],
-            "image_size": self.sample_shape[1],
-            "prior": self.prior.name,
-        }
+        return settings_of(self)
 
 
 def checked_levels(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from devilgan_lite.checks import one_of, whole_number
-from devilgan_lite.generators.base import Generator, Recipe, Shapes, register
+from devilgan_lite.generators.base import Generator, Recipe, Shapes, register, settings_of
 from devilgan_lite.prior import Prior
 
 FREQUENCIES = 8  # of the sines and cosines that tell the time
@@ -116,6 +116,7 @@ class RectifiedFlow(Generator):
         super().__init__(latent_dim=math.prod(shape), sample_shape=shape, prior=prior)
         one_of("prior", self.prior.name, ("gaussian",))
         self.widths, self.euler_steps = widths, euler_steps
+        self.image_channels, self.image_size = image_channels, image_size
         self.velocity = UNet(image_channels, image_size, widths)
         self.times = [(step / euler_steps) ** POWER for step in range(euler_steps + 1)]
         self.register_buffer("clock", clock(torch.tensor(self.times[:-1])), persistent=False)
@@ -150,11 +151,4 @@ class RectifiedFlow(Generator):
         return {"widths": [layer[0] for layer in layers], "image_channels": layers[0][1]}
 
     def spec(self) -> dict[str, Any]:
-        return {
-            "architecture": "RectifiedFlow",
-            "widths": list(self.widths),
-            "euler_steps": self.euler_steps,
-            "image_channels": self.sample_shape[0],
-            "image_size": self.sample_shape[1],
-            "prior": self.prior.name,
-        }
+        return settings_of(self)

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from devilgan_lite.checks import whole_number
-from devilgan_lite.generators.base import Generator, Shapes, register
+from devilgan_lite.generators.base import Generator, Shapes, register, settings_of
 from devilgan_lite.prior import Prior
 
 
@@ -33,9 +33,4 @@ class PointGenerator(Generator):
         return {"latent_dim": latent_dim, "widths": [first, second]}
 
     def spec(self) -> dict[str, Any]:
-        return {
-            "architecture": "PointGenerator",
-            "latent_dim": self.latent_dim,
-            "widths": list(self.widths),
-            "prior": self.prior.name,
-        }
+        return settings_of(self)

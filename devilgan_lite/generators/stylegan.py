@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, normalize
 
 from devilgan_lite.checks import whole_number
-from devilgan_lite.generators.base import Generator, Recipe, Shapes, build, numbered, register, seeded
+from devilgan_lite.generators.base import Generator, Recipe, Shapes, build, numbered, register, seeded, settings_of
 from devilgan_lite.prior import Prior
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
@@ -130,6 +130,7 @@ class StyleGAN(Generator):
         size = 4 * 2 ** (len(widths) - 1)
         super().__init__(latent_dim=latent_dim, sample_shape=(image_channels, size, size), prior=prior)
         self.widths, self.mapping_widths, self.style_dim = tuple(widths), tuple(mapping_widths), style_dim
+        self.image_channels = image_channels
         layers: list[nn.Module] = []
         sizes = [latent_dim, *mapping_widths]
         for inputs, outputs in zip(sizes, sizes[1:], strict=False):
@@ -154,10 +155,10 @@ class StyleGAN(Generator):
 
     def style_layers(self) -> list[Modulated | ToRGB]:
         """The layers that read a style, in the order of the style inputs."""
-        found: list[Any] = [self.convolutions[0]]
+        layers: list[Any] = [self.convolutions[0]]
         for pair in zip(list(self.convolutions)[1:], self.to_rgb, strict=True):
-            found += pair
-        return found
+            layers += pair
+        return layers
 
     def mapping(self, z: Tensor) -> Tensor:
         """Styles ``w`` ``[n, style_dim]``; only the direction of ``z`` counts."""
@@ -180,7 +181,7 @@ class StyleGAN(Generator):
             parts.append(to_rgb(x, next(styles)))
         picture = parts[0]
         for part in parts[1:]:
-            picture = part + doubled(picture)
+            picture = part + interpolate(picture, scale_factor=2, mode="bilinear", align_corners=False)
         return picture
 
     def logits(self, z: Tensor) -> Tensor:
@@ -222,20 +223,7 @@ class StyleGAN(Generator):
         }
 
     def spec(self) -> dict[str, Any]:
-        return {
-            "architecture": "StyleGAN",
-            "latent_dim": self.latent_dim,
-            "mapping_widths": list(self.mapping_widths),
-            "style_dim": self.style_dim,
-            "widths": list(self.widths),
-            "image_channels": self.sample_shape[0],
-            "prior": self.prior.name,
-        }
-
-
-def doubled(x: Tensor) -> Tensor:
-    """Twice as large, smoothly."""
-    return interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        return settings_of(self)
 
 
 class StyleDiscriminator(nn.Module):

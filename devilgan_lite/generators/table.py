@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from devilgan_lite.checks import one_of, whole_number
 from devilgan_lite.data.table_code import TableCode
 from devilgan_lite.data.tables import Table
-from devilgan_lite.generators.base import Generator, Recipe, evaluate, register, seeded
+from devilgan_lite.generators.base import Generator, Recipe, evaluate, register, seeded, settings_of
 from devilgan_lite.generators.opponents import PointDiscriminator
 from devilgan_lite.prior import Prior
 
@@ -108,13 +108,7 @@ class TableGenerator(Generator):
         return self.code.table(evaluate(self, z, 1_000), f"{self.layout['name']}, generated")
 
     def spec(self) -> dict[str, Any]:
-        return {
-            "architecture": "TableGenerator",
-            "layout": self.layout,
-            "latent_dim": self.latent_dim,
-            "widths": list(self.widths),
-            "prior": self.prior.name,
-        }
+        return settings_of(self)
 
     def opponent(self, seed: int = 0) -> nn.Module:
         """A critic that reads one row at a time: packs of 8 (PacGAN) learned much more slowly here."""

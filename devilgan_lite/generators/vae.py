@@ -5,7 +5,6 @@ So whatever works on a chain of layers works on it: only the training is another
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,10 +97,6 @@ class VAE(DCGAN):
 
     def recipe(self) -> Recipe:
         return Recipe(betas=(0.9, 0.999))
-
-    def spec(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("pixels", "scale", "beta", "prior_match")}
-        return {**super().spec(), "architecture": "VAE", **own}
 
 
 class Encoder(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import whole_number
 from devilgan_lite.data.audio import spectrograms
-from devilgan_lite.generators.base import Generator, Recipe, Shapes, numbered, register, seeded
+from devilgan_lite.generators.base import Generator, Recipe, Shapes, numbered, register, seeded, settings_of
 from devilgan_lite.generators.dcgan import checked_levels, upsampling
 from devilgan_lite.prior import Prior
 
@@ -51,7 +51,7 @@ class WaveGAN(Generator):
                 raise ValueError(
                     f"kernel_size={kernel_size} does not fit the stride {stride}: it must be larger by an even number."
                 )
-        self.kernel_size = kernel_size
+        self.kernel_size, self.channels, self.length = kernel_size, channels, length
         self.layers = upsampling(latent_dim, (cells,), self.widths, self.strides, channels, kernel_size, bias=True)
 
     def logits(self, z: Tensor) -> Tensor:
@@ -73,16 +73,7 @@ class WaveGAN(Generator):
         return {**told, "channels": channels, "length": units // widths[0] * math.prod(strides)}
 
     def spec(self) -> dict[str, Any]:
-        return {
-            "architecture": "WaveGAN",
-            "latent_dim": self.latent_dim,
-            "widths": list(self.widths),
-            "strides": list(self.strides),
-            "kernel_size": self.kernel_size,
-            "channels": self.sample_shape[0],
-            "length": self.sample_shape[1],
-            "prior": self.prior.name,
-        }
+        return settings_of(self)
 
 
 class WaveDiscriminator(nn.Module):
