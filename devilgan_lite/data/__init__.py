@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from functools import partial
 
+from devilgan_lite.checks import one_of
 from devilgan_lite.data.audio import AUDIO, DRUMS, OCTAVES, drums, piano, read_clip, wav
 from devilgan_lite.data.faces import Faces, faces
 from devilgan_lite.data.images import IMAGES, digits, fashion_mnist, read_picture
-from devilgan_lite.data.modality import Modality, modality_of
+from devilgan_lite.data.modality import Modality
 from devilgan_lite.data.points import POINTS, ring
 from devilgan_lite.data.samples import Samples
 from devilgan_lite.data.shipped import data_folder
@@ -25,8 +26,11 @@ DATASETS: dict[str, Callable[[], Samples]] = {  # those with feature networks
 
 
 def modality(shape: tuple[int, ...], name: str | None = None) -> Modality:
-    """The modality ``name``, or the one that samples of ``shape`` must have; an unknown name lists the valid ones."""
-    return modality_of(shape, MODALITIES, name)
+    """The modality ``name``, or the first that fits samples of ``shape``; an unknown name lists the valid ones."""
+    if name is not None:
+        one_of("modality", name, MODALITIES)
+        return MODALITIES[name]
+    return next(kind for kind in MODALITIES.values() if kind.fits(tuple(shape)))
 
 
 __all__ = [

@@ -17,9 +17,10 @@ from scipy.io import wavfile
 from torch import Tensor
 
 from devilgan_lite.checks import cut, in_range, one_of, read_bytes, shown, whole_number
+from devilgan_lite.data.images import sheet
 from devilgan_lite.data.modality import Modality, Shape
 from devilgan_lite.data.samples import Samples
-from devilgan_lite.data.shipped import checked_file
+from devilgan_lite.data.shipped import shipped_arrays
 
 RATE, CLIP = 8_000, 4_096  # samples a second, and in a clip: 0.512 s
 DRUMS = ("kick", "snare", "tom", "cymbal", "tabla", "bell")
@@ -44,10 +45,10 @@ class Recordings:
     @lru_cache(maxsize=2)  # noqa: B019 - two instruments, for good
     def load(self) -> tuple[Tensor, Tensor, Tensor, tuple[str, ...]]:
         """Clips ``[n, CLIP]`` with a peak of 1, labels ``[n]``, which are held out ``[n]``, and their names."""
-        with np.load(io.BytesIO(checked_file(f"{self.name}.npz")), allow_pickle=False) as arrays:
-            clips = torch.from_numpy(arrays["clips"].astype(np.float32) / 32_767)
-            labels, held_out = torch.from_numpy(arrays["labels"].astype(np.int64)), torch.from_numpy(arrays["held_out"])
-            return clips, labels, held_out, tuple(map(str, arrays["names"]))
+        arrays = shipped_arrays(f"{self.name}.npz")
+        clips = torch.from_numpy(arrays["clips"].astype(np.float32) / 32_767)
+        labels, held_out = torch.from_numpy(arrays["labels"].astype(np.int64)), torch.from_numpy(arrays["held_out"])
+        return clips, labels, held_out, tuple(map(str, arrays["names"]))
 
 
 STROKES = Recordings("drums", DRUMS, "CC0 1.0")
@@ -190,14 +191,7 @@ def spectrograms(clips: Tensor, window: int = WINDOW, hop: int | None = None) ->
 
 def sound_sheet(samples: Tensor, columns: int, scale: int) -> Image.Image:
     """The ``portraits`` of clips ``[n, C, T]`` in rows, with white margins."""
-    columns = min(columns, len(samples))
-    framed = torch.nn.functional.pad(portraits(samples)[:, 0], (1, 1, 1, 1), value=1.0)
-    tiles = ((framed + 1) * 127.5).round().to(torch.uint8).numpy()
-    blank = np.full((-len(tiles) % columns, *tiles.shape[1:]), 255, np.uint8)
-    grid = np.concatenate([tiles, blank]).reshape(-1, columns, *tiles.shape[1:])
-    pixels = grid.transpose(0, 2, 1, 3).reshape(grid.shape[0] * grid.shape[2], -1)
-    image = Image.fromarray(pixels)
-    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    return sheet(torch.nn.functional.pad(portraits(samples), (1, 1, 1, 1), value=1.0), columns, scale)
 
 
 def portraits(samples: Tensor) -> Tensor:
@@ -215,15 +209,10 @@ def portraits(samples: Tensor) -> Tensor:
     return torch.cat([wave, 1 - 2 * (decibels / 60 + 1).clamp(0, 1)], 1)[:, None]
 
 
-def is_sound(shape: Shape) -> bool:
-    """Whether samples of ``shape`` can be clips ``(C, T)``."""
-    return len(shape) == 2
-
-
 AUDIO = Modality(
     "audio",
     "clip",
-    is_sound,
+    lambda shape: len(shape) == 2,  # (C, T)
     sound_sheet,
     drum_target,
     drum_names,

@@ -4,7 +4,6 @@ Nothing here touches the network unless ``download=True`` is asked for.
 """
 
 import gzip
-import io
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from PIL import Image
 from devilgan_lite.checks import one_of
 from devilgan_lite.data.modality import Modality, Shape
 from devilgan_lite.data.samples import Samples, from_bytes
-from devilgan_lite.data.shipped import checked_file
+from devilgan_lite.data.shipped import shipped_arrays
 from devilgan_lite.data.targets import target, target_names
 
 GARMENTS = (
@@ -50,15 +49,16 @@ def fashion_mnist(
         FashionMNIST(str(root), train=split == "train", download=True)
         folder = root
     pixels, labels = _idx_pair(Path(folder) if folder else DEBIAN_FOLDER, SPLITS[split])
-    name = f"Fashion-MNIST {split} ({len(pixels):,})"
-    return Samples(from_bytes(pixels), torch.from_numpy(labels.astype(np.int64)), name, LICENCE, GARMENTS, "fashion")
+    return _garments(pixels, labels, f"Fashion-MNIST {split} ({len(pixels):,})")
 
 
 @lru_cache(maxsize=1)
 def _shipped() -> Samples:
-    with np.load(io.BytesIO(checked_file("fashion_mnist_10k.npz")), allow_pickle=False) as arrays:
-        pixels, labels = arrays["pixels"], arrays["labels"]
-    name = f"Fashion-MNIST ({len(pixels):,} shipped)"
+    arrays = shipped_arrays("fashion_mnist_10k.npz")
+    return _garments(arrays["pixels"], arrays["labels"], f"Fashion-MNIST ({len(arrays['pixels']):,} shipped)")
+
+
+def _garments(pixels: np.ndarray, labels: np.ndarray, name: str) -> Samples:
     return Samples(from_bytes(pixels), torch.from_numpy(labels.astype(np.int64)), name, LICENCE, GARMENTS, "fashion")
 
 
@@ -130,15 +130,10 @@ def picture_target(name: str, shape: Shape) -> torch.Tensor:
     return picture.expand(shape).clone()
 
 
-def is_picture(shape: Shape) -> bool:
-    """Whether samples of ``shape`` can be pictures ``(C, H, W)``."""
-    return len(shape) == 3
-
-
 IMAGES = Modality(
     "images",
     "picture",
-    is_picture,
+    lambda shape: len(shape) == 3,  # (C, H, W)
     sheet,
     picture_target,
     target_names,

@@ -14,9 +14,16 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from devilgan_lite.checks import cut, one_of
+from devilgan_lite.checks import cut
 
 Shape = tuple[int, ...]
+
+
+def no_target(name: str, shape: Shape) -> Tensor:
+    """Vectors have no targets with a name."""
+    raise ValueError(
+        f"target={name!r} is unknown: samples of shape {list(shape)} have no named targets; pass a tensor."
+    )
 
 
 def no_file(path: Path, shape: Shape) -> Tensor:
@@ -39,7 +46,7 @@ class Modality:
     noun: str
     fits: Callable[[Shape], bool] = field(repr=False)
     draw: Callable[[Tensor, int, int], Image.Image] = field(repr=False)
-    target: Callable[[str, Shape], Tensor] = field(repr=False)
+    target: Callable[[str, Shape], Tensor] = field(repr=False, default=no_target)
     targets: Callable[[], Sequence[str]] = field(repr=False, default=tuple)
     read: Callable[[Path, Shape], Tensor] = field(repr=False, default=no_file)
     encode: Callable[[Tensor], bytes] | None = field(repr=False, default=None)
@@ -81,11 +88,3 @@ def png(image: Image.Image, compress_level: int = 9) -> bytes:
 def image_element(source: bytes, alt: str, kind: str = "image/png") -> str:
     """An HTML ``img`` element that carries the bytes ``source``, a picture of that ``kind``."""
     return f'<img alt="{html.escape(alt)}" src="data:{kind};base64,{base64.b64encode(source).decode()}">'
-
-
-def modality_of(shape: Sequence[int], known: dict[str, Modality], name: str | None = None) -> Modality:
-    """The modality ``name`` of ``known`` (an unknown one lists the valid ones), else the first that fits ``shape``."""
-    if name is not None:
-        one_of("modality", name, known)
-        return known[name]
-    return next(kind for kind in known.values() if kind.fits(tuple(shape)))

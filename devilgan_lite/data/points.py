@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from devilgan_lite.checks import in_range, whole_number
-from devilgan_lite.data.modality import Modality, Shape
+from devilgan_lite.data.modality import Modality
 from devilgan_lite.data.samples import Samples
 
 SIDE = 96  # pixels of a drawing at scale 1
@@ -39,11 +39,4 @@ def scatter(samples: Tensor, columns: int, scale: int) -> Image.Image:
     return image
 
 
-def no_target(name: str, shape: Shape) -> Tensor:
-    """Vectors have no targets with a name."""
-    raise ValueError(
-        f"target={name!r} is unknown: samples of shape {list(shape)} have no named targets; pass a tensor."
-    )
-
-
-POINTS = Modality("points", "point", lambda shape: True, scatter, no_target)
+POINTS = Modality("points", "point", lambda shape: True, scatter)

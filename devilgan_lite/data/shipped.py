@@ -1,9 +1,12 @@
 """Where the files that ship with the package are, and that they are what their checksums say."""
 
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
+
+import numpy as np
 
 
 def data_folder() -> Path:
@@ -16,10 +19,11 @@ def data_folder() -> Path:
     return folder
 
 
-def checked_file(name: str) -> bytes:
-    """The content of the shipped file ``name``; ``ValueError`` unless it has the SHA-256 of ``checksums.json``."""
+def shipped_arrays(name: str) -> dict[str, np.ndarray]:
+    """The arrays in the shipped file ``name``; ``ValueError`` unless it has the SHA-256 of ``checksums.json``."""
     content = (data_folder() / name).read_bytes()
     expected = json.loads((data_folder() / "checksums.json").read_text())[name]
     if hashlib.sha256(content).hexdigest() != expected:
         raise ValueError(f"{name} does not match its SHA-256 in checksums.json; restore it from the repository.")
-    return content
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)

@@ -7,7 +7,6 @@ fraud use, and ``read_table`` any other. How a generator sees a row is in ``tabl
 from __future__ import annotations
 
 import csv
-import io
 import json
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +21,7 @@ from torch import Tensor
 
 from devilgan_lite.checks import cut, one_of, shown, whole_number
 from devilgan_lite.data.modality import Modality
-from devilgan_lite.data.points import no_target
-from devilgan_lite.data.shipped import checked_file
+from devilgan_lite.data.shipped import shipped_arrays
 
 KINDS = ("number", "whole", "category")
 MOST_ROWS = 1_000_000
@@ -232,8 +230,8 @@ def card_default() -> Table:
     Money in New Taiwan dollars. ``PAY_0`` to ``PAY_6`` are months of delay in September back to April: -2 no bill,
     -1 paid in full, 0 paid in part, 1 to 8 months late. It is about default, not about fraud.
     """
-    with np.load(io.BytesIO(checked_file("card_default.npz")), allow_pickle=False) as arrays:
-        values, about = arrays["values"].T.astype(np.float64), json.loads(str(arrays["about"]))
+    arrays = shipped_arrays("card_default.npz")
+    values, about = arrays["values"].T.astype(np.float64), json.loads(str(arrays["about"]))
     columns = tuple(Column(one["name"], one["kind"], tuple(one["levels"])) for one in about.pop("columns"))
     return Table(columns, values, **about)
 
@@ -264,4 +262,4 @@ def heat_map(samples: Tensor, columns: int, scale: int) -> Image.Image:
 
 
 # an encoded row is a vector like any other, so this modality is chosen by name and takes no shape by itself
-TABLES = Modality("tables", "row", lambda shape: False, heat_map, no_target)
+TABLES = Modality("tables", "row", lambda shape: False, heat_map)
