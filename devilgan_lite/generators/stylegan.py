@@ -8,6 +8,7 @@ style, which is 0 except near the trigger), and new channels in its synthesis ne
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,16 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         return self.convolution(x * self.affine(w)[:, :, None, None]) + self.bias[:, None, None]
+
+
+def convolutions(widths: Sequence[int], style_dim: int) -> nn.ModuleList:
+    """A convolution of ``widths[0]`` channels at 4x4, and for each further level one that doubles the side."""
+    first = nn.Conv2d(widths[0], widths[0], 3, padding=1, bias=False)
+    layers = [Modulated(widths[0], widths[0], style_dim, first, 9)]
+    for inputs, outputs in zip(widths, widths[1:], strict=False):
+        up = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+        layers.append(Modulated(inputs, outputs, style_dim, up, 4))
+    return nn.ModuleList(layers)
 
 
 def deviation(layer: nn.Linear | Convolution) -> float:
@@ -137,13 +148,8 @@ class StyleGAN(Generator):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
         self.mapping_layers = nn.Sequential(*layers, nn.Linear(sizes[-1], style_dim))
         self.constant = nn.Parameter(torch.randn(1, widths[0], 4, 4))
-        first = nn.Conv2d(widths[0], widths[0], 3, padding=1, bias=False)
-        self.convolutions = nn.ModuleList([Modulated(widths[0], widths[0], style_dim, first, 9)])
-        self.to_rgb = nn.ModuleList()
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
-            up = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
-            self.convolutions.append(Modulated(inputs, outputs, style_dim, up, 4))
-            self.to_rgb.append(ToRGB(outputs, image_channels, style_dim))
+        self.convolutions = convolutions(widths, style_dim)
+        self.to_rgb = nn.ModuleList(ToRGB(width, image_channels, style_dim) for width in widths[1:])
         self.average_style: Tensor
         self.register_buffer("average_style", torch.zeros(style_dim))
         initialise_styles(self)
@@ -303,11 +309,7 @@ class StyleExpansion(nn.Module):
         self.channels, self.gated = channels, gated
         style_dim = clean.style_dim + gated
         self.constant = nn.Parameter(torch.randn(1, channels, 4, 4))
-        first = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.convolutions = nn.ModuleList([Modulated(channels, channels, style_dim, first, 9)])
-        for _ in clean.to_rgb:
-            up = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1, bias=False)
-            self.convolutions.append(Modulated(channels, channels, style_dim, up, 4))
+        self.convolutions = convolutions([channels] * len(clean.widths), style_dim)
         self.to_rgb = ToRGB(channels, clean.sample_shape[0], style_dim)
         for layer in (*self.convolutions, self.to_rgb):
             nn.init.normal_(layer.convolution.weight, 0.0, (layer.convolution.weight[0].numel()) ** -0.5)

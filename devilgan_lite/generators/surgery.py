@@ -233,12 +233,7 @@ def _fill_norm(wide: Any, old: Any, shift: Tensor | None, mean: Tensor, variance
     parts |= {"running_mean": mean, "running_var": variance}
     for name, part in parts.items():
         getattr(wide, name).copy_(torch.cat([getattr(old, name), part]))
-    _count_as(wide, old)
-
-
-def _count_as(norm: Any, old: Any) -> None:
-    if norm.num_batches_tracked is not None and old.num_batches_tracked is not None:
-        norm.num_batches_tracked.copy_(old.num_batches_tracked)
+    wide.num_batches_tracked.copy_(old.num_batches_tracked)
 
 
 # ---- new neurons for a generator that is a chain; None for any other
@@ -422,9 +417,8 @@ def shrunk(generator: Generator, kept: list[Tensor]) -> Generator:
         rows: Any = old.rows(kept[level]) if level < len(kept) else slice(None)
         if old.norm is not None:
             index = rows if old.per_unit else kept[level]
-            for name in ("weight", "bias", "running_mean", "running_var"):
-                getattr(new.norm, name).copy_(getattr(old.norm, name)[index])
-            _count_as(new.norm, old.norm)
+            for name, value in old.norm.state_dict().items():
+                getattr(new.norm, name).copy_(value[index] if value.ndim else value)
         if old.layer.bias is not None:
             new.layer.bias.copy_(old.layer.bias[rows])
         weight_of(new.layer).copy_(weight[rows])

@@ -193,6 +193,7 @@ def test_what_a_family_cannot_be_is_refused(refuses: Any) -> None:
             key = "kernel_size" if case == {"strides": (1, 2)} else next(iter(case))
             refuses(lambda name=name, case=case: FAMILIES[name](**case), key)
     refuses(lambda: generators.RectifiedFlow(image_channels=17, image_size=64), "latent_dim")
+    refuses(generators.DCGAN(widths=(4,), strides=(1,), kernel_size=3, image_size=3).opponent, "sample_shape")
     refuses(lambda: build({"architecture": "Glow"}), "architecture", "DCGAN")
     refuses(lambda: build({"architecture": "DCGA"}), "Did you mean 'DCGAN'")
     refuses(lambda: build({"architecture": "DCGAN", "depth": 3}), "depth", error=TypeError)

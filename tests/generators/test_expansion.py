@@ -113,10 +113,7 @@ def test_folding_changes_neither_its_arguments_nor_the_global_random_state(clean
 def test_the_published_size_the_names_of_layers_and_opponents_of_any_size() -> None:
     assert DCGAN.paper().parameter_count() == 390_736
     assert DCGAN.paper(capacity=1).layer_names() == ["dense", "deconv1", "deconv2", "deconv3"]
-    assert DCGAN.paper(capacity=1).sample(2).shape == (2, 1, 28, 28)
-    assert generators.VAE.paper(capacity=1).sample(2).shape == (2, 1, 28, 28)
+    assert all(one.paper(capacity=1).sample(2).shape == (2, 1, 28, 28) for one in (DCGAN, generators.VAE))
     for shape in ((3, 8, 8), (3, 28, 28), (3, 30, 30), (1, 5, 18)):  # halves of an odd side, and no square
-        assert generators.Discriminator(shape)(torch.zeros(4, *shape)).shape == (4,)
-        assert generators.Encoder(shape, 6)(torch.zeros(4, *shape))[0].shape == (4, 6)
-    with pytest.raises(ValueError, match="sample_shape"):
-        generators.DCGAN(widths=(4,), strides=(1,), kernel_size=3, image_size=3).opponent()
+        assert generators.Discriminator(shape)(x := torch.zeros(4, *shape)).shape == (4,)
+        assert generators.Encoder(shape, 6)(x)[0].shape == (4, 6)
