@@ -5,12 +5,15 @@ Everything else is refused by name. Functions are the public ones that ``trace``
 
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from devilgan_lite.files.batches import expanded
+from devilgan_lite.files.program import Trace, Value
 from devilgan_lite.files.sniff import Refused
 
 NUMBERS = {1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 6: torch.float16}
@@ -35,10 +38,6 @@ def _of(function: Callable[..., Any], **fixed: Any) -> Callable[..., Any]:
         return function(x, **given, **fixed)
 
     return run
-
-
-def _reshape(self: Any, size: Any = None, shape: Any = None) -> Any:
-    return torch.reshape(self, shape if size is None else size)
 
 
 def _slice(self: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Any:
@@ -78,20 +77,8 @@ def _addmm(self: Any, mat1: Any, mat2: Any, beta: float = 1, alpha: float = 1) -
     return torch.addmm(self, mat1, mat2, beta=beta, alpha=alpha)
 
 
-def _norm(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The first of the three results of a norm; the others are for training."""
-    return lambda **given: (function(**given), None, None)
-
-
 def _group_norm(input: Any, weight: Any, bias: Any, N: Any, C: Any, HxW: Any, group: int, eps: float) -> Any:
     return functional.group_norm(input, group, weight, bias, eps)
-
-
-def _batch_norm(input: Any, weight: Any, bias: Any, eps: float, training: bool = False, **statistics: Any) -> Any:
-    mean, variance = (statistics.get(name) for name in ("running_mean", "running_var"))
-    if training and mean is not None:
-        raise Refused(IN_TRAINING)
-    return functional.batch_norm(input, mean, variance, weight, bias, training, eps=eps)
 
 
 def _instance_norm(
@@ -102,19 +89,11 @@ def _instance_norm(
     return functional.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, eps=eps)
 
 
-def _convolution(input: Any, weight: Any, bias: Any, **given: Any) -> Any:
-    transposed, outputs = given.pop("transposed"), given.pop("output_padding")
-    name = f"conv{'_transpose' if transposed else ''}{len(given['stride'])}d"
-    extra = {"output_padding": outputs} if transposed else {}
-    return getattr(functional, name)(input, weight, bias, **given, **extra)
-
-
 SAME: dict[str, Any] = {  # the same name here and there
     name: _of(getattr(functional, name))
     for name in _words(
         "relu leaky_relu selu celu gelu silu mish softplus hardswish hardsigmoid hardtanh relu6 prelu "
-        "pixel_shuffle avg_pool2d linear layer_norm group_norm conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
-        "conv_transpose3d"
+        "pixel_shuffle avg_pool2d layer_norm group_norm"
     )
 }
 SAME |= {
@@ -136,9 +115,7 @@ OTHERS: dict[str, Any] = {
     "einsum": lambda equation, tensors: torch.einsum(equation, *tensors),
     "addmm": _addmm,
     "baddbmm": lambda self, batch1, batch2, **given: torch.baddbmm(self, batch1, batch2, **given),
-    **dict.fromkeys(("view", "reshape", "_unsafe_view"), _reshape),
     "unflatten": lambda self, dim, sizes: self.unflatten(dim, sizes),
-    "expand": lambda self, size: self.expand(size),
     "expand_as": lambda self, other: self.expand_as(other),
     "repeat": lambda self, repeats: self.repeat(repeats),
     "numpy_T": lambda self: self.T,
@@ -154,17 +131,16 @@ OTHERS: dict[str, Any] = {
     **{f"replication_pad{d}d": lambda self, padding: functional.pad(self, padding, "replicate") for d in (1, 2)},
     **{f"upsample_nearest{d}d": _upsample("nearest") for d in (1, 2)},
     "upsample_bilinear2d": _upsample("bilinear"),
-    "batch_norm": _batch_norm,
-    "_native_batch_norm_legit_no_training": _norm(_batch_norm),
-    "_native_batch_norm_legit": _norm(_batch_norm),
-    "native_layer_norm": _norm(functional.layer_norm),
-    "native_group_norm": _norm(_group_norm),
+    "native_layer_norm": functional.layer_norm,  # of the three results of a norm, the others are for training
+    "native_group_norm": _group_norm,
     "instance_norm": _instance_norm,
-    "convolution": _convolution,
-    "sym_size": lambda self, dim: self.size(dim),
     **{name: getattr(torch, name) for name in ("full", "zeros", "ones", "arange", "scalar_tensor")},
 }
 FUNCTIONS = SAME | OTHERS
+LAYERS = ("linear", *(f"conv{kind}{d}d" for kind in ("", "_transpose") for d in (1, 2, 3)), "convolution")
+LAYERS += ("batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit")
+RESHAPED, FILLED = ("view", "reshape", "_unsafe_view"), ("full", "zeros", "ones")
+OPERATORS = frozenset((*FUNCTIONS, *LAYERS, *RESHAPED, "expand", "sym_size"))
 SIZES = {name: getattr(operator, name) for name in _words("add sub mul floordiv mod neg ge le gt lt eq ne")}
 ASSERTIONS = ("_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range_for_size", "sym_constrain_range")
 # what may share memory with its input
@@ -177,35 +153,84 @@ VIEWS = frozenset(
 )
 
 
-def layer(name: str, weights: dict[str, Tensor], settings: dict[str, Any], rank: int) -> nn.Module | None:
-    """The layer object that does what the operator ``name`` does with these ``weights``, or None if there is none.
-
-    ``rank`` is the number of dimensions of what it reads.
-    """
-    made: nn.Module | None = None
-    if name == "linear":
-        made = nn.Linear(weights["weight"].shape[1], len(weights["weight"]), "bias" in weights, device="meta")
-    elif "conv" in name:
-        made = _convolution_layer(name, weights, settings)
-    elif {"running_mean", "running_var"} <= weights.keys() and ("weight" in weights) == ("bias" in weights):
-        kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[rank]
-        if settings.get("training"):
-            raise Refused(IN_TRAINING)
-        made = kind(len(weights["running_mean"]), eps=settings["eps"], affine="weight" in weights)
-    if made is not None:
-        for role, value in weights.items():
-            setattr(made, role, value if role.startswith("running") else nn.Parameter(value))
-        made.eval()
-    return made
+def mapped(argument: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """``argument``, perhaps lists and dicts of arguments, with everything of that ``kind`` changed."""
+    if isinstance(argument, dict):
+        return {key: mapped(value, kind, change) for key, value in argument.items()}
+    if isinstance(argument, list):
+        return [mapped(value, kind, change) for value in argument]
+    return change(argument) if isinstance(argument, kind) else argument
 
 
-def _convolution_layer(name: str, weights: dict[str, Tensor], settings: dict[str, Any]) -> nn.Module:
-    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    transposed = settings.pop("transposed", "transpose" in name)
-    if not transposed:
-        settings.pop("output_padding", None)
-    first, second, *kernel = weights["weight"].shape
-    groups = settings.get("groups", 1)
-    sizes = (first, second * groups) if transposed else (second * groups, first)
-    kind: type[nn.Module] = getattr(nn, f"Conv{'Transpose' if transposed else ''}{len(kernel)}d")
-    return kind(*sizes, tuple(kernel), bias="bias" in weights, device="meta", **settings)
+@dataclass(frozen=True)
+class Operand:
+    """The place of a tensor among the operands, in the arguments of a call."""
+
+    index: int
+
+
+def called(*tensors: Tensor, name: str, arguments: dict[str, Any]) -> Any:
+    """What the operator ``name`` makes of its ``arguments``, with ``tensors`` in the places of the operands."""
+    made = FUNCTIONS[name](**mapped(arguments, Operand, lambda operand: tensors[operand.index]))
+    return tuple(made) if isinstance(made, (tuple, list)) else made
+
+
+class Walker:
+    """One walk through a graph of these operators. ``frozen`` is as in ``batches.Walk``."""
+
+    def __init__(self, trace: Trace, frozen: int | None) -> None:
+        self.trace, self.frozen = trace, frozen
+        self.turned: dict[str, Value] = {}  # by the name of a transposed weight: the weight
+
+    def made(self, name: str, given: dict[str, Any]) -> Any:
+        """What the operator ``name`` makes of the arguments ``given``: a value, several, or a size."""
+        if name.startswith("."):
+            return SIZES[name[1:]](*given.values())
+        if name == "sym_size":
+            return given["self"].tensor.shape[given["dim"]]
+        if name in LAYERS:
+            return self._layer(name, **given)
+        if name in RESHAPED or name == "expand":
+            return self._reshaped(name, *given.values())
+        if name in ("mm", "addmm") and (weight := self.turned.get(given["mat2"].name)):  # as decomposed graphs write it
+            bias = given.get("self") if name == "addmm" else None
+            if bias is None or (not bias.live and bias.tensor.ndim == 1 and len(given) == 3):
+                return self.trace.emit(functional.linear, given["mat1" if bias else "self"], weight, bias)
+        if name in FILLED and given["size"][:1] == [self.frozen]:
+            given = {**given, "size": [self.trace.batch, *given["size"][1:]]}
+        operands: list[Value] = []
+
+        def placed(value: Value) -> Operand:
+            operands.append(value)
+            return Operand(len(operands) - 1)
+
+        arguments = mapped(given, Value, placed)
+        made = self.trace.emit(called, *operands, name=name, arguments=arguments)
+        swaps = name in ("t", "numpy_T") or (name == "permute" and given["dims"] == [1, 0])
+        if swaps and not given["self"].live:
+            self.turned[made.name] = given["self"]
+        return made
+
+    def _reshaped(self, name: str, x: Value, size: list[int]) -> Any:
+        if size[:1] == [self.frozen] and (x.live or name == "expand"):
+            size = [self.trace.batch, *size[1:]]
+        if name == "expand":
+            return self.trace.emit(expanded, x, size=tuple(x.tensor.to("meta").expand(size).shape))
+        return self.trace.emit(torch.reshape, x, shape=tuple(x.tensor.to("meta").reshape(size).shape))
+
+    def _layer(self, name: str, input: Value, weight: Any = None, bias: Any = None, **given: Any) -> Any:
+        if name == "linear":
+            return self.trace.emit(functional.linear, input, weight, bias)
+        if "norm" in name:
+            statistics = [given.get(key) for key in ("running_mean", "running_var")]
+            if given.get("training") and statistics[0] is not None:
+                raise Refused(IN_TRAINING)
+            settings = {"eps": given["eps"], **({"training": True} if given.get("training") else {})}
+            return self.trace.emit(functional.batch_norm, input, *statistics, weight, bias, **settings)
+        settings = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        if name == "convolution":
+            transposed = settings.pop("transposed")
+            name = f"conv{'_transpose' if transposed else ''}{len(settings['stride'])}d"
+        if "transpose" not in name:
+            settings.pop("output_padding", None)
+        return self.trace.emit(getattr(functional, name), input, weight, bias, **settings)

@@ -1,7 +1,6 @@
 """An ONNX file as a ``Program``: ``onnx`` parses it, and we walk through its graph with shapes only.
 
-A walk computes what does not depend on the latents (weights, shape arithmetic) and notes each other step. Two walks,
-with 2 and with 3 latents, tell which numbers stand for the size of the batch, so the program takes any number of them.
+A walk computes what does not depend on the latents (weights, shape arithmetic) and notes each other operation.
 """
 
 from __future__ import annotations
@@ -13,15 +12,14 @@ import torch
 from torch import Tensor
 
 from devilgan_lite.checks import cut, nearest, shown
-from devilgan_lite.files.onnx_operators import DTYPES, OPERATORS, Node, Value
-from devilgan_lite.files.onnx_operators.steps import MOST_NUMBERS, Steps, acts_by_batch, batch_free, program_of
-from devilgan_lite.files.program import HALF, MOST_OPERATIONS, InPieces, Program, Reading, check_latent, run_checked
-from devilgan_lite.files.sniff import Refused
+from devilgan_lite.files.batches import MOST_BATCH, Reading, reading_of
+from devilgan_lite.files.onnx_operators import DTYPES, OPERATORS, Node
+from devilgan_lite.files.program import HALF, MOST_NUMBERS, MOST_OPERATIONS, Trace, Value, check_latent
+from devilgan_lite.files.sniff import Refused, refusing
 
 if TYPE_CHECKING:
     import onnx
 
-MOST_BATCH = 1024
 OPSETS = range(7, 26)
 DECIDES = ("If", "Loop", "Scan", "SequenceMap")
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
@@ -37,20 +35,13 @@ def read(content: bytes) -> Reading:
         model = onnx.load_model_from_string(content)
     except Exception:  # DecodeError of protobuf, mostly
         raise Refused("the file is not a complete ONNX model: its bytes cannot be parsed as one.") from None
-    try:
-        return _Graph(model).reading()
-    except Refused:
-        raise
-    except Exception as error:  # the fields of a stranger's file may contradict each other in any way
-        raise Refused(f"the ONNX graph contradicts itself ({type(error).__name__}: {_first_line(error)}).") from None
-
-
-def _first_line(error: Exception) -> str:
-    return cut(next(iter(str(error).strip().splitlines()), "no message"), 120)
+    with refusing("the ONNX graph contradicts itself"):
+        graph = _Graph(model)
+        return reading_of(graph.walk, graph.notes, frozen=graph.frozen, declared=graph.declared)
 
 
 class _Graph:
-    """A parsed model after every check that needs no shapes, and what is made of it."""
+    """A parsed model after every check that needs no shapes, and the walks through it."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.graph, self.opset = model.graph, _opset(model)
@@ -59,87 +50,29 @@ class _Graph:
         self.weights = _weights(self.graph)
         self.latent, self.latent_shape, self.frozen = _latent(self.graph, self.weights)
         self.output, self.declared, several = _output(self.graph)
-        self.mixed = ""  # what it does with several latents instead of a sample of each
         made_by = " ".join(cut(text, 40) for text in (model.producer_name, model.producer_version) if text)
         self.notes = [f"ONNX opset {self.opset}" + (f", exported by {made_by}" if made_by else "")] + several
         used = {one.data_type for one in self.graph.initializer} | {one.get("to") for one in self.attributes}
         if used & {10, 16}:  # an input of half precision comes with weights of it, or is cast
             self.notes.append(HALF)
 
-    def reading(self) -> Reading:
-        """The program for any number of latents, or where that cannot be, one that runs in pieces."""
-        program = None if self.frozen is not None else self.for_any_batch(None)
-        if program is not None:
-            return Reading(program, self.latent_shape, tuple(self.notes))
-        if self.mixed:
-            raise Refused(f"the network does not make one sample of each latent: {self.mixed}.")
-        size = self.frozen or self.declared or 1  # scripts say that the size is free and have it in them all the same
-        steps, latent, output = self.walked(size, None)
-        if self.frozen is None and size < len(output.tensor) <= MOST_BATCH:
-            size = len(output.tensor)
-            steps, latent, output = self.walked(size, None)
-        if output.tensor.shape[:1] != (size,):
-            made = list(output.tensor.shape)[:6]
-            raise Refused(f"of {size} latents the network makes {made}; expected one sample of each.")
-        pieces = InPieces(program_of(steps.done, latent, output), size)
-        z = torch.randn(8, *self.latent_shape, generator=torch.Generator().manual_seed(0))
-        want, program = run_checked(pieces, z), self.for_any_batch(size)
-        told = f"it was exported for {size} latent{'s' * (size > 1)} at a time"
-        if program is not None and _agree(run_checked(program, z), want):
-            self.notes.append(f"{told}; rewritten for any number, with the same samples")
-            return Reading(program, self.latent_shape, tuple(self.notes))
-        self.notes.append(f"{told}, so it runs in pieces of that size")
-        return Reading(pieces, self.latent_shape, tuple(self.notes))
-
-    def for_any_batch(self, frozen: int | None) -> Program | None:
-        """The program for any number of latents; None if the numbers in the graph hold for one size only."""
-        try:
-            (first, latent, output), (second, _, larger) = self.walked(2, frozen), self.walked(3, frozen)
-            if (len(output.tensor), len(larger.tensor)) != (2, 3):
-                self.mixed = "it mixes them, or sorts them otherwise" if frozen is None else ""
-                return None
-            if frozen is None and acts_by_batch(self.walked(1, None)[0], first, second):
-                self.mixed = "what it makes of one depends on how many there are"
-                return None
-            program = program_of(batch_free(first, second, latent), latent, output)
-            run_checked(program, torch.randn(3, *self.latent_shape))
-        except Exception:  # the walk with that one size says what is wrong
-            return None
-        return program
-
-    def walked(self, batch: int, frozen: int | None) -> tuple[Steps, Value, Value]:
-        """The steps of the graph with ``batch`` latents, and the values of its input and output."""
-        steps = Steps(batch)
-        latent = Value("z", torch.empty(batch, *self.latent_shape, device="meta"))
-        values = {**self.weights, self.latent: latent}
+    def walk(self, batch: int, frozen: int | None) -> tuple[Trace, Value]:
+        """The operations of the graph with ``batch`` latents, and its output; see ``batches.Walk``."""
+        trace = Trace(batch, self.latent_shape)
+        values = {**self.weights, self.latent: trace.latent}
         for node, attributes in zip(self.graph.node, self.attributes, strict=True):
             inputs = tuple(values[name] if name else None for name in node.input)
             wanted = [name for name in node.output if name]
-            call = Node(node.op_type, self.opset, attributes, inputs, len(wanted), batch, frozen, steps.emit)
-            try:
-                with torch.no_grad():
-                    made = OPERATORS[node.op_type](call)
-            except Refused:
-                raise
-            except Exception as error:  # such as shapes that do not fit
-                raise Refused(
-                    f"operator {node.op_type} in the file does not compute ({type(error).__name__}: "
-                    f"{_first_line(error)})."
-                ) from None
+            call = Node(node.op_type, self.opset, attributes, inputs, len(wanted), trace, frozen)
+            with refusing(f"operator {node.op_type} in the file does not compute"):  # shapes that do not fit, say
+                made = OPERATORS[node.op_type](call)
             several = made if isinstance(made, tuple) else (made,)
             if len(several) != len(wanted):
                 raise Refused(f"operator {node.op_type} makes {len(several)} values; {len(wanted)} are asked for.")
             values.update(zip(wanted, several, strict=True))
-            if not steps.sized.keys().isdisjoint(node.input) or (node.op_type in ("Shape", "Size") and call.x.live):
-                steps.sized |= {name: one.tensor for name, one in zip(wanted, several, strict=True) if not one.live}
-        output = values[self.output]
-        if not output.live or not output.tensor.is_floating_point() or not output.tensor.ndim:
-            raise Refused("the output does not depend on the latents, or is no float tensor; expected samples.")
-        return steps, latent, output
-
-
-def _agree(x: Tensor, y: Tensor) -> bool:
-    return x.shape == y.shape and torch.allclose(x, y, rtol=1e-4, atol=1e-4)
+            if not trace.sized.keys().isdisjoint(node.input) or (node.op_type in ("Shape", "Size") and call.x.live):
+                trace.sized |= {name: one.tensor for name, one in zip(wanted, several, strict=True) if not one.live}
+        return trace, values[self.output]
 
 
 def _opset(model: onnx.ModelProto) -> int:

@@ -16,7 +16,8 @@ from devilgan_lite import zoo
 from devilgan_lite.checks import latent_size, one_of, shown
 from devilgan_lite.files import architectures, from_keras, from_onnx, from_pt2, state_dicts
 from devilgan_lite.files.archive import Archive, checked
-from devilgan_lite.files.program import Reading, run_checked
+from devilgan_lite.files.batches import Reading
+from devilgan_lite.files.program import run_checked
 from devilgan_lite.files.sniff import ACCEPTED, WAY_OUT, Facts, Refused, facts
 from devilgan_lite.generators import Adopted, Generator, adopt
 from devilgan_lite.generators.adopt import FlatLatents

@@ -1,25 +1,35 @@
 """``Program``: a network read out of a file as data, operation by operation.
 
-What a file asks for is looked up by name in a list of operations that we wrote; nothing of it is executed. Layers
-become modules (``nn.Linear``, ``nn.ConvTranspose2d``, ``nn.BatchNorm2d``, ...), so that attacks and cures find them.
+What a file asks for is looked up by name in lists of operations that we wrote; nothing of it is executed. The reader of
+a format walks through its graph with shapes only, and emits operations into a ``Trace``. Operations with weights become
+layers (``nn.Linear``, ``nn.ConvTranspose2d``, ``nn.BatchNorm2d``, ...), so that attacks and cures find them.
 """
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import permutations
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from devilgan_lite.checks import MOST_LATENT
-from devilgan_lite.files.sniff import Refused
+from devilgan_lite.checks import MOST_LATENT, shown
+from devilgan_lite.files.sniff import Refused, refusing
 
 MOST_OPERATIONS = 20_000
-RESERVED = ("operations", "latent", "output", "latent_shape", "attributes", "read_last", "training")
-HALF = "the file asks for half precision; it was checked in single precision, in which some results differ"
+MOST_NAME = 60  # characters of a layer's name
 MOST_ELEMENTS = 10_000_000  # of one intermediate result, for each latent
+MOST_AT_ONCE = 16  # latents that may each take as much memory as one may
+MOST_NUMBERS = 100_000_000  # of the weights, and of everything that is computed from them
+HALF = "the file asks for half precision; it was checked in single precision, in which some results differ"
+CONVOLUTIONS = {getattr(functional, f"conv{d}d"): getattr(nn, f"Conv{d}d") for d in (1, 2, 3)}
+TRANSPOSED = {getattr(functional, f"conv_transpose{d}d"): getattr(nn, f"ConvTranspose{d}d") for d in (1, 2, 3)}
+NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 
 
 def check_latent(shape: Sequence[int]) -> None:
@@ -29,153 +39,258 @@ def check_latent(shape: Sequence[int]) -> None:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a reader found: ``module`` maps latents ``[n, *latent_shape]`` to samples; ``notes`` are for the report."""
+class Value:
+    """A value of the graph: its numbers, or a shape on ``meta`` where they are known only when the network runs."""
 
-    module: nn.Module
-    latent_shape: tuple[int, ...]
-    notes: tuple[str, ...] = ()
+    name: str
+    tensor: Tensor
+
+    @property
+    def live(self) -> bool:
+        """Whether its numbers are known only when the network runs."""
+        return self.tensor.is_meta
+
+    def like(self, tensor: Tensor) -> "Value":
+        """Another known value, made of this one."""
+        return Value(self.name, tensor)
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One step: ``run`` is the name of a module of the program, or a function; it gets the values called ``inputs``.
+    """One call ``function(*operands, **settings)`` of torch, and the values that it makes."""
 
-    A function returns a tensor, or a tuple of as many values as there are ``outputs``.
+    function: Callable[..., Any]
+    operands: tuple[Value | None, ...]
+    settings: dict[str, Any]
+    made: tuple[Value, ...] = ()
+
+    def call(self, *tensors: Tensor) -> Any:
+        """Run it on the operands that are there."""
+        rest = iter(tensors)
+        return self.function(*(None if one is None else next(rest) for one in self.operands), **self.settings)
+
+
+@dataclass
+class Trace:
+    """The operations of one walk with ``batch`` latents of ``latent_shape``, from the value ``latent`` on.
+
+    ``parameters`` are the names of the weights that are trained, where a format tells them from constants: what is
+    computed of them stays an operation. ``room`` is how many more numbers may be computed in advance. ``sized`` are the
+    known values that were computed from shapes, and so may depend on ``batch``.
     """
 
+    batch: int
+    latent_shape: tuple[int, ...]
+    parameters: frozenset[str] | None = None
+    operations: list[Operation] = field(default_factory=list)
+    room: int = MOST_NUMBERS
+    count: int = 0
+    sized: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.latent = Value("0", torch.empty(self.batch, *self.latent_shape, device="meta"))
+
+    def emit(self, function: Callable[..., Any], *operands: Value | None, **settings: Any) -> Any:
+        """Compute what does not depend on the latents; note the operation, and its shape, where it does.
+
+        It runs on ``meta`` first, where nothing is allocated, so that an absurd size is refused before it costs memory.
+        """
+        given = [one for one in operands if one is not None]
+        live = any(one.live or one.name in (self.parameters or ()) for one in given)
+        operation = Operation(function, operands, settings)
+        with torch.device("meta"):
+            shapes = operation.call(*(one.tensor.to("meta") for one in given))
+        made = shapes if isinstance(shapes, tuple) else (shapes,)
+        most = MOST_ELEMENTS * min(self.batch, MOST_AT_ONCE) if live else MOST_NUMBERS
+        if self.parameters:
+            most = max(most, *(one.tensor.numel() for one in given), 0)
+        for one in made:
+            if one.numel() > most:
+                raise Refused(f"a step makes {one.numel():,} numbers; at most {most:,} are accepted.")
+        if not live:
+            known = operation.call(*(one.tensor for one in given))
+            made = known if isinstance(known, tuple) else (known,)
+            stored = {one.tensor.untyped_storage().data_ptr() for one in given}
+            self.room -= sum(one.numel() for one in made if one.untyped_storage().data_ptr() not in stored)
+            if self.room < 0:
+                raise Refused(f"the constants of the graph expand to more than {MOST_NUMBERS:,} numbers.")
+        self.count += 1
+        if self.count > 4 * MOST_OPERATIONS:
+            raise Refused(
+                f"the graph takes more than {4 * MOST_OPERATIONS:,} steps of torch; at most so many are read."
+            )
+        name = str(self.count) if live else next((one.name for one in given), "constant")
+        values = tuple(Value(f"{name}.{i}" if live and i else name, one) for i, one in enumerate(made))
+        if live:
+            self.operations.append(replace(operation, made=values))
+        return values if isinstance(shapes, tuple) else values[0]
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation of a program: ``run`` is a function, or the name of a layer; ``finished`` is not read afterwards."""
+
     run: str | Callable[..., Any]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    reads: tuple[str, ...]
+    makes: tuple[str, ...]
+    finished: tuple[str, ...]
 
 
 class Program(nn.Module):
-    """Latents ``[n, *latent_shape]`` to samples ``[n, *shape]`` by ``operations`` in order.
+    """Latents ``[n, *latent_shape]`` to samples ``[n, *shape]`` by those of the ``operations`` that ``output`` needs.
 
-    ``modules`` and ``tensors`` are what the operations name: floating-point ``tensors`` that are ``trained`` become
-    parameters, the others buffers. ``latent`` is the name of the input, ``output`` that of the result.
+    An operation with weights of its own becomes a layer. Other known values become parameters or buffers: as the
+    ``parameters`` of the trace say, or parameters if they hold several float numbers where it says nothing. At most
+    ``most`` numbers are stored.
     """
 
     def __init__(
-        self,
-        operations: Sequence[Operation],
-        *,
-        modules: Mapping[str, nn.Module],
-        tensors: Mapping[str, Tensor],
-        trained: frozenset[str] = frozenset(),
-        latent: str,
-        output: str,
-        latent_shape: tuple[int, ...],
+        self, trace: Trace, operations: Sequence[Operation], output: Value, *, most: int = MOST_NUMBERS
     ) -> None:
         super().__init__()
+        operations = _fused(_needed(operations, output), output)
         if len(operations) > MOST_OPERATIONS:
             raise Refused(f"the network has {len(operations):,} operations; at most {MOST_OPERATIONS:,} are read.")
-        self.operations, self.latent, self.output = tuple(operations), latent, output
-        self.latent_shape = tuple(latent_shape)
-        taken: dict[str, int] = {}
-        self.attributes: dict[str, str] = {}  # name in the file -> name of the attribute that holds it
-        for name, module in modules.items():
-            self.attributes[name] = _attribute(name, taken)
-            self.add_module(self.attributes[name], module)
-        for name, tensor in tensors.items():
-            self.attributes[name] = _attribute(name, taken)
-            if name in trained and tensor.is_floating_point():
-                self.register_parameter(self.attributes[name], nn.Parameter(tensor.clone()))
-            else:
-                self.register_buffer(self.attributes[name], tensor.clone())
-        self.read_last = _read_last(self.operations, output)
+        self.latent, self.output, self.latent_shape = trace.latent.name, output.name, trace.latent_shape
+        self.calls: tuple[Call, ...] = ()
+        uses = Counter(one.name for operation in operations for one in operation.operands if one and not one.live)
+        tried = Counter[str]()
+        kept: dict[int, str] = {}  # attributes by the identity of their tensors: several operations may read one
+        calls, stored = [], 0
+        for operation in operations:
+            constants = [one for one in operation.operands if one is not None and not one.live]
+            for one in constants:
+                stored += 0 if id(one.tensor) in kept else one.tensor.numel()
+                if stored > most:
+                    raise Refused(f"the layers hold more than {most:,} numbers; at most so many are read.")
+                several = one.tensor.is_floating_point() and one.tensor.numel() > 1 and trace.parameters is None
+                if several and not torch.isfinite(one.tensor).all():
+                    raise Refused(f"the weights {shown(one.name)} are not finite: the file is broken.")
+            shared = trace.parameters is not None and any(uses[one.name] > 1 for one in constants)
+            layer = None if shared else _layer(operation)
+            run: str | Callable[..., Any] = partial(operation.function, **operation.settings)
+            if layer is not None:
+                run = self._attribute(constants[0].name.removesuffix(".weight"), tried)
+                self.add_module(run, layer)
+            for one in constants if layer is None else ():
+                if id(one.tensor) not in kept:
+                    name = kept[id(one.tensor)] = self._attribute(one.name, tried)
+                    trained = one.tensor.numel() > 1 if trace.parameters is None else one.name in trace.parameters
+                    if trained and one.tensor.is_floating_point():
+                        self.register_parameter(name, nn.Parameter(one.tensor.clone()))
+                    else:
+                        self.register_buffer(name, one.tensor.clone())
+            read = operation.operands if layer is None else operation.operands[:1]
+            reads = tuple("" if one is None else one.name if one.live else kept[id(one.tensor)] for one in read)
+            calls.append(Call(run, reads, tuple(one.name for one in operation.made), ()))
+        needed, ordered = {output.name, ""}, []
+        for call in reversed(calls):
+            finished = tuple(dict.fromkeys(name for name in (*call.reads, *call.makes) if name not in needed))
+            ordered.append(replace(call, finished=finished))
+            needed.update(call.reads)
+        self.calls = tuple(reversed(ordered))
+        self.eval()
 
     def forward(self, z: Tensor) -> Tensor:
-        values: dict[str, Any] = {self.latent: z}
-        for operation, finished in zip(self.operations, self.read_last, strict=True):
-            run = operation.run
-            if isinstance(run, str):
-                run = getattr(self, self.attributes[run])
-            given = [values[name] if name in values else self._constant(name) for name in operation.inputs]
-            made = run(*given)
-            if len(operation.outputs) == 1:
-                values[operation.outputs[0]] = made
-            else:
-                values.update(zip(operation.outputs, made, strict=True))
-            for name in finished:
+        values: dict[str, Any] = {self.latent: z, "": None}
+        for call in self.calls:
+            run = getattr(self, call.run) if isinstance(call.run, str) else call.run
+            made = run(*(values[name] if name in values else getattr(self, name) for name in call.reads))
+            values.update(zip(call.makes, made if isinstance(made, tuple) else (made,), strict=True))
+            for name in call.finished:
                 values.pop(name, None)
-        made = values[self.output]
-        return made
+        samples: Tensor = values[self.output]
+        return samples
 
-    def _constant(self, name: str) -> Any:
-        return getattr(self, self.attributes[name])
-
-
-def _attribute(name: str, taken: dict[str, int]) -> str:
-    """A name for an attribute, from any text: letters, digits and ``_``, not yet ``taken``."""
-    plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:60]
-    if not plain[:1].isalpha() or hasattr(nn.Module, plain) or plain in RESERVED:
-        plain = f"n_{plain}"
-    taken[plain] = taken.get(plain, 0) + 1
-    return plain if taken[plain] == 1 else _attribute(f"{plain}_{taken[plain]}", taken)
+    def _attribute(self, name: str, tried: Counter[str]) -> str:
+        """A free name for an attribute, from any text: letters, digits and ``_``. No value is called like one."""
+        plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:MOST_NAME]
+        plain = unique = plain if plain[:1].isalpha() else f"n_{plain}"
+        while hasattr(self, unique):
+            tried[plain] += 1
+            unique = f"{plain}_{tried[plain]}"
+        return unique
 
 
-def _read_last(operations: Sequence[Operation], output: str) -> list[tuple[str, ...]]:
-    """For each operation, the values that nothing reads after it: they are let go."""
-    needed, finished = {output}, []
+def _needed(operations: Sequence[Operation], output: Value) -> list[Operation]:
+    needed, kept = {output.name}, []
     for operation in reversed(operations):
-        finished.append(
-            tuple(dict.fromkeys(name for name in (*operation.inputs, *operation.outputs) if name not in needed))
-        )
-        needed.update(operation.inputs)
-    return finished[::-1]
+        if any(one.name in needed for one in operation.made):
+            kept.append(operation)
+            needed.update(one.name for one in operation.operands if one is not None and one.live)
+    return kept[::-1]
+
+
+def _fused(operations: Sequence[Operation], output: Value) -> list[Operation]:
+    """A bias that is added becomes its layer's, and ``x * sigmoid(x)`` a SiLU: as the network was written."""
+    uses = Counter(one.name for operation in operations for one in operation.operands if one is not None and one.live)
+    uses[output.name] += 1
+    makers: dict[str, int] = {}
+    fused: list[Operation] = []
+    for operation in operations:
+        if operation.function in (torch.add, torch.mul):
+            for one, other in permutations(operation.operands, 2):
+                at = makers.get(one.name) if one is not None and one.live and uses[one.name] == 1 else None
+                together = None if at is None or other is None else _together(fused[at], operation, other)
+                if at is not None and together is not None:
+                    fused[at] = replace(together, made=())  # a place that is empty now
+                    operation = together
+                    break
+        makers.update(dict.fromkeys((one.name for one in operation.made), len(fused)))
+        fused.append(operation)
+    return [operation for operation in fused if operation.made]
+
+
+def _together(maker: Operation, operation: Operation, other: Value) -> Operation | None:
+    """``maker`` and the ``operation`` that adds ``other`` to its result, or multiplies it, as one operation."""
+    if operation.function is torch.mul:
+        same = maker.function is torch.sigmoid and other.live and maker.operands[0] is other
+        return Operation(functional.silu, (other,), {}, operation.made) if same else None
+    layer = maker.function is functional.linear or maker.function in CONVOLUTIONS | TRANSPOSED
+    if not layer or other.live or maker.operands[2] is not None or maker.operands[1] is None or maker.operands[1].live:
+        return None
+    result = maker.made[0].tensor
+    axis = result.ndim - 1 if maker.function is functional.linear else 1
+    wide = (1,) * (result.ndim - other.tensor.ndim) + tuple(other.tensor.shape)
+    if other.tensor.ndim > result.ndim or wide != (1,) * axis + (result.shape[axis],) + (1,) * (result.ndim - axis - 1):
+        return None
+    return replace(maker, operands=(*maker.operands[:2], other.like(other.tensor.reshape(-1))), made=operation.made)
+
+
+def _layer(operation: Operation) -> nn.Module | None:
+    """The layer that does what ``operation`` does; None if there is none, or if its weights are not known."""
+    x, *rest = operation.operands
+    weights = [None if one is None else one.tensor for one in rest]
+    if x is None or not x.live or not weights or any(one is not None and one.is_meta for one in weights):
+        return None
+    function, how, first = operation.function, {**operation.settings, "device": "meta"}, weights[0]
+    if first is None:
+        return None
+    layer: nn.Module
+    if function is functional.linear:
+        layer = nn.Linear(first.shape[1], first.shape[0], **how)
+    elif function in CONVOLUTIONS:
+        width = first.shape[1] * how.get("groups", 1)
+        layer = CONVOLUTIONS[function](width, first.shape[0], tuple(first.shape[2:]), **how)
+    elif function in TRANSPOSED:
+        width = first.shape[1] * how.get("groups", 1)
+        layer = TRANSPOSED[function](first.shape[0], width, tuple(first.shape[2:]), **how)
+    elif function is functional.batch_norm and x.tensor.ndim in NORMS:
+        layer = NORMS[x.tensor.ndim](first.numel(), affine=weights[2] is not None, **how)
+        layer.num_batches_tracked = torch.tensor(0)
+        layer.running_mean, layer.running_var = (one.clone() for one in weights[:2] if one is not None)
+        weights = weights[2:]
+    else:
+        return None
+    for name, weight in zip(("weight", "bias"), weights, strict=True):
+        setattr(layer, name, None if weight is None else nn.Parameter(weight.clone()))
+    return layer
 
 
 def run_checked(program: nn.Module, latents: Tensor) -> Tensor:
     """What ``program`` makes of a few ``latents``; whatever goes wrong inside is a ``Refused`` that says what."""
-    try:
-        with torch.no_grad():
-            made = program(latents)
-    except Refused:
-        raise
-    except Exception as error:  # the numbers in a file may contradict each other in any way
-        first = next(iter(str(error).strip().splitlines()), "no message")
-        raise Refused(f"the network in the file does not compute ({type(error).__name__}: {first[:120]}).") from None
+    with torch.no_grad(), refusing("the network in the file does not compute"):
+        made = program(latents)
     if not isinstance(made, Tensor):
         raise Refused(f"the network in the file makes a {type(made).__name__}; expected a tensor of samples.")
     return made
-
-
-class InPieces(nn.Module):
-    """Any number of latents through a ``module`` that reads exactly ``batch`` of them at a time."""
-
-    def __init__(self, module: nn.Module, batch: int) -> None:
-        super().__init__()
-        self.module, self.batch = module, batch
-
-    def forward(self, z: Tensor) -> Tensor:
-        missing = -len(z) % self.batch
-        filled = torch.cat([z, z[-1:].expand(missing, *z.shape[1:])]) if missing else z
-        return torch.cat([self.module(piece) for piece in filled.split(self.batch)])[: len(z)]
-
-
-def any_batch(
-    frozen: nn.Module, rewritten: nn.Module | None, latent_shape: tuple[int, ...], batch: int
-) -> tuple[nn.Module, str]:
-    """A module for any number of latents, of a ``frozen`` one that reads exactly ``batch``, and a note for the report.
-
-    That is ``rewritten``, if it makes the same of 8 random latents (within 1e-4 of the largest value) and of the first
-    3 of them as ``frozen`` does in pieces; else ``frozen`` in pieces. Raises ``Refused`` if ``frozen`` does not run.
-    """
-    pieces = InPieces(frozen, batch).eval()
-    latents = torch.randn(8, *latent_shape, generator=torch.Generator().manual_seed(0))
-    expected = run_checked(pieces, latents)
-    note = f"the file fixes the batch at {batch}"
-    if rewritten is not None and all(_agrees(rewritten, latents[:n], expected[:n]) for n in (8, 3)):
-        return rewritten.eval(), f"{note}; it was read for any number of latents, with the same results"
-    return pieces, f"{note}; it runs in pieces of {batch}"
-
-
-def _agrees(module: nn.Module, latents: Tensor, expected: Tensor) -> bool:
-    try:
-        made = run_checked(module, latents)
-    except Refused:
-        return False
-    if made.shape != expected.shape or not made.numel():
-        return False
-    return bool((made.double() - expected.double()).abs().max() <= 1e-4 * expected.double().abs().max())

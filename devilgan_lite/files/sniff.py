@@ -6,6 +6,8 @@ Nothing here imports torch or parses anything. A suffix is what somebody wrote o
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +49,18 @@ class Refused(ValueError):
 
     def __init__(self, sentence: str) -> None:
         super().__init__(cut(printable(sentence), MOST_LETTERS - 3))
+
+
+@contextmanager
+def refusing(complaint: str) -> Iterator[None]:
+    """Whatever a stranger's file makes the code inside raise is a ``Refused`` that starts with ``complaint``."""
+    try:
+        yield
+    except Refused:
+        raise
+    except Exception as error:  # its fields may be missing, hold anything, or contradict each other
+        first = next(iter(str(error).strip().splitlines()), "no message")
+        raise Refused(f"{complaint} ({type(error).__name__}: {cut(printable(first), 120)}).") from None
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from devilgan_lite import generators
 from devilgan_lite.files import from_pt2
-from devilgan_lite.files.aten_operations import FUNCTIONS
+from devilgan_lite.files.aten_operations import OPERATORS
+from devilgan_lite.files.batches import InPieces
 from devilgan_lite.files.from_pt2 import read
-from devilgan_lite.files.program import InPieces
 from devilgan_lite.files.sniff import Refused
 from tests.files.networks import Canary, Dense, differ, edited, network, pickled, refused, trained, with_json
 
@@ -181,7 +181,7 @@ def test_each_operator_does_what_it_does_in_torch(way: str, names: tuple[str, ..
     with zipfile.ZipFile(path) as zipped:
         graph = json.loads(zipped.read("a/models/model.json"))["graph_module"]["graph"]
     used = {node["target"].split(".")[-2] for node in graph["nodes"]}
-    assert len(used & set(FUNCTIONS)) >= count, sorted(set(FUNCTIONS) - used)
+    assert len(used & OPERATORS) >= count, sorted(OPERATORS - used)
 
 
 # --- what is refused
