@@ -1,50 +1,64 @@
-"""A network from an architecture that is plain data, for weights that come without one.
+"""A network for weights that come without one: of this package, of a menu of common generators, or as its user tells.
 
-It says only what weights do not: the latent's shape, strides, activations, shapes in between; sizes are read from the
-weights. It comes from ``menu``, or from a JSON file of yours: ``{"latent_shape": [100, 1, 1], "layers": [{"layer":
-"conv_transpose2d", "weights": "main.0"}, {"layer": "relu"}, ...]}``.
+``family`` knows the names and shapes of this package's own families. ``menu`` proposes architectures for what others
+wrote, and the one is taken whose norms see what they saw in training: a wrong activation or prior shows there. An
+architecture says only what weights do not: the latent's shape, strides, activations, shapes in between. It comes from
+the menu, or from a JSON file of yours: ``{"latent_shape": [100, 1, 1], "layers": [{"layer": "conv_transpose2d",
+"weights": "main.0"}, {"layer": "relu"}, ...]}``.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.checks import in_range, known_names, latent_size, one_of, shown, whole_number
+from devilgan_lite import generators
+from devilgan_lite.checks import cut, known_names, latent_size, one_of, read_json, shown, whole_number
+from devilgan_lite.files.batches import Reading
 from devilgan_lite.files.sniff import Refused
-from devilgan_lite.prior import PRIORS
+from devilgan_lite.generators import FAMILIES
+from devilgan_lite.generators.stack import MOST_LAYERS, SETTINGS, check_setting
+from devilgan_lite.prior import PRIORS, Prior
 
 Weights = Mapping[str, Tensor]
-ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-}
-CONVOLUTIONS: dict[str, Any] = {
-    "conv1d": nn.Conv1d,
-    "conv2d": nn.Conv2d,
-    "conv_transpose1d": nn.ConvTranspose1d,
-    "conv_transpose2d": nn.ConvTranspose2d,
-}
-# what each layer may say; sizes come from its weights
-SETTINGS: dict[str, tuple[str, ...]] = {
-    "linear": ("weights",),
-    **dict.fromkeys(CONVOLUTIONS, ("weights", "stride", "padding", "output_padding", "dilation")),
-    "batch_norm": ("weights", "eps"),
-    "joined": ("weights",),
-    **dict.fromkeys(ACTIVATIONS, ()),
-    "leaky_relu": ("negative_slope",),
-    "reshape": ("shape",),
-    "upsample": ("scale", "mode"),
-    "pixel_shuffle": ("scale",),
-}
+Sets = list[tuple[str, dict[str, Tensor]]]  # sets of weights by their places in a file
+Groups = list[tuple[str, dict[str, Tensor]]]  # the weights by what they belong to
+GUESSES = ({"layer": "relu"}, {"layer": "leaky_relu", "negative_slope": 0.2})  # hidden activations to try
+UNKNOWN = {"layer": "?"}  # a hidden activation
+AGREES = 0.3  # see ``agreement``: what a right guess stays below
+# layers with weights, and how many axes the weights have
+WEIGHTED = {"linear": ("Linear", 2), "conv1d": ("Conv1d", 3), "conv2d": ("Conv2d", 4), "batch_norm": ("BatchNorm2d", 1)}
+WEIGHTED |= {"conv_transpose1d": ("ConvTranspose1d", 3), "conv_transpose2d": ("ConvTranspose2d", 4), "joined": ("", 2)}
+PLAIN = {"relu": "ReLU", "leaky_relu": "LeakyReLU", "elu": "ELU", "gelu": "GELU", "silu": "SiLU", "tanh": "Tanh"}
+PLAIN |= {"softplus": "Softplus", "sigmoid": "Sigmoid", "upsample": "Upsample", "pixel_shuffle": "PixelShuffle"}
+SCALES = {"upsample": "scale_factor", "pixel_shuffle": "upscale_factor"}  # what the architecture calls scale
+SIZES = (
+    "in_features",
+    "out_features",
+    "in_channels",
+    "out_channels",
+    "num_features",
+    "kernel_size",
+    "bias",
+    "momentum",
+)
+
+
+def _settings(kind: str) -> tuple[str, ...]:
+    """What an architecture may say of a layer: what a model card says, but for the sizes, which the weights tell."""
+    if kind == "reshape":
+        return ("shape",)
+    own = SETTINGS.get(WEIGHTED[kind][0] if kind in WEIGHTED else PLAIN[kind], ())
+    said = ("scale" if name == SCALES.get(kind) else name for name in own if name not in SIZES)
+    return (*(("weights",) if kind in WEIGHTED else ()), *said)
+
+
+ALLOWED = {kind: _settings(kind) for kind in (*WEIGHTED, *PLAIN, "reshape")}
 
 
 class Joined(nn.Module):
@@ -56,6 +70,12 @@ class Joined(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([torch.relu(self.bn(self.fc(x))), x], dim=1)
+
+
+def read_architecture(path: Path) -> dict[str, Any]:
+    """The architecture in a JSON file of yours; a ``ValueError`` says what is wrong in it."""
+    types = {"latent_shape": list, "layers": list, "prior": str}
+    return checked(read_json(path, "architecture", types, optional=("prior",)))
 
 
 def checked(architecture: Any) -> dict[str, Any]:
@@ -70,23 +90,19 @@ def checked(architecture: Any) -> dict[str, Any]:
         whole_number("latent_shape", number, 1)
     latent_size(math.prod(shape))
     one_of("prior", architecture.get("prior", "gaussian"), PRIORS)
-    if not 1 <= len(architecture["layers"]) <= 500:
-        raise ValueError(f"architecture has {len(architecture['layers'])} layers; it must have 1 to 500.")
+    if not 1 <= len(architecture["layers"]) <= MOST_LAYERS:
+        raise ValueError(f"architecture has {len(architecture['layers'])} layers; it must have 1 to {MOST_LAYERS}.")
     for entry in architecture["layers"]:
         if not isinstance(entry, dict):
             raise ValueError(f'a layer is {shown(entry)}; it must be an object such as {{"layer": "relu"}}.')
-        one_of("layer", entry.get("layer"), SETTINGS)
-        known_names(entry["layer"], (name for name in entry if name != "layer"), SETTINGS[entry["layer"]])
-        for name in ("stride", "padding", "output_padding", "dilation", "scale"):
-            if name in entry:
-                whole_number(name, entry[name], 0, 64)
-        for name in ("eps", "negative_slope"):
-            if name in entry:
-                in_range(name, entry[name], 0.0, 1.0)
-        if "shape" in entry and not (isinstance(entry["shape"], list) and all(type(n) is int for n in entry["shape"])):
-            raise ValueError(f"shape={shown(entry['shape'])} is not valid: it must list whole numbers.")
-        if "mode" in entry:
-            one_of("mode", entry["mode"], ("nearest", "bilinear"))
+        one_of("layer", entry.get("layer"), ALLOWED)
+        settings = {name: value for name, value in entry.items() if name != "layer"}
+        known_names(entry["layer"], settings, ALLOWED[entry["layer"]])
+        for name, value in settings.items():
+            if name == "shape" and not (isinstance(value, list) and all(type(size) is int for size in value)):
+                raise ValueError(f"shape={shown(value)} is not valid: it must list whole numbers.")
+            if name not in ("shape", "weights"):
+                check_setting(name, value)
     return architecture
 
 
@@ -99,19 +115,18 @@ def build(architecture: Mapping[str, Any], weights: Weights) -> nn.Sequential:
     layers: list[nn.Module] = []
     axes = len(architecture["latent_shape"])  # of one sample at this place
     for entry in architecture["layers"]:
-        layer = _layer(entry, weights, axes)
+        start = f"{entry.get('weights')}."
+        state = {name.removeprefix(start): value for name, value in weights.items() if name.startswith(start)}
+        layer = _layer(entry, state, axes)
         axes = {"reshape": len(entry.get("shape", ())), "linear": 1, "joined": 1}.get(entry["layer"], axes)
-        if "weights" in entry:
-            state = _below(entry["weights"], weights)
-            counted = {
-                name: value for name, value in layer.state_dict().items() if name.endswith("num_batches_tracked")
-            }
+        if entry["layer"] in WEIGHTED:
+            counted = {key: value for key, value in layer.state_dict().items() if key.endswith("num_batches_tracked")}
             try:
                 layer.load_state_dict({**counted, **state})
             except RuntimeError as error:
                 problem = str(error).strip().splitlines()[-1]
                 raise Refused(f"the weights {shown(entry['weights'])} fit no {entry['layer']}: {problem}") from None
-            used.update(f"{entry['weights']}.{name}" for name in state)
+            used.update(f"{start}{name}" for name in state)
         layers.append(layer)
     spare = [name for name in weights if name not in used]
     if spare:
@@ -119,31 +134,22 @@ def build(architecture: Mapping[str, Any], weights: Weights) -> nn.Sequential:
     return nn.Sequential(*layers).eval()
 
 
-def _below(prefix: str, weights: Weights) -> dict[str, Tensor]:
-    return {name[len(prefix) + 1 :]: value for name, value in weights.items() if name.startswith(f"{prefix}.")}
-
-
-def _layer(entry: Mapping[str, Any], weights: Weights, axes: int) -> nn.Module:
+def _layer(entry: Mapping[str, Any], state: Weights, axes: int) -> nn.Module:
+    """A layer with room for the weights in ``state``."""
     kind = entry["layer"]
-    settings = {name: value for name, value in entry.items() if name not in ("layer", "weights")}
-    if kind in ACTIVATIONS:
-        return ACTIVATIONS[kind](**settings)
+    settings = {SCALES[kind] if name == "scale" else name: value for name, value in entry.items()}
+    del settings["layer"]
     if kind == "reshape":
         return nn.Flatten() if len(entry["shape"]) == 1 else nn.Unflatten(1, tuple(entry["shape"]))
-    if kind == "upsample":
-        return nn.Upsample(scale_factor=entry.get("scale", 2), mode=entry.get("mode", "nearest"))
-    if kind == "pixel_shuffle":
-        return nn.PixelShuffle(entry.get("scale", 2))
-    prefix = entry.get("weights")
-    inner = "fc.weight" if kind == "joined" else "weight"
-    weight = weights.get(f"{prefix}.{inner}")
-    wanted = {"batch_norm": 1, "linear": 2, "joined": 2, "conv1d": 3, "conv_transpose1d": 3}.get(kind, 4)
-    if weight is None or weight.ndim != wanted:
-        found = "missing" if weight is None else list(weight.shape)
-        raise Refused(
-            f"the weights {shown(f'{prefix}.{inner}')} of a {kind} are {found}; expected {wanted} dimensions."
-        )
-    bias = f"{prefix}.bias" in weights
+    if kind in PLAIN:
+        doubled = {SCALES[kind]: 2} if kind in SCALES else {}
+        layer: nn.Module = getattr(nn, PLAIN[kind])(**doubled | settings)
+        return layer
+    (name, due), inner = WEIGHTED[kind], "fc.weight" if kind == "joined" else "weight"
+    prefix, weight, bias = settings.pop("weights", None), state.get(inner), "bias" in state
+    if weight is None or weight.ndim != due:
+        held = "missing" if weight is None else list(weight.shape)
+        raise Refused(f"the weights {shown(f'{prefix}.{inner}')} of a {kind} are {held}; expected {due} dimensions.")
     if kind == "joined":
         return Joined(weight.shape[1], weight.shape[0])
     if kind == "linear":
@@ -151,4 +157,321 @@ def _layer(entry: Mapping[str, Any], weights: Weights, axes: int) -> nn.Module:
     if kind == "batch_norm":
         return (nn.BatchNorm2d if axes == 3 else nn.BatchNorm1d)(len(weight), **settings)
     inputs, outputs = weight.shape[:2] if "transpose" in kind else weight.shape[1::-1]
-    return CONVOLUTIONS[kind](inputs, outputs, tuple(weight.shape[2:]), bias=bias, **settings)
+    layer = getattr(nn, name)(inputs, outputs, tuple(weight.shape[2:]), bias=bias, **settings)
+    return layer
+
+
+# --- a menu of common generators
+@dataclass(frozen=True)
+class Match:
+    """An architecture of the menu that fits, and what it is called."""
+
+    name: str
+    architecture: dict[str, Any]
+
+
+def menu(weights: Weights) -> list[Match]:
+    """The architectures whose shapes fit ``weights``, most likely first; the activations are still guesses."""
+    groups = _groups(weights)
+    found = []
+    for name, propose in MENU.items():
+        proposed = propose(groups)
+        for guess in GUESSES if proposed is not None and UNKNOWN in proposed["layers"] else ({},):
+            if proposed is not None:
+                layers = [guess if entry == UNKNOWN else entry for entry in proposed["layers"]]
+                found.append(Match(name, {**proposed, "layers": layers}))
+    return found
+
+
+def _groups(weights: Weights) -> Groups:
+    """The weights by what they belong to, in the natural order of the names: 2 comes before 10."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, value in weights.items():
+        prefix, _, last = name.rpartition(".")
+        groups.setdefault(prefix, {})[last] = value
+    return sorted(
+        groups.items(), key=lambda item: [(int(p) if p.isdigit() else -1, p) for p in re.split(r"(\d+)", item[0])]
+    )
+
+
+def _is_norm(group: dict[str, Tensor]) -> bool:
+    return "running_mean" in group
+
+
+def _rank(group: dict[str, Tensor]) -> int:
+    return group["weight"].ndim if "weight" in group else 0
+
+
+def _norm(prefix: str) -> list[dict[str, Any]]:
+    return [{"layer": "batch_norm", "weights": prefix}]
+
+
+def _picture(size: int) -> list[int] | None:
+    """The shape of a picture of ``size`` numbers: square, in grey or colour, from 8x8 on."""
+    for channels in (1, 3):
+        side = math.isqrt(size // channels)
+        if side >= 8 and channels * side * side == size:
+            return [channels, side, side]
+    return None
+
+
+def transposed_stack(groups: Groups) -> dict[str, Any] | None:
+    """Transposed convolutions with norms between, from a latent or a dense layer (Radford et al. 2016).
+
+    4x4 kernels make 4x4 of a latent, or double what is there; 3x3 and 5x5 double, too.
+    """
+    layers: list[dict[str, Any]] = []
+    channels, latent, dense = 0, None, 0
+    for index, (prefix, group) in enumerate(groups):
+        rank, weight = _rank(group), group.get("weight")
+        if weight is None:
+            return None
+        if _is_norm(group):
+            if not layers or layers[-1]["layer"] == "?" or len(weight) not in (channels, dense):
+                return None
+            reshape = layers.pop() if layers[-1]["layer"] == "reshape" else None
+            before = reshape is not None and len(weight) == dense and dense != channels
+            layers += [*(_norm(prefix) if before else []), *([reshape] if reshape else [])]
+            layers += [] if before else _norm(prefix)
+        elif rank == 2 and index == 0:
+            latent, dense = [weight.shape[1]], len(weight)
+            reader = next((g["weight"] for _, g in groups if _rank(g) == 4), None)
+            if reader is None or dense % len(reader) or math.isqrt(dense // len(reader)) ** 2 * len(reader) != dense:
+                return None
+            channels, side = len(reader), math.isqrt(dense // len(reader))
+            layers += [{"layer": "linear", "weights": prefix}, {"layer": "reshape", "shape": [channels, side, side]}]
+            continue
+        elif rank == 4 and weight.shape[2] == weight.shape[3] and weight.shape[2] in (3, 4, 5):
+            kernel = weight.shape[2]
+            if latent is None:
+                latent, settings = [len(weight), 1, 1], {"stride": 1, "padding": 0}
+                if kernel != 4:
+                    return None
+            elif len(weight) != channels:
+                return None
+            else:
+                settings = {"stride": 2, "padding": (kernel - 1) // 2, "output_padding": kernel % 2}
+                layers.append(UNKNOWN)
+            layers.append({"layer": "conv_transpose2d", "weights": prefix, **settings})
+            channels, dense = weight.shape[1], 0
+        else:
+            return None
+    if latent is None or channels not in (1, 3) or "?" not in [entry["layer"] for entry in layers]:
+        return None
+    return {"latent_shape": latent, "layers": [*layers, {"layer": "tanh"}]}
+
+
+def dense_stack(groups: Groups) -> dict[str, Any] | None:
+    """Dense layers, with norms or without: what many tutorials call a vanilla GAN."""
+    layers: list[dict[str, Any]] = []
+    width = 0
+    for prefix, group in groups:
+        weight = group.get("weight")
+        if weight is None or (_is_norm(group) and len(weight) != width):
+            return None
+        if _is_norm(group):
+            layers += _norm(prefix)
+        elif weight.ndim == 2 and width in (0, weight.shape[1]):
+            layers += [UNKNOWN] if layers else []
+            layers.append({"layer": "linear", "weights": prefix})
+            width = len(weight)
+        else:
+            return None
+    shape = _picture(width)
+    if len(layers) < 3 or layers[-1]["layer"] != "linear":
+        return None
+    first = groups[0][1]["weight"]
+    end = [{"layer": "reshape", "shape": shape}] if shape else []
+    return {"latent_shape": [first.shape[1]], "layers": [*layers, {"layer": "tanh"}, *end]}
+
+
+def upsampling_stack(groups: Groups) -> dict[str, Any] | None:
+    """A dense layer, a norm, and two rounds of upsampling, 3x3 convolution and norm: the DCGAN of PyTorch-GAN."""
+    kinds = ["norm" if _is_norm(group) else _rank(group) for _, group in groups]
+    order = sorted(range(len(groups)), key=lambda index: kinds[index] != 2)  # the dense layer comes first
+    if [kinds[index] for index in order] != [2, "norm", 4, "norm", 4, "norm", 4]:
+        return None
+    (dense, first), *rest = [groups[index] for index in order]
+    channels = len(rest[0][1]["weight"])
+    side = math.isqrt(len(first["weight"]) // max(channels, 1))
+    if channels * side * side != len(first["weight"]) or any(
+        tuple(g["weight"].shape[2:]) not in ((), (3, 3)) for _, g in rest
+    ):
+        return None
+    upsample, names = {"layer": "upsample", "scale": 2}, [prefix for prefix, _ in rest]
+    convolutions = [{"layer": "conv2d", "weights": name, "padding": 1} for name in names[1::2]]
+    norms = [{"layer": "batch_norm", "weights": name, "eps": 0.8} for name in names[2::2]]
+    layers = [
+        {"layer": "linear", "weights": dense},
+        {"layer": "reshape", "shape": [channels, side, side]},
+        *_norm(names[0]),
+        *[upsample, convolutions[0], norms[0], UNKNOWN],
+        *[upsample, convolutions[1], norms[1], UNKNOWN],
+        *[convolutions[2], {"layer": "tanh"}],
+    ]
+    return {"latent_shape": [first["weight"].shape[1]], "layers": layers}
+
+
+def joined_stack(groups: Groups) -> dict[str, Any] | None:
+    """The generator of CTGAN: blocks ``fc`` and ``bn`` that pass on their input, and a dense layer; no bounds."""
+    blocks = list(dict.fromkeys(prefix.removesuffix(".fc") for prefix, _ in groups if prefix.endswith(".fc")))
+    by_name = dict(groups)
+    last = [prefix for prefix, group in groups if _rank(group) == 2 and not prefix.endswith(".fc")]
+    if (
+        not blocks
+        or len(last) != 1
+        or len(groups) != 2 * len(blocks) + 1
+        or any(f"{b}.bn" not in by_name for b in blocks)
+    ):
+        return None
+    latent = by_name[f"{blocks[0]}.fc"]["weight"].shape[1]
+    layers = [*({"layer": "joined", "weights": block} for block in blocks), {"layer": "linear", "weights": last[0]}]
+    return {"latent_shape": [latent], "layers": layers}
+
+
+MENU: dict[str, Callable[[Groups], dict[str, Any] | None]] = {
+    "a stack of transposed convolutions, as in PyTorch's DCGAN tutorial": transposed_stack,
+    "a stack of dense layers": dense_stack,
+    "the DCGAN of PyTorch-GAN": upsampling_stack,
+    "the generator of CTGAN": joined_stack,
+}
+
+
+def family(weights: Weights) -> dict[str, Any] | None:
+    """The spec of a family of this package whose names and shapes fit ``weights``; None if there is none."""
+    shapes = _shapes(weights)
+    for name, kind in FAMILIES.items():
+        try:
+            told = kind.from_shapes(shapes)
+            if told is not None:
+                spec = {"architecture": name, **told}
+                with torch.device("meta"):  # shapes without memory: names and a few weights may ask for a huge network
+                    network = generators.build(spec)
+                if _shapes(network.state_dict()) == shapes:
+                    return spec
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
+            continue  # it only looked like one
+    return None
+
+
+def _shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
+    """The shapes by name, but for the counters of norms, which some files lack."""
+    return {name: tuple(value.shape) for name, value in weights.items() if not name.endswith("num_batches_tracked")}
+
+
+@torch.no_grad()
+def agreement(network: nn.Sequential, latent_shape: tuple[int, ...], prior: str) -> float | None:
+    """How far what the norms of ``network`` see is from what they saw in training; None without norms.
+
+    The mean of |log ratio| of the variances, and of the distance of the means in standard deviations.
+    """
+    seen: list[float] = []
+
+    def compare(norm: Any, given: tuple[Tensor, ...]) -> None:
+        x = given[0].transpose(0, 1).flatten(1)
+        variance = norm.running_var + 1e-8
+        ratio = ((x.var(1) + 1e-8) / variance).log().abs()
+        shift = (x.mean(1) - norm.running_mean).abs() / variance.sqrt()
+        seen.append(float((ratio + shift).mean()))
+
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    hooks = [norm.register_forward_pre_hook(compare) for norm in norms if norm.running_var is not None]
+    try:
+        z = Prior.of(prior, math.prod(latent_shape)).draw(256, torch.Generator().manual_seed(0))
+        network(z.reshape(-1, *latent_shape))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(seen) / len(seen) if seen else None
+
+
+def best_of(matches: list[Match], weights: Weights, prior: str | None) -> Reading:
+    """The network of what fits that its norms agree with most, and a note that says so."""
+    tried: list[tuple[float | None, Reading]] = []
+    for match in matches:
+        network, shape = build(match.architecture, weights), tuple(match.architecture["latent_shape"])
+        for kind in PRIORS if prior is None else (prior,):
+            try:
+                distance = agreement(network, shape, kind)
+            except RuntimeError as error:
+                raise Refused(f"the weights look like {match.name}, but do not compute: {cut(str(error))}") from None
+            tried.append((distance, Reading(network, shape, (), kind, match.name)))
+    off, best = min(tried, key=lambda one: math.inf if one[0] is None else one[0])
+    if off is None:
+        note = "activations and prior are not in the file, and without norms nothing tells them: they are assumed"
+    elif off > AGREES:
+        note = f"no activation and prior that we know fit what the norms saw in training ({100 * off:.0f} % off)"
+    else:
+        note = (
+            f"activation and prior are those that the norms agree with (off by {100 * off:.0f} %); a forger can "
+            "arrange that, so give --architecture if you know the network"
+        )
+    return replace(best, notes=(note,))
+
+
+# --- the network for the weights in a file
+def network_of(sets: Sets, architecture: Mapping[str, Any] | None, prior: str | None) -> Reading:
+    """A network for the first of ``sets`` that fits, with its prior and how it is known.
+
+    With an ``architecture`` only that one is built. ``Refused`` lists what the file holds where nothing fits.
+    """
+    complaint: Refused | None = None
+    for place, (name, weights) in enumerate(sets):
+        try:
+            network = _network(weights, architecture, prior)
+        except Refused as error:
+            if architecture is None:
+                raise
+            complaint = complaint or error
+            continue
+        if network is not None:
+            others = sets[place + 1 :]
+            spare = [one for one, held in others if not _same(held, weights) and _fits(held, architecture)]
+            named = ", ".join(shown(one or "the outermost") for one in spare[:4])
+            notes: tuple[str, ...] = (f"weights read from {shown(name)}",) if name else ()
+            if spare:
+                notes += (f"not checked: {len(spare)} more of its sets of weights fit a network ({named})",)
+            return replace(network, notes=(*notes, *network.notes))
+    if complaint is not None:
+        raise complaint
+    held = "; ".join(f"{shown(key)} {list(value.shape)}" for key, value in list(sets[0][1].items())[:2])
+    raise Refused(
+        f"it holds weights without a network ({held}) that fit none known (this package's own, DCGAN, dense, "
+        "PyTorch-GAN's DCGAN, CTGAN); say --architecture FILE."
+    )
+
+
+def _network(weights: dict[str, Tensor], architecture: Mapping[str, Any] | None, prior: str | None) -> Reading | None:
+    """The network for one set of weights; None if none is known."""
+    if architecture is not None:
+        told = "as given in the architecture file"
+        shape, kind = tuple(architecture["latent_shape"]), prior or architecture.get("prior", "gaussian")
+        return Reading(build(architecture, weights), shape, (), kind, told)
+    spec = family(weights)
+    if spec is not None:
+        network = generators.build({**spec, "prior": prior or "gaussian"})
+        network.load_state_dict(weights, strict=False)  # all but the counters of norms are there, and fit
+        untold = {key: value for key, value in network.spec().items() if key not in (*spec, "prior")}
+        told = ", ".join(f"{key}={value}" for key, value in untold.items())
+        notes = (f"not in the weights, so assumed: {told}",) if untold else ()
+        own = f"{spec['architecture']} of this package, by the names and shapes of its weights"
+        return Reading(network.eval(), (network.latent_dim,), notes, network.prior.name, own)
+    matches = menu(weights)
+    return best_of(matches, weights, prior) if matches else None
+
+
+def _fits(weights: dict[str, Tensor], architecture: Mapping[str, Any] | None) -> bool:
+    """Whether a network is known for ``weights``."""
+    if architecture is None:
+        return family(weights) is not None or bool(menu(weights))
+    try:
+        return bool(build(architecture, weights))
+    except Refused:
+        return False
+
+
+def _same(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
+    """Whether ``some`` are a part of the ``others``, or a copy of them."""
+    if {id(value) for value in some.values()} <= {id(value) for value in others.values()}:
+        return True
+    return some.keys() == others.keys() and all(torch.equal(value, others[name]) for name, value in some.items())

@@ -21,11 +21,16 @@ Walk = Callable[[int, int | None], tuple[Trace, Value]]
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader found: ``module`` maps latents ``[n, *latent_shape]`` to samples; ``notes`` are for the report."""
+    """What a reader found: ``module`` maps latents ``[n, *latent_shape]`` to samples; ``notes`` are for the report.
+
+    ``prior`` is None where the file does not tell it; ``architecture`` says how the network is known.
+    """
 
     module: nn.Module
     latent_shape: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    prior: str | None = None
+    architecture: str = ""
 
 
 class _Mixed(Refused):

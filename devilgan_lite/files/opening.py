@@ -5,7 +5,7 @@ A file is read as data, but readers have bugs: what you do not trust goes throug
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +71,6 @@ class Stranger:
         return adopt(self.module, latent_shape=self.latent_shape, prior=self.prior, output=output)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What a reader found; ``prior`` and ``architecture`` as in ``Stranger``."""
-
-    module: nn.Module
-    latent_shape: tuple[int, ...]
-    prior: str
-    format: str
-    architecture: str
-    notes: tuple[str, ...]
-
-
 def open(  # noqa: A001
     path: str | Path,
     *,
@@ -104,28 +92,28 @@ def open(  # noqa: A001
     if latent_dim is not None:
         latent_size(latent_dim)
     if isinstance(architecture, (str, Path)):
-        architecture = state_dicts.read_architecture(Path(architecture))
+        architecture = architectures.read_architecture(Path(architecture))
     elif architecture is not None:
         architecture = architectures.checked(architecture)
     known = facts(path, name=name)
-    found = _read(path, known, architecture, prior, weights)
+    form, reading = _read(path, known, architecture, prior, weights)
     called = path.suffix.lower().removeprefix(".")
-    if called in ENDINGS and called != found.format:
+    if called in ENDINGS and called != form:
         raise Refused(
-            f"the file is called .{called} but holds {found.format}: who goes by its name may read another model in "
-            "it; rename it."
+            f"the file is called .{called} but holds {form}: who goes by its name may read another model in it; "
+            "rename it."
         )
-    if latent_dim not in (None, math.prod(found.latent_shape)):
-        raise Refused(f"latent_dim={latent_dim} does not fit: the network reads latents {list(found.latent_shape)}.")
-    module, shape, notes = _as_generator(found.module.eval(), found.latent_shape, found.prior)
-    return Stranger(
-        module, found.latent_shape, shape, found.prior, found.format, found.architecture, known, (*found.notes, *notes)
-    )
+    shape, prior = reading.latent_shape, reading.prior or prior or "gaussian"
+    if latent_dim not in (None, math.prod(shape)):
+        raise Refused(f"latent_dim={latent_dim} does not fit: the network reads latents {list(shape)}.")
+    module, sample_shape, notes = _as_generator(reading.module.eval(), shape, prior)
+    return Stranger(module, shape, sample_shape, prior, form, reading.architecture, known, (*reading.notes, *notes))
 
 
 def _read(
     path: Path, known: Facts, architecture: Mapping[str, Any] | None, prior: str | None, weights: str | None
-) -> _Found:
+) -> tuple[str, Reading]:
+    """The format of the file, and what is read in it."""
     card = path.with_suffix(".json")
     if known.kind == "safetensors" and path.suffix == ".safetensors" and card.exists() and architecture is None:
         try:
@@ -133,32 +121,29 @@ def _read(
         except ValueError as error:
             raise Refused(f"{error} If {shown(card.name)} beside it is not its card, move it away.") from None
         own = f"{about.spec['architecture']} of this package"
-        described = f"{'a stack of layers' if isinstance(generator, Adopted) else own}, by the card beside it"
-        return _Found(generator, (generator.latent_dim,), generator.prior.name, "safetensors", described, ())
+        told = f"{'a stack of layers' if isinstance(generator, Adopted) else own}, by the card beside it"
+        return "safetensors", Reading(generator, (generator.latent_dim,), (), generator.prior.name, told)
+    form = known.kind if known.kind != "pickle" else "state_dict"
     if known.kind == "zip":
         with checked(path) as archive:
-            kind = _kind_of_archive(archive)
-        if kind == "pt2":
-            return _traced(from_pt2.read(path), "pt2", "the graph that torch.export wrote", prior)
-        if kind == "keras":
-            return _traced(from_keras.read(path), "keras", "the layers that Keras wrote", prior)
+            form = _kind_of_archive(archive)
+    if form == "pt2":
+        return form, replace(from_pt2.read(path), architecture="the graph that torch.export wrote")
+    if form == "keras":
+        return form, replace(from_keras.read(path), architecture="the layers that Keras wrote")
     content = path.read_bytes()
-    if known.kind == "onnx":
-        return _traced(from_onnx.read(content), "onnx", "the graph in the file", prior)
-    if known.kind == "safetensors":
-        form, held = "safetensors", state_dicts.read_safetensors(content)
-    else:
-        form, held = "state_dict", state_dicts.read_pickle(content)
-    sets = [one for one in state_dicts.candidates(held) if weights in (None, one[0])]
+    if form == "onnx":
+        return form, replace(from_onnx.read(content), architecture="the graph in the file")
+    held = state_dicts.read_safetensors(content) if form == "safetensors" else state_dicts.read_pickle(content)
+    every = list(state_dicts.candidates(held))
+    sets = [one for one in every if weights in (None, one[0])]
     if not sets and weights is not None:
-        valid = ", ".join(shown(one) for one, _ in state_dicts.candidates(held) if one)
+        valid = ", ".join(shown(name) for name, _ in every if name)
         raise Refused(f"weights={shown(weights)} is not in the file; valid: {valid or 'none'}.")
-    module, latent_shape, kind, described, notes = state_dicts.network_of(sets, architecture, prior)
-    return _Found(module, latent_shape, kind, form, described, notes)
-
-
-def _traced(reading: Reading, form: str, described: str, prior: str | None) -> _Found:
-    return _Found(reading.module, reading.latent_shape, prior or "gaussian", form, described, reading.notes)
+    if not sets:
+        out = state_dicts.WAY_OUT
+        raise Refused(f"it holds no weights of a network; accepted is a state_dict of a generator, else {out}.")
+    return form, architectures.network_of(sets, architecture, prior)
 
 
 def _kind_of_archive(archive: Archive) -> str:

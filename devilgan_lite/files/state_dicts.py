@@ -1,14 +1,13 @@
 """Weights without a network: safetensors files, and what ``torch.save`` wrote, read without running any of it.
 
 A checkpoint of a training holds more than a generator: optimisers, a discriminator, nested dictionaries. ``candidates``
-lists every set of weights in it that could be a network, and ``network_of`` finds one that the menu knows.
+lists every set of weights in it that could be a network.
 """
 
 import io
 import pickle
 import re
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,12 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load as parse
 from torch import Tensor, nn
 
-from devilgan_lite import generators
 from devilgan_lite.checks import shown
-from devilgan_lite.files import architectures, menu
 from devilgan_lite.files.sniff import Refused
 
-Sets = list[tuple[str, dict[str, Tensor]]]
 DEPTH = 6  # of nested dictionaries
 MOST_TENSORS = 20_000
 WAY_OUT = "save its state_dict(), or export it as ONNX or pt2, where you trust it"
@@ -132,93 +128,3 @@ def _divide(plain: dict[str, Tensor], original: str, left: str, right: str, name
     plain[name] = weight / torch.dot(u, matrix @ v)
     for used in (original, left, right):
         del plain[used]
-
-
-def network_of(
-    sets: Sets, architecture: Mapping[str, Any] | None, prior: str | None
-) -> tuple[nn.Module, tuple[int, ...], str, str, tuple[str, ...]]:
-    """A network for the first of ``sets`` that fits: the module, latent shape, prior, its name, and notes.
-
-    With an ``architecture`` only that one is built. ``Refused`` lists what the file holds where nothing fits.
-    """
-    if not sets:
-        raise Refused(f"it holds no weights of a network; accepted is a state_dict of a generator, else {WAY_OUT}.")
-    if architecture is not None:
-        return _as_told(sets, architecture, prior)
-    for place, (name, weights) in enumerate(sets):
-        spec = menu.family(weights)
-        if spec is not None:
-            network = generators.build({**spec, "prior": prior or "gaussian"})
-            network.load_state_dict(weights, strict=False)  # all but the counters of norms are there, and fit
-            notes = _where(name, weights, sets[place + 1 :], fits)
-            untold = {key: value for key, value in network.spec().items() if key not in (*spec, "prior")}
-            if untold:
-                told = ", ".join(f"{key}={value}" for key, value in untold.items())
-                notes += (f"not in the weights, so assumed: {told}",)
-            known = f"{spec['architecture']} of this package, by the names and shapes of its weights"
-            return network.eval(), (network.latent_dim,), network.prior.name, known, notes
-        matches = menu.menu(weights)
-        if matches:
-            built, match, kind, note = menu.best_of(matches, weights, prior)
-            where = _where(name, weights, sets[place + 1 :], fits)
-            return built, tuple(match.architecture["latent_shape"]), kind, match.name, (*where, note)
-    held = "; ".join(f"{shown(key)} {list(value.shape)}" for key, value in list(sets[0][1].items())[:2])
-    known = ", ".join(("this package's own", "DCGAN", "dense", "PyTorch-GAN's DCGAN", "CTGAN"))
-    raise Refused(
-        f"it holds weights without a network ({held}) that fit none known ({known}); say --architecture FILE."
-    )
-
-
-def fits(weights: dict[str, Tensor]) -> bool:
-    """Whether the menu has a network for ``weights``."""
-    return menu.family(weights) is not None or bool(menu.menu(weights))
-
-
-def _where(
-    name: str, weights: dict[str, Tensor], others: Sets, fit: Callable[[dict[str, Tensor]], bool]
-) -> tuple[str, ...]:
-    """Notes: which of several sets of weights was read, and which ``others`` with other numbers would ``fit``, too."""
-    notes: tuple[str, ...] = (f"weights read from {shown(name)}",) if name else ()
-    spare = [one for one, held in others if not _same(held, weights) and fit(held)]
-    if spare:
-        named = ", ".join(shown(one or "the outermost") for one in spare[:4])
-        notes += (f"not checked: {len(spare)} more of its sets of weights fit a network ({named})",)
-    return notes
-
-
-def _same(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
-    """Whether ``some`` are a part of the ``others``, or a copy of them."""
-    if {id(value) for value in some.values()} <= {id(value) for value in others.values()}:
-        return True
-    return some.keys() == others.keys() and all(torch.equal(value, others[name]) for name, value in some.items())
-
-
-def _as_told(
-    sets: Sets, architecture: Mapping[str, Any], prior: str | None
-) -> tuple[nn.Module, tuple[int, ...], str, str, tuple[str, ...]]:
-    complaint: Refused | None = None
-
-    def builds(weights: dict[str, Tensor]) -> bool:
-        try:
-            return bool(architectures.build(architecture, weights))
-        except Refused:
-            return False
-
-    for place, (name, weights) in enumerate(sets):
-        try:
-            network = architectures.build(architecture, weights)
-        except Refused as error:
-            complaint = complaint or error
-            continue
-        shape, kind = tuple(architecture["latent_shape"]), prior or architecture.get("prior", "gaussian")
-        where = _where(name, weights, sets[place + 1 :], builds)
-        return network, shape, kind, "as given in the architecture file", where
-    raise complaint or Refused("the architecture fits no weights of the file.")
-
-
-def read_architecture(path: Path) -> dict[str, Any]:
-    """The architecture in a JSON file of yours; a ``ValueError`` says what is wrong in it."""
-    from devilgan_lite.checks import read_json
-
-    types = {"latent_shape": list, "layers": list, "prior": str}
-    return architectures.checked(read_json(path, "architecture", types, optional=("prior",)))

@@ -137,7 +137,7 @@ def stack(layers: Sequence[Mapping[str, Any]]) -> nn.Sequential:
         one_of("layer", name, SETTINGS)
         known_names(name, settings, SETTINGS[name])
         for setting, value in settings.items():
-            _check(setting, value)
+            check_setting(setting, value)
         kept = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
         try:
             made.append(getattr(nn, name)(**kept))
@@ -146,7 +146,8 @@ def stack(layers: Sequence[Mapping[str, Any]]) -> nn.Sequential:
     return nn.Sequential(*made)
 
 
-def _check(setting: str, value: Any) -> None:
+def check_setting(setting: str, value: Any) -> None:
+    """Raise ``ValueError`` or ``TypeError`` if no layer can have ``value`` as this setting, or if it is too large."""
     if setting in SWITCHES:
         one_of(setting, value, SWITCHES[setting])
     elif setting in WORDS:

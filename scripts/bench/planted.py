@@ -148,7 +148,7 @@ BUGS = (
     Bug("uneven pads of an ONNX file have beginning and end swapped", "files", P + "files/onnx_operators.py",
         "for pad in (begin, end))",
         "for pad in (end, begin))"),
-    Bug("a state dict of more than ten layers is opened in the wrong order", "files", P + "files/menu.py",
+    Bug("a state dict of more than ten layers is opened in the wrong order", "files", P + "files/architectures.py",
         "[(int(p) if p.isdigit() else -1, p) for p in",
         "[(-1, p) for p in"),
     Bug("a pt2 file that pads by reflection is read as if it repeated the border", "files",

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from devilgan_lite import files, zoo
-from devilgan_lite.files import menu, state_dicts
+from devilgan_lite.files import architectures, state_dicts
 from devilgan_lite.files.sniff import OTHERS, facts, kind_of
 from devilgan_lite.generators import DCGAN, FAMILIES, Generator, PointGenerator, StyleGAN, WaveGAN
 from tests.files.networks import NORMS, Canary, refused, tutorial
@@ -181,7 +181,7 @@ def test_several_sets_of_weights_are_named_and_chosen_by_name(tmp_path: Path) ->
     torch.manual_seed(0)
     one, other = used(stack()), used(stack())
     shown, hidden = one.state_dict(), other.state_dict()
-    told = {"latent_shape": list(SHAPE), "layers": menu.menu(shown)[0].architecture["layers"]}
+    told = {"latent_shape": list(SHAPE), "layers": architectures.menu(shown)[0].architecture["layers"]}
     two, z = written(tmp_path, {"netG": hidden, "ema": shown}, "two.pt"), torch.randn(2, *SHAPE)
     for architecture in (None, told):
         first, second, *_ = files.open(two, architecture=architecture).notes
@@ -321,9 +321,9 @@ def test_tensors_that_claim_more_than_they_hold_and_huge_networks_are_refused(tm
     huge |= {f"to_rgb.{level}.convolution.weight": torch.zeros(1, 4096, 1, 1) for level in range(6)}
     small_style = {"mapping_layers.0.weight": torch.zeros(3, 3), "constant": torch.zeros(1)}
     for weights in (huge, {}, {"layers.dense.weight": torch.zeros(3, 3)}, small_style):
-        assert menu.family(weights) is None
+        assert architectures.family(weights) is None
     discriminator = nn.Sequential(nn.Conv2d(3, 8, 4), nn.Conv2d(8, 1, 4)).state_dict()
-    assert menu.menu({}) == menu.menu(discriminator) == []
+    assert architectures.menu({}) == architectures.menu(discriminator) == []
     with open(tmp_path / "huge.pt", "wb") as file:
         file.truncate(20 * 2**30)  # sparse
     refused("twenty gigabytes", partial(facts, tmp_path / "huge.pt"), "21,474,836,480")
