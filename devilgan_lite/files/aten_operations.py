@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from devilgan_lite.files.batches import expanded
+from devilgan_lite.files.batches import mapped
 from devilgan_lite.files.program import Trace, Value
 from devilgan_lite.files.sniff import Refused
 
@@ -153,15 +153,6 @@ VIEWS = frozenset(
 )
 
 
-def mapped(argument: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """``argument``, perhaps lists and dicts of arguments, with everything of that ``kind`` changed."""
-    if isinstance(argument, dict):
-        return {key: mapped(value, kind, change) for key, value in argument.items()}
-    if isinstance(argument, list):
-        return [mapped(value, kind, change) for value in argument]
-    return change(argument) if isinstance(argument, kind) else argument
-
-
 @dataclass(frozen=True)
 class Operand:
     """The place of a tensor among the operands, in the arguments of a call."""
@@ -215,7 +206,7 @@ class Walker:
         if size[:1] == [self.frozen] and (x.live or name == "expand"):
             size = [self.trace.batch, *size[1:]]
         if name == "expand":
-            return self.trace.emit(expanded, x, size=tuple(x.tensor.to("meta").expand(size).shape))
+            return self.trace.emit(Tensor.expand, x, size=tuple(x.tensor.to("meta").expand(size).shape))
         return self.trace.emit(torch.reshape, x, shape=tuple(x.tensor.to("meta").reshape(size).shape))
 
     def _layer(self, name: str, input: Value, weight: Any = None, bias: Any = None, **given: Any) -> Any:

@@ -6,6 +6,7 @@ for a fixed number and has it everywhere, the program runs that many latents at 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -149,7 +150,8 @@ def _repeated(a: Value, b: Value, latent: Value, free: list[Operation]) -> Value
     if not all(_equal(one.like(row.expand_as(one.tensor)), one) for one in (a, b)):
         raise _fixed()
     value = Value(f"rows {len(free)}", a.tensor.to("meta"))
-    free.append(Operation(as_many, (a.like(row), latent), {"size": tuple(row.shape[1:])}, (value,)))
+    size = {"size": (Count(1, 0), *row.shape[1:])}
+    free.append(Operation(counted, (latent, a.like(row)), {"function": Tensor.expand, "settings": size}, (value,)))
     return value
 
 
@@ -161,34 +163,54 @@ def _flexible(operation: Operation, other: Operation, latent: Value) -> Operatio
     if operation.function is torch.reshape and x is not None:
         shape, larger = operation.settings["shape"], other.settings["shape"]
         differ = [i for i, pair in enumerate(zip(shape, larger, strict=True)) if len(set(pair)) > 1]
-        if len(differ) > 1:
-            raise _fixed()
         if differ == [0] and x.tensor.shape[:1] == shape[:1] and 0 not in shape:
             if x.tensor.ndim == 2 and len(shape) > 2:
                 return replace(operation, function=unflatten, settings={"sizes": (-1, *shape[2:])})
             if x.tensor.ndim > 2 and len(shape) == 2:
                 return replace(operation, function=torch.flatten, settings={"start_dim": 1})
-        return replace(operation, settings={"shape": tuple(-1 if i in differ else n for i, n in enumerate(shape))})
-    if operation.function is expanded and x is not None:
-        size, larger = operation.settings["size"], other.settings["size"]
-        if (size[0], larger[0]) == (2, 3) and size[1:] == larger[1:]:
-            if x.tensor.ndim == len(size) and x.tensor.shape[0] == 2:
-                return replace(operation, settings={"size": (-1, *size[1:])})
-            return replace(operation, function=as_many, operands=(x, latent), settings={"size": size[1:]})
-    raise _fixed()
+        if len(differ) == 1:
+            return replace(operation, settings={"shape": tuple(-1 if i in differ else n for i, n in enumerate(shape))})
+    settings = {"function": operation.function, "settings": _counts(operation.settings, other.settings)}
+    return replace(operation, function=counted, operands=(latent, *operation.operands), settings=settings)
 
 
-def expanded(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    return x.expand(size)
+@dataclass(frozen=True)
+class Count:
+    """A setting that is ``slope`` times the number of latents, plus ``start``."""
+
+    slope: int
+    start: int
 
 
-def as_many(x: Tensor, z: Tensor, size: tuple[int, ...]) -> Tensor:
-    """``x``, the same for each of the latents ``z``: ``[len(z), *size]``."""
-    return x.expand(z.shape[0], *size)
+def _counts(two: Any, three: Any) -> Any:
+    """The settings of a walk with 2 latents, with a ``Count`` where those of one with 3 have another number."""
+    if isinstance(two, dict) and two.keys() == three.keys():
+        return {key: _counts(value, three[key]) for key, value in two.items()}
+    if isinstance(two, (list, tuple)) and len(two) == len(three):
+        return type(two)(_counts(*pair) for pair in zip(two, three, strict=True))
+    if type(two) is type(three) is int:
+        return two if two == three else Count(three - two, 3 * two - 2 * three)
+    if two != three:
+        raise _fixed()
+    return two
+
+
+def counted(z: Tensor, *operands: Any, function: Callable[..., Any], settings: dict[str, Any]) -> Any:
+    """``function`` of the operands, with settings that depend on the number of the latents ``z``."""
+    return function(*operands, **mapped(settings, Count, lambda count: count.slope * z.shape[0] + count.start))
+
+
+def mapped(argument: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """``argument``, perhaps lists and dicts of arguments, with everything of that ``kind`` changed."""
+    if isinstance(argument, dict):
+        return {key: mapped(value, kind, change) for key, value in argument.items()}
+    if isinstance(argument, (list, tuple)):
+        return type(argument)(mapped(value, kind, change) for value in argument)
+    return change(argument) if isinstance(argument, kind) else argument
 
 
 def unflatten(x: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """``x`` ``[n, features]`` as ``[n, *sizes]``."""
+    """``x`` ``[n, features]`` as ``[n, *sizes]``, in the way that ``generators.chain`` recognises."""
     return x.unflatten(1, sizes)
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from devilgan_lite.checks import shown
-from devilgan_lite.files.batches import expanded
 from devilgan_lite.files.program import MOST_ELEMENTS, Trace, Value
 from devilgan_lite.files.sniff import Refused
 
@@ -54,6 +53,11 @@ class Node:
     def x(self) -> Value:
         """The first input."""
         return self[0]
+
+    @property
+    def all(self) -> list[Value]:
+        """Every input; none may be missing."""
+        return [self[index] for index in range(len(self.inputs))]
 
     def __getitem__(self, index: int) -> Value:
         if index >= len(self.inputs) or (value := self.inputs[index]) is None:
@@ -122,10 +126,6 @@ def hard_sigmoid(x: Tensor, alpha: float, beta: float) -> Tensor:
     return (alpha * x + beta).clamp(0, 1)
 
 
-def thresholded(x: Tensor, alpha: float) -> Tensor:
-    return functional.threshold(x, alpha, 0.0)
-
-
 ALPHA, SELU = ("alpha", "alpha", 1.0), {"alpha": 1.6733, "gamma": 1.0507}
 DIRECT: dict[str, tuple[Callable[..., Any], tuple[tuple[str, str, Any], ...]]] = {
     "LeakyRelu": (functional.leaky_relu, (("alpha", "negative_slope", 0.01),)),
@@ -133,17 +133,15 @@ DIRECT: dict[str, tuple[Callable[..., Any], tuple[tuple[str, str, Any], ...]]] =
     "Celu": (functional.celu, (ALPHA,)),
     "Gelu": (functional.gelu, (("approximate", "approximate", "none"),)),
     "HardSigmoid": (hard_sigmoid, (("alpha", "alpha", 0.2), ("beta", "beta", 0.5))),
-    "ThresholdedRelu": (thresholded, (ALPHA,)),
+    "ThresholdedRelu": (functional.threshold, (("alpha", "threshold", 1.0), ("", "value", 0.0))),
 }
-PLAIN: dict[str, Callable[..., Any]] = {"Relu": functional.relu, "Selu": functional.selu, "Mish": functional.mish}
-PLAIN |= {"Softplus": functional.softplus, "HardSwish": functional.hardswish, "Softsign": functional.softsign}
-PLAIN |= {"Sqrt": torch.sqrt, "Exp": torch.exp, "Log": torch.log, "Abs": torch.abs, "Neg": torch.neg, "Sin": torch.sin}
-PLAIN |= {"Cos": torch.cos, "Erf": torch.erf, "Reciprocal": torch.reciprocal, "Sign": torch.sign, "Floor": torch.floor}
-PLAIN |= {"Ceil": torch.ceil, "Round": torch.round, "Tanh": torch.tanh, "Sigmoid": torch.sigmoid, "Pow": torch.pow}
-PLAIN |= {"Not": torch.logical_not, "And": torch.logical_and, "Or": torch.logical_or, "Equal": torch.eq}
-PLAIN |= {"Greater": torch.gt, "Less": torch.lt, "GreaterOrEqual": torch.ge, "LessOrEqual": torch.le}
-PLAIN |= {"Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Where": torch.where}
-DIRECT |= {name: (function, ()) for name, function in PLAIN.items()}
+FUNCTIONAL = "Relu Selu Mish Softplus HardSwish Softsign"
+TORCH = "Sqrt Exp Log Abs Neg Sin Cos Erf Reciprocal Sign Floor Ceil Round Tanh Sigmoid Pow Add Sub Mul Where"
+DIRECT |= {name: (getattr(functional, name.lower()), ()) for name in FUNCTIONAL.split()}
+DIRECT |= {name: (getattr(torch, name.lower()), ()) for name in TORCH.split()}
+DIRECT |= {"Not": (torch.logical_not, ()), "And": (torch.logical_and, ()), "Or": (torch.logical_or, ())}
+DIRECT |= {"Equal": (torch.eq, ()), "Greater": (torch.gt, ()), "Less": (torch.lt, ())}
+DIRECT |= {"GreaterOrEqual": (torch.ge, ()), "LessOrEqual": (torch.le, ())}
 
 
 @operator(*DIRECT)
@@ -153,7 +151,7 @@ def _direct(node: Node) -> Value:
         if not abs(node.attributes.get(attribute, usual) - usual) < 1e-3:
             raise node.refuse(f"{attribute} of its own")
     given = {keyword: node.attributes.get(attribute, default) for attribute, keyword, default in settings}
-    made: Value = node.emit(function, *(node[index] for index in range(len(node.inputs))), **given)
+    made: Value = node.emit(function, *node.all, **given)
     return made
 
 
@@ -176,18 +174,13 @@ def _divide(node: Node) -> Any:
 @operator("Max", "Min", "Sum", "Mean")
 def _many(node: Node) -> Any:
     function = {"Max": torch.maximum, "Min": torch.minimum}.get(node.operator, torch.add)
-    made = node.x
-    for index in range(1, len(node.inputs)):
-        other = node[index]
+    made, *others = node.all
+    for other in others:
         if function is torch.maximum and not other.live and not other.tensor.any() and not other.tensor.ndim:
             made = node.emit(functional.relu, made)
         else:
             made = node.emit(function, made, other)
-    return node.emit(divided, made, by=len(node.inputs)) if node.operator == "Mean" else made
-
-
-def divided(x: Tensor, by: int) -> Tensor:
-    return x / by
+    return node.emit(torch.div, made, other=len(node.inputs)) if node.operator == "Mean" else made
 
 
 @operator("Clip")
@@ -228,7 +221,7 @@ def _batch_norm(node: Node) -> Any:
 def _norm(node: Node) -> Any:
     weight, bias, eps = node[1], node.optional(2), node.attributes.get("epsilon", 1e-5)
     if node.operator == "InstanceNormalization":
-        return node.emit(instance_norm, node.x, weight, bias, eps=eps)
+        return node.emit(functional.instance_norm, node.x, None, None, weight, bias, eps=eps)
     if node.operator == "LayerNormalization":
         axis = range(node.x.tensor.ndim)[node.attributes.get("axis", -1)]
         return node.emit(layer_norm, node.x, weight, bias, shape=tuple(node.x.tensor.shape[axis:]), eps=eps)
@@ -237,10 +230,6 @@ def _norm(node: Node) -> Any:
         each = node.x.tensor.shape[1] // groups
         weight, bias = (node.emit(torch.repeat_interleave, one, repeats=each) for one in (weight, bias))
     return node.emit(group_norm, node.x, weight, bias, groups=groups, eps=eps)
-
-
-def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    return functional.instance_norm(x, weight=weight, bias=bias, eps=eps)
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, shape: tuple[int, ...], eps: float) -> Tensor:
@@ -301,18 +290,14 @@ def _gemm(node: Node) -> Any:
     if a.tensor.ndim != 2 or b.tensor.ndim != 2:
         raise node.refuse("anything but matrices")
     if alpha != 1:
-        b = node.emit(times, b, factor=alpha)
+        b = node.emit(torch.mul, b, other=alpha)
     if c is not None and beta != 1:
-        c = node.emit(times, c, factor=beta)
+        c = node.emit(torch.mul, c, other=beta)
     width = b.tensor.shape[0]
     if c is None or (not c.live and c.tensor.numel() in (1, width) and c.tensor.shape[-1:] in ((), (1,), (width,))):
         bias = None if c is None else c.like(c.tensor.reshape(-1).expand(width))
         return node.emit(functional.linear, a, b, bias)
     return node.emit(torch.add, node.emit(functional.linear, a, b, None), c)
-
-
-def times(x: Tensor, factor: float) -> Tensor:
-    return x * factor
 
 
 def _pads(node: Node, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[int]:
@@ -452,7 +437,7 @@ def _unsqueeze(node: Node) -> Any:
 
 @operator("Concat")
 def _concat(node: Node) -> Any:
-    return node.emit(concat, *(node[index] for index in range(len(node.inputs))), dim=node.attributes["axis"])
+    return node.emit(concat, *node.all, dim=node.attributes["axis"])
 
 
 def concat(*parts: Tensor, dim: int) -> Tensor:
@@ -511,7 +496,7 @@ def _expand(node: Node) -> Any:
     if node.frozen not in (None, 1) and wanted[:1] == [node.frozen]:
         wanted[0] = node.batch
     size = tuple(torch.broadcast_shapes(node.x.tensor.shape, wanted))
-    return node.x if size == node.x.tensor.shape else node.emit(expanded, node.x, size=size)
+    return node.x if size == node.x.tensor.shape else node.emit(Tensor.expand, node.x, size=size)
 
 
 @operator("Tile")
@@ -563,7 +548,7 @@ def _constant(node: Node) -> Value:
 def _filled(node: Node) -> Any:
     value = node.attributes.get("value", torch.zeros(1))
     shape = tuple(int(size) for size in node.numbers(0, "shape") or ())
-    return node.emit(expanded, Value("constant", value.reshape(())), size=shape)
+    return node.emit(Tensor.expand, Value("constant", value.reshape(())), size=shape)
 
 
 @operator("Shape", "Size")
@@ -584,11 +569,7 @@ def _cast(node: Node) -> Any:
         )
     if target is None:
         raise Refused(f"operator Cast to ONNX's type {node.attributes['to']} is not read; only numbers are.")
-    return node.x if target == node.x.tensor.dtype else node.emit(cast, node.x, dtype=target)
-
-
-def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
-    return x.to(dtype)
+    return node.x if target == node.x.tensor.dtype else node.emit(Tensor.to, node.x, dtype=target)
 
 
 @operator("Range")
@@ -603,10 +584,9 @@ def _range(node: Node) -> Any:
 
 @operator("Einsum")
 def _einsum(node: Node) -> Any:
-    operands = [node[index] for index in range(len(node.inputs))]
-    if len(operands) > 2:  # what lies between them may be of any size
+    if len(node.inputs) > 2:  # what lies between them may be of any size
         raise node.refuse("more than two inputs")
-    return node.emit(einsum, *operands, equation=node.text("equation", "")[:200])
+    return node.emit(einsum, *node.all, equation=node.text("equation", "")[:200])
 
 
 def einsum(*operands: Tensor, equation: str) -> Tensor:
