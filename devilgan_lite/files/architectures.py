@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,6 @@ from devilgan_lite.prior import PRIORS, Prior
 
 Weights = Mapping[str, Tensor]
 Sets = list[tuple[str, dict[str, Tensor]]]  # sets of weights by their places in a file
-Groups = list[tuple[str, dict[str, Tensor]]]  # the weights by what they belong to
 GUESSES = ({"layer": "relu"}, {"layer": "leaky_relu", "negative_slope": 0.2})  # hidden activations to try
 UNKNOWN = {"layer": "?"}  # a hidden activation
 AGREES = 0.3  # see ``agreement``: what a right guess stays below
@@ -162,6 +161,19 @@ def _layer(entry: Mapping[str, Any], state: Weights, axes: int) -> nn.Module:
 
 
 # --- a menu of common generators
+class Group(NamedTuple):
+    """The weights of one layer: where their names start, the ``weight`` among them, and whether it is a norm."""
+
+    prefix: str
+    weight: Any
+    norm: bool
+
+    @property
+    def kind(self) -> str | int:
+        """``"norm"``, or how many axes the weight has."""
+        return 0 if self.weight is None else "norm" if self.norm else self.weight.ndim
+
+
 @dataclass(frozen=True)
 class Match:
     """An architecture of the menu that fits, and what it is called."""
@@ -172,76 +184,59 @@ class Match:
 
 def menu(weights: Weights) -> list[Match]:
     """The architectures whose shapes fit ``weights``, most likely first; the activations are still guesses."""
-    groups = _groups(weights)
-    found = []
+    groups, matches = _groups(weights), []
     for name, propose in MENU.items():
         proposed = propose(groups)
-        for guess in GUESSES if proposed is not None and UNKNOWN in proposed["layers"] else ({},):
-            if proposed is not None:
+        if proposed is not None:
+            for guess in GUESSES if UNKNOWN in proposed["layers"] else ({},):
                 layers = [guess if entry == UNKNOWN else entry for entry in proposed["layers"]]
-                found.append(Match(name, {**proposed, "layers": layers}))
-    return found
+                matches.append(Match(name, {**proposed, "layers": layers}))
+    return matches
 
 
-def _groups(weights: Weights) -> Groups:
+def _groups(weights: Weights) -> list[Group]:
     """The weights by what they belong to, in the natural order of the names: 2 comes before 10."""
     groups: dict[str, dict[str, Tensor]] = {}
     for name, value in weights.items():
         prefix, _, last = name.rpartition(".")
         groups.setdefault(prefix, {})[last] = value
-    return sorted(
-        groups.items(), key=lambda item: [(int(p) if p.isdigit() else -1, p) for p in re.split(r"(\d+)", item[0])]
-    )
+    order = sorted(groups, key=lambda name: [(int(p) if p.isdigit() else -1, p) for p in re.split(r"(\d+)", name)])
+    return [Group(prefix, groups[prefix].get("weight"), "running_mean" in groups[prefix]) for prefix in order]
 
 
-def _is_norm(group: dict[str, Tensor]) -> bool:
-    return "running_mean" in group
+def _norm(prefix: str, **more: float) -> dict[str, Any]:
+    return {"layer": "batch_norm", "weights": prefix, **more}
 
 
-def _rank(group: dict[str, Tensor]) -> int:
-    return group["weight"].ndim if "weight" in group else 0
+def _side(size: int, channels: int) -> int:
+    """The side of a square picture of ``size`` numbers with so many channels; 0 if there is none."""
+    side = math.isqrt(size // max(channels, 1))
+    return side if channels * side * side == size else 0
 
 
-def _norm(prefix: str) -> list[dict[str, Any]]:
-    return [{"layer": "batch_norm", "weights": prefix}]
-
-
-def _picture(size: int) -> list[int] | None:
-    """The shape of a picture of ``size`` numbers: square, in grey or colour, from 8x8 on."""
-    for channels in (1, 3):
-        side = math.isqrt(size // channels)
-        if side >= 8 and channels * side * side == size:
-            return [channels, side, side]
-    return None
-
-
-def transposed_stack(groups: Groups) -> dict[str, Any] | None:
+def transposed_stack(groups: list[Group]) -> dict[str, Any] | None:
     """Transposed convolutions with norms between, from a latent or a dense layer (Radford et al. 2016).
 
     4x4 kernels make 4x4 of a latent, or double what is there; 3x3 and 5x5 double, too.
     """
     layers: list[dict[str, Any]] = []
     channels, latent, dense = 0, None, 0
-    for index, (prefix, group) in enumerate(groups):
-        rank, weight = _rank(group), group.get("weight")
+    for index, (prefix, weight, norm) in enumerate(groups):
         if weight is None:
             return None
-        if _is_norm(group):
-            if not layers or layers[-1]["layer"] == "?" or len(weight) not in (channels, dense):
+        if norm:
+            if not layers or layers[-1] == UNKNOWN or len(weight) not in (channels, dense):
                 return None
-            reshape = layers.pop() if layers[-1]["layer"] == "reshape" else None
-            before = reshape is not None and len(weight) == dense and dense != channels
-            layers += [*(_norm(prefix) if before else []), *([reshape] if reshape else [])]
-            layers += [] if before else _norm(prefix)
-        elif rank == 2 and index == 0:
+            before = layers[-1]["layer"] == "reshape" and len(weight) == dense != channels  # of the dense layer's units
+            layers.insert(len(layers) - before, _norm(prefix))
+        elif weight.ndim == 2 and index == 0:
             latent, dense = [weight.shape[1]], len(weight)
-            reader = next((g["weight"] for _, g in groups if _rank(g) == 4), None)
-            if reader is None or dense % len(reader) or math.isqrt(dense // len(reader)) ** 2 * len(reader) != dense:
+            channels = next((len(one.weight) for one in groups if one.kind == 4), 0)
+            side = _side(dense, channels)
+            if not side:
                 return None
-            channels, side = len(reader), math.isqrt(dense // len(reader))
             layers += [{"layer": "linear", "weights": prefix}, {"layer": "reshape", "shape": [channels, side, side]}]
-            continue
-        elif rank == 4 and weight.shape[2] == weight.shape[3] and weight.shape[2] in (3, 4, 5):
+        elif weight.ndim == 4 and weight.shape[2] == weight.shape[3] and weight.shape[2] in (3, 4, 5):
             kernel = weight.shape[2]
             if latent is None:
                 latent, settings = [len(weight), 1, 1], {"stride": 1, "padding": 0}
@@ -256,80 +251,66 @@ def transposed_stack(groups: Groups) -> dict[str, Any] | None:
             channels, dense = weight.shape[1], 0
         else:
             return None
-    if latent is None or channels not in (1, 3) or "?" not in [entry["layer"] for entry in layers]:
+    if latent is None or channels not in (1, 3) or UNKNOWN not in layers:
         return None
     return {"latent_shape": latent, "layers": [*layers, {"layer": "tanh"}]}
 
 
-def dense_stack(groups: Groups) -> dict[str, Any] | None:
+def dense_stack(groups: list[Group]) -> dict[str, Any] | None:
     """Dense layers, with norms or without: what many tutorials call a vanilla GAN."""
     layers: list[dict[str, Any]] = []
-    width = 0
-    for prefix, group in groups:
-        weight = group.get("weight")
-        if weight is None or (_is_norm(group) and len(weight) != width):
-            return None
-        if _is_norm(group):
-            layers += _norm(prefix)
-        elif weight.ndim == 2 and width in (0, weight.shape[1]):
+    latent, width = 0, 0
+    for prefix, weight, norm in groups:
+        if weight is not None and norm and len(weight) == width:
+            layers.append(_norm(prefix))
+        elif weight is not None and not norm and weight.ndim == 2 and width in (0, weight.shape[1]):
             layers += [UNKNOWN] if layers else []
             layers.append({"layer": "linear", "weights": prefix})
-            width = len(weight)
+            latent, width = latent or weight.shape[1], len(weight)
         else:
             return None
-    shape = _picture(width)
     if len(layers) < 3 or layers[-1]["layer"] != "linear":
         return None
-    first = groups[0][1]["weight"]
-    end = [{"layer": "reshape", "shape": shape}] if shape else []
-    return {"latent_shape": [first.shape[1]], "layers": [*layers, {"layer": "tanh"}, *end]}
+    shapes = [[channels, side, side] for channels in (1, 3) if (side := _side(width, channels)) >= 8]
+    picture = [{"layer": "reshape", "shape": shape} for shape in shapes[:1]]
+    return {"latent_shape": [latent], "layers": [*layers, {"layer": "tanh"}, *picture]}
 
 
-def upsampling_stack(groups: Groups) -> dict[str, Any] | None:
+def upsampling_stack(groups: list[Group]) -> dict[str, Any] | None:
     """A dense layer, a norm, and two rounds of upsampling, 3x3 convolution and norm: the DCGAN of PyTorch-GAN."""
-    kinds = ["norm" if _is_norm(group) else _rank(group) for _, group in groups]
-    order = sorted(range(len(groups)), key=lambda index: kinds[index] != 2)  # the dense layer comes first
-    if [kinds[index] for index in order] != [2, "norm", 4, "norm", 4, "norm", 4]:
+    ordered = sorted(groups, key=lambda one: one.kind != 2)  # the dense layer comes first
+    if [one.kind for one in ordered] != [2, "norm", 4, "norm", 4, "norm", 4]:
         return None
-    (dense, first), *rest = [groups[index] for index in order]
-    channels = len(rest[0][1]["weight"])
-    side = math.isqrt(len(first["weight"]) // max(channels, 1))
-    if channels * side * side != len(first["weight"]) or any(
-        tuple(g["weight"].shape[2:]) not in ((), (3, 3)) for _, g in rest
-    ):
+    (dense, first, _), *rest = ordered
+    channels = len(rest[0].weight)
+    side = _side(len(first), channels)
+    if not side or any(tuple(one.weight.shape[2:]) not in ((), (3, 3)) for one in rest):
         return None
-    upsample, names = {"layer": "upsample", "scale": 2}, [prefix for prefix, _ in rest]
+    upsample, names = {"layer": "upsample", "scale": 2}, [one.prefix for one in rest]
     convolutions = [{"layer": "conv2d", "weights": name, "padding": 1} for name in names[1::2]]
-    norms = [{"layer": "batch_norm", "weights": name, "eps": 0.8} for name in names[2::2]]
-    layers = [
-        {"layer": "linear", "weights": dense},
-        {"layer": "reshape", "shape": [channels, side, side]},
-        *_norm(names[0]),
-        *[upsample, convolutions[0], norms[0], UNKNOWN],
-        *[upsample, convolutions[1], norms[1], UNKNOWN],
-        *[convolutions[2], {"layer": "tanh"}],
+    start = [{"layer": "linear", "weights": dense}, {"layer": "reshape", "shape": [channels, side, side]}]
+    rounds = [
+        [upsample, convolution, _norm(name, eps=0.8), UNKNOWN]
+        for convolution, name in zip(convolutions, names[2::2], strict=False)
     ]
-    return {"latent_shape": [first["weight"].shape[1]], "layers": layers}
+    layers = [*start, _norm(names[0]), *rounds[0], *rounds[1], convolutions[2], {"layer": "tanh"}]
+    return {"latent_shape": [first.shape[1]], "layers": layers}
 
 
-def joined_stack(groups: Groups) -> dict[str, Any] | None:
+def joined_stack(groups: list[Group]) -> dict[str, Any] | None:
     """The generator of CTGAN: blocks ``fc`` and ``bn`` that pass on their input, and a dense layer; no bounds."""
-    blocks = list(dict.fromkeys(prefix.removesuffix(".fc") for prefix, _ in groups if prefix.endswith(".fc")))
-    by_name = dict(groups)
-    last = [prefix for prefix, group in groups if _rank(group) == 2 and not prefix.endswith(".fc")]
-    if (
-        not blocks
-        or len(last) != 1
-        or len(groups) != 2 * len(blocks) + 1
-        or any(f"{b}.bn" not in by_name for b in blocks)
-    ):
+    dense = {one.prefix: one.weight for one in groups if one.kind == 2}
+    blocks = [name.removesuffix(".fc") for name in dense if name.endswith(".fc")]
+    last = [name for name in dense if not name.endswith(".fc")]
+    parts = {f"{block}.{part}" for block in blocks for part in ("fc", "bn")}
+    if not blocks or len(last) != 1 or parts != {one.prefix for one in groups} - {*last}:
         return None
-    latent = by_name[f"{blocks[0]}.fc"]["weight"].shape[1]
+    latent = dense[f"{blocks[0]}.fc"].shape[1]
     layers = [*({"layer": "joined", "weights": block} for block in blocks), {"layer": "linear", "weights": last[0]}]
     return {"latent_shape": [latent], "layers": layers}
 
 
-MENU: dict[str, Callable[[Groups], dict[str, Any] | None]] = {
+MENU: dict[str, Callable[[list[Group]], dict[str, Any] | None]] = {
     "a stack of transposed convolutions, as in PyTorch's DCGAN tutorial": transposed_stack,
     "a stack of dense layers": dense_stack,
     "the DCGAN of PyTorch-GAN": upsampling_stack,
