@@ -26,10 +26,6 @@ STORAGE = frozenset(
 )
 
 
-def _words(text: str) -> list[str]:
-    return text.split()
-
-
 def _of(function: Callable[..., Any], **fixed: Any) -> Callable[..., Any]:
     """``function`` of the argument that operators call ``self`` or ``input``, and of the others by their names."""
 
@@ -73,10 +69,6 @@ def _upsample(mode: str) -> Callable[..., Any]:
     return run
 
 
-def _addmm(self: Any, mat1: Any, mat2: Any, beta: float = 1, alpha: float = 1) -> Any:
-    return torch.addmm(self, mat1, mat2, beta=beta, alpha=alpha)
-
-
 def _group_norm(input: Any, weight: Any, bias: Any, N: Any, C: Any, HxW: Any, group: int, eps: float) -> Any:
     return functional.group_norm(input, group, weight, bias, eps)
 
@@ -89,23 +81,16 @@ def _instance_norm(
     return functional.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, eps=eps)
 
 
-SAME: dict[str, Any] = {  # the same name here and there
-    name: _of(getattr(functional, name))
-    for name in _words(
-        "relu leaky_relu selu celu gelu silu mish softplus hardswish hardsigmoid hardtanh relu6 prelu "
-        "pixel_shuffle avg_pool2d layer_norm group_norm"
-    )
-}
-SAME |= {
-    name: _of(getattr(torch, name))
-    for name in _words(
-        "tanh sigmoid exp expm1 log log1p sqrt rsqrt square abs neg sin cos reciprocal erf clamp clamp_min clamp_max "
-        "add sub rsub mul div pow maximum minimum gt ge lt le eq ne logical_and logical_or logical_not "
-        "mm bmm matmul mean sum var var_mean amax amin norm softmax unsqueeze squeeze flatten permute transpose t "
-        "unbind chunk select full_like zeros_like ones_like clone index_select"
-    )
-}
-OTHERS: dict[str, Any] = {
+# the same name in torch and in aten
+FUNCTIONAL = """relu leaky_relu selu celu gelu silu mish softplus hardswish hardsigmoid hardtanh relu6 prelu
+    pixel_shuffle avg_pool2d layer_norm group_norm"""
+TORCH = """tanh sigmoid exp expm1 log log1p sqrt rsqrt square abs neg sin cos reciprocal erf clamp clamp_min clamp_max
+    add sub rsub mul div pow maximum minimum gt ge lt le eq ne logical_and logical_or logical_not mm bmm matmul mean sum
+    var var_mean amax amin norm softmax unsqueeze squeeze flatten permute transpose t unbind chunk select full_like
+    zeros_like ones_like clone index_select"""
+FUNCTIONS: dict[str, Any] = {
+    **{name: _of(getattr(functional, name)) for name in FUNCTIONAL.split()},
+    **{name: _of(getattr(torch, name)) for name in TORCH.split()},
     "elu": _elu,
     "_softmax": _of(torch.softmax),
     "linalg_vector_norm": _of(torch.linalg.vector_norm),
@@ -113,7 +98,7 @@ OTHERS: dict[str, Any] = {
     "cat": torch.cat,
     "stack": torch.stack,
     "einsum": lambda equation, tensors: torch.einsum(equation, *tensors),
-    "addmm": _addmm,
+    "addmm": lambda self, mat1, mat2, **given: torch.addmm(self, mat1, mat2, **given),
     "baddbmm": lambda self, batch1, batch2, **given: torch.baddbmm(self, batch1, batch2, **given),
     "unflatten": lambda self, dim, sizes: self.unflatten(dim, sizes),
     "expand_as": lambda self, other: self.expand_as(other),
@@ -136,21 +121,17 @@ OTHERS: dict[str, Any] = {
     "instance_norm": _instance_norm,
     **{name: getattr(torch, name) for name in ("full", "zeros", "ones", "arange", "scalar_tensor")},
 }
-FUNCTIONS = SAME | OTHERS
 LAYERS = ("linear", *(f"conv{kind}{d}d" for kind in ("", "_transpose") for d in (1, 2, 3)), "convolution")
 LAYERS += ("batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit")
 RESHAPED, FILLED = ("view", "reshape", "_unsafe_view"), ("full", "zeros", "ones")
 OPERATORS = frozenset((*FUNCTIONS, *LAYERS, *RESHAPED, "expand", "sym_size"))
-SIZES = {name: getattr(operator, name) for name in _words("add sub mul floordiv mod neg ge le gt lt eq ne")}
+ARITHMETIC = "add sub mul floordiv mod neg ge le gt lt eq ne"  # of sizes
+SIZES = {name: getattr(operator, name) for name in ARITHMETIC.split()}
 ASSERTIONS = ("_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range_for_size", "sym_constrain_range")
-# what may share memory with its input
-VIEWS = frozenset(
-    _words(
-        "view reshape _unsafe_view unflatten flatten expand expand_as numpy_T slice split split_with_sizes chunk "
-        "unbind select permute transpose t unsqueeze squeeze dropout feature_dropout contiguous detach alias to "
-        "_to_copy"
-    )
-)
+# operators whose result may share memory with what they read
+SHARING = """view reshape _unsafe_view unflatten flatten expand expand_as numpy_T slice split split_with_sizes chunk
+    unbind select permute transpose t unsqueeze squeeze dropout feature_dropout contiguous detach alias to _to_copy"""
+VIEWS = frozenset(SHARING.split())
 
 
 @dataclass(frozen=True)

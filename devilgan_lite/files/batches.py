@@ -48,7 +48,8 @@ def reading_of(
     """
     if frozen is None:
         try:
-            return _reading(_any_number(walk, None, most), notes)
+            program = _any_number(walk, None, most)
+            return Reading(program, program.latent_shape, tuple(notes))
         except _Mixed:
             raise
         except Exception:  # the walk with one size says what is wrong
@@ -69,14 +70,11 @@ def reading_of(
     try:
         program = _any_number(walk, size, most)
         if all(_agree(run_checked(program, latents[:n]), expected[:n]) for n in (8, 3)):
-            return _reading(program, [*notes, f"{note}; it was rewritten for any number, with the same samples"])
+            note += "; it was rewritten for any number, with the same samples"
+            return Reading(program, trace.latent_shape, (*notes, note))
     except Exception:  # the number is in the graph in a way that is not read
         pass
     return Reading(pieces, trace.latent_shape, (*notes, f"{note}, so it runs in pieces of {size}"))
-
-
-def _reading(program: Program, notes: list[str]) -> Reading:
-    return Reading(program, program.latent_shape, tuple(notes))
 
 
 def _agree(samples: Tensor, expected: Tensor) -> bool:

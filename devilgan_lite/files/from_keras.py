@@ -222,21 +222,13 @@ class Flow:
         return self.run(operator, x, **settings)
 
 
-def _input(flow: Flow) -> Value:
-    raise Refused(f"the layer {shown(flow.name)} is an input where none can be.")
-
-
 def _dense(flow: Flow, x: Value) -> Value:
     kernel, *bias = flow.weights
     if flow.order is not None:
         kernel, *bias = (one.like(one.tensor[..., flow.order]) for one in flow.weights)
-    made = flow.run(
-        "Gemm" if x.tensor.ndim == 2 else "MatMul", flow.last(x), kernel, *(bias if x.tensor.ndim == 2 else ())
-    )
-    if bias and x.tensor.ndim > 2:
-        made = flow.run("Add", made, *bias)
-    rank = made.tensor.ndim
-    return flow.activated(made if rank == 2 else flow.first(made, (0, rank - 1, *range(1, rank - 1))))
+    made, rank = flow.run("MatMul", flow.last(x), kernel), x.tensor.ndim
+    made = flow.run("Add", made, *bias) if bias else made
+    return flow.activated(flow.first(made, (0, rank - 1, *range(1, rank - 1))))
 
 
 def _convolution(flow: Flow, x: Value) -> Value:
@@ -245,16 +237,12 @@ def _convolution(flow: Flow, x: Value) -> Value:
     weight = kernel.like(kernel.tensor.permute(d + 1, d, *range(d)))
     settings = {"strides": layer["strides"], "dilations": layer["dilation_rate"]}
     settings["auto_pad"] = {"same": "SAME_UPPER", "valid": "VALID"}[layer["padding"]]
-    if layer["kind"].endswith(
-        "Transpose"
-    ):  # uneven padding as TensorFlow and JAX have it; Keras on torch differs there
+    if layer["kind"].endswith("Transpose"):  # uneven padding as in TensorFlow and JAX; Keras on torch differs there
         if layer.get("output_padding") is not None or settings["dilations"] != [1] * d:
             raise Refused(f"the layer {shown(flow.name)} has output_padding or dilation_rate, which are not read.")
         settings["output_padding"] = [
             max(0, stride - size) for stride, size in zip(layer["strides"], weight.tensor.shape[2:], strict=True)
         ]
-        if layer["padding"] == "valid":
-            settings["auto_pad"] = "NOTSET"
         return flow.activated(flow.run("ConvTranspose", x, weight, *bias, **settings))
     return flow.activated(flow.run("Conv", x, weight, *bias, **settings, group=layer.get("groups", 1)))
 
@@ -295,10 +283,6 @@ def _reshape(flow: Flow, x: Value) -> Value:
     return flow.first(made, (0, rank - 1, *range(1, rank - 1)))
 
 
-def _flatten(flow: Flow, x: Value) -> Value:
-    return flow.run("Flatten", flow.last(x))
-
-
 def _enlarged(flow: Flow, x: Value) -> Value:
     size, kind = flow.layer["size"], flow.layer.get("interpolation", "nearest")
     size = [size] if isinstance(size, int) else size
@@ -308,13 +292,11 @@ def _enlarged(flow: Flow, x: Value) -> Value:
     return flow.run("Resize", x, None, scales, mode="nearest" if kind == "nearest" else "linear")
 
 
-def _padded(sign: int) -> Callable[[Flow, Value], Value]:
-    def padded(flow: Flow, x: Value) -> Value:
-        (top, bottom), (left, right) = flow.layer["padding" if sign > 0 else "cropping"]
-        pads = torch.tensor([0, 0, top, left, 0, 0, bottom, right]) * sign
-        return flow.run("Pad", x, Value("pads", pads))
-
-    return padded
+def _padded(flow: Flow, x: Value) -> Value:
+    crops = flow.layer["kind"] == "Cropping2D"
+    (top, bottom), (left, right) = flow.layer["cropping" if crops else "padding"]
+    pads = torch.tensor([0, 0, top, left, 0, 0, bottom, right]) * (-1 if crops else 1)
+    return flow.run("Pad", x, Value("pads", pads))
 
 
 def _joined(flow: Flow, *parts: Value) -> Value:
@@ -323,11 +305,11 @@ def _joined(flow: Flow, *parts: Value) -> Value:
     return flow.run("Concat", *parts, axis=1)
 
 
-LAYERS: dict[str, Callable[..., Value]] = dict.fromkeys(IDLE, lambda flow, x: x)
-LAYERS |= {"InputLayer": _input, "Dense": _dense, "BatchNormalization": _batch_norm, "Flatten": _flatten}
+LAYERS: dict[str, Callable[..., Value]] = dict.fromkeys((*IDLE, "InputLayer"), lambda flow, x: x)
+LAYERS |= {"Dense": _dense, "BatchNormalization": _batch_norm, "Add": lambda flow, *parts: flow.run("Sum", *parts)}
+LAYERS |= {"Flatten": lambda flow, x: flow.run("Flatten", flow.last(x))}
 LAYERS |= dict.fromkeys(("Conv1D", "Conv2D", "Conv1DTranspose", "Conv2DTranspose"), _convolution)
 LAYERS |= {"Activation": Flow.activated, "ReLU": _relu, "LeakyReLU": _relu, "Reshape": _reshape}
 LAYERS |= {"ELU": lambda flow, x: flow.run("Elu", x, alpha=float(flow.layer["alpha"]))}
 LAYERS |= {"UpSampling1D": _enlarged, "UpSampling2D": _enlarged, "Concatenate": _joined}
-LAYERS |= {"ZeroPadding2D": _padded(1), "Cropping2D": _padded(-1), "Add": lambda flow, *parts: flow.run("Sum", *parts)}
-LAYERS |= {"Multiply": lambda flow, x, y: flow.run("Mul", x, y)}
+LAYERS |= {"ZeroPadding2D": _padded, "Cropping2D": _padded, "Multiply": lambda flow, x, y: flow.run("Mul", x, y)}

@@ -300,37 +300,39 @@ def _gemm(node: Node) -> Any:
     return node.emit(torch.add, node.emit(functional.linear, a, b, None), c)
 
 
-def _pads(node: Node, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[int]:
-    """Padding at the beginnings and then at the ends of the spatial axes, of a convolution or a pooling."""
-    d, auto = len(kernel), node.text("auto_pad", "NOTSET")
-    if auto not in AUTO_PADS:
-        raise node.refuse(f"auto_pad {shown(auto)}")
-    if auto in ("NOTSET", "VALID"):
-        return list(node.attributes.get("pads", [0] * 2 * d)) if auto == "NOTSET" else [0] * 2 * d
-    totals = []
-    for size, k, stride, dilation in zip(node.x.tensor.shape[2:], kernel, strides, dilations, strict=True):
-        totals.append(max(0, (math.ceil(size / stride) - 1) * stride + dilation * (k - 1) + 1 - size))
-    small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
-    return large + small if auto == "SAME_LOWER" else small + large
-
-
 def _window(node: Node, kernel: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Strides and dilations of a convolution or a pooling."""
     d = len(kernel)
     if d not in (1, 2, 3) or node.x.tensor.ndim != d + 2:
         raise node.refuse(f"{d} spatial axes on a tensor of {node.x.tensor.ndim} axes")
+    if (auto := node.text("auto_pad", "NOTSET")) not in AUTO_PADS:
+        raise node.refuse(f"auto_pad {shown(auto)}")
     return tuple(node.attributes.get("strides", [1] * d)), tuple(node.attributes.get("dilations", [1] * d))
+
+
+def _padded(node: Node, kernel: Sequence[int], value: float | None = 0.0) -> tuple[Value, tuple[int, ...]]:
+    """The input and the padding at both ends of its spatial axes; uneven padding is done before, with ``value``."""
+    (strides, dilations), d, auto = _window(node, kernel), len(kernel), node.text("auto_pad", "NOTSET")
+    pads = list(node.attributes.get("pads", [0] * 2 * d)) if auto == "NOTSET" else [0] * 2 * d
+    if auto.startswith("SAME"):
+        totals = []
+        for size, k, stride, dilation in zip(node.x.tensor.shape[2:], kernel, strides, dilations, strict=True):
+            totals.append(max(0, (math.ceil(size / stride) - 1) * stride + dilation * (k - 1) + 1 - size))
+        small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
+        pads = large + small if auto == "SAME_LOWER" else small + large
+    if pads[d:] == pads[:d]:
+        return node.x, tuple(pads[:d])
+    if value is None:
+        raise node.refuse("uneven padding that is not counted")
+    return node.emit(functional.pad, node.x, pad=outermost_last(pads), value=value), (0,) * d
 
 
 @operator("Conv")
 def _convolution(node: Node) -> Any:
     kernel = node[1].tensor.shape[2:]
-    strides, dilations = _window(node, kernel)
-    pads, x, d = _pads(node, kernel, strides, dilations), node.x, len(kernel)
-    padding = tuple(pads[:d])
-    if pads[d:] != pads[:d]:
-        x, padding = node.emit(functional.pad, x, pad=outermost_last(pads)), (0,) * d
+    (strides, dilations), (x, padding) = _window(node, kernel), _padded(node, kernel)
     settings = {"stride": strides, "padding": padding, "dilation": dilations, "groups": node.attributes.get("group", 1)}
-    return node.emit(getattr(functional, f"conv{d}d"), x, node[1], node.optional(2), **settings)
+    return node.emit(getattr(functional, f"conv{len(kernel)}d"), x, node[1], node.optional(2), **settings)
 
 
 @operator("ConvTranspose")
@@ -338,8 +340,6 @@ def _transposed(node: Node) -> Any:
     kernel = node[1].tensor.shape[2:]
     strides, dilations = _window(node, kernel)
     d, auto = len(kernel), node.text("auto_pad", "NOTSET")
-    if auto not in AUTO_PADS:
-        raise node.refuse(f"auto_pad {shown(auto)}")
     extra = list(node.attributes.get("output_padding", [0] * d))
     sizes, wanted = node.x.tensor.shape[2:], node.attributes.get("output_shape")
     begin, end = [0] * d, [0] * d
@@ -373,23 +373,15 @@ def _global_pool(node: Node) -> Any:
 
 @operator("AveragePool", "MaxPool")
 def _pool(node: Node) -> Any:
-    kernel = tuple(node.attributes["kernel_shape"])
-    strides, dilations = _window(node, kernel)
-    pads, x, d = _pads(node, kernel, strides, dilations), node.x, len(kernel)
-    largest, counted = node.operator == "MaxPool", bool(node.attributes.get("count_include_pad", 0))
-    padding, rounding = tuple(pads[:d]), bool(node.attributes.get("ceil_mode", 0))
+    kernel, largest = tuple(node.attributes["kernel_shape"]), node.operator == "MaxPool"
+    (strides, dilations), counted = _window(node, kernel), bool(node.attributes.get("count_include_pad", 0))
     if node.outputs != 1 or (not largest and set(dilations) != {1}):
         raise node.refuse("indices or dilations")
-    if pads[d:] != pads[:d]:
-        if not largest and not counted:
-            raise node.refuse("uneven padding that is not counted")
-        value = -math.inf if largest else 0.0
-        x, padding = node.emit(functional.pad, x, pad=outermost_last(pads), value=value), (0,) * d
-    if largest:
-        settings = {"stride": strides, "padding": padding, "dilation": dilations, "ceil_mode": rounding}
-        return node.emit(getattr(functional, f"max_pool{d}d"), x, kernel_size=kernel, **settings)
-    settings = {"stride": strides, "padding": padding, "ceil_mode": rounding, "count_include_pad": counted}
-    return node.emit(getattr(functional, f"avg_pool{d}d"), x, kernel_size=kernel, **settings)
+    x, padding = _padded(node, kernel, -math.inf if largest else 0.0 if counted else None)
+    settings = {"stride": strides, "padding": padding, "ceil_mode": bool(node.attributes.get("ceil_mode", 0))}
+    settings |= {"dilation": dilations} if largest else {"count_include_pad": counted}
+    function = getattr(functional, f"{'max' if largest else 'avg'}_pool{len(kernel)}d")
+    return node.emit(function, x, kernel_size=kernel, **settings)
 
 
 # --- operators that move numbers around
