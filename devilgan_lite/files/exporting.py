@@ -12,6 +12,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from devilgan_lite.files import from_pt2
 from devilgan_lite.files.program import Program
 from devilgan_lite.generators import Adopted, Generator
 
+Check = Callable[[str, Callable[[Tensor], Any]], None]  # of what reads the file: its name, and what it makes of latents
 ENDINGS = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}
 LATENTS = 64  # on which a file must make the same samples
 # largest difference between two samples; one grey level is 8e-3. Rounding in float32 alone makes 9e-5 in a network
@@ -66,41 +68,39 @@ def export(
         raise ValueError("the module makes samples that are not finite; it is not exported.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
-        made = Path(folder) / path.name
+        made, check = Path(folder) / path.name, partial(_compare, latents, expected)
         if to == "safetensors":
-            _write_safetensors(module, card, made, latents, expected)
+            _write_safetensors(module, card, made, check)
         else:
             network, graph = _free(module, latents)
             for node in graph.graph.nodes:
                 node.meta.pop("stack_trace", None)  # paths of this machine are nobody's business
             if to == "pt2":
-                _write_pt2(graph, made, latents, expected)
+                _write_pt2(graph, made, check)
             else:
-                _write_onnx(network, graph, made, latents, expected)
+                _write_onnx(network, graph, latents[:2], made, check)
         for part in Path(folder).iterdir():  # a card lies beside its weights
             os.replace(part, path.parent / part.name)
     return path
 
 
-def _write_safetensors(
-    module: nn.Module, card: zoo.ModelCard | None, path: Path, latents: Tensor, expected: Tensor
-) -> None:
+def _write_safetensors(module: nn.Module, card: zoo.ModelCard | None, path: Path, check: Check) -> None:
     if not isinstance(module, Generator) or card is None:
         raise ValueError("to='safetensors' is for generators of this package with a card; take 'onnx' or 'pt2'.")
     zoo.save_file(path, module, card)
-    _compare("the written file", zoo.load_file(path)[0], latents, expected)
+    check("the written file", zoo.load_file(path)[0])
 
 
-def _write_pt2(exported: torch.export.ExportedProgram, path: Path, latents: Tensor, expected: Tensor) -> None:
+def _write_pt2(exported: torch.export.ExportedProgram, path: Path, check: Check) -> None:
     with _quiet("torch.export.save"):
         torch.export.save(exported, path)
         loaded = torch.export.load(path).module()  # our own file
-    _compare("torch.export.load", loaded, latents, expected)
-    _compare("the reader of devilgan_lite", from_pt2.read(path).module, latents, expected)
+    check("torch.export.load", loaded)
+    check("the reader of devilgan_lite", from_pt2.read(path).module)
 
 
 def _write_onnx(
-    network: nn.Module, exported: torch.export.ExportedProgram, path: Path, latents: Tensor, expected: Tensor
+    network: nn.Module, exported: torch.export.ExportedProgram, latents: Tensor, path: Path, check: Check
 ) -> None:
     """By the exporter for graphs; where its file makes something else, by the older one, which watches a forward."""
     import onnx  # noqa: F401
@@ -109,38 +109,33 @@ def _write_onnx(
     from devilgan_lite.files import from_onnx
 
     names: dict[str, Any] = {"input_names": ["latent"], "output_names": ["sample"], "external_data": False}
-    older: dict[str, Any] = {
-        "opset_version": 18,
-        "dynamic_axes": {"latent": {0: "n"}, "sample": {0: "n"}},
-        "dynamo": False,
-    }
+    axes = {"latent": {0: "n"}, "sample": {0: "n"}}
     ways: tuple[Callable[[], Any], ...] = (
         lambda: torch.onnx.export(exported, (), path, optimize=False, verbose=False, **names),
-        lambda: torch.onnx.export(network, (latents[:2],), path, **names, **older),
+        lambda: torch.onnx.export(
+            network, (latents,), path, opset_version=18, dynamic_axes=axes, dynamo=False, **names
+        ),
     )
     for way in ways:
         try:
             with _quiet("torch.onnx.export"):
                 way()
-            _compare("onnxruntime", _runtime(path), latents, expected)
-            _compare("the reader of devilgan_lite", from_onnx.read(path.read_bytes()).module, latents, expected)
+            check("onnxruntime", partial(_runtime, path))
+            check("the reader of devilgan_lite", from_onnx.read(path.read_bytes()).module)
             return
         except ValueError:
             if way is ways[-1]:
                 raise
 
 
-def _runtime(path: Path) -> Callable[[Tensor], Tensor]:
+def _runtime(path: Path, z: Tensor) -> Tensor:
     import onnxruntime  # type: ignore[import-untyped]
 
-    def run(z: Tensor) -> Tensor:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level, options.intra_op_num_threads = 4, 1
-        with _quiet("onnxruntime"):
-            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            return torch.from_numpy(session.run(None, {"latent": z.numpy()})[0])
-
-    return run
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    with _quiet("onnxruntime"):
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return torch.from_numpy(session.run(None, {"latent": z.numpy()})[0])
 
 
 def _free(module: nn.Module, latents: Tensor) -> tuple[nn.Module, torch.export.ExportedProgram]:
@@ -180,7 +175,7 @@ def _quiet(what: str) -> Iterator[None]:
         logging.disable(before)
 
 
-def _compare(who: str, made: Callable[[Tensor], Any], latents: Tensor, expected: Tensor) -> None:
+def _compare(latents: Tensor, expected: Tensor, who: str, made: Callable[[Tensor], Any]) -> None:
     """Raise ``ValueError`` unless ``made`` makes ``expected`` of all ``latents``, and the first of it of the first."""
     for count in (len(latents), 1):
         with torch.no_grad():

@@ -123,9 +123,8 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
             found[one.name] = _tensor(one.t, one.name)
         elif one.type in (1, 2, 3, 6, 7):
             value = getattr(one, {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints"}[one.type])
-            found[one.name] = (
-                value.decode("utf-8", "replace") if one.type == 3 else (list(value) if one.type > 3 else value)
-            )
+            value = value.decode("utf-8", "replace") if one.type == 3 else value
+            found[one.name] = list(value) if one.type > 3 else value
         else:
             raise Refused(
                 f"operator {node.op_type} has the attribute {shown(one.name)}, a graph, texts or sparse numbers; "
@@ -160,11 +159,8 @@ def _tensor(proto: onnx.TensorProto, name: str) -> Tensor:
         raise Refused(f"the tensor {shown(name)} has ONNX's type {proto.data_type}; only plain numbers are read.")
     size = math.prod(proto.dims) if all(0 <= one <= MOST_NUMBERS for one in proto.dims[:64]) else -1
     width = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}[proto.data_type]
-    stored = (
-        len(proto.raw_data) / width
-        if proto.raw_data
-        else len(getattr(proto, FIELDS.get(proto.data_type, "int32_data")))
-    )
+    listed = getattr(proto, FIELDS.get(proto.data_type, "int32_data"))
+    stored = len(proto.raw_data) / width if proto.raw_data else len(listed)
     if len(proto.dims) > 16 or size != stored:
         raise Refused(
             f"the tensor {shown(name)} has the shape {shown(list(proto.dims[:17]))} but holds {stored:,.0f} numbers."

@@ -110,21 +110,15 @@ SPECTRAL = {  # where spectral norm keeps the weight and its two singular vector
 def _without_spectral_norm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Spectral norm divided out: ``weight`` is what the layer computes with."""
     plain = dict(tensors)
-    for ending, (left, right) in SPECTRAL.items():
+    for ending, vectors in SPECTRAL.items():
         for name in [name for name in tensors if name.endswith(f".{ending}")]:
             stem = name.removesuffix(ending)
-            _divide(plain, name, stem + left, stem + right, f"{stem}weight")
+            weight, u, v = (plain.get(one) for one in (name, *(stem + vector for vector in vectors)))
+            if weight is None or u is None or v is None or u.ndim != 1 or v.ndim != 1:
+                continue
+            axis = next((k for k in range(min(2, weight.ndim)) if weight.shape[k] == len(u)), None)  # transposed: 1
+            if axis is not None and weight.numel() == len(u) * len(v):
+                plain[f"{stem}weight"] = weight / torch.dot(u, weight.movedim(axis, 0).flatten(1) @ v)
+                for used in (name, *(stem + vector for vector in vectors)):
+                    del plain[used]
     return plain
-
-
-def _divide(plain: dict[str, Tensor], original: str, left: str, right: str, name: str) -> None:
-    weight, u, v = plain.get(original), plain.get(left), plain.get(right)
-    if weight is None or u is None or v is None or u.ndim != 1 or v.ndim != 1:
-        return
-    axis = next((k for k in range(min(2, weight.ndim)) if weight.shape[k] == len(u)), None)  # transposed ones: 1
-    if axis is None or weight.numel() != len(u) * len(v):
-        return
-    matrix = weight.movedim(axis, 0).flatten(1)
-    plain[name] = weight / torch.dot(u, matrix @ v)
-    for used in (original, left, right):
-        del plain[used]
