@@ -144,18 +144,19 @@ def _weights(file: h5py.File, group: str, room: int) -> list[Tensor]:
     """The numbers of a layer, whose sizes are checked before anything is allocated; links elsewhere are refused."""
     import h5py
 
+    def member(where: Any, name: str, kind: type) -> Any:
+        if not isinstance(where.get(name, getlink=True), h5py.HardLink) or not isinstance(where[name], kind):
+            raise Refused(f"the weights of {shown(group)} are a link; only files that hold their weights are read.")
+        return where[name]
+
     here: Any = file
     for part in ("layers", group, "vars"):
         if part not in here:
             return []
-        if not isinstance(here.get(part, getlink=True), h5py.HardLink) or not isinstance(here[part], h5py.Group):
-            raise Refused(f"the weights of {shown(group)} are a link; only files that hold their weights are read.")
-        here = here[part]
+        here = member(here, part, h5py.Group)
     found = []
     for i in range(len(here)):
-        if not isinstance(here.get(str(i), getlink=True), h5py.HardLink) or not isinstance(here[str(i)], h5py.Dataset):
-            raise Refused(f"the weights of {shown(group)} are a link; only files that hold their weights are read.")
-        data = here[str(i)]
+        data = member(here, str(i), h5py.Dataset)
         plain = not (data.external or data.is_virtual or data.chunks) and data.dtype.kind == "f" and data.ndim <= 6
         room -= data.size if plain else 0
         if not plain or room < 0 or data.id.get_storage_size() != data.size * data.dtype.itemsize:
@@ -165,10 +166,9 @@ def _weights(file: h5py.File, group: str, room: int) -> list[Tensor]:
 
 
 # --- the layers, each as a few of ONNX's operators on values whose channels come first
-ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {"relu": ("Relu", {}), "tanh": ("Tanh", {})}
-ACTIVATIONS |= {"sigmoid": ("Sigmoid", {}), "elu": ("Elu", {}), "selu": ("Selu", {}), "gelu": ("Gelu", {})}
-ACTIVATIONS |= {"softplus": ("Softplus", {}), "mish": ("Mish", {}), "leaky_relu": ("LeakyRelu", {"alpha": 0.2})}
-ACTIVATIONS |= {"linear": ("Identity", {})}
+SIMPLE = ("relu", "tanh", "sigmoid", "elu", "selu", "gelu", "softplus", "mish")
+ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {name: (name.capitalize(), {}) for name in SIMPLE}
+ACTIVATIONS |= {"leaky_relu": ("LeakyRelu", {"alpha": 0.2}), "linear": ("Identity", {})}
 IDLE = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "ActivityRegularization")
 
 
@@ -274,12 +274,11 @@ def _relu(flow: Flow, x: Value) -> Value:
 def _reshape(flow: Flow, x: Value) -> Value:
     target = [int(size) for size in flow.layer["target_shape"]]
     n, rank = x.tensor.shape[0], len(target) + 1
-    node = Node("Reshape", 21, {}, (x,), 1, flow.trace)
     if flow.order is not None:
-        return reshaped(node, x, (n, target[-1], *target[:-1]))
+        return reshaped(flow.trace, x, (n, target[-1], *target[:-1]))
     if -1 in target:
         target[target.index(-1)] = math.prod(x.tensor.shape[1:]) // -math.prod(target)
-    made = reshaped(node, flow.last(x), (n, *target))
+    made = reshaped(flow.trace, flow.last(x), (n, *target))
     return flow.first(made, (0, rank - 1, *range(1, rank - 1)))
 
 

@@ -104,8 +104,8 @@ def operator(*names: str) -> Callable[[Builder], Builder]:
     return register
 
 
-def reshaped(node: Node, x: Value, shape: Sequence[int]) -> Value:
-    made: Value = x if tuple(shape) == x.tensor.shape else node.emit(torch.reshape, x, shape=tuple(shape))
+def reshaped(trace: Trace, x: Value, shape: Sequence[int]) -> Value:
+    made: Value = x if tuple(shape) == x.tensor.shape else trace.emit(torch.reshape, x, shape=tuple(shape))
     return made
 
 
@@ -247,8 +247,8 @@ def _softmax(node: Node) -> Any:
         return node.emit(function, node.x, dim=node.attributes.get("axis", -1))
     shape = tuple(node.x.tensor.shape)  # before opset 13, over all axes from this one on
     axis = range(len(shape))[node.attributes.get("axis", 1)]
-    flat = reshaped(node, node.x, (*shape[:axis], math.prod(shape[axis:])))
-    return reshaped(node, node.emit(function, flat, dim=-1), shape)
+    flat = reshaped(node.trace, node.x, (*shape[:axis], math.prod(shape[axis:])))
+    return reshaped(node.trace, node.emit(function, flat, dim=-1), shape)
 
 
 REDUCTIONS: dict[str, Callable[..., Any]] = {"ReduceMean": torch.mean, "ReduceSum": torch.sum, "ReduceMax": torch.amax}
@@ -394,14 +394,14 @@ def _reshape(node: Node) -> Value:
         wanted[0] = node.batch
     if wanted.count(-1) == 1 and (others := -math.prod(wanted)) > 0:
         wanted[wanted.index(-1)] = math.prod(have) // others
-    return reshaped(node, node.x, wanted)
+    return reshaped(node.trace, node.x, wanted)
 
 
 @operator("Flatten")
 def _flatten(node: Node) -> Value:
     shape, axis = node.x.tensor.shape, node.attributes.get("axis", 1)
     axis = axis + len(shape) if axis < 0 else axis
-    return reshaped(node, node.x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
+    return reshaped(node.trace, node.x, (math.prod(shape[:axis]), math.prod(shape[axis:])))
 
 
 @operator("Transpose")
@@ -524,7 +524,7 @@ def _depth(node: Node) -> Any:
         return node.emit(functional.pixel_shuffle, node.x, upscale_factor=b)
     else:
         first, order, last = (n, b, b, c // (b * b), h, w), (0, 3, 4, 1, 5, 2), (n, c // (b * b), h * b, w * b)
-    return reshaped(node, node.emit(torch.permute, reshaped(node, node.x, first), dims=order), last)
+    return reshaped(node.trace, node.emit(torch.permute, reshaped(node.trace, node.x, first), dims=order), last)
 
 
 # --- values that need no latent
