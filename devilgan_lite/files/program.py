@@ -75,8 +75,9 @@ class Trace:
     """The operations of one walk with ``batch`` latents of ``latent_shape``, from the value ``latent`` on.
 
     ``parameters`` are the names of the weights that are trained, where a format tells them from constants: what is
-    computed of them stays an operation. ``room`` is how many more numbers may be computed in advance. ``sized`` are the
-    known values that were computed from shapes, and so may depend on ``batch``.
+    computed of them stays an operation. ``room`` is how many more numbers may be computed in advance, ``largest`` how
+    many the largest weight has. ``sized`` are the known values that were computed from shapes, and so may depend on
+    ``batch``.
     """
 
     batch: int
@@ -85,6 +86,7 @@ class Trace:
     operations: list[Operation] = field(default_factory=list)
     room: int = MOST_NUMBERS
     count: int = 0
+    largest: int = 0
     sized: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -102,8 +104,9 @@ class Trace:
             shapes = operation.call(*(one.tensor.to("meta") for one in given))
         made = shapes if isinstance(shapes, tuple) else (shapes,)
         most = MOST_ELEMENTS * min(self.batch, MOST_AT_ONCE) if live else MOST_NUMBERS
-        if self.parameters:
-            most = max(most, *(one.tensor.numel() for one in given), 0)
+        if live and self.parameters is not None:  # of the weights, too
+            self.largest = max(self.largest, *(one.tensor.numel() for one in given if not one.live), 0)
+            most = MOST_ELEMENTS * self.batch + self.largest
         for one in made:
             if one.numel() > most:
                 raise Refused(f"a step makes {one.numel():,} numbers; at most {most:,} are accepted.")
