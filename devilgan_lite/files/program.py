@@ -172,8 +172,9 @@ class Program(nn.Module):
             shared = trace.parameters is not None and any(uses[one.name] > 1 for one in constants)
             layer = None if shared else _layer(operation)
             run: str | Callable[..., Any] = partial(operation.function, **operation.settings)
+            read = operation.operands
             if layer is not None:
-                run = self._attribute(constants[0].name.removesuffix(".weight"), tried)
+                run, read = self._attribute(constants[0].name.removesuffix(".weight"), tried), read[:1]
                 self.add_module(run, layer)
             for one in constants if layer is None else ():
                 if id(one.tensor) not in kept:
@@ -183,7 +184,6 @@ class Program(nn.Module):
                         self.register_parameter(name, nn.Parameter(one.tensor.clone()))
                     else:
                         self.register_buffer(name, one.tensor.clone())
-            read = operation.operands if layer is None else operation.operands[:1]
             reads = tuple("" if one is None else one.name if one.live else kept[id(one.tensor)] for one in read)
             calls.append(Call(run, reads, tuple(one.name for one in operation.made), ()))
         needed, ordered = {output.name, ""}, []

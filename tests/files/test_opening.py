@@ -22,7 +22,6 @@ from devilgan_lite.files.sniff import OTHERS, facts, kind_of
 from devilgan_lite.generators import DCGAN, FAMILIES, Generator, PointGenerator, StyleGAN, WaveGAN
 from tests.files.networks import NORMS, Canary, refused, tutorial
 
-Refuses = Callable[..., str]
 close = partial(torch.testing.assert_close, atol=1e-6, rtol=0)
 SHAPE = (20, 1, 1)
 stack = partial(tutorial, 20, 4, 2)
@@ -153,8 +152,7 @@ def test_our_own_families_are_known_by_their_weights_and_by_their_card(tmp_path:
         z = generator.sample_latent(3)
         with torch.no_grad():
             assert torch.equal(stranger.module(z), generator(z)), name
-        # its weights fit any size
-        assert ("image_size=28" in " ".join(stranger.notes)) == (name == "RectifiedFlow"), name
+        assert ("image_size=28" in " ".join(stranger.notes)) == (name == "RectifiedFlow"), name  # it fits any size
 
 
 def test_a_generator_is_found_in_a_checkpoint(tmp_path: Path) -> None:
@@ -220,7 +218,7 @@ def test_spectral_norm_is_divided_out(tmp_path: Path) -> None:
         close(files.open(written(tmp_path, used(module))).module(z), module(z), atol=1e-5)
 
 
-def test_an_architecture_can_be_told(tmp_path: Path, refuses: Refuses) -> None:
+def test_an_architecture_can_be_told(tmp_path: Path, refuses: Callable[..., str]) -> None:
     native = nn.Sequential(
         nn.Linear(12, 8 * 16), nn.Unflatten(1, (8, 4, 4)), nn.ELU(), nn.Upsample(scale_factor=2),
         nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2), nn.Sigmoid(),
@@ -245,6 +243,7 @@ def test_an_architecture_can_be_told(tmp_path: Path, refuses: Refuses) -> None:
         ({"layers": [{"layer": "relu", "slope": 1}]}, "relu 'slope'"), ({"layers": layers[:1] + layers[2:]}, "compute"),
         ({"layers": [*layers[:4], {"layer": "conv2d", "weights": "5"}]}, "'5.weight' conv2d"),
         ({"layers": [{"layer": "conv2d", "weights": "0"}]}, "'0.weight' 4"), ({"layers": None}, "architecture"),
+        ({"layers": [{"layer": "conv2d", "weights": "0", "output_padding": 1}]}, "conv2d 'output_padding'"),
     ]  # fmt: skip
     check = partial(refuses, error=(ValueError, TypeError))
     for change, names in wrong:
@@ -272,7 +271,7 @@ NO_GENERATORS: list[tuple[bytes, str]] = [
 ]  # fmt: skip
 
 
-def test_what_is_no_generator_is_refused_in_a_sentence(tmp_path: Path, refuses: Refuses) -> None:
+def test_what_is_no_generator_is_refused_in_a_sentence(tmp_path: Path, refuses: Callable[..., str]) -> None:
     for content, names in NO_GENERATORS:
         (tmp_path / "x.pt").write_bytes(content)
         refused(names, partial(files.open, tmp_path / "x.pt"), names)
@@ -299,7 +298,7 @@ def test_what_is_no_generator_is_refused_in_a_sentence(tmp_path: Path, refuses: 
     assert kind_of((0x580).to_bytes(8, "little") + b"{}", 9_999) == "safetensors"  # it starts with 80 05, as a pickle
 
 
-def test_what_is_given_must_fit_and_is_kept(tmp_path: Path, refuses: Refuses) -> None:
+def test_what_is_given_must_fit_and_is_kept(tmp_path: Path, refuses: Callable[..., str]) -> None:
     path, z = written(tmp_path, used(stack())), torch.randn(2, *SHAPE)
     stranger = files.open(path, latent_dim=20, prior="uniform")
     assert stranger.prior == "uniform" and stranger.latent_dim == 20
@@ -323,7 +322,8 @@ def test_tensors_that_claim_more_than_they_hold_and_huge_networks_are_refused(tm
     for weights in (huge, {}, {"layers.dense.weight": torch.zeros(3, 3)}, small_style):
         assert architectures.family(weights) is None
     discriminator = nn.Sequential(nn.Conv2d(3, 8, 4), nn.Conv2d(8, 1, 4)).state_dict()
-    assert architectures.menu({}) == architectures.menu(discriminator) == []
+    bare = {name: held for name, held in upsampling().state_dict().items() if held.ndim != 1 or "running" in name}
+    assert architectures.menu({}) == architectures.menu(discriminator) == architectures.menu(bare) == []
     with open(tmp_path / "huge.pt", "wb") as file:
         file.truncate(20 * 2**30)  # sparse
     refused("twenty gigabytes", partial(facts, tmp_path / "huge.pt"), "21,474,836,480")
