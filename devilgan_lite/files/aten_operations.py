@@ -5,14 +5,12 @@ Everything else is refused by name. Functions are the public ones that ``trace``
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from devilgan_lite.files.batches import mapped
 from devilgan_lite.files.program import Trace, Value
 from devilgan_lite.files.sniff import Refused
 
@@ -134,19 +132,6 @@ SHARING = """view reshape _unsafe_view unflatten flatten expand expand_as numpy_
 VIEWS = frozenset(SHARING.split())
 
 
-@dataclass(frozen=True)
-class Operand:
-    """The place of a tensor among the operands, in the arguments of a call."""
-
-    index: int
-
-
-def called(*tensors: Tensor, name: str, arguments: dict[str, Any]) -> Any:
-    """What the operator ``name`` makes of its ``arguments``, with ``tensors`` in the places of the operands."""
-    made = FUNCTIONS[name](**mapped(arguments, Operand, lambda operand: tensors[operand.index]))
-    return tuple(made) if isinstance(made, (tuple, list)) else made
-
-
 class Walker:
     """One walk through a graph of these operators. ``frozen`` is as in ``batches.Walk``."""
 
@@ -170,14 +155,7 @@ class Walker:
                 return self.trace.emit(functional.linear, given["mat1" if bias else "self"], weight, bias)
         if name in FILLED and given["size"][:1] == [self.frozen]:
             given = {**given, "size": [self.trace.batch, *given["size"][1:]]}
-        operands: list[Value] = []
-
-        def placed(value: Value) -> Operand:
-            operands.append(value)
-            return Operand(len(operands) - 1)
-
-        arguments = mapped(given, Value, placed)
-        made = self.trace.emit(called, *operands, name=name, arguments=arguments)
+        made = self.trace.emit(FUNCTIONS[name], **given)
         swaps = name in ("t", "numpy_T") or (name == "permute" and given["dims"] == [1, 0])
         if swaps and not given["self"].live:
             self.turned[made.name] = given["self"]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite.files.program import MOST_NUMBERS, Operation, Program, Trace, Value, run_checked
+from devilgan_lite.files.program import MOST_NUMBERS, Count, Operation, Program, Trace, Value, run_checked
 from devilgan_lite.files.sniff import Refused
 
 MOST_BATCH = 1024  # fixed in a file
@@ -121,13 +121,13 @@ def _free(first: Trace, second: Trace) -> list[Operation]:
     if len(first.operations) != len(second.operations):
         raise _fixed()
     for one, other in zip(first.operations, second.operations, strict=True):
-        if one.function is not other.function or len(one.operands) != len(other.operands):
+        if one.function is not other.function:
             raise _fixed()
-        operands = []
-        for a, b in zip(one.operands, other.operands, strict=True):
-            known = a is not None and b is not None and not a.live and not b.live
-            operands.append(_repeated(a, b, first.latent, free) if a and b and known and not _equal(a, b) else a)
-        free.append(_flexible(replace(one, operands=tuple(operands)), other, first.latent))
+        merged = _reshaped(one, other)
+        if merged is None:
+            operands = _merged(one.operands, other.operands, free)
+            merged = replace(one, operands=operands, settings=_merged(one.settings, other.settings, free))
+        free.append(merged)
     return free
 
 
@@ -140,52 +140,14 @@ def _equal(a: Value, b: Value) -> bool:
     return x is y or (x.dtype == y.dtype and x.shape == y.shape and bool(((x == y) | ((x != x) & (y != y))).all()))
 
 
-def _repeated(a: Value, b: Value, latent: Value, free: list[Operation]) -> Value:
-    """A constant with one row for each latent, all of them equal, as an operation that repeats the row."""
-    if a.tensor.shape[:1] != (2,) or b.tensor.shape != (3, *a.tensor.shape[1:]):
-        raise _fixed()
-    row = a.tensor[:1]
-    if not all(_equal(one.like(row.expand_as(one.tensor)), one) for one in (a, b)):
-        raise _fixed()
-    value = Value(f"rows {len(free)}", a.tensor.to("meta"))
-    size = {"size": (Count(1, 0), *row.shape[1:])}
-    free.append(Operation(counted, (latent, a.like(row)), {"function": Tensor.expand, "settings": size}, (value,)))
-    return value
-
-
-def _flexible(operation: Operation, other: Operation, latent: Value) -> Operation:
-    """``operation`` without a number for the batch, and a reshape also without one for the channels where it can be."""
-    if operation.settings == other.settings:
-        return operation
-    x, *_ = operation.operands
-    if operation.function is torch.reshape and x is not None:
-        shape, larger = operation.settings["shape"], other.settings["shape"]
-        differ = [i for i, pair in enumerate(zip(shape, larger, strict=True)) if len(set(pair)) > 1]
-        if differ == [0] and x.tensor.shape[:1] == shape[:1] and 0 not in shape:
-            if x.tensor.ndim == 2 and len(shape) > 2:
-                return replace(operation, function=unflatten, settings={"sizes": (-1, *shape[2:])})
-            if x.tensor.ndim > 2 and len(shape) == 2:
-                return replace(operation, function=torch.flatten, settings={"start_dim": 1})
-        if len(differ) == 1:
-            return replace(operation, settings={"shape": tuple(-1 if i in differ else n for i, n in enumerate(shape))})
-    settings = {"function": operation.function, "settings": _counts(operation.settings, other.settings)}
-    return replace(operation, function=counted, operands=(latent, *operation.operands), settings=settings)
-
-
-@dataclass(frozen=True)
-class Count:
-    """A setting that is ``slope`` times the number of latents, plus ``start``."""
-
-    slope: int
-    start: int
-
-
-def _counts(two: Any, three: Any) -> Any:
-    """The settings of a walk with 2 latents, with a ``Count`` where those of one with 3 have another number."""
+def _merged(two: Any, three: Any, free: list[Operation]) -> Any:
+    """Operands or settings of a walk with 2 latents, with a ``Count`` where those of one with 3 have another number."""
     if isinstance(two, dict) and two.keys() == three.keys():
-        return {key: _counts(value, three[key]) for key, value in two.items()}
+        return {key: _merged(value, three[key], free) for key, value in two.items()}
     if isinstance(two, (list, tuple)) and len(two) == len(three):
-        return type(two)(_counts(*pair) for pair in zip(two, three, strict=True))
+        return type(two)(_merged(*pair, free) for pair in zip(two, three, strict=True))
+    if isinstance(two, Value) and isinstance(three, Value) and two.live == three.live:
+        return two if two.live or _equal(two, three) else _repeated(two, three, free)
     if type(two) is type(three) is int:
         return two if two == three else Count(three - two, 3 * two - 2 * three)
     if two != three:
@@ -193,18 +155,33 @@ def _counts(two: Any, three: Any) -> Any:
     return two
 
 
-def counted(z: Tensor, *operands: Any, function: Callable[..., Any], settings: dict[str, Any]) -> Any:
-    """``function`` of the operands, with settings that depend on the number of the latents ``z``."""
-    return function(*operands, **mapped(settings, Count, lambda count: count.slope * z.shape[0] + count.start))
+def _repeated(a: Value, b: Value, free: list[Operation]) -> Value:
+    """A constant with one row for each latent, all of them equal, as an operation that repeats the row."""
+    if a.tensor.shape[:1] != (2,) or b.tensor.shape != (3, *a.tensor.shape[1:]):
+        raise _fixed()
+    row = a.tensor[:1]
+    if not all(_equal(one.like(row.expand_as(one.tensor)), one) for one in (a, b)):
+        raise _fixed()
+    value = Value(f"rows {len(free)}", a.tensor.to("meta"))
+    free.append(Operation(Tensor.expand, (a.like(row),), {"size": (Count(1, 0), *row.shape[1:])}, (value,)))
+    return value
 
 
-def mapped(argument: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """``argument``, perhaps lists and dicts of arguments, with everything of that ``kind`` changed."""
-    if isinstance(argument, dict):
-        return {key: mapped(value, kind, change) for key, value in argument.items()}
-    if isinstance(argument, (list, tuple)):
-        return type(argument)(mapped(value, kind, change) for value in argument)
-    return change(argument) if isinstance(argument, kind) else argument
+def _reshaped(operation: Operation, other: Operation) -> Operation | None:
+    """A reshape without a number for the batch, and without one for the channels where it can be; None: it is none."""
+    if operation.function is not torch.reshape:
+        return None
+    shape, larger = operation.settings["shape"], other.settings["shape"]
+    differ = [i for i, pair in enumerate(zip(shape, larger, strict=True)) if len(set(pair)) > 1]
+    x = operation.operands[0]
+    if len(differ) != 1 or not x.live:
+        return None
+    if differ == [0] and x.tensor.shape[:1] == shape[:1] and 0 not in shape:
+        if x.tensor.ndim == 2 and len(shape) > 2:
+            return replace(operation, function=unflatten, settings={"sizes": (-1, *shape[2:])})
+        if x.tensor.ndim > 2 and len(shape) == 2:
+            return replace(operation, function=torch.flatten, settings={"start_dim": 1})
+    return replace(operation, settings={"shape": tuple(-1 if i in differ else n for i, n in enumerate(shape))})
 
 
 def unflatten(x: Tensor, sizes: tuple[int, ...]) -> Tensor:

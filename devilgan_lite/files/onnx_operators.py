@@ -45,9 +45,10 @@ class Node:
         """How many latents run through the graph in this walk."""
         return self.trace.batch
 
-    def emit(self, function: Callable[..., Any], *operands: Value | None, **settings: Any) -> Any:
-        """Add an operation to the trace; returns the value that it makes, or a tuple of them."""
-        return self.trace.emit(function, *operands, **settings)
+    @property
+    def emit(self) -> Callable[..., Any]:
+        """Adds an operation to the trace, ``emit(function, *operands, **settings)``; returns what it makes."""
+        return self.trace.emit
 
     @property
     def x(self) -> Value:
@@ -224,20 +225,14 @@ def _norm(node: Node) -> Any:
         return node.emit(functional.instance_norm, node.x, None, None, weight, bias, eps=eps)
     if node.operator == "LayerNormalization":
         axis = range(node.x.tensor.ndim)[node.attributes.get("axis", -1)]
-        return node.emit(layer_norm, node.x, weight, bias, shape=tuple(node.x.tensor.shape[axis:]), eps=eps)
+        shape = tuple(node.x.tensor.shape[axis:])
+        wide = (one if one is None else node.emit(Tensor.expand, one, size=shape) for one in (weight, bias))
+        return node.emit(functional.layer_norm, node.x, shape, *wide, eps=eps)
     groups = node.attributes["num_groups"]
     if node.opset < 21 and bias is not None:  # a scale and a bias for each group
         each = node.x.tensor.shape[1] // groups
         weight, bias = (node.emit(torch.repeat_interleave, one, repeats=each) for one in (weight, bias))
-    return node.emit(group_norm, node.x, weight, bias, groups=groups, eps=eps)
-
-
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, shape: tuple[int, ...], eps: float) -> Tensor:
-    return functional.layer_norm(x, shape, weight.expand(shape), None if bias is None else bias.expand(shape), eps)
-
-
-def group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
-    return functional.group_norm(x, groups, weight, bias, eps)
+    return node.emit(functional.group_norm, node.x, groups, weight, bias, eps)
 
 
 @operator("Softmax", "LogSoftmax")
@@ -429,11 +424,7 @@ def _unsqueeze(node: Node) -> Any:
 
 @operator("Concat")
 def _concat(node: Node) -> Any:
-    return node.emit(concat, *node.all, dim=node.attributes["axis"])
-
-
-def concat(*parts: Tensor, dim: int) -> Tensor:
-    return torch.cat(parts, dim)
+    return node.emit(torch.cat, node.all, dim=node.attributes["axis"])
 
 
 @operator("Split")
@@ -578,11 +569,7 @@ def _range(node: Node) -> Any:
 def _einsum(node: Node) -> Any:
     if len(node.inputs) > 2:  # what lies between them may be of any size
         raise node.refuse("more than two inputs")
-    return node.emit(einsum, *node.all, equation=node.text("equation", "")[:200])
-
-
-def einsum(*operands: Tensor, equation: str) -> Tensor:
-    return torch.einsum(equation, *operands)
+    return node.emit(torch.einsum, node.text("equation", "")[:200], *node.all)
 
 
 # --- pictures of another size

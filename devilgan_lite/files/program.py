@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -56,18 +55,41 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Count:
+    """A setting that is ``slope`` times the number of latents, plus ``start``."""
+
+    slope: int
+    start: int
+
+
+@dataclass(frozen=True)
 class Operation:
-    """One call ``function(*operands, **settings)`` of torch, and the values that it makes."""
+    """One call ``function(*operands, **settings)`` of torch, with values among both, and the values that it makes."""
 
     function: Callable[..., Any]
-    operands: tuple[Value | None, ...]
+    operands: tuple[Any, ...]
     settings: dict[str, Any]
     made: tuple[Value, ...] = ()
 
-    def call(self, *tensors: Tensor) -> Any:
-        """Run it on the operands that are there."""
-        rest = iter(tensors)
-        return self.function(*(None if one is None else next(rest) for one in self.operands), **self.settings)
+    @property
+    def reads(self) -> list[Value]:
+        """The values among the operands and settings."""
+        values: list[Value] = []
+        mapped((self.operands, self.settings), Value, values.append)
+        return values
+
+    def call(self, tensor: Callable[[Value], Tensor]) -> Any:
+        """What it makes where ``tensor`` says what a value is."""
+        return self.function(*mapped(self.operands, Value, tensor), **mapped(self.settings, Value, tensor))
+
+
+def mapped(argument: Any, kinds: Any, change: Callable[[Any], Any]) -> Any:
+    """``argument``, perhaps lists and dicts of arguments, with everything of these ``kinds`` changed."""
+    if isinstance(argument, dict):
+        return {key: mapped(value, kinds, change) for key, value in argument.items()}
+    if isinstance(argument, (list, tuple)):
+        return type(argument)(mapped(value, kinds, change) for value in argument)
+    return change(argument) if isinstance(argument, kinds) else argument
 
 
 @dataclass
@@ -92,17 +114,17 @@ class Trace:
     def __post_init__(self) -> None:
         self.latent = Value("0", torch.empty(self.batch, *self.latent_shape, device="meta"))
 
-    def emit(self, function: Callable[..., Any], *operands: Value | None, **settings: Any) -> Any:
+    def emit(self, function: Callable[..., Any], /, *operands: Any, **settings: Any) -> Any:
         """Compute what does not depend on the latents; note the operation, and its shape, where it does.
 
         It runs on ``meta`` first, where nothing is allocated, so that an absurd size is refused before it costs memory.
         """
-        given = [one for one in operands if one is not None]
-        live = any(one.live or one.name in (self.parameters or ()) for one in given)
         operation = Operation(function, operands, settings)
+        given = operation.reads
+        live = any(one.live or one.name in (self.parameters or ()) for one in given)
         with torch.device("meta"):
-            shapes = operation.call(*(one.tensor.to("meta") for one in given))
-        made = shapes if isinstance(shapes, tuple) else (shapes,)
+            shapes = operation.call(lambda one: one.tensor.to("meta"))
+        made = tuple(shapes) if isinstance(shapes, (tuple, list)) else (shapes,)
         most = MOST_ELEMENTS * min(self.batch, MOST_AT_ONCE) if live else MOST_NUMBERS
         if live and self.parameters is not None:  # of the weights, too
             self.largest = max(self.largest, *(one.tensor.numel() for one in given if not one.live), 0)
@@ -111,8 +133,8 @@ class Trace:
             if one.numel() > most:
                 raise Refused(f"a step makes {one.numel():,} numbers; at most {most:,} are accepted.")
         if not live:
-            known = operation.call(*(one.tensor for one in given))
-            made = known if isinstance(known, tuple) else (known,)
+            known = operation.call(lambda one: one.tensor)
+            made = tuple(known) if isinstance(known, (tuple, list)) else (known,)
             stored = {one.tensor.untyped_storage().data_ptr() for one in given}
             self.room -= sum(one.numel() for one in made if one.untyped_storage().data_ptr() not in stored)
             if self.room < 0:
@@ -126,7 +148,14 @@ class Trace:
         values = tuple(Value(f"{name}.{i}" if live and i else name, one) for i, one in enumerate(made))
         if live:
             self.operations.append(replace(operation, made=values))
-        return values if isinstance(shapes, tuple) else values[0]
+        return values if isinstance(shapes, (tuple, list)) else values[0]
+
+
+@dataclass(frozen=True)
+class Name:
+    """The name of a value in a running program, or of the attribute that holds it."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -134,9 +163,10 @@ class Call:
     """An operation of a program: ``run`` is a function, or the name of a layer; ``finished`` is not read afterwards."""
 
     run: str | Callable[..., Any]
-    reads: tuple[str, ...]
+    operands: tuple[Any, ...]
+    settings: dict[str, Any]
     makes: tuple[str, ...]
-    finished: tuple[str, ...]
+    finished: list[str]
 
 
 class Program(nn.Module):
@@ -156,12 +186,21 @@ class Program(nn.Module):
             raise Refused(f"the network has {len(operations):,} operations; at most {MOST_OPERATIONS:,} are read.")
         self.latent, self.output, self.latent_shape = trace.latent.name, output.name, trace.latent_shape
         self.calls: tuple[Call, ...] = ()
-        uses = Counter(one.name for operation in operations for one in operation.operands if one and not one.live)
+        uses = Counter(one.name for operation in operations for one in operation.reads if not one.live)
         tried = Counter[str]()
         kept: dict[int, str] = {}  # attributes by the identity of their tensors: several operations may read one
         calls, stored = [], 0
-        for operation in operations:
-            constants = [one for one in operation.operands if one is not None and not one.live]
+        needed, finished = {output.name}, list[list[str]]()
+        for operation in reversed(operations):
+            names = [one.name for one in (*operation.reads, *operation.made) if one.live]
+            finished.append([name for name in names if name not in needed])
+            needed.update(names)
+
+        def named(one: Value) -> Name:
+            return Name(one.name if one.live else kept[id(one.tensor)])
+
+        for operation, names in zip(operations, reversed(finished), strict=True):
+            constants = [one for one in operation.reads if not one.live]
             for one in constants:
                 stored += 0 if id(one.tensor) in kept else one.tensor.numel()
                 if stored > most:
@@ -171,12 +210,13 @@ class Program(nn.Module):
                     raise Refused(f"the weights {shown(one.name)} are not finite: the file is broken.")
             shared = trace.parameters is not None and any(uses[one.name] > 1 for one in constants)
             layer = None if shared else _layer(operation)
-            run: str | Callable[..., Any] = partial(operation.function, **operation.settings)
-            read = operation.operands
+            makes = tuple(one.name for one in operation.made)
             if layer is not None:
-                run, read = self._attribute(constants[0].name.removesuffix(".weight"), tried), read[:1]
-                self.add_module(run, layer)
-            for one in constants if layer is None else ():
+                name = self._attribute(constants[0].name.removesuffix(".weight"), tried)
+                self.add_module(name, layer)
+                calls.append(Call(name, (named(operation.operands[0]),), {}, makes, names))
+                continue
+            for one in constants:
                 if id(one.tensor) not in kept:
                     name = kept[id(one.tensor)] = self._attribute(one.name, tried)
                     trained = one.tensor.numel() > 1 if trace.parameters is None else one.name in trace.parameters
@@ -184,22 +224,23 @@ class Program(nn.Module):
                         self.register_parameter(name, nn.Parameter(one.tensor.clone()))
                     else:
                         self.register_buffer(name, one.tensor.clone())
-            reads = tuple("" if one is None else one.name if one.live else kept[id(one.tensor)] for one in read)
-            calls.append(Call(run, reads, tuple(one.name for one in operation.made), ()))
-        needed, ordered = {output.name, ""}, []
-        for call in reversed(calls):
-            finished = tuple(dict.fromkeys(name for name in (*call.reads, *call.makes) if name not in needed))
-            ordered.append(replace(call, finished=finished))
-            needed.update(call.reads)
-        self.calls = tuple(reversed(ordered))
+            operands, settings = mapped((operation.operands, operation.settings), Value, named)
+            calls.append(Call(operation.function, operands, settings, makes, names))
+        self.calls = tuple(calls)
         self.eval()
 
     def forward(self, z: Tensor) -> Tensor:
-        values: dict[str, Any] = {self.latent: z, "": None}
+        values: dict[str, Any] = {self.latent: z}
+
+        def held(one: Name | Count) -> Any:
+            if isinstance(one, Count):
+                return one.slope * z.shape[0] + one.start
+            return values[one.text] if one.text in values else getattr(self, one.text)
+
         for call in self.calls:
             run = getattr(self, call.run) if isinstance(call.run, str) else call.run
-            made = run(*(values[name] if name in values else getattr(self, name) for name in call.reads))
-            values.update(zip(call.makes, made if isinstance(made, tuple) else (made,), strict=True))
+            made = run(*mapped(call.operands, (Name, Count), held), **mapped(call.settings, (Name, Count), held))
+            values.update(zip(call.makes, made if isinstance(made, (tuple, list)) else (made,), strict=True))
             for name in call.finished:
                 values.pop(name, None)
         samples: Tensor = values[self.output]
@@ -220,13 +261,13 @@ def _needed(operations: Sequence[Operation], output: Value) -> list[Operation]:
     for operation in reversed(operations):
         if any(one.name in needed for one in operation.made):
             kept.append(operation)
-            needed.update(one.name for one in operation.operands if one is not None and one.live)
+            needed.update(one.name for one in operation.reads if one.live)
     return kept[::-1]
 
 
 def _fused(operations: Sequence[Operation], output: Value) -> list[Operation]:
     """A bias that is added becomes its layer's, and ``x * sigmoid(x)`` a SiLU: as the network was written."""
-    uses = Counter(one.name for operation in operations for one in operation.operands if one is not None and one.live)
+    uses = Counter(one.name for operation in operations for one in operation.reads if one.live)
     uses[output.name] += 1
     makers: dict[str, int] = {}
     fused: list[Operation] = []
@@ -262,12 +303,14 @@ def _together(maker: Operation, operation: Operation, other: Value) -> Operation
 
 def _layer(operation: Operation) -> nn.Module | None:
     """The layer that does what ``operation`` does; None if there is none, or if its weights are not known."""
+    function, counts = operation.function, list[Count]()
+    mapped(operation.settings, Count, counts.append)
+    if function not in (functional.linear, functional.batch_norm, *CONVOLUTIONS, *TRANSPOSED) or counts:
+        return None
     x, *rest = operation.operands
     weights = [None if one is None else one.tensor for one in rest]
-    if x is None or not x.live or not weights or any(one is not None and one.is_meta for one in weights):
-        return None
-    function, how, first = operation.function, {**operation.settings, "device": "meta"}, weights[0]
-    if first is None:
+    how, first = {**operation.settings, "device": "meta"}, weights[0]
+    if not x.live or first is None or any(one is not None and one.is_meta for one in weights):
         return None
     layer: nn.Module
     if function is functional.linear:
