@@ -6,9 +6,8 @@ sentence. Pickles are never loaded.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -17,45 +16,17 @@ from safetensors.torch import save
 
 from devilgan_lite import generators
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import cut, one_of, read_bytes, read_json, shown
-from devilgan_lite.data import data_folder
+from devilgan_lite.checks import cut, one_of, read_bytes, shown
+from devilgan_lite.shipped import ModelCard as ModelCard
+from devilgan_lite.shipped import card as card
+from devilgan_lite.shipped import names as names
+from devilgan_lite.shipped import read_card as read_card
+from devilgan_lite.shipped import zoo_folder as zoo_folder
 from devilgan_lite.steps import best_device
 
 MOST_BYTES = 256 * 2**20  # far above any model of this package
-FORMAT = 1
 MOST_TARGETS = 256
 loaded: dict[str, str] = {}  # name -> SHA-256 of each shipped model that this process has loaded
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What a model is and how to make it again: ``spec`` is ``generator.spec()``; ``metrics``, a scorecard or less.
-
-    ``modality`` names what kind of thing it makes, one of ``data.MODALITIES``; cards from before it have none.
-    """
-
-    name: str
-    spec: dict[str, Any]
-    data: str
-    seed: int
-    settings: dict[str, Any]
-    metrics: dict[str, Any] = field(default_factory=dict)
-    backdoor: dict[str, Any] | None = None
-    seconds: float = 0.0
-    licence: str = "MIT"
-    modality: str = ""
-    format: int = FORMAT
-    sha256: str = ""
-
-
-def zoo_folder() -> Path:
-    """Where the shipped models are."""
-    return data_folder() / "zoo"
-
-
-def names() -> list[str]:
-    """The names that ``load`` knows."""
-    return sorted(path.stem for path in zoo_folder().glob("*.safetensors"))
 
 
 def load(name: str, device: str = "cpu") -> generators.Generator:
@@ -64,12 +35,6 @@ def load(name: str, device: str = "cpu") -> generators.Generator:
     generator, found = load_file(zoo_folder() / f"{name}.safetensors", device)
     loaded[name] = found.sha256
     return generator
-
-
-def card(name: str) -> ModelCard:
-    """The model card of the shipped model ``name``."""
-    one_of("name", name, names())
-    return read_card(zoo_folder() / f"{name}.json")
 
 
 def load_backdoor(name: str) -> Backdoor:
@@ -151,19 +116,6 @@ def parsed(content: bytes, name: str) -> dict[str, torch.Tensor]:
         return parse(content)
     except SafetensorError as error:
         raise ValueError(f"{name} is not a safetensors file ({error}).") from None
-
-
-def read_card(path: Path) -> ModelCard:
-    """Read a model card; a missing or malformed one is an error that says where."""
-    content = read_json(
-        path,
-        "model card",
-        get_type_hints(ModelCard),
-        optional=("metrics", "backdoor", "seconds", "licence", "modality", "sha256"),
-        version=FORMAT,
-        missing="; a model file needs its card beside it",
-    )
-    return replace(ModelCard(**content), spec=generators.current_spec(content["spec"]))
 
 
 def _shapes(state: dict[str, torch.Tensor]) -> dict[str, str]:

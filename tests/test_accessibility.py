@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from devilgan_lite.apps.show.pairs import STYLE as PAPER
 from devilgan_lite.challenge import board
 from devilgan_lite.classroom import PALETTE
-from devilgan_lite.cli import stage_page
 from devilgan_lite.report import html
 from devilgan_lite.runs import pages, study_report
 
@@ -30,7 +30,7 @@ WORDS = {"black": "#000000", "white": "#ffffff"}
 INLINE = re.findall(r'style="([^"]*)"', (PACKAGE / "runs/study_report.py").read_text(encoding="utf-8"))
 STYLES = {
     **{name: text for name, text in WIDGETS.items() if name.endswith(".css")},
-    "stage": stage_page.STYLE,
+    "stage": PAPER,
     "scoreboard": board.STYLE,
     "run pages": pages.STYLE,
     "study report": pages.STYLE + "".join(f"inline {{{rule}}}" for rule in INLINE),
@@ -109,7 +109,7 @@ def test_colours_stay_apart_and_text_can_be_read() -> None:
 
 def test_stage_and_phone_can_be_read_from_the_last_row_by_day_and_by_night() -> None:
     found = {}
-    for name, style in (("paper", stage_page.STYLE), ("scoreboard", board.STYLE)):
+    for name, style in (("paper", PAPER), ("scoreboard", board.STYLE)):
         for selector, values in rules(re.sub(r"@media print \{(?:[^{}]*\{[^{}]*\})*\s*\}", "", style)):
             for size in re.findall(r"([\d.]+)px", " ".join(values.get(key, "") for key in ("font", "font-size"))):
                 found[f"{name} {selector}"] = float(size)

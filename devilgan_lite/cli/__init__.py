@@ -14,14 +14,14 @@ import typer
 
 from devilgan_lite import environment
 from devilgan_lite.checks import one_of, shown
-from devilgan_lite.cli import batch, challenge, defence, exchange, exhibit, fetch, models, samples, serve
-from devilgan_lite.cli.common import AsJson, Device, SampleCount, check_out, commands, load_model, real_for, save, show
+from devilgan_lite.cli import batch, challenge, defence, exhibit, models, serve
+from devilgan_lite.cli.common import ENDINGS, AsJson, Device, SampleCount, check_out, commands, real_for, save, show
+from devilgan_lite.loading import adopted, load
 
 ATTACKS = (
     "trail, red, rex, style-rex, closed-form, gate, poisoning or bypass; of attackers who know the defences: "
     "quiet, spectral, knowing, narrow-rex or disguise (of ReX)."
 )
-ENDINGS = (".safetensors", ".onnx", ".pt2")  # of the files that hold an attacked generator
 app = commands("Train a clean GAN, plant a backdoor in it in three ways, find it, and remove it.")
 app.add_typer(models.app, name="zoo")
 app.add_typer(challenge.app, name="challenge")
@@ -68,20 +68,12 @@ def train(
 ) -> None:
     """Train a clean generator on the garments or the drums that ship, or on drawn faces."""
     from devilgan_lite import train_gan
-    from devilgan_lite.generators import DCGAN, VAE, RectifiedFlow, StyleGAN, WaveGAN
+    from devilgan_lite.generators import TRAINED
     from devilgan_lite.metrics import frechet_to
 
-    check_out(out)
-    networks: dict[str, Any] = {
-        "small": DCGAN,
-        "paper": DCGAN.paper,
-        "vae": VAE,
-        "flow": RectifiedFlow,
-        "stylegan": StyleGAN,
-        "wave": WaveGAN,
-    }
-    one_of("architecture", architecture, networks)
-    network = networks[architecture]()
+    check_out(out, "out", ".safetensors")
+    one_of("architecture", architecture, TRAINED)
+    network = TRAINED[architecture]()
     real = real_for(network)
     outcome = train_gan(network, real, iterations=iterations, seed=seed, batch_size=batch_size, device=device)
     distance = frechet_to(outcome.generator, real)
@@ -126,8 +118,8 @@ def attack(
     elif "attack" in takes:
         given["attack"] = attacks.ReX(seed=seed, device=device)
     chosen = attacks.BY_NAME[name](**{key: value for key, value in given.items() if value is not None})
-    check_out(out, ending=ENDINGS)
-    benign = defence.adopted(clean, jail, latent_dim=latent_dim, architecture=architecture)
+    check_out(out, "out", *ENDINGS)
+    benign = adopted(clean, jail, latent_dim=latent_dim, architecture=architecture)
     if out is not None and out.suffix == ".safetensors":
         benign.spec()  # what cannot be stored like this says so before any work
     if len(benign.sample_shape) == 3 and benign.sample_shape[0] not in (1, 3):
@@ -165,20 +157,23 @@ def score(
     """Print the scorecard of a saved model for the backdoor on its card."""
     from devilgan_lite import scorecard, zoo
 
-    suspect, card = load_model(model, device)
+    suspect, card = load(model, device)
     backdoor = zoo.backdoor_of(card, suspect)
     if backdoor is None:
         raise ValueError(f"model={shown(model)} has no backdoor on its card, so there is no target to measure.")
-    benign, _ = load_model(clean, device)
+    benign, _ = load(clean, device)
     result = scorecard(suspect, benign, backdoor, real_for(suspect), samples=samples or 10_000)
     planted = {"target": backdoor.name, "kind": backdoor.kind, "seed": backdoor.seed}
     show({"model": model, "clean": clean, **planted, **asdict(result)}, as_json)
 
 
-STRANGERS = (defence.scan, defence.sanitize, exchange.export, fetch.fetch, serve.serve)
 for command in (
-    *STRANGERS,
-    samples.sample,
+    defence.scan,
+    defence.sanitize,
+    models.export,
+    models.fetch,
+    serve.serve,
+    models.sample,
     exhibit.stage,
     exhibit.film,
     exhibit.phone,
@@ -195,4 +190,4 @@ def doctor(as_json: AsJson = False) -> None:
     """Look for what could keep the project from running here."""
     from devilgan_lite.cli import health
 
-    health.report(health.examine(), as_json)
+    health.report(health.project(), as_json)

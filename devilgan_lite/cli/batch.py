@@ -2,8 +2,9 @@
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +24,7 @@ def tour(
     import bs4  # noqa: F401  # of the pages: whole, before Ctrl-C can cut the import in two
 
     from devilgan_lite import runs
-    from devilgan_lite.cli.health import examine
+    from devilgan_lite.cli import exhibit, health
 
     start = time.perf_counter()
     wanted = [part.strip() for part in only.split(",") if part.strip()] or runs.notebook_list()
@@ -31,9 +32,15 @@ def tour(
     for name in names:
         runs.notebook_parameters(name)["profile"].check(profile)
     typer.echo("The first picture, from the models that ship:")
-    moving = _first_picture(out / "film.webp")
-    for check in (check for check in examine(quick=True) if not check.ok):
-        typer.echo(f"{check.name}: {check.message}", err=True)
+    moving: Path | None = out / "film.webp"
+    try:
+        exhibit.film(model="", out=out / "film.webp", browser=False)
+    except (ValueError, FileNotFoundError) as error:  # the notebooks may run without it
+        typer.echo(f"no film: {error}", err=True)
+        moving = None
+    for check in health.project(quick=True):
+        if not check.ok:
+            typer.echo(f"{check.name}: {check.message}", err=True)
 
     began = time.time()
 
@@ -68,18 +75,6 @@ def tour(
     typer.echo(f"{write()}\n{time.perf_counter() - start:.0f} s in all")
     if not all(result.ok for result in results.values()):
         raise typer.Exit(1)
-
-
-def _first_picture(path: Path) -> Path | None:
-    """The film of the models that ship; None, with a sentence that says why, if it cannot be made."""
-    from devilgan_lite.cli.exhibit import film
-
-    try:
-        film(model="", out=path, browser=False)
-    except (ValueError, FileNotFoundError) as error:  # the notebooks may run without it
-        typer.echo(f"no film: {error}", err=True)
-        return None
-    return path
 
 
 def run(
@@ -120,23 +115,38 @@ def sweep(
     """Do what is missing of a study, then write its report. Ctrl-C stops; the same command goes on."""
     from devilgan_lite import runs
 
-    wanted = runs.read_study(study)
+    planned = runs.read_study(study)
     if dry_run:
-        for one in wanted.runs:
+        for one in planned.runs:
             typer.echo(f"{one.id}  {one.notebook}  {one.repeat}  {json.dumps(one.parameters, default=str)}")
-        typer.echo(f"{len(wanted)} runs")
+        typer.echo(f"{len(planned)} runs")
         return
-    progress = Progress(len(wanted), quiet=as_json)
-    with progress:
+    from tqdm import tqdm
+
+    counts = Counter[str]()
+    with tqdm(total=len(planned), unit="run", disable=as_json or None) as bar:  # only on a terminal
+
+        def on_row(row: dict[str, Any], ended: int, total: int) -> None:
+            """A line for a run that has ended, and the bar below it with how many there are of each status."""
+            parameters = " ".join(f"{name}={value}" for name, value in row["parameters"].items())
+            status = row["status"] + (f": {row['reason']}" if row.get("reason") else "")
+            cells = (row["id"], row["notebook"], parameters, f"{row.get('seconds', 0):.1f}", status)
+            if not as_json:
+                with bar.external_write_mode():
+                    typer.echo("  ".join((f"{ended}/{total}", *cells)))
+            counts[row["status"]] += 1
+            bar.n = ended
+            bar.set_postfix(counts)
+
         done = runs.sweep(
-            wanted,
+            planned,
             out,
             workers=workers,
             scheduler=scheduler,
             threads=run_threads,
             retries=retries,
             again=again,
-            on_row=progress.add,
+            on_row=on_row,
         )
     page = runs.report(done.folder)
     facts = {"total": done.total, "found": done.found, "finished": done.finished, "failed": done.failed}
@@ -160,59 +170,3 @@ def report(
     from devilgan_lite import runs
 
     typer.echo(runs.report(folder))
-
-
-class Progress:
-    """The last finished runs and how many there are: a live table on a terminal, else one line a run."""
-
-    LAST = 12
-
-    def __init__(self, total: int, quiet: bool = False) -> None:
-        self.total, self.quiet = total, quiet
-        self.rows: list[dict[str, Any]] = []
-        self.counts: dict[str, int] = {}
-        self.done = 0
-        self.live: Any = None
-
-    def __enter__(self) -> Self:
-        from rich.console import Console
-        from rich.live import Live
-
-        console = Console()
-        if console.is_terminal and not self.quiet:
-            self.live = Live(self.table(), console=console, refresh_per_second=4)
-            self.live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.live is not None:
-            self.live.stop()
-
-    def add(self, row: dict[str, Any], done: int, total: int) -> None:
-        """One more finished run."""
-        self.done, self.total = done, total
-        self.counts[row["status"]] = self.counts.get(row["status"], 0) + 1
-        self.rows = [*self.rows, row][-self.LAST :]
-        if self.live is not None:
-            self.live.update(self.table())
-        elif not self.quiet:
-            print(f"{done}/{total}", *self.cells(row), sep="  ", flush=True)
-
-    @staticmethod
-    def cells(row: dict[str, Any]) -> tuple[str, ...]:
-        """Run, notebook, parameters, seconds and status, as texts."""
-        parameters = " ".join(f"{name}={value}" for name, value in row["parameters"].items())
-        ending = row["status"] + (f": {row['reason']}" if row.get("reason") else "")
-        return row["id"], row["notebook"], parameters, f"{row.get('seconds', 0):.1f}", ending
-
-    def table(self) -> Any:
-        """The last runs as a table with the state of the sweep as its title."""
-        from rich.table import Table
-
-        counts = ", ".join(f"{count} {status}" for status, count in self.counts.items())
-        table = Table(title=f"{self.done} of {self.total} runs{': ' + counts if counts else ''}", expand=True)
-        for name in ("run", "notebook", "parameters", "seconds", "status"):
-            table.add_column(name, overflow="fold")
-        for row in self.rows:
-            table.add_row(*self.cells(row))
-        return table

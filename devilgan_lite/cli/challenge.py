@@ -51,7 +51,7 @@ def new(
     """Make a round: models for the players, and a key that only the passphrase opens."""
     from devilgan_lite import challenge
 
-    check_out(out / "instructor" / "key.sealed", ending="")
+    check_out(out / "instructor" / "key.sealed")
     passphrase = read_passphrase(passphrase_file, confirm=True)
     entries = None if red is None else challenge.read_entries(red)
 
@@ -114,7 +114,7 @@ def score(
     """Open the key, score all submissions, print the scoreboard, and write it as a page."""
     from devilgan_lite import challenge
 
-    check_out(html, "html", "")
+    check_out(html, "html")
     found = challenge.read_kit(kit, device)
     opened = challenge.open_key(found, key, read_passphrase(passphrase_file))
     files = sorted(submissions.glob("*.json")) if os.path.isdir(submissions) else []

@@ -1,7 +1,6 @@
-"""What the commands share: errors as sentences, options, how models come in and go out, and how results are printed."""
+"""What the commands share: errors as sentences, options, and how results are written and printed."""
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ try:
 except ModuleNotFoundError:  # versions of typer that stand on the package click
     from click.exceptions import NoArgsIsHelpError, NoSuchOption, UsageError  # type: ignore[assignment]
 
-
+ENDINGS = (".safetensors", ".onnx", ".pt2")  # of the files that hold a generator
 EXTRAS = {  # what brings a module that is missing; else: notebooks
     "cryptography": "challenge",
     **dict.fromkeys(("python_avatars", "resvg_py"), "faces"),
@@ -111,50 +110,6 @@ SampleCount = Annotated[
 Device = Annotated[str, typer.Option(callback=_present, help="Where to compute: auto, cpu, cuda or mps.")]
 
 
-def load_model(text: str, device: str = "cpu") -> tuple[Any, Any]:
-    """The generator, on ``device``, and the card for a name in the zoo or a path."""
-    from devilgan_lite import zoo
-
-    if Path(text).suffix or os.sep in text:
-        return zoo.load_file(text, device)
-    return zoo.load(text, device), zoo.card(text)
-
-
-def load_any(text: str, device: str = "cpu") -> tuple[Any, Any]:
-    """The generator, on ``device``, for a name in the zoo or a file of any format that is read; its card or None.
-
-    The card lies beside the file, with the ending .json. A file that is not of this package's own kind is opened in the
-    jail.
-    """
-    from devilgan_lite import zoo
-    from devilgan_lite.cli import defence
-    from devilgan_lite.steps import best_device
-
-    path = Path(text)
-    if path.suffix in ("", ".safetensors") and (path.suffix == "" or path.with_suffix(".json").exists()):
-        return load_model(text, device)
-    beside = path.with_suffix(".json")
-    card = zoo.read_card(beside) if beside.is_file() else None
-    if card is not None and path.is_file() and card.sha256 != hashlib.sha256(path.read_bytes()).hexdigest():
-        raise ValueError(f"{shown(path.name)} is not the file that {beside.name} describes: their SHA-256 differ.")
-    prior = None if card is None else card.spec.get("prior")
-    return defence.adopted(text, True, prior=prior).to(best_device(device)), card
-
-
-def load_pair(pair: tuple[str, str], device: str = "cpu") -> tuple[Any, Any, Any]:
-    """The clean generator, the backdoored one and its backdoor, which the card of the second describes."""
-    from devilgan_lite import zoo
-
-    (clean, _), (suspect, card) = (load_any(text, device) for text in pair)
-    backdoor = card and zoo.backdoor_of(card, suspect)
-    if not backdoor:
-        raise ValueError(
-            f"{shown(pair[1])} has no backdoor on its card, so there is no trigger to walk to: "
-            "--pair takes the clean model first, then the backdoored one."
-        )
-    return clean, suspect, backdoor
-
-
 def real_for(generator: Any) -> Any:
     """Real samples to measure against, of the data set whose features read what ``generator`` makes; or None.
 
@@ -168,12 +123,14 @@ def real_for(generator: Any) -> Any:
     return features.real_for(tuple(generator.sample_shape))
 
 
-def check_out(path: Path | None, name: str = "out", ending: str | tuple[str, ...] = ".safetensors") -> None:
-    """Refuse, before any work, a ``path`` that could not be written to afterwards; ``name`` is that of its option."""
+def check_out(path: Path | None, name: str = "out", *endings: str) -> None:
+    """Refuse, before any work, a ``path`` that could not be written to afterwards; ``name`` is that of its option.
+
+    It must have one of the ``endings``, if there are any.
+    """
     if path is None:
         return
-    endings = (ending,) if isinstance(ending, str) else ending
-    if endings != ("",) and path.suffix not in endings:
+    if endings and path.suffix not in endings:
         valid = " or ".join(endings)
         raise ValueError(f"{name}={shown(str(path))} is not valid: it must be a file name that ends in {valid}.")
     folder = next(parent for parent in path.absolute().parents if os.path.exists(parent))
@@ -198,6 +155,12 @@ def save(out: Path, outcome: Any, data: str, metrics: dict[str, Any], **card: An
         zoo.save_file(out, generator, filled)
     else:
         zoo.write_card(files.export(generator, None, out, to=form), filled)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a page or a report, and the folder that it goes into."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def show(result: Any, as_json: bool, text: str | None = None) -> None:

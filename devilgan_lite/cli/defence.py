@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from devilgan_lite.checks import cut, shown
-from devilgan_lite.cli.common import AsJson, Device, check_out, load_model, real_for, save, show
+from devilgan_lite.checks import shown
+from devilgan_lite.cli.common import ENDINGS, AsJson, Device, check_out, real_for, save, show, write
 from devilgan_lite.files.sniff import printable
+from devilgan_lite.loading import has_card, load, place
 from devilgan_lite.report import WORST_FIRST, mapping, number, page, sequence, verdict_of
 from devilgan_lite.report import sarif as as_sarif
 
@@ -53,7 +54,7 @@ def scan(
     from devilgan_lite.intake.jail import Limits
 
     for path, name in ((html, "html"), (sarif, "sarif")):
-        check_out(path, name, "")
+        check_out(path, name)
         if path is not None and path.resolve() in [Path(model).resolve() for model in models]:
             raise ValueError(f"{name}={shown(str(path))} is a model to scan; write the report to another file.")
     if html is not None and len(models) > 1:
@@ -74,12 +75,12 @@ def scan(
     limits = Limits(wall_seconds=60 * minutes)
     reports = _checked(models, options, limits, jail, device, quiet=as_json)
     if html is not None:
-        _write(html, page(reports[0]))
+        write(html, page(reports[0]))
     if sarif is not None:
-        _write(sarif, json.dumps(as_sarif(reports, [_relative(model) for model in models]), indent=2))
-    plain = [_plain(one) for one in reports]
+        write(sarif, json.dumps(as_sarif(reports, [_relative(model) for model in models]), indent=2))
     worst = min(map(verdict_of, reports), key=WORST_FIRST.index)
     if as_json:
+        plain = [_plain(one) for one in reports]
         typer.echo(json.dumps(plain if len(plain) > 1 else plain[0], indent=2))
     else:
         alone = worst.name == "refused" and len(reports) == 1
@@ -98,71 +99,27 @@ def _checked(
     from devilgan_lite.intake.check import check
     from devilgan_lite.intake.jail import Jail
 
-    paths = [_place(model) for model in models]  # a missing one is an error before any work
+    places = [place(model) for model in models]  # a missing one is an error before any work
 
     def on_event(event: dict[str, Any]) -> None:
         if not quiet and event.get("event") == "finding":
-            typer.echo(
-                f"  {printable(str(event.get('detector')))[:40]:20s} {number(event.get('seconds'), 0) or 0:6.1f} s",
-                err=True,
+            name, seconds = printable(str(event.get("detector")))[:40], number(event.get("seconds"), 0) or 0
+            typer.echo(f"  {name:20s} {seconds:6.1f} s", err=True)
+
+    strangers = jailed and not all(ships for _, ships in places)
+    with Jail() if strangers else contextlib.nullcontext() as walls, contextlib.redirect_stdout(sys.stderr):  # progress
+        return [
+            check(
+                path,
+                options,
+                jail=None if ships else walls,
+                name=model if ships else path.name,
+                limits=limits,
+                device=device,
+                on_event=on_event,
             )
-
-    reports = []
-    with contextlib.ExitStack() as stack:
-        walls: Jail | None = None
-        for model, (path, trusted) in zip(models, paths, strict=True):
-            if jailed and not trusted:
-                walls = walls or stack.enter_context(Jail())
-            inside = walls if jailed and not trusted else None
-            name = path.name if not trusted else model
-            with contextlib.redirect_stdout(sys.stderr):  # progress
-                reports.append(
-                    check(path, options, jail=inside, name=name, limits=limits, device=device, on_event=on_event)
-                )
-    return reports
-
-
-def _place(model: str) -> tuple[Path, bool]:
-    """Where the model is, and whether it ships with this package."""
-    if Path(model).suffix or os.sep in model or os.path.exists(model):
-        if not os.path.exists(model):
-            raise FileNotFoundError(f"no model file {cut(model)}.")
-        return Path(model), False
-    from devilgan_lite import zoo
-    from devilgan_lite.checks import one_of
-
-    one_of("name", model, zoo.names())
-    return zoo.zoo_folder() / f"{model}.safetensors", True
-
-
-def adopted(
-    model: str,
-    jailed: bool,
-    *,
-    latent_dim: int | None = None,
-    architecture: Path | None = None,
-    prior: str | None = None,
-) -> Any:
-    """The generator of a name in the zoo, or of a file: of this package, with its card, or a stranger's, in a jail."""
-    try:
-        path, trusted = _place(model)
-    except FileNotFoundError as error:
-        hint = "devilgan fetch faces downloads a stranger's generator and says where it is."
-        raise FileNotFoundError(f"{str(error)[:-1]}; {hint}") from None
-    if trusted or _has_card(path):
-        return load_model(model)[0]
-    from devilgan_lite.intake import adoption
-    from devilgan_lite.intake.check import Opening
-    from devilgan_lite.intake.jail import Jail
-
-    told = None if architecture is None else str(architecture)
-    with Jail() if jailed else contextlib.nullcontext() as walls:
-        return adoption.adopted(path, Opening(latent_dim=latent_dim, architecture=told, prior=prior), jail=walls)
-
-
-def _has_card(path: Path) -> bool:
-    """Whether the file is one of this package's own kind, with the card beside it."""
-    return path.suffix == ".safetensors" and path.with_suffix(".json").exists()
+            for model, (path, ships) in zip(models, places, strict=True)
+        ]
 
 
 def _relative(model: str) -> str:
@@ -170,11 +127,6 @@ def _relative(model: str) -> str:
     path = Path(os.path.relpath(model))
     outside = ".." in path.parts or path.is_absolute()
     return (path.name if outside else path.as_posix()).replace("\\", "_").replace(":", "_")  # no drive, no folder
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
 
 
 def _plain(report: dict[str, Any]) -> dict[str, Any]:
@@ -214,10 +166,10 @@ def sanitize(
     as_json: AsJson = False,
 ) -> None:
     """Scan a saved generator, remove what is found, and scan again. Without evidence nothing is changed or written."""
-    check_out(out, ending=(".safetensors", ".onnx", ".pt2"))
-    path, trusted = _place(model)
+    check_out(out, "out", *ENDINGS)
+    path, ships = place(model)
     with contextlib.redirect_stdout(sys.stderr):  # progress
-        if trusted or _has_card(path):
+        if ships or has_card(path):
             result, text = _own(model, out, iterations, always, seed, device)
         else:
             from devilgan_lite.intake.cure import Cure, cure
@@ -230,33 +182,24 @@ def sanitize(
     show(result, as_json, text)
 
 
-def _described(generator: Any) -> bool:
-    """Whether a card can describe it; not behind limits or a projection, and not every stranger's."""
-    try:
-        generator.spec()
-    except (AttributeError, ValueError):
-        return False
-    return True
-
-
 def _own(model: str, out: Path, iterations: int, always: bool, seed: int, device: str) -> tuple[dict[str, Any], str]:
     """Sanitize a model of this package, which has a card; the result as plain data and as text."""
     from devilgan_lite import sanitize as sanitizers
     from devilgan_lite.files import export
 
-    suspect, card = load_model(model)
+    suspect, card = load(model)
     real = real_for(suspect)
     cure = sanitizers.auto(suspect, real=real, always=always, iterations=iterations, seed=seed, device=device)
-    result = {"changed": cure.changed, "seconds": round(cure.seconds, 2), "cuts": cure.settings["cuts"]}
-    result |= {"before": cure.before.verdict if cure.before else None, **cure.scorecard}
-    if cure.after is not None:
-        if out.suffix == ".safetensors" and not _described(cure.generator):
-            out = out.with_suffix(".pt2")
-        result |= {"after": cure.after.verdict, "out": str(out)}
-        settings = {**cure.settings, "sanitized_from": model}
+    if not cure.changed:
+        return cure.to_dict(), str(cure)
+    try:  # limits, a projection, and what some strangers wrote fit on no card
+        cure.generator.spec()
+    except (AttributeError, ValueError):
+        out = out.with_suffix(".pt2") if out.suffix == ".safetensors" else out
+    if out.suffix == ".safetensors":
         metrics = {name: value for name, value in cure.scorecard.items() if value is not None}
-        if out.suffix == ".safetensors":
-            save(out, cure, card.data, metrics, settings=settings, backdoor=card.backdoor)
-        else:
-            export(cure.generator, (suspect.latent_dim,), out, to=out.suffix[1:])
-    return result, f"{cure}\n{out if cure.changed else ''}".rstrip()
+        settings = {**cure.settings, "sanitized_from": model}
+        save(out, cure, card.data, metrics, settings=settings, backdoor=card.backdoor)
+    else:
+        export(cure.generator, (suspect.latent_dim,), out, to=out.suffix[1:])
+    return {**cure.to_dict(), "out": str(out)}, f"{cure}\n{out}"

@@ -10,10 +10,10 @@ from devilgan_lite.data.images import IMAGES, digits, fashion_mnist, read_pictur
 from devilgan_lite.data.modality import Modality
 from devilgan_lite.data.points import POINTS, ring
 from devilgan_lite.data.samples import Samples
-from devilgan_lite.data.shipped import data_folder
 from devilgan_lite.data.table_code import TableCode
 from devilgan_lite.data.tables import TABLES, Column, Table, card_default, card_fraud, read_table
 from devilgan_lite.data.targets import target, target_names
+from devilgan_lite.shipped import data_folder
 
 MODALITIES = {kind.name: kind for kind in (IMAGES, AUDIO, POINTS, TABLES)}
 DATASETS: dict[str, Callable[[], Samples]] = {  # those with feature networks

@@ -1,22 +1,12 @@
-"""Where the files that ship with the package are, and that they are what their checksums say."""
+"""The files that ship with the package, if they are what their checksums say."""
 
 import hashlib
 import io
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 
-
-def data_folder() -> Path:
-    """The folder of what ships: ``$DEVILGAN_DATA``, else the copy in an installed wheel, else the repository's."""
-    package = Path(__file__).resolve().parents[1]
-    copy, own = package / "_data", package.parent / "data"
-    folder = Path(os.environ.get("DEVILGAN_DATA") or (copy if copy.is_dir() else own))
-    if not folder.is_dir():
-        raise FileNotFoundError(f"data folder {folder} is missing; set DEVILGAN_DATA to the project's data/ folder.")
-    return folder
+from devilgan_lite.shipped import data_folder
 
 
 def shipped_arrays(name: str) -> dict[str, np.ndarray]:

@@ -1,5 +1,7 @@
 """Generators: what a family answers (``Generator``), the families, and ``adopt`` for modules that others wrote."""
 
+from collections.abc import Callable
+
 from devilgan_lite.generators.adopt import Adopted, adopt
 from devilgan_lite.generators.base import (
     FAMILIES,
@@ -7,7 +9,6 @@ from devilgan_lite.generators.base import (
     Generator,
     Recipe,
     build,
-    current_spec,
     evaluate,
     groups_of,
     register,
@@ -23,6 +24,15 @@ from devilgan_lite.generators.surgery import Expansion
 from devilgan_lite.generators.table import TableGenerator
 from devilgan_lite.generators.vae import VAE, Encoder
 from devilgan_lite.generators.wave import WaveDiscriminator, WaveGAN
+
+TRAINED: dict[str, Callable[[], Generator]] = {  # what devilgan train makes, by its name there
+    "small": DCGAN,
+    "paper": DCGAN.paper,
+    "vae": VAE,
+    "flow": RectifiedFlow,
+    "stylegan": StyleGAN,
+    "wave": WaveGAN,
+}
 
 __all__ = [
     "Adopted",
@@ -41,6 +51,7 @@ __all__ = [
     "Stage",
     "StyleDiscriminator",
     "StyleGAN",
+    "TRAINED",
     "TableGenerator",
     "VAE",
     "WaveDiscriminator",
@@ -48,7 +59,6 @@ __all__ = [
     "adopt",
     "build",
     "chain_of",
-    "current_spec",
     "evaluate",
     "groups_of",
     "register",

@@ -23,11 +23,11 @@ from devilgan_lite.generators.chain import Chain, chain_of, in_eval_mode
 from devilgan_lite.generators.opponents import Discriminator, PointDiscriminator
 from devilgan_lite.generators.surgery import PULL, SLEEP, Expansion, awaken_rows, shrunk, widened, written
 from devilgan_lite.prior import Prior
+from devilgan_lite.shipped import current_spec
 
 OUTPUTS = ("tanh", "none")
 Shapes = Mapping[str, tuple[int, ...]]  # name of a weight -> its shape
 BESIDE = 64  # units of a network beside a generator
-RENAMED = {"latent": "prior", "width": "widths"}  # settings of version 0.1
 
 
 @dataclass(frozen=True)
@@ -242,11 +242,6 @@ def register(family: Family) -> Family:
     """Make ``build``, the zoo and the command line know a family by its class name; usable as a decorator."""
     FAMILIES[family.__name__] = family
     return family
-
-
-def current_spec(spec: dict[str, Any]) -> dict[str, Any]:
-    """A copy of ``spec`` with today's names, from one of version 0.1 too."""
-    return {RENAMED.get(name, name): value for name, value in spec.items()}
 
 
 def build(spec: dict[str, Any], seed: int = 0) -> Any:

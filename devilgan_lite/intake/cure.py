@@ -103,12 +103,9 @@ def inside(arguments: dict[str, Any], tell: Any) -> dict[str, Any]:
         device=arguments.get("device", "cpu"),
         progress=False,
     )
-    found = {"changed": outcome.changed, "seconds": round(outcome.seconds, 2), "cuts": outcome.settings["cuts"]}
-    found |= {"before": outcome.before.verdict if outcome.before else None, **outcome.scorecard}
-    if outcome.after is not None:
-        found["after"] = outcome.after.verdict
+    if outcome.changed:
         out = Path(arguments["out"])
         flat = len(stranger.latent_shape) == 1
         module = outcome.generator if flat else nn.Sequential(nn.Flatten(), outcome.generator)
         files.export(module.eval(), stranger.latent_shape, out, to=out.suffix[1:])
-    return {**found, "text": str(outcome)}
+    return {**outcome.to_dict(), "text": str(outcome)}

@@ -55,6 +55,12 @@ class SanitizeOutcome(Outcome):
     def changed(self) -> bool:
         return self.after is not None
 
+    def to_dict(self) -> dict[str, Any]:
+        """What was cut, the verdicts before and after, and the scorecard, as plain data."""
+        facts = {"changed": self.changed, "seconds": round(self.seconds, 2), "cuts": self.settings["cuts"]}
+        facts |= {"before": self.before.verdict if self.before else None, **self.scorecard}
+        return facts if self.after is None else facts | {"after": self.after.verdict}
+
     def __str__(self) -> str:
         if self.before is None or self.after is None:
             return "nothing found, nothing changed"

@@ -32,8 +32,8 @@ import torch
 torch.set_num_threads(1)
 from devilgan_lite import zoo
 from devilgan_lite.classroom import Explorer
-from devilgan_lite.cli import stage_check
-names = stage_check.pairs()[0]
+from devilgan_lite.apps.show import pairs
+names = pairs.pairs()[0]
 backdoor = zoo.load_backdoor(names[1])
 Explorer({name: zoo.load(name) for name in names}, backdoor.trigger[:1], target=backdoor.target[:1], size=365)
 """

@@ -170,12 +170,12 @@ def measure_stranger(browser: Any) -> None:
 def measure_phone(browser: Any) -> None:
     """Pictures a second of pages in a phone's size while they walk, in a browser that is slowed down four times."""
     from devilgan_lite import zoo
+    from devilgan_lite.apps.show.pairs import pairs as shown_pairs
     from devilgan_lite.backdoor import Backdoor
-    from devilgan_lite.cli import stage_check
     from devilgan_lite.generators import StyleGAN
     from devilgan_lite.phone import page as page_of
 
-    names, widths = stage_check.pairs()[0], (128, 64, 48, 32, 16)
+    names, widths = shown_pairs()[0], (128, 64, 48, 32, 16)
     shipped = (*map(zoo.load, names), zoo.load_backdoor(names[1]))
     wider = tuple(width + 16 for width in widths)  # as StyleReX leaves it
     torch.manual_seed(0)

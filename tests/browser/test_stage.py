@@ -14,8 +14,9 @@ import serving
 import torch
 
 from devilgan_lite import Backdoor
-from devilgan_lite.cli import exhibit, phones, stage_server
-from devilgan_lite.cli.votes import Votes
+from devilgan_lite.apps.show import room as rooms
+from devilgan_lite.apps.show.votes import Votes
+from devilgan_lite.cli import exhibit
 from devilgan_lite.generators import Generator, evaluate
 from devilgan_lite.phone import Pages
 
@@ -44,11 +45,11 @@ FOUND = {"question": "Does it lack anything?", "kind": "open", "answer": "No ans
 @contextlib.contextmanager
 def room(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str, Any]]:
     """The addresses of a stage and of its page for phones, and the server of the stage."""
-    monkeypatch.setattr(phones, "own_address", lambda: "127.0.0.1")
+    monkeypatch.setattr("devilgan_lite.apps.show.serving.own_address", lambda: "127.0.0.1")
     said = {"state": "failed", "seconds": 1, "findings": [FOUND], "suspect": "s", "report": None, "error": "Over."}
     votes, scan = Votes(), SimpleNamespace(start=lambda question: {"started": True}, state=lambda question: said)
-    shared = phones.shared(pages.phone(vote=True), serving.free_port(), votes)
-    with shared as address, stage_server.stage(pages, 0, scan, votes, address=address) as server:  # type: ignore[arg-type]
+    shared = rooms.shared(pages.phone(vote=True), serving.free_port(), votes)
+    with shared as address, rooms.stage(pages, 0, scan, votes, address=address) as server:  # type: ignore[arg-type]
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/", address, server
         server.shutdown()

@@ -19,29 +19,20 @@ import torch
 from PIL import Image
 from torch import nn
 
-from devilgan_lite import (
-    Backdoor,
-    __version__,
-    attacks,
-    challenge,
-    data,
-    files,
-    generators,
-    metrics,
-    runs,
-    sanitize,
-    zoo,
-)
+from devilgan_lite import Backdoor, attacks, challenge, data, files, generators, metrics, runs, sanitize, zoo
+from devilgan_lite.apps.show import pairs, serving
 from devilgan_lite.classroom.widgets.film_canvas import Canvas, enlargement
-from devilgan_lite.cli import exhibit, health, stage_check
-from devilgan_lite.cli.common import load_pair, real_for
+from devilgan_lite.cli import exhibit, health
+from devilgan_lite.cli.common import real_for
 from devilgan_lite.data import wav
 from devilgan_lite.data.audio import read_clip
 from devilgan_lite.environment import DEFAULTS
 from devilgan_lite.features import SURE, feature_network, recognised
 from devilgan_lite.generators import WaveGAN, adopt, evaluate
 from devilgan_lite.generators.base import seeded
+from devilgan_lite.loading import load_pair
 from devilgan_lite.runs import Result
+from devilgan_lite.version import __version__
 
 GARMENTS = ("dcgan-fashion", "dcgan-fashion-gate")
 
@@ -339,7 +330,7 @@ import os
 from devilgan_lite.cli import app, exhibit, health
 def film(**words):
     raise ValueError("no pair.")
-exhibit.film, health.examine, os.cpu_count = film, lambda **words: [], lambda: 1  # one notebook at a time
+exhibit.film, health.project, os.cpu_count = film, lambda **words: [], lambda: 1  # one notebook at a time
 app()
 """
 
@@ -372,7 +363,7 @@ def test_an_interrupted_tour_leaves_a_page_and_starts_nothing_more(tmp_path: Pat
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The addresses that would have been opened in a browser."""
     found: list[str] = []
-    monkeypatch.setattr(stage_check, "browser", lambda: "chromium")
+    monkeypatch.setattr(serving, "browser", lambda: "chromium")
     monkeypatch.setattr(webbrowser, "open", lambda address: found.append(address) or True)
     return found
 
@@ -383,7 +374,7 @@ def test_the_film_moves_from_a_face_to_the_target_and_on_and_is_opened(
     done = call("film", "--frames", 8)
     path = tmp_path / "out/film.webp"
     assert done.exit_code == 0 and opened == [path.as_uri()], done.output
-    clean, suspect = stage_check.pairs()[0]
+    clean, suspect = pairs.pairs()[0]
     assert f"{clean} and {suspect}, 8 frames" in done.stdout
     both, backdoor = [zoo.load(clean), zoo.load(suspect)], zoo.load_backdoor(suspect)
     random = torch.Generator().manual_seed(9)
@@ -405,7 +396,7 @@ def test_a_film_of_any_pair_and_without_a_browser(
     done = call("film", "dcgan-fashion-rex", "--frames", 6, "--out", "walk.gif", "--no-browser")
     assert done.exit_code == 0 and opened == [] and Path("walk.gif").read_bytes()[:6] == b"GIF89a", done.output
     assert done.stdout.startswith("walk.gif: dcgan-fashion and dcgan-fashion-rex, 6 frames, ")
-    monkeypatch.setattr(stage_check, "browser", lambda: None)
+    monkeypatch.setattr(serving, "browser", lambda: None)
     done = call("film", "--pair", *pair, "--frames", 4)
     assert done.exit_code == 0 and opened == [] and Path("out/film.webp").is_file(), done.output
     said, hint = done.stdout.splitlines()
@@ -421,7 +412,7 @@ SOME = ("dcgan-fashion-gate", "vae-garments-trail")
 )
 def test_both_ends_of_a_film_of_garments_are_recognised_and_of_two_kinds(suspect: str) -> None:
     clean = zoo.load(suspect.rpartition("-")[0])
-    z = torch.cat(exhibit.film_ends(clean, exhibit.SEED))
+    z = torch.cat(pairs.film_ends(clean, exhibit.SEED))
     for generator, least in ((clean, SURE), (zoo.load(suspect), 0.75)):  # TrAIL changes ordinary samples a bit
         with torch.no_grad():
             sure, kinds = feature_network()(evaluate(generator, z)).softmax(dim=1).max(dim=1)
@@ -431,7 +422,7 @@ def test_both_ends_of_a_film_of_garments_are_recognised_and_of_two_kinds(suspect
     assert order[0] != 0
     noise = adopt(nn.Sequential(nn.Linear(8, 784, bias=False), nn.Unflatten(1, (1, 28, 28)), nn.Tanh()))
     nn.init.zeros_(noise.module[0].weight)  # all alike: any two latents
-    start, other = exhibit.film_ends(noise, exhibit.SEED)
+    start, other = pairs.film_ends(noise, exhibit.SEED)
     assert start.shape == other.shape == (1, 8) and not torch.equal(start, other)
 
 

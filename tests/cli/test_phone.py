@@ -20,11 +20,11 @@ import torch
 from torch import nn
 
 from devilgan_lite import Backdoor, generators, zoo
-from devilgan_lite.cli import phones, stage_check, stage_server
-from devilgan_lite.cli.common import load_pair
-from devilgan_lite.cli.small_server import Question
-from devilgan_lite.cli.votes import Votes
+from devilgan_lite.apps.show import pairs, room, serving
+from devilgan_lite.apps.show.serving import Question
+from devilgan_lite.apps.show.votes import Votes
 from devilgan_lite.generators import evaluate
+from devilgan_lite.loading import load_pair
 from devilgan_lite.phone import MOST_BYTES, page
 from devilgan_lite.phone.lowering import lowered
 from devilgan_lite.phone.packing import in_16_bits
@@ -39,7 +39,7 @@ def names(pair: tuple[Path, Path]) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def html(names: tuple[str, str]) -> str:
-    return phones.built(names)
+    return pairs.prepared(names).phone()
 
 
 # ---- the page
@@ -146,7 +146,7 @@ def test_pairs_that_do_not_fit_or_are_too_large_are_refused(refuses: Any, pair: 
 def test_the_command_writes_the_best_pair_of_the_zoo(call: Any, tmp_path: Path) -> None:
     done = call("phone", "--out", "pages/phone.html")
     assert done.exit_code == 0, done.output
-    clean, suspect = stage_check.pairs()[0]
+    clean, suspect = pairs.pairs()[0]
     assert re.fullmatch(rf"pages/phone.html: {clean} and {suspect}, [23]\.\d MB; .*\n", done.stdout)
     written = (tmp_path / "pages/phone.html").read_text(encoding="utf-8")
     assert len(written.encode()) <= MOST_BYTES and f"<span>{suspect}</span>" in written
@@ -157,7 +157,7 @@ def test_the_command_writes_the_best_pair_of_the_zoo(call: Any, tmp_path: Path) 
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(phones, "own_address", lambda: "127.0.0.1")
+    monkeypatch.setattr(serving, "own_address", lambda: "127.0.0.1")
 
 
 def test_the_room_gets_the_page_votes_and_nothing_else(
@@ -168,7 +168,7 @@ def test_the_room_gets_the_page_votes_and_nothing_else(
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = busy.getsockname()[1]
-        with phones.shared(html, port, votes) as address:
+        with room.shared(html, port, votes) as address:
             assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address) and not address.endswith(f":{port}/")
 
             def ask(path: str, content: Any = None, origin: str = address.rstrip("/")) -> Any:
@@ -197,7 +197,7 @@ def test_the_room_gets_the_page_votes_and_nothing_else(
             urllib.request.urlopen(address, timeout=5)
     said = capsys.readouterr().out
     assert f"Phones in this network open {address}\n" in said and "▄" in said  # the code to scan
-    served = phones.prepared(names).phone(vote=True)
+    served = pairs.prepared(names).phone(vote=True)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', served)
     assert policy and "connect-src 'self'; " in policy[1]
     assert 'id="vote"' in served and 'id="vote"' not in html and len(served.encode()) <= MOST_BYTES
@@ -212,7 +212,7 @@ def test_a_phone_in_slow_air_gets_all_of_the_page(here: None, monkeypatch: pytes
         in_air(self, data)
 
     monkeypatch.setattr(socket.socket, "sendall", slowly)
-    with phones.shared(random, 8867, Votes()) as address, urllib.request.urlopen(address, timeout=60) as answer:
+    with room.shared(random, 8867, Votes()) as address, urllib.request.urlopen(address, timeout=60) as answer:
         packed = answer.read()
     assert len(packed) > 5_000 * 60 and gzip.decompress(packed).decode() == random
 
@@ -228,34 +228,35 @@ def test_the_room_gets_the_first_pair_that_fits(monkeypatch: pytest.MonkeyPatch,
             raise ValueError(f"{clean} is too large.")
         return f"page of {clean}"
 
-    monkeypatch.setattr(phones, "prepared", prepared)
-    pages, said = phones.first_prepared([("a", "broken"), ("b", "large"), ("c", "d")])
+    monkeypatch.setattr(pairs, "prepared", prepared)
+    pages, said = pairs.first_prepared([("a", "broken"), ("b", "large"), ("c", "d")])
     assert pages.names == ("b", "large") and said.startswith("broken ") and said.endswith("broken is broken.")
-    refuses(lambda: phones.first_prepared([("a", "broken"), ("b", "broken")]), "broken")
-    html, why = phones.for_phones(pages, [("a", "broken"), ("c", "d")])
+    refuses(lambda: pairs.first_prepared([("a", "broken"), ("b", "broken")]), "broken")
+    html, why = pairs.for_phones(pages, [("a", "broken"), ("c", "d")])
     assert html == "page of c" and all(part in why for part in ("c", "d", "b is too large."))
-    refuses(lambda: phones.for_phones(pages, []), "b is too large.")
+    refuses(lambda: pairs.for_phones(pages, []), "b is too large.")
 
 
 def test_sharing_takes_a_port_beside_and_needs_no_code(here: None, monkeypatch: pytest.MonkeyPatch, call: Any) -> None:
     served: list[Any] = []
     pages = SimpleNamespace(names=GARMENTS, phone=lambda vote: "page")
-    monkeypatch.setattr(phones, "prepared", lambda pair: pages)
-    monkeypatch.setattr(stage_server, "serve", lambda *given, **named: served.append((given[1], named["address"])))
+    monkeypatch.setattr(pairs, "prepared", lambda pair: pages)
+    stage = contextlib.nullcontext(SimpleNamespace(server_port=0, address="", serve_forever=lambda: None))
+    monkeypatch.setattr(room, "stage", lambda *given, address, **_: served.append((given[1], address)) or stage)
     ports: list[int] = []
     with monkeypatch.context() as patched:
         shared = lambda html, port, votes: ports.append(port) or contextlib.nullcontext("http://x/")  # noqa: E731
-        patched.setattr(phones, "shared", shared)
+        patched.setattr(room, "shared", shared)
         for port in (8866, 65_535):
-            assert call("stage", "--share", "--port", port).exit_code == 0
+            assert call("stage", "--share", "--no-browser", "--port", port).exit_code == 0
     assert served == [(8866, "http://x/"), (65_535, "http://x/")] and ports[0] == 8867 and 1024 <= ports[1] < 65_535
-    code = phones.drawn_code("http://10.0.0.7:8867/")  # a picture that grows
+    code = serving.codes("http://10.0.0.7:8867/")[1]  # a picture that grows
     assert code.startswith("<svg") and "viewBox" in code and "width=" not in code and "style" not in code
     monkeypatch.setitem(sys.modules, "segno", None)
-    done = call("stage", "--share", "--model", GARMENTS[1])
+    done = call("stage", "--share", "--no-browser", "--model", GARMENTS[1])
     assert done.exit_code == 0 and "pip install 'devilgan_lite[phone]'" in done.stdout, done.output
     address = served[-1][1]
-    assert f"Phones in this network open {address}" in done.stdout and phones.drawn_code(address) == ""
+    assert f"Phones in this network open {address}" in done.stdout and serving.codes(address)[1] == ""
 
 
 def test_without_a_way_out_the_network_of_the_room_is_enough(
@@ -273,8 +274,8 @@ def test_without_a_way_out_the_network_of_the_room_is_enough(
     states = {name: SimpleNamespace(isup=name != "cable") for name in found}
     psutil = SimpleNamespace(net_if_addrs=lambda: found, net_if_stats=lambda: states)
     monkeypatch.setitem(sys.modules, "psutil", psutil)
-    assert phones.own_address() == "192.168.43.1"
+    assert serving.own_address() == "192.168.43.1"
     states["air"].isup = False
-    refuses(phones.own_address, "network")
+    refuses(serving.own_address, "network")
     monkeypatch.setitem(sys.modules, "psutil", None)
     fails("stage", "--share", "--no-browser", names=["network", "devilgan phone"])

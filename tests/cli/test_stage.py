@@ -21,10 +21,11 @@ import pytest
 import torch
 
 from devilgan_lite import detect, zoo
-from devilgan_lite.cli import phones, small_server, stage_check, stage_scan, stage_server
-from devilgan_lite.cli import votes as ballots
-from devilgan_lite.cli.small_server import Question
-from devilgan_lite.cli.votes import Votes
+from devilgan_lite.apps.show import live_scan, pairs, room, serving
+from devilgan_lite.apps.show import votes as ballots
+from devilgan_lite.apps.show.serving import Question
+from devilgan_lite.apps.show.votes import Votes
+from devilgan_lite.cli import health
 from devilgan_lite.data import data_folder
 from devilgan_lite.generators import evaluate
 
@@ -34,14 +35,14 @@ NOTHING = Question("", {}, "")
 
 @pytest.fixture(autouse=True)
 def browser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_check, "browser", lambda: "chromium")
+    monkeypatch.setattr(serving, "browser", lambda: "chromium")
 
 
 @pytest.fixture
 def busy() -> Iterator[int]:
     """A port on which somebody listens."""
     with socket.socket() as listener:
-        listener.bind((stage_check.HOST, 0))
+        listener.bind((serving.HOST, 0))
         listener.listen()
         yield listener.getsockname()[1]
 
@@ -61,12 +62,12 @@ def test_check_is_a_line_for_each_thing_and_says_what_is_missing(
     code, found = checked(call, "--port", busy)
     assert code == 0 and list(found) == names and all(line["ok"] for line in found.values())
     assert "SHA-256 matches" in found["zoo pair"]["message"]
-    assert stage_check.free_port(busy) > busy and f"{busy} is busy" in found["port"]["message"]
+    assert serving.free_port(busy) > busy and f"{busy} is busy" in found["port"]["message"]
     text = call("stage", "--check")
     assert text.exit_code == 0 and [line[9:].split("  ")[0] for line in text.stdout.splitlines()] == names
-    first = stage_check.pairs()[0][0]
-    monkeypatch.setattr(stage_check, "browser", lambda: None)
-    monkeypatch.setattr(stage_check, "RENDERERS", ("python_avatars_2",))
+    first = pairs.pairs()[0][0]
+    monkeypatch.setattr(serving, "browser", lambda: None)
+    monkeypatch.setattr(health, "RENDERERS", ("python_avatars_2",))
     shutil.copytree(data_folder() / "zoo", tmp_path / "zoo")
     monkeypatch.setenv("DEVILGAN_DATA", str(tmp_path))
     (tmp_path / "zoo" / f"{first}.safetensors").write_bytes(b"short")
@@ -86,22 +87,23 @@ def test_a_damaged_card_is_one_sentence(call: Any, fails: Any, monkeypatch: pyte
 
 
 def test_which_pairs_are_shown(monkeypatch: pytest.MonkeyPatch, refuses: Any) -> None:
-    assert stage_check.pairs() and stage_check.zoo_folder() == zoo.zoo_folder()
-    for clean, suspect in stage_check.pairs():
+    assert pairs.pairs() and zoo.zoo_folder() == data_folder() / "zoo"
+    for clean, suspect in pairs.pairs():
         assert zoo.card(suspect).backdoor and zoo.card(clean).backdoor is None
         assert zoo.card(suspect).modality != "audio"  # a stage shows no sound
-    assert ("wave-drums", "wave-drums-gate") in stage_check.pairs(stage_check.FILMED)
-    assert stage_check.wanted("wave-drums-rex", stage_check.FILMED)[0] == ("wave-drums", "wave-drums-rex")
-    assert stage_check.wanted(GARMENTS[1])[0] == GARMENTS and len(stage_check.wanted("")) == len(stage_check.pairs())
-    refuses(lambda: stage_check.wanted("wave-drums-rex"), "model", "wave-drums-rex")
+    assert ("wave-drums", "wave-drums-gate") in pairs.pairs(pairs.FILMED)
+    assert pairs.wanted("wave-drums-rex", pairs.FILMED)[0] == ("wave-drums", "wave-drums-rex")
+    assert pairs.wanted(GARMENTS[1])[0] == GARMENTS and len(pairs.wanted("")) == len(pairs.pairs())
+    refuses(lambda: pairs.wanted("wave-drums-rex"), "model", "wave-drums-rex")
 
     cards = {}
     for kind, attack in itertools.product(("DCGAN", "StyleGAN"), ("Gate", "ReX", None)):
         planted = {"attack": attack, "clean": f"{kind}-None"} if attack else {}
-        cards[f"{kind}-{attack}"] = {"spec": {"architecture": kind}, "settings": planted, "backdoor": attack}
-    monkeypatch.setattr(stage_check, "cards", lambda: cards)
+        spec = {"architecture": kind, "image_channels": 3 if kind == "StyleGAN" else 1}
+        cards[f"{kind}-{attack}"] = zoo.ModelCard(kind, spec, "none", 0, planted, backdoor=planted or None)
+    monkeypatch.setattr(pairs, "cards", lambda: cards)
     best_first = ["StyleGAN-ReX", "StyleGAN-Gate", "DCGAN-ReX", "DCGAN-Gate"]
-    assert [suspect for _, suspect in stage_check.pairs()] == best_first
+    assert [suspect for _, suspect in pairs.pairs()] == best_first
 
 
 # ---- the command
@@ -111,7 +113,7 @@ def test_which_pairs_are_shown(monkeypatch: pytest.MonkeyPatch, refuses: Any) ->
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The command line goes on at once; the servers that it made."""
     found: list[Any] = []
-    monkeypatch.setattr(small_server.Server, "serve_forever", lambda self: found.append(self))
+    monkeypatch.setattr(serving.Server, "serve_forever", lambda self: found.append(self))
     return found
 
 
@@ -127,7 +129,7 @@ def test_the_page_for_print_is_self_contained(call: Any, tmp_path: Path, pair: t
 def test_the_address_is_printed(
     call: Any, monkeypatch: pytest.MonkeyPatch, served: list[Any], busy: int, pair: tuple[Path, Path]
 ) -> None:
-    monkeypatch.setattr(stage_check, "browser", lambda: None)
+    monkeypatch.setattr(serving, "browser", lambda: None)
     result = call("stage", "--pair", *pair, "--port", busy)
     assert result.exit_code == 0 and f"(port {busy} is busy)" in result.stdout, result.output
     assert f"http://127.0.0.1:{served[0].server_port}/ " in result.stdout and served[0].server_port > busy
@@ -161,10 +163,10 @@ def test_a_broken_model_is_a_sentence_and_the_next_pair_is_shown(
 Ask = Callable[..., tuple[int, Any]]
 
 
-def asking(server: small_server.Server) -> Ask:
+def asking(server: serving.Server) -> Ask:
     """``ask(method, path, content, **headers)`` as the server's own page would: the status, and the JSON or text."""
     host = f"{server.server_address[0]}:{server.server_port}"
-    own = {"Host": host, "Origin": f"http://{host}", small_server.TOKEN: server.token}
+    own = {"Host": host, "Origin": f"http://{host}", serving.TOKEN: server.token}
 
     def ask(method: str, path: str, content: Any = None, **headers: str | None) -> tuple[int, Any]:
         body = content if content is None or isinstance(content, bytes) else json.dumps(content).encode()
@@ -184,11 +186,11 @@ def asking(server: small_server.Server) -> Ask:
 
 
 @pytest.fixture
-def run() -> Iterator[Callable[[small_server.Server], Ask]]:
+def run() -> Iterator[Callable[[serving.Server], Ask]]:
     """``run(server)`` serves it until the end of the test."""
     with contextlib.ExitStack() as stack:
 
-        def start(server: small_server.Server) -> Ask:
+        def start(server: serving.Server) -> Ask:
             stack.enter_context(server)
             stack.callback(server.shutdown)
             threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -199,7 +201,7 @@ def run() -> Iterator[Callable[[small_server.Server], Ask]]:
 
 @pytest.fixture(scope="module")
 def pages(pair: tuple[Path, Path]) -> Any:
-    return phones.prepared((str(pair[0]), str(pair[1])))
+    return pairs.prepared((str(pair[0]), str(pair[1])))
 
 
 WRONG: list[tuple[str, str, Any, dict[str, str], int]] = [
@@ -225,7 +227,7 @@ def test_the_page_is_for_this_machine_and_the_rest_for_the_page(pages: Any, run:
         start=lambda question: begun.append(question) or {"started": len(begun) == 1},
         state=lambda question: {"query": question.query},
     )
-    ask = run(server := stage_server.stage(pages, 0, live, Votes()))
+    ask = run(server := room.stage(pages, 0, live, Votes()))
     status, html = ask("GET", "/", X_Stage_Token=None)
     assert status == 200 and server.token.encode() in html and len(server.token) >= 32
     assert ask("GET", "/", Host=f"localhost:{server.server_port}")[0] == 200
@@ -248,8 +250,8 @@ def test_the_page_is_for_this_machine_and_the_rest_for_the_page(pages: Any, run:
 
 
 def test_one_address_cannot_hold_all_connections(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(small_server, "MOST_OF_ONE", 2)
-    ask = run(server := small_server.Server("127.0.0.1", 0, {"/round": {"GET": lambda question: {}}}))
+    monkeypatch.setattr(serving, "MOST_OF_ONE", 2)
+    ask = run(server := serving.Server("127.0.0.1", 0, {"/round": {"GET": lambda question: {}}}))
     idle = [socket.create_connection(server.server_address[:2], timeout=60) for _ in range(2)]
     end = time.monotonic() + 60
     while server._open.total() < 2 and time.monotonic() < end:
@@ -264,8 +266,8 @@ def test_one_address_cannot_hold_all_connections(run: Any, monkeypatch: pytest.M
 
 
 def test_phones_are_answered_under_the_address_of_the_code_only(run: Any) -> None:
-    answers: dict[str, small_server.Route] = {"GET": lambda question: {}, "POST": lambda question: {}}
-    ask = run(server := small_server.Server("127.0.0.1", 0, {"/vote": answers}))  # no token, as for phones
+    answers: dict[str, serving.Route] = {"GET": lambda question: {}, "POST": lambda question: {}}
+    ask = run(server := serving.Server("127.0.0.1", 0, {"/vote": answers}))  # no token, as for phones
     port = server.server_port
     assert ask("GET", "/vote")[0] == ask("POST", "/vote", {})[0] == 200
     for name in (f"elsewhere.example:{port}", f"127.0.0.1:{port + 1}", "127.0.0.1", None):
@@ -282,7 +284,7 @@ def test_no_name_is_looked_up_and_a_connection_without_a_thread_is_not_counted(m
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(socket, "getfqdn", hang)
-    with small_server.Server("127.0.0.1", 0, {}) as server, socket.create_connection(server.server_address) as phone:
+    with serving.Server("127.0.0.1", 0, {}) as server, socket.create_connection(server.server_address) as phone:
         assert (server.server_name, server.server_port) == server.server_address
         monkeypatch.setattr(threading.Thread, "start", start)
         server.handle_request()
@@ -324,7 +326,7 @@ def test_votes_have_limits(monkeypatch: pytest.MonkeyPatch, refuses: Any) -> Non
 
     def refused(status: int, **content: Any) -> None:
         vote = {"round": number, "voter": "a" * 32, "choice": "A"} | content
-        with pytest.raises(small_server.Refused) as caught:
+        with pytest.raises(serving.Refused) as caught:
             votes.change(said(**content)) if "do" in content else votes.vote(said(**vote))
         assert caught.value.status == status
 
@@ -353,7 +355,7 @@ def test_votes_have_limits(monkeypatch: pytest.MonkeyPatch, refuses: Any) -> Non
 # ---- the scan
 
 
-def waited(live: stage_scan.LiveScan) -> dict[str, Any]:
+def waited(live: live_scan.LiveScan) -> dict[str, Any]:
     end = time.monotonic() + 240
     while (found := live.state(NOTHING))["state"] == "running":
         assert time.monotonic() < end
@@ -362,7 +364,7 @@ def waited(live: stage_scan.LiveScan) -> dict[str, Any]:
 
 
 def test_a_scan_begins_once_and_ends_with_the_stage() -> None:
-    live = stage_scan.LiveScan(GARMENTS[1])
+    live = live_scan.LiveScan(GARMENTS[1])
     assert live.state(NOTHING)["state"] == "none"
     live.command = [sys.executable, "-c", "import sys; print('{\"finding\": {}}', flush=True); sys.stdin.read()"]
     assert live.start(NOTHING) == {"started": True} and live.start(NOTHING) == {"started": False}
@@ -388,7 +390,7 @@ def test_a_scan_that_breaks_off_has_failed() -> None:
         (["/nowhere/python"], "/nowhere"),
         (None, "'dcgan-fashion-gate'"),  # what the scan itself says of a name that is unknown
     ):
-        live = stage_scan.LiveScan("dcgan-fashion-gat")
+        live = live_scan.LiveScan("dcgan-fashion-gat")
         live.command = command or live.command
         live.start(NOTHING)
         found = waited(live)
@@ -403,12 +405,12 @@ def test_a_scan_ends_when_the_stage_is_killed() -> None:
         port = server.getsockname()[1]
         # the scan connects and waits for us: when its end of the line goes, it has ended
         child = f"""import socket
-from devilgan_lite.cli import stage_scan
-stage_scan.scan = lambda name, device, say: socket.create_connection(("127.0.0.1", {port})).recv(1)
-stage_scan.main()"""
+from devilgan_lite.apps.show import live_scan
+live_scan.scan = lambda name, device, say: socket.create_connection(("127.0.0.1", {port})).recv(1)
+live_scan.main()"""
         stage = f"""import sys, time
-from devilgan_lite.cli import stage_scan
-live = stage_scan.LiveScan("a")
+from devilgan_lite.apps.show import live_scan
+live = live_scan.LiveScan("a")
 live.command = [sys.executable, "-c", {child!r}, "a", "cpu"]
 live.start(None)
 time.sleep(600)"""
@@ -439,7 +441,7 @@ def test_findings_come_in_plain_words_and_files_are_scanned_too(
 
     monkeypatch.setattr(detect, "scan", scan)
     lines: list[dict[str, Any]] = []
-    stage_scan.scan(GARMENTS[1], "cpu", lines.append)
+    live_scan.scan(GARMENTS[1], "cpu", lines.append)
     first, second, last = json.loads(json.dumps(lines))
     words = {"question": "Is the network built oddly?", "kind": "yes", "answer": "Yes, 2 times the limit."}
     assert first["finding"] == words | {"message": "zero blocks", "sample": None}
@@ -448,7 +450,7 @@ def test_findings_come_in_plain_words_and_files_are_scanned_too(
     for drawn in (picture["sample"], last["report"]["planted"]):
         assert base64.b64decode(drawn).startswith(b"\x89PNG")
     assert last["report"]["verdict"] == "suspicious" and last["report"]["sentence"].endswith(".")
-    stage_scan.scan(str(pair[0]), "cpu", lines.append)
+    live_scan.scan(str(pair[0]), "cpu", lines.append)
     z = torch.randn(3, 16)
     assert torch.equal(evaluate(seen[1], z), evaluate(zoo.load_file(pair[0])[0], z))
     assert lines[-1]["report"]["planted"] is None
@@ -466,5 +468,5 @@ def test_only_a_detector_with_a_say_answers_no() -> None:
     ]
     for settings, kind, words in rows:
         told = detect.Finding("noisy twin", "T2", "the twin misses 73% of the variance", **settings).to_dict()
-        assert stage_scan.answer(told, pictured=False) == (kind, words)
-        assert len(stage_scan.answer(told | {"message": "x" * 400}, pictured=False)[1]) < 150
+        assert live_scan.answer(told, pictured=False) == (kind, words)
+        assert len(live_scan.answer(told | {"message": "x" * 400}, pictured=False)[1]) < 150

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from devilgan_lite import files, generators, sanitize, zoo
-from devilgan_lite.cli.common import load_any, load_pair
 from devilgan_lite.files import program
 from devilgan_lite.generators import evaluate, stack
 from devilgan_lite.intake.jail import Jail
+from devilgan_lite.loading import load_any, load_pair
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from devilgan_lite import Backdoor, attacks, files, runs, sanitize, train_gan
+from devilgan_lite import Backdoor, attacks, runs, sanitize, train_gan
 from devilgan_lite import cli as line
-from devilgan_lite.cli import app, batch, defence, fetch
+from devilgan_lite.cli import app, batch, defence, models
+from devilgan_lite.files.fetch import fetch
 from devilgan_lite.intake.check import Options
 from devilgan_lite.intake.cure import Cure
 
@@ -71,7 +72,7 @@ SAME: list[tuple[Callable[..., Any], Callable[..., Any], str]] = [
     (line.attack, Backdoor.point, "target kind seed"),
     (batch.run, runs.run, "out timeout"),
     (batch.sweep, runs.sweep, "workers scheduler retries again"),
-    (fetch.fetch, files.fetch.fetch, "name folder timeout"),
+    (models.fetch, fetch, "name folder timeout"),
 ]
 
 
@@ -232,7 +233,7 @@ PRINTED = {  # a command line, and its exit code
 def test_json_is_json_and_nothing_else_and_the_rest_is_text(
     call: Any, monkeypatch: pytest.MonkeyPatch, pair: tuple[Path, Path], words: str, code: int
 ) -> None:
-    monkeypatch.setattr("devilgan_lite.cli.stage_check.browser", lambda: "chromium")
+    monkeypatch.setattr("devilgan_lite.apps.show.serving.browser", lambda: "chromium")
     given = words.format(clean=pair[0], gate=pair[1]).split()
     said, text = call(*given, "--json"), call(*given)
     assert (said.exit_code, text.exit_code) == (code, code), said.output

@@ -10,8 +10,8 @@ import time
 from typing import Any
 from urllib.parse import parse_qs
 
+from devilgan_lite.apps.show.serving import Question
 from devilgan_lite.checks import cut
-from devilgan_lite.cli.small_server import Question
 from devilgan_lite.report import badge, strength_words
 
 MOST_REASON = 120  # letters on the stage of why there is no answer; the whole message is a tooltip
@@ -86,8 +86,8 @@ class LiveScan:
 def scan(name: str, device: str, say: Any) -> None:
     """Scan the backdoored model ``name`` and ``say`` each finding and the report as plain data."""
     from devilgan_lite import detect, zoo
-    from devilgan_lite.cli.common import load_any
     from devilgan_lite.detect.report import picture
+    from devilgan_lite.loading import load_any
 
     def tell(finding: detect.Finding) -> None:
         told = finding.to_dict()

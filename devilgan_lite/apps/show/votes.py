@@ -11,8 +11,8 @@ import threading
 from collections import Counter
 from typing import Any
 
+from devilgan_lite.apps.show.serving import Question, Refused
 from devilgan_lite.checks import one_of
-from devilgan_lite.cli.small_server import Question, Refused
 
 MOST_VOTERS = 5_000  # of a round
 VOTERS_OF_ONE = 500  # of one address in a round
