@@ -52,7 +52,7 @@ test: lint pages  ## lint, types, pages, every notebook once, contracts, oracles
 
 nightly: lint pages  ## everything: also hostile files, formats, faults, bundle, wheel, ART's tests, golden results (hours)
 	$(PYTEST) --doctest-modules tests devilgan_lite
-	PYTHONPATH=$(CURDIR)/tests/offline DEVILGAN_PROFILE=smoke $(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+	PYTHONPATH=$(CURDIR)/tests/offline DEVILGAN_PROFILE=smoke $(BIN)/pytest -n $(WORKERS) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 	$(BIN)/python scripts/bench/golden.py
 
 lint: setup  ## ruff and mypy

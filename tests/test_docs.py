@@ -27,6 +27,7 @@ from typer.main import get_command
 from devilgan_lite import attacks, cli, files, generators, zoo
 from devilgan_lite.cli import defence
 from devilgan_lite.intake.jail import Ended, Limits
+from devilgan_lite.report import VERDICTS, WORST_FIRST
 from devilgan_lite.report.html import WALLS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -201,8 +202,10 @@ def rows(head: str) -> list[list[str]]:
 def test_the_page_for_teams_has_the_network_tables_and_keys_of_the_code(
     call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert {verdict: int(code) for code, verdict, _ in rows("exit code")} == defence.EXIT_CODES
-    assert ", ".join(defence.EXIT_CODES) in " ".join(TEAMS.split())  # from the worst to the best
+    assert {verdict: int(code) for code, verdict, _ in rows("exit code")} == {
+        one.name: one.exit_code for one in WORST_FIRST
+    }
+    assert ", ".join(VERDICTS) in " ".join(TEAMS.split())  # from the worst to the best
     assert sorted(row[0] for row in rows("format")) == sorted(files.FORMATS)
     walls = {row[0]: row[1] for row in rows("wall")}
     assert set(walls) == set(WALLS) and "8 GiB" in walls["memory"] and "an hour" in walls["cpu"]

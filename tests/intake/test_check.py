@@ -48,7 +48,7 @@ def test_a_file_becomes_a_report_inside_as_outside(jail: Jail, weights: Path) ->
     assert report["model"]["latent_shape"] == [16] and report["model"]["sample_shape"] == [1, 8, 8]
     assert report["jail"]["how"] == "finished"
     assert {"cpu", "files", "memory", "network", "reading", "writing"} <= report["jail"]["walls"].keys()
-    findings = report["scan"]["findings"]
+    findings = report["findings"]
     found = [finding["detector"] for finding in findings]
     assert [event.get("detector", event["event"]) for event in events] == ["opened", *found]
     assert {"reference", "reconstruction"} <= set(found) and len(found) >= 7
@@ -56,7 +56,7 @@ def test_a_file_becomes_a_report_inside_as_outside(jail: Jail, weights: Path) ->
     outside = check(weights, replace(options, bank=False), jail=None)
     assert outside["jail"] is None and outside["verdict"] == report["verdict"]
     both = [finding for finding in findings if finding["detector"] != "reconstruction"]
-    for one, other in zip(both, outside["scan"]["findings"], strict=True):
+    for one, other in zip(both, outside["findings"], strict=True):
         assert one["message"] == other["message"] or one["score"] == pytest.approx(other["score"], rel=1e-3)
 
 
@@ -72,7 +72,7 @@ def test_what_cannot_be_opened_or_changes_or_takes_too_much_gets_a_report_too(
     for name, words in {"empty.pt": "empty", "code.pt": "code", "c.pt": "classifier", "nan.pt": "finite"}.items():
         report = check(tmp_path / name, QUICK, jail=jail)
         assert report["verdict"] == "refused" and words in report["sentence"], report["sentence"]
-        assert len(report["sentence"]) <= 300 and report["scan"] is None
+        assert len(report["sentence"]) <= 300 and "findings" not in report
     with pytest.raises(FileNotFoundError):
         check(tmp_path / "nowhere.pt", jail=jail)
     slow = check(weights, Options(), jail=jail, limits=Limits(wall_seconds=1.0))
