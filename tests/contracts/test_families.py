@@ -99,6 +99,7 @@ def test_it_draws_repeats_and_comes_back_from_its_spec_and_its_file(name: str, t
     card = zoo.ModelCard("small", {}, "none", 0, {})
     back, read = zoo.load_file(zoo.save_file(tmp_path / "small.safetensors", network, card))
     assert type(back) is type(network) and not back.training and read.modality == network.modality.name
+    assert back.prior.name == network.prior.name
     torch.testing.assert_close(back(z), network(z), atol=1e-6, rtol=1e-5)
     clone = network.clone()
     with torch.no_grad():
