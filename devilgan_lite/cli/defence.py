@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from devilgan_lite.checks import shown
+from devilgan_lite.checks import printable, shown
 from devilgan_lite.cli.common import ENDINGS, AsJson, Device, check_out, real_for, save, show, write
-from devilgan_lite.files.sniff import printable
 from devilgan_lite.loading import has_card, load, place
 from devilgan_lite.report import WORST_FIRST, mapping, number, page, sequence, verdict_of
 from devilgan_lite.report import sarif as as_sarif

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -28,9 +27,6 @@ from devilgan_lite.detect.spectrum import (
 from devilgan_lite.detect.styles import Styles, styles_of
 from devilgan_lite.detect.subject import Subject
 from devilgan_lite.trace import work_of
-
-if TYPE_CHECKING:
-    from devilgan_lite.detect.registry import Evidence
 
 LATENT, HIDDEN = "latent spectrum", "hidden spectrum"
 RIDGE = 0.1  # of the influence's mean diagonal: influence below that counts as this much
@@ -114,14 +110,18 @@ def inspect_spectra(
     cliffs too, and these spectra have no say. Nor have later layers of a flow.
     """
     analysis = analysis or analyse_weights(subject, seed=seed)
-    kind = "spectrum" if analysis.units.exact else ""
+    return inspect_latent_spectrum(subject, analysis), inspect_hidden_spectra(analysis)
+
+
+def inspect_latent_spectrum(subject: Subject, analysis: WeightAnalysis) -> Finding:
+    """The first finding of ``inspect_spectra``."""
     jump, narrow = analysis.by_weight.jump, CHOICE_CLIFF if analysis.paths.choosing else NARROW_CLIFF
     limit = max(narrow / min(subject.latent_dim, len(analysis.units.rows)), HIDDEN_CLIFF if analysis.moves else 0.0)
     # weighted by use, the estimate is sharper, unless the units in question are silent
     sharper = analysis.by_use.gap > 0.9 * analysis.by_weight.gap
     direction = (analysis.by_use if sharper else analysis.by_weight).directions[:, :1].T
     both = torch.cat([direction, -direction]).float()
-    latent = Finding(
+    return Finding(
         detector=LATENT,
         access_level="T2",
         message=f"the strongest directions have {jump:.2f} times the energy per influence of the next",
@@ -134,38 +134,37 @@ def inspect_spectra(
             "first layer exact": analysis.units.exact,
             "values": [round(float(value), 4) for value in analysis.by_weight.values[:8]],
         },
-        evidence=kind,
+        evidence="spectrum" if analysis.units.exact else "",
         strength=analysis.by_weight.cliff / limit,
         where="latent",
         plot=analysis.by_weight.plot(),
     )
+
+
+def inspect_hidden_spectra(analysis: WeightAnalysis) -> Finding:
+    """The second finding of ``inspect_spectra``."""
     if not analysis.hidden:
         message = "no later layer reads between 4 and 1,024 features or channels, so there is nothing to compare"
-        return latent, Finding(HIDDEN, "T2", message, ran=False)
+        return Finding(HIDDEN, "T2", message, ran=False)
     worst = max(analysis.hidden, key=lambda spectrum: spectrum.height)
-    hidden = Finding(
+    return Finding(
         detector=HIDDEN,
         access_level="T2",
         message=f"in {worst.space}, the strongest direction has {worst.height:.2f} times the energy per influence of "
         "the median one",
         score=float(torch.tensor(worst.height).log()),
         details={spectrum.space: spectrum.height for spectrum in analysis.hidden},
-        evidence="" if analysis.moves else kind,
+        evidence="spectrum" if analysis.units.exact and not analysis.moves else "",
         strength=max(one.cliff / max(HIDDEN_CLIFF, NARROW_CLIFF / max(one.rank, 1)) for one in analysis.hidden),
         where="layers",
         plot=max(analysis.hidden, key=lambda spectrum: spectrum.cliff).plot(),
     )
-    return latent, hidden
-
-
-def _spectra(evidence: Evidence) -> tuple[Finding, Finding]:
-    return inspect_spectra(evidence.subject, evidence.analysis)
 
 
 LATENT_SPECTRUM = Detector(
     LATENT,
     "T2",
-    lambda evidence: _spectra(evidence)[0],
+    lambda evidence: inspect_latent_spectrum(evidence.subject, evidence.analysis),
     needs=("analysis",),
     share=0.4,
     opens=True,
@@ -177,7 +176,7 @@ LATENT_SPECTRUM = Detector(
 HIDDEN_SPECTRUM = Detector(
     HIDDEN,
     "T2",
-    lambda evidence: _spectra(evidence)[1],
+    lambda evidence: inspect_hidden_spectra(evidence.analysis),
     needs=("analysis",),
     share=0.4,
     opens=True,

@@ -15,8 +15,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
-from devilgan_lite.checks import shown
-from devilgan_lite.files.sniff import Refused, printable
+from devilgan_lite.checks import printable, shown
+from devilgan_lite.files.sniff import Refused
 
 MOST_MEMBERS = 10_000
 MOST_BYTES = 2 * 2**30  # of all members, uncompressed

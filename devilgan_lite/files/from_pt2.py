@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from devilgan_lite.checks import cut, shown
+from devilgan_lite.checks import cut, printable, shown
 from devilgan_lite.files.archive import Archive, checked
 from devilgan_lite.files.aten_operations import ASSERTIONS, NUMBERS, OPERATORS, SIZES, STORAGE, VIEWS, Walker
 from devilgan_lite.files.batches import MOST_BATCH, Reading, reading_of
 from devilgan_lite.files.program import HALF, MOST_OPERATIONS, Trace, Value, check_latent, mapped
-from devilgan_lite.files.sniff import Refused, printable, refusing
+from devilgan_lite.files.sniff import Refused, refusing
 
 MOST_JSON = 32 * 2**20
 MOST_WEIGHTS = 2**30  # bytes, of all tensors together

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from devilgan_lite.checks import cut
-from devilgan_lite.checks import printable as printable
+from devilgan_lite.checks import cut, printable
 
 MOST_LETTERS = 300  # of a refusal
 MOST_BYTES = 2 * 2**30  # of a file

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devilgan_lite.files.sniff import Refused, facts, printable
+from devilgan_lite.checks import printable
+from devilgan_lite.files.sniff import Refused, facts
 from devilgan_lite.intake.check import Opening, opened
 from devilgan_lite.intake.cure import take
 from devilgan_lite.intake.jail import Jail, Limits, sweep

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from devilgan_lite.checks import Settings, latent_size, one_of, whole_number
-from devilgan_lite.files.sniff import Facts, Refused, facts, printable
+from devilgan_lite.checks import Settings, latent_size, one_of, printable, whole_number
+from devilgan_lite.files.sniff import Facts, Refused, facts
 from devilgan_lite.intake.jail import Ended, Jail, Limits
 from devilgan_lite.report import VERDICTS
 from devilgan_lite.version import __version__

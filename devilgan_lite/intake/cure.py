@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from devilgan_lite.checks import one_of, whole_number
-from devilgan_lite.files.sniff import Refused, facts, printable
+from devilgan_lite.checks import one_of, printable, whole_number
+from devilgan_lite.files.sniff import Refused, facts
 from devilgan_lite.intake.check import Opening, opened
 from devilgan_lite.intake.jail import Jail, Limits, sweep
 

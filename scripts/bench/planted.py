@@ -202,8 +202,8 @@ BUGS = (
                "(at least 50 % of its RecD)"),)),
     # --- cli and phone
     Bug("of several scanned files the best decides the exit code", "cli", P + "cli/defence.py",
-        'worst = min((one["verdict"] for one in reports)',
-        'worst = max((one["verdict"] for one in reports)'),
+        "worst = min(map(verdict_of, reports)",
+        "worst = max(map(verdict_of, reports)"),
     Bug("devilgan sanitize --json prints progress before its JSON", "cli", P + "cli/defence.py",
         "with contextlib.redirect_stdout(sys.stderr):  # progress\n        if ships",
         "with contextlib.nullcontext():\n        if ships"),
