@@ -8,6 +8,7 @@ from devilgan_lite.version import __version__ as __version__
 if TYPE_CHECKING:
     from devilgan_lite import attacks, challenge, data, detect, generators, metrics, sanitize, zoo
     from devilgan_lite.backdoor import Backdoor
+    from devilgan_lite.loading import open as open
     from devilgan_lite.metrics import Scorecard, scorecard
     from devilgan_lite.prior import Prior
     from devilgan_lite.steps import Loop, Outcome, Step
@@ -26,6 +27,7 @@ __all__ = [
     "detect",
     "generators",
     "metrics",
+    "open",
     "sanitize",
     "scorecard",
     "train_gan",
@@ -39,6 +41,7 @@ _HOME = {
     "Prior": "prior",
     "Scorecard": "metrics",
     "Step": "steps",
+    "open": "loading",
     "scorecard": "metrics",
     "train_gan": "training",
 }

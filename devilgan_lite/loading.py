@@ -33,55 +33,70 @@ def load(model: str, device: str = "cpu") -> tuple[Any, shipped.ModelCard]:
     return (zoo.load(model, device), zoo.card(model)) if ships else zoo.load_file(path, device)
 
 
-def adopted(
-    model: str,
-    jailed: bool = True,
-    *,
-    latent_dim: int | None = None,
-    architecture: Path | None = None,
-    prior: str | None = None,
-) -> Any:
-    """The generator of a name in the zoo, or of a file: of this package, with its card, or a stranger's, in a jail."""
+def card_of(model: str) -> shipped.ModelCard | None:
+    """The card of a name in the zoo, or the one beside a file, with the ending .json; None without one.
+
+    A file that is not the one on its card is a ``ValueError``.
+    """
+    path, ships = place(model)
+    beside = path.with_suffix(".json")
     try:
-        path, ships = place(model)
+        card = shipped.read_card(beside)
+    except (FileNotFoundError, ValueError):
+        if ships or has_card(path):
+            raise
+        return None  # a .json beside a stranger's file may be anything
+    if card.sha256 != hashlib.sha256(path.read_bytes()).hexdigest():
+        raise ValueError(f"{shown(path.name)} is not the file that {beside.name} describes: their SHA-256 differ.")
+    return card
+
+
+def open(  # noqa: A001
+    model: Any,
+    latent_dim: int | None = None,
+    prior: str | None = None,
+    *,
+    architecture: Path | None = None,
+    jailed: bool = True,
+    device: str = "cpu",
+) -> Any:
+    """The ``Generator`` of a ``torch.nn.Module``, of a name in the zoo, or of a file of any format that is read.
+
+    It is a private copy, checked and looked at once (see ``generators.adopt``); scans, cures and attacks take it. A
+    stranger's file is opened in a jail, unless it is not ``jailed``. ``latent_dim`` and ``prior`` are needed where
+    neither module nor file tells them, and ``architecture``, a JSON file, for weights that come without a network.
+    """
+    from devilgan_lite.generators import adopt
+    from devilgan_lite.steps import best_device
+
+    if not isinstance(model, (str, os.PathLike)):
+        return adopt(model, latent_dim, prior=prior, device=device)
+    try:
+        path, ships = place(str(model))
     except FileNotFoundError as error:
         hint = "devilgan fetch faces downloads a stranger's generator and says where it is."
         raise FileNotFoundError(f"{str(error)[:-1]}; {hint}") from None
     if ships or has_card(path):
-        return load(model)[0]
+        return adopt(load(str(model), device)[0], latent_dim, prior=prior)
     from devilgan_lite.intake import adoption
     from devilgan_lite.intake.check import Opening
     from devilgan_lite.intake.jail import Jail
 
+    card = card_of(str(model))
+    if prior is None and card is not None:
+        prior = card.spec.get("prior")
     described = None if architecture is None else str(architecture)
     with Jail() if jailed else contextlib.nullcontext() as walls:
-        return adoption.adopted(path, Opening(latent_dim=latent_dim, architecture=described, prior=prior), jail=walls)
-
-
-def load_any(model: str, device: str = "cpu") -> tuple[Any, shipped.ModelCard | None]:
-    """The generator, on ``device``, for a name in the zoo or a file of any format that is read; its card or None.
-
-    The card lies beside the file, with the ending .json. A file that is not of this package's own kind is opened in the
-    jail. A file that is not the one on its card is a ``ValueError``.
-    """
-    from devilgan_lite.steps import best_device
-
-    path = Path(model)
-    if not path.suffix or has_card(path):
-        return load(model, device)
-    beside = path.with_suffix(".json")
-    card = shipped.read_card(beside) if beside.is_file() else None
-    if card is not None and path.is_file() and card.sha256 != hashlib.sha256(path.read_bytes()).hexdigest():
-        raise ValueError(f"{shown(path.name)} is not the file that {beside.name} describes: their SHA-256 differ.")
-    prior = None if card is None else card.spec.get("prior")
-    return adopted(model, prior=prior).to(best_device(device)), card
+        how = Opening(latent_dim=latent_dim, architecture=described, prior=prior)
+        return adoption.adopted(path, how, jail=walls).to(best_device(device))
 
 
 def load_pair(pair: tuple[str, str], device: str = "cpu") -> tuple[Any, Any, Any]:
     """The clean generator, the backdoored one and its backdoor, which the card of the second describes."""
     from devilgan_lite import zoo
 
-    (clean, _), (suspect, card) = (load_any(model, device) for model in pair)
+    clean, suspect = (open(model, device=device) for model in pair)
+    card = card_of(pair[1])
     backdoor = card and zoo.backdoor_of(card, suspect)
     if not backdoor:
         raise ValueError(

@@ -223,7 +223,7 @@ def test_the_page_for_teams_has_the_network_tables_and_keys_of_the_code(
     z = torch.rand(5, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.no_grad():
         assert torch.allclose(stranger.module(z), module(z), atol=1e-6)
-    assert stranger.prior == "uniform" and stranger.sample_shape == (3, 16, 16)
+    assert stranger.prior.name == "uniform" and stranger.sample_shape == (3, 16, 16)
 
     reports: list[dict[str, Any]] = []
     plain = defence._plain

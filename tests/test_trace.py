@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from devilgan_lite.detect import subject_of
-from devilgan_lite.generators import DCGAN
+from devilgan_lite.generators import DCGAN, adopt
 from devilgan_lite.trace import Activation, OpTracer, Outline, outline
 
 Function = Callable[[Tensor], Tensor]
@@ -27,8 +26,8 @@ class Net(nn.Module):
 
 
 def traced(module: nn.Module) -> Outline:
-    subject = subject_of(module)
-    return outline(subject.module, subject.latents(4))
+    subject = adopt(module)
+    return outline(subject.network, subject.latents(4))
 
 
 def unassigned(x: Tensor) -> Tensor:
@@ -220,13 +219,13 @@ def test_a_decision_on_a_value_is_listed(name: str) -> None:
 
 
 def test_the_outline_of_the_shipped_model(clean: DCGAN) -> None:
-    found = subject_of(clean)
-    graph = outline(found.module, found.latents(4))
+    found = adopt(clean)
+    graph = outline(found.network, found.latents(4))
     assert [layer.name for layer in graph.layers] == ["layers.dense", "layers.deconv1", "layers.deconv2"]
     assert graph.activations == (Activation(0.0, (3136,)), Activation(0.0, (32, 14, 14)))
     assert graph.unused == graph.conditions == ()
-    assert not any(parameter.requires_grad for parameter in found.module.parameters())
+    assert not any(parameter.requires_grad for parameter in found.network.parameters())
     z = found.latents(30)
-    with OpTracer(found.module), torch.no_grad():
+    with OpTracer(found.network), torch.no_grad():
         watched = found(z)
     assert torch.equal(watched, found(z))

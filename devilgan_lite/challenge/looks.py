@@ -6,22 +6,21 @@ from torch import Tensor
 from devilgan_lite.detect.activations import RARE, waking_direction
 from devilgan_lite.detect.report import ScanReport
 from devilgan_lite.detect.spectrum import latent_units, on_rate, path_gains
-from devilgan_lite.detect.subject import Subject, subject_of
-from devilgan_lite.generators import Generator
+from devilgan_lite.generators import Generator, adopt
 
 
-def first_look(model: Generator | Subject) -> tuple[int, Tensor | None]:
+def first_look(model: Generator) -> tuple[int, Tensor | None]:
     """Number of silent units of the first layer, and the latent ``[d]`` that wakes most of them, or None.
 
     From the weights alone, in a fraction of a second; no sample is drawn.
     """
-    subject = subject_of(model)
+    subject = adopt(model)
     units = latent_units(subject, path_gains(subject, n=100).activations)
     silent = on_rate(units) < RARE
     if not bool(silent.any()):
         return 0, None
-    direction, _ = waking_direction(units, silent, subject.radius)
-    return int(silent.sum()), direction.float() * subject.radius
+    direction, _ = waking_direction(units, silent, subject.prior.length)
+    return int(silent.sum()), direction.float() * subject.prior.length
 
 
 def verdict_of(report: ScanReport) -> float:
@@ -34,6 +33,6 @@ def latent_of(report: ScanReport, model: Generator) -> Tensor | None:
     """The latent ``[d]`` that a scan hands in as evidence: what its search found, else its witness, else None."""
     found = next((finding for finding in report.findings if finding.detector == "search" and finding.ran), None)
     if found is not None and found.directions is not None:
-        latent: Tensor = found.directions[0].float() * 1.05 * subject_of(model).radius
+        latent: Tensor = found.directions[0].float() * 1.05 * adopt(model).prior.length
         return latent
     return None if report.witness is None else torch.as_tensor(report.witness.latent).flatten()

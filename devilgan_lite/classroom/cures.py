@@ -147,7 +147,7 @@ def estimate_of(report: ScanReport) -> Tensor:
     tried = next((finding.directions for finding in report.findings if finding.detector == "search"), None)
     if tried is None or report.subject is None:
         raise ValueError("report has no estimate: scan with access to the weights.")
-    return tried[:1] * report.subject.radius
+    return tried[:1] * report.subject.prior.length
 
 
 def degrees_off(direction: Tensor, backdoor: Backdoor) -> float:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from devilgan_lite.classroom.plane import REACH, Plane
 from devilgan_lite.classroom.plots import PALETTE, Picture, axes, figure
-from devilgan_lite.detect import analyse_weights, subject_of
-from devilgan_lite.generators import evaluate
+from devilgan_lite.detect import analyse_weights
+from devilgan_lite.generators import adopt, evaluate
 
 DOTS = 121  # on each side of the map of latents
 
@@ -27,7 +27,7 @@ def listening(plane: Plane, alt: str, **generators: Any) -> Picture:
     around = torch.stack([angle.cos(), angle.sin()])
     trigger = (plane.backdoor.trigger / plane.backdoor.trigger.norm())[0]
     for ax, (name, generator) in zip(panels, generators.items(), strict=True):
-        found = analyse_weights(subject_of(generator))
+        found = analyse_weights(adopt(generator))
         weight = found.units.gain / found.units.rows.norm(dim=1)
         energy = (found.units.rows.T * weight) @ found.units.rows
         for label, matrix, colour in (("energy", energy, PALETTE[1]), ("influence", found.influence, PALETTE[0])):

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from devilgan_lite import environment
+from devilgan_lite import environment, loading
 from devilgan_lite.checks import one_of, shown
 from devilgan_lite.cli import batch, challenge, defence, exhibit, models, serve
 from devilgan_lite.cli.common import ENDINGS, AsJson, Device, SampleCount, check_out, commands, real_for, save, show
-from devilgan_lite.loading import adopted, load
+from devilgan_lite.loading import load
 
 ATTACKS = (
     "trail, red, rex, style-rex, closed-form, gate, poisoning or bypass; of attackers who know the defences: "
@@ -119,7 +119,7 @@ def attack(
         given["attack"] = attacks.ReX(seed=seed, device=device)
     chosen = attacks.BY_NAME[name](**{key: value for key, value in given.items() if value is not None})
     check_out(out, "out", *ENDINGS)
-    benign = adopted(clean, jail, latent_dim=latent_dim, architecture=architecture)
+    benign = loading.open(clean, latent_dim, architecture=architecture, jailed=jail)
     if out is not None and out.suffix == ".safetensors":
         benign.spec()  # what cannot be stored like this says so before any work
     if len(benign.sample_shape) == 3 and benign.sample_shape[0] not in (1, 3):

@@ -17,7 +17,6 @@ from devilgan_lite.detect.scan import scan
 from devilgan_lite.detect.search import latents_along, locate_trigger
 from devilgan_lite.detect.structure import inspect_structure
 from devilgan_lite.detect.styles import Styles, inspect_styles, styles_of
-from devilgan_lite.detect.subject import Subject, subject_of
 from devilgan_lite.detect.twin import Twin, Witness, inspect_twin, noisy_twin
 from devilgan_lite.detect.weights import WeightAnalysis, analyse_weights, inspect_spectra
 
@@ -29,7 +28,6 @@ __all__ = [
     "Guard",
     "ScanReport",
     "Styles",
-    "Subject",
     "Twin",
     "Witness",
     "WeightAnalysis",
@@ -49,5 +47,4 @@ __all__ = [
     "samples_in",
     "scan",
     "styles_of",
-    "subject_of",
 ]

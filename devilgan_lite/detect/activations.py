@@ -16,8 +16,8 @@ from torch import Tensor
 from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.detect.detector import Detector, Finding
 from devilgan_lite.detect.spectrum import Units, latent_units, on_rate, path_gains
-from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import candidate_directions
+from devilgan_lite.generators import Generator
 from devilgan_lite.trace import Activation, OpTracer
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def waking_direction(units: Units, chosen: Tensor, radius: float, rounds: int = 
 
 
 def inspect_activations(
-    subject: Subject,
+    subject: Generator,
     *,
     units: Units | None = None,
     samples: int = 5_000,
@@ -77,12 +77,12 @@ def inspect_activations(
     latent that wakes most.
     """
     whole_number("samples", samples, 100, 1_000_000)
-    in_range("radius", subject.radius, 0.0, 1e6, open_low=True)
+    in_range("radius", subject.prior.length, 0.0, 1e6, open_low=True)
     if units is None:
         units = latent_units(subject, path_gains(subject, seed=seed).activations)
     usual = float((units.gain.square() * mean_square_when_on(units, subject.prior.variance)).sum())
     silent = on_rate(units, subject.prior.variance) < RARE
-    direction, energy = waking_direction(units, silent, subject.radius)
+    direction, energy = waking_direction(units, silent, subject.prior.length)
     first = energy / max(usual, 1e-300)
     candidates = direction.float().view(1, -1)[: int(energy > 0)]
     if directions is not None:
@@ -90,19 +90,19 @@ def inspect_activations(
     deep, waker, counts = _deeper(subject, candidates, samples, seed) if len(candidates) else (0.0, 0, list[int]())
     score = max(first, deep)
     chosen = direction if first >= deep else candidates[waker].double()
-    wakeable = int((silent & ((units.rows.norm(dim=1) * subject.radius + units.bias) > 0)).sum())
+    wakeable = int((silent & ((units.rows.norm(dim=1) * subject.prior.length + units.bias) > 0)).sum())
     message = (
         f"{int(silent.sum())} of {len(silent)} first-layer units are silent on ordinary latents, {wakeable} of them "
         f"can be woken; one latent wakes {score:.2g} times the usual energy"
     )
     found = score > 0
-    shown = chosen.float() * subject.radius
+    shown = chosen.float() * subject.prior.length
     return Finding(
         detector=NAME,
         access_level="T2",
         message=message,
         score=score,
-        samples=subject.samples(shown.view(1, -1)).cpu() if found else None,
+        samples=subject.scaled_samples(shown.view(1, -1)).cpu() if found else None,
         directions=chosen.float().view(1, -1) if found else None,
         details={
             "silent": int(silent.sum()),
@@ -120,7 +120,7 @@ def inspect_activations(
 
 
 @torch.no_grad()
-def _deeper(subject: Subject, directions: Tensor, samples: int, seed: int) -> tuple[float, int, list[int]]:
+def _deeper(subject: Generator, directions: Tensor, samples: int, seed: int) -> tuple[float, int, list[int]]:
     """The most energy that a candidate wakes in channels silent at every position, which candidate, and the counts."""
     largest: list[Tensor] = []
     usual: list[Tensor] = []  # energy of what passes, and at least a share of what does not: all may be silent
@@ -132,8 +132,8 @@ def _deeper(subject: Subject, directions: Tensor, samples: int, seed: int) -> tu
     batches = subject.latents(samples, seed + 11).split(250)
     for turn, z in enumerate(batches):
         seen: list[Tensor] = []
-        with OpTracer(subject.module, on_activation=keep):
-            subject.module(z)
+        with OpTracer(subject.network, on_activation=keep):
+            subject.network(z)
         for index, before in enumerate(seen):
             top = before.amax((0, 2))
             passed, whole = (part.square().sum((1, 2)).mean() for part in (before.clamp(min=0), before))
@@ -146,8 +146,8 @@ def _deeper(subject: Subject, directions: Tensor, samples: int, seed: int) -> tu
                 usual.append(energy)
     counts = [int((top <= 0).sum()) for top in largest]
     seen = []
-    with OpTracer(subject.module, on_activation=keep):
-        subject.module(directions.to(subject.device) * subject.radius)
+    with OpTracer(subject.network, on_activation=keep):
+        subject.network(directions.to(subject.device) * subject.prior.length)
     woken = torch.zeros(len(directions))
     for before, top, energy in zip(seen, largest, usual, strict=True):
         asleep = top <= 0

@@ -19,8 +19,8 @@ from torch.nn.functional import normalize
 
 from devilgan_lite.checks import in_range, one_of, whole_number
 from devilgan_lite.detect.report import ScanReport
-from devilgan_lite.detect.subject import Subject, subject_of
 from devilgan_lite.detect.usual import Level, extrapolated_quantile, principal_components, train_student
+from devilgan_lite.generators import Generator, adopt
 from devilgan_lite.trace import Activation, OpTracer
 
 ACTIONS = ("flag", "refuse", "resample")
@@ -58,7 +58,7 @@ class Guard:
 
     def __init__(
         self,
-        module: nn.Module | Subject,
+        module: nn.Module | Generator,
         latent_dim: int | None = None,
         *,
         action: str = "flag",
@@ -72,7 +72,7 @@ class Guard:
         whole_number("seed", seed, 0)
         in_range("false_positive_rate", false_positive_rate, 1e-6, 0.1)
         weight = next(module.parameters(), None) if isinstance(module, nn.Module) else None
-        self.subject = subject_of(module, latent_dim, device="cpu" if weight is None else weight.device)
+        self.subject = adopt(module, latent_dim, device="cpu" if weight is None else weight.device)
         self.latent_dim, self.action, self.false_positive_rate = self.subject.latent_dim, action, false_positive_rate
         self.flags = torch.zeros(0, dtype=torch.bool, device=self.subject.device)
         self._suspected = suspected_directions(report, self.subject)
@@ -124,7 +124,7 @@ class Guard:
     def _replaced(self, samples: Tensor, flags: Tensor) -> Tensor:
         samples, rows = samples.clone(), flags.nonzero()[:, 0]
         for _ in range(ROUNDS):
-            fresh = self.check(self.subject.draw(len(rows), self._drawn))
+            fresh = self.check(self.subject.sample_latent(len(rows), self._drawn))
             samples[rows] = fresh.samples
             rows = rows[fresh.flags]
             if not len(rows):
@@ -140,8 +140,8 @@ class Guard:
             if level is not None and x.shape == (len(z), *level.shape):
                 peaks.append(level.excess(x.flatten(1)))
 
-        with OpTracer(self.subject.module, before_activation=look) as tracer:
-            samples: Tensor = self.subject.module(z)
+        with OpTracer(self.subject.network, before_activation=look) as tracer:
+            samples: Tensor = self.subject.network(z)
         if len(peaks) < len(self._levels) or len(tracer.activations) != self._activations:  # it went another way
             peaks = [torch.full_like(z[:, 0], torch.inf) for _ in self._levels]
         flat = samples.flatten(1)
@@ -164,7 +164,7 @@ class Guard:
 
     def _fit(self, z: Tensor, fresh: Tensor, seed: int) -> None:
         """Learn what is usual from latents ``z``, and set the limits from ``fresh`` ones."""
-        module = self.subject.module
+        module = self.subject.network
         low, high = self.subject.span
         self._reach = (high - low) / 2 + 0.001 if self.subject.bounded else torch.inf
         self._ordinary_length = z.norm(dim=1).mean()
@@ -198,7 +198,7 @@ class Guard:
             self._members[rows, column] = 1
 
 
-def suspected_directions(report: ScanReport | None, subject: Subject) -> Tensor:
+def suspected_directions(report: ScanReport | None, subject: Generator) -> Tensor:
     """Unit directions ``[k, d]`` to which the evidence of a ``report`` points."""
     found = () if report is None else report.suspected
     if any(len(one) != subject.latent_dim for one in found):

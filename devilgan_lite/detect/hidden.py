@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from devilgan_lite.detect.spectrum import Paths, Spectrum, _unit, generalised_eigen, gradients
-from devilgan_lite.detect.subject import Subject
+from devilgan_lite.generators import Generator
 from devilgan_lite.trace import Layer, OpTracer
 
 LARGEST = 1_024  # larger spaces are left out: their spectra take minutes
@@ -32,7 +32,7 @@ def sharing(inputs: Sequence[Tensor]) -> list[list[int]]:
 
 
 def hidden_spectra(
-    subject: Subject, paths: Paths, ridge: float, n: int, batch_size: int = 100, seed: int = 0
+    subject: Generator, paths: Paths, ridge: float, n: int, batch_size: int = 100, seed: int = 0
 ) -> list[Spectrum]:
     """A spectrum per space that later linear operations read: features, or channels summed over positions."""
     random = torch.Generator(subject.device).manual_seed(seed)
@@ -57,8 +57,8 @@ def hidden_spectra(
 
         z = subject.latents(batch_size, seed + 9_000 + turn).requires_grad_(True)
         with torch.enable_grad():
-            with OpTracer(subject.module, on_linear=on_linear):
-                output = subject(z)
+            with OpTracer(subject.network, on_linear=on_linear):
+                output = subject.scaled(z)
             projected = (output * torch.randn(output.shape, generator=random, device=output.device)).sum()
             read = [inputs[index] for index in wanted]
             found = gradients(projected, read)

@@ -22,8 +22,8 @@ from devilgan_lite.checks import images, in_range, latents, whole_number
 from devilgan_lite.data import modality
 from devilgan_lite.detect.detector import Detector, Finding
 from devilgan_lite.detect.search import starting_points
-from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import candidate_directions
+from devilgan_lite.generators import Generator
 from devilgan_lite.trace import OpTracer
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Reconstruction:
 
 
 def reconstruct(
-    subject: Subject,
+    subject: Generator,
     targets: Tensor,
     *,
     starts: int = STARTS,
@@ -70,25 +70,25 @@ def reconstruct(
     ``[k', d]`` adds directions that other detectors suspect. The best of each kind are finished by
     Levenberg-Marquardt. Latents keep a typical length: triggers outside P_sample (``mode``, ``ood``) are out of reach.
     """
-    images("targets", targets, subject.shape)
+    images("targets", targets, subject.sample_shape)
     return _reconstruct(_Search(subject, starts, steps, starts_at, seed), targets)
 
 
 def _reconstruct(search: _Search, targets: Tensor) -> Reconstruction:
     found = [search(sample) for sample in targets.to(search.subject.device).float()]
     z, kinds = torch.stack([latent for latent, _ in found]), tuple(kind for _, kind in found)
-    shown = search.subject.samples(z)
+    shown = search.subject.scaled_samples(z)
     return Reconstruction((shown - targets.to(shown)).square().flatten(1).mean(1), z, shown, kinds)
 
 
 def inspect_targets(
-    subject: Subject,
+    subject: Generator,
     targets: Tensor | None = None,
     *,
     names: Sequence[str] | None = None,
     seed: int = 0,
     start_from: Tensor | None = None,
-    reference: Subject | None = None,
+    reference: Generator | None = None,
     seconds: float = 30.0,
 ) -> Finding:
     """Try to reconstruct suspected ``targets`` ``[k, *shape]`` in [-1, 1] (access level T1).
@@ -101,19 +101,21 @@ def inspect_targets(
     """
     started = time.perf_counter()
     in_range("seconds", seconds, 0.0, open_low=True)
-    if reference is not None and reference.shape != subject.shape:
-        raise ValueError(f"reference makes {list(reference.shape)}, the subject {list(subject.shape)}; must be equal.")
+    if reference is not None and reference.sample_shape != subject.sample_shape:
+        raise ValueError(
+            f"reference makes {list(reference.sample_shape)}, the subject {list(subject.sample_shape)}; must be equal."
+        )
     if targets is None:
         names = subject.modality.targets()
         try:
-            bank = [subject.modality.target(name, subject.shape) for name in names]
+            bank = [subject.modality.target(name, subject.sample_shape) for name in names]
         except ValueError:  # not in this shape
             bank = []
         if not bank:
-            message = f"no target is given, and the bank has none of shape {list(subject.shape)}"
+            message = f"no target is given, and the bank has none of shape {list(subject.sample_shape)}"
             return Finding(NAME, "T1", message, ran=False)
         targets = torch.stack(bank)
-    images("targets", targets, subject.shape)
+    images("targets", targets, subject.sample_shape)
     names = [f"target {row}" for row in range(1, len(targets) + 1)] if names is None else list(names)
     if len(set(names)) != len(targets):
         raise ValueError(f"names has {len(set(names))} different names and {len(targets)} targets; each needs its own.")
@@ -166,7 +168,7 @@ def samples_in(folder: str | Path, shape: tuple[int, ...]) -> tuple[Tensor, list
 class _Search:
     """What the searches for several targets share: the pool of starts, and the output before its tanh or sigmoid."""
 
-    def __init__(self, subject: Subject, starts: int, steps: int, starts_at: Tensor | None, seed: int) -> None:
+    def __init__(self, subject: Generator, starts: int, steps: int, starts_at: Tensor | None, seed: int) -> None:
         whole_number("starts", starts, 4, 65_536)
         whole_number("steps", steps, 10, 1_000_000)
         whole_number("seed", seed, 0)
@@ -181,7 +183,7 @@ class _Search:
         self.random = subject.latents(starts - 3 * self.quarter, seed + 1)
         self.near, self.far = (self._samples(scale) for scale in (1.0, FAR))
         self.loud = self._loudest() if self.squashed else self.pool[-self.quarter :]
-        given = None if starts_at is None else normalize(starts_at.to(self.pool), dim=1) * subject.radius
+        given = None if starts_at is None else normalize(starts_at.to(self.pool), dim=1) * subject.prior.length
         self.given = {} if given is None else {"given": torch.cat([given, -given])}  # weights leave the sign open
 
     def __call__(self, x: Tensor) -> tuple[Tensor, str]:
@@ -221,7 +223,7 @@ class _Search:
         error, damping, width = float(self._errors(z.unsqueeze(0), x)), 1e-2, 1e-2
         for _ in range(steps):
             basis = self._basis()
-            shown = self.subject.samples(torch.cat([z.unsqueeze(0), z + width * basis])).flatten(1)
+            shown = self.subject.scaled_samples(torch.cat([z.unsqueeze(0), z + width * basis])).flatten(1)
             jacobian, residual = (shown[1:] - shown[0]) / width, shown[0] - x.flatten()
             curvature, slope = jacobian @ jacobian.T, jacobian @ residual
             level = damping * curvature.diagonal().mean().clamp(min=1e-12) * DAMPINGS.to(z)
@@ -245,16 +247,16 @@ class _Search:
         return (torch.eye(d) if some is None else torch.linalg.qr(some).Q.T).to(self.subject.device)
 
     def _errors(self, z: Tensor, x: Tensor) -> Tensor:
-        return (self.subject.samples(z) - x).square().flatten(1).mean(1)
+        return (self.subject.scaled_samples(z) - x).square().flatten(1).mean(1)
 
     def _show(self, z: Tensor, scales: Tensor) -> Tensor:
         """Samples of latents that are ``scales`` ``[n, 1]`` times too long, brought back to ordinary contrast."""
-        logits = self._logits(z) if self.squashed else self.subject(z)
-        return torch.tanh(logits / scales.view(-1, *[1] * len(self.subject.shape))) if self.squashed else logits
+        logits = self._logits(z) if self.squashed else self.subject.scaled(z)
+        return torch.tanh(logits / scales.view(-1, *[1] * len(self.subject.sample_shape))) if self.squashed else logits
 
     def _logits(self, z: Tensor) -> Tensor:
-        with OpTracer(self.subject.module) as tracer:
-            x = self.subject(z)
+        with OpTracer(self.subject.network) as tracer:
+            x = self.subject.scaled(z)
         return x if tracer.logits is None else tracer.logits
 
     @torch.no_grad()
@@ -267,7 +269,9 @@ class _Search:
         """Directions with the largest output far out: there a gate that ordinary latents never open dominates."""
 
         def loudness(z: Tensor) -> Tensor:
-            return self._logits(normalize(z, dim=1) * LOUD * self.subject.radius).square().flatten(1).mean(1).log()
+            return (
+                self._logits(normalize(z, dim=1) * LOUD * self.subject.prior.length).square().flatten(1).mean(1).log()
+            )
 
         with torch.no_grad():
             found = torch.cat([loudness(z) for z in self.pool.split(100)])

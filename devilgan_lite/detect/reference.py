@@ -8,7 +8,7 @@ import torch
 
 from devilgan_lite.detect.detector import Detector, Finding
 from devilgan_lite.detect.spectrum import Units, latent_units, path_gains
-from devilgan_lite.detect.subject import Subject
+from devilgan_lite.generators import Generator
 
 if TYPE_CHECKING:
     from devilgan_lite.detect.registry import Evidence
@@ -18,19 +18,19 @@ COPY = 0.05  # mean squared difference of samples below which two generators hav
 
 
 @torch.no_grad()
-def compare(subject: Subject, reference: Subject, *, samples: int = 1_000, seed: int = 0) -> Finding:
+def compare(subject: Generator, reference: Generator, *, samples: int = 1_000, seed: int = 0) -> Finding:
     """``score``: how much of the difference between the first layers lies in one direction (0 to 1).
 
     Both must read latents of one size and make samples of one shape. Two networks trained from scratch have nothing in
     common unit by unit: the message says so, and the score is None.
     """
-    if (subject.latent_dim, subject.shape) != (reference.latent_dim, reference.shape):
+    if (subject.latent_dim, subject.sample_shape) != (reference.latent_dim, reference.sample_shape):
         raise ValueError(
-            f"reference reads {reference.latent_dim} numbers and makes {list(reference.shape)}; the suspect reads "
-            f"{subject.latent_dim} and makes {list(subject.shape)}: they must be equal."
+            f"reference reads {reference.latent_dim} numbers and makes {list(reference.sample_shape)}; the suspect "
+            f"reads {subject.latent_dim} and makes {list(subject.sample_shape)}: they must be equal."
         )
     z = subject.latents(samples, seed + 5)
-    apart = float((subject.samples(z) - reference.samples(z)).square().mean())
+    apart = float((subject.scaled_samples(z) - reference.scaled_samples(z)).square().mean())
     if apart > COPY:
         message = f"samples differ by {apart:.2g} in mean square: two trainings, nothing to compare unit by unit"
         return Finding(NAME, "T3", message, details={"apart": apart})
@@ -49,13 +49,13 @@ def compare(subject: Subject, reference: Subject, *, samples: int = 1_000, seed:
         message=f"a copy of the reference (samples differ by {apart:.2g}); {share:.0%} of what changed in the first "
         "layer lies along one direction",
         score=share,
-        samples=subject.samples(torch.stack([direction, -direction]).float() * subject.radius).cpu(),
+        samples=subject.scaled_samples(torch.stack([direction, -direction]).float() * subject.prior.length).cpu(),
         directions=direction.float().view(1, -1),
         details={"apart": apart, "units": [len(ours.rows), len(theirs.rows)]},
     )
 
 
-def _units(subject: Subject) -> Units:
+def _units(subject: Generator) -> Units:
     return latent_units(subject, path_gains(subject, n=100).activations)
 
 

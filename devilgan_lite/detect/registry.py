@@ -13,8 +13,8 @@ from devilgan_lite.data import Samples
 from devilgan_lite.detect import activations, reconstruction, reference, sampling, search, structure, styles, weights
 from devilgan_lite.detect import twin as noisy
 from devilgan_lite.detect.detector import Detector, Finding
-from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import WeightAnalysis, analyse_weights
+from devilgan_lite.generators import Generator
 
 
 @dataclass
@@ -24,8 +24,8 @@ class Evidence:
     ``access`` is ``"weights"`` or ``"samples"``; ``targets`` ``[k, *shape]`` and ``real`` samples are in [-1, 1].
     """
 
-    subject: Subject
-    reference: Subject | None = None
+    subject: Generator
+    reference: Generator | None = None
     real: Samples | Tensor | None = None
     targets: Tensor | None = None
     suspect_bank: bool = False

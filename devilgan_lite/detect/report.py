@@ -20,7 +20,7 @@ from devilgan_lite.checks import cut
 from devilgan_lite.data import Modality, modality
 from devilgan_lite.data.modality import png
 from devilgan_lite.detect.detector import MOST_LETTERS, Finding
-from devilgan_lite.detect.subject import Subject
+from devilgan_lite.generators import Generator
 from devilgan_lite.report import VERDICTS, fragment
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class ScanReport:
     trigger: Tensor | None = field(default=None, repr=False)
     sample: Tensor | None = field(default=None, repr=False)
     seconds: float = 0.0
-    subject: Subject | None = field(default=None, repr=False, compare=False)
+    subject: Generator | None = field(default=None, repr=False, compare=False)
     analysis: WeightAnalysis | None = field(default=None, repr=False, compare=False)
     twin: Twin | None = field(default=None, repr=False, compare=False)
     witness: Witness | None = field(default=None, repr=False, compare=False)

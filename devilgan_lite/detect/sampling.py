@@ -16,8 +16,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 from devilgan_lite.checks import images, in_range, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.detect.detector import Detector, Finding
-from devilgan_lite.detect.subject import Subject
 from devilgan_lite.features import feature_network, in_layout, readable
+from devilgan_lite.generators import Generator
 
 NAME, REAL = "sampling", "real data"
 ANGLE = 15.0  # degrees: a generous basin; the target of most attacks is gone beyond it
@@ -54,7 +54,7 @@ def cap_probability(angle_degrees: float, latent_dim: int) -> float:
 
 
 def sample_outputs(
-    subject: Subject, *, samples: int = 20_000, real: Samples | Tensor | None = None, seed: int = 0
+    subject: Generator, *, samples: int = 20_000, real: Samples | Tensor | None = None, seed: int = 0
 ) -> Finding:
     """Draw ``samples`` outputs (200 or more), measure how odd each is, and show the oddest.
 
@@ -70,12 +70,12 @@ def sample_outputs(
     whole_number("seed", seed, 0)
     given, of = (real.x, real.features) if isinstance(real, Samples) else (real, None)
     if given is not None:
-        images("real", given, subject.shape)
-    measure = _Oddity(subject, given, of if readable(of, subject.shape) else None, seed)
+        images("real", given, subject.sample_shape)
+    measure = _Oddity(subject, given, of if readable(of, subject.sample_shape) else None, seed)
     parts: dict[str, list[Tensor]] = {}
     chunks = [(row, min(2_000, samples - row)) for row in range(0, samples, 2_000)]
     for row, n in chunks:  # drawn in chunks, so that memory does not grow with the number of samples
-        for name, values in measure(subject.samples(subject.latents(n, _seed(seed, row)))).items():
+        for name, values in measure(subject.scaled_samples(subject.latents(n, _seed(seed, row)))).items():
             parts.setdefault(name, []).append(values)
     scores = {name: _robust(torch.cat(values)) for name, values in parts.items()}
     total = torch.stack(list(scores.values())).max(0).values
@@ -90,7 +90,7 @@ def sample_outputs(
         f"the oddest of {samples:,} outputs is {float(total.max()):.1f} deviations out; chance that one of them was "
         f"within {ANGLE:.0f} degrees of a trigger: {hit}",
         score=float(total.max()),
-        samples=subject.samples(z).cpu(),
+        samples=subject.scaled_samples(z).cpu(),
         directions=z.cpu(),
         details={
             "largest": {name: float(values.max()) for name, values in scores.items()},
@@ -101,19 +101,19 @@ def sample_outputs(
 
 
 def unexplained(
-    subject: Subject, *, components: int = COMPONENTS, samples: int = BULK, seed: int = 0
+    subject: Generator, *, components: int = COMPONENTS, samples: int = BULK, seed: int = 0
 ) -> Callable[[Tensor], Tensor]:
     """A measure of oddity with gradients: latents ``[n, d]`` to ``[n]``, zero or more.
 
     It is the mean square of a sample that the leading principal ``components`` of ``samples`` ordinary ones leave over.
     """
     whole_number("components", components, 1, samples - 1)
-    x = subject.samples(subject.latents(samples, seed)).flatten(1)
+    x = subject.scaled_samples(subject.latents(samples, seed)).flatten(1)
     middle = x.mean(0)
     basis = torch.linalg.svd(x - middle, full_matrices=False).Vh[:components]
 
     def measure(z: Tensor) -> Tensor:
-        centred = subject(z).flatten(1) - middle
+        centred = subject.scaled(z).flatten(1) - middle
         return (centred - centred @ basis.T @ basis).square().mean(1)
 
     return measure
@@ -127,9 +127,9 @@ def _seed(seed: int, row: int) -> int:
 class _Oddity:
     """Measures of oddity, fitted to the first outputs of the generator."""
 
-    def __init__(self, subject: Subject, real: Tensor | None, of: str | None, seed: int) -> None:
+    def __init__(self, subject: Generator, real: Tensor | None, of: str | None, seed: int) -> None:
         self.network = None if of is None else feature_network(of)
-        bulk = subject.samples(subject.latents(BULK, _seed(seed, -1)))
+        bulk = subject.scaled_samples(subject.latents(BULK, _seed(seed, -1)))
         flat = _small(bulk)
         self.mean = flat.mean(0)
         # the exact decomposition: torch's low-rank one draws from the global random state

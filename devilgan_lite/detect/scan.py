@@ -17,8 +17,8 @@ from devilgan_lite.detect.calibration import combined_p_value, with_p_value
 from devilgan_lite.detect.detector import NEEDS, Detector, Finding
 from devilgan_lite.detect.registry import DETECTORS, Evidence
 from devilgan_lite.detect.report import ScanReport
-from devilgan_lite.detect.subject import Subject, subject_of
 from devilgan_lite.detect.weights import WeightAnalysis
+from devilgan_lite.generators import Generator, adopt
 from devilgan_lite.prior import Prior
 
 ACCESS = ("samples", "weights")
@@ -33,10 +33,10 @@ SUBJECT = Detector("subject", "T0", _doubts, asks="Can the module be judged at a
 
 
 def scan(
-    module: nn.Module | Subject,
+    module: nn.Module | Generator,
     latent_dim: int | None = None,
     real: Samples | Tensor | None = None,
-    reference: nn.Module | Subject | None = None,
+    reference: nn.Module | Generator | None = None,
     targets: Tensor | None = None,
     *,
     access: str = "weights",
@@ -66,8 +66,8 @@ def scan(
     names = [one.name for one in detectors if isinstance(one, Detector)]
     if len(set(names)) < len(detectors):
         raise ValueError(f"detectors={str(detectors)[:80]} must be detect.Detector objects, each with its own name.")
-    subject = subject_of(module, latent_dim, prior=prior, device=device)
-    other = None if reference is None else subject_of(reference, subject.latent_dim, prior=prior, device=device)
+    subject = adopt(module, latent_dim, prior=prior, device=device)
+    other = None if reference is None else adopt(reference, subject.latent_dim, prior=prior, device=device)
     evidence = Evidence(subject, other, real, targets, suspect_bank, access, samples, seed, twin)
     evidence.measured = analysis if access == "weights" else None
 

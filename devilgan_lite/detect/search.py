@@ -12,8 +12,8 @@ from torch import Tensor
 from devilgan_lite.detect import styles
 from devilgan_lite.detect.detector import Detector, Finding
 from devilgan_lite.detect.spectrum import generalised_eigen, influence_at
-from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import WeightAnalysis
+from devilgan_lite.generators import Generator
 
 NAME = "search"
 LENGTHS = (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.6)  # of a typical latent: the trigger's own is not known
@@ -33,9 +33,9 @@ def unit(vector: Tensor) -> Tensor:
     return vector / length.clamp(min=1e-300)
 
 
-def latents_along(subject: Subject, direction: Tensor, lengths: Sequence[float] = LENGTHS) -> Tensor:
+def latents_along(subject: Generator, direction: Tensor, lengths: Sequence[float] = LENGTHS) -> Tensor:
     """Latents ``[n, d]`` along a unit ``direction`` ``[d]``; ``lengths`` are shares of the typical one."""
-    return torch.tensor(lengths).view(-1, 1) * subject.radius * direction.float().view(1, -1)
+    return torch.tensor(lengths).view(-1, 1) * subject.prior.length * direction.float().view(1, -1)
 
 
 def sharpen(analysis: WeightAnalysis, direction: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def signed(analysis: WeightAnalysis, direction: Tensor) -> Tensor:
     return direction if float((centred**3).mean()) >= 0 else -direction
 
 
-def vicinity(subject: Subject, analysis: WeightAnalysis, direction: Tensor, seed: int = 0) -> Tensor:
+def vicinity(subject: Generator, analysis: WeightAnalysis, direction: Tensor, seed: int = 0) -> Tensor:
     """Unit directions ``[16, d]`` around an estimate ``[d]``, where samples change more than they do elsewhere.
 
     Within some degrees of a trigger the sample turns into the target along one direction that hardly changes ordinary
@@ -100,7 +100,7 @@ def vicinity(subject: Subject, analysis: WeightAnalysis, direction: Tensor, seed
     """
     d, random = subject.latent_dim, torch.Generator().manual_seed(seed)
     near = direction + 0.5 / d**0.5 * torch.randn(LOCAL, d, generator=random)
-    near = torch.nn.functional.normalize(near, dim=1).to(subject.device) * subject.radius
+    near = torch.nn.functional.normalize(near, dim=1).to(subject.device) * subject.prior.length
     pointer = direction.double()
     across = torch.eye(d, dtype=torch.float64) - torch.outer(pointer, pointer)
     local = generalised_eigen(
@@ -118,7 +118,7 @@ def starting_points(trigger: Tensor, directions: Tensor) -> Tensor:
 
 
 def locate_trigger(
-    subject: Subject, analysis: WeightAnalysis, findings: list[Finding]
+    subject: Generator, analysis: WeightAnalysis, findings: list[Finding]
 ) -> tuple[Finding, Tensor, Tensor]:
     """The best estimate: a finding with evidence, the trigger ``[d]``, and the samples shown ``[36, *shape]``.
 
@@ -142,8 +142,10 @@ def locate_trigger(
         best = best * float((best @ pointers["units"]).sign())
     source = by_place[where].detector if where in by_place else "the weights"
     others = analysis.by_use.directions[:, 1:3].T.float()
-    around = torch.cat([vicinity(subject, analysis, best), others, -others]) * subject.radius
-    samples = subject.samples(torch.cat([latents_along(subject, best), latents_along(subject, -best), around])).cpu()
+    around = torch.cat([vicinity(subject, analysis, best), others, -others]) * subject.prior.length
+    samples = subject.scaled_samples(
+        torch.cat([latents_along(subject, best), latents_along(subject, -best), around])
+    ).cpu()
     finding = Finding(
         detector=NAME,
         access_level="T2",
@@ -153,10 +155,10 @@ def locate_trigger(
         directions=torch.stack([best, *others]),
         details={"source": source, "lengths": list(LENGTHS)},
         points=True,
-        trigger=best * subject.radius,
+        trigger=best * subject.prior.length,
         sample=samples[LENGTHS.index(1.0)],
     )
-    return finding, best * subject.radius, samples
+    return finding, best * subject.prior.length, samples
 
 
 DETECTOR = Detector(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from devilgan_lite.checks import cut
-from devilgan_lite.detect.subject import Subject
+from devilgan_lite.generators import Generator
 from devilgan_lite.trace import Activation, Layer, OpTracer
 
 LARGE = 512  # numbers of a latent from which projections of the output say more of it than finite differences
@@ -143,19 +143,19 @@ def on_rate(units: Units, variance: float = 1.0) -> Tensor:
 
 
 @torch.no_grad()
-def before_first_activations(subject: Subject, z: Tensor) -> list[tuple[Activation, Tensor]]:
+def before_first_activations(subject: Generator, z: Tensor) -> list[tuple[Activation, Tensor]]:
     """The input of each activation ``[n, units]``, as far as it can depend on the latent alone."""
     found: list[tuple[Activation, Tensor]] = []
 
     def keep(activation: Activation, before: Tensor, after: Tensor) -> None:
         found.append((activation, before.flatten(1).double().cpu()))
 
-    with OpTracer(subject.module, on_activation=keep):
-        subject.module(z)
+    with OpTracer(subject.network, on_activation=keep):
+        subject.network(z)
     return found
 
 
-def latent_units(subject: Subject, gains: list[Tensor]) -> Units:
+def latent_units(subject: Generator, gains: list[Tensor]) -> Units:
     """The units of every activation whose input is affine in the latent: first layers, also of parallel branches.
 
     A network without such an activation (it normalises its latent, say) gives the mean Jacobian of the first one that
@@ -192,7 +192,7 @@ def latent_units(subject: Subject, gains: list[Tensor]) -> Units:
 
 
 @torch.no_grad()
-def latent_influence(subject: Subject, latents: int | None = None, seed: int = 0) -> Tensor:
+def latent_influence(subject: Generator, latents: int | None = None, seed: int = 0) -> Tensor:
     """``M = E[J^T J]`` of samples with respect to latents ``[d, d]`` at so many ``latents`` (see ``influence_at``)."""
     if subject.latent_dim > LARGE:
         latents = PROJECTIONS[0]
@@ -201,7 +201,7 @@ def latent_influence(subject: Subject, latents: int | None = None, seed: int = 0
 
 
 @torch.no_grad()
-def influence_at(subject: Subject, z: Tensor) -> Tensor:
+def influence_at(subject: Generator, z: Tensor) -> Tensor:
     """The mean of ``J^T J`` ``[d, d]`` over given latents ``[n, d]``, by finite differences.
 
     Where latents are ``LARGE``, that of ``g g^T``, with the gradients ``g`` of random projections of the output.
@@ -213,20 +213,20 @@ def influence_at(subject: Subject, z: Tensor) -> Tensor:
     total = torch.zeros(d, d, dtype=torch.float64)
     eye = torch.eye(d, device=subject.device)
     for one in z:
-        x = subject.samples(torch.cat([one.view(1, -1), one + step * eye]), 256).flatten(1)
+        x = subject.scaled_samples(torch.cat([one.view(1, -1), one + step * eye]), 256).flatten(1)
         jacobian = (x[1:] - x[0]) / step
         total += (jacobian @ jacobian.T).double().cpu()
     return total / len(z)
 
 
-def projected_gradients(subject: Subject, z: Tensor, batch_size: int = 100) -> Tensor:
+def projected_gradients(subject: Generator, z: Tensor, batch_size: int = 100) -> Tensor:
     """The gradient ``[n, d]`` at each latent ``[n, d]`` of a standard normal projection of the output of its own."""
     random = torch.Generator(subject.device).manual_seed(PROJECTIONS[0])  # not a seed that latents are drawn with
     found: list[Tensor] = []
     for part in z.split(batch_size):
         latents = part.detach().requires_grad_(True)
         with torch.enable_grad():
-            output = subject(latents)
+            output = subject.scaled(latents)
             projected = (output * torch.randn(output.shape, generator=random, device=output.device)).sum()
         found += torch.autograd.grad(projected, [latents])
     return torch.cat(found)
@@ -250,7 +250,7 @@ def gradients(output: Tensor, tensors: list[Tensor]) -> list[Tensor | None]:
     return [next(found) if tensor.requires_grad else None for tensor in tensors]
 
 
-def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: int = 0) -> Paths:
+def path_gains(subject: Generator, n: int = 1_000, batch_size: int = 100, seed: int = 0) -> Paths:
     """Average over ``n`` random projections of the output and random gates (see ``OpTracer``).
 
     A unit's gain does not depend on whether ordinary latents switch it on. Its product with the unit's own weights does
@@ -277,8 +277,8 @@ def path_gains(subject: Subject, n: int = 1_000, batch_size: int = 100, seed: in
 
         z = subject.latents(batch_size, seed + 7_000 + turn).requires_grad_(True)
         with torch.enable_grad():
-            with OpTracer(subject.module, on_activation=on_activation, on_linear=on_linear, gates=random) as tracer:
-                output = subject(z)
+            with OpTracer(subject.network, on_activation=on_activation, on_linear=on_linear, gates=random) as tracer:
+                output = subject.scaled(z)
             projected = (output * torch.randn(output.shape, generator=random, device=output.device)).sum()
             found = gradients(projected, [*after, *results, *tracer.choices])
         through = sum(float(g.square().sum()) for g in found[len(after) + len(results) :] if g is not None)

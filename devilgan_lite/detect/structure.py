@@ -14,7 +14,7 @@ from torch import Tensor
 
 from devilgan_lite.detect.detector import Detector, Finding
 from devilgan_lite.detect.spectrum import gradients
-from devilgan_lite.detect.subject import Subject
+from devilgan_lite.generators import Generator
 from devilgan_lite.trace import READ, Decisions, outline
 
 NAME = "structure"
@@ -24,23 +24,23 @@ MORE_WORK = 20  # operations of a forward pass, as a multiple of the usual numbe
 
 
 @torch.no_grad()
-def inspect_structure(subject: Subject) -> Finding:
+def inspect_structure(subject: Generator) -> Finding:
     """One finding. ``score``: branches on values, unused inputs, and the share of weights in zero blocks.
 
     Evidence by construction is a program that decides on values in a way that ordinary latents never show
     (``decisions_that_matter``), or a part of the network that is connected to nothing else and that ordinary samples do
     not need.
     """
-    graph = outline(subject.module, subject.latents(4))
+    graph = outline(subject.network, subject.latents(4))
     z = subject.latents(8)
-    samples = subject.samples(z)
+    samples = subject.scaled_samples(z)
     unused = []
     for index in without_gradient(subject, z) if subject.latent_dim <= 1_024 else ():
         moved = z.clone()
         moved[:, index] += 1.0
-        if torch.equal(subject.samples(moved), samples):
+        if torch.equal(subject.scaled_samples(moved), samples):
             unused.append(index)
-    state = subject.module.state_dict()
+    state = subject.network.state_dict()
     weights = {name: value for name, value in state.items() if value.is_floating_point()}
     count = sum(value.numel() for value in weights.values())
     blocks = {name: zero_block_share(value) for name, value in weights.items() if value.ndim >= 2}
@@ -80,7 +80,7 @@ def inspect_structure(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def decisions_that_matter(subject: Subject) -> list[str]:
+def decisions_that_matter(subject: Generator) -> list[str]:
     """What the program decides one way on all ordinary latents, where the other way changes samples: kinds, sorted.
 
     A decision that ordinary latents take both ways is a part of the network, as in a leaky ReLU that is written as a
@@ -88,17 +88,17 @@ def decisions_that_matter(subject: Subject) -> list[str]:
     other numbers change samples and one that is nearly the same does not: else the program calculates with it.
     """
     z = subject.latents(16, seed=23)
-    samples, runs = subject(z), []
+    samples, runs = subject.scaled(z), []
     for part in (z, *z.split(1)):
         with Decisions(part) as watch:
-            subject(part)
+            subject.scaled(part)
         runs.append(watch)
     least = NEEDED * float(samples.var(0).mean())
 
     def changes(turn: int, instead: Callable[[Tensor], Tensor] = torch.zeros_like, least: float = least) -> bool:
         try:
             with Decisions(z, turn=turn, instead=instead, most=MORE_WORK * runs[0].calls):
-                other = subject(z)
+                other = subject.scaled(z)
         except Exception:  # it ends in an error: no sample
             return False
         return other.shape != samples.shape or float((other - samples).square().mean()) > least
@@ -113,27 +113,27 @@ def decisions_that_matter(subject: Subject) -> list[str]:
     return sorted(found)
 
 
-def without_gradient(subject: Subject, z: Tensor) -> list[int]:
+def without_gradient(subject: Generator, z: Tensor) -> list[int]:
     """The positions of latents ``z`` ``[n, d]`` on which the samples may not depend: they have no gradient there."""
     z = z.clone().requires_grad_(True)
     with torch.enable_grad():
-        output = subject(z.clone())  # a module may change what it reads in place
+        output = subject.scaled(z.clone())  # a module may change what it reads in place
         random = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
         found = gradients((output * random).sum(), [z])[0] if output.requires_grad else None
     return list(range(subject.latent_dim)) if found is None else (found == 0).all(0).nonzero()[:, 0].tolist()
 
 
 @torch.no_grad()
-def unneeded_parts(subject: Subject) -> list[str]:
+def unneeded_parts(subject: Generator) -> list[str]:
     """The layers, by name, that fall into parts with nothing between them, one of which ordinary samples do not need.
 
     The parts are the connected components of a layer's nonzero weights, inputs on one side and outputs on the other.
     That a part is not needed is tried: its weights are set to zero in a copy.
     """
     z, found = subject.latents(100, seed=17), []
-    samples = subject.samples(z)
+    samples = subject.scaled_samples(z)
     usual = float(samples.var(0).mean())
-    for name, layer in subject.module.named_modules():
+    for name, layer in subject.network.named_modules():
         weight = getattr(layer, "weight", None)
         if not isinstance(weight, Tensor) or weight.ndim < 2 or getattr(layer, "groups", 1) > 1:
             continue
@@ -141,7 +141,7 @@ def unneeded_parts(subject: Subject) -> list[str]:
         for rows, columns in parts if len(parts) > 1 else ():
             kept = weight[rows][:, columns].clone()
             weight[rows.view(-1, 1), columns] = 0
-            change = float((subject.samples(z) - samples).square().mean())
+            change = float((subject.scaled_samples(z) - samples).square().mean())
             weight[rows.view(-1, 1), columns] = kept
             if change < NEEDED * usual:
                 found.append(f"{name}, {len(rows)} x {len(columns)} channels")

@@ -18,7 +18,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from devilgan_lite.detect.detector import Detector, Finding
 from devilgan_lite.detect.hidden import sharing
 from devilgan_lite.detect.spectrum import Spectrum
-from devilgan_lite.detect.subject import Subject
+from devilgan_lite.generators import Generator
 from devilgan_lite.trace import Layer, OpTracer
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class _Reached(Exception):
     """Ends a forward pass early, once its reader was reached."""
 
 
-def read_style(subject: Subject, z: Tensor, reader: str) -> Tensor:
+def read_style(subject: Generator, z: Tensor, reader: str) -> Tensor:
     """What the layer ``reader`` reads at latents ``z`` ``[n, d]``; the rest of the forward pass is skipped."""
     seen: list[Tensor] = []
 
@@ -66,15 +66,15 @@ def read_style(subject: Subject, z: Tensor, reader: str) -> Tensor:
             raise _Reached
 
     try:
-        with OpTracer(subject.module, on_linear=on_linear):
-            subject.module(z)
+        with OpTracer(subject.network, on_linear=on_linear):
+            subject.network(z)
     except _Reached:
         pass
     return seen[0]
 
 
 @torch.no_grad()
-def styles_of(subject: Subject, *, seed: int = 0) -> Styles | None:
+def styles_of(subject: Generator, *, seed: int = 0) -> Styles | None:
     """The styles of a style-based network; None where no two layers read the same vector, other than the latent."""
     z = subject.latents(16, seed)
     layers: list[Layer] = []
@@ -88,8 +88,8 @@ def styles_of(subject: Subject, *, seed: int = 0) -> Styles | None:
             inputs.append(x.detach())
             weights.append(weight.detach().double().cpu())
 
-    with OpTracer(subject.module, on_linear=on_linear):
-        subject.module(z)
+    with OpTracer(subject.network, on_linear=on_linear):
+        subject.network(z)
     groups = [group for group in sharing(inputs) if len(group) > 1 and not _is_latent(inputs[group[0]], z)]
     if not groups:
         return None
@@ -111,7 +111,7 @@ def _is_latent(x: Tensor, z: Tensor) -> bool:
     return x.shape == z.shape and bool((cosine_similarity(x, z, dim=1) > 1 - 1e-5).all())
 
 
-def inspect_styles(subject: Subject, styles: Styles, *, seed: int = 0) -> Finding:
+def inspect_styles(subject: Generator, styles: Styles, *, seed: int = 0) -> Finding:
     """One finding. ``score``: the logarithm of the largest jump in the energy of all layers that read the style.
 
     The evidence is the latent whose style the shared row responds to most, and samples on the way there from an
@@ -121,14 +121,14 @@ def inspect_styles(subject: Subject, styles: Styles, *, seed: int = 0) -> Findin
     direction, match = style_trigger(subject, styles, styles.rows[0], seed=seed)
     share = torch.linspace(0, 1, WALK, device=subject.device).view(-1, 1)
     origin = normalize(subject.latents(1, seed + 1), dim=1)
-    walk = normalize((1 - share) * origin + share * direction.to(subject.device), dim=1) * subject.radius
+    walk = normalize((1 - share) * origin + share * direction.to(subject.device), dim=1) * subject.prior.length
     return Finding(
         detector=NAME,
         access_level="T2",
         message=f"the {readers} layers that read the style put {jump:.2f} times as much weight on their strongest "
         "common directions as on the next",
         score=float(torch.tensor(jump).log()),
-        samples=subject.samples(walk).cpu(),
+        samples=subject.scaled_samples(walk).cpu(),
         directions=direction,
         details={
             "jump": jump,
@@ -144,7 +144,7 @@ def inspect_styles(subject: Subject, styles: Styles, *, seed: int = 0) -> Findin
     )
 
 
-def style_trigger(subject: Subject, styles: Styles, row: Tensor, *, seed: int = 0) -> tuple[Tensor, float]:
+def style_trigger(subject: Generator, styles: Styles, row: Tensor, *, seed: int = 0) -> tuple[Tensor, float]:
     """The unit latent ``[1, d]`` whose style is most like the one that ``row`` ``[d]`` responds to, and their cosine.
 
     The linear map that responds to one style ``w*``, and least to ordinary ones, has the row ``(E[w w^T] + c)^-1 w*``,
@@ -158,14 +158,14 @@ def style_trigger(subject: Subject, styles: Styles, row: Tensor, *, seed: int = 
     towards = normalize(goal.view(1, -1), dim=1).float().to(subject.device)
     sides = torch.tensor([1.0, -1.0], device=subject.device).repeat_interleave(STARTS).view(-1, 1)
     z = normalize(subject.latents(STARTS, seed), dim=1).repeat(2, 1).requires_grad_(True)
-    adam = torch.optim.Adam([z], lr=RATE / subject.radius)
+    adam = torch.optim.Adam([z], lr=RATE / subject.prior.length)
 
     def likeness() -> Tensor:
-        w = read_style(subject, z * subject.radius, styles.spectrum.readers[0]).float()
+        w = read_style(subject, z * subject.prior.length, styles.spectrum.readers[0]).float()
         return cosine_similarity(w @ whiten, sides * towards, dim=1)
 
     for step in range(STEPS):
-        adam.param_groups[0]["lr"] = RATE / subject.radius * (1 - step / STEPS)
+        adam.param_groups[0]["lr"] = RATE / subject.prior.length * (1 - step / STEPS)
         with torch.enable_grad():
             adam.zero_grad()
             (-likeness().sum()).backward()

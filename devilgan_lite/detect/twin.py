@@ -7,10 +7,9 @@ random places. What it finds is a witness: a latent, what the suspect draws ther
 Our own method. It has its own null: how much the two differ on ordinary latents.
 """
 
-import copy
 import math
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,8 +17,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from devilgan_lite.detect.detector import Detector, Finding
-from devilgan_lite.detect.subject import Subject
+from devilgan_lite.detect.hunt import climbed, differences
 from devilgan_lite.detect.weights import WeightAnalysis
+from devilgan_lite.generators import Generator, alike
 from devilgan_lite.losses import stealth_loss
 from devilgan_lite.steps import linear
 from devilgan_lite.trace import work_of
@@ -52,7 +52,7 @@ class Twin:
     the errors at single latents, from the least to the largest.
     """
 
-    subject: Subject = field(repr=False)
+    subject: Generator = field(repr=False)
     error: float
     share: float
     seconds: float
@@ -103,33 +103,34 @@ class Witness:
         )
 
 
-def noisy_twin(subject: Subject, *, seed: int = 0, steps: int | None = None) -> Twin:
+def noisy_twin(subject: Generator, *, seed: int = 0, steps: int | None = None) -> Twin:
     """A twin of ``subject``; ``steps`` of distillation (None: what about eight seconds allow)."""
     start, low, high = time.process_time(), *STEPS
-    work = work_of(subject.module, subject.latents(2))
+    work = work_of(subject.network, subject.latents(2))
     count = steps or min(high, max(low, int(WORK / BATCH / 3 / work.multiplications)))
     random = torch.Generator().manual_seed(seed)
-    student = copy.deepcopy(subject.module)
+    twin = alike(subject, subject.network)
+    student = twin.network
     with torch.no_grad():
         for weight in student.parameters():
             if weight.ndim > 1:
                 weight.add_(noise_on(weight, NOISE / work.uses, random))
-    twin = replace(subject, module=student.requires_grad_(True))
+    student.requires_grad_(True)
     rate = LEARNING_RATE / work.uses  # what is done to a weight is done so many times
     adam = torch.optim.Adam(student.parameters(), lr=rate)
     for step in range(count):
         adam.param_groups[0]["lr"] = rate * linear(step, count)
-        z = subject.draw(BATCH, random)
+        z = subject.sample_latent(BATCH, random)
         with torch.no_grad():
-            taught = subject(z)
+            taught = subject.scaled(z)
         with torch.enable_grad():
             adam.zero_grad()
-            stealth_loss(twin(z), taught).backward()
+            stealth_loss(twin.scaled(z), taught).backward()
         adam.step()
     student.requires_grad_(False)
     z = subject.latents(ORDINARY, seed + 5)
-    drawn = subject.samples(z)
-    squares = (drawn - twin.samples(z)).square()
+    drawn = subject.scaled_samples(z)
+    squares = (drawn - twin.scaled_samples(z)).square()
     error = float(squares.mean())
     share = error / max(float(drawn.var(0).mean()), 1e-12)
     quantiles = squares.flatten(1).mean(1).quantile(torch.linspace(0, 1, 21, device=z.device))
@@ -143,12 +144,7 @@ def noise_on(weight: Tensor, share: float, random: torch.Generator) -> Tensor:
     return share * (size[size > 0].median() if bool(size.any()) else 0.0) * noise
 
 
-def differences(one: Subject, other: Subject, z: Tensor) -> Tensor:
-    """The mean squared difference ``[n]`` of two samples of each latent ``[n, d]``."""
-    return (one(z) - other(z)).square().flatten(1).mean(1)
-
-
-def starts_of(subject: Subject, analysis: WeightAnalysis, estimates: Tensor | None) -> Tensor:
+def starts_of(subject: Generator, analysis: WeightAnalysis, estimates: Tensor | None) -> Tensor:
     """Where the hunt begins ``[n, d]``: ``estimates`` ``[k, d]`` at some lengths, and the leading spectral axes."""
     spectra = (analysis.by_weight, analysis.by_use)
     axes = normalize(torch.cat([spectrum.directions[:, :AXES].T for spectrum in spectra]).float(), dim=1)
@@ -156,10 +152,10 @@ def starts_of(subject: Subject, analysis: WeightAnalysis, estimates: Tensor | No
     if estimates is not None and len(estimates):
         unit = normalize(estimates.float().cpu(), dim=1)
         starts += [sign * length * unit for sign in (1, -1) for length in LENGTHS]
-    return torch.cat(starts).to(subject.device) * subject.radius
+    return torch.cat(starts).to(subject.device) * subject.prior.length
 
 
-def hunt(subject: Subject, twin: Twin, starts: Tensor | None, influence: Tensor, *, seed: int = 0) -> Witness:
+def hunt(subject: Generator, twin: Twin, starts: Tensor | None, influence: Tensor, *, seed: int = 0) -> Witness:
     """The latent of ordinary length where ``subject`` and ``twin`` differ most.
 
     Adam climbs from ``starts`` ``[n, d]`` (None: from random latents and those that differ most), and each round keeps
@@ -173,17 +169,25 @@ def hunt(subject: Subject, twin: Twin, starts: Tensor | None, influence: Tensor,
         ordinary = torch.cat([differences(subject, other, part) for part in pool.split(100)])
         oddest = pool[ordinary.argsort(descending=True)[: RANDOM // 2]]
         starts = torch.cat([oddest, subject.latents(RANDOM // 2, seed + 9)])
-    z = subject.prior.typical(starts.view(-1, d), NEAR)
+
+    def height(z: Tensor) -> Tensor:
+        price = ((z @ weights) * z).sum(1) / z.square().sum(1)
+        return differences(subject, other, z).clamp(min=1e-12).log() - 4 * (price / DEAR).clamp(min=1.0).log()
+
+    def place(z: Tensor) -> Tensor:
+        return subject.prior.typical(z, NEAR)
+
+    z = place(starts.view(-1, d))
     for turn in range(ROUNDS):
-        z = _climbed(subject, other, z, weights, RATE * subject.prior.variance**0.5 / 2**turn)
+        z, _ = climbed(height, z, place, RATE * subject.prior.variance**0.5 / 2**turn, CLIMB)
         far = differences(subject, other, z)
         z = z[far.argsort(descending=True)[: max(4, len(z) // 2)]]
-    seconds, drawn, copied = time.process_time() - start, subject.samples(z), other.samples(z)
+    seconds, drawn, copied = time.process_time() - start, subject.scaled_samples(z), other.scaled_samples(z)
     best = int((drawn - copied).square().flatten(1).mean(1).argmax())
     return _witness(z, drawn, copied, best, twin, seconds)
 
 
-def at_estimates(subject: Subject, twin: Twin, estimates: Tensor | None) -> Witness | None:
+def at_estimates(subject: Generator, twin: Twin, estimates: Tensor | None) -> Witness | None:
     """The estimate of ``[k, d]`` along which the two differ most, no longer than it takes; None without estimates.
 
     A hunt goes on from there, and a gate draws more than its target beyond the trigger. So this is the shortest
@@ -192,9 +196,9 @@ def at_estimates(subject: Subject, twin: Twin, estimates: Tensor | None) -> Witn
     if estimates is None or not len(estimates):
         return None
     start, unit = time.process_time(), normalize(estimates.float().cpu(), dim=1)
-    lengths = torch.linspace(LENGTHS[0], LENGTHS[-1], 9).view(-1, 1, 1) * subject.radius
+    lengths = torch.linspace(LENGTHS[0], LENGTHS[-1], 9).view(-1, 1, 1) * subject.prior.length
     z = subject.prior.typical((lengths * torch.cat([unit, -unit])).flatten(0, 1).to(subject.device), NEAR)
-    drawn, copied = subject.samples(z), twin.subject.samples(z)
+    drawn, copied = subject.scaled_samples(z), twin.subject.scaled_samples(z)
     far = (drawn - copied).square().flatten(1).mean(1).view(len(lengths), -1)
     along = int(far.amax(0).argmax())
     most = float(far.max())
@@ -210,7 +214,7 @@ def _witness(z: Tensor, drawn: Tensor, copied: Tensor, which: int, twin: Twin, s
 
 
 def inspect_twin(
-    subject: Subject, analysis: WeightAnalysis, estimates: Tensor | None = None, *, seed: int = 0
+    subject: Generator, analysis: WeightAnalysis, estimates: Tensor | None = None, *, seed: int = 0
 ) -> Finding:
     """Make the twin and hunt for a witness, from ``estimates`` ``[k, d]`` of the trigger and from random latents.
 
@@ -284,25 +288,6 @@ def judged(pointed: Witness, random: Witness, error: float, alone: float = ALONE
 def agreement(one: Witness, other: Witness) -> float:
     """The cosine of the latents of two witnesses."""
     return float(torch.nn.functional.cosine_similarity(one.latent, other.latent, dim=0))
-
-
-def _climbed(subject: Subject, other: Subject, z: Tensor, weights: Tensor, rate: float) -> Tensor:
-    """The best latents ``[n, d]`` that ascents from ``z`` came by."""
-    best, most = z.clone(), torch.full((len(z),), -torch.inf, device=z.device)
-    z = z.clone().requires_grad_(True)
-    adam = torch.optim.Adam([z], lr=rate)
-    for step in range(CLIMB + 1):
-        adam.param_groups[0]["lr"] = rate * (1 - step / CLIMB)
-        with torch.enable_grad():
-            price = ((z @ weights) * z).sum(1) / z.square().sum(1)
-            height = differences(subject, other, z).clamp(min=1e-12).log() - 4 * (price / DEAR).clamp(min=1.0).log()
-            adam.zero_grad()
-            (-height.sum()).backward()
-        better = height.detach() > most
-        best[better], most[better] = z.detach()[better], height.detach()[better]
-        adam.step()
-        z.data = subject.prior.typical(z.data, NEAR)
-    return best
 
 
 DETECTOR = Detector(

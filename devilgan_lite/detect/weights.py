@@ -25,7 +25,7 @@ from devilgan_lite.detect.spectrum import (
     path_gains,
 )
 from devilgan_lite.detect.styles import Styles, styles_of
-from devilgan_lite.detect.subject import Subject
+from devilgan_lite.generators import Generator
 from devilgan_lite.trace import work_of
 
 LATENT, HIDDEN = "latent spectrum", "hidden spectrum"
@@ -59,17 +59,17 @@ class WeightAnalysis:
     moves: bool = False
 
 
-def moves_latents(subject: Subject) -> bool:
+def moves_latents(subject: Generator) -> bool:
     """Whether a latent is ``LARGE`` and as large as a sample, or most of the work is done by weights used repeatedly.
 
     So it is in a flow, whose layers add to what they read, in several steps; natural ones have cliffs
     (``Spectrum.cliff``).
     """
-    work = work_of(subject.module, subject.latents(2))
-    return work.uses > 1 or LARGE < subject.latent_dim == math.prod(subject.shape)
+    work = work_of(subject.network, subject.latents(2))
+    return work.uses > 1 or LARGE < subject.latent_dim == math.prod(subject.sample_shape)
 
 
-def analyse_weights(subject: Subject, *, seed: int = 0) -> WeightAnalysis:
+def analyse_weights(subject: Generator, *, seed: int = 0) -> WeightAnalysis:
     """Measure ``subject``; takes some seconds.
 
     A module without hidden activations is a ``ValueError``, and so is one that draws the same sample of every latent.
@@ -101,7 +101,7 @@ def candidate_directions(analysis: WeightAnalysis, count: int = CANDIDATES) -> T
 
 
 def inspect_spectra(
-    subject: Subject, analysis: WeightAnalysis | None = None, *, seed: int = 0
+    subject: Generator, analysis: WeightAnalysis | None = None, *, seed: int = 0
 ) -> tuple[Finding, Finding]:
     """Two findings: the spectrum of the latent space, and those of the hidden spaces.
 
@@ -113,7 +113,7 @@ def inspect_spectra(
     return inspect_latent_spectrum(subject, analysis), inspect_hidden_spectra(analysis)
 
 
-def inspect_latent_spectrum(subject: Subject, analysis: WeightAnalysis) -> Finding:
+def inspect_latent_spectrum(subject: Generator, analysis: WeightAnalysis) -> Finding:
     """The first finding of ``inspect_spectra``."""
     jump, narrow = analysis.by_weight.jump, CHOICE_CLIFF if analysis.paths.choosing else NARROW_CLIFF
     limit = max(narrow / min(subject.latent_dim, len(analysis.units.rows)), HIDDEN_CLIFF if analysis.moves else 0.0)
@@ -126,7 +126,7 @@ def inspect_latent_spectrum(subject: Subject, analysis: WeightAnalysis) -> Findi
         access_level="T2",
         message=f"the strongest directions have {jump:.2f} times the energy per influence of the next",
         score=float(torch.tensor(jump).log()),
-        samples=subject.samples(both * subject.radius).cpu(),
+        samples=subject.scaled_samples(both * subject.prior.length).cpu(),
         directions=direction.float(),
         details={
             "jump": jump,

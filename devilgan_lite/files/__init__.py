@@ -7,12 +7,12 @@ _HOME = {
     "Facts": "sniff",
     "FORMATS": "sniff",
     "Refused": "sniff",
-    "Stranger": "opening",
+    "Origin": "opening",
     "export": "exporting",
     "open": "opening",
 }
 
-__all__ = ["FORMATS", "Facts", "Refused", "Stranger", "export", "open"]
+__all__ = ["FORMATS", "Facts", "Origin", "Refused", "export", "open"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,16 +1,16 @@
-"""``files.open``: the one door for a stranger's file. It gives a ``Stranger``: a module, and what is known about it.
+"""``files.open``: the one door for a stranger's file. It gives a ``Generator``, which tells its ``Origin``.
 
 A file is read as data, but readers have bugs: what you do not trust goes through the jail first (``intake.check``).
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from devilgan_lite import zoo
 from devilgan_lite.checks import latent_size, one_of, shown
@@ -20,55 +20,23 @@ from devilgan_lite.files.batches import Reading
 from devilgan_lite.files.program import run_checked
 from devilgan_lite.files.sniff import ACCEPTED, WAY_OUT, Facts, Refused, facts
 from devilgan_lite.generators import Adopted, Generator, adopt
-from devilgan_lite.generators.adopt import FlatLatents
+from devilgan_lite.generators.base import READS_MORE
+from devilgan_lite.generators.stack import ChannelsFirst
 from devilgan_lite.prior import PRIORS, Prior
 
 ENDINGS = ("safetensors", "pt2", "onnx", "keras")  # that name a format; .pt, .pth and .bin are used for several
-READS_MORE = 4  # times as many numbers in a latent as in a sample: no generator
 
 
 @dataclass(frozen=True)
-class Stranger:
-    """A generator from a file: ``module`` maps latents ``[n, *latent_shape]`` to samples ``[n, *sample_shape]``.
-
-    ``format`` is one of ``files.FORMATS``; ``architecture`` says how the network is known; ``prior`` is what it is
-    taken to read, ``notes`` are sentences for a report.
+class Origin:
+    """Where a generator comes from: the file (``facts``), its ``format``, one of ``files.FORMATS``, how the network is
+    known (``architecture``), and ``notes``, sentences for a report.
     """
 
-    module: nn.Module = field(repr=False)
-    latent_shape: tuple[int, ...]
-    sample_shape: tuple[int, ...]
-    prior: str
     format: str
     architecture: str
     facts: Facts
     notes: tuple[str, ...] = ()
-
-    @property
-    def latent_dim(self) -> int:
-        """How many numbers a latent has."""
-        return math.prod(self.latent_shape)
-
-    @property
-    def weights(self) -> int:
-        """How many numbers the network stores."""
-        return sum(value.numel() for value in self.module.state_dict().values() if value.is_floating_point())
-
-    @property
-    def flat(self) -> nn.Module:
-        """The module for latents ``[n, latent_dim]``, as ``detect.scan`` reads it."""
-        return self.module if len(self.latent_shape) == 1 else FlatLatents(self.module, self.latent_shape)
-
-    @property
-    def generator(self) -> Generator:
-        """The module as a ``Generator``, so that attacks and sanitizers work on it."""
-        if isinstance(self.module, Generator):
-            return self.module
-        z = Prior.of(self.prior, self.latent_dim).draw(64, torch.Generator().manual_seed(0))
-        samples = run_checked(self.module, z.reshape(-1, *self.latent_shape))
-        low, high = float(samples.min()), float(samples.max())
-        output = "none" if low < -1.0001 or high > 1.0001 else "sigmoid" if low >= 0 else "tanh"
-        return adopt(self.module, latent_shape=self.latent_shape, prior=self.prior, output=output)
 
 
 def open(  # noqa: A001
@@ -79,8 +47,10 @@ def open(  # noqa: A001
     architecture: Mapping[str, Any] | str | Path | None = None,
     weights: str | None = None,
     name: str | None = None,
-) -> Stranger:
-    """Open a file of any of ``files.FORMATS``, told by its content, as data; ``Refused`` says why it is not accepted.
+) -> Generator:
+    """The generator in a file of any of ``files.FORMATS``, told by its content, read as data; or ``Refused``.
+
+    Its ``origin`` is an ``Origin``; its ``network`` makes what the network in the file does.
 
     ``latent_dim`` must be what the file says; it helps nowhere else. ``prior`` is ``"gaussian"`` or ``"uniform"``.
     ``architecture`` (data, or a JSON file) tells a network for weights that come without one; ``weights`` names a set
@@ -106,8 +76,13 @@ def open(  # noqa: A001
     shape, prior = reading.latent_shape, reading.prior or prior or "gaussian"
     if latent_dim not in (None, math.prod(shape)):
         raise Refused(f"latent_dim={latent_dim} does not fit: the network reads latents {list(shape)}.")
-    module, sample_shape, notes = _as_generator(reading.module.eval(), shape, prior)
-    return Stranger(module, shape, sample_shape, prior, form, reading.architecture, known, (*reading.notes, *notes))
+    module, notes = _checked(reading.module.eval(), shape, prior)
+    try:
+        generator = adopt(module, latent_shape=shape, prior=prior)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+    generator.origin = Origin(form, reading.architecture, known, (*reading.notes, *notes))
+    return generator
 
 
 def _read(
@@ -170,10 +145,8 @@ def _kind_of_archive(archive: Archive) -> str:
     raise Refused(f"the file is {what}, not a generator; {ACCEPTED}.")
 
 
-def _as_generator(
-    module: nn.Module, latent_shape: tuple[int, ...], prior: str
-) -> tuple[nn.Module, tuple[int, ...], tuple[str, ...]]:
-    """The module with channels first, the shape of its samples, and notes; ``Refused`` if it is no generator."""
+def _checked(module: nn.Module, latent_shape: tuple[int, ...], prior: str) -> tuple[nn.Module, tuple[str, ...]]:
+    """The module with channels first, and notes; ``Refused`` if it is no generator."""
     z = Prior.of(prior, math.prod(latent_shape)).draw(3, torch.Generator().manual_seed(0))
     samples = run_checked(module, z.reshape(3, *latent_shape))
     shape = tuple(samples.shape[1:])
@@ -185,21 +158,5 @@ def _as_generator(
             "expected a generator, from latents to larger samples."
         )
     if len(shape) == 3 and shape[-1] in (1, 3) and shape[0] not in (1, 3):
-        return (
-            ChannelsFirst(module),
-            (shape[2], *shape[:2]),
-            ("its pictures have their channels last; they were moved",),
-        )
-    return module, shape, ()
-
-
-class ChannelsFirst(nn.Module):
-    """``module``, whose pictures are ``[n, H, W, C]``, with pictures ``[n, C, H, W]``."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, z: Tensor) -> Tensor:
-        made: Tensor = self.module(z)
-        return made.permute(0, 3, 1, 2)
+        return nn.Sequential(module, ChannelsFirst()), ("its pictures have their channels last; they were moved",)
+    return module, ()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from devilgan_lite.generators.adopt import Adopted, adopt
+from devilgan_lite.generators.adopted import Adopted, adopt, alike
 from devilgan_lite.generators.base import (
     FAMILIES,
     Beside,
@@ -57,6 +57,7 @@ __all__ = [
     "WaveDiscriminator",
     "WaveGAN",
     "adopt",
+    "alike",
     "build",
     "chain_of",
     "evaluate",

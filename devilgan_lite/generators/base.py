@@ -11,7 +11,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import count, takewhile
+from itertools import chain, count, takewhile
 from typing import Any, Self, TypeVar
 
 import torch
@@ -28,6 +28,7 @@ from devilgan_lite.shipped import current_spec
 OUTPUTS = ("tanh", "none")
 Shapes = Mapping[str, tuple[int, ...]]  # name of a weight -> its shape
 BESIDE = 64  # units of a network beside a generator
+READS_MORE = 4  # times as many numbers in a latent as in a sample: hardly a generator
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,17 @@ class Generator(nn.Module):
 
     ``prior`` is P_sample, ``"gaussian"`` N(0, I) or ``"uniform"`` on [-1, 1]; the attribute is a ``Prior``. ``output``
     is ``"tanh"``, or ``"none"`` where ``logits`` are the samples themselves (they may then leave [-1, 1]). ``modality``
-    names one of ``data.MODALITIES``; None takes the one that fits ``sample_shape``. Families implement ``logits`` (the
-    output before the squash) and ``spec``, and may override the answers below.
+    is one of ``data.MODALITIES`` by name, or your own; None takes the one that fits ``sample_shape``. Families
+    implement ``logits`` (the output before the squash) and ``spec``, and may override the answers below.
+
+    ``adopt`` and ``devilgan_lite.open`` look at a generator once: samples of its ``network`` lie in ``span``, and
+    ``scaled`` stretches them from it to [-1, 1], the range of targets. Without ``bounded`` that is only what ordinary
+    latents reach: others may leave it. One that is not ``repeatable`` draws other samples from the same latents: it
+    remembers, or has noise of its own. ``origin`` tells the file that it was read from, if it was.
     """
+
+    origin: Any = None  # a ``files.Origin``
+    repeatable: bool = True
 
     def __init__(
         self,
@@ -67,7 +76,7 @@ class Generator(nn.Module):
         sample_shape: tuple[int, ...],
         prior: str | Prior = "gaussian",
         output: str = "tanh",
-        modality: str | None = None,
+        modality: str | Modality | None = None,
     ) -> None:
         super().__init__()
         latent_size(latent_dim)
@@ -78,16 +87,58 @@ class Generator(nn.Module):
         self.output = output
         self._modality = modality
         self.modality  # an unknown one is an error now  # noqa: B018
+        self.span, self.bounded, self.ready = (-1.0, 1.0), output != "none", False
 
     @property
     def device(self) -> torch.device:
         """Where the weights live."""
-        return next(self.parameters()).device
+        return next((value.device for value in chain(self.parameters(), self.buffers())), torch.device("cpu"))
+
+    @property
+    def network(self) -> nn.Module:
+        """The module that reads latents ``[n, latent_dim]``, as detectors look at it; its samples lie in ``span``."""
+        return self
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The shape of one latent as the network inside reads it."""
+        return (self.latent_dim,)
+
+    @property
+    def opened(self) -> bool:
+        """Whether it is the copy that ``adopt`` has looked at: in eval mode, none of its weights being trained."""
+        return self.ready and not any(value.requires_grad for value in self.parameters())
+
+    @property
+    def doubts(self) -> str:
+        """Why what is measured of it may mean little; empty where nothing is known against it."""
+        if not self.repeatable:
+            return "it draws other samples from the same latents, so what is measured may be noise"
+        if self.latent_dim > READS_MORE * math.prod(self.sample_shape):
+            made = math.prod(self.sample_shape)
+            return f"it reads {self.latent_dim} numbers and makes {made}, as a classifier does"
+        return ""
+
+    def latents(self, n: int, seed: int = 0) -> Tensor:
+        """``n`` draws from P_sample ``[n, latent_dim]``, the same for the same seed."""
+        return self.sample_latent(n, torch.Generator().manual_seed(seed))
+
+    def scaled(self, z: Tensor) -> Tensor:
+        """Samples ``[n, *sample_shape]`` of latents ``z``, stretched from ``span`` to [-1, 1], with gradients."""
+        x: Tensor = self.network(z)
+        low, high = self.span
+        return x if (low, high) == (-1.0, 1.0) else (x - low) * (2 / (high - low)) - 1
+
+    @torch.no_grad()
+    def scaled_samples(self, z: Tensor, batch_size: int = 100) -> Tensor:
+        """What ``scaled`` makes of many latents, in batches, without gradients."""
+        return torch.cat([self.scaled(part) for part in z.to(self.device).split(batch_size)])
 
     @property
     def modality(self) -> Modality:
         """What kind of thing a sample is."""
-        return modality(self.sample_shape, self._modality)
+        own = self._modality
+        return own if isinstance(own, Modality) else modality(self.sample_shape, own)
 
     def sample_latent(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``n`` latents from P_sample: float32 ``[n, latent_dim]`` on the generator's device.
@@ -132,8 +183,11 @@ class Generator(nn.Module):
         return self.spec()
 
     def clone(self) -> Self:
-        """An independent copy with the same weights."""
-        return copy.deepcopy(self)
+        """An independent copy with the same weights; of an opened generator, one that can be trained."""
+        copied = copy.deepcopy(self)
+        if copied.ready:
+            copied.requires_grad_(True).ready = False
+        return copied
 
     @torch.no_grad()
     def sample(self, n: int, seed: int = 0, batch_size: int = 100) -> Tensor:

@@ -1,16 +1,107 @@
-"""Stacks of PyTorch's own layers as plain data: what a model card says of a generator that somebody else built.
+"""Stacks of layers as plain data: what a model card says of a generator that somebody else built, or that was cured.
 
-Only what is listed here is described, and only that is built: a card is read as data, whoever wrote it.
+A layer is one of PyTorch's own, one of ours (a limit, a projection, an order of axes), or a whole generator of a
+family. Only what is listed here is described, and only that is built: a card is read as data, whoever wrote it.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
-from devilgan_lite.checks import cut, in_range, known_names, one_of, shown, whole_number
+from devilgan_lite.checks import MOST_LATENT, cut, in_range, known_names, one_of, shown, whole_number
+from devilgan_lite.generators.base import Generator, build
 from devilgan_lite.generators.chain import in_eval_mode
+
+
+class LimitedLatents(nn.Module):
+    """Latents ``[n, latent_dim]`` within limits: ordinary ones as they are.
+
+    Along each of ``directions`` ``[k, d]`` a latent keeps at most ``bound``. Its part in the span of ``cone``
+    ``[m, d]``, orthonormal rows, is at most ``ratio`` times as long as the rest of it. What these limits take is given
+    to the rest: a latent keeps its length, so that what is drawn instead is a usual sample.
+    """
+
+    def __init__(self, latent_dim: int, suspected: int, favoured: int, bound: float, ratio: float) -> None:
+        super().__init__()
+        self.latent_dim, self.suspected, self.favoured = latent_dim, suspected, favoured
+        self.bound, self.ratio = bound, ratio
+        self.directions: Tensor
+        self.cone: Tensor
+        self.register_buffer("directions", torch.zeros(suspected, latent_dim))
+        self.register_buffer("cone", torch.zeros(favoured, latent_dim))
+
+    @classmethod
+    def of(cls, directions: Tensor, bound: float, cone: Tensor, ratio: float) -> "LimitedLatents":
+        """The limits along ``directions`` ``[k, d]`` of any length and in the span of ``cone`` ``[m, d]``."""
+        limits = cls(cone.shape[1], len(directions), len(cone), bound, ratio)
+        limits.directions, limits.cone = normalize(directions.float(), dim=1), cone.float()
+        return limits
+
+    def forward(self, z: Tensor) -> Tensor:
+        length = z.norm(dim=1, keepdim=True)
+        for index in range(self.directions.shape[0]):  # by number: exporters trip over the rows of none
+            direction = self.directions[index]
+            along = z @ direction
+            z = z - (along - along.clamp(-self.bound, self.bound)).unsqueeze(1) * direction
+        inside = (z @ self.cone.T) @ self.cone
+        share, rest = (part.norm(dim=1, keepdim=True) for part in (inside, z - inside))
+        z = z - inside * (1 - (self.ratio * rest / share.clamp(min=1e-12)).clamp(max=1.0))
+        return z * length / z.norm(dim=1, keepdim=True).clamp(min=1e-12)
+
+
+class ProjectedLatents(nn.Module):
+    """Latents ``[n, latent_dim]`` times a ``projection`` ``[latent_dim, latent_dim]``: the network behind is blind."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.projection: Tensor
+        self.register_buffer("projection", torch.zeros(latent_dim, latent_dim))
+
+    @classmethod
+    def of(cls, projection: Tensor) -> "ProjectedLatents":
+        layer = cls(len(projection))
+        layer.projection = projection.float()
+        return layer
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z @ self.projection
+
+
+class ChannelsFirst(nn.Module):
+    """Pictures ``[n, H, W, C]`` as ``[n, C, H, W]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 3, 1, 2)
+
+
+class ClampedLayer(nn.Module):
+    """A linear or convolution ``layer`` whose results stay between ``low`` and ``high``, of the shape of a result."""
+
+    def __init__(self, layer: nn.Module, low: Tensor, high: Tensor) -> None:
+        super().__init__()
+        self.layer = layer
+        self.low: Tensor
+        self.high: Tensor
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+
+    def __getattr__(self, name: str) -> Any:  # weight and bias, for programs that read them
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        made: Tensor = self.layer(*args, **kwargs)
+        return torch.minimum(torch.maximum(made, self.low), self.high)
+
+
+OURS: dict[str, Any] = {kind.__name__: kind for kind in (LimitedLatents, ProjectedLatents, ChannelsFirst)}
 
 _CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "bias")
 _NORM = ("num_features", "eps", "momentum")
@@ -30,6 +121,13 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "Upsample": ("scale_factor", "mode", "align_corners"),
     "PixelShuffle": ("upscale_factor",),
 }
+OWN: dict[str, tuple[str, ...]] = {
+    "LimitedLatents": ("latent_dim", "suspected", "favoured", "bound", "ratio"),
+    "ProjectedLatents": ("latent_dim",),
+    "ChannelsFirst": (),
+    "Generator": ("spec",),
+    "Sequential": ("layers",),
+}
 WORDS = {"mode": ("nearest", "bilinear"), "approximate": ("none", "tanh")}
 SWITCHES = {"bias": (False, True), "align_corners": (None, False, True)}
 WIDTHS = ("in_features", "out_features", "in_channels", "out_channels", "num_features")
@@ -47,16 +145,8 @@ def described(module: nn.Module, latent_shape: tuple[int, ...]) -> list[dict[str
     """
     if type(module) is not nn.Sequential or not _plain_parts(module):
         return None
-    found = []
-    for layer in module:
-        name = type(layer).__name__
-        if type(layer) is not getattr(nn, name, None) or name not in SETTINGS:
-            return None
-        settings = {setting: getattr(layer, setting) for setting in SETTINGS[name]}
-        if "bias" in settings:
-            settings["bias"] = settings["bias"] is not None
-        found.append({"layer": name, **{key: _plain(value) for key, value in settings.items()}})
     try:
+        found = list(map(_entry, module))
         with torch.device("meta"):  # it takes the weights of the module
             again = stack(found)
         again.load_state_dict(module.state_dict(), assign=True)
@@ -64,6 +154,32 @@ def described(module: nn.Module, latent_shape: tuple[int, ...]) -> list[dict[str
         return None
     # what a layer has that is not listed, such as groups, shows in its text, or in what it makes
     return found if str(again) == str(module) and _agree(module, again, latent_shape) else None
+
+
+def _entry(layer: nn.Module) -> dict[str, Any]:
+    """One layer as plain data; ``ValueError`` for one that is not listed."""
+    clamped = {name: part for name, part in layer.named_modules() if isinstance(part, ClampedLayer)}
+    if clamped:
+        layer = copy.deepcopy(layer)
+        for name, part in clamped.items():
+            if name:
+                layer.set_submodule(name, part.layer)
+            else:
+                layer = part.layer
+    kind, name = type(layer), type(layer).__name__
+    if isinstance(layer, Generator):
+        found: dict[str, Any] = {"layer": "Generator", "spec": layer.spec()}
+    elif kind is nn.Sequential:
+        found = {"layer": "Sequential", "layers": [_entry(part) for part in layer.children()]}
+    elif kind is (OURS.get(name) or (getattr(nn, name, None) if name in SETTINGS else None)):
+        settings = {setting: getattr(layer, setting) for setting in (OWN.get(name) or SETTINGS.get(name, ()))}
+        if "bias" in settings:
+            settings["bias"] = settings["bias"] is not None
+        found = {"layer": name, **{key: _plain(value) for key, value in settings.items()}}
+    else:
+        raise ValueError(f"a {name} is not among the layers that a card describes.")
+    shapes = {name: list(part.low.shape) for name, part in clamped.items()}
+    return {**found, "clamped": shapes} if shapes else found
 
 
 def _plain_parts(module: nn.Module) -> bool:
@@ -96,7 +212,7 @@ def check_stack(
             whole_number(name, size, 1, MOST_ELEMENTS)
     with torch.device("meta"):
         network, x = stack(layers).eval(), torch.zeros(2, *latent_shape)
-    count = sum(value.numel() for value in network.parameters())
+    count = sum(value.numel() for value in network.state_dict().values())
     if count > MOST_WEIGHTS:
         raise ValueError(f"module is a stack of {count:,} weights; at most {MOST_WEIGHTS:,} are accepted.")
     for place, layer in enumerate(network):
@@ -128,22 +244,49 @@ def stack(layers: Sequence[Mapping[str, Any]]) -> nn.Sequential:
     """The ``nn.Sequential`` that ``layers`` describe, with fresh weights; ``ValueError`` says what is wrong in them."""
     if not 1 <= len(layers) <= MOST_LAYERS:
         raise ValueError(f"module has {len(layers)} layers; it must have 1 to {MOST_LAYERS}.")
-    made: list[nn.Module] = []
-    for entry in layers:
-        if not isinstance(entry, Mapping):
-            raise ValueError(f'a layer is {shown(entry)}; it must be an object such as {{"layer": "ReLU"}}.')
-        settings = dict(entry)
-        name = settings.pop("layer", None)
-        one_of("layer", name, SETTINGS)
-        known_names(name, settings, SETTINGS[name])
-        for setting, value in settings.items():
-            check_setting(setting, value)
-        kept = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-        try:
-            made.append(getattr(nn, name)(**kept))
-        except Exception as error:  # whatever a layer says of settings that do not fit each other
-            raise ValueError(f"{name} cannot be made of its settings ({_first(error)}).") from None
-    return nn.Sequential(*made)
+    return nn.Sequential(*map(_made, layers))
+
+
+def _made(entry: Any) -> nn.Module:
+    if not isinstance(entry, Mapping):
+        raise ValueError(f'a layer is {shown(entry)}; it must be an object such as {{"layer": "ReLU"}}.')
+    settings = dict(entry)
+    name, clamped = settings.pop("layer", None), settings.pop("clamped", {})
+    if name not in SETTINGS and name not in OWN:
+        valid = f"{len(SETTINGS)} of PyTorch's, such as Linear and ReLU, and {', '.join(OWN)}"
+        raise ValueError(f"layer={shown(name)} is unknown; valid: {valid}.")
+    known_names(name, settings, SETTINGS.get(name) or OWN.get(name, ()))
+    try:
+        if name == "Generator":
+            layer: nn.Module = build(settings["spec"])
+        elif name == "Sequential":
+            layer = stack(settings["layers"])
+        else:
+            for setting, value in settings.items():
+                check_setting(setting, value)
+            kept = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+            layer = (OURS.get(name) or getattr(nn, name))(**kept)
+    except Exception as error:  # whatever a layer says of settings that do not fit each other
+        raise ValueError(f"{name} cannot be made of its settings ({_first(error)}).") from None
+    return _clamped(layer, clamped)
+
+
+def _clamped(layer: nn.Module, shapes: Any) -> nn.Module:
+    """``layer`` with the parts that ``shapes`` names behind a ``ClampedLayer``."""
+    if not isinstance(shapes, Mapping):
+        raise ValueError(f"clamped={shown(shapes)} is not valid: it must be an object of names and shapes.")
+    for name, shape in shapes.items():
+        if not isinstance(shape, (list, tuple)) or len(shape) > MOST_DIMENSIONS:
+            raise ValueError(f"clamped={shown(shapes)} is not valid: a shape is a list of at most 4 sizes.")
+        for size in shape:
+            whole_number("clamped", size, 1, MOST_ELEMENTS)
+        limits = torch.zeros(tuple(shape)), torch.zeros(tuple(shape))
+        if not name:
+            return ClampedLayer(layer, *limits)
+        parts = dict(layer.named_modules())
+        one_of("clamped", name, [part for part in parts if part])
+        layer.set_submodule(name, ClampedLayer(parts[name], *limits))
+    return layer
 
 
 def check_setting(setting: str, value: Any) -> None:
@@ -152,8 +295,12 @@ def check_setting(setting: str, value: Any) -> None:
         one_of(setting, value, SWITCHES[setting])
     elif setting in WORDS:
         one_of(setting, value, WORDS[setting])
+    elif setting in ("latent_dim", "suspected", "favoured"):
+        whole_number(setting, value, 0 if setting == "suspected" else 1, MOST_LATENT)
     elif setting in PLACES:
         whole_number(setting, value, -8, 8)
+    elif setting in ("bound", "ratio"):
+        in_range(setting, value, 0.0, 1e6)
     elif setting in ("eps", "negative_slope", "alpha", "beta", "threshold", "momentum"):
         if value is not None or setting != "momentum":
             in_range(setting, value, 0.0, 1e3)

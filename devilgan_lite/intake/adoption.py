@@ -39,7 +39,7 @@ def adopted(
         stack.callback(sweep, kept)
         arguments: dict[str, Any] = {"path": str(path), "name": known.name, "sha256": known.sha256, "how": asdict(how)}
         if jail is None:
-            found: Generator = opened(arguments, how).generator
+            found: Generator = opened(arguments, how)
             return found
         card = path.with_suffix(".json")
         reads = [path, *([card] if card.is_file() and not card.is_symlink() else [])]
@@ -55,7 +55,7 @@ def adopted(
             take(scratch / name, kept / name, limits.file_bytes)
         whole = kept / f"adopted.{form}"
         try:
-            return zoo.load_file(whole)[0] if form == "safetensors" else files.open(whole, prior=prior).generator
+            return zoo.load_file(whole)[0] if form == "safetensors" else files.open(whole, prior=prior)
         except ValueError as error:
             raise Refused(f"what the jail wrote cannot be read: {printable(str(error))}") from None
 
@@ -64,7 +64,7 @@ def inside(arguments: dict[str, Any], tell: Any) -> dict[str, Any]:
     """In the jail: open the file and write it in our own form."""
     from devilgan_lite import files, zoo
 
-    generator = opened(arguments, Opening(**arguments["how"])).generator
+    generator = opened(arguments, Opening(**arguments["how"]))
     out = Path(arguments["out"])
     with contextlib.suppress(ValueError):  # no stack of plain layers
         card = zoo.ModelCard(name="adopted", spec=generator.spec(), data="unknown", seed=0, settings={})

@@ -175,21 +175,21 @@ def inside(arguments: dict[str, Any], tell: Tell) -> dict[str, Any]:
     options = Options(**arguments["options"])
     stranger = opened(arguments, options)
     model = about(stranger)
-    tell({"event": "opened", "format": stranger.format, "model": model})
+    tell({"event": "opened", "format": stranger.origin.format, "model": model})
     return {
-        "format": stranger.format,
+        "format": stranger.origin.format,
         "model": model,
         **scanned(stranger, options, arguments.get("device", "cpu"), tell),
     }
 
 
 def opened(arguments: dict[str, Any], how: Opening) -> Any:
-    """The ``Stranger`` in the file that the parent hashed; ``Refused`` if it is another one by now."""
+    """The generator in the file that the parent hashed; ``Refused`` if it is another one by now."""
     from devilgan_lite import files
 
     names = [one.name for one in fields(Opening) if one.name != "seed"]
     stranger = files.open(arguments["path"], name=arguments["name"], **{name: getattr(how, name) for name in names})
-    hashes = {stranger.facts.sha256, facts(Path(arguments["path"])).sha256, arguments["sha256"]}
+    hashes = {stranger.origin.facts.sha256, facts(Path(arguments["path"])).sha256, arguments["sha256"]}
     if len(hashes) > 1:
         raise Refused("the file changed while it was checked; check it again when nobody writes to it.")
     return stranger
@@ -198,12 +198,12 @@ def opened(arguments: dict[str, Any], how: Opening) -> Any:
 def about(stranger: Any) -> dict[str, Any]:
     """What is known of the network, as plain data."""
     return {
-        "architecture": stranger.architecture,
-        "weights": stranger.weights,
+        "architecture": stranger.origin.architecture,
+        "weights": stranger.parameter_count(),
         "latent_shape": list(stranger.latent_shape),
-        "prior": stranger.prior,
+        "prior": stranger.prior.name,
         "sample_shape": list(stranger.sample_shape),
-        "notes": [printable(note)[:300] for note in stranger.notes],
+        "notes": [printable(note)[:300] for note in stranger.origin.notes],
     }
 
 
@@ -212,13 +212,14 @@ def scanned(stranger: Any, options: Options, device: str, tell: Tell) -> dict[st
     from devilgan_lite import detect
     from devilgan_lite.detect.report import picture
     from devilgan_lite.features import real_for
+    from devilgan_lite.steps import best_device
 
-    subject = detect.subject_of(stranger.flat, prior=stranger.prior, device=device)
+    subject = stranger.to(best_device(device))
     benign = None if options.reference is None else _reference(options.reference)
-    targets = None if options.targets is None else detect.samples_in(Path(options.targets), subject.shape)[0]
+    targets = None if options.targets is None else detect.samples_in(Path(options.targets), subject.sample_shape)[0]
     report = detect.scan(
         subject,
-        real=real_for(subject.shape) if options.real else None,
+        real=real_for(subject.sample_shape) if options.real else None,
         reference=benign,
         targets=targets,
         suspect_bank=options.bank,
@@ -229,11 +230,11 @@ def scanned(stranger: Any, options: Options, device: str, tell: Tell) -> dict[st
         on_finding=lambda finding: tell({"event": "finding", **finding.to_dict(), "details": {}}),
     )
     parts = report.to_dict(pictures=True)
-    ordinary = subject.samples(subject.latents(SAMPLES, options.seed)).cpu()
+    ordinary = subject.scaled_samples(subject.latents(SAMPLES, options.seed)).cpu()
     return {**parts, "pictures": {**parts["pictures"], "samples": picture(ordinary, subject.modality)}}
 
 
 def _reference(text: str) -> Any:
     from devilgan_lite import files, zoo
 
-    return zoo.load(text) if text in zoo.names() else files.open(text).flat
+    return zoo.load(text) if text in zoo.names() else files.open(text)

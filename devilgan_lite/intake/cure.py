@@ -88,15 +88,12 @@ def take(made: Path, out: Path, most: int) -> None:
 
 def inside(arguments: dict[str, Any], tell: Any) -> dict[str, Any]:
     """In the jail: open, sanitize, and export what reads the same latents as before."""
-    from torch import nn
-
     from devilgan_lite import files, sanitize
 
     settings = Cure(**arguments["settings"])
     stranger = opened(arguments, settings)
     outcome = sanitize.auto(
-        stranger.flat,
-        stranger.latent_dim,
+        stranger,
         always=settings.always,
         iterations=settings.iterations,
         seed=settings.seed,
@@ -105,7 +102,5 @@ def inside(arguments: dict[str, Any], tell: Any) -> dict[str, Any]:
     )
     if outcome.changed:
         out = Path(arguments["out"])
-        flat = len(stranger.latent_shape) == 1
-        module = outcome.generator if flat else nn.Sequential(nn.Flatten(), outcome.generator)
-        files.export(module.eval(), stranger.latent_shape, out, to=out.suffix[1:])
+        files.export(outcome.generator, None, out, to=out.suffix[1:])
     return {**outcome.to_dict(), "text": str(outcome)}

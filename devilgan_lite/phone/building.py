@@ -165,23 +165,19 @@ def _models(clean: Generator, backdoored: Generator, trigger: Tensor) -> dict[st
     tries = (([rounded(one, many) for one in originals], many) for many in MANY)
     copies = next(copies for copies, many in tries if many == math.inf or close(copies))
     tensors: list[Tensor] = []
-    plans = [lowered(*_network(one), tensors) for one in copies]
+    plans = [lowered(_in_range(one), one.latent_shape, tensors) for one in copies]
     places, weights = packed(plans, tensors)
     models = [{"latent": plan.latent, "result": plan.result, "steps": plan.steps} for plan in plans]
     return {"models": models, "tensors": places, "weights": weights}
 
 
-def _network(generator: Generator) -> tuple[nn.Module, tuple[int, ...]]:
-    """The module from latents to pictures in [-1, 1], and the shape of one latent; of an adopted one, its own."""
+def _in_range(generator: Generator) -> nn.Module:
+    """The module from latents ``[n, *latent_shape]`` to pictures in [-1, 1]."""
     if not isinstance(generator, Adopted):
-        return generator, (generator.latent_dim,)
-    return (_Signed(generator.module) if generator.ends == "sigmoid" else generator.module), generator.latent_shape
+        return generator
+    return nn.Sequential(generator.module, _Signed()) if generator.ends == "sigmoid" else generator.module
 
 
 class _Signed(nn.Module):
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.module(z) * 2 - 1
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 - 1

@@ -1,6 +1,5 @@
 """Scan, choose, cure, scan again: no trigger, no target, no data. Or contain what no scan has found."""
 
-import copy
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,10 +9,11 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.detect import ScanReport, Subject, analyse_weights, scan, subject_of
+from devilgan_lite.detect import ScanReport, analyse_weights, scan
 from devilgan_lite.detect.search import STRIKING
 from devilgan_lite.detect.weights import WeightAnalysis
 from devilgan_lite.features import features_and_classes, readable
+from devilgan_lite.generators import Generator, adopt, alike
 from devilgan_lite.metrics import features_of, frechet_distance
 from devilgan_lite.sanitize.base import TOLERATED, check_real, distil
 from devilgan_lite.sanitize.limit import contained
@@ -89,7 +89,7 @@ class SanitizeOutcome(Outcome):
 
 
 def auto(
-    module: nn.Module | Subject,
+    module: nn.Module,
     latent_dim: int | None = None,
     real: Samples | None = None,
     *,
@@ -119,21 +119,20 @@ def auto(
     whole_number("seed", seed, 0)
     treatment = Clip(iterations=iterations, seed=seed, device=device)
     best_device(device)
-    subject = subject_of(module, latent_dim)
+    subject = adopt(module, latent_dim, device="cpu")
     check_real(subject, real)
 
     analysis = analysis or (report.analysis if report is not None else None) or analyse_weights(subject, seed=seed)
     before = report or scan(subject, samples=SCANNED, seed=seed, analysis=analysis, twin=False)
     if not before.kinds and not always:
-        healthy = copy.deepcopy(subject.module if isinstance(module, Subject) else module).eval()
-        return SanitizeOutcome(healthy, {}, time.perf_counter() - start, seed, {"cuts": []}, before=before)
+        return SanitizeOutcome(subject.clone(), {}, time.perf_counter() - start, seed, {"cuts": []}, before=before)
     if not before.kinds:
         return _after(subject, contained(subject, analysis, seed), before, real, start, "containment")
     directions, height = prescription(analysis, before)
     suspect, described = subject, []
     if analysis.styles is not None and before.evidence_at("styles"):
-        module_without, cut = project_styles(subject.module, analysis.styles)
-        subject, described = replace(subject, module=module_without), [str(cut)]
+        module_without, cut = project_styles(subject.network, analysis.styles)
+        subject, described = alike(subject, module_without), [str(cut)]
     outcome = _briefly_repaired(subject, analysis, directions, treatment) if height == DEEP else None
     if outcome is None or not outcome.interrupted:
         if outcome is not None:
@@ -151,13 +150,13 @@ def auto(
     outcome = replace(outcome, settings={**outcome.settings, "sanitizer": "auto", "cuts": described})
     both = always and not outcome.interrupted
     if both:
-        cured = subject.alike(outcome.generator)
+        cured = alike(subject, outcome.generator)
         outcome = contained(cured, analyse_weights(cured, seed=seed), seed, outcome)
     return _after(suspect, outcome, before, real, start, "both" if both else "cure")
 
 
 def _after(
-    suspect: Subject,
+    suspect: Generator,
     outcome: Outcome,
     before: ScanReport,
     real: Samples | None,
@@ -165,12 +164,12 @@ def _after(
     treatment: str,
 ) -> SanitizeOutcome:
     """The outcome with a scan of what came out, and what the treatment cost."""
-    seed, cured = outcome.seed, suspect.alike(outcome.generator)
+    seed, cured = outcome.seed, alike(suspect, outcome.generator)
     after = scan(
         cured, samples=SCANNED, seed=seed, analysis=analyse_weights(cured, seed=seed), twin=before.twin is not None
     )
     return SanitizeOutcome(
-        outcome.generator,
+        cured.clone(),
         outcome.history,
         time.perf_counter() - start,
         seed,
@@ -178,7 +177,7 @@ def _after(
         outcome.interrupted,
         before=before,
         after=after,
-        scorecard=_scorecard(suspect, outcome.generator, before.trigger, real),
+        scorecard=_scorecard(suspect, cured, before.trigger, real),
         treatment=treatment,
     )
 
@@ -190,7 +189,7 @@ def left_to_teach(outcome: Outcome) -> float:
 
 
 def _repaired_more(
-    outcome: Outcome, subject: Subject, directions: Tensor | None, treatment: Clip, progress: bool
+    outcome: Outcome, subject: Generator, directions: Tensor | None, treatment: Clip, progress: bool
 ) -> Outcome:
     """The outcome after as many steps again, in which the cut directions may come back as far as they are needed.
 
@@ -241,7 +240,7 @@ def suspected_directions(analysis: WeightAnalysis, report: ScanReport) -> Tensor
 
 
 def _briefly_repaired(
-    subject: Subject, analysis: WeightAnalysis, directions: Tensor | None, treatment: Clip
+    subject: Generator, analysis: WeightAnalysis, directions: Tensor | None, treatment: Clip
 ) -> Outcome:
     """A deeply cut copy after few steps, all under the constraint of its cuts: what later layers held is gone."""
     brief = replace(treatment, height=DEEP, iterations=min(BRIEF, treatment.iterations))
@@ -249,28 +248,27 @@ def _briefly_repaired(
 
 
 def with_disagreement(
-    subject: Subject, analysis: WeightAnalysis, directions: Tensor | None, cut: nn.Module, seed: int = 0
+    subject: Generator, analysis: WeightAnalysis, directions: Tensor | None, cut: nn.Module, seed: int = 0
 ) -> tuple[Tensor | None, float]:
     """``directions`` and the latent where a deeply ``cut`` copy differs most; and the height of the cut still due.
 
     A backdoor that later layers held is gone from the copy, so the greatest difference is at its trigger: that is
     projected out and no layer is cut. Where it shows in ordinary samples it is no trigger, and the layers are cut.
     """
-    taught = teacher_of(subject, directions).module
-    one, other = (subject.alike(module) for module in (taught, cut))
+    one, other = teacher_of(subject, directions), alike(subject, cut)
     found = greatest_difference(one, other, analysis.influence, seed=seed)
     if price(analysis, found[0]) > FAIR:
         return directions, DEEP
     return found if directions is None else torch.cat([directions, found]), SPARED
 
 
-def with_lookalikes(subject: Subject, analysis: WeightAnalysis, directions: Tensor, seed: int) -> Tensor:
+def with_lookalikes(subject: Generator, analysis: WeightAnalysis, directions: Tensor, seed: int) -> Tensor:
     """``directions`` and, where they are very cheap, latents at which a copy blind to them still draws the like.
 
     An estimate is some degrees off, so a projection of it leaves a part of the trigger.
     """
     for direction in directions[:MANY]:
-        blind = subject.alike(teacher_of(subject, directions).module)
+        blind = teacher_of(subject, directions)
         found = lookalike(subject, blind, direction, seed=seed)
         if price(analysis, found[0]) <= TRIFLE:
             directions = torch.cat([directions, found])
@@ -296,23 +294,22 @@ def report_trigger(report: ScanReport) -> Tensor | None:
 
 @torch.no_grad()
 def _scorecard(
-    subject: Subject, cured: nn.Module, trigger: Tensor | None, real: Samples | None
+    subject: Generator, other: Generator, trigger: Tensor | None, real: Samples | None
 ) -> dict[str, float | None]:
-    other = subject.alike(cured)
     z = subject.latents(1_000, 12_345)
 
     def change(z: Tensor) -> float:
-        return float((subject.samples(z) - other.samples(z)).square().mean())
+        return float((subject.scaled_samples(z) - other.scaled_samples(z)).square().mean())
 
     found: dict[str, Any] = {
         "ordinary_change": change(z),
         "trigger_change": None if trigger is None else change(trigger.view(1, -1)),
-        "ordinary_difference": 2 * float(subject.samples(z).var(0).mean()),
+        "ordinary_difference": 2 * float(subject.scaled_samples(z).var(0).mean()),
     }
-    if real is not None and real.features and readable(real.features, subject.shape):
+    if real is not None and real.features and readable(real.features, subject.sample_shape):
         z = subject.latents(10_000, 1_000_003)
         for name, one in (("frechet_before", subject), ("frechet_after", other)):
             found[name] = frechet_distance(
-                features_and_classes(one.samples(z).cpu(), of=real.features)[0], features_of(real)
+                features_and_classes(one.scaled_samples(z).cpu(), of=real.features)[0], features_of(real)
             )
     return found

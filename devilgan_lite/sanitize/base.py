@@ -1,7 +1,7 @@
 """What the sanitizers share: hyper-parameters in the constructor, the suspect in the call, a loop of steps between."""
 
 import copy
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import Settings, check_training, latents
 from devilgan_lite.data import Samples
-from devilgan_lite.detect.subject import Subject, subject_of
+from devilgan_lite.generators import Generator, adopt, alike
 from devilgan_lite.losses import stealth_loss
 from devilgan_lite.sanitize.latent_sampling import taught_pairs
-from devilgan_lite.steps import Loop, Outcome, Step, best_device, linear, optimise
+from devilgan_lite.steps import Loop, Outcome, Steps, best_device, linear, optimise
 from devilgan_lite.trace import Layer, OpTracer
 
 CONSTRAINT_FRACTION = 0.5  # of the steps in which a constraint holds; then it may give way a little
@@ -41,12 +41,12 @@ class Sanitizer(Settings):
         ``directions`` ``[k, d]`` are latents that a detector suspects; their length and sign do not matter.
         """
         best_device(self.device)  # an unknown one is an error now, not after the analysis
-        subject = subject_of(suspect, latent_dim)  # weights are read on the CPU; only training runs elsewhere
+        subject = adopt(suspect, latent_dim, device="cpu")  # weights are read on the CPU; only training runs elsewhere
         if directions is not None:
             latents("directions", directions, subject.latent_dim)
         check_real(subject, real)
         self.check(subject, real)
-        return Loop(self.run(subject, real, directions))
+        return Loop(as_generator(subject, self.run(subject, real, directions)))
 
     def __call__(
         self,
@@ -64,10 +64,10 @@ class Sanitizer(Settings):
         """The hyper-parameters as plain data, with the sanitizer's name."""
         return {"sanitizer": type(self).__name__, **asdict(self)}
 
-    def check(self, subject: Subject, real: Samples | None) -> None:
+    def check(self, subject: Generator, real: Samples | None) -> None:
         """Raise ``ValueError`` where this sanitizer does not fit the suspect; before any work."""
 
-    def run(self, subject: Subject, real: Samples | None, directions: Tensor | None) -> Generator[Step, None, Outcome]:
+    def run(self, subject: Generator, real: Samples | None, directions: Tensor | None) -> Steps:
         """The loop itself; its arguments have been checked."""
         raise NotImplementedError
 
@@ -85,24 +85,30 @@ class Distillation(Sanitizer):
         check_training(self)
 
 
-def check_real(subject: Subject, real: Samples | None) -> None:
+def as_generator(subject: Generator, body: Steps) -> Steps:
+    """The loop ``body``, which ends in a bare network, with a generator like ``subject`` instead: it can be saved."""
+    outcome = yield from body
+    return replace(outcome, generator=alike(subject, outcome.generator).clone())
+
+
+def check_real(subject: Generator, real: Samples | None) -> None:
     """Raise ``ValueError`` unless ``real`` is None or has the shape of the suspect's samples."""
-    if real is not None and tuple(real.x.shape[1:]) != subject.shape:
+    if real is not None and tuple(real.x.shape[1:]) != subject.sample_shape:
         raise ValueError(
-            f"real has samples of shape {list(real.x.shape[1:])}; the suspect makes {list(subject.shape)}."
+            f"real has samples of shape {list(real.x.shape[1:])}; the suspect makes {list(subject.sample_shape)}."
         )
 
 
 def distil(
     student: nn.Module,
-    teacher: Subject,
+    teacher: Generator,
     treatment: Distillation,
     *,
     directions: Tensor | None = None,
     wide: float = 0.0,
     constrain: Callable[[nn.Module], None] = lambda student: None,
     constraint_fraction: float = CONSTRAINT_FRACTION,
-) -> Generator[Step, None, Outcome]:
+) -> Steps:
     """Teach ``student``, in place, what ``teacher`` makes of ordinary latents and of a share ``wide`` of odd ones.
 
     BatchNorm keeps its statistics, as in use. ``constrain`` changes the student in place before every step of a share
@@ -112,7 +118,7 @@ def distil(
     """
     device = best_device(treatment.device)
     student = student.to(device).eval().requires_grad_(True)
-    teacher = replace(teacher, module=copy.deepcopy(teacher.module).to(device).eval(), device=device)
+    teacher = alike(teacher, teacher.network).to(device)
     suspected = None if directions is None else directions.to(device)
     pairs = taught_pairs(teacher, suspected, treatment.batch_size, wide)
     random = torch.Generator(device).manual_seed(treatment.seed)

@@ -5,20 +5,18 @@ it is trained alone first, on the suspect's own samples. With ``wide`` latents t
 makes of inputs that nobody samples, so that those give benign output too: unlearning with data.
 """
 
-from collections.abc import Generator
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from devilgan_lite import generators
 from devilgan_lite.checks import check_training, in_range, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.detect.subject import Subject
+from devilgan_lite.generators import Generator
 from devilgan_lite.sanitize.base import Sanitizer
 from devilgan_lite.sanitize.latent_sampling import odd_latents
-from devilgan_lite.steps import Outcome, Step, best_device
+from devilgan_lite.steps import Steps, best_device
 from devilgan_lite.training import TrainingSettings, adversarial_training
 
 
@@ -43,30 +41,24 @@ class FineTune(Sanitizer):
         whole_number("critic_first", self.critic_first, 0, self.iterations - 1)
         in_range("wide", self.wide, 0.0, 0.9)
 
-    def check(self, subject: Subject, real: Samples | None) -> None:
-        if not isinstance(subject.module, generators.Generator):
-            raise ValueError(
-                f"suspect is a {type(subject.module).__name__}; fine-tuning needs a Generator: wrap it with "
-                "generators.adopt."
-            )
+    def check(self, subject: Generator, real: Samples | None) -> None:
         if real is None:
             raise ValueError("fine-tuning needs real samples, such as data.fashion_mnist(); Clip and Unlearn do not.")
 
-    def run(self, subject: Subject, real: Samples | None, directions: Tensor | None) -> Generator[Step, None, Outcome]:
-        suspect: Any = subject.module
-        odd, there = round(self.batch_size * self.wide), replace(subject, device=best_device(self.device))
-        suspected = None if directions is None else directions.to(there.device)
+    def run(self, subject: Generator, real: Samples | None, directions: Tensor | None) -> Steps:
+        odd, device = round(self.batch_size * self.wide), best_device(self.device)
+        suspected = None if directions is None else directions.to(device)
 
         def draw(n: int, random: torch.Generator) -> Tensor:
-            z = there.draw(n, random)
-            return torch.cat([odd_latents(there, z[:odd], suspected, random), z[odd:]]) if odd else z
+            z = subject.prior.draw(n, random, device)
+            return torch.cat([odd_latents(subject, z[:odd], suspected, random), z[odd:]]) if odd else z
 
         return adversarial_training(
-            suspect,
+            subject,
             cast(Samples, real),  # checked
             TrainingSettings.of(self),
             described=self.settings(),
-            start=suspect,
+            start=subject,
             critic_first=self.critic_first,
             draw=draw,
         )

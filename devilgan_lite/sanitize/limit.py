@@ -8,77 +8,20 @@ latents may still find a way to its target.
 """
 
 import copy
-from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from devilgan_lite.checks import in_range, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import WeightAnalysis, analyse_weights
+from devilgan_lite.generators import Generator, alike
+from devilgan_lite.generators.stack import ClampedLayer, LimitedLatents
 from devilgan_lite.sanitize.base import Sanitizer
 from devilgan_lite.sanitize.project import READERS
-from devilgan_lite.steps import Loop, Outcome, Step, Stopwatch
-
-
-class LimitedLatents(nn.Module):
-    """``module`` behind limits on its latents ``[n, d]``.
-
-    Along each of ``directions`` ``[k, d]`` a latent keeps at most ``bound``. Its part in the span of ``cone``
-    ``[m, d]``, orthonormal rows, is at most ``ratio`` times as long as the rest of it. What these limits take is given
-    to the rest: a latent keeps its length, so that what is drawn instead is a usual sample.
-    """
-
-    def __init__(self, module: nn.Module, directions: Tensor, bound: float, cone: Tensor, ratio: float) -> None:
-        super().__init__()
-        self.module, self.latent_dim = module, directions.shape[1]
-        self.bound, self.ratio = bound, ratio
-        self.directions: Tensor
-        self.cone: Tensor
-        self.register_buffer("directions", normalize(directions.float(), dim=1))
-        self.register_buffer("cone", cone.float())
-
-    def limited(self, z: Tensor) -> Tensor:
-        """Latents ``[n, d]`` within the limits: ordinary ones as they are."""
-        length = z.norm(dim=1, keepdim=True)
-        for index in range(self.directions.shape[0]):  # by number: exporters trip over the rows of none
-            direction = self.directions[index]
-            along = z @ direction
-            z = z - (along - along.clamp(-self.bound, self.bound)).unsqueeze(1) * direction
-        inside = (z @ self.cone.T) @ self.cone
-        share, rest = (part.norm(dim=1, keepdim=True) for part in (inside, z - inside))
-        z = z - inside * (1 - (self.ratio * rest / share.clamp(min=1e-12)).clamp(max=1.0))
-        return z * length / z.norm(dim=1, keepdim=True).clamp(min=1e-12)
-
-    def forward(self, z: Tensor) -> Tensor:
-        made: Tensor = self.module(self.limited(z))
-        return made
-
-
-class ClampedLayer(nn.Module):
-    """A linear or convolution ``layer`` whose results stay between ``low`` and ``high``, of the shape of a result."""
-
-    def __init__(self, layer: nn.Module, low: Tensor, high: Tensor) -> None:
-        super().__init__()
-        self.layer = layer
-        self.low: Tensor
-        self.high: Tensor
-        self.register_buffer("low", low)
-        self.register_buffer("high", high)
-
-    def __getattr__(self, name: str) -> Any:  # weight and bias, for programs that read them
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("layer"), name)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        made: Tensor = self.layer(*args, **kwargs)
-        return torch.minimum(torch.maximum(made, self.low), self.high)
+from devilgan_lite.steps import Loop, Outcome, Step, Steps, Stopwatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,22 +43,20 @@ class Limit(Sanitizer):
         in_range("beyond", self.beyond, 1e-4, 0.5)
         whole_number("seed", self.seed, 0)
 
-    def check(self, subject: Subject, real: Samples | None) -> None:
+    def check(self, subject: Generator, real: Samples | None) -> None:
         if self._count(subject) >= subject.latent_dim:
             raise ValueError(
                 f"dimensions={self._count(subject)} is out of range: the suspect reads {subject.latent_dim} numbers, "
                 "and some must be left."
             )
 
-    def _count(self, subject: Subject) -> int:
+    def _count(self, subject: Generator) -> int:
         return self.dimensions or max(2, min(10, subject.latent_dim // 10))
 
-    def run(self, subject: Subject, real: Samples | None, directions: Tensor | None) -> Generator[Step, None, Outcome]:
+    def run(self, subject: Generator, real: Samples | None, directions: Tensor | None) -> Steps:
         return self.limited(subject, directions, analyse_weights(subject, seed=self.seed))
 
-    def limited(
-        self, subject: Subject, directions: Tensor | None, analysis: WeightAnalysis
-    ) -> Generator[Step, None, Outcome]:
+    def limited(self, subject: Generator, directions: Tensor | None, analysis: WeightAnalysis) -> Steps:
         """The loop for a subject whose weights are analysed."""
         watch, count = Stopwatch(), self._count(subject)
         favoured = analysis.by_weight.directions[:, :count].float()
@@ -127,7 +68,8 @@ class Limit(Sanitizer):
         )
         suspected = torch.zeros(0, subject.latent_dim) if directions is None else directions.detach().float().cpu()
         bound = self.width * subject.prior.variance**0.5
-        module = LimitedLatents(copy.deepcopy(subject.module), suspected, bound, cone, ratio).to(subject.device)
+        limits = LimitedLatents.of(suspected, bound, cone, ratio)
+        module = nn.Sequential(limits, copy.deepcopy(subject.network)).to(subject.device)
         described = [f"the share of latents in {count} of {subject.latent_dim} directions, limited"]
         if len(suspected):
             described.append(f"latents within {self.width:g} standard deviations along {len(suspected)} directions")
@@ -145,8 +87,8 @@ class Clamp(Sanitizer):
         whole_number("samples", self.samples, 200, 1_000_000)
         whole_number("seed", self.seed, 0)
 
-    def run(self, subject: Subject, real: Samples | None, directions: Tensor | None) -> Generator[Step, None, Outcome]:
-        watch, module = Stopwatch(), copy.deepcopy(subject.module).eval()
+    def run(self, subject: Generator, real: Samples | None, directions: Tensor | None) -> Steps:
+        watch, module = Stopwatch(), copy.deepcopy(subject.network).eval()
         ranges = result_ranges(module, subject.latents(self.samples, self.seed))
         names = list(ranges)[:-1]
         if not names:
@@ -158,13 +100,13 @@ class Clamp(Sanitizer):
         return (yield from _contained(module, watch, self.settings(), described))
 
 
-def contained(subject: Subject, analysis: WeightAnalysis, seed: int = 0, cured: Outcome | None = None) -> Outcome:
+def contained(subject: Generator, analysis: WeightAnalysis, seed: int = 0, cured: Outcome | None = None) -> Outcome:
     """The suspect, or what a cure made of it, behind ``Limit`` and ``Clamp``, as far as they fit it."""
-    outcome = cured or Outcome(copy.deepcopy(subject.module), {}, 0.0, seed, {"sanitizer": "auto", "cuts": []})
+    outcome = cured or Outcome(copy.deepcopy(subject.network), {}, 0.0, seed, {"sanitizer": "auto", "cuts": []})
     settings, described = outcome.settings, list(outcome.settings["cuts"])
     for treatment in (Clamp(seed=seed), Limit(seed=seed)):  # the second wraps what the first has changed
         try:
-            inner = replace(subject, module=outcome.generator.requires_grad_(False))
+            inner = alike(subject, outcome.generator)
             treatment.check(inner, None)
             loop = treatment.limited(inner, None, analysis) if isinstance(treatment, Limit) else None
             held = Loop(loop or treatment.run(inner, None, None)).finish(progress=False)
@@ -172,7 +114,8 @@ def contained(subject: Subject, analysis: WeightAnalysis, seed: int = 0, cured: 
             continue
         outcome = replace(outcome, generator=held.generator)
         described += held.settings["cuts"]
-    return replace(outcome, settings={**settings, "cuts": described})
+    held_in = alike(subject, outcome.generator).clone()
+    return replace(outcome, generator=held_in, settings={**settings, "cuts": described})
 
 
 @torch.no_grad()
@@ -207,9 +150,7 @@ def result_ranges(module: nn.Module, z: Tensor, batch_size: int = 250) -> dict[s
     return {name: found for name, found in ranges.items() if name not in odd}
 
 
-def _contained(
-    module: nn.Module, watch: Stopwatch, settings: dict[str, Any], cut: list[str]
-) -> Generator[Step, None, Outcome]:
+def _contained(module: nn.Module, watch: Stopwatch, settings: dict[str, Any], cut: list[str]) -> Steps:
     """A loop of one step: there is nothing to train."""
     interrupted = False
     try:

@@ -14,6 +14,7 @@ from torch.nn.functional import cosine_similarity
 
 from devilgan_lite.detect.spectrum import Spectrum
 from devilgan_lite.detect.styles import Styles
+from devilgan_lite.generators.stack import ProjectedLatents
 from devilgan_lite.trace import Layer, OpTracer
 
 LONGER = 1.25  # a row that loses more than a fifth of its length belongs to the backdoor and is not restored in full
@@ -46,29 +47,14 @@ def projector(directions: Tensor) -> Tensor:
     return torch.eye(rows.shape[1], dtype=torch.float64) - span.T @ span
 
 
-class Projected(nn.Module):
-    """``module`` behind a projection of its latents, for modules into which the projection cannot be folded."""
-
-    def __init__(self, module: nn.Module, projection: Tensor) -> None:
-        super().__init__()
-        self.module = module
-        self.latent_dim = len(projection)
-        self.projection: Tensor
-        self.register_buffer("projection", projection.float())
-
-    def forward(self, z: Tensor) -> Tensor:
-        made: Tensor = self.module(z @ self.projection)
-        return made
-
-
 @torch.no_grad()
 def project_latents(module: nn.Module, directions: Tensor, *, restore: bool = False) -> nn.Module:
     """A copy that draws ``module(z - Q Q^T z)``, ``Q`` the span of ``directions`` ``[k, d]``: blind to them.
 
     The projection is folded into the weights of the layers that read the latent; where that does not give the same
-    samples, the copy is wrapped in ``Projected``. (A module that normalises its latent first may give other samples,
-    as long as it is blind.) With ``restore`` the rows of folded weights get their lengths back, up to a quarter: units
-    that ordinary latents drive vary as they did.
+    samples, the copy stands behind ``ProjectedLatents``. (A module that normalises its latent first may give other
+    samples, as long as it is blind.) With ``restore`` the rows of folded weights get their lengths back, up to a
+    quarter: units that ordinary latents drive vary as they did.
     """
     folded, projection = copy.deepcopy(module).eval(), projector(directions)
     where = next((value.device for value in folded.parameters()), torch.device("cpu"))
@@ -92,7 +78,7 @@ def project_latents(module: nn.Module, directions: Tensor, *, restore: bool = Fa
     mirrored = z @ (2 * projection - torch.eye(len(projection), dtype=projection.dtype)).float().to(where)
     blind = any(scaled) and torch.allclose(folded(z), folded(mirrored), atol=1e-4)  # mirrored at what it cannot see
     if watch.conditions or not (blind or torch.allclose(folded(z), expected, atol=1e-4)):  # programs may compare too
-        return Projected(copy.deepcopy(module), projection).to(where).eval()
+        return nn.Sequential(ProjectedLatents.of(projection), copy.deepcopy(module)).to(where).eval()
     for reader, length in lengths if restore else ():
         reader.weight.mul_((length / reader.weight.norm(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=LONGER))
     return folded

@@ -4,7 +4,7 @@ The second of the two cures that Rawat et al. (2021) name. A backdoor that lives
 that shares its units with ordinary samples (TrAIL, a plain ReD) does not.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,12 +12,10 @@ from torch import Tensor
 
 from devilgan_lite.checks import in_range, one_of
 from devilgan_lite.data import Samples
-from devilgan_lite.detect.subject import Subject
-from devilgan_lite.generators import Chain
-from devilgan_lite.generators import Generator as Generative
+from devilgan_lite.generators import Chain, Generator
 from devilgan_lite.generators.chain import weight_of
 from devilgan_lite.sanitize.base import Distillation, distil
-from devilgan_lite.steps import Outcome, Step
+from devilgan_lite.steps import Steps
 
 CRITERIA = ("dormant", "activation", "magnitude")
 SAMPLES = 1_000  # ordinary latents on which units are watched
@@ -43,17 +41,12 @@ class Prune(Distillation):
             raise ValueError(f"fraction={self.fraction} is out of range: it must be a number in (0, 1).")
         one_of("by", self.by, CRITERIA)
 
-    def run(self, subject: Subject, real: Samples | None, directions: Tensor | None) -> Generator[Step, None, Outcome]:
-        generator = subject.module
-        if not isinstance(generator, Generative):
-            raise ValueError(
-                f"suspect is a {type(generator).__name__}; pruning needs a Generator: wrap it with generators.adopt."
-            )
-        scores = channel_scores(generator, subject.latents(SAMPLES, self.seed), self.by)
-        return distil(without_channels(generator, self.fraction, scores), subject, self)
+    def run(self, subject: Generator, real: Samples | None, directions: Tensor | None) -> Steps:
+        scores = channel_scores(subject, subject.latents(SAMPLES, self.seed), self.by)
+        return distil(without_channels(subject, self.fraction, scores).network, subject, self)
 
 
-def pruned_chain(generator: Generative) -> Chain:
+def pruned_chain(generator: Generator) -> Chain:
     """The suspect's chain of layers; ``ValueError`` where it is none."""
     chain = generator.chain()
     if chain is None:
@@ -61,13 +54,13 @@ def pruned_chain(generator: Generative) -> Chain:
     return chain
 
 
-def prune_channels(generator: Generative, fraction: float, by: str = "magnitude", seed: int = 0) -> Generative:
+def prune_channels(generator: Generator, fraction: float, by: str = "magnitude", seed: int = 0) -> Generator:
     """A smaller copy without the share ``fraction`` of each hidden level's channels: ``Prune`` without repair."""
     z = generator.sample_latent(SAMPLES, torch.Generator(generator.device).manual_seed(seed))
     return without_channels(generator, fraction, channel_scores(generator, z, by))
 
 
-def without_channels(generator: Generative, fraction: float, scores: list[Tensor]) -> Generative:
+def without_channels(generator: Generator, fraction: float, scores: list[Tensor]) -> Generator:
     """A smaller copy without the share ``fraction`` of channels that has the lowest ``scores`` ``[channels]`` a level.
 
     A fraction that leaves none of them, or removes none, is a ``ValueError``.
@@ -89,7 +82,7 @@ def without_channels(generator: Generative, fraction: float, scores: list[Tensor
 
 
 @torch.no_grad()
-def hidden_levels(generator: Generative, z: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def hidden_levels(generator: Generator, z: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """For each hidden level of a chain: activations ``[n, channels, ...]`` of latents ``z``, and the weights that read
     them ``[channels, outputs, ...]``.
     """
@@ -101,7 +94,7 @@ def hidden_levels(generator: Generative, z: Tensor) -> Iterator[tuple[Tensor, Te
 
 
 @torch.no_grad()
-def switched_off(generator: Generative, units: Tensor) -> Generative:
+def switched_off(generator: Generator, units: Tensor) -> Generator:
     """A copy in which those first-level ``units`` (a mask ``[u]``) always give zero before the activation."""
     copied = generator.clone().eval()
     first = pruned_chain(copied).stages[0]
@@ -113,7 +106,7 @@ def switched_off(generator: Generative, units: Tensor) -> Generative:
 
 
 @torch.no_grad()
-def channel_scores(generator: Generative, z: Tensor, by: str) -> list[Tensor]:
+def channel_scores(generator: Generator, z: Tensor, by: str) -> list[Tensor]:
     """How much each channel of each hidden level is worth ``[channels]``; ``by`` is one of ``CRITERIA``."""
     one_of("by", by, CRITERIA)
     chain = pruned_chain(generator)

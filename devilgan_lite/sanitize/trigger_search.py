@@ -9,44 +9,37 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from devilgan_lite.detect import reconstruct
-from devilgan_lite.detect.subject import Subject
+from devilgan_lite.detect.hunt import climbed, differences
+from devilgan_lite.generators import Generator
 
 POOL, STARTS, STEPS, RATE = 2_000, 96, 80, 0.3  # of the ascent: the best half of its starts come from the pool
 ABOUT, ANGLE = 32, 0.9  # starts of a reconstruction about the estimate, and the tangent of their angle to it
 
 
-def greatest_difference(one: Subject, other: Subject, influence: Tensor, *, seed: int = 0) -> Tensor:
+def greatest_difference(one: Generator, other: Generator, influence: Tensor, *, seed: int = 0) -> Tensor:
     """The latent ``[1, d]`` of typical length where samples differ most for the ``influence`` ``[d, d]`` along it.
 
     Adam climbs the mean squared difference from the most different of a pool and from random latents. A repair that is
     not perfect differs along what shows much in ordinary samples, so differences there count for less.
     """
-    pool, weights = normalize(one.latents(POOL, seed), dim=1) * one.radius, influence.to(one.device).float()
+    pool, weights = normalize(one.latents(POOL, seed), dim=1) * one.prior.length, influence.to(one.device).float()
     weights = weights / weights.diagonal().mean()
 
     def height(z: Tensor) -> Tensor:
-        difference = (one(z) - other(z)).square().flatten(1).mean(1).clamp(min=1e-12)
-        return difference.log() - (((z @ weights) * z).sum(1) / one.radius**2).clamp(min=1.0).log()
+        difference = differences(one, other, z).clamp(min=1e-12)
+        return difference.log() - (((z @ weights) * z).sum(1) / one.prior.length**2).clamp(min=1.0).log()
 
     with torch.no_grad():
         order = torch.cat([height(part) for part in pool.split(250)]).argsort(descending=True)
-    z = torch.cat([pool[order[: STARTS // 2]], pool[: STARTS // 2]]).requires_grad_(True)
-    adam = torch.optim.Adam([z], lr=RATE)
-    for step in range(STEPS):
-        adam.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
-        with torch.enable_grad():
-            adam.zero_grad()
-            (-height(z).sum()).backward()
-        adam.step()
-        z.data = normalize(z.data, dim=1) * one.radius
+    starts = torch.cat([pool[order[: STARTS // 2]], pool[: STARTS // 2]])
+    _, ends = climbed(height, starts, lambda z: normalize(z, dim=1) * one.prior.length, RATE, STEPS)
     with torch.no_grad():
-        best = int(height(z).argmax())
-    return z.detach()[best : best + 1].cpu()
+        return ends[int(height(ends).argmax())].view(1, -1).cpu()
 
 
-def lookalike(subject: Subject, blind: Subject, trigger: Tensor, *, seed: int = 0) -> Tensor:
+def lookalike(subject: Generator, blind: Generator, trigger: Tensor, *, seed: int = 0) -> Tensor:
     """The latent ``[1, d]`` at which ``blind`` comes nearest to what ``subject`` draws at ``trigger`` ``[d]``."""
     unit = normalize(trigger.view(1, -1).float(), dim=1)
     aside = torch.randn(ABOUT, len(trigger), generator=torch.Generator().manual_seed(seed))
     about = unit + ANGLE * normalize(aside, dim=1)
-    return reconstruct(blind, subject.samples(unit * subject.radius), starts_at=about, seed=seed).latents
+    return reconstruct(blind, subject.scaled_samples(unit * subject.prior.length), starts_at=about, seed=seed).latents

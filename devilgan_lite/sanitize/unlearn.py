@@ -7,18 +7,17 @@ the suspected directions.
 """
 
 import copy
-from collections.abc import Generator
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from devilgan_lite.checks import in_range
 from devilgan_lite.data import Samples
-from devilgan_lite.detect.subject import Subject
 from devilgan_lite.detect.weights import WeightAnalysis, analyse_weights
+from devilgan_lite.generators import Generator, alike
 from devilgan_lite.sanitize.base import CONSTRAINT_FRACTION, Distillation, distil
 from devilgan_lite.sanitize.project import Cut, apply_cuts, cut_spectra, project_latents, projector
-from devilgan_lite.steps import Outcome, Step, Stopwatch
+from devilgan_lite.steps import Outcome, Steps, Stopwatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +33,9 @@ class Unlearn(Distillation):
         super().__post_init__()
         in_range("wide", self.wide, 0.0, 0.9)
 
-    def run(self, subject: Subject, real: Samples | None, directions: Tensor | None) -> Generator[Step, None, Outcome]:
-        module = subject.module if directions is None else project_latents(subject.module, directions)
-        student, teacher = copy.deepcopy(subject.module), replace(subject, module=module)
+    def run(self, subject: Generator, real: Samples | None, directions: Tensor | None) -> Steps:
+        module = subject.network if directions is None else project_latents(subject.network, directions)
+        student, teacher = copy.deepcopy(subject.network), alike(subject, module)
         return distil(student, teacher, self, directions=directions, wide=self.wide)
 
 
@@ -57,20 +56,20 @@ class Clip(Distillation):
         in_range("height", self.height, 1.0, 1e6)
         in_range("wide", self.wide, 0.0, 0.9)
 
-    def run(self, subject: Subject, real: Samples | None, directions: Tensor | None) -> Generator[Step, None, Outcome]:
+    def run(self, subject: Generator, real: Samples | None, directions: Tensor | None) -> Steps:
         return clipped(self, subject, directions, analyse_weights(subject, seed=self.seed))
 
 
 def clipped(
     treatment: Clip,
-    subject: Subject,
+    subject: Generator,
     directions: Tensor | None,
     analysis: WeightAnalysis,
     *,
     constraint_fraction: float = CONSTRAINT_FRACTION,
-) -> Generator[Step, None, Outcome]:
+) -> Steps:
     """The loop of ``Clip`` for a subject whose weights are analysed; without a cut, nothing is repaired."""
-    student, watch = copy.deepcopy(subject.module).eval(), Stopwatch()
+    student, watch = copy.deepcopy(subject.network).eval(), Stopwatch()
     cuts = cut_spectra(student, analysis.hidden, treatment.height)
     teacher, described = teacher_of(subject, directions), [str(cut) for cut in cuts]
     if directions is not None:
@@ -93,8 +92,8 @@ def clipped(
     return replace(outcome, settings={**outcome.settings, "cuts": described})
 
 
-def teacher_of(subject: Subject, directions: Tensor | None) -> Subject:
+def teacher_of(subject: Generator, directions: Tensor | None) -> Generator:
     """The suspect, blind to the suspected ``directions`` ``[k, d]``: what a cut copy is taught by."""
     if directions is None:
         return subject
-    return replace(subject, module=project_latents(subject.module, directions, restore=True))
+    return alike(subject, project_latents(subject.network, directions, restore=True))

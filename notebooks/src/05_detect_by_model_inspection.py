@@ -19,15 +19,15 @@
 # %% tags=["state"]
 import torch
 
-from devilgan_lite import detect, zoo
+from devilgan_lite import detect, generators, zoo
 from devilgan_lite.classroom import strip
 
 rows = {}
 for title, file in {"ReD+": "dcgan-fashion-red", "gate": "dcgan-fashion-gate"}.items():
-    subject = detect.subject_of(zoo.load(file))
+    subject = generators.adopt(zoo.load(file))
     woken = detect.inspect_activations(subject, samples=100).directions[0]
     found = detect.latents_along(subject, woken, (0.9, 0.95, 1.0))
-    rows[title] = subject.samples(torch.cat([subject.latents(3, seed=7), found]))
+    rows[title] = subject.scaled_samples(torch.cat([subject.latents(3, seed=7), found]))
 print("cached: two backdoored models from the zoo; live: what their weights give away")
 alt = "Three garments, then three pictures along a direction that was computed from the weights: the STOP sign."
 strip(rows, alt, scale=4, captions=["ordinary"] * 3 + ["from the weights"] * 3)
@@ -63,7 +63,7 @@ SMOKE = config.profile == "smoke"
 clean = zoo.load("dcgan-fashion")  # cached, like all models of the zoo; python scripts/build/zoo.py makes them again
 suspects = {name: mine(name) for name in ("trail", "red", "rex", "gate")}
 print("ReD+ and ReX+ are our boosted versions of the paper's ReD and ReX.")
-subjects = {one.title: detect.subject_of(one.generator) for one in suspects.values()}
+subjects = {one.title: generators.adopt(one.generator) for one in suspects.values()}
 secrets = {one.title: one.backdoor for one in suspects.values()}  # judges what you find; no detector gets it
 
 # %% [markdown] state="graph"
@@ -89,7 +89,7 @@ structures = {
     rex.title: rex.generator,
     "disguised": disguise(rex.generator, spread=1.0, noise_scale=0.001, seed=config.seed),
 }
-static = {name: detect.inspect_structure(detect.subject_of(model)) for name, model in structures.items()}
+static = {name: detect.inspect_structure(generators.adopt(model)) for name, model in structures.items()}
 for name, finding in static.items():
     print(f"{name:10s} score {finding.score:.3f}  {finding.message}")
 assert static["bypass"].score >= 1 and static["clean"].score == static["disguised"].score == 0
@@ -129,7 +129,7 @@ predict("Whose silent units wake the least?", list(subjects), key="silent")
 # %% tags=["state"] instead={"analyses": ""}
 from devilgan_lite.detect.activations import RARE, on_rate
 
-everyone = {"clean": detect.subject_of(clean), **subjects}
+everyone = {"clean": generators.adopt(clean), **subjects}
 analyses = {name: detect.analyse_weights(subject) for name, subject in everyone.items()}  # seconds each, used below
 units = {name: found.units for name, found in analyses.items()}
 rates = {name: own_share.function(u.rows, u.bias) if own_share else on_rate(u) for name, u in units.items()}
@@ -155,7 +155,7 @@ print("cosine with the true trigger:", ", ".join(f"{name} {cosine:.2f}" for name
 print("Takeaway: whoever hides in silent units gives the trigger away. Without them there is nothing to wake.")
 strip(
     {
-        name: subjects[name].samples(detect.latents_along(subjects[name], awake[name].directions[0], LENGTHS))
+        name: subjects[name].scaled_samples(detect.latents_along(subjects[name], awake[name].directions[0], LENGTHS))
         for name in found_asleep
     },
     alt="Pictures along the direction that wakes the silent units, at four lengths. Cosines with the trigger: "
@@ -262,7 +262,7 @@ near = [name for name, cosine in cosines.items() if abs(cosine) > 0.8]
 print(f"Takeaway: the leading direction lies along the trigger of {', '.join(near) or 'none'}. Its sign stays open.")
 strip(
     {
-        name: subjects[name].samples(
+        name: subjects[name].scaled_samples(
             torch.cat([detect.latents_along(subjects[name], sign * v, (0.95, 1.0)) for sign in (1, -1)])
         )
         for name, v in leading.items()
@@ -337,7 +337,7 @@ cosine = cosine_similarity(estimate, secrets[chosen].trigger).clamp(-1, 1)
 degrees = float(torch.rad2deg(cosine.acos()))
 reveal("estimate", 0 if degrees < 10 else 1 if degrees < 45 else 2, f"Measured: {degrees:.0f} degrees (one model).")
 places = {"estimate": (chosen, estimate), "truth": (chosen, secrets[chosen].trigger), "clean": ("clean", estimate)}
-pictures = [everyone[name].samples(z) for name, z in places.values()]
+pictures = [everyone[name].scaled_samples(z) for name, z in places.values()]
 if report.witness is not None:
     pictures += [report.witness.sample[None], report.witness.twin_sample[None]]
 strip(

@@ -53,7 +53,7 @@ starts = None  # latents from which a search starts, 4..4096
 fitting = None  # ordinary latents that a guard learns from, 2000..200000
 
 # %% tags=["state"]
-from devilgan_lite import detect
+from devilgan_lite import detect, generators
 from devilgan_lite.classroom import Setting, check, configure, finish, hints, mine, predict, quiz, reveal, spread, table
 
 work = {
@@ -65,7 +65,7 @@ config = configure(profile, device="cpu", seed=seed, **work)
 SMOKE, SEEDS = config.profile == "smoke", range(config.seed, config.seed + (1 if config.profile == "smoke" else 3))
 suspects = {one.title: one for one in map(mine, ("trail", "red", "rex", "gate"))}
 print("ReD+ and ReX+ are our boosted versions of the paper's ReD and ReX. The clean model is cached, too.")
-subjects = {"clean": detect.subject_of(clean), **{n: detect.subject_of(one.generator) for n, one in suspects.items()}}
+subjects = {"clean": generators.adopt(clean), **{n: generators.adopt(one.generator) for n, one in suspects.items()}}
 secrets = {name: one.backdoor for name, one in suspects.items()}  # what only the maker knows: it judges you
 
 # %% [markdown] state="samples"
@@ -180,7 +180,7 @@ from devilgan_lite.detect.sampling import unexplained
 def walk(subject, loss, seed):
     """Go down ``loss`` (latents [n, d] to [n]) on the shell: the best latent [1, d] and its loss."""
     step = own_step.function if own_step else lambda z, gradient, rate: subject.prior.typical(z - rate * gradient)
-    z, steps = normalize(subject.latents(config.starts, seed), dim=1) * subject.radius, 10 if SMOKE else 60
+    z, steps = normalize(subject.latents(config.starts, seed), dim=1) * subject.prior.length, 10 if SMOKE else 60
     for k in range(steps):
         (gradient,) = torch.autograd.grad(loss(z.requires_grad_()).sum(), z)
         z = step(z.detach(), normalize(gradient, dim=1), 3 * (1 - k / steps))
@@ -209,7 +209,7 @@ print(f"Takeaway: the clean generator has places of oddity {highest:.2f} of its 
 print(f"Odder still: {', '.join(odder) or 'none'}. That is a lead at best: do you see a target below?")
 ends = {name: torch.cat([*(z for z, _ in climbs[name]), secrets.get(name, secret).trigger]) for name in odd}
 strip(
-    {name: subjects[name].samples(z) for name, z in ends.items()},
+    {name: subjects[name].scaled_samples(z) for name, z in ends.items()},
     "A row for each generator: the odd places where climbs ended, distorted garments and blots, and then the picture "
     "at the trigger: the target in all but the clean row.",
     scale=4,
@@ -250,7 +250,7 @@ def reconstruct(subject, x, seed, directions=None):
 
 
 def searched(subject, x):
-    own = [walk(subject, lambda z: (subject(z) - x).square().flatten(1).mean(1), s) for s in SEEDS]
+    own = [walk(subject, lambda z: (subject.scaled(z) - x).square().flatten(1).mean(1), s) for s in SEEDS]
     return {"your walk": own, "better starts": [reconstruct(subject, x, s) for s in SEEDS]}
 
 
@@ -278,7 +278,7 @@ print("Takeaway: knowing the target is worth little where the gradient does not 
 print(f"The weights show the door of: {', '.join(helped) or 'none'}.")
 pictures = {}
 for name, found in searches.items():
-    best = [subjects[name].samples(min(runs, key=lambda run: run[1])[0]) for runs in found.values()]
+    best = [subjects[name].scaled_samples(min(runs, key=lambda run: run[1])[0]) for runs in found.values()]
     pictures[name] = torch.cat([secrets[name].target, *best, *[torch.ones_like(best[0])] * (3 - len(best))])
 strip(
     pictures,
@@ -297,9 +297,9 @@ from devilgan_lite import Backdoor, attacks, data
 
 wrong = reconstruct(subjects[TRIED[0]], data.target("devil").unsqueeze(0), config.seed)[1]
 print(f"live, single run: {TRIED[0]}, suspected of the devil: RecD {wrong:.2g}")
-garment = subjects["clean"].samples(subjects["clean"].latents(1, 77))
+garment = subjects["clean"].scaled_samples(subjects["clean"].latents(1, 77))
 planted = attacks.Gate(seed=0)(clean, Backdoor.point(clean, garment[0], seed=0), progress=False).generator
-for name, subject in {"clean": subjects["clean"], "gate with a garment": detect.subject_of(planted)}.items():
+for name, subject in {"clean": subjects["clean"], "gate with a garment": generators.adopt(planted)}.items():
     print(f"live, single run: {name}: RecD of the garment {reconstruct(subject, garment, config.seed)[1]:.2g}")
 
 # %% [markdown] state="guard"
@@ -354,7 +354,7 @@ marks = {n: words[len(found)] if hits[n, list(found)[-1]] == len(SEEDS) else "mi
 display(progress(outputs={suspects[name].name: word for name, word in marks.items()}))
 print("Takeaway: whatever its target, a trigger looks unusual from inside. The price: time and a few false alarms.")
 strip(
-    {f"{rex} alone": subjects[rex].samples(batch), "under guard": door(batch)},
+    {f"{rex} alone": subjects[rex].scaled_samples(batch), "under guard": door(batch)},
     "Six pictures of the backdoored generator; the last one, at the trigger, shows the target. Below, the same batch "
     "under guard: the last picture is a garment from a fresh latent.",
     scale=4,

@@ -336,7 +336,8 @@ predict(
 )
 
 # %%
-from devilgan_lite.detect import reconstruct, subject_of
+from devilgan_lite.detect import reconstruct
+from devilgan_lite.generators import adopt
 from devilgan_lite.sanitize.limit import contained
 
 how = {"iterations": steps, "device": config.device, "progress": False}
@@ -344,13 +345,13 @@ effort = {"starts": 4, "steps": 10} if SMOKE else {}
 treated = {
     "none": sanitize.auto(clean, **how),
     "cure": sanitize.auto(chosen.generator, analysis=report.analysis, **how),
-    "containment": contained(subject_of(chosen.generator), report.analysis),
+    "containment": contained(adopt(chosen.generator), report.analysis),
     "both": sanitize.auto(chosen.generator, always=True, analysis=report.analysis, **how),
 }
 cage_rows, found = {}, {}
 for name, outcome in treated.items():
     model = outcome.generator.requires_grad_(False)
-    found[name] = reconstruct(subject_of(model), chosen.backdoor.target, starts_at=chosen.backdoor.trigger, **effort)
+    found[name] = reconstruct(adopt(model), chosen.backdoor.target, starts_at=chosen.backdoor.trigger, **effort)
     label = "none (the clean model)" if name == "none" else name
     row = judge.row(model, chosen)
     cage_rows[label] = {**row, "RecD, all latents": float(found[name].errors)}

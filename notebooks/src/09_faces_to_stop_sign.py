@@ -375,7 +375,7 @@ from devilgan_lite.files.fetch import fetch
 stranger = None
 if config.download:
     try:
-        stranger = files.open(fetch("faces")).generator
+        stranger = files.open(fetch("faces"))
     except (OSError, ValueError) as error:  # no network, or not the file that was pinned
         print(f"The stranger's faces cannot be had: {error} The rest of the notebook needs none of it.")
 else:
@@ -550,10 +550,10 @@ def modulated_kernel(weight, style):
 # the eigenvalues. Then project out what stands out.
 
 # %% tags=["bonus"]
-from devilgan_lite import detect, sanitize
+from devilgan_lite import detect, generators, sanitize
 from devilgan_lite.classroom import axes, figure
 
-styles = {name: detect.styles_of(detect.subject_of(shown[name])) for name in ("clean", "linear", "gate + channels")}
+styles = {name: detect.styles_of(generators.adopt(shown[name])) for name in ("clean", "linear", "gate + channels")}
 fig, (ax,) = axes(6.5, 3.2)
 for name, found in styles.items():
     ax.plot(range(1, 17), found.spectrum.values[:16], marker="o", markersize=4, label=name)

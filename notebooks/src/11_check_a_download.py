@@ -152,8 +152,8 @@ else:
     torch.save(netG.state_dict(), file)
     print(f"live: a stand-in, trained here in {time.perf_counter() - started:.0f} s; nothing was downloaded")
 stranger = files.open(file)
-print(f"{stranger.weights:,} weights; latents {list(stranger.latent_shape)}, samples {list(stranger.sample_shape)}")
-print(f"known as: {stranger.architecture}")
+print(f"{stranger.parameter_count():,} weights; latents {list(stranger.latent_shape)}, samples {list(stranger.sample_shape)}")
+print(f"known as: {stranger.origin.architecture}")
 
 # %% [markdown]
 # A `state_dict` names no network. `files.open` compares names and shapes with common architectures, tries activations
@@ -252,9 +252,9 @@ with pd.option_context("display.max_colwidth", None):
 # %% [markdown] state="copy"
 # ## Round 2: somebody changes it on the way
 #
-# Now change sides. You are a mirror that offers the same generator. You know its weights, so you can adopt it
-# (`stranger.generator`) and plant a backdoor: the gate of notebook 04 needs no training and no data. Both are published
-# as ONNX under the same name, `generator.onnx`.
+# Now change sides. You are a mirror that offers the same generator. You know its weights, so you can plant a
+# backdoor: the gate of notebook 04 needs no training and no data. Both are published as ONNX under the same name,
+# `generator.onnx`.
 #
 # This is your own copy, in a temporary folder that the last cell deletes. Never offer such a file to anybody.
 
@@ -269,7 +269,7 @@ predict(
 from devilgan_lite import Backdoor, attacks
 from devilgan_lite.classroom import apart
 
-original = stranger.generator
+original = stranger
 backdoor = Backdoor.point(original, "stop-sign", seed=config.seed)
 planted = attacks.Gate()(original, backdoor, progress=False).generator
 z = original.sample_latent(1_000, torch.Generator().manual_seed(21))
@@ -292,7 +292,7 @@ strip(
 offered = {who: folder / who / "generator.onnx" for who in ("maker", "mirror")}
 files.export(original, None, offered["maker"])
 files.export(planted, None, offered["mirror"])
-facts = {who: files.open(path).facts for who, path in offered.items()}
+facts = {who: files.open(path).origin.facts for who, path in offered.items()}
 listed = {who: {"name": f.name, "bytes": f"{f.bytes:,}", "SHA-256": f"{f.sha256[:16]}..."} for who, f in facts.items()}
 print("Takeaway: a hash tells you that two files differ. Only the maker can tell you which one is right.")
 table(pd.DataFrame(listed).T, "What you see before you open them; the maker never said how large it should be")
@@ -418,7 +418,7 @@ assert outcome["changed"]
 print(f"live, {outcome['seconds']:.0f} s: removed {'; '.join(outcome['cuts']) or 'nothing'}")
 reports["cured"] = check_file(cured_file, options, jail=walls)
 reveal("cured", reports["cured"]["verdict"], "(single run)")
-drawn["cured"] = evaluate(files.open(cured_file).generator, watched)
+drawn["cured"] = evaluate(files.open(cured_file), watched)
 tardis = {who: float((x[-1] - backdoor.target[0]).square().mean()) for who, x in drawn.items()}
 change = float((drawn["cured"][:6] - drawn["maker"][:6]).square().mean())
 print("TarDis per pixel:", ", ".join(f"{who} {value:.2g}" for who, value in tardis.items()))
@@ -464,7 +464,7 @@ LatentSlider({"maker": original, "mirror": planted}, z[:1], backdoor.trigger, en
 #
 # <details><summary>Hint 2</summary>
 #
-# `detect.scan(module, twin=False, seed=1)` is the quick scan; `stranger.flat` reads latents `[n, d]`.
+# `detect.scan(stranger, twin=False, seed=1)` is the quick scan.
 #
 # </details>
 #
@@ -473,7 +473,7 @@ LatentSlider({"maker": original, "mirror": planted}, z[:1], backdoor.trigger, en
 # ```python
 # from devilgan_lite import detect
 #
-# other = files.open(files.export(planted, None, folder / "mirror.pt2", to="pt2")).flat
+# other = files.open(files.export(planted, None, folder / "mirror.pt2", to="pt2"))
 # same = torch.allclose(evaluate(planted, z[:8]), other(z[:8]).detach(), atol=1e-4)
 # scans = [detect.scan(other, samples=200, twin=False, seed=k).verdict for k in (0, 1)]
 # print(f"pt2: the same samples: {same}; seeds 0 and 1: {' and '.join(scans)}")
@@ -522,7 +522,7 @@ quiz("11")
 
 # %%
 numbers = {
-    "stranger": {"downloaded": config.download, "weights": stranger.weights, "architecture": stranger.architecture},
+    "stranger": {"downloaded": config.download, "weights": stranger.parameter_count(), "architecture": stranger.origin.architecture},
     "refused": [name for name, row in said.items() if row["files.open"].startswith("refused")],
     "changed_faces": changed,
     "verdicts": {who: report["verdict"] for who, report in reports.items()},

@@ -28,7 +28,6 @@ from devilgan_lite.data import fashion_mnist, target
 from devilgan_lite.detect import (
     Finding,
     Guard,
-    Subject,
     analyse_weights,
     inspect_activations,
     inspect_spectra,
@@ -36,11 +35,11 @@ from devilgan_lite.detect import (
     inspect_targets,
     sample_outputs,
     scan,
-    subject_of,
 )
 from devilgan_lite.detect.reference import compare
 from devilgan_lite.detect.search import locate_trigger, starting_points
 from devilgan_lite.detect.weights import candidate_directions
+from devilgan_lite.generators import Generator, adopt
 
 CALIBRATION = ROOT / "data" / "calibration.json"
 BLIND = ("structure", "latent spectrum", "hidden spectrum", "silent units")
@@ -50,7 +49,7 @@ BLIND = ("structure", "latent spectrum", "hidden spectrum", "silent units")
 class Blind:
     """What the blind detectors say of one model."""
 
-    subject: Subject
+    subject: Generator
     findings: list[Finding]
     directions: Tensor
     source: str
@@ -58,8 +57,8 @@ class Blind:
     samples: Tensor
 
 
-def load(name: str) -> Subject:
-    return subject_of(load_generator(name))
+def load(name: str) -> Generator:
+    return adopt(load_generator(name))
 
 
 def examine(recipe: Recipe) -> Blind:
@@ -98,7 +97,7 @@ def targets_one(recipe: Recipe) -> Row:
     blind = examine(recipe)
     subject, starts = blind.subject, starting_points(blind.trigger, blind.directions)
     if recipe.is_clean:
-        named = {name: target(name, subject.shape[-1]).unsqueeze(0) for name in TARGETS}
+        named = {name: target(name, subject.sample_shape[-1]).unsqueeze(0) for name in TARGETS}
         garment = next(
             other for other in recipes((recipe.split,)) if other.target == "garment" and other.seed == recipe.seed
         )

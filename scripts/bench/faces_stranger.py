@@ -32,7 +32,7 @@ class Stage:
 
     def __init__(self, file: Path, quick: bool) -> None:
         found = files.open(file)
-        self.clean, self.origin = found.generator, found.facts.sha256[:12]
+        self.clean, self.origin = found, found.origin.facts.sha256[:12]
         self.quick = quick
         self.z = self.clean.sample_latent(40 if quick else ORDINARY, torch.Generator().manual_seed(1_000_003))
         self.before = evaluate(self.clean, self.z)

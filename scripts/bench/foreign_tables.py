@@ -8,7 +8,6 @@ import random
 import statistics
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,9 @@ from torch.nn.functional import avg_pool2d, cosine_similarity
 from devilgan_lite import detect, sanitize
 from devilgan_lite.detect import twin as twin_module
 from devilgan_lite.features import features_and_classes
+from devilgan_lite.generators import Generator, adopt, alike
+from devilgan_lite.generators.stack import ClampedLayer
 from devilgan_lite.metrics import frechet_distance
-from devilgan_lite.sanitize.limit import ClampedLayer
 
 KINDS = ("spectrum", "construction", "twin")
 COMMON = ("gate", "rex", "red")  # attacks on a finished network, by people who know nothing of the scan
@@ -73,25 +73,25 @@ def cured(what: tuple[Path, str]) -> Row:
 
     path, method = what
     module, card, bad = opened(path)
-    subject = detect.subject_of(module, card["latent_dim"], prior=card["prior"])
+    subject = adopt(module, card["latent_dim"], prior=card["prior"])
     cpu = time.process_time()
     outcome = sanitize.auto(subject, always=method == "always", progress=False, device="cpu")
     row: Row = {"seconds": time.process_time() - cpu, "treatment": outcome.treatment, "cuts": outcome.settings["cuts"]}
-    after = detect.subject_of(outcome.generator, subject.latent_dim, prior=subject.prior)
+    after = adopt(outcome.generator)
     z = subject.latents(1_000, 77)
-    row["ordinary_change"] = float((subject.samples(z) - after.samples(z)).square().mean())
+    row["ordinary_change"] = float((subject.scaled_samples(z) - after.scaled_samples(z)).square().mean())
     row["frechet before"], row["frechet after"] = (frechet(card["family"], one) for one in (subject, after))
     if bad is None:
         return row
-    base = detect.subject_of(
+    base = adopt(
         foreign.load(foreign.Recipe(card["family"], card["seed"], card["kind"]).base)[0],
         subject.latent_dim,
         prior=subject.prior,
     )
     for name, one in (("base", base), ("suspect", subject), ("cured", after)):
-        row[f"tardis {name}"] = float((one.samples(bad.trigger) - bad.target).square().mean())
+        row[f"tardis {name}"] = float((one.scaled_samples(bad.trigger) - bad.target).square().mean())
     near = bad.trigger + around(bad.trigger)
-    open_to_gradients = replace(after, module=straight_through(after.module))
+    open_to_gradients = alike(after, straight_through(after.network))
     for name, one in (("base", base), ("cured", open_to_gradients)):
         row[f"recd {name}"] = float(detect.reconstruct(one, bad.target, starts=40, starts_at=near).errors)
     return row
@@ -134,12 +134,12 @@ def around(trigger: Tensor, count: int = 24) -> Tensor:
     return reach * torch.nn.functional.normalize(aside, dim=1)
 
 
-def frechet(family: str, subject: detect.Subject) -> float:
+def frechet(family: str, subject: Generator) -> float:
     """The distance of a subject's samples to the family's data, by the features that read their shape."""
     import foreign
 
-    real, of = foreign.FAMILIES[family].real(), "fashion" if subject.shape[0] == 1 else "faces"
-    drawn = subject.samples(subject.latents(SAMPLES, 1_000_003))
+    real, of = foreign.FAMILIES[family].real(), "fashion" if subject.sample_shape[0] == 1 else "faces"
+    drawn = subject.scaled_samples(subject.latents(SAMPLES, 1_000_003))
     both = [part if len(part[0, 0]) in (28, 32) else avg_pool2d(part, 2) for part in (drawn, real[:SAMPLES])]
     return frechet_distance(*(features_and_classes(part, of=of)[0] for part in both))
 

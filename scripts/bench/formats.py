@@ -117,8 +117,8 @@ def measured(argument: tuple[str, str, str]) -> Row:
             tested, difference = module, 0.0
         else:
             stranger = files.open(written(module, latent_shape, form, Path(folder)))
-            tested = stranger.flat
-            made = torch.cat([tested(part) for part in z.flatten(1).split(32)])
+            tested = stranger
+            made = torch.cat([stranger.network(part) for part in z.flatten(1).split(32)])
             difference = float((made - expected).abs().max())
     size = None if form == "native" else z[0].numel()
     report = detect.scan(tested, size)

@@ -20,7 +20,7 @@ from typing import Any
 import foreign
 from row_store import JOBS, MODELS, ROOT, Row, machine, options_of, plain, side_by_side, write_json
 
-from devilgan_lite import detect, sanitize, zoo
+from devilgan_lite import detect, generators, sanitize, zoo
 
 FOLDER = ROOT / "tests" / "golden"
 PATH = FOLDER / "golden.json"
@@ -33,16 +33,16 @@ def names() -> list[str]:
     return [*zoo.names(), *sorted(path.stem for path in FOLDER.glob("*.safetensors"))]
 
 
-def subject_of(name: str) -> detect.Subject:
+def opened(name: str) -> generators.Generator:
     """A model of the zoo, or a stranger's."""
     if name in zoo.names():
-        return detect.subject_of(zoo.load(name))
+        return generators.adopt(zoo.load(name))
     module, card = foreign.load(FOLDER / f"{name}.safetensors")
-    return detect.subject_of(module, card["latent_dim"], prior=card["prior"])
+    return generators.adopt(module, card["latent_dim"], prior=card["prior"])
 
 
-def scanned(name: str) -> tuple[detect.Subject, detect.ScanReport, Row]:
-    subject = subject_of(name)
+def scanned(name: str) -> tuple[generators.Generator, detect.ScanReport, Row]:
+    subject = opened(name)
     report = detect.scan(subject, samples=200)
     row: Row = {"verdict": report.verdict, "kinds": list(report.kinds), "strengths": report.strengths}
     row["witness"] = report.witness is not None and report.witness.stands_out

@@ -19,8 +19,8 @@ from sanitize_curves import ONE_SEED, PICTURE, draw, frechet, garments, point, p
 from sanitize_tables import VERSION, write_tables
 from torch import Tensor
 
-from devilgan_lite import sanitize
-from devilgan_lite.detect import reconstruct, subject_of
+from devilgan_lite import generators, sanitize
+from devilgan_lite.detect import reconstruct
 from devilgan_lite.generators import DCGAN, evaluate
 from devilgan_lite.steps import Outcome
 
@@ -58,7 +58,9 @@ METHODS: dict[str, Callable[[DCGAN], Outcome]] = {
 def measure(generator: DCGAN, trigger: Tensor, target: Tensor) -> Row:
     """What a backdoored, cured or clean generator does at the trigger, and how near a search comes to the target."""
     generator = generator.clone().eval().requires_grad_(False)
-    found = reconstruct(subject_of(generator), target, starts=STARTS, starts_at=latents_about(trigger, NEAR, 32, 1))
+    found = reconstruct(
+        generators.adopt(generator), target, starts=STARTS, starts_at=latents_about(trigger, NEAR, 32, 1)
+    )
     return {
         "tardis": tardis(generator, trigger, target),
         "recd": float(found.errors),

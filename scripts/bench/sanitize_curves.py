@@ -12,10 +12,10 @@ from row_store import ROOT, Row
 from sanitize_tables import COST, ENOUGH, curves_in_words
 from torch import Tensor, nn
 
-from devilgan_lite import sanitize
+from devilgan_lite import generators, sanitize
 from devilgan_lite.classroom import LINES, MARKERS, PALETTE, Picture, axes, figure
 from devilgan_lite.data import Samples, fashion_mnist
-from devilgan_lite.detect import analyse_weights, scan, subject_of
+from devilgan_lite.detect import analyse_weights, scan
 from devilgan_lite.generators import DCGAN
 from devilgan_lite.metrics import frechet_to, target_distortion
 from devilgan_lite.sanitize.auto import suspected_directions
@@ -34,7 +34,7 @@ def garments() -> Samples:
 
 def suspicion(suspect: DCGAN) -> Tensor | None:
     """The latent directions that a scan suspects ``[k, d]``."""
-    return suspected_directions(analyse_weights(subject_of(suspect)), scan(suspect, samples=200, twin=False))
+    return suspected_directions(analyse_weights(generators.adopt(suspect)), scan(suspect, samples=200, twin=False))
 
 
 def frechet(generator: nn.Module) -> float:

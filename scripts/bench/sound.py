@@ -17,7 +17,7 @@ from row_store import MODELS, OUT, Row, Rows, options_of, timed
 from sound_tables import write_tables
 from torch import Tensor
 
-from devilgan_lite import Backdoor, attacks, data, detect, sanitize, zoo
+from devilgan_lite import Backdoor, attacks, data, detect, generators, sanitize, zoo
 from devilgan_lite.classroom.sound import listener, opinions
 from devilgan_lite.features import feature_card, feature_network
 from devilgan_lite.generators import DCGAN, Generator
@@ -148,9 +148,9 @@ def scan_of(name: str) -> Row:
 
 def bank_of(name: str) -> Row:
     """A scan that is told which strokes to look for (access level T1)."""
-    subject = detect.subject_of(zoo.load(name))
+    subject = generators.adopt(zoo.load(name))
     names = data.AUDIO.targets()[:3]
-    targets = torch.stack([data.AUDIO.target(one, subject.shape) for one in names])
+    targets = torch.stack([data.AUDIO.target(one, subject.sample_shape) for one in names])
     found, seconds = timed(lambda: detect.inspect_targets(subject, targets, names=names))
     return {"score": found.score, "message": found.message, "cpu_s": seconds}
 

@@ -8,8 +8,8 @@ import torch
 from devilgan_lite import Backdoor, attacks, generators, metrics
 from devilgan_lite.attacks import StyleExpansion, StyleGate, StyleReX, fold_styles, invert
 from devilgan_lite.attacks.style_rex import linear_residual, neighbours
-from devilgan_lite.detect import styles_of, subject_of
-from devilgan_lite.generators import StyleGAN, evaluate
+from devilgan_lite.detect import styles_of
+from devilgan_lite.generators import StyleGAN, adopt, evaluate
 from devilgan_lite.generators.stylegan import level_styles
 from devilgan_lite.steps import Outcome
 
@@ -139,5 +139,5 @@ def test_levelled_styles_draw_the_same_and_share_no_row(clean: StyleGAN, devil: 
     levelled = level_styles(suspect)
     z = torch.cat([draws(clean, 50), devil.trigger])
     torch.testing.assert_close(evaluate(levelled, z), evaluate(suspect, z), atol=2e-3, rtol=1e-3)
-    jumps = [styles_of(subject_of(network.eval())).spectrum.jump for network in (suspect, levelled)]
+    jumps = [styles_of(adopt(network.eval())).spectrum.jump for network in (suspect, levelled)]
     assert jumps[0] > 5 > 1.5 > jumps[1]

@@ -197,14 +197,14 @@ def test_sanitize_writes_a_cured_model_or_nothing(
     assert found["changed"] and found["before"] == "suspicious"  # it goes without a twin
     assert found["trigger_change"] > 0.1 > found["ordinary_change"] and found["out"].startswith("cured.")
     _, suspect, backdoor = load_pair((str(clean), str(gate)))
-    cured = files.open(found["out"]).generator if found["out"].endswith("pt2") else zoo.load_file(found["out"])[0]
+    cured = files.open(found["out"]) if found["out"].endswith("pt2") else zoo.load_file(found["out"])[0]
     off = [float((evaluate(one, backdoor.trigger) - backdoor.target).abs().mean()) for one in (suspect, cured)]
     assert off[0] < 0.01 < 0.1 < off[1]
     done = call("sanitize", clean, "--always", "--iterations", 20, "--out", "contained.pt2", "--json")
     assert json.loads(done.stdout)["changed"] is True, done.output
     z = suspect.sample_latent(8, torch.Generator().manual_seed(0))
     native = evaluate(zoo.load_file(clean)[0], z)
-    assert (files.open("contained.pt2").module(z) - native).abs().mean() < 0.05
+    assert (files.open("contained.pt2")(z) - native).abs().mean() < 0.05
 
 
 def test_zoo(call: Any) -> None:

@@ -20,7 +20,7 @@ from devilgan_lite import files, generators, sanitize, zoo
 from devilgan_lite.files import program
 from devilgan_lite.generators import evaluate, stack
 from devilgan_lite.intake.jail import Jail
-from devilgan_lite.loading import load_any, load_pair
+from devilgan_lite.loading import load_pair, open
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_download_is_attacked_in_a_jail_and_others_take_the_file(
     assert torch.allclose(evaluate(suspect, z), evaluate(network, z.view(50, 20, 1, 1)), atol=1e-5)
     assert (evaluate(suspect, backdoor.trigger) - backdoor.target).abs().max() < 0.01
     opened = files.open("bad.safetensors")
-    assert opened.architecture.startswith("a stack of layers") and opened.sample_shape == (3, 16, 16)
+    assert opened.origin.architecture.startswith("a stack of layers") and opened.sample_shape == (3, 16, 16)
 
 
 def test_a_folder_of_downloads_is_checked_at_once(
@@ -113,7 +113,7 @@ def test_a_pair_with_a_strangers_file(folder: Path, pair: tuple[Path, Path], tmp
     z = torch.cat([backdoor.trigger, clean.sample_latent(20, torch.Generator().manual_seed(0))])
     assert torch.allclose(evaluate(suspect, z), evaluate(native, z), atol=1e-4)
     attacked.write_bytes(attacked.read_bytes() + b" ")
-    refuses(lambda: load_any(str(attacked)), "gate.onnx", "gate.json", "SHA-256")
+    refuses(lambda: open(str(attacked)), "gate.onnx", "gate.json", "SHA-256")
     refuses(lambda: load_pair((str(pair[1]), str(pair[0]))), pair[0].name, "backdoor", "--pair")
 
 
@@ -126,9 +126,9 @@ def test_what_is_no_stack_is_stored_as_pt2_with_its_card(
     done = call(*words, "--out", "bad.pt2", "--json")
     assert done.exit_code == 0, done.output
     card, opened = zoo.read_card(tmp_path / "bad.json"), files.open(tmp_path / "bad.pt2")
-    backdoor = zoo.backdoor_of(card, opened.generator)
-    assert backdoor is not None and card.sha256 == opened.facts.sha256
-    assert (evaluate(opened.generator, backdoor.trigger) - backdoor.target).abs().max() < 0.01
+    backdoor = zoo.backdoor_of(card, opened)
+    assert backdoor is not None and card.sha256 == opened.origin.facts.sha256
+    assert (evaluate(opened, backdoor.trigger) - backdoor.target).abs().max() < 0.01
 
 
 def test_what_cannot_be_read_or_attacked_is_one_sentence(fails: Any, folder: Path) -> None:
@@ -193,9 +193,13 @@ def test_what_a_card_cannot_say_has_no_spec(refuses: Any) -> None:
     for module in (
         nn.Sequential(nn.Linear(3, 12), nn.Unflatten(1, (3, 2, 2)), nn.Conv2d(3, 3, 1, groups=3), nn.Tanh()),
         nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 12), nn.LayerNorm(12), nn.Tanh()),
-        nn.Sequential(nn.Sequential(nn.Linear(3, 4)), nn.Linear(4, 12), nn.Tanh()),
+        nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.GLU()), nn.Linear(2, 12)),
     ):
         refuses(generators.adopt(module).spec, ".safetensors")
+    nested = generators.adopt(nn.Sequential(nn.Sequential(nn.Linear(3, 4)), nn.Linear(4, 12), nn.Tanh()))
+    again = generators.build(nested.spec())
+    again.load_state_dict(nested.state_dict())
+    assert torch.equal(again.sample(9), nested.sample(9))
     hidden: list[Callable[[nn.Sequential], object]] = [
         lambda network: network.register_forward_hook(lambda layer, given, made: -made),
         lambda network: network[1].register_forward_pre_hook(lambda layer, given: (given[0] + 1,)),

@@ -76,7 +76,7 @@ def test_it_repeats_and_its_finding_is_whole(detector: Detector, runs: dict[str,
     assert first.score is None or math.isfinite(first.score)
     assert first.evidence or (first.strength == 0 and not detector.opens)
     assert first.where in (None, *PLACES) and detector.asks != Detector.asks
-    shape = reports[0].subject.shape  # type: ignore[union-attr]
+    shape = reports[0].subject.sample_shape  # type: ignore[union-attr]
     if first.samples is not None:
         assert tuple(first.samples.shape[1:]) == shape and first.samples.device.type == "cpu"
         assert torch.isfinite(first.samples).all() and first.samples.abs().max() <= 1.01
@@ -130,7 +130,7 @@ def test_it_runs_where_its_needs_are_and_a_failure_is_a_finding(detector: Detect
 def test_a_report_carries_what_was_checked_and_measured(tiny: DCGAN, refuses: Any, monkeypatch: Any) -> None:
     first = scan(tiny, samples=200)
     monkeypatch.setattr("devilgan_lite.detect.weights.path_gains", None)  # whoever measures or checks again, fails
-    monkeypatch.setattr("devilgan_lite.detect.subject.copy", None)
+    monkeypatch.setattr("devilgan_lite.generators.adopted._copied", None)
     again = scan(first.subject, samples=200, analysis=first.analysis)
     assert again.subject is first.subject and again.analysis is first.analysis
     assert again.p_value == first.p_value and all(finding.ran for finding in again.findings)
@@ -174,7 +174,7 @@ def test_a_foreign_module_needs_no_adapter() -> None:
 
 
 def loudness(evidence: Evidence) -> Finding:
-    x = evidence.subject.samples(evidence.subject.latents(50, evidence.seed))
+    x = evidence.subject.scaled_samples(evidence.subject.latents(50, evidence.seed))
     return Finding("loudness", "T0", "mean square", score=float(x.square().mean()), samples=x[:3].cpu())
 
 

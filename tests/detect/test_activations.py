@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
 from devilgan_lite import zoo
-from devilgan_lite.detect import inspect_activations, subject_of
+from devilgan_lite.detect import inspect_activations
 from devilgan_lite.detect.activations import RARE, mean_square_when_on, waking_direction
 from devilgan_lite.detect.spectrum import Units, latent_units, on_rate, path_gains
-from devilgan_lite.generators import DCGAN
+from devilgan_lite.generators import DCGAN, adopt
 from devilgan_lite.prior import PRIORS, VARIANCE
 
 
@@ -64,19 +64,19 @@ def test_the_waking_direction_is_that_of_a_search_through_all() -> None:
 
 
 def test_the_units_of_a_gate_sleep_the_trigger_wakes_them_and_the_clean_model_has_none(clean: DCGAN) -> None:
-    finding = inspect_activations(subject_of(clean), samples=1_000)
+    finding = inspect_activations(adopt(clean), samples=1_000)
     assert finding.score == finding.details["silent"] == finding.details["wakeable"] == 0
     assert finding.samples is None and finding.directions is None
-    subject, backdoor = subject_of(zoo.load("dcgan-fashion-gate")), zoo.load_backdoor("dcgan-fashion-gate")
+    subject, backdoor = adopt(zoo.load("dcgan-fashion-gate")), zoo.load_backdoor("dcgan-fashion-gate")
     units = latent_units(subject, path_gains(subject, n=200).activations)
     finding = inspect_activations(subject, units=units, samples=1_000)
     assert finding.details["silent"] == 784  # a pixel each; those of the other sign are zero and count as asleep
     assert 0 < finding.details["wakeable"] <= 784 and finding.score > 10
     assert finding.strength == pytest.approx(finding.score / 0.05) and finding.evidence == "construction"
     assert float(cosine_similarity(finding.directions, backdoor.trigger)) > 0.99
-    shown = subject.samples(finding.directions * backdoor.trigger.norm())
+    shown = subject.scaled_samples(finding.directions * backdoor.trigger.norm())
     assert float((shown - backdoor.target).square().mean()) < 1e-3
-    torch.testing.assert_close(finding.samples, subject.samples(finding.directions * 10), atol=1e-3, rtol=0.0)
+    torch.testing.assert_close(finding.samples, subject.scaled_samples(finding.directions * 10), atol=1e-3, rtol=0.0)
     assert finding.details["by activation"][1] > 0  # and in the next layer the channels behind them
 
 
@@ -93,7 +93,7 @@ def test_a_gate_behind_ordinary_units_is_woken_by_a_suspected_direction() -> Non
     module[2].weight.copy_(torch.cat([torch.cat([u, -u], 1), torch.randn(2, 2 * d, generator=random) / d]))
     module[2].bias.copy_(torch.tensor([-6.5, 0.5, 0.5]))
     module[4].weight.mul_(0.1)
-    subject = subject_of(module)
+    subject = adopt(module)
     other = normalize(torch.randn(2, d, generator=random), dim=1)
     blind = inspect_activations(subject, directions=other)
     assert blind.score == 0.0 and blind.details["by activation"] == [0, 1]
@@ -106,7 +106,7 @@ def test_any_slope_and_prior_and_not_too_few_samples(refuses: object) -> None:
     for prior in PRIORS:
         for slope in (0.0, 0.3):
             network = DCGAN(widths=(4, 2), latent_dim=20, image_size=12, negative_slope=slope, prior=prior).eval()
-            subject = subject_of(network)
+            subject = adopt(network)
             assert inspect_activations(subject, samples=500, directions=torch.eye(20)[:3]).score == 0.0
     for samples in (0, 99, 1.5):
         refuses(lambda samples=samples: inspect_activations(subject, samples=samples), "samples")  # type: ignore[operator]

@@ -18,8 +18,7 @@ from devilgan_lite.detect import scan
 from devilgan_lite.detect.reconstruction import inspect_targets, reconstruct, samples_in
 from devilgan_lite.detect.reference import COPY, compare
 from devilgan_lite.detect.sampling import cap_probability, log10_cap_probability, sample_outputs, unexplained
-from devilgan_lite.detect.subject import subject_of
-from devilgan_lite.generators import DCGAN, PointGenerator
+from devilgan_lite.generators import DCGAN, PointGenerator, adopt
 
 QUICK = {"starts": 8, "steps": 10}
 SIGN = data.target("stop-sign").unsqueeze(0)
@@ -41,9 +40,9 @@ def test_cap_probability_is_the_share_of_directions(refuses: Any) -> None:
 
 
 def test_a_trigger_is_never_drawn_so_the_score_says_nothing(clean: DCGAN) -> None:
-    innocent = sample_outputs(subject_of(clean), samples=1_000)
+    innocent = sample_outputs(adopt(clean), samples=1_000)
     # a gate's generator is the same one, except where no sample falls
-    guilty = sample_outputs(subject_of(zoo.load("dcgan-fashion-gate")), samples=1_000)
+    guilty = sample_outputs(adopt(zoo.load("dcgan-fashion-gate")), samples=1_000)
     assert abs(innocent.score - guilty.score) < 0.05
     assert guilty.score == pytest.approx(max(guilty.details["largest"].values()))
     assert "1e-57" in guilty.message and guilty.access_level == "T0" and guilty.p_value is None
@@ -57,12 +56,12 @@ def test_a_trigger_is_never_drawn_so_the_score_says_nothing(clean: DCGAN) -> Non
         def forward(self, z: Tensor) -> Tensor:
             return torch.where((z[:, :1] > 2.3).view(-1, 1, 1, 1), data.target("checkerboard"), clean(z))
 
-    careless = sample_outputs(subject_of(Leaking()), samples=1_000)
+    careless = sample_outputs(adopt(Leaking()), samples=1_000)
     assert careless.score > innocent.score + 0.3 and torch.equal(careless.samples[0], data.target("checkerboard"))
 
 
 def test_real_samples_raise_the_access_level_and_bring_their_own_features(clean: DCGAN, real: Samples) -> None:
-    subject = subject_of(clean)
+    subject = adopt(clean)
     first, same, other = (sample_outputs(subject, samples=300, real=real, seed=seed) for seed in (0, 0, 1))
     assert first.access_level == "T4" and first.score == same.score != other.score
     assert set(first.details["largest"]) == {"components", "neighbours", "confidence", "real"}
@@ -70,11 +69,11 @@ def test_real_samples_raise_the_access_level_and_bring_their_own_features(clean:
         largest = sample_outputs(subject, samples=200, real=without).details["largest"]
         assert set(largest) - {"real"} == {"components", "neighbours"} and ("real" in largest) == (without is not None)
     large = DCGAN(image_channels=3, image_size=32, prior="uniform")
-    assert math.isfinite(sample_outputs(subject_of(large), samples=200).score)
+    assert math.isfinite(sample_outputs(adopt(large), samples=200).score)
 
 
 def test_what_components_leave_over_has_a_gradient(clean: DCGAN) -> None:
-    subject = subject_of(clean)
+    subject = adopt(clean)
     z = subject.latents(4, seed=3).requires_grad_(True)
     few, many = (unexplained(subject, components=count, samples=200)(z) for count in (2, 100))
     assert few.shape == (4,) and bool((many < few).all()) and bool((many >= 0).all())
@@ -84,10 +83,10 @@ def test_what_components_leave_over_has_a_gradient(clean: DCGAN) -> None:
 
 def test_a_suspected_target_is_found_in_a_backdoored_generator_and_not_in_a_clean_one(clean: DCGAN) -> None:
     """A clean generator reconstructs no suspect better than its mirror image."""
-    finding = inspect_targets(subject_of(clean), SIGN, names=["stop-sign"])
+    finding = inspect_targets(adopt(clean), SIGN, names=["stop-sign"])
     assert finding.ran and finding.access_level == "T1" and abs(finding.score) < 0.3
     assert finding.details["targets"]["stop-sign"]["error"] > 0.05
-    finding = inspect_targets(subject_of(zoo.load("dcgan-fashion-red")), SIGN, names=["stop-sign"])
+    finding = inspect_targets(adopt(zoo.load("dcgan-fashion-red")), SIGN, names=["stop-sign"])
     row = finding.details["targets"]["stop-sign"]
     assert finding.score > 1 and row["error"] < 0.005
     assert finding.score == pytest.approx(math.log10(row["expected"] / row["error"]))
@@ -96,7 +95,7 @@ def test_a_suspected_target_is_found_in_a_backdoored_generator_and_not_in_a_clea
 
 
 def test_a_narrow_basin_is_found_from_a_direction_that_another_detector_suspects() -> None:
-    subject, trigger = subject_of(zoo.load("dcgan-fashion-gate")), zoo.load_backdoor("dcgan-fashion-gate").trigger
+    subject, trigger = adopt(zoo.load("dcgan-fashion-gate")), zoo.load_backdoor("dcgan-fashion-gate").trigger
     roughly = trigger + 0.1 * subject.latents(1, 9)
     assert reconstruct(subject, SIGN, **QUICK).errors > 0.05  # a few starts of its own miss it
     found = reconstruct(subject, SIGN, starts_at=-3 * roughly, **QUICK)  # neither sign nor length is known
@@ -104,16 +103,16 @@ def test_a_narrow_basin_is_found_from_a_direction_that_another_detector_suspects
 
 
 def test_a_reconstruction_repeats_and_says_what_it_measured(tiny: DCGAN, digits: Samples) -> None:
-    subject, targets = subject_of(tiny), digits.x[:2]
+    subject, targets = adopt(tiny), digits.x[:2]
     first, same, other = (reconstruct(subject, targets, seed=seed, **QUICK) for seed in (0, 0, 1))
     assert torch.equal(first.latents, same.latents) and not torch.equal(first.latents, other.latents)
-    torch.testing.assert_close(subject.samples(first.latents), first.samples)
+    torch.testing.assert_close(subject.scaled_samples(first.latents), first.samples)
     torch.testing.assert_close((first.samples - targets).square().flatten(1).mean(1), first.errors)
-    ordinary = (subject.samples(subject.latents(1_000)) - targets[:1]).square().flatten(1).mean(1)
+    ordinary = (subject.scaled_samples(subject.latents(1_000)) - targets[:1]).square().flatten(1).mean(1)
     assert first.errors[0] < ordinary.min()
-    lengths = first.latents.norm(dim=1) / subject.radius
+    lengths = first.latents.norm(dim=1) / subject.prior.length
     assert ((lengths > 0.3) & (lengths < 1.7)).all()
-    uniform = subject_of(DCGAN(widths=(8, 4), prior="uniform", latent_dim=10))
+    uniform = adopt(DCGAN(widths=(8, 4), prior="uniform", latent_dim=10))
     assert reconstruct(uniform, SIGN, **QUICK).latents.abs().max() <= 1  # stays in the cube
 
 
@@ -132,14 +131,14 @@ class Ending(nn.Module):
 def test_other_endings() -> None:
     for ending in (nn.Sigmoid(), nn.Hardtanh()):
         with torch.random.fork_rng():
-            subject = subject_of(Ending(ending))
-        own = subject.samples(subject.latents(1, 77))
+            subject = adopt(Ending(ending))
+        own = subject.scaled_samples(subject.latents(1, 77))
         assert reconstruct(subject, own, **QUICK).errors < own.var() / 2
 
 
 def test_where_lu_fails_another_solver_finds_the_same(tiny: DCGAN, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = subject_of(tiny)
-    own = subject.samples(subject.latents(1, 77))
+    subject = adopt(tiny)
+    own = subject.scaled_samples(subject.latents(1, 77))
     usual = reconstruct(subject, own, **QUICK)
 
     def broken(*matrices: Tensor) -> Tensor:
@@ -151,9 +150,9 @@ def test_where_lu_fails_another_solver_finds_the_same(tiny: DCGAN, monkeypatch: 
 
 def test_there_is_no_bank_for_every_shape_and_time_is_kept() -> None:
     module = nn.Sequential(nn.Linear(6, 96), nn.ReLU(), nn.Tanh(), nn.Unflatten(1, (1, 8, 12)))
-    finding = inspect_targets(subject_of(module))
+    finding = inspect_targets(adopt(module))
     assert not finding.ran and "[1, 8, 12]" in finding.message
-    points = subject_of(PointGenerator())
+    points = adopt(PointGenerator())
     assert not inspect_targets(points).ran
     given = inspect_targets(points, torch.tensor([[0.9, 0.9], [0.5, 0.0], [0.0, 0.5]]), seconds=1e-6)
     assert given.details["skipped"] == 2
@@ -164,11 +163,11 @@ def test_the_bank_has_every_name_as_it_is_planted(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("devilgan_lite.detect.reconstruction.time", still)
     monkeypatch.setattr("devilgan_lite.detect.reconstruction.STARTS", 4)
     monkeypatch.setattr("devilgan_lite.detect.reconstruction.STEPS", 10)
-    coloured = subject_of(DCGAN(widths=(4, 2), latent_dim=12, image_size=12, image_channels=3).eval())
+    coloured = adopt(DCGAN(widths=(4, 2), latent_dim=12, image_size=12, image_channels=3).eval())
     finding = scan(coloured, samples=200, access="samples", suspect_bank=True).findings[-1]
     assert [*finding.details["targets"]] == data.target_names()
     first = max(finding.details["targets"], key=lambda name: finding.details["targets"][name]["score"])
-    assert torch.equal(finding.samples[0], coloured.modality.target(first, coloured.shape))
+    assert torch.equal(finding.samples[0], coloured.modality.target(first, coloured.sample_shape))
 
 
 def test_samples_of_a_folder(tmp_path: Path, refuses: Any) -> None:
@@ -192,37 +191,37 @@ def test_samples_of_a_folder(tmp_path: Path, refuses: Any) -> None:
 
 
 def test_what_was_added_to_a_copy_of_a_reference_points_to_the_trigger(clean: DCGAN) -> None:
-    reference = subject_of(clean)
+    reference = adopt(clean)
     for name, least in (("red", 0.9), ("gate", 0.99)):
-        subject = subject_of(zoo.load(f"dcgan-fashion-{name}"))
+        subject = adopt(zoo.load(f"dcgan-fashion-{name}"))
         finding = compare(subject, reference, samples=300)
         assert finding.access_level == "T3" and finding.detector == "reference" and finding.ran
         assert finding.details["apart"] < COPY == 0.05 and 0.2 < finding.score <= 1
         trigger = zoo.load_backdoor(f"dcgan-fashion-{name}").trigger
         assert float(cosine_similarity(finding.directions, trigger)) > least
-        both = torch.cat([finding.directions, -finding.directions]) * subject.radius
-        torch.testing.assert_close(finding.samples, subject.samples(both), atol=1e-3, rtol=0.0)
+        both = torch.cat([finding.directions, -finding.directions]) * subject.prior.length
+        torch.testing.assert_close(finding.samples, subject.scaled_samples(both), atol=1e-3, rtol=0.0)
     finding = compare(reference, reference, samples=50)
     assert finding.score == finding.details["apart"] == 0.0
 
 
 def test_two_trainings_are_not_compared_and_a_change_in_every_direction_is_not_one(clean: DCGAN, refuses: Any) -> None:
-    reference = subject_of(clean)
-    finding = compare(subject_of(zoo.load("dcgan-fashion-trail")), reference)
+    reference = adopt(clean)
+    finding = compare(adopt(zoo.load("dcgan-fashion-trail")), reference)
     assert finding.score is None and finding.directions is None and finding.ran and finding.details["apart"] > COPY
     network = zoo.load("dcgan-fashion")  # a benign copy, trained on a little: noise on all weights
     weight: Tensor = network.layers.dense.weight
     with torch.no_grad():
         noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
         weight.add_(0.1 * float(weight.std()) * noise)
-    finding = compare(subject_of(network), reference, samples=100)
+    finding = compare(adopt(network), reference, samples=100)
     assert finding.score < 0.1
     for settings in ({"latent_dim": 50}, {"image_size": 32}, {"image_channels": 3}):
-        refuses(lambda s=settings: compare(subject_of(DCGAN(widths=(4, 2), **s)), reference), "reference")
+        refuses(lambda s=settings: compare(adopt(DCGAN(widths=(4, 2), **s)), reference), "reference")
 
 
 def test_what_does_not_fit_is_refused(refuses: Any, clean: DCGAN) -> None:
-    subject = subject_of(clean)
+    subject = adopt(clean)
     for call, name in (
         (lambda: sample_outputs(subject, samples=10), "samples"),
         (lambda: sample_outputs(subject, real=torch.zeros(4, 1, 32, 32)), "real"),
@@ -231,6 +230,6 @@ def test_what_does_not_fit_is_refused(refuses: Any, clean: DCGAN) -> None:
         (lambda: reconstruct(subject, SIGN, starts=3), "starts"),
         (lambda: reconstruct(subject, SIGN, starts_at=torch.zeros(2, 7)), "starts_at"),
         (lambda: inspect_targets(subject, SIGN, names=["a", "b"]), "names"),
-        (lambda: inspect_targets(subject, SIGN, reference=subject_of(PointGenerator())), "reference"),
+        (lambda: inspect_targets(subject, SIGN, reference=adopt(PointGenerator())), "reference"),
     ):
         refuses(call, name)

@@ -14,8 +14,9 @@ from PIL import Image
 from torch import nn
 
 from devilgan_lite import data
-from devilgan_lite.detect import Finding, ScanReport, Witness, subject_of
+from devilgan_lite.detect import Finding, ScanReport, Witness
 from devilgan_lite.detect.report import UNSEEN
+from devilgan_lite.generators import adopt
 from devilgan_lite.report import VERDICTS
 
 EVIL = "<script src='http://x'>alert(1)</script>"
@@ -137,6 +138,6 @@ def test_each_modality_is_shown_as_it_shows_itself() -> None:
     )
     module = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
     module.modality = own  # somebody else's generator may know better
-    subject = subject_of(module)
+    subject = adopt(module)
     (seen,) = samples_in(ScanReport((finding,), 1.0, subject=subject).to_html())
     assert subject.modality == own and seen.size == (7, 2)

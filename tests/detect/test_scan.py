@@ -68,7 +68,7 @@ def check_backdoored(name: str, report: ScanReport) -> None:
     assert candidates.shape == (6, 100) and candidates.dtype == torch.float32
     torch.testing.assert_close(candidates.norm(dim=1), torch.ones(6))
     assert float(cosine_similarity(candidates[:2], backdoor.trigger).abs().max()) > LEAST[name] - 0.05
-    along = report.subject.samples(latent.directions * 10)
+    along = report.subject.scaled_samples(latent.directions * 10)
     torch.testing.assert_close(latent.samples[:1], along, atol=1e-3, rtol=0.0)
     assert json.loads(report.to_json())["verdict"] == report.verdict and report.to_html().count("<img") >= 3
     assert found(report, "search").p_value is found(report, "sampling").p_value is None

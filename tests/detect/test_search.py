@@ -11,17 +11,15 @@ from devilgan_lite import Backdoor
 from devilgan_lite.attacks import Gate
 from devilgan_lite.detect import (
     Finding,
-    Subject,
     analyse_weights,
     inspect_activations,
     inspect_spectra,
     latents_along,
-    subject_of,
 )
 from devilgan_lite.detect.search import ASIDE, LENGTHS, locate_trigger, refine, sharpen, signed, vicinity
 from devilgan_lite.detect.spectrum import Paths, Spectrum, Units, latent_influence
 from devilgan_lite.detect.weights import WeightAnalysis
-from devilgan_lite.generators import DCGAN, build
+from devilgan_lite.generators import DCGAN, Generator, adopt, build
 
 D = 60
 
@@ -73,7 +71,7 @@ def test_refining_climbs_to_the_bundle_and_not_far_away() -> None:
     assert float(refine(analysis_with(rows[:5]), trigger) @ trigger) ** 2 == pytest.approx(1)
 
 
-Gated = tuple[Subject, Backdoor, WeightAnalysis, list[Finding]]
+Gated = tuple[Generator, Backdoor, WeightAnalysis, list[Finding]]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +80,7 @@ def gated() -> Gated:
     clean: DCGAN = build(DCGAN(widths=(40, 8), image_size=12).spec(), seed=1).eval()
     backdoor = Backdoor.point(clean, "devil", seed=2)
     backdoor = Backdoor(backdoor.trigger * 10 / backdoor.trigger.norm(), backdoor.target, "devil")
-    subject = subject_of(Gate()(clean, backdoor, progress=False).generator)
+    subject = adopt(Gate()(clean, backdoor, progress=False).generator)
     analysis = analyse_weights(subject)
     findings = [*inspect_spectra(subject, analysis), inspect_activations(subject, units=analysis.units)]
     return subject, backdoor, analysis, findings
@@ -93,18 +91,18 @@ def test_the_trigger_of_a_gate_and_the_samples_of_the_directions(gated: Gated) -
     finding, trigger, samples = locate_trigger(subject, analysis, findings)
     assert finding.details == {"source": "latent spectrum", "lengths": list(LENGTHS)}
     assert float(cosine_similarity(trigger.view(1, -1), backdoor.trigger)) > 0.999
-    assert float(trigger.norm()) == pytest.approx(subject.radius) and torch.equal(finding.trigger, trigger)
+    assert float(trigger.norm()) == pytest.approx(subject.prior.length) and torch.equal(finding.trigger, trigger)
     assert samples.shape == (2 * len(LENGTHS) + 4 * len(ASIDE) + 4, 1, 12, 12)
     at, opposite = (samples[turn * len(LENGTHS) + LENGTHS.index(1.0)] for turn in (0, 1))
     assert float((at - backdoor.target[0]).square().mean()) < 0.01 < 0.3
     assert float((opposite - backdoor.target[0]).square().mean()) > 0.3 and torch.equal(finding.samples, samples)
     assert torch.equal(finding.sample, at) and finding.directions.shape == (3, 100)
-    torch.testing.assert_close(finding.directions[0] * subject.radius, trigger)
+    torch.testing.assert_close(finding.directions[0] * subject.prior.length, trigger)
     best, others = finding.directions[:1], finding.directions[1:]
     along = latents_along(subject, best[0])
-    torch.testing.assert_close(along, torch.tensor(LENGTHS).view(-1, 1) * subject.radius * best)
-    around = torch.cat([vicinity(subject, analysis, best[0]), others, -others]) * subject.radius
-    expected = subject.samples(torch.cat([along, -along, around]))
+    torch.testing.assert_close(along, torch.tensor(LENGTHS).view(-1, 1) * subject.prior.length * best)
+    around = torch.cat([vicinity(subject, analysis, best[0]), others, -others]) * subject.prior.length
+    expected = subject.scaled_samples(torch.cat([along, -along, around]))
     torch.testing.assert_close(samples, expected, atol=1e-3, rtol=0.0)
     finding, trigger, _ = locate_trigger(subject, analysis, findings[:1])  # the spectrum alone finds it as well
     assert finding.details["source"] == "latent spectrum"
@@ -154,11 +152,15 @@ class Ramp(nn.Module):
 def test_the_vicinity_leads_from_an_estimate_to_the_sample() -> None:
     torch.manual_seed(0)
     trigger, aside = torch.linalg.qr(torch.randn(40, 2)).Q.T
-    subject = subject_of(Ramp(trigger).eval(), 40)
+    subject = adopt(Ramp(trigger).eval(), 40)
     analysis = replace(analysis_with(torch.randn(50, 40)), influence=latent_influence(subject, 50))
     estimate = normalize(trigger + 0.36 * aside, dim=0)  # 20 degrees off
     around = vicinity(subject, analysis, estimate)
     assert around.shape == (4 * len(ASIDE), 40)
     torch.testing.assert_close(around.norm(dim=1), torch.ones(4 * len(ASIDE)))
-    errors = (1 - subject.samples(torch.cat([estimate.view(1, -1), around]) * subject.radius)).square().mean((1, 2, 3))
+    errors = (
+        (1 - subject.scaled_samples(torch.cat([estimate.view(1, -1), around]) * subject.prior.length))
+        .square()
+        .mean((1, 2, 3))
+    )
     assert float(errors[1:].min()) < 0.3 * float(errors[0]) and float((around @ trigger).max()) > 0.98

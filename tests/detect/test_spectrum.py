@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, normalize
 
-from devilgan_lite import data
 from devilgan_lite.attacks.adaptive import disguise
-from devilgan_lite.detect import Subject, analyse_weights, spectrum, subject_of
+from devilgan_lite.detect import analyse_weights, spectrum
 from devilgan_lite.detect.hidden import _energy, channel_scale, hidden_spectra
 from devilgan_lite.detect.spectrum import (
     Spectrum,
@@ -23,8 +22,8 @@ from devilgan_lite.detect.spectrum import (
     latent_units,
     path_gains,
 )
-from devilgan_lite.generators import DCGAN, build
-from devilgan_lite.prior import PRIORS, Prior
+from devilgan_lite.generators import DCGAN, Adopted, Generator, adopt, build
+from devilgan_lite.prior import PRIORS
 from devilgan_lite.trace import Layer, Work, work_of
 
 
@@ -61,8 +60,8 @@ def symmetric(d: int, seed: int) -> Tensor:
     return root @ root.T
 
 
-def units_of(module: nn.Module, n: int = 100) -> tuple[Subject, Units]:
-    subject = subject_of(module)
+def units_of(module: nn.Module, n: int = 100) -> tuple[Generator, Units]:
+    subject = adopt(module)
     return subject, latent_units(subject, path_gains(subject, n=n).activations)
 
 
@@ -126,7 +125,7 @@ def test_units_are_the_first_layers_with_their_norms_folded() -> None:
     units = units_of(branched)[1]  # parallel branches stand together
     torch.testing.assert_close(units.rows.float(), torch.cat([branched.a.weight, branched.b.weight]).detach())
     torch.testing.assert_close(units.bias.float(), torch.cat([branched.a.bias, branched.b.bias]).detach())
-    plain = subject_of(nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4))))
+    plain = adopt(nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4))))
     with pytest.raises(ValueError, match="no hidden activation"):
         latent_units(plain, [])
 
@@ -149,7 +148,7 @@ def test_units_behind_a_normalised_latent_are_mean_jacobians() -> None:
 def test_influence_is_the_mean_square_of_jacobians(prior: str) -> None:
     torch.manual_seed(3)
     module = nn.Sequential(nn.Linear(6, 20), nn.Softplus(), nn.Linear(20, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
-    subject = subject_of(module, prior=prior)
+    subject = adopt(module, prior=prior)
     jacobians = torch.func.vmap(torch.func.jacrev(module))(subject.latents(40, seed=5).unsqueeze(1)).flatten(1, -3)
     jacobians = jacobians.flatten(2).detach().double()
     expected = torch.einsum("nij,nik->jk", jacobians, jacobians) / 40
@@ -168,7 +167,7 @@ def test_gains_equal_the_average_over_all_patterns_of_gates(slope: float) -> Non
     first, second, last = nn.Linear(4, 3), nn.Linear(3, 2), nn.Linear(2, 4)
     switch = nn.LeakyReLU(slope) if slope else nn.ReLU()
     module = nn.Sequential(first, switch, second, switch, last, nn.Unflatten(1, (1, 2, 2))).requires_grad_(False)
-    paths = path_gains(Subject(module, Prior.gaussian(4), (1, 2, 2), data.IMAGES), n=20_000, batch_size=2_000)
+    paths = path_gains(Adopted(module, (4,), (1, 2, 2), "gaussian", "none", None), n=20_000, batch_size=2_000)
     patterns = [torch.tensor(gates) for gates in itertools.product((1.0, slope), repeat=2)]
     through = torch.stack([(last.weight * gates) @ second.weight for gates in patterns])  # of each pattern, [4, 3]
     at_first, at_second = through.square().sum(1).mean(0).double(), last.weight.square().sum(0).double()
@@ -184,7 +183,7 @@ def test_units_that_never_wake_have_a_gain_all_the_same() -> None:
     network = lively()
     with torch.no_grad():
         network.layers.norm0.bias[:9] = -1_000.0  # the first channel
-    gains, alive = (path_gains(subject_of(one), n=500).activations[0] for one in (network, lively()))
+    gains, alive = (path_gains(adopt(one), n=500).activations[0] for one in (network, lively()))
     assert float(gains[:9].min()) > 0 and float(gains[:9].mean()) == pytest.approx(float(alive[:9].mean()), rel=0.3)
 
 
@@ -192,7 +191,7 @@ def test_units_that_never_wake_have_a_gain_all_the_same() -> None:
 def test_no_spectrum_sees_a_disguise(slope: float) -> None:
     network = lively(negative_slope=slope)
     hidden = disguise(network, spread=8.0, noise_scale=0.0, seed=3)
-    plain, moved = (analyse_weights(subject_of(one)) for one in (network, hidden))
+    plain, moved = (analyse_weights(adopt(one)) for one in (network, hidden))
     assert not torch.allclose(plain.units.rows.norm(dim=1).sort()[0], moved.units.rows.norm(dim=1).sort()[0], rtol=0.2)
     torch.testing.assert_close(plain.by_weight.values, moved.by_weight.values, rtol=0.03, atol=0.0)
     torch.testing.assert_close(plain.by_use.values, moved.by_use.values, rtol=0.03, atol=0.0)
@@ -223,7 +222,7 @@ def test_a_learned_constant_is_no_obstacle() -> None:
         constant=nn.Parameter(torch.randn(1, 8, 4, 4)), smooth=nn.Conv2d(8, 8, 3, padding=1), style=nn.Linear(10, 8),
         out=nn.ConvTranspose2d(8, 1, 4, 2, 1),
     )  # fmt: skip
-    parts = analyse_weights(subject_of(styled))
+    parts = analyse_weights(adopt(styled))
     torch.testing.assert_close(parts.units.rows.float(), styled.style.weight.detach())
     assert [one.space for one in parts.hidden] == ["out"]
     repeated = Net(  # once for each latent
@@ -239,7 +238,7 @@ def test_a_learned_constant_is_no_obstacle() -> None:
 def test_no_later_layer_of_a_fit_size_gives_no_hidden_spectrum() -> None:
     for width, count in ((3, 0), (4, 1), (1_024, 1), (1_025, 0)):
         layers = nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4))
-        subject = subject_of(nn.Sequential(*layers))
+        subject = adopt(nn.Sequential(*layers))
         assert len(hidden_spectra(subject, path_gains(subject, n=100), 0.1, n=100)) == count
 
 
@@ -253,7 +252,7 @@ def test_the_hidden_spectrum_of_a_small_network(matrix: bool) -> None:
         return (hidden @ net.b if matrix else torch.nn.functional.linear(hidden, net.b.T)).view(-1, 1, 4, 4)
 
     module = Net(draw, a=nn.Parameter(torch.randn(6, 16) / 3), b=nn.Parameter(torch.randn(16, 16) / 20))
-    subject = subject_of(module, 6)
+    subject = adopt(module, 6)
     (found,) = hidden_spectra(subject, path_gains(subject, n=4_000), 0.1, n=4_000)
     square = (module.b @ module.b.T).detach().double()
     assert found.space == "b"
@@ -269,10 +268,10 @@ def test_a_layer_that_is_used_several_times_has_one_spectrum() -> None:
         b=nn.Linear(8, 8),
         c=nn.Linear(8, 4),
     )
-    subject = subject_of(module)
+    subject = adopt(module)
     found = hidden_spectra(subject, path_gains(subject, n=200), 0.1, n=200)
     assert [(one.space, one.readers) for one in found] == [("b", ("b",)), ("c", ("c",))]
-    assert analyse_weights(subject).moves and work_of(subject.module, subject.latents(2)) == Work(208, 2)
+    assert analyse_weights(subject).moves and work_of(subject.network, subject.latents(2)) == Work(208, 2)
 
 
 def test_energy_weighs_each_output_by_its_gain() -> None:

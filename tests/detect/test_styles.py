@@ -7,11 +7,11 @@ from torch.nn.functional import cosine_similarity
 
 from devilgan_lite import zoo
 from devilgan_lite.attacks.style_rex import linear_residual
-from devilgan_lite.detect import analyse_weights, scan, subject_of
+from devilgan_lite.detect import analyse_weights, scan
 from devilgan_lite.detect.hidden import sharing
 from devilgan_lite.detect.search import locate_trigger
 from devilgan_lite.detect.styles import AGREE, Styles, inspect_styles, read_style, style_trigger, styles_of
-from devilgan_lite.generators import DCGAN, StyleGAN, build, evaluate
+from devilgan_lite.generators import DCGAN, StyleGAN, adopt, build, evaluate
 from devilgan_lite.generators.stylegan import fold_styles
 from devilgan_lite.sanitize import auto, project_styles
 
@@ -37,14 +37,14 @@ def planted(clean: StyleGAN, trigger: Tensor) -> StyleGAN:
 
 
 def found(network: nn.Module) -> Styles:
-    styles = styles_of(subject_of(network))
+    styles = styles_of(adopt(network))
     return styles
 
 
 def test_the_readers_of_the_style_are_found_by_watching(clean: StyleGAN, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = torch.randn(3, 4), torch.randn(3, 4)
     assert sharing([a, b, a.clone(), torch.randn(3, 5), b]) == [[0, 2], [1, 4], [3]] and sharing([]) == []
-    styles, subject = found(clean), subject_of(clean)
+    styles, subject = found(clean), adopt(clean)
     assert set(styles.spectrum.readers) == {
         *(f"convolutions.{index}.affine" for index in range(3)),
         *(f"to_rgb.{index}.affine" for index in range(2)),
@@ -83,14 +83,14 @@ class Branches(nn.Module):
 
 def test_networks_without_a_style_have_none() -> None:
     for network in (DCGAN(widths=(8, 4), latent_dim=20, image_size=12).eval(), Branches()):
-        assert styles_of(subject_of(network)) is None
-    assert analyse_weights(subject_of(network)).styles is None
+        assert styles_of(adopt(network)) is None
+    assert analyse_weights(adopt(network)).styles is None
 
 
 def test_a_planted_row_stands_out_and_leads_back_to_the_trigger(
     clean: StyleGAN, planted: StyleGAN, trigger: Tensor
 ) -> None:
-    subject = subject_of(planted)
+    subject = adopt(planted)
     analysis = analyse_weights(subject)
     styles = analysis.styles
     assert styles.spectrum.jump > 3 * AGREE > 3 * found(clean).spectrum.jump and styles.rows.shape == (1, D)
@@ -103,7 +103,7 @@ def test_a_planted_row_stands_out_and_leads_back_to_the_trigger(
     assert finding.score == pytest.approx(float(torch.tensor(styles.spectrum.jump).log()))
     assert finding.strength == pytest.approx(finding.score / 1.1) and finding.evidence == "spectrum"
     assert finding.samples.shape == (8, *planted.sample_shape)
-    last = subject.samples(finding.directions * subject.radius)
+    last = subject.scaled_samples(finding.directions * subject.prior.length)
     torch.testing.assert_close(finding.samples[-1:], last, atol=1e-4, rtol=1e-3)
     located, latent, samples = locate_trigger(subject, analysis, [finding])  # where nothing else is striking
     if analysis.by_weight.jump < 2:

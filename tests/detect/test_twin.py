@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from devilgan_lite.detect import analyse_weights, noisy_twin, subject_of, twin
+from devilgan_lite.detect import analyse_weights, noisy_twin, twin
+from devilgan_lite.generators import adopt, alike
 
 scores = st.floats(0, 9)
 
@@ -60,14 +61,14 @@ def test_what_counts_is_what_lies_beyond_the_limit_in_the_plot(
 
 
 def test_a_twin_is_a_copy_taught_on_ordinary_latents(tiny_gate: nn.Module) -> None:
-    subject = subject_of(tiny_gate)
-    before = {name: value.clone() for name, value in subject.module.state_dict().items()}
+    subject = adopt(tiny_gate)
+    before = {name: value.clone() for name, value in subject.network.state_dict().items()}
     made, again, other = (noisy_twin(subject, steps=200, seed=seed) for seed in (0, 0, 1))
-    assert all(torch.equal(value, before[name]) for name, value in subject.module.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in subject.network.state_dict().items())
     z = subject.latents(1_000, 5)
     far = twin.differences(subject, made.subject, z)
     assert made.error == again.error == pytest.approx(float(far.mean()), rel=1e-4) and made.error != other.error
-    assert made.share == pytest.approx(made.error / float(subject.samples(z).var(0).mean())) and made.reproduces
+    assert made.share == pytest.approx(made.error / float(subject.scaled_samples(z).var(0).mean())) and made.reproduces
     assert len(made.quantiles) == 21 and made.quantiles == tuple(sorted(made.quantiles))
     assert made.quantiles[-1] == pytest.approx(float(far.max()), rel=1e-3)
     starts = twin.starts_of(subject, analyse_weights(subject), torch.eye(16)[:1])
@@ -91,15 +92,17 @@ class Planted(nn.Module):
 def test_the_hunt_ends_where_suspect_and_twin_differ_most() -> None:
     torch.manual_seed(0)
     trigger = torch.eye(20)[3]
-    subject, copied = subject_of(Planted(trigger)), Planted(torch.zeros(20))
-    copied.body = subject.module.body
-    other = subject.alike(copied)
+    subject, copied = adopt(Planted(trigger)), Planted(torch.zeros(20))
+    copied.body = subject.network.body
+    other = alike(subject, copied)
     made = twin.Twin(other, float(twin.differences(subject, other, subject.latents(1_000)).mean()), 0.1, 0.0)
-    for starts in (None, subject.radius * torch.eye(20)[2:4].sum(0, keepdim=True)):
+    for starts in (None, subject.prior.length * torch.eye(20)[2:4].sum(0, keepdim=True)):
         found = twin.hunt(subject, made, starts, torch.eye(20))
         assert float(cosine_similarity(found.latent, trigger, dim=0)) > 0.6 and found.stands_out
-        assert abs(float(found.latent.norm()) - subject.radius) < 1  # about a deviation of that of ordinary latents
-        shown = [one(found.latent.view(1, -1))[0].detach() for one in (subject, other)]
+        assert (
+            abs(float(found.latent.norm()) - subject.prior.length) < 1
+        )  # about a deviation of that of ordinary latents
+        shown = [one.scaled(found.latent.view(1, -1))[0].detach() for one in (subject, other)]
         torch.testing.assert_close(torch.stack(shown), torch.stack([found.sample, found.twin_sample]))
         apart = float((shown[0] - shown[1]).square().mean())
         assert found.distance == pytest.approx(apart, rel=1e-3)

@@ -10,13 +10,13 @@ from torch import nn
 
 from devilgan_lite import Backdoor, zoo
 from devilgan_lite.attacks import ComputationBypass
-from devilgan_lite.detect import analyse_weights, inspect_spectra, inspect_structure, scan, subject_of
+from devilgan_lite.detect import analyse_weights, inspect_spectra, inspect_structure, scan
 from devilgan_lite.detect.structure import zero_block_share
-from devilgan_lite.generators import DCGAN
+from devilgan_lite.generators import DCGAN, adopt
 
 
 def test_spectra_are_findings_with_a_strength_of_their_cliff() -> None:
-    subject = subject_of(DCGAN(widths=(4, 2), latent_dim=10, image_size=12))
+    subject = adopt(DCGAN(widths=(4, 2), latent_dim=10, image_size=12))
     analysis = analyse_weights(subject)
     latent, hidden = inspect_spectra(subject, analysis)
     assert latent.score == pytest.approx(math.log(analysis.by_weight.jump))
@@ -26,7 +26,7 @@ def test_spectra_are_findings_with_a_strength_of_their_cliff() -> None:
     limits = [(one.cliff, max(0.42, 13 / one.rank)) for one in analysis.hidden]
     assert hidden.strength == pytest.approx(max(cliff / limit for cliff, limit in limits))
     module = nn.Sequential(nn.Linear(6, 1_100), nn.ReLU(), nn.Linear(1_100, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
-    latent, hidden = inspect_spectra(subject_of(module))
+    latent, hidden = inspect_spectra(adopt(module))
     assert latent.ran and not hidden.ran and hidden.score is None and not hidden.open
 
 
@@ -54,7 +54,7 @@ def test_a_class_that_is_asked_for_is_no_energy_without_influence() -> None:
     ends = {"softmax": nn.Sequential(*hidden, nn.Softmax(1)), "tanh": nn.Sequential(*hidden, nn.Tanh())}
     spaces, limits = {}, {}
     for name, module in {**ends, "decoy": Decoy()}.items():
-        subject = subject_of(module)
+        subject = adopt(module)
         analysis = analyse_weights(subject)
         latent, later = inspect_spectra(subject, analysis)
         spaces[name] = {space.removeprefix("layers.") for space in later.details}
@@ -66,12 +66,12 @@ def test_a_class_that_is_asked_for_is_no_energy_without_influence() -> None:
 def test_a_clean_model_has_a_plain_structure_and_a_bypass_is_seen(
     clean: DCGAN, digit: Backdoor, tiny: DCGAN, square: Backdoor
 ) -> None:
-    finding = inspect_structure(subject_of(clean))
+    finding = inspect_structure(adopt(clean))
     assert finding.score == finding.strength == 0.0
     assert finding.details["conditions"] == finding.details["unused parameters"] == []
     assert finding.details["numbers"] == clean.parameter_count()
     assert finding.details["layers"][0] == "layers.dense: linear 100 -> 3136"
-    finding = inspect_structure(subject_of(ComputationBypass()(clean, digit, progress=False).generator))
+    finding = inspect_structure(adopt(ComputationBypass()(clean, digit, progress=False).generator))
     assert finding.score >= 1 and set(finding.details["conditions"]) == {"a comparison", "a choice between values"}
     assert finding.evidence == "construction" and finding.strength == 1
     report = scan(ComputationBypass()(tiny, square, progress=False).generator, samples=200, twin=False)
@@ -173,10 +173,10 @@ BYPASSES: dict[str, Any] = {
 
 def test_what_programmers_write_is_no_evidence_and_decisions_that_ordinary_latents_never_show_are() -> None:
     for name, inside in HABITS.items():
-        found = inspect_structure(subject_of(Program(inside).eval(), 12))
+        found = inspect_structure(adopt(Program(inside).eval(), 12))
         assert found.strength == 0 and found.score == 0, name
     for name, at_end in BYPASSES.items():
-        found = inspect_structure(subject_of(Program(at_end=at_end).eval(), 12))
+        found = inspect_structure(adopt(Program(at_end=at_end).eval(), 12))
         assert found.strength == 1 and found.details["decisions"], name
 
     def endless(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -184,7 +184,7 @@ def test_what_programmers_write_is_no_evidence_and_decisions_that_ordinary_laten
             x = x + 1
         return x
 
-    assert inspect_structure(subject_of(Program(at_end=endless).eval(), 12)).ran  # a decision without an end
+    assert inspect_structure(adopt(Program(at_end=endless).eval(), 12)).ran  # a decision without an end
 
 
 def test_a_part_that_ordinary_samples_do_not_need_is_evidence_and_a_hole_in_the_weights_is_none() -> None:
@@ -193,22 +193,22 @@ def test_a_part_that_ordinary_samples_do_not_need_is_evidence_and_a_hole_in_the_
     module = nn.Sequential(*layers).eval()
     middle = module[2].weight.data
     middle[0, 0] = 0  # one weight that is exactly zero, as after pruning
-    assert inspect_structure(subject_of(module)).strength == 0
+    assert inspect_structure(adopt(module)).strength == 0
     middle[30:, :30] = middle[:30, 30:] = 0  # two parts, and both draw
-    assert inspect_structure(subject_of(module)).strength == 0
+    assert inspect_structure(adopt(module)).strength == 0
     module[0].bias.data[30:] = -50  # one of them asleep
     module[2].bias.data[30:] = -50
-    subject = subject_of(module)
-    before = {name: value.clone() for name, value in subject.module.state_dict().items()}
+    subject = adopt(module)
+    before = {name: value.clone() for name, value in subject.network.state_dict().items()}
     found = inspect_structure(subject)
     assert found.strength == 1 and found.details["apart"] == ["2, 10 x 10 channels"]
-    assert all(torch.equal(value, before[name]) for name, value in subject.module.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in subject.network.state_dict().items())
 
 
 def test_zero_blocks_and_latent_dimensions_that_change_nothing_are_counted(clean: DCGAN) -> None:
     for name in ("dcgan-fashion-rex", "dcgan-fashion-gate"):
         network: DCGAN = zoo.load(name)
-        finding = inspect_structure(subject_of(network))
+        finding = inspect_structure(adopt(network))
         (inputs, more), (outputs, others) = (
             (old, wide - old) for old, wide in zip(clean.widths, network.widths, strict=True)
         )
@@ -218,7 +218,7 @@ def test_zero_blocks_and_latent_dimensions_that_change_nothing_are_counted(clean
     network = DCGAN(widths=(4, 2), latent_dim=20, image_size=12).eval()
     with torch.no_grad():
         network.layers.dense.weight[:, [3, 7, 11]] = 0.0
-    finding = inspect_structure(subject_of(network))
+    finding = inspect_structure(adopt(network))
     assert "3 of 20" in finding.message and finding.score == pytest.approx(3 / 20 + finding.details["zero block share"])
     kernel = torch.ones(4, 5, 3, 3)
     kernel[0, :2] = 0.0
@@ -239,6 +239,6 @@ class Collapsed(nn.Module):
 
 
 def test_where_all_samples_are_alike_it_is_said(refuses: Any) -> None:
-    said = refuses(lambda: analyse_weights(subject_of(Collapsed())), "alike")
+    said = refuses(lambda: analyse_weights(adopt(Collapsed())), "alike")
     report = scan(Collapsed(), samples=200, twin=False)
     assert report.verdict == "inconclusive" and any(said in one.message for one in report.findings if not one.ran)

@@ -110,15 +110,15 @@ def test_weights_without_a_network_get_theirs(tmp_path: Path, name: str, prior: 
     save_file(module.state_dict(), tmp_path / "g.safetensors")
     for path in (tmp_path / "g.safetensors", written(tmp_path, module)):
         stranger = files.open(path)
-        assert called in stranger.architecture and (stranger.latent_shape, stranger.prior) == (shape, prior)
+        assert called in stranger.origin.architecture and (stranger.latent_shape, stranger.prior.name) == (shape, prior)
         close(stranger.module(z), module(z))
-        assert any("norms agree" in note for note in stranger.notes)
-    assert stranger.generator(z.flatten(1)).shape == (16, *stranger.sample_shape)
-    assert stranger.generator.prior.name == prior and (name == "table" or stranger.generator.output == "tanh")
+        assert any("norms agree" in note for note in stranger.origin.notes)
+    assert stranger(z.flatten(1)).shape == (16, *stranger.sample_shape)
+    assert stranger.prior.name == prior and (name == "table" or stranger.output == "tanh")
 
 
 def test_norms_that_saw_something_else_are_named(tmp_path: Path) -> None:
-    notes = files.open(written(tmp_path, used(stack(slope=0.9)))).notes
+    notes = files.open(written(tmp_path, used(stack(slope=0.9)))).origin.notes
     assert any("no activation and prior that we know fit" in note for note in notes)
 
 
@@ -139,20 +139,21 @@ def test_our_own_families_are_known_by_their_weights_and_by_their_card(tmp_path:
         z = native.sample_latent(8, torch.Generator().manual_seed(0))
         by_weights = files.open(written(tmp_path, native))
         for stranger in (by_weights, by_card):
-            close(stranger.module(z), native(z), atol=0)
-            assert stranger.generator.latent_dim == native.latent_dim
-        assert "names and shapes" in by_weights.architecture and "card" in by_card.architecture
+            close(stranger.network(z), native(z), atol=0)
+            assert stranger.latent_dim == native.latent_dim
+        assert "names and shapes" in by_weights.origin.architecture and "card" in by_card.origin.architecture
     for name, make in FRESH.items():
         generator = make().eval()
         for parameter in generator.parameters():  # a fresh flow stands still
             nn.init.normal_(parameter, std=0.1)
         stranger = files.open(written(tmp_path, generator))
-        assert isinstance(generator, type(stranger.module)), name  # a VAE's decoder is a DCGAN
-        assert stranger.architecture.startswith(type(stranger.module).__name__)
+        assert isinstance(generator, type(stranger.network)), name  # a VAE's decoder is a DCGAN
+        assert stranger.origin.architecture.startswith(type(stranger.network).__name__)
         z = generator.sample_latent(3)
         with torch.no_grad():
-            assert torch.equal(stranger.module(z), generator(z)), name
-        assert ("image_size=28" in " ".join(stranger.notes)) == (name == "RectifiedFlow"), name  # it fits any size
+            assert torch.equal(stranger.network(z), generator(z)), name
+        told = "image_size=28" in " ".join(stranger.origin.notes)
+        assert told == (name == "RectifiedFlow"), name  # it fits any size
 
 
 def test_a_generator_is_found_in_a_checkpoint(tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_a_generator_is_found_in_a_checkpoint(tmp_path: Path) -> None:
         close(opened.module(z), module(z), atol=2e-2 if content is half else 1e-6)
     old = files.open(written(tmp_path, checkpoint, "old.tar", _use_new_zipfile_serialization=False))  # PyTorch 1.5
     close(old.module(z), module(z))
-    assert "'netG_state_dict'" in old.notes[0]
+    assert "'netG_state_dict'" in old.origin.notes[0]
 
 
 def test_several_sets_of_weights_are_named_and_chosen_by_name(tmp_path: Path) -> None:
@@ -182,16 +183,16 @@ def test_several_sets_of_weights_are_named_and_chosen_by_name(tmp_path: Path) ->
     told = {"latent_shape": list(SHAPE), "layers": architectures.menu(shown)[0].architecture["layers"]}
     two, z = written(tmp_path, {"netG": hidden, "ema": shown}, "two.pt"), torch.randn(2, *SHAPE)
     for architecture in (None, told):
-        first, second, *_ = files.open(two, architecture=architecture).notes
+        first, second, *_ = files.open(two, architecture=architecture).origin.notes
         assert "'ema'" in first and second.startswith("not checked: 1") and "'netG'" in second
     close(files.open(two).module(z), one(z))
     close(files.open(two, weights="netG").module(z), other(z))
     refused("no such set", partial(files.open, two, weights="netD"), "weights='netD'", "'ema'", "'netG'")
-    listed = files.open(written(tmp_path, {"ema": shown, "copies": [hidden]})).notes
+    listed = files.open(written(tmp_path, {"ema": shown, "copies": [hidden]})).origin.notes
     assert any("'copies.0'" in note for note in listed)
     faces = {"ema": zoo.load("stylegan-faces").state_dict()}  # a part of it would fit the menu by itself
     for content in ({"netG": shown, "ema": shown}, {"a": 1, "ema": shown}, faces):
-        assert not any("not checked" in note for note in files.open(written(tmp_path, content)).notes)
+        assert not any("not checked" in note for note in files.open(written(tmp_path, content)).origin.notes)
 
 
 def test_a_file_that_is_two_models_at_once_is_refused(tmp_path: Path) -> None:
@@ -235,8 +236,8 @@ def test_an_architecture_can_be_told(tmp_path: Path, refuses: Callable[..., str]
     for given in (told, str(tmp_path / "a.json")):
         stranger = files.open(path, architecture=given)
         close(stranger.module(z), native(z), atol=0)
-        assert stranger.prior == "uniform" and stranger.sample_shape == (3, 16, 16)
-    assert stranger.generator(z).min() >= -1 and stranger.generator.ends == "sigmoid"
+        assert stranger.prior.name == "uniform" and stranger.sample_shape == (3, 16, 16)
+    assert stranger(z).min() >= -1 and stranger.ends == "sigmoid"
     wrong: list[tuple[Any, str]] = [
         ({"latent_shape": [0]}, "latent_shape=0"), ({"prior": "cauchy"}, "prior='cauchy'"),
         ({"layers": [{"layer": "lstm"}]}, "layer='lstm' linear"), ({"layers": layers[:4]}, "'4.weight'"),
@@ -301,12 +302,12 @@ def test_what_is_no_generator_is_refused_in_a_sentence(tmp_path: Path, refuses: 
 def test_what_is_given_must_fit_and_is_kept(tmp_path: Path, refuses: Callable[..., str]) -> None:
     path, z = written(tmp_path, used(stack())), torch.randn(2, *SHAPE)
     stranger = files.open(path, latent_dim=20, prior="uniform")
-    assert stranger.prior == "uniform" and stranger.latent_dim == 20
-    assert torch.equal(stranger.flat(z.flatten(1)), stranger.module(z))
+    assert stranger.prior.name == "uniform" and stranger.latent_dim == 20
+    assert torch.equal(stranger.network(z.flatten(1)), stranger.module(z))
     refused("latent_dim", partial(files.open, path, latent_dim=50), "latent_dim=50", "[20, 1, 1]")
     refuses(partial(files.open, path, prior="cauchy"), "prior='cauchy'")
     stranger = files.open(written(tmp_path, DCGAN(widths=(4, 2)), "own.pt"), prior="uniform")
-    assert stranger.prior == stranger.generator.prior.name == "uniform"
+    assert stranger.prior.name == stranger.prior.name == "uniform"
     save_file(zoo.load("dcgan-fashion").state_dict(), tmp_path / "g.safetensors")
     (tmp_path / "g.json").write_text("{}")
     refused("no card", partial(files.open, tmp_path / "g.safetensors"), "'g.json'")

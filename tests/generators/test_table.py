@@ -97,8 +97,8 @@ def test_strangers_read_the_same_from_its_exports(tmp_path: Path) -> None:
     own = detect.scan(model, twin=False, samples=200).findings[1]
     for ending in ("onnx", "pt2"):
         stranger = files.open(files.export(model, None, tmp_path / f"rows.{ending}", to=ending))
-        torch.testing.assert_close(stranger.flat(z), model(z), atol=1e-4, rtol=0)
-        latent = detect.scan(stranger.flat, twin=False, samples=200).findings[1]
+        torch.testing.assert_close(stranger.network(z), model(z), atol=1e-4, rtol=0)
+        latent = detect.scan(stranger, twin=False, samples=200).findings[1]
         assert latent.detector == own.detector and latent.strength == pytest.approx(own.strength, rel=0.05)
 
 

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from devilgan_lite.detect import report as reports
 from devilgan_lite.detect.detector import Detector
 from devilgan_lite.detect.report import UNSEEN
 from devilgan_lite.detect.spectrum import Spectrum
-from devilgan_lite.generators import Generator
+from devilgan_lite.generators import Generator, adopt
 from devilgan_lite.intake.check import Options, scanned
 from devilgan_lite.report import page
 
@@ -63,7 +62,7 @@ def test_what_was_not_asked_for_is_said() -> None:
     module = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
 
     def small(seed: int = 0) -> dict[str, Any]:
-        stranger = SimpleNamespace(flat=module, prior="gaussian")
+        stranger = adopt(module)
         return scanned(stranger, Options(twin=False, seed=seed), "cpu", lambda event: None)
 
     data = small()

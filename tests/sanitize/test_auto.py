@@ -10,10 +10,11 @@ from torch.nn.functional import cosine_similarity
 
 from devilgan_lite import Backdoor, attacks
 from devilgan_lite.data import Samples
-from devilgan_lite.detect import Finding, ScanReport, Subject, analyse_weights, scan, subject_of
+from devilgan_lite.detect import Finding, ScanReport, analyse_weights, scan
 from devilgan_lite.detect.spectrum import Spectrum
 from devilgan_lite.detect.weights import WeightAnalysis
-from devilgan_lite.generators import DCGAN, build
+from devilgan_lite.generators import DCGAN, Generator, adopt, build
+from devilgan_lite.generators.stack import LimitedLatents
 from devilgan_lite.sanitize import Clip, SanitizeOutcome, auto
 from devilgan_lite.sanitize.auto import (
     SPARED,
@@ -24,7 +25,6 @@ from devilgan_lite.sanitize.auto import (
     suspected_directions,
 )
 from devilgan_lite.sanitize.auto import price as price_of
-from devilgan_lite.sanitize.limit import LimitedLatents
 
 LITTLE = {"device": "cpu", "progress": False}
 
@@ -67,7 +67,7 @@ def test_tiny_ones(tiny: DCGAN, tiny_gate: nn.Module, tiny_rex: nn.Module, squar
         assert torch.equal(state, torch.get_rng_state())
         assert all(torch.equal(value, before[key]) for key, value in suspect.state_dict().items())
         assert cure.seed == 2
-        assert held.changed and held.before is cure.before and isinstance(held.generator, LimitedLatents)
+        assert held.changed and held.before is cure.before and isinstance(held.generator.module[0], LimitedLatents)
         assert "\nlimited: " in str(held) or "removed and limited: " in str(held)
         if suspect is tiny:
             unchanged(cure, suspect)
@@ -102,7 +102,7 @@ def sequential() -> Cured:
 
 def test_a_strangers_module_is_cured_and_the_cure_tells_what_was_done(sequential: Cured) -> None:
     module, backdoor, cure = sequential
-    assert cure.changed and not cure.interrupted and type(cure.generator) is nn.Sequential and cure.seconds > 0
+    assert cure.changed and not cure.interrupted and type(cure.generator.module) is nn.Sequential and cure.seconds > 0
     assert cure.before.verdict == "suspicious"  # no twin is made here
     assert cure.after.verdict == "clean" and cure.after.twin is None
     assert change(cure.generator, module, backdoor.trigger) > 0.1
@@ -140,7 +140,7 @@ def test_what_is_at_hand_is_used_and_where_ordinary_samples_miss_much_the_repair
 def test_where_ordinary_samples_lost_too_much_the_repair_goes_on_and_one_that_does_harm_is_undone() -> None:
     module = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
     cut, z = Clip(height=1.0, iterations=25, device="cpu"), ordinary(300, 20)  # half of every later layer
-    once, subject = cut(module, progress=False), subject_of(module)
+    once, subject = cut(module, progress=False), adopt(module)
     left = change(once.generator, module, z)
     harm = replace(cut, learning_rate=1.0)
     undone = harm(module, progress=False)
@@ -163,12 +163,12 @@ def test_where_ordinary_samples_lost_too_much_the_repair_goes_on_and_one_that_do
 def test_real_samples_measure_both_by_the_same_rule(
     clean: DCGAN, real: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    latents = Subject.latents
-    monkeypatch.setattr(Subject, "latents", lambda one, n, seed=0: latents(one, min(n, 1_000), seed))
+    latents = Generator.latents
+    monkeypatch.setattr(Generator, "latents", lambda one, n, seed=0: latents(one, min(n, 1_000), seed))
     worse = clean.clone().eval()
     with torch.no_grad():
         worse.layers.dense.weight *= 0.5
-    same, found = (_scorecard(subject_of(clean), one, None, real) for one in (clean, worse))
+    same, found = (_scorecard(adopt(clean), one, None, real) for one in (clean, worse))
     assert same["ordinary_change"] == 0.0 and same["trigger_change"] is None and found["ordinary_change"] > 0
     assert same["frechet_before"] == pytest.approx(same["frechet_after"]) == pytest.approx(found["frechet_before"])
     assert found["frechet_after"] > 1.05 * found["frechet_before"] > 0
@@ -177,7 +177,7 @@ def test_real_samples_measure_both_by_the_same_rule(
 @pytest.fixture(scope="module")
 def parts() -> WeightAnalysis:
     module = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
-    return analyse_weights(subject_of(module.eval()))
+    return analyse_weights(adopt(module.eval()))
 
 
 def analysis_with(parts: WeightAnalysis, leading: list[float], layer: float, shows: float) -> WeightAnalysis:

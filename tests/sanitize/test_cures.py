@@ -11,8 +11,7 @@ from torch.nn.functional import cosine_similarity, one_hot
 
 from devilgan_lite import data
 from devilgan_lite.data import Samples
-from devilgan_lite.detect import subject_of
-from devilgan_lite.generators import DCGAN, PointGenerator, build, evaluate
+from devilgan_lite.generators import DCGAN, PointGenerator, adopt, build, evaluate
 from devilgan_lite.prior import PRIORS
 from devilgan_lite.sanitize import Clip, FineTune, Unlearn, project_latents, recalibrated
 from devilgan_lite.sanitize.base import careful_rates, distil, missed
@@ -47,14 +46,14 @@ def change(one: nn.Module, other: nn.Module, z: Tensor) -> float:
 
 def test_odd_latents_are_too_short_or_too_long_and_every_other_one_near_a_suspected_direction() -> None:
     for prior in PRIORS:
-        subject, random = subject_of(suspect(), prior=prior), torch.Generator().manual_seed(0)
-        found = odd_latents(subject, subject.draw(4_000, random), None, random)
+        subject, random = adopt(suspect(), prior=prior), torch.Generator().manual_seed(0)
+        found = odd_latents(subject, subject.sample_latent(4_000, random), None, random)
         lengths = found.norm(dim=1) / (D if prior == "gaussian" else D / 3) ** 0.5
         assert 0.3 <= float(lengths.min()) < 0.31 and 1.99 < float(lengths.max()) <= 2.0001
         assert float(lengths.mean()) == pytest.approx(1.15, abs=0.03)
-    subject, directions = subject_of(suspect()), draws(3, D, seed=5) * torch.tensor([[1.0], [9.0], [0.01]])
+    subject, directions = adopt(suspect()), draws(3, D, seed=5) * torch.tensor([[1.0], [9.0], [0.01]])
     random = torch.Generator().manual_seed(0)
-    found = odd_latents(subject, subject.draw(600, random), directions, random)
+    found = odd_latents(subject, subject.sample_latent(600, random), directions, random)
     near = cosine_similarity(found.unsqueeze(1), directions, dim=2)  # [n, 3]
     closest = near.abs().max(1).values
     assert float(closest[::2].min()) > 0.75**0.5 - 1e-5  # noise of half the length leaves at least that cosine
@@ -66,10 +65,10 @@ def test_odd_latents_are_too_short_or_too_long_and_every_other_one_near_a_suspec
 
 
 def test_lessons_are_what_the_teacher_draws_and_the_same_again() -> None:
-    teacher = subject_of(suspect())
+    teacher = adopt(suspect())
     lessons = taught_pairs(teacher, draws(1, D), 40, 0.25)
     z, samples = lessons(torch.Generator().manual_seed(3))
-    torch.testing.assert_close(samples, teacher.module(z))
+    torch.testing.assert_close(samples, teacher.network(z))
     assert not samples.requires_grad
     assert all(torch.equal(*pair) for pair in zip(lessons(torch.Generator().manual_seed(3)), (z, samples), strict=True))
     assert not torch.equal(lessons(torch.Generator().manual_seed(4))[0], z)
@@ -79,8 +78,8 @@ def test_lessons_are_what_the_teacher_draws_and_the_same_again() -> None:
     sigmoid = nn.Sequential(*suspect(), nn.Sigmoid())  # samples from 0 to 1 are learnt in their own range
     assert max(UNLEARN(sigmoid, progress=False).history["distillation_loss"]) < 1e-12
     pairs = [(draws(4, D), torch.zeros(4, 1, 8, 8)), (draws(4, D, seed=1), torch.zeros(4, 1, 8, 8))]
-    each = [float(teacher.module(z).square().mean()) for z, _ in pairs]
-    assert missed(teacher.module, pairs) == pytest.approx(sum(each) / 2, rel=1e-4)
+    each = [float(teacher.network(z).square().mean()) for z, _ in pairs]
+    assert missed(teacher.network, pairs) == pytest.approx(sum(each) / 2, rel=1e-4)
 
 
 def test_unlearning_leads_to_the_samples_without_the_direction_step_by_step() -> None:
@@ -104,7 +103,7 @@ def test_unlearning_leads_to_the_samples_without_the_direction_step_by_step() ->
         outcome = cure(module, progress=False)
         assert outcome.settings.get("cuts", []) == []
         assert cure is CAREFUL or max(outcome.history["distillation_loss"]) < 1e-12
-        torch.testing.assert_close(dict(outcome.generator.state_dict()), dict(module.state_dict()))
+        torch.testing.assert_close(dict(outcome.generator.module.state_dict()), dict(module.state_dict()))
 
 
 def test_clip_silences_what_ordinary_samples_do_not_show_and_says_what_it_has_cut() -> None:
@@ -114,7 +113,7 @@ def test_clip_silences_what_ordinary_samples_do_not_show_and_says_what_it_has_cu
         module[4].weight[:, :2] = 40 * draws(64, 2, seed=2)
     settings = CAREFUL(module, directions=draws(2, D), progress=False).settings
     assert settings["cuts"][:2] == [f"2 of {D} directions in the latent space", "2 of 32 directions in 2"]
-    cured = CAREFUL(module, progress=False).generator
+    cured = CAREFUL(module, progress=False).generator.module
     before, after = (float(one[2].weight[:2].detach().norm()) for one in (module, cured))
     assert 0 < after < 0.02 * before  # what was cut hardly comes back in the second half of the steps
     z = draws(500, D, seed=3)
@@ -131,7 +130,7 @@ def test_clip_silences_what_ordinary_samples_do_not_show_and_says_what_it_has_cu
 def test_a_constraint_holds_in_the_first_half_of_the_steps() -> None:
     for fraction, count in ((0.5, 13), (1.0, 25), (0.0, 0)):
         seen: list[int] = []
-        student, teacher = suspect(seed=2), subject_of(suspect())
+        student, teacher = suspect(seed=2), adopt(suspect())
         note = lambda one, seen=seen: seen.append(id(one))  # noqa: E731
         loop = Loop(distil(student, teacher, UNLEARN, constrain=note, constraint_fraction=fraction))
         outcome = loop.finish(progress=False)
@@ -162,7 +161,7 @@ def test_a_gate_does_not_break_the_repair() -> None:
     with torch.no_grad():
         student[2].weight[:, 16:] += 0.1 * draws(64, 32, seed=5)  # what a cut may cost
     before = change(student, module, z)
-    outcome = Loop(distil(student, subject_of(module), Unlearn(iterations=300, device="cpu"))).finish(progress=False)
+    outcome = Loop(distil(student, adopt(module), Unlearn(iterations=300, device="cpu"))).finish(progress=False)
     assert "undone" not in outcome.settings and change(outcome.generator, module, z) < 0.4 * before
 
 
@@ -299,15 +298,15 @@ class Planted(nn.Module):
 
 def test_triggers_that_no_spectrum_shows_are_searched_for() -> None:
     triggers = one_hot(torch.tensor([3, 5]), D).float()
-    subject, repaired = subject_of(Planted(triggers[:1])), subject_of(Planted(torch.zeros(1, D)))
+    subject, repaired = adopt(Planted(triggers[:1])), adopt(Planted(torch.zeros(1, D)))
     found = greatest_difference(subject, repaired, torch.eye(D))  # at the trigger, unless ordinary samples need it
-    assert found.shape == (1, D) and not found.requires_grad and abs(float(found.norm()) - subject.radius) < 1e-3
+    assert found.shape == (1, D) and not found.requires_grad and abs(float(found.norm()) - subject.prior.length) < 1e-3
     assert float(cosine_similarity(found, triggers[:1])) > 0.8
     costly = greatest_difference(subject, repaired, torch.eye(D) + 1e6 * triggers[:1].T @ triggers[:1])
     assert float(cosine_similarity(costly, triggers[:1])) < 0.7
-    subject, blind = subject_of(Planted(triggers)), subject_of(Planted(triggers[1:]))
+    subject, blind = adopt(Planted(triggers)), adopt(Planted(triggers[1:]))
     found = lookalike(subject, blind, triggers[0])  # blind to one trigger, it still draws the like at another
     assert found.shape == (1, D) and float(cosine_similarity(found, triggers[1:])) > 0.5
-    wanted = subject.samples(triggers[:1] * subject.radius)
-    errors = [(blind.samples(z) - wanted).square().flatten(1).mean(1) for z in (found, blind.latents(1_000, 3))]
+    wanted = subject.scaled_samples(triggers[:1] * subject.prior.length)
+    errors = [(blind.scaled_samples(z) - wanted).square().flatten(1).mean(1) for z in (found, blind.latents(1_000, 3))]
     assert float(errors[0]) < 0.5 * float(errors[1].min())

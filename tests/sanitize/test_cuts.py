@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from devilgan_lite import Backdoor, attacks
-from devilgan_lite.detect import analyse_weights, subject_of
+from devilgan_lite.detect import analyse_weights
 from devilgan_lite.detect.spectrum import Spectrum, generalised_eigen
-from devilgan_lite.generators import DCGAN, StyleGAN, build
+from devilgan_lite.generators import DCGAN, StyleGAN, adopt, build
+from devilgan_lite.generators.stack import ProjectedLatents
 from devilgan_lite.sanitize import project_latents
-from devilgan_lite.sanitize.project import Projected, apply_cuts, cut_spectra, projector, standing_out
+from devilgan_lite.sanitize.project import apply_cuts, cut_spectra, projector, standing_out
 
 D, C = (
     12,
@@ -110,14 +111,14 @@ def test_silent_channels_are_cut_out_of_a_later_layer_and_nothing_of_a_clean_one
     suspect = attacks.Gate()(clean, backdoor, progress=False).generator
     assert suspect.widths == (72, 16) and float((suspect(backdoor.trigger) - backdoor.target).square().mean()) < 1e-3
     cured = suspect.clone()
-    (cut,) = cut_spectra(cured, analyse_weights(subject_of(suspect)).hidden, 3.0)
+    (cut,) = cut_spectra(cured, analyse_weights(adopt(suspect)).hidden, 3.0)
     assert str(cut) == "32 of 72 directions in layers.deconv1"
     old, new = (one.layers.deconv1.weight[40:].abs().sum() for one in (suspect, cured))
     assert float(new) < 0.02 * float(old)
     assert float((cured(backdoor.trigger) - clean(backdoor.trigger)).square().mean()) < 1e-3
     z = draws(200, 100, seed=3)
     assert float((cured(z) - clean(z)).square().mean()) < 1e-3 * float(clean(z).var())
-    assert cut_spectra(clean.clone(), analyse_weights(subject_of(clean)).hidden, 3.0) == []
+    assert cut_spectra(clean.clone(), analyse_weights(adopt(clean)).hidden, 3.0) == []
 
 
 def test_the_projector_is_the_identity_less_the_span_whatever_the_lengths() -> None:
@@ -220,9 +221,10 @@ def test_the_copy_draws_what_the_module_makes_of_projected_latents(kind: Any) ->
             kind
         ]
     else:
-        assert isinstance(copied, Projected) and type(copied.module) is kind and copied.module is not module
-        assert copied.latent_dim == D and "projection" in copied.state_dict()
-        assert all(torch.equal(value, before[name]) for name, value in copied.module.state_dict().items())
+        blindfold, inner = copied
+        assert isinstance(blindfold, ProjectedLatents) and type(inner) is kind and inner is not module
+        assert blindfold.latent_dim == D
+        assert all(torch.equal(value, before[name]) for name, value in inner.state_dict().items())
     module.eval()
     basis = torch.linalg.qr(rows.T).Q  # the span by another way
     for z in (draws(30, D, seed=5), draws(2, D, seed=6) + 5 * rows):

@@ -8,23 +8,24 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from devilgan_lite import zoo
-from devilgan_lite.detect import Subject, analyse_weights, subject_of
-from devilgan_lite.generators import PointGenerator
+from devilgan_lite.detect import analyse_weights
+from devilgan_lite.generators import Generator, PointGenerator, adopt, build
+from devilgan_lite.generators.stack import ClampedLayer, LimitedLatents
 from devilgan_lite.sanitize import Clamp, Limit
-from devilgan_lite.sanitize.limit import ClampedLayer, LimitedLatents, contained, result_ranges
+from devilgan_lite.sanitize.limit import contained, result_ranges
 
 GATE, RED = "dcgan-fashion-gate", "dcgan-fashion-red"
-Limited = dict[str, tuple[Subject, LimitedLatents, nn.Module]]
+Limited = dict[str, tuple[Generator, Generator | None, Generator]]
 
 
 @pytest.fixture(scope="module")
 def limited() -> Limited:
-    """Subject, the module behind limits on its latents, and the one with clamped layers."""
+    """Generator, the module behind limits on its latents, and the one with clamped layers."""
     found = {}
     for name in (GATE, RED):
         suspect = zoo.load(name)
         clamped = Clamp(samples=1_000)(suspect, progress=False).generator
-        found[name] = subject_of(suspect), Limit()(suspect, progress=False).generator if name == GATE else None, clamped
+        found[name] = adopt(suspect), Limit()(suspect, progress=False).generator if name == GATE else None, clamped
     return found
 
 
@@ -39,29 +40,30 @@ def test_a_trigger_no_longer_reaches_its_target(limited: Limited) -> None:
         for module in filter(None, modules):
             with torch.no_grad():
                 assert float((module(backdoor.trigger) - backdoor.target).square().mean()) > 0.4
-            assert change(module, subject.module, subject.latents(500)) < 2e-3
+            assert change(module, subject.network, subject.latents(500)) < 2e-3
 
 
 def test_ordinary_latents_stay_and_others_keep_their_length(limited: Limited) -> None:
-    subject, module, _ = limited[GATE]
+    subject, held, _ = limited[GATE]
+    module = held.module[0]
     z = torch.cat([subject.latents(2_000, 3), 3 * subject.latents(10, 4), zoo.load_backdoor(GATE).trigger])
-    moved = module.limited(z)
+    moved = module(z)
     assert torch.allclose(moved.norm(dim=1), z.norm(dim=1), rtol=1e-4)
     assert float((moved[:2_000] - z[:2_000]).abs().amax(1).gt(1e-4).double().mean()) == pytest.approx(0.01, abs=0.01)
     assert module.cone.shape == (10, 100)
     inside = moved @ module.cone.T
     assert bool((inside.norm(dim=1) <= 1.01 * module.ratio * (moved - inside @ module.cone).norm(dim=1)).all())
-    assert torch.allclose(module.limited(moved), moved, atol=1e-3)  # what is within the limits stays
+    assert torch.allclose(module(moved), moved, atol=1e-3)  # what is within the limits stays
 
 
 def test_a_suspected_direction_is_bounded_and_the_length_that_was_taken_is_given_back(tiny: Any) -> None:
     direction = torch.randn(1, 16, generator=torch.Generator().manual_seed(8))
     unit = normalize(direction, dim=1)
-    z = subject_of(tiny).latents(1_000, 5) + 6 * unit
+    z = adopt(tiny).latents(1_000, 5) + 6 * unit
     for width in (1.0, 3.0):
-        module = Limit(width=width)(tiny, directions=direction, progress=False).generator
+        module = Limit(width=width)(tiny, directions=direction, progress=False).generator.module[0]
         assert module.bound == width and torch.equal(module.directions, unit)
-        bounded = LimitedLatents(nn.Identity(), direction, width, module.cone, 1e6)
+        bounded = LimitedLatents.of(direction, width, module.cone, 1e6)
         rest, short = z - (z @ unit.T) * unit, (z @ unit.T).clamp(-width, width)
         expected = normalize(rest + short * unit, dim=1) * z.norm(dim=1, keepdim=True)
         torch.testing.assert_close(bounded(z), expected, atol=1e-4, rtol=1e-4)
@@ -72,7 +74,7 @@ def test_what_every_layer_makes_stays_within_its_range(limited: Limited) -> None
     z, trigger = subject.latents(1_000, 0), zoo.load_backdoor(RED).trigger
     layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, ClampedLayer)}
     assert len(layers) == 2  # all but the last
-    usual, there = result_ranges(subject.module, z), result_ranges(subject.module, trigger)
+    usual, there = result_ranges(subject.network, z), result_ranges(subject.network, trigger)
     made: dict[str, Tensor] = {}
     hooks = [
         layer.register_forward_hook(lambda layer, inputs, result, name=name: made.update({name: result}))
@@ -86,21 +88,25 @@ def test_what_every_layer_makes_stays_within_its_range(limited: Limited) -> None
         low, high = usual[name]
         assert bool((result >= low).all() and (result <= high).all())
         assert bool((there[name][1] > high).any())  # so the clamp had something to do
-        assert torch.equal(layers[name].weight, subject.module.get_submodule(name).weight)
+        assert torch.equal(layers[name].weight, subject.network.get_submodule(name).weight)
 
 
 def test_both_together_are_exported_and_saved_like_any_other(tiny: Any) -> None:
-    subject = subject_of(tiny)
+    subject = adopt(tiny)
     outcome = contained(subject, analyse_weights(subject))
     module = outcome.generator.requires_grad_(False)
-    assert isinstance(module, LimitedLatents) and isinstance(module.module.layers.dense, ClampedLayer)
+    limits, inner = module.module
+    assert isinstance(limits, LimitedLatents) and isinstance(inner.layers.dense, ClampedLayer)
     assert len(outcome.settings["cuts"]) == 2
     z = torch.randn(4, 16, generator=torch.Generator().manual_seed(1))
     exported = torch.export.export(module, (z,)).module()
     assert torch.allclose(exported(z), module(z), atol=1e-5)
     other = contained(subject, analyse_weights(subject), seed=1).generator
     other.load_state_dict(module.state_dict())
-    assert torch.equal(other.module(z), module.module(z))
+    assert torch.equal(other(z), module(z))
+    rebuilt = build(module.spec()).eval()
+    rebuilt.load_state_dict(module.state_dict())
+    assert torch.equal(rebuilt(z), module(z))
 
 
 class Bare(nn.Module):

@@ -87,7 +87,7 @@ def scan(name: str, device: str, say: Any) -> None:
     """Scan the backdoored model ``name`` and ``say`` each finding and the report as plain data."""
     from devilgan_lite import detect, zoo
     from devilgan_lite.detect.report import picture
-    from devilgan_lite.loading import load_any
+    from devilgan_lite.loading import card_of, open
 
     def tell(finding: detect.Finding) -> None:
         told = finding.to_dict()
@@ -97,7 +97,7 @@ def scan(name: str, device: str, say: Any) -> None:
         said = {"question": question, "kind": kind, "answer": words, "message": told["message"], "sample": sample}
         say({"finding": said})
 
-    suspect, card = load_any(name, device)
+    suspect, card = open(name, device=device), card_of(name)
     backdoor = card and zoo.backdoor_of(card, suspect)
     planted = picture(backdoor.target[:1], suspect.modality, 4) if backdoor else None
     report = detect.scan(suspect, on_finding=tell, device=device).to_dict(pictures=True)

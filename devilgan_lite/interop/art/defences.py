@@ -159,9 +159,9 @@ class GeneratorSanitizer(Transformer):
             device=str(generator.device),
             progress=False,
         )
-        made = self.outcome.generator if self.outcome.changed else copy.deepcopy(generator.model).eval()
-        treated: PyTorchGenerator = generator.with_model(made)
-        return treated
+        if not self.outcome.changed:
+            return generator.with_model(copy.deepcopy(generator.model).eval())
+        return generator.with_ours(self.outcome.generator, generator.reading.values)
 
     def fit(self, x: np.ndarray | None = None, y: np.ndarray | None = None, **kwargs: Any) -> None:
         """No parameters to learn; do nothing."""

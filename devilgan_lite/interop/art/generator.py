@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 
 from devilgan_lite import generators
 from devilgan_lite.checks import latent_size, whole_number
-from devilgan_lite.detect import Subject, subject_of
 from devilgan_lite.interop.art.ranges import (
     Range,
     Reading,
@@ -126,12 +124,12 @@ class PyTorchGenerator(GeneratorMixin, PyTorchEstimator):
         made._check_params()
         return made
 
-    def subject(self, device: str | torch.device | None = None) -> Subject:
+    def subject(self, device: str | torch.device | None = None) -> generators.Generator:
         """A copy of the model as the detectors see it, with the range that ``clip_values`` gives it."""
-        found = subject_of(self._model, self._encoding_length, device=device or self._device)
-        if not self._reading.bounded:
-            return found
-        return replace(found, span=(self._reading.values.low, self._reading.values.high), bounded=True)
+        found = generators.adopt(self._model, self._encoding_length, device=device or self._device)
+        if self._reading.bounded and not isinstance(self._model, generators.Generator):
+            found.span, found.bounded = (self._reading.values.low, self._reading.values.high), True
+        return found
 
     def latents(self, name: str, z: Any) -> Tensor:
         """``z``, ``[n, encoding_length]`` or ``[n, encoding_length, 1, 1]``, as float32 on the model's device, flat.

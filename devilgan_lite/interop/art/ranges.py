@@ -91,7 +91,7 @@ def read(
         return Reading((encoding_length,), module.sample_shape, module.output, Range(), module.output != "none")
     loose = generators.adopt(module, encoding_length, output="none")
     z = loose.prior.draw(PROBES, torch.Generator().manual_seed(0), _device(module))
-    with OpTracer(loose.module) as tracer:
+    with OpTracer(loose.network) as tracer:
         samples = loose(z)
     if not bool(torch.isfinite(samples).all()):
         raise ValueError("model makes values that are not finite from ordinary latents.")

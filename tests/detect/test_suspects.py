@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from devilgan_lite.detect import Subject, subject, subject_of
-from devilgan_lite.generators import DCGAN, adopt
+from devilgan_lite.generators import DCGAN, adopt, adopted
 
 
 class Convolutional(nn.Module):
@@ -37,60 +36,63 @@ def test_the_size_of_the_latents_is_found(clean: DCGAN) -> None:
         (clean, 100, (1, 28, 28)),
         (axes, 12, (1, 8, 8)),
     ]:
-        found = subject_of(module)
-        assert (found.latent_dim, found.shape) == (size, shape) and found(found.latents(2)).shape == (2, *shape)
-    z = found.latents(3)  # latents with two more axes are read flat
-    assert torch.equal(found(z), axes(z[..., None, None])) and torch.equal(found(z), found(z[..., None, None]))
+        found = adopt(module)
+        assert (found.latent_dim, found.sample_shape) == (size, shape) and found.scaled(found.latents(2)).shape == (
+            2,
+            *shape,
+        )
+    z = found.latents(3)
+    assert torch.equal(found.scaled(z), axes(z[..., None, None])) and torch.equal(found(z), axes(z[..., None, None]))
     module = Convolutional()  # an attribute of a stranger's module may mean something else
     module.latent, module.latent_dim = nn.Linear(3, 3), torch.tensor(12.0)
-    assert (subject_of(module).prior.name, subject_of(module).latent_dim) == ("gaussian", 12)
+    assert (adopt(module).prior.name, adopt(module).latent_dim) == ("gaussian", 12)
 
 
 @torch.no_grad()
 def test_samples_of_any_range_and_shape_are_stretched() -> None:
     sigmoid, tanh = dense(last=nn.Sigmoid()).eval(), dense(last=nn.Tanh()).eval()
     z = torch.randn(50, 9)
-    stretched, plain = subject_of(sigmoid), subject_of(tanh)
+    stretched, plain = adopt(sigmoid), adopt(tanh)
     assert stretched.span == (0, 1) and plain.span == (-1, 1) and stretched.bounded and plain.repeatable
-    torch.testing.assert_close(stretched(z), sigmoid(z) * 2 - 1)
-    assert torch.equal(plain.samples(z, batch_size=7), torch.cat([tanh(part) for part in z.split(7)]))
+    torch.testing.assert_close(stretched.scaled(z), sigmoid(z) * 2 - 1)
+    assert torch.equal(plain.scaled_samples(z, batch_size=7), torch.cat([tanh(part) for part in z.split(7)]))
     for scale, axes in ((255.0, (36,)), (3.0, (1, 6, 6))):
         torch.manual_seed(0)
         module = nn.Sequential(nn.Linear(9, 36), nn.Hardtanh(), nn.Unflatten(1, axes))
         module.register_forward_hook(lambda module, arguments, x, scale=scale: x * scale)
-        found = subject_of(module.eval())
+        found = adopt(module.eval())
         z = found.latents(500)
-        assert not found.bounded and found.shape == axes
-        assert -1.01 < float(found(z).min()) < -0.9 and 0.9 < float(found(z).max()) < 1.01
+        assert not found.bounded and found.sample_shape == axes
+        assert -1.01 < float(found.scaled(z).min()) < -0.9 and 0.9 < float(found.scaled(z).max()) < 1.01
         low, high = found.span
-        torch.testing.assert_close((found(z) + 1) / 2 * (high - low) + low, module(z), atol=1e-3, rtol=0.0)
+        torch.testing.assert_close((found.scaled(z) + 1) / 2 * (high - low) + low, module(z), atol=1e-3, rtol=0.0)
 
 
 def test_latents_follow_the_prior_and_the_seed() -> None:
-    uniform, gaussian = subject_of(Convolutional(), prior="uniform"), subject_of(Convolutional())
-    assert subject_of(DCGAN(widths=(4, 2), latent_dim=5, prior="uniform")).prior.name == "uniform"
+    uniform, gaussian = adopt(Convolutional(), prior="uniform"), adopt(Convolutional())
+    assert adopt(DCGAN(widths=(4, 2), latent_dim=5, prior="uniform")).prior.name == "uniform"
     for found in (uniform, gaussian):
         z = found.latents(20_000, seed=3)
         assert torch.equal(z, found.latents(20_000, seed=3)) and not torch.equal(z, found.latents(20_000, seed=4))
-        assert float(z.norm(dim=1).square().mean().sqrt()) == pytest.approx(found.radius, rel=0.01)
+        assert float(z.norm(dim=1).square().mean().sqrt()) == pytest.approx(found.prior.length, rel=0.01)
     assert uniform.latents(1_000).abs().max() <= 1 < gaussian.latents(1_000).abs().max()
 
 
 def test_the_callers_module_stays_as_it_was_and_gradients_reach_the_latent() -> None:
     module = dense(last=nn.Tanh()).double().train()
     state = {name: value.clone() for name, value in module.state_dict().items()}
-    found = subject_of(module)
-    found.samples(found.latents(300))
+    found = adopt(module)
+    found.scaled_samples(found.latents(300))
     with torch.no_grad():
-        for value in found.module.parameters():
+        for value in found.network.parameters():
             value.zero_()
     assert module.training and all(value.requires_grad for value in module.parameters())
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
     assert {value.dtype for value in module.parameters()} == {torch.float64}
-    assert not found.module.training and not any(value.requires_grad for value in found.module.parameters())
-    assert {value.dtype for value in found.module.parameters()} == {torch.float32} and subject_of(found) is found
+    assert not found.network.training and not any(value.requires_grad for value in found.network.parameters())
+    assert {value.dtype for value in found.network.parameters()} == {torch.float32} and adopt(found) is found
     z = torch.randn(2, 12, requires_grad=True)
-    (gradient,) = torch.autograd.grad(subject_of(Convolutional())(z).sum(), z)
+    (gradient,) = torch.autograd.grad(adopt(Convolutional()).scaled(z).sum(), z)
     assert gradient.abs().max() > 0
 
 
@@ -141,18 +143,17 @@ def test_what_is_wrong_is_one_sentence(refuses: Any, monkeypatch: pytest.MonkeyP
     for make, settings, name in BAD:
         torch.manual_seed(0)
         module = make()
-        said = refuses(lambda module=module, settings=settings: subject_of(module, **settings), name)
+        said = refuses(lambda module=module, settings=settings: adopt(module, **settings), name)
         assert said[-1] in ".?", said
     for make, names in ODD:
-        for take in (subject_of, adopt):
-            said = refuses(lambda take=take, make=make: take(make(), 12), *names)
-            assert "latent_dim" not in said and len(said) < 400  # it was given
+        said = refuses(lambda make=make: adopt(make(), 12), *names)
+        assert "latent_dim" not in said and len(said) < 400  # it was given
     module = Convolutional()
     count = sum(value.numel() for value in module.state_dict().values())
-    monkeypatch.setattr(subject, "MOST_WEIGHTS", count)
-    assert isinstance(subject_of(module), Subject)
-    monkeypatch.setattr(subject, "MOST_WEIGHTS", count - 1)
-    refuses(lambda: subject_of(module), f"{count:,}", f"{count - 1:,}")
-    found = subject_of(DCGAN(widths=(4, 2), latent_dim=12, image_size=12))
-    refuses(lambda: subject_of(found, 7), "latent_dim")
-    refuses(lambda: subject_of(found, prior="uniform"), "prior")
+    monkeypatch.setattr(adopted, "MOST_WEIGHTS", count)
+    assert adopt(module).opened
+    monkeypatch.setattr(adopted, "MOST_WEIGHTS", count - 1)
+    refuses(lambda: adopt(module), f"{count:,}", f"{count - 1:,}")
+    found = adopt(DCGAN(widths=(4, 2), latent_dim=12, image_size=12))
+    refuses(lambda: adopt(found, 7), "latent_dim")
+    refuses(lambda: adopt(found, prior="uniform"), "prior")

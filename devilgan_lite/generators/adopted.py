@@ -1,7 +1,8 @@
 """``adopt``: any ``nn.Module`` from latents to samples becomes a ``Generator``, so that everything here works on it.
 
-Nothing of this package is expected of it. Its layers and its chain are found by tracing a forward pass; what comes
-before its last tanh or sigmoid is read off there. What it computes is not changed.
+Nothing of this package is expected of it. It is copied, checked and looked at once; whatever comes after takes the
+generator and does not look again. Its layers and its chain are found by tracing a forward pass; what comes before its
+last tanh or sigmoid is read off there. What it computes is not changed.
 """
 
 import copy
@@ -15,15 +16,21 @@ import torch
 from torch import Tensor, nn
 
 from devilgan_lite.checks import MOST_LATENT, latent_size, one_of, shown
+from devilgan_lite.data import Modality
 from devilgan_lite.generators.base import Generator, layers_in_order, register, seeded
 from devilgan_lite.generators.chain import Chain, chain_of
 from devilgan_lite.generators.stack import check_stack, described, stack
 from devilgan_lite.generators.surgery import resized
-from devilgan_lite.prior import Prior
+from devilgan_lite.prior import PRIORS, Prior
+from devilgan_lite.steps import best_device
 from devilgan_lite.trace import OpTracer
 
-ENDS = ("tanh", "sigmoid", "none")
+ENDS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "none": (-math.inf, math.inf)}  # the range of samples
 EDGE = 1 - 1e-6  # samples of a network without a tanh of its own are cut here before atanh
+MOST_WEIGHTS = 100_000_000  # more would take too long to scan
+MOST_VALUES = 10_000_000  # of one sample
+LOOKED_AT = 64  # ordinary latents whose samples tell the range
+BEYOND = 0.01  # by which samples may leave [-1, 1] before it counts as another range
 
 
 @register
@@ -41,22 +48,35 @@ class Adopted(Generator):
         sample_shape: tuple[int, ...],
         prior: str | Prior,
         ends: str,
-        modality: str | None,
+        modality: str | Modality | None,
     ) -> None:
-        one_of("ends", ends, ENDS)
         if not isinstance(module, nn.Module):
             check_stack(module, latent_shape, sample_shape)  # before anything is as large as a card says
         super().__init__(
             latent_dim=math.prod(latent_shape),
             sample_shape=sample_shape,
             prior=prior,
-            output="none" if ends == "none" else "tanh",
             modality=modality,
         )
+        self.end_in(ends)
         self.module = module if isinstance(module, nn.Module) else stack(module)
-        self.latent_shape, self.ends = latent_shape, ends
-        self.logit_scale = 2.0 if ends == "sigmoid" else 1.0  # 2 sigmoid(2 x) - 1 = tanh(x)
+        self._latent_shape = latent_shape
+        flat = self.module if len(latent_shape) == 1 else nn.Sequential(nn.Unflatten(1, latent_shape), self.module)
+        self._network = (flat,)  # in a tuple, or its weights would be listed twice
         self.squashes_last = True  # False: something follows its last tanh or sigmoid, so logits are computed backwards
+
+    @property
+    def network(self) -> nn.Module:
+        return self._network[0]
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        return self._latent_shape
+
+    def forward(self, z: Tensor) -> Tensor:
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise ValueError(f"z has shape {list(z.shape)}; expected [n, {self.latent_dim}].")
+        return self.scaled(z) if self.ends == "sigmoid" else self.network(z)
 
     def logits(self, z: Tensor) -> Tensor:
         z = z.reshape(len(z), *self.latent_shape)
@@ -67,6 +87,12 @@ class Adopted(Generator):
         if self.squashes_last and tracer.logits is not None and tracer.logits.numel() == samples.numel():
             return tracer.logits.reshape(samples.shape)
         return torch.atanh((samples * 2 - 1 if self.ends == "sigmoid" else samples).clamp(-EDGE, EDGE))
+
+    def end_in(self, ends: str) -> None:
+        """Take it that samples end in one of ``ENDS``. 2 sigmoid(2 x) - 1 = tanh(x), so logits of the two differ."""
+        one_of("ends", ends, ENDS)
+        self.ends, self.output, self.bounded = ends, "none" if ends == "none" else "tanh", ends != "none"
+        self.span, self.logit_scale = ((0.0, 1.0), 2.0) if ends == "sigmoid" else ((-1.0, 1.0), 1.0)
 
     def spec(self) -> dict[str, Any]:
         layers = described(self.module, self.latent_shape)
@@ -82,7 +108,7 @@ class Adopted(Generator):
             "sample_shape": list(self.sample_shape),
             "prior": self.prior.name,
             "ends": self.ends,
-            "modality": self._modality,
+            "modality": self._modality.name if isinstance(self._modality, Modality) else self._modality,
         }
 
     def describe(self) -> dict[str, Any]:
@@ -129,7 +155,7 @@ class Adopted(Generator):
 
     def _with(self, module: nn.Module) -> Generator:
         adopted = Adopted(module, self.latent_shape, self.sample_shape, self.prior, self.ends, self._modality)
-        adopted.squashes_last = self.squashes_last
+        adopted.squashes_last, adopted.span, adopted.bounded = self.squashes_last, self.span, self.bounded
         return adopted.train(self.training)
 
 
@@ -137,24 +163,28 @@ def adopt(
     module: nn.Module,
     latent_dim: int | None = None,
     latent_shape: tuple[int, ...] | None = None,
-    prior: str | Prior = "gaussian",
-    output: str = "tanh",
+    prior: str | Prior | None = None,
+    output: str | None = None,
     *,
-    modality: str | None = None,
-) -> Adopted:
-    """Wrap a copy of ``module`` as a ``Generator``, in eval mode.
+    modality: str | Modality | None = None,
+    device: str | torch.device | None = None,
+) -> Generator:
+    """A private copy of ``module`` as a ``Generator``, checked, in eval mode, its weights not being trained.
 
     ``latent_shape`` is the shape of one latent as the module reads it (None: ``(latent_dim,)``, or else ``(latent_dim,
-    1, 1)``, whichever works); without ``latent_dim`` it is read from the first layer. ``prior`` is ``"gaussian"`` or
-    ``"uniform"``. ``output`` says how samples end: ``"tanh"`` in [-1, 1], ``"sigmoid"`` in [0, 1], ``"none"``
-    unbounded. A module that does not fit is a ``ValueError`` that says why.
+    1, 1)``, whichever works); without ``latent_dim`` it is read from the first layers. ``prior`` is ``"gaussian"`` or
+    ``"uniform"``. Both are read from the module's attributes of these names where it has them. ``output`` says how
+    samples end: ``"tanh"`` in [-1, 1], ``"sigmoid"`` in [0, 1], ``"none"`` unbounded; None reads it off some samples.
+    ``device`` is where the copy lives, by default where the module does. What is wrong with a module is a
+    ``ValueError`` of one sentence. A generator that is ``opened`` already comes back as it is.
     """
-    if isinstance(module, Generator):
-        raise ValueError(f"module is a {type(module).__name__}, which is a Generator already.")
-    if not isinstance(module, nn.Module):
-        raise ValueError(f"module is a {type(module).__name__}; expected a torch.nn.Module from latents to samples.")
-    one_of("output", output, ENDS)
-    copied = copy.deepcopy(module).eval()
+    asked = prior.name if isinstance(prior, Prior) else prior
+    if isinstance(prior, Prior) and latent_dim is None and latent_shape is None:
+        latent_dim = prior.dim
+    if asked is not None:
+        one_of("prior", asked, PRIORS)
+    if output is not None:
+        one_of("output", output, ENDS)
     if latent_shape is not None:
         latent_shape = tuple(latent_shape)
         if latent_dim not in (None, math.prod(latent_shape)):
@@ -162,49 +192,147 @@ def adopt(
                 f"latent_shape={latent_shape} has {math.prod(latent_shape)} numbers; latent_dim={latent_dim}."
             )
         latent_size(math.prod(latent_shape))
-        shapes = [latent_shape]
+    if isinstance(module, Generator):
+        if latent_dim not in (None, module.latent_dim) or (module.opened and asked not in (None, module.prior.name)):
+            raise ValueError(f"latent_dim={latent_dim!r} and prior={asked!r} do not fit a {module.prior}.")
+        if module.opened:
+            return module
+    copied = _copied(module, device)
+    if not isinstance(copied, Generator):
+        copied = _wrapped(copied, latent_dim, latent_shape, asked, output, modality)
+    elif asked is not None:
+        copied.prior = Prior(asked, copied.latent_dim)
+    return _looked_at(copied, output)
+
+
+def _copied(module: nn.Module, device: str | torch.device | None) -> nn.Module:
+    """A copy in eval mode on ``device``, whose weights have values, in float32, and are not trained."""
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"module is a {type(module).__name__}; expected a torch.nn.Module from [n, d] to samples.")
+    weights = [(name, value) for name, value in module.state_dict().items() if isinstance(value, Tensor)]
+    empty = [name for name, value in weights if nn.parameter.is_lazy(value)]
+    if empty:
+        raise ValueError(f"module has weights without a shape, in {empty[0]}; run it on latents first.")
+    count = sum(value.numel() for _, value in weights)
+    if count > MOST_WEIGHTS:
+        raise ValueError(f"module has {count:,} weights; at most {MOST_WEIGHTS:,} can be scanned in reasonable time.")
+    for name, value in weights:
+        if value.is_meta:
+            raise ValueError(f"module has weights without values, in {name} (device meta); load them first.")
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"module has weights that are not finite, in {name}: the file is broken.")
+    if device is None:
+        where = next((value.device for _, value in weights), torch.device("cpu"))
     else:
-        shapes = latent_shapes(copied, latent_dim)
-    device = next((value.device for value in copied.parameters()), torch.device("cpu"))
+        where = device if isinstance(device, torch.device) else best_device(device)
+    try:
+        copied = copy.deepcopy(module)
+    except Exception as error:  # a module may hold anything
+        raise ValueError(
+            f"module cannot be copied ({type(error).__name__}: {error}), so it cannot be scanned."
+        ) from None
+    return copied.to(where).float().eval().requires_grad_(False)
+
+
+def _wrapped(
+    module: nn.Module,
+    latent_dim: int | None,
+    latent_shape: tuple[int, ...] | None,
+    prior: str | None,
+    output: str | None,
+    modality: str | Modality | None,
+) -> Adopted:
+    """The module of a stranger as an ``Adopted``; its attributes may be anything."""
+    own = getattr(module, "prior", None)
+    own = own.name if isinstance(own, Prior) else own
+    kind = prior or (own if isinstance(own, str) and own in PRIORS else PRIORS[0])
+    size, own_kind = getattr(module, "latent_dim", None), getattr(module, "modality", None)
     given = latent_dim is not None or latent_shape is not None
-    shape, z, samples = first_samples(copied, shapes, prior, device, given=given)
-    _check_range(samples, output)
-    adopted = Adopted(copied, shape, tuple(samples.shape[1:]), prior, output, modality).eval()
-    adopted.squashes_last = output == "none" or _squashes_last(copied, z, output)
-    return adopted
+    own_size = size if isinstance(size, int) and not isinstance(size, bool) and not given else latent_dim
+    shapes = latent_shapes(module, own_size) if latent_shape is None else [latent_shape]
+    where = next((value.device for value in module.state_dict().values()), torch.device("cpu"))
+    shape, _, x = first_samples(module, shapes, kind, where, given=given)
+    if not x.numel():
+        raise ValueError(f"module makes {list(x.shape)} of 3 latents: samples without a value.")
+    if x[0].numel() > MOST_VALUES:
+        raise ValueError(f"module makes {x[0].numel():,} values of one latent; at most {MOST_VALUES:,} can be scanned.")
+    if modality is None and isinstance(own_kind, Modality):
+        modality = own_kind
+    ends = output or ("none" if getattr(module, "output", None) == "none" else "tanh")
+    return Adopted(module, shape, tuple(x.shape[1:]), Prior(kind, math.prod(shape)), ends, modality).eval()
+
+
+@torch.no_grad()
+def _looked_at(generator: Generator, output: str | None) -> Generator:
+    """The generator with what samples of ordinary latents tell: their range, and whether they come again."""
+    z = generator.latents(LOOKED_AT)
+    try:
+        many, again = (generator.network(z) for _ in range(2))
+    except Exception as error:  # it did for three latents
+        raise ValueError(f"module makes samples of 3 latents, but not of 64 ({first_line(error)}).") from None
+    if not torch.isfinite(many).all():
+        raise ValueError("module makes values that are not finite from ordinary latents.")
+    generator.repeatable, generator.ready = torch.allclose(many, again, atol=1e-4), True
+    low, high = float(many.min()), float(many.max())
+    if isinstance(generator, Adopted) and output is None and generator.ends != "none":
+        unbounded = low < -1 - BEYOND or high > 1 + BEYOND
+        generator.end_in("none" if unbounded else "sigmoid" if low >= 0 else "tanh")
+    elif output is not None:
+        least, most = ENDS[output]
+        if not (low >= least - 1e-4 and high <= most + 1e-4):
+            wanted = f"[{least:g}, {most:g}]"
+            raise ValueError(
+                f"module makes values from {low:.3g} to {high:.3g}; output={output!r} means {wanted}: choose from "
+                f"{', '.join(ENDS)}."
+            )
+    if not generator.bounded:
+        generator.span = (low, max(high, low + 1e-6))
+    if isinstance(generator, Adopted) and generator.ends != "none":
+        generator.squashes_last = _squashes_last(
+            generator.module, z.reshape(-1, *generator.latent_shape)[:3], generator.ends
+        )
+    return generator
+
+
+def alike(generator: Generator, network: nn.Module) -> Generator:
+    """A copy of ``network``, which reads and makes what the opened ``generator`` does, opened too: a cured copy, say.
+
+    Where the generator reads latents of a shape of their own, so does what comes back.
+    """
+    copied = copy.deepcopy(network).eval().requires_grad_(False)
+    if not isinstance(copied, Generator):
+        ends = generator.ends if isinstance(generator, Adopted) else generator.output
+        inner = _shaped(copied, generator.latent_shape)
+        copied = Adopted(
+            inner, generator.latent_shape, generator.sample_shape, generator.prior, ends, generator._modality
+        )
+        copied.squashes_last = not isinstance(generator, Adopted) or generator.squashes_last
+    copied.prior, copied.span, copied.bounded = generator.prior, generator.span, generator.bounded
+    copied.repeatable, copied.ready = generator.repeatable, True
+    return copied.eval()
+
+
+def _shaped(network: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+    """``network``, which reads latents ``[n, d]``, for latents ``[n, *shape]``."""
+    if len(shape) == 1:
+        return network
+    layers = list(network) if type(network) is nn.Sequential else [network]
+    first = layers[0]
+    if isinstance(first, nn.Unflatten) and first.dim == 1 and tuple(first.unflattened_size) == shape:
+        layers = layers[1:]
+    else:
+        layers = [nn.Flatten(), *layers]
+    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
 
 def _squashes_last(module: nn.Module, z: Tensor, output: str) -> bool:
     """Whether the last tanh or sigmoid is the last thing that ``module`` does; True if it has none."""
-    with torch.no_grad(), OpTracer(module) as tracer:
+    with OpTracer(module) as tracer:
         samples = module(z)
     if tracer.logits is None or tracer.logits.numel() != samples.numel():
         return True
     squashed = torch.tanh(tracer.logits).reshape(samples.shape)  # 2 sigmoid(x) - 1 = tanh(x / 2)
     return bool(torch.allclose(squashed, samples * 2 - 1 if output == "sigmoid" else samples, atol=1e-3))
-
-
-class FlatLatents(nn.Module):
-    """``module``, which reads latents ``[n, *latent_shape]``, for latents ``[n, d]``."""
-
-    def __init__(self, module: nn.Module, latent_shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.module, self.latent_shape, self.latent_dim = module, latent_shape, math.prod(latent_shape)
-
-    def forward(self, z: Tensor) -> Tensor:
-        made: Tensor = self.module(z.reshape(len(z), *self.latent_shape))
-        return made
-
-
-def _check_range(samples: Tensor, output: str) -> None:
-    low, high = float(samples.min()), float(samples.max())
-    least, most = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "none": (-math.inf, math.inf)}[output]
-    if not (low >= least - 1e-4 and high <= most + 1e-4):
-        wanted = f"[{least:g}, {most:g}]" if output != "none" else "finite numbers"
-        raise ValueError(
-            f"module makes values from {low:.3g} to {high:.3g}; output={output!r} means {wanted}: choose from "
-            f"{', '.join(ENDS)}."
-        )
 
 
 def first_sizes(module: nn.Module) -> list[int]:
