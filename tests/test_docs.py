@@ -146,14 +146,23 @@ BRIEFER = {
     "detector": {},
     "attack": {"samples=1_000": "samples=200", "iterations: int = 200": "iterations: int = 120"},
     "family": {"samples=200": "samples=200, twin=False"},
+    "modality": {"samples=200": "samples=200, twin=False"},
+    "format": {"samples=200": "samples=200, twin=False"},
 }
 
 
 @pytest.mark.parametrize("kind", BRIEFER)
 def test_recipe_works_as_it_is_printed(
-    kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+    kind: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setitem(generators.base.FAMILIES, "Star", None)  # out again afterwards
+    monkeypatch.setitem(files.FORMATS, "npz", None)
+    del files.FORMATS["npz"]
+    monkeypatch.chdir(tmp_path)
     exec(replaced(RECIPES[kind], BRIEFER[kind]), {"__name__": "recipe"})
     assert capsys.readouterr().out.strip() and [str(one.message) for one in recwarn] == []
     assert list(RECIPES) == list(BRIEFER)

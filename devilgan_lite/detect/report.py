@@ -11,12 +11,13 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from torch import Tensor
 
-from devilgan_lite.checks import cut
+from devilgan_lite.checks import cut, one_of
 from devilgan_lite.data import Modality, modality
 from devilgan_lite.data.modality import png
 from devilgan_lite.detect.detector import MOST_LETTERS, Finding
@@ -163,6 +164,15 @@ class ScanReport:
 
     def _repr_html_(self) -> str:
         return self.to_html()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report to ``path``, whose ending says how: .html, to look at, or .json; returns the path."""
+        path = Path(path)
+        written = {".html": self.to_html, ".json": self.to_json}
+        one_of("ending of path", path.suffix, written)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(written[path.suffix](), encoding="utf-8")
+        return path
 
 
 def picture(samples: Tensor, kind: Modality | None = None, scale: int = 2) -> str:

@@ -6,13 +6,14 @@ from typing import Any
 _HOME = {
     "Facts": "sniff",
     "FORMATS": "sniff",
+    "Format": "sniff",
     "Refused": "sniff",
     "Origin": "opening",
     "export": "exporting",
     "open": "opening",
 }
 
-__all__ = ["FORMATS", "Facts", "Origin", "Refused", "export", "open"]
+__all__ = ["FORMATS", "Facts", "Format", "Origin", "Refused", "export", "open"]
 
 
 def __getattr__(name: str) -> Any:

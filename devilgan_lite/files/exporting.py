@@ -121,7 +121,7 @@ def _write_onnx(
             with _quiet("torch.onnx.export"):
                 way()
             check("onnxruntime", partial(_runtime, path))
-            check("the reader of devilgan_lite", from_onnx.read(path.read_bytes()).module)
+            check("the reader of devilgan_lite", from_onnx.read(path).module)
             return
         except ValueError:
             if way is ways[-1]:

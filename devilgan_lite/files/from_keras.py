@@ -12,6 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ def read(path: Path) -> Reading:
         config, content = archive.read("config.json", MOST_CONFIG), archive.read("model.weights.h5")
     with refusing("the .keras file contradicts itself"), h5py.File(io.BytesIO(content), "r") as weights:
         model = _Model(json.loads(config), weights)
-        return reading_of(model.walk, ["a Keras 3 model; its channels were moved to where torch has them"])
+        found = reading_of(model.walk, ["a Keras 3 model; its channels were moved to where torch has them"])
+        return replace(found, architecture="the layers that Keras wrote")
 
 
 class _Model:

@@ -6,6 +6,8 @@ A walk computes what does not depend on the latents (weights, shape arithmetic) 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,8 +29,13 @@ FLOATS = (1, 10, 11, 16)
 FIELDS = {1: "float_data", 11: "double_data", 7: "int64_data", 12: "uint64_data", 13: "uint64_data"}  # else int32_data
 
 
-def read(content: bytes) -> Reading:
-    """The network in the bytes of an ONNX file; whatever cannot be read is a ``Refused`` that says why."""
+def read(path: Path) -> Reading:
+    """The network in an ONNX file; whatever cannot be read is a ``Refused`` that says why."""
+    return network_in(path.read_bytes())
+
+
+def network_in(content: bytes) -> Reading:
+    """The network in the bytes of an ONNX file."""
     import onnx
 
     try:
@@ -37,7 +44,8 @@ def read(content: bytes) -> Reading:
         raise Refused("the file is not a complete ONNX model: its bytes cannot be parsed as one.") from None
     with refusing("the ONNX graph contradicts itself"):
         graph = _Graph(model)
-        return reading_of(graph.walk, graph.notes, frozen=graph.frozen, declared=graph.declared)
+        found = reading_of(graph.walk, graph.notes, frozen=graph.frozen, declared=graph.declared)
+        return replace(found, architecture="the graph in the file")
 
 
 class _Graph:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def read(path: Path) -> Reading:
     with checked(path) as archive, refusing(DAMAGED.format("archive")):
         program, tensors = _parts(archive)
     with refusing(DAMAGED.format("graph")):
-        return _reading(program, tensors)
+        return replace(_reading(program, tensors), architecture="the graph that torch.export wrote")
 
 
 def _parts(archive: Archive) -> tuple[dict[str, Any], dict[str, Tensor]]:

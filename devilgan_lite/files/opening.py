@@ -3,9 +3,10 @@
 A file is read as data, but readers have bugs: what you do not trust goes through the jail first (``intake.check``).
 """
 
+import importlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,15 @@ from torch import nn
 
 from devilgan_lite import zoo
 from devilgan_lite.checks import latent_size, one_of, shown
-from devilgan_lite.files import architectures, from_keras, from_onnx, from_pt2, state_dicts
+from devilgan_lite.files import architectures, state_dicts
 from devilgan_lite.files.archive import Archive, checked
 from devilgan_lite.files.batches import Reading
 from devilgan_lite.files.program import run_checked
-from devilgan_lite.files.sniff import ACCEPTED, WAY_OUT, Facts, Refused, facts
+from devilgan_lite.files.sniff import ACCEPTED, FORMATS, WAY_OUT, Facts, Refused, facts
 from devilgan_lite.generators import Adopted, Generator, adopt
 from devilgan_lite.generators.base import READS_MORE
 from devilgan_lite.generators.stack import ChannelsFirst
 from devilgan_lite.prior import PRIORS, Prior
-
-ENDINGS = ("safetensors", "pt2", "onnx", "keras")  # that name a format; .pt, .pth and .bin are used for several
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def open(  # noqa: A001
     known = facts(path, name=name)
     form, reading = _read(path, known, architecture, prior, weights)
     called = path.suffix.lower().removeprefix(".")
-    if called in ENDINGS and called != form:
+    if called != form and any(called == other.ending for other in FORMATS.values() if other.ending):
         raise Refused(
             f"the file is called .{called} but holds {form}: who goes by its name may read another model in it; "
             "rename it."
@@ -98,18 +97,17 @@ def _read(
         own = f"{about.spec['architecture']} of this package"
         told = f"{'a stack of layers' if isinstance(generator, Adopted) else own}, by the card beside it"
         return "safetensors", Reading(generator, (generator.latent_dim,), (), generator.prior.name, told)
-    form = known.kind if known.kind != "pickle" else "state_dict"
-    if known.kind == "zip":
+    form = known.kind
+    if form == "zip":
         with checked(path) as archive:
             form = _kind_of_archive(archive)
-    if form == "pt2":
-        return form, replace(from_pt2.read(path), architecture="the graph that torch.export wrote")
-    if form == "keras":
-        return form, replace(from_keras.read(path), architecture="the layers that Keras wrote")
-    content = path.read_bytes()
-    if form == "onnx":
-        return form, replace(from_onnx.read(content), architecture="the graph in the file")
-    held = state_dicts.read_safetensors(content) if form == "safetensors" else state_dicts.read_pickle(content)
+    reader = FORMATS[form].reader
+    if isinstance(reader, str):
+        module, _, function = reader.partition(":")
+        reader = getattr(importlib.import_module(module), function)
+    held = reader(path)
+    if isinstance(held, Reading):
+        return form, held
     every = list(state_dicts.candidates(held))
     sets = [one for one in every if weights in (None, one[0])]
     if not sets and weights is not None:
@@ -126,10 +124,7 @@ def _kind_of_archive(archive: Archive) -> str:
     names = [name.partition("/")[2] or name for name in archive.sizes]
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
         raise Refused(f"the file is TorchScript, which is a program; {WAY_OUT}.")
-    exported = "archive_format" in names or any(one.startswith("serialized_exported_program") for one in archive.sizes)
-    keras = {"config.json", "model.weights.h5"} <= archive.sizes.keys()
-    fitting = {"pt2": exported, "state_dict": "data.pkl" in names, "keras": keras}
-    found = [kind for kind, fits in fitting.items() if fits]
+    found = [form.name for form in FORMATS.values() if form.members(archive.sizes.keys())]
     if len(found) > 1:
         raise Refused(f"the archive is {' and '.join(found)} at once, so each program reads another model in it.")
     if found:

@@ -6,16 +6,75 @@ Nothing here imports torch or parses anything. A suffix is what somebody wrote o
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from devilgan_lite.checks import cut, printable
 
 MOST_LETTERS = 300  # of a refusal
 MOST_BYTES = 2 * 2**30  # of a file
-FORMATS = ("safetensors", "state_dict", "pt2", "onnx", "keras")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: how to tell it, and who reads it.
+
+    ``first(start, size)`` tells it by the first 512 bytes and the size of a file, ``members(names)`` by the names in a
+    zip archive. ``reader`` takes the path and returns a ``batches.Reading``, or the weights in the file if there is no
+    network in it; as ``"module:function"`` it is imported where the file is opened. A file whose name ends in
+    ``ending`` must hold the format; empty for an ending that several share.
+    """
+
+    name: str
+    reader: str | Callable[[Path], Any]
+    first: Callable[[bytes, int], bool] = lambda start, size: False
+    members: Callable[[Collection[str]], bool] = lambda names: False
+    ending: str = ""
+
+
+def _safetensors(start: bytes, size: int) -> bool:
+    return len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8
+
+
+def _pickle(start: bytes, size: int) -> bool:
+    return start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+
+
+def _onnx(start: bytes, size: int) -> bool:
+    version = int.from_bytes(start[1:2])  # as field 1
+    return start[:1] == b"\x08" and 3 <= version <= 32 and start[4:8] != b"TFL3" and start[257:262] != b"ustar"
+
+
+def _exported(names: Collection[str]) -> bool:
+    inner = {name.partition("/")[2] or name for name in names}
+    return "archive_format" in inner or any(name.startswith("serialized_exported_program") for name in names)
+
+
+OURS = "devilgan_lite.files."
+# in the order in which they are tried: a safetensors header of 1,408 bytes starts as a pickle does
+FORMATS = {
+    one.name: one
+    for one in (
+        Format("safetensors", OURS + "state_dicts:read_safetensors", _safetensors, ending="safetensors"),
+        Format(
+            "state_dict",
+            OURS + "state_dicts:read_pickle",
+            _pickle,
+            lambda names: any(name.partition("/")[2] == "data.pkl" or name == "data.pkl" for name in names),
+        ),
+        Format("pt2", OURS + "from_pt2:read", members=_exported, ending="pt2"),
+        Format("onnx", OURS + "from_onnx:read", _onnx, ending="onnx"),
+        Format(
+            "keras",
+            OURS + "from_keras:read",
+            members=lambda names: {"config.json", "model.weights.h5"} <= set(names),
+            ending="keras",
+        ),
+    )
+}
 ACCEPTED = "accepted are safetensors, a state_dict of torch.save, .pt2, ONNX and .keras"
 WAY_OUT = "export it as ONNX or pt2 where you trust it"
 # first bytes of what is none of them -> what the file is, and after a semicolon, what to do with it
@@ -66,7 +125,7 @@ def refusing(complaint: str) -> Iterator[None]:
 class Facts:
     """What the parent knows of a file: its name (to show, cut), bytes, SHA-256, and what it looks like.
 
-    ``kind`` is ``"safetensors"``, ``"onnx"``, ``"pickle"`` or ``"zip"`` (state_dict, pt2 or keras: its members tell).
+    ``kind`` is one of ``FORMATS``, or ``"zip"``: the members tell.
     """
 
     name: str
@@ -100,11 +159,9 @@ def kind_of(start: bytes, size: int) -> str:
         raise Refused(f"the file is empty; {ACCEPTED}.")
     if start.startswith(b"PK\x03\x04"):
         return "zip"
-    # before the pickle: a header of 1,408 bytes starts as one does
-    if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
-        return "safetensors"
-    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "pickle"
+    for form in FORMATS.values():
+        if form.first(start, size):
+            return form.name
     for first, what in OTHERS.items():
         if start.startswith(first):
             raise Refused(f"the file is {what if ';' in what else f'{what}, not a generator; {ACCEPTED}'}.")
@@ -114,6 +171,4 @@ def kind_of(start: bytes, size: int) -> str:
         raise Refused(f"the file is a tar archive; unpack it and give one file: {ACCEPTED}.")
     if start.lstrip()[:1] in (b"<", b"{", b"["):
         raise Refused(f"the file is text (a web page or JSON), no weights; {ACCEPTED}.")
-    if start[:1] == b"\x08" and 3 <= int.from_bytes(start[1:2]) <= 32:  # the version of ONNX, as field 1
-        return "onnx"
     raise Refused(f"the file is of no format that is known by its first bytes; {ACCEPTED}.")

@@ -8,6 +8,7 @@ import io
 import pickle
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,18 +25,18 @@ WAY_OUT = "save its state_dict(), or export it as ONNX or pt2, where you trust i
 GLOBAL = re.compile(r"(?:GLOBAL|global|function|type) ([\w.]+)")
 
 
-def read_safetensors(content: bytes) -> dict[str, Tensor]:
-    """The tensors in the bytes of a safetensors file."""
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file."""
     try:
-        return parse(content)
+        return parse(path.read_bytes())
     except (SafetensorError, ValueError, KeyError, OverflowError) as error:
         raise Refused(f"it is not a whole safetensors file ({error}).") from None
 
 
-def read_pickle(content: bytes) -> Any:
+def read_pickle(path: Path) -> Any:
     """What ``torch.save`` wrote: tensors and plain containers. Anything else in it is code, and refused by name."""
     try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = GLOBAL.search(str(error))
         name = f"it asks for {shown(asked[1])}" if asked else "it holds more than weights"

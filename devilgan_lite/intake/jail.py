@@ -25,12 +25,21 @@ from typing import Any, Literal, Self
 
 from devilgan_lite.checks import cut, in_range, shown, whole_number
 from devilgan_lite.environment import DEFAULTS
+from devilgan_lite.files.sniff import FORMATS
 
 How = Literal["finished", "refused", "failed", "killed", "crashed", "cancelled"]
 START_SECONDS = 120.0  # the zygote imports torch; a cold disk is slow
 LATE_SECONDS = 10.0  # after its limit a supervisor has this long to end its run
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "DEVILGAN_DATA", "DEVILGAN_CACHE")  # of the environment; no secrets
-IMPORTS = ("devilgan_lite.files.opening", "devilgan_lite.intake.check", "devilgan_lite.detect", "onnx", "h5py")
+READERS = tuple(one.reader.partition(":")[0] for one in FORMATS.values() if isinstance(one.reader, str))
+IMPORTS = (
+    "devilgan_lite.files.opening",
+    *READERS,
+    "devilgan_lite.intake.check",
+    "devilgan_lite.detect",
+    "onnx",
+    "h5py",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

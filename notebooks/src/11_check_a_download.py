@@ -152,8 +152,9 @@ else:
     torch.save(netG.state_dict(), file)
     print(f"live: a stand-in, trained here in {time.perf_counter() - started:.0f} s; nothing was downloaded")
 stranger = files.open(file)
-print(f"{stranger.parameter_count():,} weights; latents {list(stranger.latent_shape)}, samples {list(stranger.sample_shape)}")
-print(f"known as: {stranger.origin.architecture}")
+size, origin = stranger.parameter_count(), stranger.origin
+print(f"{size:,} weights; latents {list(stranger.latent_shape)}, samples {list(stranger.sample_shape)}")
+print(f"known as: {origin.architecture}")
 
 # %% [markdown]
 # A `state_dict` names no network. `files.open` compares names and shapes with common architectures, tries activations
@@ -522,7 +523,7 @@ quiz("11")
 
 # %%
 numbers = {
-    "stranger": {"downloaded": config.download, "weights": stranger.parameter_count(), "architecture": stranger.origin.architecture},
+    "stranger": {"downloaded": config.download, "weights": size, "architecture": origin.architecture},
     "refused": [name for name, row in said.items() if row["files.open"].startswith("refused")],
     "changed_faces": changed,
     "verdicts": {who: report["verdict"] for who, report in reports.items()},

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from devilgan_lite import generators, zoo
 from devilgan_lite.files.batches import InPieces, Reading
-from devilgan_lite.files.from_onnx import read
+from devilgan_lite.files.from_onnx import network_in as read
 from devilgan_lite.files.onnx_operators import OPERATORS
 from devilgan_lite.files.sniff import Refused
 from devilgan_lite.trace import OpTracer

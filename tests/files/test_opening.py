@@ -294,7 +294,7 @@ def test_what_is_no_generator_is_refused_in_a_sentence(tmp_path: Path, refuses: 
     for start in OTHERS:  # each has one thing to do
         what, *advice = refused(start, partial(kind_of, start + bytes(600), 600 + len(start))).split("; ")
         assert what.startswith("the file is ") and len(advice) == 1 and advice[0].endswith(".")
-    assert kind_of(b"\x08\x07\x12\x04onnx", 9) == "onnx" and kind_of(b"\x80\x02}", 3) == "pickle"
+    assert kind_of(b"\x08\x07\x12\x04onnx", 9) == "onnx" and kind_of(b"\x80\x02}", 3) == "state_dict"
     assert kind_of((2).to_bytes(8, "little") + b"{}", 10) == "safetensors" and kind_of(b"PK\x03\x04", 9) == "zip"
     assert kind_of((0x580).to_bytes(8, "little") + b"{}", 9_999) == "safetensors"  # it starts with 80 05, as a pickle
 
