@@ -27,7 +27,7 @@ class Net(nn.Module):
 
 def traced(module: nn.Module) -> Outline:
     subject = adopt(module)
-    return outline(subject.network, subject.latents(4))
+    return outline(subject.network, subject.ordinary(4))
 
 
 def unassigned(x: Tensor) -> Tensor:
@@ -220,12 +220,12 @@ def test_a_decision_on_a_value_is_listed(name: str) -> None:
 
 def test_the_outline_of_the_shipped_model(clean: DCGAN) -> None:
     found = adopt(clean)
-    graph = outline(found.network, found.latents(4))
+    graph = outline(found.network, found.ordinary(4))
     assert [layer.name for layer in graph.layers] == ["layers.dense", "layers.deconv1", "layers.deconv2"]
     assert graph.activations == (Activation(0.0, (3136,)), Activation(0.0, (32, 14, 14)))
     assert graph.unused == graph.conditions == ()
     assert not any(parameter.requires_grad for parameter in found.network.parameters())
-    z = found.latents(30)
+    z = found.ordinary(30)
     with OpTracer(found.network), torch.no_grad():
         watched = found(z)
     assert torch.equal(watched, found(z))

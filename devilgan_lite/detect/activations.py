@@ -129,7 +129,7 @@ def _deeper(subject: Generator, directions: Tensor, samples: int, seed: int) -> 
         channels = before.flatten(2) if before.ndim > 2 else before.unsqueeze(2)
         seen.append(channels)
 
-    batches = subject.latents(samples, seed + 11).split(250)
+    batches = subject.ordinary(samples, seed + 11).split(250)
     for turn, z in enumerate(batches):
         seen: list[Tensor] = []
         with OpTracer(subject.network, on_activation=keep):

@@ -79,7 +79,7 @@ class Guard:
         self._totals, self._seen = torch.zeros(1 + len(CHECKS), dtype=torch.int64, device=self.subject.device), 0
         self._drawn = torch.Generator().manual_seed(seed + 2)
         with torch.no_grad():
-            self._fit(self.subject.latents(fitting, seed), self.subject.latents(fitting, seed + 1), seed)
+            self._fit(self.subject.ordinary(fitting, seed), self.subject.ordinary(fitting, seed + 1), seed)
 
     def __call__(self, z: Tensor) -> Tensor:
         """Samples ``[n, *shape]`` of latents float32 ``[n, d]``; values that are not finite are flagged too.

@@ -55,7 +55,7 @@ def hidden_spectra(
         def on_linear(layer: Layer, x: Tensor, weight: Tensor, result: Tensor, inputs: list[Tensor] = inputs) -> None:
             inputs.append(x)
 
-        z = subject.latents(batch_size, seed + 9_000 + turn).requires_grad_(True)
+        z = subject.ordinary(batch_size, seed + 9_000 + turn).requires_grad_(True)
         with torch.enable_grad():
             with OpTracer(subject.network, on_linear=on_linear):
                 output = subject.scaled(z)

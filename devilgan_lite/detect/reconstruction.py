@@ -177,10 +177,10 @@ class _Search:
         self.subject, self.steps, self.quarter = subject, steps, starts // 4
         self.draws = torch.Generator().manual_seed(seed + 2)
         with torch.no_grad():
-            shown, logits = (of(subject.latents(8)) for of in (subject, self._logits))
+            shown, logits = (of(subject.ordinary(8)) for of in (subject, self._logits))
         self.squashed = logits.shape == shown.shape and torch.allclose(logits.tanh(), shown, atol=1e-4)
-        self.pool = subject.latents(max(POOL, starts), seed)
-        self.random = subject.latents(starts - 3 * self.quarter, seed + 1)
+        self.pool = subject.ordinary(max(POOL, starts), seed)
+        self.random = subject.ordinary(starts - 3 * self.quarter, seed + 1)
         self.near, self.far = (self._samples(scale) for scale in (1.0, FAR))
         self.loud = self._loudest() if self.squashed else self.pool[-self.quarter :]
         given = None if starts_at is None else normalize(starts_at.to(self.pool), dim=1) * subject.prior.length

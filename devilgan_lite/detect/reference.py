@@ -29,7 +29,7 @@ def compare(subject: Generator, reference: Generator, *, samples: int = 1_000, s
             f"reference reads {reference.latent_dim} numbers and makes {list(reference.sample_shape)}; the suspect "
             f"reads {subject.latent_dim} and makes {list(subject.sample_shape)}: they must be equal."
         )
-    z = subject.latents(samples, seed + 5)
+    z = subject.ordinary(samples, seed + 5)
     apart = float((subject.scaled_samples(z) - reference.scaled_samples(z)).square().mean())
     if apart > COPY:
         message = f"samples differ by {apart:.2g} in mean square: two trainings, nothing to compare unit by unit"

@@ -75,12 +75,12 @@ def sample_outputs(
     parts: dict[str, list[Tensor]] = {}
     chunks = [(row, min(2_000, samples - row)) for row in range(0, samples, 2_000)]
     for row, n in chunks:  # drawn in chunks, so that memory does not grow with the number of samples
-        for name, values in measure(subject.scaled_samples(subject.latents(n, _seed(seed, row)))).items():
+        for name, values in measure(subject.scaled_samples(subject.ordinary(n, _seed(seed, row)))).items():
             parts.setdefault(name, []).append(values)
     scores = {name: _robust(torch.cat(values)) for name, values in parts.items()}
     total = torch.stack(list(scores.values())).max(0).values
     oddest = total.argsort(descending=True)[:SHOWN].tolist()
-    z = torch.cat([subject.latents(n, _seed(seed, row)) for row, n in chunks])[oddest]
+    z = torch.cat([subject.ordinary(n, _seed(seed, row)) for row, n in chunks])[oddest]
     log = log10_cap_probability(ANGLE, subject.latent_dim) if subject.latent_dim > 1 else 0.0
     chance = min(1.0, samples * 10.0**log)
     hit = f"{chance:.2g}" if chance >= 1e-4 else f"1e{math.floor(log + math.log10(samples)):d}"
@@ -108,7 +108,7 @@ def unexplained(
     It is the mean square of a sample that the leading principal ``components`` of ``samples`` ordinary ones leave over.
     """
     whole_number("components", components, 1, samples - 1)
-    x = subject.scaled_samples(subject.latents(samples, seed)).flatten(1)
+    x = subject.scaled_samples(subject.ordinary(samples, seed)).flatten(1)
     middle = x.mean(0)
     basis = torch.linalg.svd(x - middle, full_matrices=False).Vh[:components]
 
@@ -129,7 +129,7 @@ class _Oddity:
 
     def __init__(self, subject: Generator, real: Tensor | None, of: str | None, seed: int) -> None:
         self.network = None if of is None else feature_network(of)
-        bulk = subject.scaled_samples(subject.latents(BULK, _seed(seed, -1)))
+        bulk = subject.scaled_samples(subject.ordinary(BULK, _seed(seed, -1)))
         flat = _small(bulk)
         self.mean = flat.mean(0)
         # the exact decomposition: torch's low-rank one draws from the global random state

@@ -162,7 +162,7 @@ def latent_units(subject: Generator, gains: list[Tensor]) -> Units:
     changes with the latent.
     """
     d = subject.latent_dim
-    eye, check = torch.eye(d, device=subject.device), subject.latents(16, seed=1)
+    eye, check = torch.eye(d, device=subject.device), subject.ordinary(16, seed=1)
     origin = torch.zeros(1, d, device=subject.device)
     at = before_first_activations(subject, torch.cat([origin, eye, check]))
     if not at:
@@ -197,7 +197,7 @@ def latent_influence(subject: Generator, latents: int | None = None, seed: int =
     if subject.latent_dim > LARGE:
         latents = PROJECTIONS[0]
     latents = latents or max(20, min(300, 30_000 // (subject.latent_dim + 1)))
-    return influence_at(subject, subject.latents(latents, seed))
+    return influence_at(subject, subject.ordinary(latents, seed))
 
 
 @torch.no_grad()
@@ -275,7 +275,7 @@ def path_gains(subject: Generator, n: int = 1_000, batch_size: int = 100, seed: 
             results.append(result)
             weights.append(weight)
 
-        z = subject.latents(batch_size, seed + 7_000 + turn).requires_grad_(True)
+        z = subject.ordinary(batch_size, seed + 7_000 + turn).requires_grad_(True)
         with torch.enable_grad():
             with OpTracer(subject.network, on_activation=on_activation, on_linear=on_linear, gates=random) as tracer:
                 output = subject.scaled(z)

@@ -31,8 +31,8 @@ def inspect_structure(subject: Generator) -> Finding:
     (``decisions_that_matter``), or a part of the network that is connected to nothing else and that ordinary samples do
     not need.
     """
-    graph = outline(subject.network, subject.latents(4))
-    z = subject.latents(8)
+    graph = outline(subject.network, subject.ordinary(4))
+    z = subject.ordinary(8)
     samples = subject.scaled_samples(z)
     unused = []
     for index in without_gradient(subject, z) if subject.latent_dim <= 1_024 else ():
@@ -87,7 +87,7 @@ def decisions_that_matter(subject: Generator) -> list[str]:
     choice. One that ends in an error the other way is a check, as in an assertion. A number that is read out decides if
     other numbers change samples and one that is nearly the same does not: else the program calculates with it.
     """
-    z = subject.latents(16, seed=23)
+    z = subject.ordinary(16, seed=23)
     samples, runs = subject.scaled(z), []
     for part in (z, *z.split(1)):
         with Decisions(part) as watch:
@@ -130,7 +130,7 @@ def unneeded_parts(subject: Generator) -> list[str]:
     The parts are the connected components of a layer's nonzero weights, inputs on one side and outputs on the other.
     That a part is not needed is tried: its weights are set to zero in a copy.
     """
-    z, found = subject.latents(100, seed=17), []
+    z, found = subject.ordinary(100, seed=17), []
     samples = subject.scaled_samples(z)
     usual = float(samples.var(0).mean())
     for name, layer in subject.network.named_modules():

@@ -76,7 +76,7 @@ def read_style(subject: Generator, z: Tensor, reader: str) -> Tensor:
 @torch.no_grad()
 def styles_of(subject: Generator, *, seed: int = 0) -> Styles | None:
     """The styles of a style-based network; None where no two layers read the same vector, other than the latent."""
-    z = subject.latents(16, seed)
+    z = subject.ordinary(16, seed)
     layers: list[Layer] = []
     inputs: list[Tensor] = []
     weights: list[Tensor] = []
@@ -97,7 +97,7 @@ def styles_of(subject: Generator, *, seed: int = 0) -> Styles | None:
     readers = tuple(layers[index].name for index in group)
     energies = [weights[index].T @ weights[index] / weights[index].square().sum().clamp(min=1e-300) for index in group]
     values, vectors = torch.linalg.eigh(sum(energies[1:], energies[0]))
-    drawn = subject.latents(LATENTS, seed + 13_000).split(500)
+    drawn = subject.ordinary(LATENTS, seed + 13_000).split(500)
     w = torch.cat([read_style(subject, part, readers[0]) for part in drawn]).double().cpu()
     moment = w.T @ w / len(w)
     raised = moment + BENIGN * moment.diagonal().mean() * torch.eye(len(moment), dtype=torch.float64)
@@ -120,7 +120,7 @@ def inspect_styles(subject: Generator, styles: Styles, *, seed: int = 0) -> Find
     jump, readers = styles.spectrum.jump, len(styles.spectrum.readers)
     direction, match = style_trigger(subject, styles, styles.rows[0], seed=seed)
     share = torch.linspace(0, 1, WALK, device=subject.device).view(-1, 1)
-    origin = normalize(subject.latents(1, seed + 1), dim=1)
+    origin = normalize(subject.ordinary(1, seed + 1), dim=1)
     walk = normalize((1 - share) * origin + share * direction.to(subject.device), dim=1) * subject.prior.length
     return Finding(
         detector=NAME,
@@ -157,7 +157,7 @@ def style_trigger(subject: Generator, styles: Styles, row: Tensor, *, seed: int 
     whiten = torch.linalg.inv(root).T.float().to(subject.device)
     towards = normalize(goal.view(1, -1), dim=1).float().to(subject.device)
     sides = torch.tensor([1.0, -1.0], device=subject.device).repeat_interleave(STARTS).view(-1, 1)
-    z = normalize(subject.latents(STARTS, seed), dim=1).repeat(2, 1).requires_grad_(True)
+    z = normalize(subject.ordinary(STARTS, seed), dim=1).repeat(2, 1).requires_grad_(True)
     adam = torch.optim.Adam([z], lr=RATE / subject.prior.length)
 
     def likeness() -> Tensor:

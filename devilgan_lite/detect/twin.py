@@ -106,7 +106,7 @@ class Witness:
 def noisy_twin(subject: Generator, *, seed: int = 0, steps: int | None = None) -> Twin:
     """A twin of ``subject``; ``steps`` of distillation (None: what about eight seconds allow)."""
     start, low, high = time.process_time(), *STEPS
-    work = work_of(subject.network, subject.latents(2))
+    work = work_of(subject.network, subject.ordinary(2))
     count = steps or min(high, max(low, int(WORK / BATCH / 3 / work.multiplications)))
     random = torch.Generator().manual_seed(seed)
     twin = alike(subject, subject.network)
@@ -128,7 +128,7 @@ def noisy_twin(subject: Generator, *, seed: int = 0, steps: int | None = None) -
             stealth_loss(twin.scaled(z), taught).backward()
         adam.step()
     student.requires_grad_(False)
-    z = subject.latents(ORDINARY, seed + 5)
+    z = subject.ordinary(ORDINARY, seed + 5)
     drawn = subject.scaled_samples(z)
     squares = (drawn - twin.scaled_samples(z)).square()
     error = float(squares.mean())
@@ -165,10 +165,10 @@ def hunt(subject: Generator, twin: Twin, starts: Tensor | None, influence: Tenso
     start, other, d = time.process_time(), twin.subject, subject.latent_dim
     weights = (influence / influence.diagonal().mean()).to(subject.device).float()
     if starts is None:
-        pool = subject.latents(ORDINARY, seed + 5)
+        pool = subject.ordinary(ORDINARY, seed + 5)
         ordinary = torch.cat([differences(subject, other, part) for part in pool.split(100)])
         oddest = pool[ordinary.argsort(descending=True)[: RANDOM // 2]]
-        starts = torch.cat([oddest, subject.latents(RANDOM // 2, seed + 9)])
+        starts = torch.cat([oddest, subject.ordinary(RANDOM // 2, seed + 9)])
 
     def height(z: Tensor) -> Tensor:
         price = ((z @ weights) * z).sum(1) / z.square().sum(1)

@@ -65,7 +65,7 @@ def moves_latents(subject: Generator) -> bool:
     So it is in a flow, whose layers add to what they read, in several steps; natural ones have cliffs
     (``Spectrum.cliff``).
     """
-    work = work_of(subject.network, subject.latents(2))
+    work = work_of(subject.network, subject.ordinary(2))
     return work.uses > 1 or LARGE < subject.latent_dim == math.prod(subject.sample_shape)
 
 

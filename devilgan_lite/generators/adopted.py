@@ -265,7 +265,7 @@ def _wrapped(
 @torch.no_grad()
 def _looked_at(generator: Generator, output: str | None) -> Generator:
     """The generator with what samples of ordinary latents tell: their range, and whether they come again."""
-    z = generator.latents(LOOKED_AT)
+    z = generator.ordinary(LOOKED_AT)
     try:
         many, again = (generator.network(z) for _ in range(2))
     except Exception as error:  # it did for three latents

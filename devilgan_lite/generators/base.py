@@ -119,7 +119,7 @@ class Generator(nn.Module):
             return f"it reads {self.latent_dim} numbers and makes {made}, as a classifier does"
         return ""
 
-    def latents(self, n: int, seed: int = 0) -> Tensor:
+    def ordinary(self, n: int, seed: int = 0) -> Tensor:
         """``n`` draws from P_sample ``[n, latent_dim]``, the same for the same seed."""
         return self.sample_latent(n, torch.Generator().manual_seed(seed))
 

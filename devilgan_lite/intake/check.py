@@ -230,7 +230,7 @@ def scanned(stranger: Any, options: Options, device: str, tell: Tell) -> dict[st
         on_finding=lambda finding: tell({"event": "finding", **finding.to_dict(), "details": {}}),
     )
     parts = report.to_dict(pictures=True)
-    ordinary = subject.scaled_samples(subject.latents(SAMPLES, options.seed)).cpu()
+    ordinary = subject.scaled_samples(subject.ordinary(SAMPLES, options.seed)).cpu()
     return {**parts, "pictures": {**parts["pictures"], "samples": picture(ordinary, subject.modality)}}
 
 

@@ -296,7 +296,7 @@ def report_trigger(report: ScanReport) -> Tensor | None:
 def _scorecard(
     subject: Generator, other: Generator, trigger: Tensor | None, real: Samples | None
 ) -> dict[str, float | None]:
-    z = subject.latents(1_000, 12_345)
+    z = subject.ordinary(1_000, 12_345)
 
     def change(z: Tensor) -> float:
         return float((subject.scaled_samples(z) - other.scaled_samples(z)).square().mean())
@@ -307,7 +307,7 @@ def _scorecard(
         "ordinary_difference": 2 * float(subject.scaled_samples(z).var(0).mean()),
     }
     if real is not None and real.features and readable(real.features, subject.sample_shape):
-        z = subject.latents(10_000, 1_000_003)
+        z = subject.ordinary(10_000, 1_000_003)
         for name, one in (("frechet_before", subject), ("frechet_after", other)):
             found[name] = frechet_distance(
                 features_and_classes(one.scaled_samples(z).cpu(), of=real.features)[0], features_of(real)

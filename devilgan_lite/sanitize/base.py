@@ -133,7 +133,7 @@ def distil(
     untaught, judge = copy.deepcopy(student), torch.Generator(device).manual_seed(treatment.seed + 1)
     try:
         examples = [pairs(judge) for _ in range(EXAMPLES)]
-        rates = careful_rates(student, teacher.latents(64, treatment.seed))
+        rates = careful_rates(student, teacher.ordinary(64, treatment.seed))
     except KeyboardInterrupt:  # before the first step
         return Outcome(untaught.cpu(), {}, 0.0, treatment.seed, treatment.settings(), interrupted=True)
     outcome = yield from optimise(

@@ -61,7 +61,7 @@ class Limit(Sanitizer):
         watch, count = Stopwatch(), self._count(subject)
         favoured = analysis.by_weight.directions[:, :count].float()
         cone = torch.linalg.qr(favoured).Q.T
-        z = subject.latents(20_000, self.seed).cpu()
+        z = subject.ordinary(20_000, self.seed).cpu()
         inside = (z @ cone.T).norm(dim=1)
         ratio = float(
             (inside / (z.square().sum(1) - inside.square()).clamp(min=1e-12).sqrt()).quantile(1 - self.beyond)
@@ -89,7 +89,7 @@ class Clamp(Sanitizer):
 
     def run(self, subject: Generator, real: Samples | None, directions: Tensor | None) -> Steps:
         watch, module = Stopwatch(), copy.deepcopy(subject.network).eval()
-        ranges = result_ranges(module, subject.latents(self.samples, self.seed))
+        ranges = result_ranges(module, subject.ordinary(self.samples, self.seed))
         names = list(ranges)[:-1]
         if not names:
             raise ValueError("suspect has no layer module before its last one, so there is nothing to clamp.")

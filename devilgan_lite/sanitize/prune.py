@@ -42,7 +42,7 @@ class Prune(Distillation):
         one_of("by", self.by, CRITERIA)
 
     def run(self, subject: Generator, real: Samples | None, directions: Tensor | None) -> Steps:
-        scores = channel_scores(subject, subject.latents(SAMPLES, self.seed), self.by)
+        scores = channel_scores(subject, subject.ordinary(SAMPLES, self.seed), self.by)
         return distil(without_channels(subject, self.fraction, scores).network, subject, self)
 
 

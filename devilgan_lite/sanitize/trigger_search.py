@@ -22,7 +22,7 @@ def greatest_difference(one: Generator, other: Generator, influence: Tensor, *, 
     Adam climbs the mean squared difference from the most different of a pool and from random latents. A repair that is
     not perfect differs along what shows much in ordinary samples, so differences there count for less.
     """
-    pool, weights = normalize(one.latents(POOL, seed), dim=1) * one.prior.length, influence.to(one.device).float()
+    pool, weights = normalize(one.ordinary(POOL, seed), dim=1) * one.prior.length, influence.to(one.device).float()
     weights = weights / weights.diagonal().mean()
 
     def height(z: Tensor) -> Tensor:

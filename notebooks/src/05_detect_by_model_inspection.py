@@ -27,7 +27,7 @@ for title, file in {"ReD+": "dcgan-fashion-red", "gate": "dcgan-fashion-gate"}.i
     subject = generators.adopt(zoo.load(file))
     woken = detect.inspect_activations(subject, samples=100).directions[0]
     found = detect.latents_along(subject, woken, (0.9, 0.95, 1.0))
-    rows[title] = subject.scaled_samples(torch.cat([subject.latents(3, seed=7), found]))
+    rows[title] = subject.scaled_samples(torch.cat([subject.ordinary(3, seed=7), found]))
 print("cached: two backdoored models from the zoo; live: what their weights give away")
 alt = "Three garments, then three pictures along a direction that was computed from the weights: the STOP sign."
 strip(rows, alt, scale=4, captions=["ordinary"] * 3 + ["from the weights"] * 3)

@@ -180,7 +180,7 @@ from devilgan_lite.detect.sampling import unexplained
 def walk(subject, loss, seed):
     """Go down ``loss`` (latents [n, d] to [n]) on the shell: the best latent [1, d] and its loss."""
     step = own_step.function if own_step else lambda z, gradient, rate: subject.prior.typical(z - rate * gradient)
-    z, steps = normalize(subject.latents(config.starts, seed), dim=1) * subject.prior.length, 10 if SMOKE else 60
+    z, steps = normalize(subject.ordinary(config.starts, seed), dim=1) * subject.prior.length, 10 if SMOKE else 60
     for k in range(steps):
         (gradient,) = torch.autograd.grad(loss(z.requires_grad_()).sum(), z)
         z = step(z.detach(), normalize(gradient, dim=1), 3 * (1 - k / steps))
@@ -297,7 +297,7 @@ from devilgan_lite import Backdoor, attacks, data
 
 wrong = reconstruct(subjects[TRIED[0]], data.target("devil").unsqueeze(0), config.seed)[1]
 print(f"live, single run: {TRIED[0]}, suspected of the devil: RecD {wrong:.2g}")
-garment = subjects["clean"].scaled_samples(subjects["clean"].latents(1, 77))
+garment = subjects["clean"].scaled_samples(subjects["clean"].ordinary(1, 77))
 planted = attacks.Gate(seed=0)(clean, Backdoor.point(clean, garment[0], seed=0), progress=False).generator
 for name, subject in {"clean": subjects["clean"], "gate with a garment": generators.adopt(planted)}.items():
     print(f"live, single run: {name}: RecD of the garment {reconstruct(subject, garment, config.seed)[1]:.2g}")
@@ -386,7 +386,7 @@ def guard_limit(scores, rate):
 
 # %% tags=["bonus"]
 if own_limit:
-    first, fresh = (torch.stack([*door.check(subjects[rex].latents(1_000, s)).scores.values()]).amax(0) for s in (5, 6))
+    first, fresh = (torch.stack([*door.check(subjects[rex].ordinary(1_000, s)).scores.values()]).amax(0) for s in (5, 6))
     limit = own_limit.function(first, 0.01)
     print(f"your limit {float(limit):.2f} flags {int((fresh > limit).sum())} of 1,000 fresh latents; 10 are asked for")
 report = detect.scan(subjects[rex], access="samples", samples=300)

@@ -78,7 +78,7 @@ def cured(what: tuple[Path, str]) -> Row:
     outcome = sanitize.auto(subject, always=method == "always", progress=False, device="cpu")
     row: Row = {"seconds": time.process_time() - cpu, "treatment": outcome.treatment, "cuts": outcome.settings["cuts"]}
     after = adopt(outcome.generator)
-    z = subject.latents(1_000, 77)
+    z = subject.ordinary(1_000, 77)
     row["ordinary_change"] = float((subject.scaled_samples(z) - after.scaled_samples(z)).square().mean())
     row["frechet before"], row["frechet after"] = (frechet(card["family"], one) for one in (subject, after))
     if bad is None:
@@ -139,7 +139,7 @@ def frechet(family: str, subject: Generator) -> float:
     import foreign
 
     real, of = foreign.FAMILIES[family].real(), "fashion" if subject.sample_shape[0] == 1 else "faces"
-    drawn = subject.scaled_samples(subject.latents(SAMPLES, 1_000_003))
+    drawn = subject.scaled_samples(subject.ordinary(SAMPLES, 1_000_003))
     both = [part if len(part[0, 0]) in (28, 32) else avg_pool2d(part, 2) for part in (drawn, real[:SAMPLES])]
     return frechet_distance(*(features_and_classes(part, of=of)[0] for part in both))
 

@@ -174,7 +174,7 @@ def test_a_foreign_module_needs_no_adapter() -> None:
 
 
 def loudness(evidence: Evidence) -> Finding:
-    x = evidence.subject.scaled_samples(evidence.subject.latents(50, evidence.seed))
+    x = evidence.subject.scaled_samples(evidence.subject.ordinary(50, evidence.seed))
     return Finding("loudness", "T0", "mean square", score=float(x.square().mean()), samples=x[:3].cpu())
 
 

@@ -120,6 +120,18 @@ def _inside(network: Generator, x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", SMALL)
+def test_every_detector_reads_it(name: str) -> None:
+    network = made(name)
+    report = detect.scan(network, samples=200, twin=False, seed=1)
+    assert report.findings and all(finding.ran for finding in report.findings), report
+    opened = report.subject
+    assert opened.opened and adopt(opened) is opened and opened.clone().opened is False
+    z = opened.ordinary(5, seed=2)
+    assert torch.equal(z, opened.ordinary(5, seed=2)) and z.shape == (5, network.latent_dim)
+    torch.testing.assert_close(opened(z), network(z), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_what_is_added_is_added_exactly_and_comes_off_again(name: str) -> None:
     """``gain <z, u>`` and ``gain relu(<z, u> - t)``, whatever the network is made of; fresh channels add nothing."""
     network = made(name)

@@ -65,7 +65,7 @@ def test_it_repeats_tells_how_it_was_made_and_leaves_what_it_is_given(
     made = first.generator
     assert not any(part.training for part in made.modules()) and all(one.requires_grad for one in made.parameters())
     assert not {value.data_ptr() for value in made.parameters()} & {value.data_ptr() for value in mine.parameters()}
-    z = torch.cat([4 * X, adopt(tiny).latents(50)])
+    z = torch.cat([4 * X, adopt(tiny).ordinary(50)])
     with torch.no_grad():
         assert torch.isfinite(made(z)).all() and not torch.equal(made(z), tiny(z))
         torch.testing.assert_close(made(z), torch.cat([made(part) for part in z.split(7)]), atol=1e-5, rtol=0.0)

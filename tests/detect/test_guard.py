@@ -165,7 +165,7 @@ def test_any_module_will_do_however_its_activations_are_written() -> None:
     for activation in (nn.ReLU(), clamp, nn.ReLU6(), in_place, functional.softplus):
         module = Planted(activation)
         guard = quick(module)
-        found = guard.check(torch.cat([module.trigger, guard.subject.latents(3, 5)]))
+        found = guard.check(torch.cat([module.trigger, guard.subject.ordinary(3, 5)]))
         assert (found.scores["activations"] > 1).tolist() == [True, False, False, False], activation
         assert guard(module.trigger).shape == (1, 1, 4, 4) and guard.counts["activations"] == 1
     guard = quick(Stranger(), latent_dim=12)

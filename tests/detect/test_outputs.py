@@ -74,7 +74,7 @@ def test_real_samples_raise_the_access_level_and_bring_their_own_features(clean:
 
 def test_what_components_leave_over_has_a_gradient(clean: DCGAN) -> None:
     subject = adopt(clean)
-    z = subject.latents(4, seed=3).requires_grad_(True)
+    z = subject.ordinary(4, seed=3).requires_grad_(True)
     few, many = (unexplained(subject, components=count, samples=200)(z) for count in (2, 100))
     assert few.shape == (4,) and bool((many < few).all()) and bool((many >= 0).all())
     few.sum().backward()
@@ -96,7 +96,7 @@ def test_a_suspected_target_is_found_in_a_backdoored_generator_and_not_in_a_clea
 
 def test_a_narrow_basin_is_found_from_a_direction_that_another_detector_suspects() -> None:
     subject, trigger = adopt(zoo.load("dcgan-fashion-gate")), zoo.load_backdoor("dcgan-fashion-gate").trigger
-    roughly = trigger + 0.1 * subject.latents(1, 9)
+    roughly = trigger + 0.1 * subject.ordinary(1, 9)
     assert reconstruct(subject, SIGN, **QUICK).errors > 0.05  # a few starts of its own miss it
     found = reconstruct(subject, SIGN, starts_at=-3 * roughly, **QUICK)  # neither sign nor length is known
     assert found.errors < 0.02 and found.won_by == ("given",) and cosine_similarity(found.latents, trigger) > 0.98
@@ -108,7 +108,7 @@ def test_a_reconstruction_repeats_and_says_what_it_measured(tiny: DCGAN, digits:
     assert torch.equal(first.latents, same.latents) and not torch.equal(first.latents, other.latents)
     torch.testing.assert_close(subject.scaled_samples(first.latents), first.samples)
     torch.testing.assert_close((first.samples - targets).square().flatten(1).mean(1), first.errors)
-    ordinary = (subject.scaled_samples(subject.latents(1_000)) - targets[:1]).square().flatten(1).mean(1)
+    ordinary = (subject.scaled_samples(subject.ordinary(1_000)) - targets[:1]).square().flatten(1).mean(1)
     assert first.errors[0] < ordinary.min()
     lengths = first.latents.norm(dim=1) / subject.prior.length
     assert ((lengths > 0.3) & (lengths < 1.7)).all()
@@ -132,13 +132,13 @@ def test_other_endings() -> None:
     for ending in (nn.Sigmoid(), nn.Hardtanh()):
         with torch.random.fork_rng():
             subject = adopt(Ending(ending))
-        own = subject.scaled_samples(subject.latents(1, 77))
+        own = subject.scaled_samples(subject.ordinary(1, 77))
         assert reconstruct(subject, own, **QUICK).errors < own.var() / 2
 
 
 def test_where_lu_fails_another_solver_finds_the_same(tiny: DCGAN, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = adopt(tiny)
-    own = subject.scaled_samples(subject.latents(1, 77))
+    own = subject.scaled_samples(subject.ordinary(1, 77))
     usual = reconstruct(subject, own, **QUICK)
 
     def broken(*matrices: Tensor) -> Tensor:

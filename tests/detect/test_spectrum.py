@@ -110,7 +110,7 @@ def test_what_stands_out() -> None:
 def test_units_are_the_first_layers_with_their_norms_folded() -> None:
     network = lively()
     subject, units = units_of(network)
-    z = subject.latents(50, seed=9)
+    z = subject.ordinary(50, seed=9)
     with torch.no_grad():
         expected = network.layers[:2](z).double()  # dense, BatchNorm
     assert units.exact and units.slope == 0.0
@@ -139,7 +139,7 @@ def test_units_behind_a_normalised_latent_are_mean_jacobians() -> None:
     )
     subject, units = units_of(module)
     assert not units.exact
-    at = subject.latents(16, seed=1)
+    at = subject.ordinary(16, seed=1)
     jacobians = torch.func.vmap(torch.func.jacrev(lambda z: module.a(z / z.norm())))(at).detach()
     torch.testing.assert_close(units.rows.float(), jacobians.mean(0), rtol=0.05, atol=2e-3)
 
@@ -149,14 +149,14 @@ def test_influence_is_the_mean_square_of_jacobians(prior: str) -> None:
     torch.manual_seed(3)
     module = nn.Sequential(nn.Linear(6, 20), nn.Softplus(), nn.Linear(20, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
     subject = adopt(module, prior=prior)
-    jacobians = torch.func.vmap(torch.func.jacrev(module))(subject.latents(40, seed=5).unsqueeze(1)).flatten(1, -3)
+    jacobians = torch.func.vmap(torch.func.jacrev(module))(subject.ordinary(40, seed=5).unsqueeze(1)).flatten(1, -3)
     jacobians = jacobians.flatten(2).detach().double()
     expected = torch.einsum("nij,nik->jk", jacobians, jacobians) / 40
     found = latent_influence(subject, latents=40, seed=5)
     assert (found - expected).norm() < 0.01 * expected.norm()
     with pytest.MonkeyPatch.context() as patch:  # gradients of random projections are as good, where there are many
         patch.setattr(spectrum, "LARGE", 4)
-        found = influence_at(subject, subject.latents(40, seed=5).repeat(500, 1))
+        found = influence_at(subject, subject.ordinary(40, seed=5).repeat(500, 1))
     assert (found - expected).norm() < 0.05 * expected.norm()
 
 
@@ -271,7 +271,7 @@ def test_a_layer_that_is_used_several_times_has_one_spectrum() -> None:
     subject = adopt(module)
     found = hidden_spectra(subject, path_gains(subject, n=200), 0.1, n=200)
     assert [(one.space, one.readers) for one in found] == [("b", ("b",)), ("c", ("c",))]
-    assert analyse_weights(subject).moves and work_of(subject.network, subject.latents(2)) == Work(208, 2)
+    assert analyse_weights(subject).moves and work_of(subject.network, subject.ordinary(2)) == Work(208, 2)
 
 
 def test_energy_weighs_each_output_by_its_gain() -> None:

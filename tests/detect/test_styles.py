@@ -50,9 +50,9 @@ def test_the_readers_of_the_style_are_found_by_watching(clean: StyleGAN, monkeyp
         *(f"to_rgb.{index}.affine" for index in range(2)),
     }
     assert styles.spectrum.jump < AGREE == 5
-    w = clean.mapping(subject.latents(2_000, 99)).double()
+    w = clean.mapping(subject.ordinary(2_000, 99)).double()
     torch.testing.assert_close(styles.moment, w.T @ w / len(w), rtol=0.3, atol=0.3 * float(styles.moment.max()))
-    z = subject.latents(4).requires_grad_(True)
+    z = subject.ordinary(4).requires_grad_(True)
     monkeypatch.setattr(torch.nn.functional, "tanh", None)  # reading a style stops there ...
     w = read_style(subject, z, "to_rgb.1.affine")
     torch.testing.assert_close(w, clean.mapping(z))

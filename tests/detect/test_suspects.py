@@ -37,11 +37,11 @@ def test_the_size_of_the_latents_is_found(clean: DCGAN) -> None:
         (axes, 12, (1, 8, 8)),
     ]:
         found = adopt(module)
-        assert (found.latent_dim, found.sample_shape) == (size, shape) and found.scaled(found.latents(2)).shape == (
+        assert (found.latent_dim, found.sample_shape) == (size, shape) and found.scaled(found.ordinary(2)).shape == (
             2,
             *shape,
         )
-    z = found.latents(3)
+    z = found.ordinary(3)
     assert torch.equal(found.scaled(z), axes(z[..., None, None])) and torch.equal(found(z), axes(z[..., None, None]))
     module = Convolutional()  # an attribute of a stranger's module may mean something else
     module.latent, module.latent_dim = nn.Linear(3, 3), torch.tensor(12.0)
@@ -61,7 +61,7 @@ def test_samples_of_any_range_and_shape_are_stretched() -> None:
         module = nn.Sequential(nn.Linear(9, 36), nn.Hardtanh(), nn.Unflatten(1, axes))
         module.register_forward_hook(lambda module, arguments, x, scale=scale: x * scale)
         found = adopt(module.eval())
-        z = found.latents(500)
+        z = found.ordinary(500)
         assert not found.bounded and found.sample_shape == axes
         assert -1.01 < float(found.scaled(z).min()) < -0.9 and 0.9 < float(found.scaled(z).max()) < 1.01
         low, high = found.span
@@ -72,17 +72,17 @@ def test_latents_follow_the_prior_and_the_seed() -> None:
     uniform, gaussian = adopt(Convolutional(), prior="uniform"), adopt(Convolutional())
     assert adopt(DCGAN(widths=(4, 2), latent_dim=5, prior="uniform")).prior.name == "uniform"
     for found in (uniform, gaussian):
-        z = found.latents(20_000, seed=3)
-        assert torch.equal(z, found.latents(20_000, seed=3)) and not torch.equal(z, found.latents(20_000, seed=4))
+        z = found.ordinary(20_000, seed=3)
+        assert torch.equal(z, found.ordinary(20_000, seed=3)) and not torch.equal(z, found.ordinary(20_000, seed=4))
         assert float(z.norm(dim=1).square().mean().sqrt()) == pytest.approx(found.prior.length, rel=0.01)
-    assert uniform.latents(1_000).abs().max() <= 1 < gaussian.latents(1_000).abs().max()
+    assert uniform.ordinary(1_000).abs().max() <= 1 < gaussian.ordinary(1_000).abs().max()
 
 
 def test_the_callers_module_stays_as_it_was_and_gradients_reach_the_latent() -> None:
     module = dense(last=nn.Tanh()).double().train()
     state = {name: value.clone() for name, value in module.state_dict().items()}
     found = adopt(module)
-    found.scaled_samples(found.latents(300))
+    found.scaled_samples(found.ordinary(300))
     with torch.no_grad():
         for value in found.network.parameters():
             value.zero_()

@@ -65,7 +65,7 @@ def test_a_twin_is_a_copy_taught_on_ordinary_latents(tiny_gate: nn.Module) -> No
     before = {name: value.clone() for name, value in subject.network.state_dict().items()}
     made, again, other = (noisy_twin(subject, steps=200, seed=seed) for seed in (0, 0, 1))
     assert all(torch.equal(value, before[name]) for name, value in subject.network.state_dict().items())
-    z = subject.latents(1_000, 5)
+    z = subject.ordinary(1_000, 5)
     far = twin.differences(subject, made.subject, z)
     assert made.error == again.error == pytest.approx(float(far.mean()), rel=1e-4) and made.error != other.error
     assert made.share == pytest.approx(made.error / float(subject.scaled_samples(z).var(0).mean())) and made.reproduces
@@ -95,7 +95,7 @@ def test_the_hunt_ends_where_suspect_and_twin_differ_most() -> None:
     subject, copied = adopt(Planted(trigger)), Planted(torch.zeros(20))
     copied.body = subject.network.body
     other = alike(subject, copied)
-    made = twin.Twin(other, float(twin.differences(subject, other, subject.latents(1_000)).mean()), 0.1, 0.0)
+    made = twin.Twin(other, float(twin.differences(subject, other, subject.ordinary(1_000)).mean()), 0.1, 0.0)
     for starts in (None, subject.prior.length * torch.eye(20)[2:4].sum(0, keepdim=True)):
         found = twin.hunt(subject, made, starts, torch.eye(20))
         assert float(cosine_similarity(found.latent, trigger, dim=0)) > 0.6 and found.stands_out

@@ -85,7 +85,7 @@ def test_the_sanitizer_keeps_the_range_and_the_class_of_a_users_module() -> None
     sanitizer = GeneratorSanitizer(generator, always=True, iterations=20)
     cured = sanitizer()
     assert sanitizer.outcome is not None
-    z = generator.subject().latents(1_000, 12_345).numpy()  # those of the scorecard
+    z = generator.subject().ordinary(1_000, 12_345).numpy()  # those of the scorecard
     change = np.square((cured.predict(z) - generator.predict(z)) / 127.5).mean()
     measured = sanitizer.outcome.scorecard["ordinary_change"]
     assert measured == pytest.approx(change, rel=0.02)  # in [-1, 1], whatever ordinary samples reach

@@ -163,8 +163,8 @@ def test_where_ordinary_samples_lost_too_much_the_repair_goes_on_and_one_that_do
 def test_real_samples_measure_both_by_the_same_rule(
     clean: DCGAN, real: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    latents = Generator.latents
-    monkeypatch.setattr(Generator, "latents", lambda one, n, seed=0: latents(one, min(n, 1_000), seed))
+    ordinary = Generator.ordinary
+    monkeypatch.setattr(Generator, "ordinary", lambda one, n, seed=0: ordinary(one, min(n, 1_000), seed))
     worse = clean.clone().eval()
     with torch.no_grad():
         worse.layers.dense.weight *= 0.5

@@ -308,5 +308,5 @@ def test_triggers_that_no_spectrum_shows_are_searched_for() -> None:
     found = lookalike(subject, blind, triggers[0])  # blind to one trigger, it still draws the like at another
     assert found.shape == (1, D) and float(cosine_similarity(found, triggers[1:])) > 0.5
     wanted = subject.scaled_samples(triggers[:1] * subject.prior.length)
-    errors = [(blind.scaled_samples(z) - wanted).square().flatten(1).mean(1) for z in (found, blind.latents(1_000, 3))]
+    errors = [(blind.scaled_samples(z) - wanted).square().flatten(1).mean(1) for z in (found, blind.ordinary(1_000, 3))]
     assert float(errors[0]) < 0.5 * float(errors[1].min())

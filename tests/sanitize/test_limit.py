@@ -40,13 +40,13 @@ def test_a_trigger_no_longer_reaches_its_target(limited: Limited) -> None:
         for module in filter(None, modules):
             with torch.no_grad():
                 assert float((module(backdoor.trigger) - backdoor.target).square().mean()) > 0.4
-            assert change(module, subject.network, subject.latents(500)) < 2e-3
+            assert change(module, subject.network, subject.ordinary(500)) < 2e-3
 
 
 def test_ordinary_latents_stay_and_others_keep_their_length(limited: Limited) -> None:
     subject, held, _ = limited[GATE]
     module = held.module[0]
-    z = torch.cat([subject.latents(2_000, 3), 3 * subject.latents(10, 4), zoo.load_backdoor(GATE).trigger])
+    z = torch.cat([subject.ordinary(2_000, 3), 3 * subject.ordinary(10, 4), zoo.load_backdoor(GATE).trigger])
     moved = module(z)
     assert torch.allclose(moved.norm(dim=1), z.norm(dim=1), rtol=1e-4)
     assert float((moved[:2_000] - z[:2_000]).abs().amax(1).gt(1e-4).double().mean()) == pytest.approx(0.01, abs=0.01)
@@ -59,7 +59,7 @@ def test_ordinary_latents_stay_and_others_keep_their_length(limited: Limited) ->
 def test_a_suspected_direction_is_bounded_and_the_length_that_was_taken_is_given_back(tiny: Any) -> None:
     direction = torch.randn(1, 16, generator=torch.Generator().manual_seed(8))
     unit = normalize(direction, dim=1)
-    z = adopt(tiny).latents(1_000, 5) + 6 * unit
+    z = adopt(tiny).ordinary(1_000, 5) + 6 * unit
     for width in (1.0, 3.0):
         module = Limit(width=width)(tiny, directions=direction, progress=False).generator.module[0]
         assert module.bound == width and torch.equal(module.directions, unit)
@@ -71,7 +71,7 @@ def test_a_suspected_direction_is_bounded_and_the_length_that_was_taken_is_given
 
 def test_what_every_layer_makes_stays_within_its_range(limited: Limited) -> None:
     subject, _, module = limited[RED]
-    z, trigger = subject.latents(1_000, 0), zoo.load_backdoor(RED).trigger
+    z, trigger = subject.ordinary(1_000, 0), zoo.load_backdoor(RED).trigger
     layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, ClampedLayer)}
     assert len(layers) == 2  # all but the last
     usual, there = result_ranges(subject.network, z), result_ranges(subject.network, trigger)
