@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from devilgan_lite.detect.detector import Detector, Finding
-from devilgan_lite.detect.hidden import sharing
-from devilgan_lite.detect.spectrum import Spectrum
+from devilgan_lite.detect.spectrum import Spectrum, sharing
 from devilgan_lite.generators import Generator
 from devilgan_lite.trace import Layer, OpTracer
 

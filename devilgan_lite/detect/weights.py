@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from devilgan_lite.detect.detector import Detector, Finding
-from devilgan_lite.detect.hidden import hidden_spectra
 from devilgan_lite.detect.spectrum import (
     LARGE,
     Paths,
     Spectrum,
     Units,
     generalised_eigen,
+    hidden_spectra,
     latent_influence,
     latent_units,
     on_rate,

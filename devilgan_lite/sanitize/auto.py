@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from devilgan_lite.checks import whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.detect import ScanReport, analyse_weights, scan
+from devilgan_lite.detect.hunt import greatest_difference, lookalike
 from devilgan_lite.detect.search import STRIKING
 from devilgan_lite.detect.weights import WeightAnalysis
 from devilgan_lite.features import features_and_classes, readable
@@ -18,7 +19,6 @@ from devilgan_lite.metrics import features_of, frechet_distance
 from devilgan_lite.sanitize.base import TOLERATED, check_real, distil
 from devilgan_lite.sanitize.limit import contained
 from devilgan_lite.sanitize.project import project_styles
-from devilgan_lite.sanitize.trigger_search import greatest_difference, lookalike
 from devilgan_lite.sanitize.unlearn import Clip, clipped, teacher_of
 from devilgan_lite.steps import Loop, Outcome, best_device
 
@@ -165,9 +165,7 @@ def _after(
 ) -> SanitizeOutcome:
     """The outcome with a scan of what came out, and what the treatment cost."""
     seed, cured = outcome.seed, alike(suspect, outcome.generator)
-    after = scan(
-        cured, samples=SCANNED, seed=seed, analysis=analyse_weights(cured, seed=seed), twin=before.twin is not None
-    )
+    after = scan(cured, samples=SCANNED, seed=seed, twin=before.twin is not None)
     return SanitizeOutcome(
         cured.clone(),
         outcome.history,

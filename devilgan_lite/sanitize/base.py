@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from devilgan_lite.checks import Settings, check_training, latents
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import Generator, adopt, alike
 from devilgan_lite.losses import stealth_loss
-from devilgan_lite.sanitize.latent_sampling import taught_pairs
 from devilgan_lite.steps import Loop, Outcome, Steps, best_device, linear, optimise
 from devilgan_lite.trace import Layer, OpTracer
 
@@ -20,6 +20,9 @@ CONSTRAINT_FRACTION = 0.5  # of the steps in which a constraint holds; then it m
 TOLERATED = 8e-4  # distillation loss, mean squared per pixel, above which ordinary samples have lost too much
 EXAMPLES = 10  # batches on which a repair is judged
 LARGE = 2.0  # root mean square of what a layer reads; clean ones as trained: below 1.7, but for flows and styles
+DrawPairs = Callable[[torch.Generator], tuple[Tensor, Tensor]]  # latents [n, d], and their target samples
+SCALES = (0.3, 2.0)  # of the length of an ordinary latent
+NOISE = 0.5  # about a suspected direction, as a share of its length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,3 +185,31 @@ def careful_rates(student: nn.Module, z: Tensor) -> dict[float, list[nn.Paramete
         if parameter.is_floating_point():
             rates.setdefault(LARGE / max(sizes.get(parameter.data_ptr(), 0.0), LARGE), []).append(parameter)
     return rates
+
+
+def taught_pairs(teacher: Generator, directions: Tensor | None, n: int, wide: float) -> DrawPairs:
+    """``n`` latents, a share ``wide`` of them odd (``odd_latents``), and what the teacher makes of them."""
+    odd = round(n * wide)
+
+    def pairs(random: torch.Generator) -> tuple[Tensor, Tensor]:
+        z = teacher.sample_latent(n, random)
+        if odd:
+            z = torch.cat([odd_latents(teacher, z[:odd], directions, random), z[odd:]])
+        with torch.no_grad():
+            return z, teacher.network(z)
+
+    return pairs
+
+
+def odd_latents(subject: Generator, z: Tensor, directions: Tensor | None, random: torch.Generator) -> Tensor:
+    """``z`` ``[n, d]`` at 0.3 to 2 times the usual length, every other one about one of ``directions`` ``[k, d]``."""
+    n, where = len(z), z.device
+    low, high = SCALES
+    some = normalize(z, dim=1)
+    if directions is not None:
+        suspected = normalize(directions.float(), dim=1).to(where)
+        rows = torch.randint(len(suspected), (n,), generator=random, device=where)
+        signs = 2 * torch.randint(2, (n, 1), generator=random, device=where) - 1
+        about = normalize(signs * suspected[rows] + NOISE * some, dim=1)
+        some = torch.where(torch.arange(n, device=where).view(-1, 1) % 2 == 0, about, some)
+    return some * (low + (high - low) * torch.rand(n, 1, generator=random, device=where)) * subject.prior.length

@@ -14,8 +14,7 @@ from torch import Tensor
 from devilgan_lite.checks import check_training, in_range, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import Generator
-from devilgan_lite.sanitize.base import Sanitizer
-from devilgan_lite.sanitize.latent_sampling import odd_latents
+from devilgan_lite.sanitize.base import Sanitizer, odd_latents
 from devilgan_lite.steps import Steps, best_device
 from devilgan_lite.training import TrainingSettings, adversarial_training
 

@@ -386,7 +386,8 @@ def guard_limit(scores, rate):
 
 # %% tags=["bonus"]
 if own_limit:
-    first, fresh = (torch.stack([*door.check(subjects[rex].ordinary(1_000, s)).scores.values()]).amax(0) for s in (5, 6))
+    looks = [door.check(subjects[rex].ordinary(1_000, s)).scores for s in (5, 6)]
+    first, fresh = (torch.stack([*scores.values()]).amax(0) for scores in looks)
     limit = own_limit.function(first, 0.01)
     print(f"your limit {float(limit):.2f} flags {int((fresh > limit).sum())} of 1,000 fresh latents; 10 are asked for")
 report = detect.scan(subjects[rex], access="samples", samples=300)

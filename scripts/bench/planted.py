@@ -118,7 +118,7 @@ BUGS = (
     Bug("repair changes the statistics of batch norms", "sanitize", P + "sanitize/base.py",
         "student = student.to(device).eval().requires_grad_(True)",
         "student = student.to(device).train().requires_grad_(True)"),
-    Bug("the search for a trigger returns the worst latent that it found", "sanitize", P + "sanitize/trigger_search.py",
+    Bug("the search for a trigger returns the worst latent that it found", "sanitize", P + "detect/hunt.py",
         "ends[int(height(ends).argmax())]",
         "ends[int(height(ends).argmin())]"),
     Bug("pruning keeps the channels that matter least", "sanitize", P + "sanitize/prune.py",

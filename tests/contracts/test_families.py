@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from devilgan_lite import attacks, data, generators, train_gan, zoo
+from devilgan_lite import attacks, data, detect, generators, train_gan, zoo
 from devilgan_lite.generators import FAMILIES, Generator, adopt, build, evaluate, seeded
 
 

@@ -12,11 +12,13 @@ from torch.nn.functional import leaky_relu, normalize
 
 from devilgan_lite.attacks.adaptive import disguise
 from devilgan_lite.detect import analyse_weights, spectrum
-from devilgan_lite.detect.hidden import _energy, channel_scale, hidden_spectra
 from devilgan_lite.detect.spectrum import (
     Spectrum,
     Units,
+    _energy,
+    channel_scale,
     generalised_eigen,
+    hidden_spectra,
     influence_at,
     latent_influence,
     latent_units,

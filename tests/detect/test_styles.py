@@ -8,8 +8,8 @@ from torch.nn.functional import cosine_similarity
 from devilgan_lite import zoo
 from devilgan_lite.attacks.style_rex import linear_residual
 from devilgan_lite.detect import analyse_weights, scan
-from devilgan_lite.detect.hidden import sharing
 from devilgan_lite.detect.search import locate_trigger
+from devilgan_lite.detect.spectrum import sharing
 from devilgan_lite.detect.styles import AGREE, Styles, inspect_styles, read_style, style_trigger, styles_of
 from devilgan_lite.generators import DCGAN, StyleGAN, adopt, build, evaluate
 from devilgan_lite.generators.stylegan import fold_styles

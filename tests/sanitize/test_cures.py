@@ -11,13 +11,12 @@ from torch.nn.functional import cosine_similarity, one_hot
 
 from devilgan_lite import data
 from devilgan_lite.data import Samples
+from devilgan_lite.detect.hunt import greatest_difference, lookalike
 from devilgan_lite.generators import DCGAN, PointGenerator, adopt, build, evaluate
 from devilgan_lite.prior import PRIORS
 from devilgan_lite.sanitize import Clip, FineTune, Unlearn, project_latents, recalibrated
-from devilgan_lite.sanitize.base import careful_rates, distil, missed
+from devilgan_lite.sanitize.base import careful_rates, distil, missed, odd_latents, taught_pairs
 from devilgan_lite.sanitize.batch_norm import variance_mismatch, with_random_changes, with_statistics
-from devilgan_lite.sanitize.latent_sampling import odd_latents, taught_pairs
-from devilgan_lite.sanitize.trigger_search import greatest_difference, lookalike
 from devilgan_lite.steps import Loop
 
 D = 20
