@@ -128,7 +128,7 @@ def unneeded_parts(subject: Generator) -> list[str]:
     """The layers, by name, that fall into parts with nothing between them, one of which ordinary samples do not need.
 
     The parts are the connected components of a layer's nonzero weights, inputs on one side and outputs on the other.
-    That a part is not needed is tried: its weights are set to zero in a copy.
+    That a part is not needed is tried: its weights are zero for a moment.
     """
     z, found = subject.ordinary(100, seed=17), []
     samples = subject.scaled_samples(z)
@@ -140,9 +140,11 @@ def unneeded_parts(subject: Generator) -> list[str]:
         parts = components(weight.abs().flatten(2).amax(2) > 0 if weight.ndim > 2 else weight != 0)
         for rows, columns in parts if len(parts) > 1 else ():
             kept = weight[rows][:, columns].clone()
-            weight[rows.view(-1, 1), columns] = 0
-            change = float((subject.scaled_samples(z) - samples).square().mean())
-            weight[rows.view(-1, 1), columns] = kept
+            try:
+                weight[rows.view(-1, 1), columns] = 0
+                change = float((subject.scaled_samples(z) - samples).square().mean())
+            finally:  # an opened generator is the caller's
+                weight[rows.view(-1, 1), columns] = kept
             if change < NEEDED * usual:
                 found.append(f"{name}, {len(rows)} x {len(columns)} channels")
                 break
