@@ -78,7 +78,7 @@ def open(  # noqa: A001
         raise FileNotFoundError(f"{str(error)[:-1]}; {hint}") from None
     if ships or has_card(path):
         return adopt(load(str(model), device)[0], latent_dim, prior=prior)
-    from devilgan_lite.intake import adoption
+    from devilgan_lite.intake import cure
     from devilgan_lite.intake.check import Opening
     from devilgan_lite.intake.jail import Jail
 
@@ -88,7 +88,7 @@ def open(  # noqa: A001
     described = None if architecture is None else str(architecture)
     with Jail() if jailed else contextlib.nullcontext() as walls:
         how = Opening(latent_dim=latent_dim, architecture=described, prior=prior)
-        return adoption.adopted(path, how, jail=walls).to(best_device(device))
+        return adopt(cure.adopted(path, how, jail=walls)).to(best_device(device))
 
 
 def load_pair(pair: tuple[str, str], device: str = "cpu") -> tuple[Any, Any, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from devilgan_lite.checks import printable, shown
-from devilgan_lite.cli.common import ENDINGS, AsJson, Device, check_out, real_for, save, show, write
+from devilgan_lite.cli.common import ENDINGS, AsJson, Device, check_out, one_line, real_for, save, show, write
 from devilgan_lite.loading import has_card, load, place
 from devilgan_lite.report import WORST_FIRST, mapping, number, page, sequence, verdict_of
 from devilgan_lite.report import sarif as as_sarif
@@ -18,6 +18,7 @@ from devilgan_lite.report import sarif as as_sarif
 MOST_FINDINGS = 40
 Seed = Annotated[int, typer.Option(help="Seed of all latents.")]
 InJail = Annotated[bool, typer.Option("--jail/--no-jail", help="Open files in a child process behind walls.")]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Print the last lines of a jailed process that failed.")]
 LatentSize = Annotated[int | None, typer.Option(help="Numbers of a latent, where the file does not say.")]
 ARCHITECTURE = "JSON file that describes the network, for weights without one."
 PRIORS = "gaussian or uniform; default: what the file says, or gaussian."
@@ -40,6 +41,7 @@ def scan(
     seed: Seed = 0,
     device: Device = "cpu",
     jail: InJail = True,
+    traceback: Traceback = False,
     minutes: Annotated[int, typer.Option(min=1, help="Minutes that one file may take in the jail.")] = 30,
     html: Annotated[Path | None, typer.Option(help="Write the report, with pictures, to this file.")] = None,
     sarif: Annotated[Path | None, typer.Option(help="Write the result as SARIF, which code hosts show.")] = None,
@@ -72,7 +74,7 @@ def scan(
         real=real,
     )
     limits = Limits(wall_seconds=60 * minutes)
-    reports = _checked(models, options, limits, jail, device, quiet=as_json)
+    reports = _checked(models, options, limits, jail, traceback, device, quiet=as_json)
     if html is not None:
         write(html, page(reports[0]))
     if sarif is not None:
@@ -84,7 +86,8 @@ def scan(
     else:
         alone = worst.name == "refused" and len(reports) == 1
         text = "\n".join(_text(one, titled=len(models) > 1) for one in reports)
-        typer.echo(f"{reports[0]['file']['name']}: refused: {reports[0]['sentence']}" if alone else text, err=alone)
+        refusal = f"{reports[0]['file']['name']}: refused: {reports[0]['sentence']}"
+        typer.echo("\n".join([refusal, *_last(reports[0].get("traceback", ""))]) if alone else text, err=alone)
     for path in filter(None, (html, sarif)):
         typer.echo(path, err=as_json)
     if worst.exit_code:
@@ -92,7 +95,7 @@ def scan(
 
 
 def _checked(
-    models: list[str], options: Any, limits: Any, jailed: bool, device: str, quiet: bool
+    models: list[str], options: Any, limits: Any, jailed: bool, traceback: bool, device: str, quiet: bool
 ) -> list[dict[str, Any]]:
     """A report for each model: those of the zoo are checked in this process, files in a jail."""
     from devilgan_lite.intake.check import check
@@ -106,7 +109,8 @@ def _checked(
             typer.echo(f"  {name:20s} {seconds:6.1f} s", err=True)
 
     strangers = jailed and not all(ships for _, ships in places)
-    with Jail() if strangers else contextlib.nullcontext() as walls, contextlib.redirect_stdout(sys.stderr):  # progress
+    walled = Jail(traceback=traceback) if strangers else contextlib.nullcontext()
+    with walled as walls, contextlib.redirect_stdout(sys.stderr):  # progress
         return [
             check(
                 path,
@@ -146,7 +150,13 @@ def _text(report: dict[str, Any], titled: bool) -> str:
             printable(str(finding.get(key)))[:400] for key in ("access_level", "detector", "message")
         )
         lines.append(f"  {level}  {name:16s}{said:6s}{message}")
-    return "\n".join([*lines, *(printable(str(one)) for one in sequence(report.get("not_tried"), MOST_FINDINGS)[-1:])])
+    lines += [printable(str(one)) for one in sequence(report.get("not_tried"), MOST_FINDINGS)[-1:]]
+    return "\n".join([*lines, *_last(report.get("traceback", ""))])
+
+
+def _last(text: str) -> list[str]:
+    """The last lines of a jailed process, behind a bar: a stranger may have written them."""
+    return [f"  | {line}" for line in text.splitlines()]
 
 
 def sanitize(
@@ -162,6 +172,7 @@ def sanitize(
     seed: Seed = 0,
     device: Device = "auto",
     jail: InJail = True,
+    traceback: Traceback = False,
     as_json: AsJson = False,
 ) -> None:
     """Scan a saved generator, remove what is found, and scan again. Without evidence nothing is changed or written."""
@@ -171,13 +182,21 @@ def sanitize(
         if ships or has_card(path):
             result, text = _own(model, out, iterations, always, seed, device)
         else:
+            from devilgan_lite.files.sniff import Refused
             from devilgan_lite.intake.cure import Cure, cure
             from devilgan_lite.intake.jail import Jail
 
             told = None if architecture is None else str(architecture)
             wanted = Cure(iterations=iterations, always=always, seed=seed, latent_dim=latent_dim, architecture=told)
-            with Jail() if jail else contextlib.nullcontext() as walls:
-                result, text = cure(path, out, wanted, jail=walls, device=device)
+            try:
+                with Jail(traceback=traceback) if jail else contextlib.nullcontext() as walls:
+                    result, text = cure(path, out, wanted, jail=walls, device=device)
+            except Refused as error:
+                notes = "\n".join(getattr(error, "__notes__", ()))
+                if not notes:
+                    raise
+                typer.echo("\n".join([one_line(str(error)), *_last(notes)]), err=True)
+                raise typer.Exit(2) from None
     show(result, as_json, text)
 
 

@@ -1,9 +1,12 @@
 """``check``: a stranger's file through the jail, from its bytes to a report as plain data.
 
 The parent hashes the file and reads its first bytes; a jailed child opens it, scans it and describes what it saw. The
-command line, the service and notebook 11 all come in here. A file that cannot be opened gets a report, too.
+command line, the service and notebook 11 all come in here. A file that cannot be opened gets a report, too. ``run`` is
+the way into the jail for every operation on a file.
 """
 
+import os
+import pkgutil
 import shlex
 import time
 from collections.abc import Callable
@@ -11,10 +14,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from devilgan_lite.checks import Settings, latent_size, one_of, printable, whole_number
+from devilgan_lite.checks import Settings, latent_size, one_of, printable, shown, whole_number
 from devilgan_lite.files.sniff import Facts, Refused, facts
 from devilgan_lite.intake.jail import Ended, Jail, Limits
 from devilgan_lite.report import VERDICTS
+from devilgan_lite.shipped import names
 from devilgan_lite.version import __version__
 
 FORMAT = 2  # of a report
@@ -22,6 +26,11 @@ FORMAT = 2  # of a report
 SCAN = ("reason", "score", "evidence", "p_value", "witness", "trigger", "findings", "pictures", "not_tried")
 PARTS = ("verdict", "sentence", "format", "model", *SCAN)
 SAMPLES = 48  # on the contact sheet
+OPERATIONS = {  # on a file, and the function in the child
+    "scan": "devilgan_lite.intake.check:scan",
+    "sanitize": "devilgan_lite.intake.cure:sanitize",
+    "adopt": "devilgan_lite.intake.cure:adopt",
+}
 Tell = Callable[[dict[str, Any]], object]
 
 
@@ -41,6 +50,18 @@ class Opening(Settings):
             one_of("prior", self.prior, ("gaussian", "uniform"))
         if self.latent_dim is not None:
             latent_size(self.latent_dim)
+
+    @property
+    def places(self) -> dict[str, str]:
+        """What is read besides the file itself, by setting: paths that hold in any folder."""
+        given = {name: asdict(self).get(name) for name in ("targets", "architecture", "reference")}
+        there = {name: text for name, text in given.items() if text is not None and os.path.exists(text)}
+        return {name: os.path.abspath(text) for name, text in there.items() if text not in names()}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What ``files.open`` takes."""
+        return {one.name: getattr(self, one.name) for one in fields(Opening) if one.name != "seed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,26 +83,57 @@ class Options(Opening):
         super().__post_init__()
         one_of("access", self.access, ("samples", "weights"))
 
-    @property
-    def files(self) -> list[Path]:
-        """What the check reads besides the file itself."""
-        given = (self.targets, self.architecture, self.reference)
-        found = [Path(one) for one in given if one is not None and Path(one).exists()]
-        return [*found, *(one.with_suffix(".json") for one in found if one.suffix == ".safetensors")]
-
     def words(self) -> str:
         """What differs from the defaults, as options of the command line."""
         parts = []
         for one in fields(self):
-            value, option = getattr(self, one.name), f"--{one.name.replace('_', '-')}"
-            if value == one.default:
-                continue
-            parts.append(
-                (option if value else f"--no-{option[2:]}")
-                if isinstance(value, bool)
-                else f"{option} {shlex.quote(str(value))}"
-            )
+            value, option = getattr(self, one.name), one.name.replace("_", "-")
+            if isinstance(value, bool) and value != one.default:
+                parts.append(f"--{option}" if value else f"--no-{option}")
+            elif value != one.default:
+                parts.append(f"--{option} {shlex.quote(str(value))}")
         return " ".join(parts)
+
+
+def run(
+    operation: str,
+    path: Path,
+    options: Opening,
+    *,
+    jail: Jail | None,
+    name: str | None = None,
+    out: Path | None = None,
+    limits: Limits | None = None,
+    device: str = "cpu",
+    on_event: Tell | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> tuple[Facts, Ended]:
+    """Open the file ``path`` for one of ``OPERATIONS`` in a child of ``jail``, or without one in this process.
+
+    Returns what the parent knows of the file, and how the run ended; its ``value`` is the child's word. The child may
+    write into the folder of ``out``. ``Refused`` for a file that is not even tried, ``FileNotFoundError`` without one.
+    """
+    if jail is not None and device not in ("auto", "cpu"):
+        raise ValueError(f"device={shown(device)} is not valid in the jail, which has only the CPU; valid: auto, cpu.")
+    known, path = facts(path, name=name), path.resolve()
+    arguments: dict[str, Any] = {"path": str(path), "name": known.name, "sha256": known.sha256, "out": str(out)}
+    arguments |= {"options": asdict(options) | options.places, "device": device if jail is None else "cpu"}
+    if jail is not None:
+        beside = [Path(place) for place in options.places.values()]
+        beside += [place.with_suffix(".json") for place in beside if place.suffix == ".safetensors"]
+        card = path.with_suffix(".json")
+        if card.is_file() and not card.is_symlink():  # a card that is a link could lead to any file of yours
+            beside.append(card)
+        how: dict[str, Any] = {"limits": limits, "on_event": on_event, "cancelled": cancelled}
+        scratch = None if out is None else out.parent
+        return known, jail.run(OPERATIONS[operation], arguments, reads=[path, *beside], scratch=scratch, **how)
+    start = time.perf_counter()
+    try:
+        value = pkgutil.resolve_name(OPERATIONS[operation])(arguments, on_event or (lambda event: None))
+        ended = Ended("finished", value=value, seconds=time.perf_counter() - start)
+    except ValueError as error:  # Refused, or what the scan says of a module that it cannot take
+        ended = Ended("refused", str(Refused(str(error))), seconds=time.perf_counter() - start)
+    return known, ended
 
 
 def check(
@@ -98,106 +150,51 @@ def check(
     """Check a file and return the report (``docs/check_a_model.md`` describes it), whatever is in the file.
 
     ``name`` is shown instead of the file's own. ``on_event`` gets ``{"event": "opened" | "finding", ...}``. Without a
-    ``jail``, for files of your own, it runs in this process, on ``device``. ``FileNotFoundError`` without a file,
-    ``ValueError`` for wrong ``options``.
+    ``jail``, for files of your own, it runs in this process, on ``device``. A jail with ``traceback`` adds the key
+    ``traceback`` where its process failed. ``FileNotFoundError`` without a file, ``ValueError`` for wrong ``options``.
     """
     path, options, limits = Path(path), options or Options(), limits or Limits()
-    if jail is not None:
-        jail.check_device(device)
-    unknown = Facts(printable(name or path.name)[:80], 0, "", "")
+    how: dict[str, Any] = {"limits": limits, "device": device, "on_event": on_event, "cancelled": cancelled}
     try:
-        known = facts(path, name=name)
+        known, ended = run("scan", path, options, jail=jail, name=name, **how)
     except Refused as error:
-        return report(unknown, options, refused(str(error)), None, limits)
-    arguments = {"path": str(path.resolve()), "name": known.name, "sha256": known.sha256, "options": asdict(options)}
-    if jail is None:
-        return _outside(known, options, {**arguments, "device": device}, limits, on_event)
-    card = path.resolve().with_suffix(".json")
-    ended = jail.run(
-        "devilgan_lite.intake.check:inside",
-        arguments,
-        # a card that is a link could lead to any file of yours
-        reads=[path.resolve(), *([card] if card.is_file() and not card.is_symlink() else []), *options.files],
-        limits=limits,
-        on_event=on_event,
-        cancelled=cancelled,
-    )
-    found = answer(ended.value or {}) if ended.how == "finished" else refused(ended.sentence)
-    return report(known, options, found, ended, limits)
-
-
-def answer(value: dict[str, Any]) -> dict[str, Any]:
-    """The parts that a child may add to a report; without a verdict in words it is refused."""
-    if value.get("verdict") not in VERDICTS or not isinstance(value.get("sentence"), str):
-        return refused("the process that opened the file ended without a verdict.")
-    return {name: part for name, part in value.items() if name in PARTS}
-
-
-def _outside(
-    known: Facts, options: Options, arguments: dict[str, Any], limits: Limits, on_event: Tell | None
-) -> dict[str, Any]:
-    start = time.perf_counter()
-    try:
-        found = inside(arguments, on_event or (lambda event: None))
-    except ValueError as error:  # Refused, or what the scan says of a module that it cannot take
-        found = refused(str(error))
-    made = report(known, options, found, None, limits)
-    return {**made, "seconds": round(time.perf_counter() - start, 2)}
-
-
-def refused(sentence: str) -> dict[str, Any]:
-    """What a report says of a file that could not be opened or checked to the end."""
-    return {"verdict": "refused", "sentence": str(Refused(sentence)), "format": None, "model": None}
-
-
-def report(
-    known: Facts, options: Options, found: dict[str, Any], ended: Ended | None, limits: Limits
-) -> dict[str, Any]:
-    """The report: what the parent knows, what the child ``found``, and how the jail fared."""
-    form = found.pop("format", None)
+        known, ended, jail = Facts(printable(name or path.name)[:80], 0, "", ""), Ended("refused", str(error)), None
+    found, sentence = ended.value or {}, ended.sentence
+    if found.get("verdict") not in VERDICTS or not isinstance(found.get("sentence"), str):
+        sentence = str(Refused(sentence or "the process that opened the file ended without a verdict."))
+        found = {"verdict": "refused", "sentence": sentence, "format": None, "model": None}
     place = f"./{known.name}" if known.name.startswith("-") else known.name
-    fared = ("how", "sentence", "walls", "seconds", "peak_bytes")
-    jail = None if ended is None else {**{key: getattr(ended, key) for key in fared}, "limits": asdict(limits)}
+    fared = {key: getattr(ended, key) for key in ("how", "sentence", "walls", "seconds", "peak_bytes")}
     return {
         "format": FORMAT,
         "tool": f"devilgan_lite {__version__}",
-        "file": {"name": known.name, "bytes": known.bytes, "sha256": known.sha256, "format": form},
-        **found,
+        "file": {"name": known.name, "bytes": known.bytes, "sha256": known.sha256, "format": found.get("format")},
+        **{part: told for part, told in found.items() if part in PARTS and part != "format"},
         "settings": asdict(options),
         "command": f"devilgan scan {shlex.quote(place)} {options.words()}".strip(),  # people paste it into a shell
-        "seconds": round(ended.seconds, 2) if ended is not None else 0.0,
-        "jail": jail,
+        "seconds": round(ended.seconds, 2),
+        "jail": None if jail is None else {**fared, "limits": asdict(limits)},
+        **({"traceback": ended.last} if ended.last and ended.how != "finished" else {}),
     }
 
 
-def inside(arguments: dict[str, Any], tell: Tell) -> dict[str, Any]:
-    """In the jail: open the file, scan it, and describe both as plain data; ``Refused`` if it cannot be opened."""
-    options = Options(**arguments["options"])
-    stranger = opened(arguments, options)
-    model = about(stranger)
-    tell({"event": "opened", "format": stranger.origin.format, "model": model})
-    return {
-        "format": stranger.origin.format,
-        "model": model,
-        **scanned(stranger, options, arguments.get("device", "cpu"), tell),
-    }
-
-
+# --- in the jail
 def opened(arguments: dict[str, Any], how: Opening) -> Any:
     """The generator in the file that the parent hashed; ``Refused`` if it is another one by now."""
     from devilgan_lite import files
 
-    names = [one.name for one in fields(Opening) if one.name != "seed"]
-    stranger = files.open(arguments["path"], name=arguments["name"], **{name: getattr(how, name) for name in names})
+    stranger = files.open(arguments["path"], name=arguments["name"], **how.reading)
     hashes = {stranger.origin.facts.sha256, facts(Path(arguments["path"])).sha256, arguments["sha256"]}
     if len(hashes) > 1:
         raise Refused("the file changed while it was checked; check it again when nobody writes to it.")
     return stranger
 
 
-def about(stranger: Any) -> dict[str, Any]:
-    """What is known of the network, as plain data."""
-    return {
+def scan(arguments: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """Open the file, scan it, and describe both as plain data; ``Refused`` if it cannot be opened."""
+    options = Options(**arguments["options"])
+    stranger = opened(arguments, options)
+    model = {
         "architecture": stranger.origin.architecture,
         "weights": stranger.parameter_count(),
         "latent_shape": list(stranger.latent_shape),
@@ -205,17 +202,23 @@ def about(stranger: Any) -> dict[str, Any]:
         "sample_shape": list(stranger.sample_shape),
         "notes": [printable(note)[:300] for note in stranger.origin.notes],
     }
+    about = {"format": stranger.origin.format, "model": model}
+    tell({"event": "opened", **about})
+    return {**about, **scanned(stranger, options, arguments["device"], tell)}
 
 
 def scanned(stranger: Any, options: Options, device: str, tell: Tell) -> dict[str, Any]:
     """``detect.scan`` with what ``options`` ask for as plain data, with some ordinary samples."""
-    from devilgan_lite import detect
+    from devilgan_lite import detect, files, zoo
     from devilgan_lite.detect.report import picture
     from devilgan_lite.features import real_for
     from devilgan_lite.steps import best_device
 
     subject = stranger.to(best_device(device))
-    benign = None if options.reference is None else _reference(options.reference)
+    benign = None
+    if options.reference is not None:
+        ours = options.reference in zoo.names()
+        benign = zoo.load(options.reference) if ours else files.open(options.reference)
     targets = None if options.targets is None else detect.samples_in(Path(options.targets), subject.sample_shape)[0]
     report = detect.scan(
         subject,
@@ -232,9 +235,3 @@ def scanned(stranger: Any, options: Options, device: str, tell: Tell) -> dict[st
     parts = report.to_dict(pictures=True)
     ordinary = subject.scaled_samples(subject.ordinary(SAMPLES, options.seed)).cpu()
     return {**parts, "pictures": {**parts["pictures"], "samples": picture(ordinary, subject.modality)}}
-
-
-def _reference(text: str) -> Any:
-    from devilgan_lite import files, zoo
-
-    return zoo.load(text) if text in zoo.names() else files.open(text)

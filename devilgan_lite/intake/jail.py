@@ -1,10 +1,7 @@
 """The jail, from the side of the parent: run a function on a stranger's file in a process that can do no harm.
 
-The parent imports no torch and parses no file. One ``Jail`` holds one zygote (see ``zygote.py``); each run forks a
+The parent imports no torch and parses no file. One ``Jail`` holds one zygote (see ``child.py``); each run forks a
 child of it behind walls (see ``walls.py``), and ends: a crash, a hang or a lack of memory is an ``Ended``, never ours.
-
-    with Jail() as jail:
-        ended = jail.run("devilgan_lite.intake.check:inside", {"file": str(path)}, reads=[path])
 """
 
 import contextlib
@@ -18,18 +15,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from devilgan_lite.checks import cut, in_range, shown, whole_number
+from devilgan_lite.checks import cut, in_range, whole_number
 from devilgan_lite.environment import DEFAULTS
 from devilgan_lite.files.sniff import FORMATS
 
 How = Literal["finished", "refused", "failed", "killed", "crashed", "cancelled"]
 START_SECONDS = 120.0  # the zygote imports torch; a cold disk is slow
 LATE_SECONDS = 10.0  # after its limit a supervisor has this long to end its run
+MOST_LAST = 4_000  # characters of what a child printed
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "DEVILGAN_DATA", "DEVILGAN_CACHE")  # of the environment; no secrets
 READERS = tuple(one.reader.partition(":")[0] for one in FORMATS.values() if isinstance(one.reader, str))
 IMPORTS = (
@@ -68,7 +66,8 @@ class Limits:
 class Ended:
     """How a run ended. ``sentence`` says why, and is empty when it finished; ``value`` is what the function returned.
 
-    ``walls`` maps each wall to ``"stood"`` or to why it did not. ``peak_bytes`` counts the libraries, too.
+    ``walls`` maps each wall to ``"stood"`` or to why it did not. ``peak_bytes`` counts the libraries, too. ``last`` is
+    what the process printed last, such as its traceback: up to 4,000 characters, plain ones and ends of lines.
     """
 
     how: How
@@ -77,31 +76,26 @@ class Ended:
     walls: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     peak_bytes: int = 0
+    last: str = ""
 
 
 class Jail:
     """Holds the zygote; a context manager, and safe to use from several threads at once.
 
     ``imports`` are the modules that the zygote loads before its first run; one that is not installed is left out.
-    ``without`` leaves out walls (``"namespaces"``, ``"landlock"``, ``"seccomp"``), so that a test can reach the others.
-    Raises ``OSError`` on Windows.
+    With ``traceback`` an ``Ended`` has its ``last``. ``without`` leaves out walls (``"namespaces"``, ``"landlock"``,
+    ``"seccomp"``), so that a test can reach the others. Raises ``OSError`` on Windows.
     """
 
-    def __init__(self, *, imports: Sequence[str] = IMPORTS, without: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *, imports: Sequence[str] = IMPORTS, without: Sequence[str] = (), traceback: bool = False
+    ) -> None:
         if not hasattr(os, "fork"):
             raise OSError("a stranger's file is opened in a jail, which Windows lacks: use Linux, macOS or WSL.")
-        self.imports, self.without = tuple(imports), tuple(without)
-        self._lock = threading.Lock()
+        self.imports, self.without, self.traceback = tuple(imports), tuple(without), traceback
+        self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-
-    @staticmethod
-    def check_device(device: str) -> None:
-        """Raise ``ValueError`` for a ``device`` that a jail does not have."""
-        if device not in ("auto", "cpu"):
-            raise ValueError(
-                f"device={shown(device)} is not valid in the jail, which has only the CPU; valid: auto, cpu."
-            )
 
     def __enter__(self) -> Self:
         self.start()
@@ -115,19 +109,17 @@ class Jail:
         with self._lock:
             if self._control is not None and self._process is not None and self._process.poll() is None:
                 return self._control
-            self._forget()
+            self.close()
             self._control, theirs = socket.socketpair()
             paths = [os.path.abspath(path) for path in sys.path if path and os.path.exists(path)]
             paths.append(str(Path(__file__).resolve().parents[2]))
-            names = [name for name in os.environ if name in (*KEPT, *DEFAULTS) or name.startswith("OMP_")]
-            kept = {name: os.environ[name] for name in names}
+            kept = {one: text for one, text in os.environ.items() if one in (*KEPT, *DEFAULTS) or one[:4] == "OMP_"}
             threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
             own = {"KERAS_BACKEND": "torch", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(paths)}
-            number = str(theirs.fileno())
             with theirs:
                 # -P: else Python would look for modules in the current folder first, which may hold downloads.
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "devilgan_lite.intake.zygote", number, *self.imports],
+                    [sys.executable, "-P", "-m", "devilgan_lite.intake.child", str(theirs.fileno()), *self.imports],
                     env=DEFAULTS | kept | threads | own,
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
@@ -140,20 +132,17 @@ class Jail:
     def close(self) -> None:
         """End the zygote; runs that are still going end as crashed. The next run would start a new one."""
         with self._lock:
-            self._forget()
-
-    def _forget(self) -> None:
-        if self._control is not None:
-            with contextlib.suppress(OSError):
-                self._control.shutdown(socket.SHUT_RDWR)  # unlike close, it also counts where a fork holds a copy
-            self._control.close()
-        if self._process is not None:
-            try:
-                self._process.wait(LATE_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._control = self._process = None
+            if self._control is not None:
+                with contextlib.suppress(OSError):
+                    self._control.shutdown(socket.SHUT_RDWR)  # unlike close, it also counts where a fork holds a copy
+                self._control.close()
+            if self._process is not None:
+                try:
+                    self._process.wait(LATE_SECONDS)
+                except subprocess.TimeoutExpired:
+                    self._process.kill()
+                    self._process.wait()
+            self._control = self._process = None
 
     def run(
         self,
@@ -170,54 +159,47 @@ class Jail:
 
         ``arguments``, what it returns and what it tells are dictionaries that JSON can hold. It can read ``reads`` and
         the libraries, and write below ``scratch``, its current folder; without one, it has a temporary folder that is
-        removed. What it prints is in ``printed.txt`` there, up to 64 KiB. ``on_event`` is called with each event;
-        ``cancelled`` is asked ten times a second. What either raises ends the run and is passed on.
+        removed. ``on_event`` is called with each event; ``cancelled`` is asked ten times a second. What either raises
+        ends the run and is passed on.
         """
         limits = limits or Limits()
         if scratch is not None and not scratch.is_dir():
             raise FileNotFoundError(f"no scratch folder {cut(str(scratch))}; make it first.")
-        folder = Path(scratch or tempfile.mkdtemp(prefix="devilgan-jail-")).resolve()
-        request = {
-            "function": function,
-            "arguments": arguments,
-            "reads": [str(Path(path).resolve()) for path in reads],
-            "scratch": str(folder),
-            "limits": asdict(limits),
-            "without": self.without,
-        }
-        try:
+        with contextlib.ExitStack() as stack:
+            request = {
+                "function": function,
+                "arguments": arguments,
+                "reads": [str(Path(path).resolve()) for path in reads],
+                "scratch": str((scratch or stack.enter_context(temporary("devilgan-jail-"))).resolve()),
+                "limits": asdict(limits),
+                "without": self.without,
+                "traceback": self.traceback,
+            }
             text = json.dumps(request).encode() + b"\n"
             for _ in range(2):  # a zygote may have been ended since the last run; then a new one takes it
-                if ended := self._attempt(text, limits, on_event, cancelled):
-                    return ended
-            return Ended("crashed", "the process that starts the runs did not start or was ended from outside.")
-        finally:
-            if scratch is None:
-                sweep(folder)
+                with self._line(text) as line:
+                    if ended := _listen(line, limits, on_event, cancelled):
+                        return ended
+        return Ended("crashed", "the process that starts the runs did not start or was ended from outside.")
 
-    def _attempt(
-        self,
-        request: bytes,
-        limits: Limits,
-        on_event: Callable[[dict[str, Any]], object] | None,
-        cancelled: Callable[[], bool] | None,
-    ) -> Ended | None:
-        """One run; ``None`` if no supervisor took it."""
+    @contextlib.contextmanager
+    def _line(self, request: bytes) -> Iterator[socket.socket]:
+        """A line to a supervisor with ``request``; it ends where there is none. Afterwards the run is ended, too."""
         line, theirs = socket.socketpair()
-        try:
-            with theirs:
-                try:
-                    socket.send_fds(self.start(), [b"r"], [theirs.fileno()])
-                except OSError:
-                    return None
+        with line:
+            with theirs, contextlib.suppress(OSError):
+                socket.send_fds(self.start(), [b"r"], [theirs.fileno()])
             line.settimeout(START_SECONDS)
-            try:
+            with contextlib.suppress(OSError):
                 line.sendall(request)
-            except OSError:
-                return None
-            return _listen(line, limits, on_event, cancelled)
-        finally:
-            _hang_up(line)
+            try:
+                yield line
+            finally:
+                with contextlib.suppress(OSError):
+                    line.settimeout(LATE_SECONDS)
+                    line.shutdown(socket.SHUT_WR)  # the supervisor learns that nobody listens
+                    while line.recv(2**16):
+                        pass
 
 
 def _listen(
@@ -232,7 +214,8 @@ def _listen(
     line.settimeout(0.1)
     while True:
         if cancelled is not None and not asked and cancelled():
-            line.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # the supervisor is gone
+                line.shutdown(socket.SHUT_WR)
             until, asked = min(until, time.monotonic() + LATE_SECONDS), True
         if time.monotonic() > until:
             if supervisor:  # its end of the line is open, so the number is still its own
@@ -260,16 +243,24 @@ def _listen(
             elif kind == b"V":
                 value = content
             elif kind == b"D":
+                content["last"] = escaped(content["last"])
                 return Ended(value=value if content["how"] == "finished" else None, **content)
 
 
-def _hang_up(line: socket.socket) -> None:
-    """Tell the supervisor that nobody listens, and wait until it has ended the run."""
-    with contextlib.suppress(OSError), line:
-        line.settimeout(LATE_SECONDS)
-        line.shutdown(socket.SHUT_WR)
-        while line.recv(2**16):
-            pass
+def escaped(text: str) -> str:
+    """The last 4,000 characters of what a stranger may have printed: all but plain ones and ends of lines escaped."""
+    lines = text.replace("\t", "    ").split("\n")
+    return "\n".join(line.encode("unicode_escape").decode() for line in lines)[-MOST_LAST:].strip("\n")
+
+
+@contextlib.contextmanager
+def temporary(prefix: str) -> Iterator[Path]:
+    """A new folder that a stranger may fill; it is swept afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        yield folder
+    finally:
+        sweep(folder)
 
 
 def sweep(folder: Path) -> None:
@@ -278,13 +269,11 @@ def sweep(folder: Path) -> None:
     Where something cannot be removed it tries again for some seconds, then leaves it.
     """
     for _ in range(50):  # a child whose supervisor was killed may write for another moment
-        try:
+        with contextlib.suppress(OSError):
             return _sweep(folder)
-        except FileNotFoundError:
-            if not folder.exists():
-                return
-        except OSError:
-            time.sleep(0.1)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
 
 
 def _sweep(folder: Path) -> None:

@@ -85,28 +85,24 @@ def privileges() -> str:
 
 
 # --- resource limits ----------------------------------------------------------------------------------------------
-def resources(*, cpu_seconds: float, memory_bytes: int, file_bytes: int) -> dict[str, str]:
+def resources(limits: dict[str, float]) -> dict[str, str]:
     """Set rlimits; ``memory_bytes`` is what the child may take beyond what it has now. Returns three walls."""
     os.umask(0o077)
-    cpu = int(cpu_seconds) + 2  # the supervisor is first, and says why
+    cpu, file_bytes = int(limits["cpu_seconds"]) + 2, int(limits["file_bytes"])  # the supervisor is first, and says why
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") if LINUX else 0
     wanted = {
         "cpu": [(resource.RLIMIT_CPU, cpu)],
         "files": [(resource.RLIMIT_FSIZE, file_bytes), (resource.RLIMIT_NOFILE, 256), (resource.RLIMIT_CORE, 0)],
-        "memory": [(resource.RLIMIT_AS, address_space() + memory_bytes)] if LINUX else [],
+        "memory": [(resource.RLIMIT_AS, taken + int(limits["memory_bytes"]))] if LINUX else [],
     }
-    walls = {name: STOOD if limits else f"{sys.platform} cannot limit it" for name, limits in wanted.items()}
-    for name, limits in wanted.items():
-        for limit, value in limits:
+    walls = {name: STOOD if pairs else f"{sys.platform} cannot limit it" for name, pairs in wanted.items()}
+    for name, pairs in wanted.items():
+        for limit, value in pairs:
             try:
                 resource.setrlimit(limit, (value, value))
             except (OSError, ValueError) as error:
                 walls[name] = f"not allowed here: {error}"
     return walls
-
-
-def address_space() -> int:
-    """Bytes of address space of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
 # --- Landlock -----------------------------------------------------------------------------------------------------
@@ -259,11 +255,7 @@ def raise_all(
     other walls.
     """
     off = "left out"
-    walls = resources(
-        cpu_seconds=limits["cpu_seconds"],
-        memory_bytes=int(limits["memory_bytes"]),
-        file_bytes=int(limits["file_bytes"]),
-    )
+    walls = resources(limits)
     if apart == STOOD:  # elsewhere the limit counts every process of the same user
         resource.setrlimit(resource.RLIMIT_NPROC, (int(limits["processes"]),) * 2)
     walls["privileges"] = privileges()

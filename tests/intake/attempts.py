@@ -172,6 +172,11 @@ def print_much(arguments, tell):
     return {}
 
 
+def complain(arguments, tell):
+    print("\x1b[2J\u202e\tcould not\r", file=sys.stderr)
+    raise RuntimeError(f"no\x07 {'y' * 500}.")
+
+
 WAYS = {
     "write": lambda path: Path(path).write_text("owned"),
     "append": lambda path: open(path, "a").close(),

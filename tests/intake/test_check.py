@@ -38,9 +38,10 @@ def weights(tiny: Generator, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_file_becomes_a_report_inside_as_outside(jail: Jail, weights: Path) -> None:
+def test_a_file_becomes_a_report_inside_as_outside(jail: Jail, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(weights.parent)
     events: list[dict[str, Any]] = []
-    options = Options(twin=False, bank=True, reference=str(weights))  # read in the jail, too
+    options = Options(twin=False, bank=True, reference=weights.name)  # read in the jail, from another folder
     report = check(weights, options, jail=jail, name="<b>x.pt", on_event=events.append)
     assert report["verdict"] == "clean" and report["format"] == module.FORMAT
     assert report["file"]["bytes"] == weights.stat().st_size and len(report["file"]["sha256"]) == 64
@@ -106,6 +107,22 @@ def test_what_a_child_says_is_no_report_by_itself_and_a_card_that_is_a_link_open
     assert made["jail"]["how"] == "finished" and made["settings"]["twin"] is False
 
 
+def test_the_last_lines_of_a_process_that_failed_come_home_where_they_are_asked_for(
+    call: Any, jail: Jail, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))  # where the zygote finds ``attempts``
+    for words, start in (("scan", f"{weights.name}: refused: "), ("sanitize --out a.onnx", "")):
+        monkeypatch.setitem(module.OPERATIONS, words.split()[0], "attempts:complain")
+        quiet, loud = (call(*words.split(), weights, *more) for more in ((), ("--traceback",)))
+        assert quiet.exit_code == loud.exit_code == 2
+        (sentence,), (first, *rest) = quiet.stderr.splitlines(), loud.stderr.splitlines()
+        assert first == sentence and sentence.startswith(f"{start}RuntimeError: no? yyy")
+        assert rest[0] == r"  | \x1b[2J\u202e    could not\r" and rest[-1] == rf"  | RuntimeError: no\x07 {'y' * 500}."
+        assert loud.stderr.replace("\n", "").isprintable() and all(line.startswith("  | ") for line in rest)
+    quiet, loud = (json.loads(call("scan", weights, "--json", *more).stdout) for more in ((), ("--traceback",)))
+    assert "could not" in loud["traceback"] and quiet.keys() == loud.keys() - {"traceback"}
+
+
 def test_options_say_what_differs_and_a_command_can_be_pasted_into_a_shell(
     tmp_path: Path, weights: Path, refuses: Callable[..., str]
 ) -> None:
@@ -117,8 +134,8 @@ def test_options_say_what_differs_and_a_command_can_be_pasted_into_a_shell(
         assert words[2].removeprefix("./") == name and not words[2].startswith("-")
     options = Options(seed=3, twin=False, bank=True, reference="dcgan-fashion", latent_dim=100)
     assert options.words() == "--latent-dim 100 --seed 3 --no-twin --bank --reference dcgan-fashion"
-    assert Options().words() == "" and Options().files == []
-    assert Options(reference=str(weights)).files == [weights]
+    assert Options().words() == "" and Options().places == {}
+    assert Options(reference=str(weights)).places == {"reference": str(weights)}
     for wrong in ({"seed": -1}, {"access": "all"}, {"prior": "x"}, {"latent_dim": 0}):
         refuses(lambda wrong=wrong: Options(**wrong), next(iter(wrong)))
     refuses(lambda: Options(sed=1), "Options has no setting 'sed'", error=TypeError)  # type: ignore[call-arg]

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from devilgan_lite.environment import DEFAULTS
-from devilgan_lite.intake.jail import Ended, Jail, Limits, sweep
+from devilgan_lite.intake.jail import Ended, Jail, Limits, escaped, sweep
 
 if sys.platform == "win32":
     with pytest.raises(OSError, match="Windows"):
@@ -25,8 +25,7 @@ if sys.platform != "linux":
     pytest.skip("the walls are those of Linux; Windows has no jail, and says so", allow_module_level=True)
 
 from devilgan_lite.intake import walls
-from devilgan_lite.intake.processes import processes_below
-from devilgan_lite.intake.supervisor import plain
+from devilgan_lite.intake.child import plain, processes_below
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))  # where the zygote finds ``attempts``
@@ -102,12 +101,20 @@ def test_a_function_gets_its_arguments_tells_events_trains_and_several_at_once_d
 
 def test_a_scratch_folder_of_the_caller_is_kept_and_what_was_printed_is_cut(jail, tmp_path):
     assert run(jail, "keep", scratch=tmp_path).how == "finished"
-    assert (tmp_path / "kept.txt").read_text() == "kept" and (tmp_path / "printed.txt").read_text() == "printed\n"
+    assert (tmp_path / "kept.txt").read_text() == "kept"
     with pytest.raises(FileNotFoundError):
         run(jail, "keep", scratch=tmp_path / "missing")
     ends(run(jail, "print_much", scratch=tmp_path, mib=1024), "killed", "16 MiB")
-    assert run(jail, "print_much", scratch=tmp_path, mib=4).how == "finished"
-    assert (tmp_path / "printed.txt").stat().st_size == 64 * 1024
+    with Jail(imports=(), traceback=True) as heard:
+        assert run(heard, "keep").last == "printed" and run(heard, "print_much", mib=4).last == "x" * 4_000
+        for name, how in {"complain": "failed", "print_much": "killed"}.items():
+            ended = run(heard, name, mib=1024)
+            assert (
+                ended.how == how and len(ended.last) <= 4_000 and set(ended.last) <= {"\n", *map(chr, range(32, 127))}
+            )
+        first, *_, last = run(heard, "complain").last.split("\n")
+    assert first == r"\x1b[2J\u202e    could not\r" and last == rf"RuntimeError: no\x07 {'y' * 500}."
+    assert run(jail, "complain").last == run(jail, "keep").last == "" and len(escaped("\a" * 4_000)) == 4_000
 
 
 def test_a_child_inherits_no_file_no_secret_and_no_privilege(monkeypatch, tmp_path):
