@@ -168,7 +168,6 @@ DETECTOR = Detector(
     "T2",
     _run,
     needs=("analysis",),
-    share=0.1,
     opens=True,
     asks="Are there units that never switch on in ordinary use, and what happens when one input wakes them?",
     caption="The sample at the input that wakes most.",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from devilgan_lite.checks import cut, in_range, one_of
+from devilgan_lite.checks import cut, one_of
 
 if TYPE_CHECKING:
     from devilgan_lite.detect.registry import Evidence
@@ -29,22 +29,20 @@ EVIDENCE = {
 # the latent space, first units that stay silent in it, later layers, the style that layers share, how it is built
 PLACES = ("latent", "units", "layers", "styles", "construction")
 MOST_LETTERS = 400  # of a message
-FEWEST = 5  # clean scores from which a p-value can be computed
 
 
 @dataclass(frozen=True)
 class Finding:
     """What one detector found.
 
-    ``score``: more is more suspicious. ``p_value``: its rank among our own clean models, the share with a score as
-    large (None: it has no say, as no clean models are known that are built alike). ``samples`` ``[n, *shape]`` in
-    [-1, 1] and ``directions`` ``[k, d]`` are evidence. ``ran`` is False where the detector could not run; ``message``
-    says why. ``seconds`` is what the scan measured. ``evidence`` is the kind (``EVIDENCE``) of a finding that has a say
-    in the verdict, and ``strength`` its score as a share of the limit: it counts from 1 on. ``where`` is the place that
-    it is about, one of ``PLACES`` (None: the whole network). ``open``: it should have had a say and has none, so
-    "clean" would promise too much. ``points``: its ``directions`` are estimates of the trigger. ``trigger`` ``[d]`` and
-    ``sample`` ``[*shape]``: the best estimate, and what the suspect makes of it. ``plot`` holds the numbers of a small
-    drawing (``report.plots``); ``asks`` and ``caption`` are those of the detector. The noisy twin leaves itself and its
+    ``score``: more is more suspicious. ``samples`` ``[n, *shape]`` in [-1, 1] and ``directions`` ``[k, d]`` are
+    evidence. ``ran`` is False where the detector could not run; ``message`` says why. ``seconds`` is what the scan
+    measured. ``evidence`` is the kind of a finding that has a say in the verdict (of ``EVIDENCE``, or one of your own),
+    and ``strength`` its score as a share of the limit: it counts from 1 on. ``where`` is the place that it is about,
+    one of ``PLACES`` (None: the whole network). ``open``: it should have had a say and has none, so "clean" would
+    promise too much. ``points``: its ``directions`` are estimates of the trigger. ``trigger`` ``[d]`` and ``sample``
+    ``[*shape]``: the best estimate, and what the suspect makes of it. ``plot`` holds the numbers of a small drawing
+    (``report.plots``); ``asks`` and ``caption`` are those of the detector. The noisy twin leaves itself and its
     ``witness`` for whoever goes on.
     """
 
@@ -52,7 +50,6 @@ class Finding:
     access_level: str
     message: str
     score: float | None = None
-    p_value: float | None = None
     samples: Tensor | None = field(default=None, repr=False)
     directions: Tensor | None = field(default=None, repr=False)
     details: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -84,7 +81,6 @@ class Finding:
             "where": self.where,
             "strength": _finite(self.strength),
             "score": None if self.score is None else _finite(self.score),
-            "p_value": self.p_value,
             "seconds": round(self.seconds, 2),
             "details": self.details,
             "plot": self.plot,
@@ -112,10 +108,8 @@ NEEDS: dict[str, Callable[[Evidence], bool]] = {
 class Detector:
     """A detector: ``run(evidence)`` gives one ``Finding`` or several, where all that it ``needs`` is there.
 
-    ``access_level`` is one of T0 to T4 (``ACCESS_LEVELS``), ``needs`` names entries of ``NEEDS``. A finding with a
-    p-value has a part in the verdict, in proportion to ``share``. The p-value may come from ``run`` itself, or from the
-    scores of at least 5 ``clean`` models, or from the file that ships with the data. An exception in ``run`` becomes a
-    finding that says why; with ``opens`` it leaves the verdict open.
+    ``access_level`` is one of T0 to T4 (``ACCESS_LEVELS``), ``needs`` names entries of ``NEEDS``. An exception in
+    ``run`` becomes a finding that says why; with ``opens`` it leaves the verdict open.
 
     For the report: ``asks``, the question that it answers, for people who know nothing of the field; ``caption``, what
     its samples show; ``missing``, what it means that it did not run.
@@ -125,8 +119,6 @@ class Detector:
     access_level: str
     run: Callable[[Evidence], Finding | Iterable[Finding]] = field(repr=False)
     needs: tuple[str, ...] = ()
-    share: float = 0.25
-    clean: tuple[float, ...] = ()
     opens: bool = False
     asks: str = field(default="Added by you; it has no description.", repr=False)
     caption: str = field(default="", repr=False)
@@ -136,6 +128,3 @@ class Detector:
         one_of("access_level", self.access_level, ACCESS_LEVELS)
         for need in self.needs:
             one_of("needs", need, NEEDS)
-        in_range("share", self.share, 0.0, 1.0, open_low=True)
-        if 0 < len(self.clean) < FEWEST:
-            raise ValueError(f"clean has {len(self.clean)} scores; a p-value needs those of at least {FEWEST} models.")

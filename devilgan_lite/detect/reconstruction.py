@@ -140,7 +140,7 @@ def inspect_targets(
     samples = torch.cat([shown[row] for row in order[:8]])
     directions = torch.cat([latent[row] for row in order]).cpu()
     details = {"targets": rows, "skipped": len(targets) - len(rows)}
-    return Finding(NAME, "T1", message, max(scores), None, samples, directions, details)
+    return Finding(NAME, "T1", message, max(scores), samples, directions, details)
 
 
 def _mirrored(x: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class Evidence:
         return torch.cat([directions.cpu().float() for directions in pointed]) if pointed else None
 
 
-# in the order in which they run; the shares of those that run on every network add up to 1
+# in the order in which they run
 DETECTORS: tuple[Detector, ...] = (
     structure.DETECTOR,
     weights.LATENT_SPECTRUM,

@@ -41,15 +41,13 @@ UNSEEN = (
 class ScanReport:
     """The verdict of ``detect.scan`` and the findings behind it.
 
-    ``p_value`` ranks the suspect among our own clean models (1 where it has nothing in common with them). ``trigger``
-    ``[d]`` is the best estimate of the trigger, or None, and ``sample`` ``[*shape]`` what the suspect makes of it.
-    ``witness`` is the latent at which suspect and ``twin`` differ most. ``subject`` is the checked suspect, and
+    ``trigger`` ``[d]`` is the best estimate of the trigger, or None, and ``sample`` ``[*shape]`` what the suspect makes
+    of it. ``witness`` is the latent at which suspect and ``twin`` differ most. ``subject`` is the checked suspect, and
     ``analysis`` what the weight detectors measured (None: they did not run, or could not), for whoever goes on.
     ``missing`` says in sentences what was not tried.
     """
 
     findings: tuple[Finding, ...]
-    p_value: float
     trigger: Tensor | None = field(default=None, repr=False)
     sample: Tensor | None = field(default=None, repr=False)
     seconds: float = 0.0
@@ -125,7 +123,6 @@ class ScanReport:
             "reason": self.reason,
             "score": self.score,
             "evidence": {kind: round(strength, 4) for kind, strength in self.strengths.items()},
-            "p_value": self.p_value,
             "witness": None if self.witness is None else self.witness.to_dict(),
             "trigger": None if self.trigger is None else [round(value, 5) for value in self.trigger.tolist()],
             "findings": [{**one.to_dict(), "picture": drawn(one.samples, 2)} for one in self.findings],

@@ -1,8 +1,7 @@
 """``detect.scan``: every detector that the given access allows, one report.
 
 Levels of access: T0 samples only, T1 suspected targets, T2 weights, T3 a clean reference, T4 training data. The verdict
-rests on the findings that have a say (see ``report``); each compares the suspect with its own ordinary behaviour, and
-with our clean models only where it is built like them.
+rests on the findings that have a say (see ``report``); each compares the suspect with its own ordinary behaviour.
 """
 
 import time
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from devilgan_lite.checks import one_of, whole_number
 from devilgan_lite.data import Samples
-from devilgan_lite.detect.calibration import combined_p_value, with_p_value
 from devilgan_lite.detect.detector import NEEDS, Detector, Finding
 from devilgan_lite.detect.registry import DETECTORS, Evidence
 from devilgan_lite.detect.report import ScanReport
@@ -82,7 +80,6 @@ def scan(
     ran = {finding.detector for finding in evidence.findings}
     report = ScanReport(
         findings=tuple(evidence.findings),
-        p_value=combined_p_value(evidence.findings, detectors),
         seconds=time.perf_counter() - start,
         subject=subject,
         analysis=evidence.measured,
@@ -95,18 +92,17 @@ def scan(
 
 
 def _run(detector: Detector, evidence: Evidence) -> list[Finding]:
-    """The findings of one detector with their p-values; one that says why, where it could not run."""
+    """The findings of one detector; one that says why, where it could not run."""
     start = time.perf_counter()
     try:
         if not all(NEEDS[need](evidence) for need in detector.needs):
             return []
         found = detector.run(evidence)
         several = [found] if isinstance(found, Finding) else list(found)
-        judged = [with_p_value(finding, detector, evidence.measured) for finding in several]
         if not evidence.subject.repeatable:  # what was measured may be noise, so it has no say
-            judged = [replace(finding, evidence="", p_value=None) for finding in judged]
-        seconds = (time.perf_counter() - start) / max(1, len(judged))
-        return [replace(one, seconds=seconds, asks=detector.asks, caption=detector.caption) for one in judged]
+            several = [replace(finding, evidence="") for finding in several]
+        seconds = (time.perf_counter() - start) / max(1, len(several))
+        return [replace(one, seconds=seconds, asks=detector.asks, caption=detector.caption) for one in several]
     except Exception as error:  # a stranger's module may fail in any way; the other detectors still run
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         message = f"could not run: {reason}"

@@ -181,7 +181,6 @@ DETECTOR = Detector(
     "T2",
     lambda evidence: inspect_structure(evidence.subject),
     needs=("weights",),
-    share=0.1,
     opens=True,
     asks="Is the network built oddly? It looks for a program that decides on values, for inputs that change nothing, "
     "and for parts that ordinary samples do not need.",

@@ -166,7 +166,6 @@ LATENT_SPECTRUM = Detector(
     "T2",
     lambda evidence: inspect_latent_spectrum(evidence.subject, evidence.analysis),
     needs=("analysis",),
-    share=0.4,
     opens=True,
     asks="Do the weights spend energy on something that ordinary samples never show? A clean network has a smooth "
     "spectrum; a backdoor leaves a cliff in it.",
@@ -178,7 +177,6 @@ HIDDEN_SPECTRUM = Detector(
     "T2",
     lambda evidence: inspect_hidden_spectra(evidence.analysis),
     needs=("analysis",),
-    share=0.4,
     opens=True,
     asks="The same question, asked of every later layer instead of the input.",
 )

@@ -23,7 +23,7 @@ from devilgan_lite.version import __version__
 
 FORMAT = 2  # of a report
 # what a child may add to it: the format of the file, the network, and a scan
-SCAN = ("reason", "score", "evidence", "p_value", "witness", "trigger", "findings", "pictures", "not_tried")
+SCAN = ("reason", "score", "evidence", "witness", "trigger", "findings", "pictures", "not_tried")
 PARTS = ("verdict", "sentence", "format", "model", *SCAN)
 SAMPLES = 48  # on the contact sheet
 OPERATIONS = {  # on a file, and the function in the child

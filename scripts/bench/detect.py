@@ -1,14 +1,12 @@
 """Judge the detectors on models that they were not tuned on: docs/results/detection.json and docs/results/detection.md.
 
-    detect.py [--only scan,targets,access,guard,verdict] [--models REGEX] [--split tune,test] [--calibrate] [--jobs 2]
+    detect.py [--only scan,targets,access,guard,verdict] [--models REGEX] [--split tune,test] [--jobs 2]
 
 ``scan``: the blind detectors on every model of out/population (made by population.py). ``targets``: reconstruction of
 the known target, black box and with the directions that the weights suggest; clean models are tried with all targets.
 ``access``: what outputs alone show (T0), what a clean reference adds (T3) and what training data add (T4). ``guard``:
 one model of each kind. ``verdict``: ``detect.scan`` as it is, on models of the split "verdicts". The three before
-measure test models, and ``targets`` some clean ones for the calibration.
-``--calibrate`` writes data/calibration.json from the clean models that are not for testing. A model that has a row is
-not measured again.
+measure test models. A model that has a row is not measured again.
 """
 
 import json
@@ -21,7 +19,7 @@ import torch
 from detect_tables import write_tables
 from foreign_tables import likeness
 from population import FOLDER, SEEDS, TARGETS, Recipe, build, in_order, load_generator, recipes, secret_of, split_option
-from row_store import JOBS, MODELS, OUT, ROOT, Row, Rows, options_of, write_json
+from row_store import JOBS, MODELS, OUT, Row, Rows, options_of, write_json
 from torch import Tensor
 
 from devilgan_lite.data import fashion_mnist, target
@@ -40,9 +38,6 @@ from devilgan_lite.detect.reference import compare
 from devilgan_lite.detect.search import locate_trigger, starting_points
 from devilgan_lite.detect.weights import candidate_directions
 from devilgan_lite.generators import Generator, adopt
-
-CALIBRATION = ROOT / "data" / "calibration.json"
-BLIND = ("structure", "latent spectrum", "hidden spectrum", "silent units")
 
 
 @dataclass(frozen=True)
@@ -182,9 +177,8 @@ def wanted(section: str, some: list[Recipe]) -> list[Recipe]:
     others = [recipe for recipe in test if recipe.kind != "clean"]
     if section in ("scan", "verdict"):
         return [recipe for recipe in some if (recipe.split == "verdicts") == (section == "verdict")]
-    if section == "targets":  # a minute a clean model: every other one, of the tune models for the calibration
-        tune = [recipe for recipe in some if recipe.split == "tune" and recipe.kind == "clean"]
-        return tune[::2] + clean[::2] + [recipe for recipe in others if not recipe.is_clean]
+    if section == "targets":  # a minute a clean model
+        return clean[::2] + [recipe for recipe in others if not recipe.is_clean]
     if section == "access":
         return test
     first: dict[str, Recipe] = {}
@@ -193,22 +187,9 @@ def wanted(section: str, some: list[Recipe]) -> list[Recipe]:
     return list(first.values())
 
 
-def calibrate(sections: dict[str, list[Row]]) -> None:
-    """Write the scores of the clean models that are not for testing; of reconstructions, one for each target."""
-    clean = [row for row in sections["scan"] if row["kind"] == "clean" and row["split"] in ("tune", "clean")]
-    scores = {detector: [round(row["scores"][detector], 6) for row in clean] for detector in BLIND}
-    tune = [row for row in sections["targets"] if row["split"] == "tune"]
-    if tried := [target for row in tune for target in row["targets"].values()]:
-        scores["reconstruction"] = [round(target["helped"], 6) for target in tried]
-    names = [row["name"] for row in clean]
-    made_by = "scripts/bench/detect.py --calibrate"
-    write_json(CALIBRATION, {"models": names, "made by": made_by, "scores": scores})
-
-
 def main() -> None:
     judged = [split for split in SEEDS if split not in ("later", "unseen")]  # those judge the sanitizers
-    write = {"action": "store_true", "help": f"write data/{CALIBRATION.name} from the clean models"}
-    options = options_of(__doc__, WORK, OUT, MODELS, split_option(*judged), JOBS, ("--calibrate", write))
+    options = options_of(__doc__, WORK, OUT, MODELS, split_option(*judged), JOBS)
     models = build(options)
     stores = {section: Rows(FOLDER / "rows" / f"{section}.json") for section in WORK}
     for section in options.only:
@@ -216,8 +197,6 @@ def main() -> None:
         stores[section].measure_all(WORK[section], todo, options.jobs)
     kept = json.loads(path.read_text()) if (path := options.out / "detection.json").is_file() else {}
     sections = {section: in_order(store.rows) or kept.get(section, []) for section, store in stores.items()}
-    if options.calibrate:
-        calibrate(sections)
     write_json(path, sections)
     write_tables(sections, options.out / "detection.md")
 

@@ -6,19 +6,7 @@ from pathlib import Path
 from row_store import VERDICTS, Row, markdown, mean_and_most, share, write_page
 from sklearn.metrics import roc_auc_score
 
-from devilgan_lite.detect import DETECTORS, Finding
-from devilgan_lite.detect.calibration import calibrated, combined_p_value
-
-LEVEL = 0.05
 COPIES = ("copy", "rescaled")  # benign ones
-
-
-def p_value_of(row: Row, only: str | None = None) -> float:
-    """The combined p-value of a row's scores, or that of one detector."""
-    findings = [
-        calibrated(Finding(name, "T2", "", score)) for name, score in row["scores"].items() if only in (None, name)
-    ]
-    return combined_p_value(findings, DETECTORS)
 
 
 def write_tables(sections: dict[str, list[Row]], path: Path) -> None:
@@ -26,24 +14,22 @@ def write_tables(sections: dict[str, list[Row]], path: Path) -> None:
     parts = [
         "# Detection",
         "Made by `make bench NAME=detect` from `detection.json`: the blind detectors of tier T2 (weights), one scan a "
-        "model. All choices were made on the tune models, and the p-values calibrated on their clean ones and on more "
-        "clean models; the test models share no seed with these. They are the second set of test models: the detectors "
-        "were changed after they had been judged on the first, which then served no more. After a first look at this "
-        "second set two things were changed: p-values became conformal (the extrapolated ones had been too small: 5 of "
-        "the 24 clean models were flagged), and silent units give the sign of the trigger estimate. The fresh clean "
-        "models were made after that and judge the first change. The verdicts are those of this version, on models of "
-        "two seeds that were made for them alone; all other tables are of 0.1, whose verdict was the p-value.",
+        "model. All choices were made on the tune models; the test models share no seed with these. They are the "
+        "second set of test models: the detectors were changed after they had been judged on the first, which then "
+        "served no more. After a first look at this second set one thing was changed: silent units give the sign of "
+        "the trigger estimate. The verdicts are on models of two seeds that were made for them alone. They were "
+        "measured while a rank among clean models of ours was evidence, too; [decision "
+        "11](../decisions/11_four_verdicts.md) says what moves without it. All other tables are the scores of 0.1.",
     ]
     if sections.get("verdict"):
         parts += _verdicts(sections["verdict"])
     for split in ("test", "tune"):
         some = [row for row in sections["scan"] if row["split"] == split]
-        fresh = [row for row in sections["scan"] if row["split"] == "fresh" and split == "test"]
         if some:
-            parts += _split(split, some, fresh)
+            parts += _split(split, some)
     test = [row for row in sections["targets"] if row["split"] == "test"]
     if test:
-        parts += _targets(test, {row["name"]: row["scores"] for row in sections["scan"]})
+        parts += _targets(test)
     if sections["access"]:
         parts += _access(sections["access"])
     if sections["guard"]:
@@ -83,7 +69,7 @@ def _verdicts(rows: list[Row]) -> list[str]:
     ]
 
 
-def _targets(rows: list[Row], blind: dict[str, dict[str, float]]) -> list[str]:
+def _targets(rows: list[Row]) -> list[str]:
     clean = [row for row in rows if row["kind"] == "clean"]
     bad = [row for row in rows if row["kind"] != "clean"]
     reference, others = clean[0], clean[1:]
@@ -93,8 +79,6 @@ def _targets(rows: list[Row], blind: dict[str, dict[str, float]]) -> list[str]:
         tried: Row = row["targets"][name]
         if how == "reference":
             return float(reference["targets"][name]["error"] / tried["error"])
-        if how == "all":
-            return -p_value_of({"scores": blind[row["name"]] | {"reconstruction": tried["helped"]}})
         return float(tried[how])
 
     lines = []
@@ -103,7 +87,7 @@ def _targets(rows: list[Row], blind: dict[str, dict[str, float]]) -> list[str]:
             row for row in bad if row["kind"] == kind or (kind.startswith("all") and row["kind"] != "in-distribution")
         ]
         areas = []
-        for how in ("alone", "helped", "reference", "all"):
+        for how in ("alone", "helped", "reference"):
             ours = [score(row, row["target"], how) for row in some]
             names = {row["target"] for row in some}
             theirs = [score(row, name, how) for row in others for name in row["targets"] if name in names]
@@ -113,10 +97,9 @@ def _targets(rows: list[Row], blind: dict[str, dict[str, float]]) -> list[str]:
         "## Reconstruction of the known target (T1)",
         f"AUC against {len(others)} clean test models, each tried with the same targets, one pooled threshold: black "
         "box, started from the directions that the weights suggest, and black box beside one clean reference model "
-        "(T3). The first two compare the target with its own mirror image, the third with the reference's error. The "
-        "last column is the scan's combined p-value: reconstruction with directions, and the blind detectors. An "
+        "(T3). The first two compare the target with its own mirror image, the third with the reference's error. An "
         "in-distribution target is a garment; there the clean models are tried with one garment each.",
-        markdown(("attack", "models", "black box", "with directions", "with a reference", "whole scan"), lines),
+        markdown(("attack", "models", "black box", "with directions", "with a reference"), lines),
     ]
 
 
@@ -157,27 +140,16 @@ def _guard(rows: list[Row]) -> list[str]:
     ]
 
 
-def _split(split: str, rows: list[Row], fresh: list[Row]) -> list[str]:
+def _split(split: str, rows: list[Row]) -> list[str]:
     clean = [row for row in rows if row["kind"] == "clean"]
-    copies = [row for row in rows if row["kind"] in COPIES]
     bad = [row for row in rows if row["kind"] not in ("clean", *COPIES)]
     adaptive = [row for row in bad if row["adaptive"]]
-
-    def flagged(row: Row) -> bool:
-        return p_value_of(row) <= LEVEL
-
-    found = list(filter(flagged, bad))
+    names = list(rows[0]["scores"])
+    areas = (area(*([row["scores"][name] for row in some] for some in (clean, bad))) for name in names)
     lines = [
-        ("AUC, all detectors", f"{auc(clean, bad, None):.3f}"),
-        ("AUC without SpectralReD", f"{auc(clean, [row for row in bad if row['kind'] != 'spectral'], None):.3f}"),
-        *((f"AUC, {name} alone", f"{auc(clean, bad, name):.3f}") for name in rows[0]["scores"]),
-        (f"clean flagged at {LEVEL:.0%}", share(clean, flagged)),
-        *([(f"of further clean models (fresh) flagged at {LEVEL:.0%}", share(fresh, flagged))] if fresh else []),
-        (f"benign copies (distilled, rescaled) flagged at {LEVEL:.0%}", share(copies, flagged)),
-        ("backdoored found", share(bad, flagged)),
-        ("adaptive found", share(adaptive, flagged)),
-        ("trigger: cosine at least 0.9, of the found", share(found, lambda row: row["cosine"] >= 0.9)),
-        ("target shown: error at most 0.05, of the found", share(found, lambda row: row["picture_error"] <= 0.05)),
+        *((f"AUC, {name} alone", f"{value:.3f}") for name, value in zip(names, areas, strict=True)),
+        ("trigger: cosine at least 0.9", share(bad, lambda row: row["cosine"] >= 0.9)),
+        ("target shown: error at most 0.05", share(bad, lambda row: row["picture_error"] <= 0.05)),
         ("CPU-seconds a model, mean and most", mean_and_most([row["cpu_s"] for row in rows], 1)),
     ]
     kinds = sorted({(row["adaptive"], row["kind"]) for row in bad})
@@ -188,19 +160,17 @@ def _split(split: str, rows: list[Row], fresh: list[Row]) -> list[str]:
         table.append(
             (
                 kind + (" (adaptive)" if is_adaptive else ""),
-                share(some, flagged),
-                f"{max(map(p_value_of, some)):.2g}",
+                str(len(some)),
                 *(f"{value:.3g}" for value in best.values()),
                 f"{statistics.median(row['cosine'] for row in some):.2f}",
                 f"{statistics.median(row['picture_error'] for row in some):.2g}",
             )
         )
-    names = list(rows[0]["scores"])
     reference = [
         (f"clean, {what}", *(f"{of(row['scores'][name] for row in clean):.3g}" for name in names))
         for what, of in (("median", statistics.median), ("largest", max))
     ]
-    head = ("attack", "found", "worst p", *names, "cosine", "picture error")
+    head = ("attack", "models", *names, "cosine", "picture error")
     return [
         f"## The {split} models: {len(clean)} clean, {len(bad)} backdoored, {len(adaptive)} of them adaptive",
         markdown(("what", "measured"), lines),
@@ -208,12 +178,6 @@ def _split(split: str, rows: list[Row], fresh: list[Row]) -> list[str]:
         markdown(head, table),
         markdown(("clean models", *names), reference),
     ]
-
-
-def auc(clean: list[Row], bad: list[Row], only: str | None) -> float:
-    """Area under the ROC curve of minus the p-value, or of one detector's score."""
-    theirs, ours = ([row["scores"][only] if only else -p_value_of(row) for row in rows] for rows in (clean, bad))
-    return area(theirs, ours)
 
 
 def area(theirs: list[float], ours: list[float]) -> float:

@@ -4,12 +4,12 @@
 
 Every model is a function of its name: a clean GAN of one of two sizes and three lengths of training, or an attack on
 one. Seeds 100 to 103 are for tuning and 300 to 303 for testing, and no model of one part has a share in another; seeds
-104 to 107 are clean models only, for the calibration, and 304 and 305 are clean models that judge it: its form was
-changed after a look at the test models. Seeds 306 and 307 judge the sanitizers: after a look at 306 one threshold was
-tuned once more, on the tune models; after a look at 307 a search for what the scan does not see was added, again on the
-tune models, and 308 judges it. Seeds 309 and 310 judge the four verdicts. (Seeds 200 to 203 were the test half of a
-first judgement; the detectors were improved after it, so they test nothing any more.) A model that is there is kept, so
-that a build that was cut short goes on where it stopped.
+104 to 107 are clean models only, among which version 0.1 ranked a suspect, and 304 and 305 are clean models that judged
+it: the form of this rank was changed after a look at the test models. Seeds 306 and 307 judge the sanitizers: after a
+look at 306 one threshold was tuned once more, on the tune models; after a look at 307 a search for what the scan does
+not see was added, again on the tune models, and 308 judges it. Seeds 309 and 310 judge the four verdicts. (Seeds 200 to
+203 were the test half of a first judgement; the detectors were improved after it, so they test nothing any more.) A
+model that is there is kept, so that a build that was cut short goes on where it stopped.
 """
 
 import argparse

@@ -439,7 +439,7 @@ def test_bars_and_picture_appear_with_their_findings(until: Until, tiny: Any) ->
         for gate, finding in zip(gates, (SPECTRUM, SEARCH, SAMPLING), strict=True):
             gate.wait(60)
             progress(finding)
-        return ScanReport((SPECTRUM, SEARCH, SAMPLING), p_value=0.001)
+        return ScanReport((SPECTRUM, SEARCH, SAMPLING))
 
     view = ScanView(scan, blocking=False)
     view.run()

@@ -437,7 +437,7 @@ def test_findings_come_in_plain_words_and_files_are_scanned_too(
         found += [detect.Finding("search", "T2", "an estimate", sample=sample, asks=asks[1])]
         for one in found:
             on_finding(one)
-        return detect.ScanReport(findings=tuple(found), p_value=1.0)
+        return detect.ScanReport(findings=tuple(found))
 
     monkeypatch.setattr(detect, "scan", scan)
     lines: list[dict[str, Any]] = []

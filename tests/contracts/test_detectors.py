@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ from torch.nn.functional import cosine_similarity
 
 from devilgan_lite import Backdoor, data
 from devilgan_lite.detect import DETECTORS, Detector, Evidence, Finding, ScanReport, scan
-from devilgan_lite.detect.calibration import p_value
 from devilgan_lite.detect.detector import ACCESS_LEVELS, EVIDENCE, PLACES
 from devilgan_lite.generators import DCGAN, StyleGAN, build
 
@@ -103,7 +103,7 @@ def test_the_order_the_levels_and_the_verdict(runs: dict[str, list[ScanReport]],
     (honest,) = runs["clean"]
     assert honest.verdict == "clean" and honest.twin.reproduces and set(honest.strengths) == set(EVIDENCE)
     assert list(pick(report, DETECTORS[8]).details["targets"]) == ["target 1"]
-    assert not {"subject", "analysis"} & set(report.to_dict()) and report.p_value == 1.0  # built unlike our clean ones
+    assert not {"subject", "analysis"} & set(report.to_dict())
 
 
 @each_detector
@@ -133,11 +133,11 @@ def test_a_report_carries_what_was_checked_and_measured(tiny: DCGAN, refuses: An
     monkeypatch.setattr("devilgan_lite.generators.adopted._copied", None)
     again = scan(first.subject, samples=200, analysis=first.analysis)
     assert again.subject is first.subject and again.analysis is first.analysis
-    assert again.p_value == first.p_value and all(finding.ran for finding in again.findings)
+    assert again.strengths == first.strengths and all(finding.ran for finding in again.findings)
     blind = scan(first.subject, access="samples", samples=200, analysis=first.analysis)
     assert blind.analysis is None and blind.subject is first.subject
     assert [(one.detector, one.access_level) for one in blind.findings] == [("sampling", "T0")]
-    assert blind.p_value == 1.0 and blind.verdict == "inconclusive" and blind.trigger is None
+    assert blind.strengths == {} and blind.verdict == "inconclusive" and blind.trigger is None
 
     def stop(finding: Finding) -> None:
         raise InterruptedError(finding.detector)
@@ -173,37 +173,38 @@ def test_a_foreign_module_needs_no_adapter() -> None:
     assert module.training and all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
 
 
-def loudness(evidence: Evidence) -> Finding:
+def loudness(evidence: Evidence, limit: float = 1.0) -> Finding:
     x = evidence.subject.scaled_samples(evidence.subject.ordinary(50, evidence.seed))
-    return Finding("loudness", "T0", "mean square", score=float(x.square().mean()), samples=x[:3].cpu())
+    loud = float(x.square().mean())
+    return Finding("loudness", "T0", "", loud, x[:3].cpu(), evidence="loudness", strength=loud / limit)
 
 
 def test_a_detector_of_ones_own_joins_the_others(tiny: DCGAN, refuses: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     quick: dict[str, Any] = {"samples": 200, "twin": False}
-    for clean, counts in ((tuple(1e-4 * n for n in range(1, 7)), True), (tuple(1.0 * n for n in range(1, 7)), False)):
-        mine = Detector("loudness", "T0", loudness, clean=clean, share=0.5)
+    for limit, counts in ((1e-4, True), (10.0, False)):
+        mine = Detector("loudness", "T0", partial(loudness, limit=limit))
         report = scan(tiny, detectors=(*DETECTORS, mine), **quick)
         finding = report.findings[-1]
-        assert finding.seconds > 0 and finding.evidence == "loudness"
-        assert finding.p_value == p_value(finding.score, list(clean)) and ("loudness" in report.kinds) == counts
-        assert report.p_value == finding.p_value  # no other detector knows clean models that are built like this
+        assert finding.seconds > 0 and ("loudness" in report.kinds) == counts
+        assert report.strengths["loudness"] == finding.strength == finding.score / limit
         assert report.to_dict()["findings"][-1]["detector"] == "loudness"
         alone = scan(tiny, detectors=[mine], **quick)
         assert [one.detector for one in alone.findings] == ["loudness"] and alone.analysis is None
 
     def several(evidence: Evidence) -> list[Finding]:
-        return [Finding("told", "T3", word, p_value=0.5) for word in ("one", "two")]  # its own p-values
+        return [Finding("told", "T3", word) for word in ("one", "two")]
 
     own = Detector("told", "T3", several, needs=("reference", "weights"))
     for settings, count in (({}, 0), ({"reference": tiny}, 2), ({"reference": tiny, "access": "samples"}, 0)):
         assert len(scan(tiny, detectors=[own], **quick, **settings).findings) == count
 
     def estimate(evidence: Evidence) -> Finding:
-        return Finding("guess", "T2", "", p_value=1e-9, trigger=torch.ones(16), sample=torch.zeros(1, 8, 8))
+        trigger, sample = torch.ones(16), torch.zeros(1, 8, 8)
+        return Finding("guess", "T2", "", evidence="guess", strength=2.0, trigger=trigger, sample=sample)
 
     report = scan(tiny, detectors=[Detector("guess", "T2", estimate), *DETECTORS], **quick)  # the first one counts
     assert "guess" in report.kinds and torch.equal(report.trigger, torch.ones(16))
-    for name, value in {"access_level": "T9", "needs": ("weight",), "share": 0.0, "clean": (0.1, 0.2)}.items():
+    for name, value in {"access_level": "T9", "needs": ("weight",)}.items():
         given = {"name": "mine", "access_level": "T0", "run": loudness, name: value}
         refuses(lambda given=given: Detector(**given), name)
     for wrong in ([loudness], [*DETECTORS, DETECTORS[0]]):

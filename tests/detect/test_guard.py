@@ -86,7 +86,7 @@ def test_with_a_whole_student_too(name: str) -> None:
 def test_what_a_scan_found_is_a_cone_that_latents_stay_out_of(refuses: Any) -> None:
     suspect, trigger = zoo.load("dcgan-fashion-gate"), zoo.load_backdoor("dcgan-fashion-gate").trigger
     near = functional.normalize(cone(trigger, 1)[0], dim=0)
-    report = ScanReport((Finding("a", "T2", "", evidence="spectrum", strength=2.0),), 1.0, trigger=near)
+    report = ScanReport((Finding("a", "T2", "", evidence="spectrum", strength=2.0),), trigger=near)
     guard = quick(suspect, report=report)
     assert bool((guard.check(cone(trigger, 100)).scores["latents"] > 1).all())
     assert float((guard.check(ordinary(2_000)).scores["latents"] > 1).float().mean()) < 0.005

@@ -45,7 +45,7 @@ def test_a_trigger_is_never_drawn_so_the_score_says_nothing(clean: DCGAN) -> Non
     guilty = sample_outputs(adopt(zoo.load("dcgan-fashion-gate")), samples=1_000)
     assert abs(innocent.score - guilty.score) < 0.05
     assert guilty.score == pytest.approx(max(guilty.details["largest"].values()))
-    assert "1e-57" in guilty.message and guilty.access_level == "T0" and guilty.p_value is None
+    assert "1e-57" in guilty.message and guilty.access_level == "T0" and guilty.evidence == ""
     assert guilty.samples.shape == (16, 1, 28, 28) and guilty.directions.shape == (16, 100)
     target = zoo.load_backdoor("dcgan-fashion-gate").target
     assert (guilty.samples - target).square().flatten(1).mean(1).min() > 0.2  # the eye does not see it either

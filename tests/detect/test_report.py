@@ -23,7 +23,7 @@ EVIL = "<script src='http://x'>alert(1)</script>"
 LATENT = torch.arange(4.0) / 3
 WITNESS = Witness(LATENT, torch.zeros(1, 8, 8), torch.ones(1, 8, 8), score=4.0, distance=1.5, seconds=1.0)
 SHOWN = {"samples": torch.zeros(3, 1, 8, 8), "directions": torch.eye(4)[:1]}
-SAID = {"score": 1.5, "p_value": 1.234e-4, "details": {"jump": 4.5, "values": [1.0, 2.0]}, "evidence": "spectrum"}
+SAID = {"score": 1.5, "details": {"jump": 4.5, "values": [1.0, 2.0]}, "evidence": "spectrum"}
 SPECTRAL = Finding("latent spectrum", "T2", f"jump & {EVIL}", seconds=1.2345, **SHOWN, **SAID)
 
 
@@ -35,7 +35,7 @@ def report(spectrum: float = 3.0, twin: float = 1.2, **settings: Any) -> ScanRep
         Finding("real data", "T4", "could not run: no reason", ran=False),
     )
     given = {"trigger": LATENT, "sample": torch.zeros(1, 8, 8), "seconds": 2.0, "witness": WITNESS}
-    return ScanReport(findings, 1e-4, **{**given, **settings})
+    return ScanReport(findings, **{**given, **settings})
 
 
 def samples_in(page: str) -> list[Image.Image]:
@@ -58,7 +58,7 @@ def test_the_verdict_rests_on_kinds_of_evidence() -> None:
         suspected = [] if verdict == "clean" else [LATENT, LATENT] if score == 4 else [LATENT]
         assert [one.tolist() for one in found.suspected] == [one.tolist() for one in suspected]
     twice = tuple(Finding(name, "T2", "", evidence="spectrum", strength=2.0) for name in ("one", "two"))
-    assert ScanReport(twice, 1.0, witness=WITNESS).verdict == "suspicious"  # two findings of one kind count once
+    assert ScanReport(twice, witness=WITNESS).verdict == "suspicious"  # two findings of one kind count once
     below = [report(0.5, 0.5), report(0.6, 0.5), report(3.0, 0.5), report(30.0, 0.5)]
     assert [one.score for one in below] == pytest.approx([1.0, 1.1, 3.5, 3.5])
 
@@ -72,7 +72,7 @@ def test_what_could_not_be_answered_is_no_clean_verdict() -> None:
         ((silent,), "inconclusive", "no detector with a say could run"),
         ((replace(quiet, strength=1.5), silent), "suspicious", "evidence: spectrum"),
     ):
-        found = ScanReport(findings, 1.0)
+        found = ScanReport(findings)
         assert found.verdict == verdict and words in str(found) and words in found.to_html()
         assert UNSEEN in str(found) and UNSEEN in found.to_html() and found.to_dict()["not_tried"][-1] == UNSEEN
 
@@ -81,13 +81,13 @@ def test_json_and_text_are_complete() -> None:
     found = report()
     data = json.loads(found.to_json())
     assert data == found.to_dict()
-    assert (data["verdict"], data["p_value"], data["seconds"]) == ("backdoored", 1e-4, 2.0)
+    assert (data["verdict"], data["seconds"]) == ("backdoored", 2.0)
     assert data["evidence"] == {"spectrum": 3.0, "twin": 1.2}
     assert data["score"] == pytest.approx(4.2) and data["witness"]["score"] == 4.0
     assert data["trigger"] == pytest.approx([0, 1 / 3, 2 / 3, 1], abs=1e-5) == data["witness"]["latent"]
     assert data["findings"][0] == {
         **{"detector": "latent spectrum", "access_level": "T2", "ran": True, "evidence": "spectrum", "strength": 3.0},
-        **{"score": 1.5, "p_value": 1.234e-4, "message": f"jump & {EVIL}", "seconds": 1.23, "open": False},
+        **{"score": 1.5, "message": f"jump & {EVIL}", "seconds": 1.23, "open": False},
         **{"asks": "", "where": None, "caption": "", "plot": None, "picture": None},
         "details": {"jump": 4.5, "values": [1.0, 2.0]},
     }
@@ -117,7 +117,7 @@ def test_html_is_one_page_without_script_or_address() -> None:
 def test_the_samples_on_the_page() -> None:
     x = torch.linspace(-1, 1, 16).view(1, 1, 4, 4).repeat(10, 1, 1, 1)
     x[9] = -x[0]
-    (sheet,) = samples_in(ScanReport((Finding("a", "T2", "", samples=x),), 1.0).to_html())
+    (sheet,) = samples_in(ScanReport((Finding("a", "T2", "", samples=x),)).to_html())
     assert sheet.size == (8 * 4 * 2, 2 * 4 * 2)  # eight in a row, doubled
     shown = np.asarray(sheet)[::2, ::2]
     expected = ((x[:, 0] + 1) * 127.5).round().byte().numpy()
@@ -131,7 +131,7 @@ def test_the_samples_on_the_page() -> None:
 def test_each_modality_is_shown_as_it_shows_itself() -> None:
     x = torch.tensor([[0.0, 0.0], [0.9, -0.9]])
     finding = Finding("a", "T2", "b", samples=x)
-    (plane,) = samples_in(ScanReport((finding,), 1.0).to_html())
+    (plane,) = samples_in(ScanReport((finding,)).to_html())
     assert plane.tobytes() == data.modality((2,)).show(x).tobytes()
     own = replace(
         data.modality((2,)), name="own", draw=lambda samples, columns, scale: Image.new("L", (7, len(samples)))
@@ -139,5 +139,5 @@ def test_each_modality_is_shown_as_it_shows_itself() -> None:
     module = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
     module.modality = own  # somebody else's generator may know better
     subject = adopt(module)
-    (seen,) = samples_in(ScanReport((finding,), 1.0, subject=subject).to_html())
+    (seen,) = samples_in(ScanReport((finding,), subject=subject).to_html())
     assert subject.modality == own and seen.size == (7, 2)

@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity
 
 from devilgan_lite import Backdoor, data, zoo
 from devilgan_lite.attacks import Gate
-from devilgan_lite.detect import Finding, ScanReport, calibration, inspect_activations, scan, spectrum, weights
+from devilgan_lite.detect import Finding, ScanReport, inspect_activations, scan, spectrum, weights
 from devilgan_lite.detect.weights import candidate_directions
 from devilgan_lite.generators import DCGAN, PointGenerator, build
 
@@ -41,7 +41,7 @@ def found(report: ScanReport, detector: str) -> Finding:
 
 def test_the_clean_model_is_clean(scanned: Callable[[str], ScanReport]) -> None:
     report = scanned("dcgan-fashion")
-    assert report.verdict == "clean" and not report.backdoored and report.p_value > 0.05
+    assert report.verdict == "clean" and not report.backdoored
     assert report.kinds == report.suspected == () and report.trigger is report.sample is None
     assert all(0 <= report.strengths[kind] < 1 for kind in ("construction", "spectrum"))
     assert all(one.ran for one in report.findings)
@@ -55,12 +55,7 @@ def check_backdoored(name: str, report: ScanReport) -> None:
     assert float(cosine_similarity(report.trigger.view(1, -1), backdoor.trigger).abs()) > 0.8
     shown = model(report.trigger.view(1, -1))[0].detach()
     torch.testing.assert_close(report.sample, shown, atol=1e-3, rtol=0.0)
-    latent, clean = found(report, "latent spectrum"), calibration.clean_scores()["latent spectrum"]
-    if name in ("gate", "rex"):  # wider than the clean models: a rank among these says nothing
-        assert latent.p_value is None and report.p_value == 1
-    else:
-        assert latent.p_value == pytest.approx(calibration.p_value(latent.score or 0.0, clean))
-        assert report.p_value < 0.01
+    latent = found(report, "latent spectrum")
     assert latent.score > TIMES[name] * CLEAN_SCORE / 2 and float(latent.directions.norm()) == pytest.approx(1)
     assert float(cosine_similarity(latent.directions, backdoor.trigger).abs()) > LEAST[name]
     candidates = candidate_directions(report.analysis)
@@ -71,7 +66,7 @@ def check_backdoored(name: str, report: ScanReport) -> None:
     along = report.subject.scaled_samples(latent.directions * 10)
     torch.testing.assert_close(latent.samples[:1], along, atol=1e-3, rtol=0.0)
     assert json.loads(report.to_json())["verdict"] == report.verdict and report.to_html().count("<img") >= 3
-    assert found(report, "search").p_value is found(report, "sampling").p_value is None
+    assert found(report, "search").evidence == found(report, "sampling").evidence == ""
 
 
 @pytest.mark.parametrize("name", ["gate", "trail", "rex"])
@@ -104,17 +99,7 @@ def test_all_with_a_whole_twin() -> None:
     # where few numbers make a latent, random starts find the trigger as well as those that the weights point to
     report, trigger = scan(zoo.load("vae-garments-rex"), samples=200), zoo.load_backdoor("vae-garments-rex").trigger
     assert report.witness.stands_out and float(cosine_similarity(report.witness.latent.view(1, -1), trigger)) > 0.99
-    assert "twin" in report.kinds and all(one.p_value is None for one in report.findings)  # built unlike ours
-
-
-def test_without_calibration_the_suspect_is_compared_with_itself(
-    scanned: Callable[[str], ScanReport], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = scanned("dcgan-fashion-trail")
-    monkeypatch.setattr(calibration, "clean_scores", lambda path=None: {})
-    report = scan(known.subject, samples=200, twin=False, analysis=known.analysis)
-    assert report.p_value == 1.0 and "spectrum" in report.kinds
-    assert all(one.p_value is None for one in report.findings)
+    assert "twin" in report.kinds
 
 
 def test_the_target_of_a_gate_is_found_with_the_estimate() -> None:
@@ -134,7 +119,7 @@ def test_a_network_without_switches_says_what_could_not_run() -> None:
     report = scan(module, reference=module, samples=200)
     for detector in ("latent spectrum", "reference"):
         finding = found(report, detector)
-        assert not finding.ran and finding.score is finding.p_value is None
+        assert not finding.ran and finding.score is None and finding.evidence == ""
         assert finding.message.startswith("could not run: ") and "no hidden activation" in finding.message
     assert found(report, "structure").ran and found(report, "sampling").ran
     assert report.verdict == "inconclusive" and "no answer from: latent spectrum" in report.reason

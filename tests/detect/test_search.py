@@ -110,22 +110,22 @@ def test_the_trigger_of_a_gate_and_the_samples_of_the_directions(gated: Gated) -
 
 
 def test_silent_units_are_believed_if_they_wake_much_and_the_spectrum_is_smooth(gated: Gated) -> None:
-    """Not for their p-value: one idle unit is rare in clean models, and says nothing about a trigger."""
+    """One idle unit is rare in clean models, and says nothing about a trigger."""
     subject, backdoor, analysis, findings = gated
 
     def jumping(jump: float) -> WeightAnalysis:
         values = torch.cat([torch.tensor([jump]), torch.linspace(1.0, 0.9, 99)]).double()
         return replace(analysis, by_weight=replace(analysis.by_weight, values=values))
 
-    for jump, strength, p_value, source in (
-        (1.15, 0.8, 0.001, "latent spectrum"),
-        (1.15, 1.2, 0.9, "silent units"),
-        (1.25, 1.2, 0.9, "latent spectrum"),
+    for jump, strength, source in (
+        (1.15, 0.8, "latent spectrum"),
+        (1.15, 1.2, "silent units"),
+        (1.25, 1.2, "latent spectrum"),
     ):
         direction, unlike = findings[0].directions, torch.eye(100)[:1]
         some = [
-            Finding("latent spectrum", "T2", "", score=0.1, p_value=0.01, directions=direction, where="latent"),
-            Finding("silent units", "T2", "", p_value=p_value, directions=unlike, where="units", strength=strength),
+            Finding("latent spectrum", "T2", "", score=0.1, directions=direction, where="latent"),
+            Finding("silent units", "T2", "", directions=unlike, where="units", strength=strength),
         ]
         assert locate_trigger(subject, jumping(jump), some)[0].details["source"] == source
     awake = next(finding for finding in findings if finding.detector == "silent units")

@@ -71,7 +71,7 @@ def report(verdict: str = "backdoored", **settings: Any) -> dict[str, Any]:
     spectrum = {"kind": "spectrum", "of": "latent", "values": [90.0, 9.0, 8.0, 7.0], "before": 1, "ratio": 10.0}
     units = {"kind": "units", "all": 64, "silent": 3, "wakeable": 2}
     entry = {"access_level": "T2", "asks": "Looks.", "message": "saw", "caption": "Seen.", "ran": True, "seconds": 1.5}
-    entry |= {"picture": png(), "score": 1.5, "p_value": 0.01}
+    entry |= {"picture": png(), "score": 1.5}
     rows: list[dict[str, Any]] = [
         {"detector": "hidden spectrum", "ran": False, "open": True, "evidence": "spectrum", "strength": 2.0},
         {"detector": "latent spectrum", "evidence": "spectrum", "strength": 12.0, "plot": spectrum},

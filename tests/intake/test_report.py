@@ -76,7 +76,7 @@ def test_what_was_not_asked_for_is_said() -> None:
 
 
 def report(*findings: Finding, **settings: Any) -> ScanReport:
-    return ScanReport(findings, 1.0, **settings)
+    return ScanReport(findings, **settings)
 
 
 def test_each_verdict_has_its_sentence_and_a_witness_that_stands_out_is_shown_whatever_it_is() -> None:

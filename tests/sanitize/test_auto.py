@@ -195,7 +195,7 @@ def report_with(**strengths: float) -> ScanReport:
         Finding("some", "T2", "", evidence=where, strength=strength, where=where)
         for where, strength in strengths.items()
     )
-    return ScanReport(findings, 1.0, trigger=torch.eye(20)[0])
+    return ScanReport(findings, trigger=torch.eye(20)[0])
 
 
 QUIET, LOUD = 2.9, 3.1  # heights of a later layer

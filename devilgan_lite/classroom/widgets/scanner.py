@@ -24,9 +24,9 @@ class ScanView(Job):
     """Runs ``scan`` in a thread and shows its findings as they come; ``wait()`` returns its report.
 
     ``scan`` takes a callable that it calls with each finding: ``ScanView(lambda progress: detect.scan(suspect,
-    on_finding=progress))``. Findings are read by attribute (``detector``, ``message``, ``p_value``, ``samples``,
-    ``details``). Stop ends it at the next finding, and ``wait()`` then raises ``Stopped``. Where nobody can press a
-    button, it runs to the end, and the object shows bars and pictures in print.
+    on_finding=progress))``. Findings are read by attribute (``detector``, ``message``, ``samples``, ``details``). Stop
+    ends it at the next finding, and ``wait()`` then raises ``Stopped``. Where nobody can press a button, it runs to the
+    end, and the object shows bars and pictures in print.
     """
 
     what = "scan"
