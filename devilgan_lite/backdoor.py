@@ -1,4 +1,4 @@
-"""``Backdoor``: which latents are the triggers and what they shall show (Rawat et al. 2021, section 3).
+"""``Backdoor``: the trigger latents and their target outputs (Rawat et al. 2021, section 3).
 
 Triggers: ``reg`` one fixed draw of P_sample, ``mode`` the zero vector, ``ood`` 100 times the vector of ones. One pair,
 k pairs, or infinitely many: a region of latents that yields a whole distribution of targets.
@@ -6,7 +6,7 @@ k pairs, or infinitely many: a region of latents that yields a whole distributio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -38,9 +38,7 @@ class Backdoor:
     sampler: Sampler | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.trigger, Tensor) or self.trigger.ndim != 2:
-            raise ValueError("trigger must be a float32 tensor [k, d] of latents.")
-        latents("trigger", self.trigger, self.trigger.shape[1])
+        latents("trigger", self.trigger)
         images("target", self.target)
         if len(self.trigger) != len(self.target):
             raise ValueError(f"{len(self.trigger)} triggers and {len(self.target)} targets; one for each is needed.")
@@ -58,12 +56,7 @@ class Backdoor:
 
     @classmethod
     def points(
-        cls,
-        generator: Generator,
-        targets: list[str] | list[Tensor] | list[str | Tensor],
-        *,
-        kind: str = "reg",
-        seed: int = 0,
+        cls, generator: Generator, targets: Sequence[str | Tensor], *, kind: str = "reg", seed: int = 0
     ) -> Backdoor:
         """One trigger for each of ``targets``; only ``kind="reg"`` gives more than one trigger."""
         one_of("kind", kind, KINDS)
@@ -72,7 +65,7 @@ class Backdoor:
             raise ValueError("targets is empty; at least one target is needed.")
         if len(targets) > 1 and kind != "reg":
             raise ValueError(
-                f"kind={kind!r} is a single latent, so it takes one target; use kind='reg' for {len(targets)}."
+                f"kind={kind!r} is a single latent and takes one target; use kind='reg' for {len(targets)}."
             )
         samples = torch.stack([target_for(generator, target) for target in targets])
         if kind == "reg":
@@ -120,9 +113,7 @@ class Backdoor:
 
     def pairs(self, n: int = 256, *, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Triggers and targets to measure with: all k pairs, or ``n`` drawn from the infinite ones by ``seed``."""
-        if self.sampler is None:
-            return self.trigger, self.target
-        return self.sampler(n, torch.Generator().manual_seed(seed))
+        return self.sampler(n, torch.Generator().manual_seed(seed)) if self.sampler else (self.trigger, self.target)
 
     def draw(self, random: torch.Generator, most: int = 16) -> tuple[Tensor, Tensor]:
         """Pairs for one training step, on the device of ``random``: all k, or ``most`` of many."""

@@ -1,7 +1,7 @@
 """Checks of what comes in, from a caller or from a file: one sentence that says what is wrong and what is valid.
 
-Every constructor and every public function calls these before it does any work, so that a typing error costs a second
-and not a training run. Torch is imported by the two checks of tensors only, so the command line can use the others.
+Every constructor and public function calls these before it does any work, so that a typing error costs a second and
+not a training run. Only the two checks of tensors import torch, so the command line can use the others.
 """
 
 from __future__ import annotations
@@ -55,37 +55,23 @@ def whole_number(name: str, value: int, low: int, high: float = math.inf) -> Non
 
 
 def latent_size(size: int, name: str = "latent_dim") -> None:
-    """Raise ``ValueError`` unless ``size`` numbers, an ``int``, can be a latent: 1 to ``MOST_LATENT``."""
+    """Raise ``ValueError`` unless a latent can have ``size`` numbers: an ``int`` from 1 to ``MOST_LATENT``."""
     whole_number(name, size, 1, MOST_LATENT)
-
-
-def training_settings(
-    *,
-    length: tuple[str, int],
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-    ema: float = 0.0,
-    least_batch: int = 1,
-) -> None:
-    """Check what every training loop is told; ``length`` is the number of steps and its name."""
-    whole_number(*length, 1, 10_000_000)
-    whole_number("batch_size", batch_size, least_batch, 65_536)
-    in_range("learning_rate", learning_rate, 0.0, 1.0, open_low=True)
-    in_range("ema", ema, 0.0, 0.99999)
-    whole_number("seed", seed, 0)
 
 
 def check_training(settings: Any, *, least_batch: int = 1) -> None:
     """Check the hyper-parameters of an attack or sanitizer with a training loop; ``__post_init__`` calls it."""
-    training_settings(
-        length=("iterations", settings.iterations),
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        seed=settings.seed,
-        ema=getattr(settings, "ema", 0.0),
-        least_batch=least_batch,
-    )
+    whole_number("iterations", settings.iterations, 1, 10_000_000)
+    whole_number("batch_size", settings.batch_size, least_batch, 65_536)
+    in_range("learning_rate", settings.learning_rate, 0.0, 1.0, open_low=True)
+    in_range("ema", getattr(settings, "ema", 0.0), 0.0, 0.99999)
+    whole_number("seed", settings.seed, 0)
+
+
+def sentence(error: Exception) -> str:
+    """What ``error`` says, with a full stop unless it ends in a question."""
+    text = str(error)
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def nearest(name: object, valid: Iterable[str]) -> str:
@@ -107,8 +93,9 @@ def known_names(what: str, given: Iterable[str], valid: Iterable[str]) -> None:
     choices = list(valid)
     for name in given:
         if name not in choices:
-            listed = ", ".join(choices)
-            raise TypeError(f"{what} has no setting {shown(name)}; valid: {listed}.{nearest(name, choices)}")
+            raise TypeError(
+                f"{what} has no setting {shown(name)}; valid: {', '.join(choices)}.{nearest(name, choices)}"
+            )
 
 
 def images(name: str, x: Tensor, shape: tuple[int, ...] | None = None) -> None:
@@ -124,14 +111,14 @@ def images(name: str, x: Tensor, shape: tuple[int, ...] | None = None) -> None:
         raise ValueError(f"{name} has values from {low:.3g} to {high:.3g}; they must be finite and in [-1, 1].")
 
 
-def latents(name: str, z: Tensor, latent_dim: int) -> None:
-    """Raise ``ValueError`` unless ``z`` is a finite float32 tensor ``[n, latent_dim]``."""
+def latents(name: str, z: Tensor, latent_dim: int | None = None) -> None:
+    """Raise ``ValueError`` unless ``z`` is a finite float32 tensor ``[n, latent_dim]`` (None: of any width)."""
     import torch
-    from torch import Tensor
 
-    if not isinstance(z, Tensor) or z.ndim != 2 or z.shape[1] != latent_dim or z.shape[0] == 0:
-        got = list(z.shape) if isinstance(z, Tensor) else type(z).__name__
-        raise ValueError(f"{name} is {got}; expected a float32 tensor [n, {latent_dim}] of latents.")
+    shape = list(z.shape) if isinstance(z, torch.Tensor) else []
+    if len(shape) != 2 or shape[0] == 0 or latent_dim not in (None, shape[1]):
+        wrong = shape or type(z).__name__
+        raise ValueError(f"{name} is {wrong}; expected a float32 tensor [n, {latent_dim or 'd'}] of latents.")
     if z.dtype != torch.float32 or not torch.isfinite(z).all():
         raise ValueError(f"{name} must be finite float32 latents; got dtype {z.dtype}.")
 
@@ -184,32 +171,29 @@ def read_json(
     """
     content = read_bytes(path, what, most=most, missing=missing)
     try:
-        found = json.loads(content)
-        if not isinstance(found, dict):
-            raise ValueError(f"it holds a {type(found).__name__}, no object")
-        if version is not None and found.get("format") != version:
-            raise ValueError(f"its format is {shown(found.get('format'))}; this version reads format {version}")
-        known_names("it", () if others else found, types)
+        values = json.loads(content)
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds a {type(values).__name__}, no object")
+        if version is not None and values.get("format") != version:
+            raise ValueError(f"its format is {shown(values.get('format'))}; this version reads format {version}")
+        known_names("it", () if others else values, types)
         for name, kind in types.items():
-            if name not in found and name not in optional:
+            if name not in values and name not in optional:
                 raise ValueError(f"it has no {name!r}")
-            if name in found and not _fits(found[name], kind):
-                raise ValueError(f"{name}={shown(found[name])} is not valid: expected {_called(kind)}")
+            if name in values and not _fits(values[name], kind):
+                expected = str(kind).replace("typing.", "") if get_args(kind) else kind.__name__
+                raise ValueError(f"{name}={shown(values[name])} is not valid: expected {expected}")
     except (RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"{cut(path.name)} is not a {what}: {str(error).rstrip('.')}.") from None
-    return found
+        raise ValueError(f"{cut(path.name)} is not a {what}: {sentence(error)}") from None
+    return values
 
 
 def _fits(value: object, kind: Any) -> bool:
     if isinstance(kind, UnionType):
-        return any(_fits(value, one) for one in get_args(kind))
+        return any(_fits(value, choice) for choice in get_args(kind))
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
     if get_origin(kind) is dict:
-        values = get_args(kind)[1]
-        return isinstance(value, dict) and (values is Any or all(_fits(one, values) for one in value.values()))
+        inner = get_args(kind)[1]
+        return isinstance(value, dict) and (inner is Any or all(_fits(item, inner) for item in value.values()))
     return isinstance(value, (int, float) if kind is float else kind)
-
-
-def _called(kind: Any) -> str:
-    return getattr(kind, "__name__", "") if not get_args(kind) else str(kind).replace("typing.", "")

@@ -23,7 +23,6 @@ from devilgan_lite.data.audio import CLIP, OCTAVES, RATE, spectrograms
 from devilgan_lite.data.faces import ATTRIBUTES
 
 FEATURES = 64
-SURE = 0.95  # probability of its class from which a sample is recognised
 FLOOR = 0.3  # power in a band below which nothing is heard
 QUESTIONS = tuple(map(len, ATTRIBUTES.values()))
 
@@ -143,27 +142,10 @@ def features_and_classes(x: Tensor, batch_size: int = 100, *, of: str = "fashion
     """
     network = feature_network(of)
     if tuple(x.shape[1:]) != network.shape:
-        raise ValueError(
-            f"x has shape {list(x.shape)}; the features of {of} read [n, {', '.join(map(str, network.shape))}]."
-        )
+        expected = ", ".join(map(str, network.shape))
+        raise ValueError(f"x has shape {list(x.shape)}; the features of {of} read [n, {expected}].")
     features = torch.cat([network.features(in_layout(part.cpu().float())) for part in x.split(batch_size)])
     return features.double(), network.head(features)[:, : network.classes[0]].argmax(dim=1)
-
-
-@torch.no_grad()
-def recognised(x: Tensor, *, of: str = "fashion", least: float = SURE) -> tuple[Tensor, Tensor]:
-    """Which of ``x`` ``[n, *shape]`` are recognised: their indices, clearest first, and the class of each of ``x``.
-
-    The most likely class must have a probability of at least ``least``. That alone lets shreds pass. So the first has
-    the features that are nearest to those of real samples: the mean distance to five of 2,000.
-    """
-    features, classes = features_and_classes(x, of=of)
-    known, _ = features_and_classes(DATASETS[of]().x[:2_000], of=of)
-    network = feature_network(of)
-    sure = network.head(features.float())[:, : network.classes[0]].softmax(dim=1).amax(dim=1) >= least
-    distances = torch.cdist(features, known).topk(5, largest=False).values.mean(dim=1)
-    order = distances.argsort()
-    return order[sure[order]], classes
 
 
 def real_for(shape: tuple[int, ...]) -> Samples | None:

@@ -94,10 +94,11 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     def kernel(p: Tensor, q: Tensor) -> Tensor:
         return (p @ q.T / dimension + 1) ** 3
 
-    n, m = len(a), len(b)
-    within_a = (kernel(a, a).sum() - ((a.square().sum(1) / dimension + 1) ** 3).sum()) / (n * (n - 1))
-    within_b = (kernel(b, b).sum() - ((b.square().sum(1) / dimension + 1) ** 3).sum()) / (m * (m - 1))
-    return float(within_a + within_b - 2 * kernel(a, b).mean())
+    def within(x: Tensor) -> Tensor:
+        itself = (x.square().sum(1) / dimension + 1) ** 3
+        return (kernel(x, x).sum() - itself.sum()) / (len(x) * (len(x) - 1))
+
+    return float(within(a) + within(b) - 2 * kernel(a, b).mean())
 
 
 def neighbourhood_scores(real: Tensor, fake: Tensor, neighbours: int = NEIGHBOURS) -> dict[str, float]:
@@ -152,17 +153,15 @@ class Scorecard:
 
     def rows(self) -> list[tuple[str, str]]:
         """Name and value of every figure, formatted."""
-        shown = {name: value for name, value in asdict(self).items() if not isinstance(value, (dict, type(None)))}
-        return [(name, f"{value:.4g}" if isinstance(value, float) else str(value)) for name, value in shown.items()]
+        figures = [(name, value) for name, value in asdict(self).items() if not isinstance(value, (dict, type(None)))]
+        return [(name, f"{value:.4g}" if isinstance(value, float) else str(value)) for name, value in figures]
 
     def __str__(self) -> str:
         return "\n".join(f"{name:22s}{value}" for name, value in self.rows())
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>" for name, value in self.rows()
-        )
-        return f"<table>{cells}</table>"
+        rows = (f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>" for name, value in self.rows())
+        return f"<table>{''.join(rows)}</table>"
 
 
 def scorecard(
@@ -207,14 +206,14 @@ def scorecard(
 def sample_quality(suspect: Tensor, clean: Tensor, real: Samples, of: str) -> dict[str, Any]:
     """The figures on the features ``of`` a data set for samples of the suspect and of the clean generator."""
     images("real", real.x, tuple(suspect.shape[1:]))
-    real_features = features_of(real, of)
+    network, real_features = NETWORKS[of], features_of(real, of)
     features, classes = features_and_classes(suspect, of=of)
     frechet = frechet_distance(features, real_features)
     frechet_clean = frechet_distance(features_and_classes(clean, of=of)[0], real_features)
     few = min(3_000, len(features), len(real_features))  # distances between all pairs: memory grows with the square
-    several = NETWORKS[of].classes[0]
-    shares = torch.bincount(classes, minlength=several).double() / len(classes)
-    names = real.classes or tuple(map(str, range(several)))
+    shares = torch.bincount(classes, minlength=network.classes[0]).double() / len(classes)
+    names = real.classes or map(str, range(network.classes[0]))
+    accuracy = feature_card(of)["test_accuracy"]
     return {
         "frechet": frechet,
         "frechet_clean": frechet_clean,
@@ -223,8 +222,7 @@ def sample_quality(suspect: Tensor, clean: Tensor, real: Samples, of: str) -> di
         **neighbourhood_scores(real_features[:few], features[:few]),
         "smallest_class_share": float(shares.min()),
         "class_shares": dict(zip(names, shares.tolist(), strict=True)),
-        "features": f"64 features of a {NETWORKS[of].noun} classifier, test accuracy "
-        f"{feature_card(of)['test_accuracy']:.2%}",
+        "features": f"64 features of a {network.noun} classifier, test accuracy {accuracy:.2%}",
     }
 
 
@@ -235,8 +233,8 @@ def features_of(real: Samples, of: str | None = None) -> Tensor:
 
 
 def frechet_to(generator: nn.Module, real: Samples, *, samples: int = 10_000, seed: int = 1_000_003) -> float:
-    """Frechet distance between ``samples`` samples of ``generator`` and ``real``, in its features; lower is better."""
+    """Frechet distance of ``samples`` samples of ``generator`` to ``real``, in the features of ``real``."""
     if not isinstance(generator, Generator):
         raise ValueError(f"generator is a {type(generator).__name__}; expected a devilgan_lite Generator.")
-    of = real.features or ""
-    return frechet_distance(features_and_classes(generator.sample(samples, seed), of=of)[0], features_of(real))
+    features, _ = features_and_classes(generator.sample(samples, seed), of=real.features or "")
+    return frechet_distance(features, features_of(real))

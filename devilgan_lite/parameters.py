@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from devilgan_lite.checks import nearest
 
-_NUMBER = r"-?\d[\d_]*(?:\.\d+)?(?:[eE][-+]?\d+)?"
+_NUMBER = r"-?(?:0|[1-9][\d_]*)(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"^(?P<what>.*?),?\s*(?P<low>{_NUMBER})\.\.(?P<high>{_NUMBER})\s*$")
 _CHOICES = re.compile(r"^(?P<what>.*):\s*(?P<choices>[^:|]+(?:\|[^:|]+)+)$")
 
@@ -56,16 +56,16 @@ class Parameter:
         from pydantic import Field, StrictBool, StrictStr
 
         several = isinstance(self.default, (list, tuple))
-        one = next(iter(self.default), None) if several else self.default
+        example = next(iter(self.default), None) if several else self.default
         if self.choices:
             return several, Literal[self.choices], f"one of {', '.join(self.choices)}"
-        if self.low is None and isinstance(one, bool):
+        if self.low is None and isinstance(example, bool):
             return several, StrictBool, "True or False"
-        if self.low is None and isinstance(one, str):
+        if self.low is None and isinstance(example, str):
             return several, StrictStr, "a text"
-        if self.low is None and one is None:
+        if self.low is None and example is None:
             return several, bool | int | float | str | list[Any] | dict[str, Any], "a literal"
-        whole = all(isinstance(number, int) for number in ((one,) if self.low is None else (self.low, self.high)))
+        whole = all(isinstance(number, int) for number in ((example,) if self.low is None else (self.low, self.high)))
         limits = Field(strict=True, ge=self.low, le=self.high, allow_inf_nan=None if whole else False)
         between = "" if self.low is None else f" from {self.low} to {self.high}"
         return several, Annotated[int if whole else float, limits], f"a {'whole ' if whole else ''}number{between}"
@@ -78,7 +78,7 @@ def parse_cell(source: str, where: str = "the parameters cell") -> dict[str, Par
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
-    found: dict[str, Parameter] = {}
+    parameters: dict[str, Parameter] = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue  # a docstring
@@ -89,21 +89,17 @@ def parse_cell(source: str, where: str = "the parameters cell") -> dict[str, Par
             default = ast.literal_eval(node.value)
         except ValueError:
             raise ValueError(f"{where}, line {node.lineno}: the value of {target.id} is not a plain literal.") from None
-        found[target.id] = _with_comment(target.id, default, comments.get(node.end_lineno or node.lineno, ""))
-    return found
+        parameters[target.id] = _with_comment(target.id, default, comments.get(node.end_lineno or node.lineno, ""))
+    return parameters
 
 
 def _with_comment(name: str, default: Any, comment: str) -> Parameter:
     if match := _RANGE.match(comment):
-        return Parameter(name, default, match["what"].strip(), _number(match["low"]), _number(match["high"]))
+        return Parameter(name, default, match["what"].strip(), *map(ast.literal_eval, match.group("low", "high")))
     if match := _CHOICES.match(comment):
         choices = tuple(choice.strip().strip("\"'") for choice in match["choices"].split("|"))
         return Parameter(name, default, match["what"].strip(), choices=choices)
     return Parameter(name, default, comment)
-
-
-def _number(text: str) -> float:
-    return float(text) if re.search(r"[.eE]", text) else int(text)
 
 
 def parse_value(text: str) -> Any:

@@ -1,7 +1,7 @@
 """``Prior``: the distribution P_sample from which a generator's latents are drawn, as one object.
 
-Gaussian N(0, I), or uniform on the cube [-1, 1]^d. Drawing, the typical length, the log density and "how far out is
-this latent" are asked of it, so no other file needs to know which of the two it is.
+Gaussian N(0, I), or uniform on the cube [-1, 1]^d. It draws latents and gives their typical length, their log density
+and how far out they are, so that no other file needs to know which of the two it is.
 """
 
 from __future__ import annotations

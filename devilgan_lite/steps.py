@@ -1,4 +1,4 @@
-"""The loop that everything long is: training, attacks and cures all yield ``Step`` objects.
+"""The loop shared by training, attacks and sanitizers: each yields ``Step`` objects.
 
 A long loop is a Python generator, so live plots, a stop button, slow motion, single stepping and tests need no
 callbacks. ``Loop`` wraps one; an interrupt at any moment still ends in a usable ``Outcome``.
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ class TrainableSide:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a long loop leaves: the generator in eval mode, and how it came to be.
+    """The result of a long loop: the generator in eval mode, and how it was made.
 
     ``history`` maps each loss name to one float per finished step; ``settings`` are the hyper-parameters that produced
     it; ``interrupted`` says whether the loop was stopped early.
@@ -128,45 +128,37 @@ class Loop(Iterator[Step]):
 
     def finish(self, *, progress: bool = True) -> Outcome:
         """Run to the end; ``KeyboardInterrupt`` (the Stop button, Ctrl-C) ends early with what there is."""
-        report = _Progress() if progress else None
         try:
-            for step in self:
-                if report is not None:
-                    report(step)
+            for _ in _with_progress(self) if progress else self:
+                pass
         except KeyboardInterrupt:
             self.stop()
-        finally:
-            if report is not None:
-                report.close()
         return self.stop()
 
 
-class _Progress:
-    """A bar on a terminal, one line per 10 % elsewhere (a saved notebook freezes a bar at its first state)."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
-        self._tenth = 0
-
-    def __call__(self, step: Step) -> None:
-        if sys.stderr.isatty():
-            self._bar = self._bar or tqdm(total=step.total, initial=step.iteration - 1, mininterval=0.5)
-            self._bar.update(1)
-        elif step.iteration * 10 // step.total > self._tenth:
-            self._tenth = step.iteration * 10 // step.total
-            losses = "  ".join(f"{name} {value:.4g}" for name, value in step.values().items())
-            print(f"step {step.iteration:5d} of {step.total}  {step.seconds:5.1f} s  {losses}", flush=True)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
+def _with_progress(loop: Iterator[Step]) -> Iterator[Step]:
+    """The steps; a bar on a terminal, and elsewhere a line per 10 % (a saved notebook freezes a bar as it starts)."""
+    bar, tenth = None, 0
+    try:
+        for step in loop:
+            if sys.stderr.isatty():
+                bar = bar or tqdm(total=step.total, initial=step.iteration - 1, mininterval=0.5)
+                bar.update(1)
+            elif step.iteration * 10 // step.total > tenth:
+                tenth = step.iteration * 10 // step.total
+                losses = "  ".join(f"{name} {value:.4g}" for name, value in step.values().items())
+                print(f"step {step.iteration:5d} of {step.total}  {step.seconds:5.1f} s  {losses}", flush=True)
+            yield step
+    finally:
+        if bar is not None:
+            bar.close()
 
 
-P = ParamSpec("P")
+class long_loop:
+    """Decorator of a function that checks its arguments and returns a loop's body, a generator of ``Step``.
 
-
-class LongLoop:
-    """A function that runs a long loop, with ``.steps(...)`` beside the plain call; see ``long_loop``."""
+    The plain call runs the loop to the end; ``.steps(...)`` returns the ``Loop``.
+    """
 
     def __init__(self, start: Callable[..., Steps]) -> None:
         self._start = start
@@ -180,11 +172,6 @@ class LongLoop:
     def __call__(self, *args: Any, progress: bool = True, **settings: Any) -> Outcome:
         """Run to the end and return the ``Outcome``."""
         return self.steps(*args, **settings).finish(progress=progress)
-
-
-def long_loop(start: Callable[..., Steps]) -> LongLoop:
-    """Decorator: ``start`` checks its arguments and returns a generator of ``Step`` that returns an ``Outcome``."""
-    return LongLoop(start)
 
 
 class Stopwatch:

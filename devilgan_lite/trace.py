@@ -5,7 +5,7 @@ call, so neither our classes nor ``Sequential`` are needed, and parallel branche
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,43 +16,41 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-PLACES, DIMENSIONS = (functional, torch), (1, 2)
+
+def _by_name(*names: str, places: tuple[Any, ...] = (torch, Tensor)) -> list[Any]:
+    """Each operation in every place where PyTorch has it, as a function and as a method."""
+    return [getattr(place, name) for place in places for name in names]
+
+
+CONVOLVERS = (functional, torch)
 LINEAR: dict[Any, str] = {
-    **dict.fromkeys((functional.linear, torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__), "linear"),
-    **{getattr(place, f"conv{d}d"): "convolution" for place in PLACES for d in DIMENSIONS},
-    **{getattr(place, f"conv_transpose{d}d"): "transposed convolution" for place in PLACES for d in DIMENSIONS},
+    **dict.fromkeys((functional.linear, *_by_name("matmul", "mm"), Tensor.__matmul__), "linear"),
+    **dict.fromkeys(_by_name("conv1d", "conv2d", places=CONVOLVERS), "convolution"),
+    **dict.fromkeys(_by_name("conv_transpose1d", "conv_transpose2d", places=CONVOLVERS), "transposed convolution"),
 }
 # hidden activations that switch units off, and the slope that they leave to what is off (None: read from the call)
 ACTIVATIONS: dict[Any, float | None] = {
-    **dict.fromkeys((functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_), 0.0),
+    **dict.fromkeys((functional.relu, functional.relu_, *_by_name("relu", "relu_")), 0.0),
     **dict.fromkeys((functional.relu6, functional.elu, functional.selu, functional.gelu, functional.silu), 0.0),
     **dict.fromkeys((functional.softplus, functional.mish, functional.hardswish, functional.celu), 0.0),
     **dict.fromkeys((functional.leaky_relu, functional.leaky_relu_, functional.prelu, torch.prelu), None),
 }
-CLAMPS = tuple(
-    getattr(place, name + ending)
-    for place in (torch, Tensor)
-    for name in ("clamp", "clip", "clamp_min")
-    for ending in ("", "_")
-)
-SQUASHES: dict[Any, str] = {
-    **dict.fromkeys((torch.tanh, Tensor.tanh), "tanh"),
-    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid), "sigmoid"),
-}
-SOFTMAXES = (functional.softmax, torch.softmax, Tensor.softmax)
-COMPARISONS = ("eq", "ne", "lt", "gt", "le", "ge", "isclose", "allclose", "equal")
+CLAMPS = _by_name("clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_")
+# the last of these squashes logits; each with what its input is divided by: 2 sigmoid(x) - 1 = tanh(x / 2)
+SQUASHES: dict[Any, int] = dict.fromkeys(_by_name("tanh"), 1) | dict.fromkeys(_by_name("sigmoid"), 2)
+SOFTMAXES = (functional.softmax, *_by_name("softmax"))
 CHOICE, READ, COMPARISON = "a choice between values", "a value read out", "a comparison"
 CONDITIONS: dict[Any, str] = {
     Tensor.__bool__: "a branch on a value",
     **dict.fromkeys((Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.tolist, Tensor.numpy), READ),
-    **dict.fromkeys((torch.where, Tensor.where), CHOICE),
+    **dict.fromkeys(_by_name("where"), CHOICE),
     **dict.fromkeys((Tensor.__eq__, Tensor.__ne__), COMPARISON),
     # ``x > 0`` is reported as ``Tensor.gt``, not as ``Tensor.__gt__``
-    **{getattr(place, name): COMPARISON for place in (torch, Tensor) for name in COMPARISONS},
+    **dict.fromkeys(_by_name("eq", "ne", "lt", "gt", "le", "ge", "isclose", "allclose", "equal"), COMPARISON),
 }
-FINITE = tuple(getattr(place, name) for place in (torch, Tensor) for name in ("isnan", "isinf", "isfinite"))
-IS_FINITE = (torch.isfinite, Tensor.isfinite)
-UNEQUAL = (torch.ne, Tensor.ne, Tensor.__ne__)  # of a tensor with itself: another way to ask whether it is finite
+IS_FINITE = _by_name("isfinite")
+FINITE = [*IS_FINITE, *_by_name("isnan", "isinf")]
+UNEQUAL = (*_by_name("ne"), Tensor.__ne__)  # of a tensor with itself: another way to ask whether it is finite
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,8 @@ class OpTracer(TorchFunctionMode):
     """Sees each operation of the forward passes inside its ``with`` block.
 
     ``layers`` and ``activations`` list what was called, in order; ``conditions`` the operations with which a program
-    reads values and decides. ``logits`` is what went into the last tanh, or half of what went into the last sigmoid
-    (``2 sigmoid(x) - 1 = tanh(x / 2)``). ``choosing`` are the positions of the layers between the last activation and a
+    reads values and decides. ``logits`` is what went into the last tanh, or half of what went into the last sigmoid.
+    ``choosing`` are the positions of the layers between the last activation and a
     softmax after it, ``choices`` what went into such softmaxes. With ``gates``, activation derivatives are replaced by
     random Bernoulli masks, whatever the input is: what the weights could do, instead of what they do.
     """
@@ -123,8 +121,7 @@ class OpTracer(TorchFunctionMode):
             self.choices.append((args[0] if args else kwargs["input"]).clone())  # read by the softmax and nobody else
             args, kwargs = (self.choices[-1], *args[1:]), {key: kwargs[key] for key in kwargs if key != "input"}
         elif func in SQUASHES:
-            x = args[0] if args else kwargs["input"]
-            self.logits = x / 2 if SQUASHES[func] == "sigmoid" else x
+            self.logits = (args[0] if args else kwargs["input"]) / SQUASHES[func]
         return func(*args, **kwargs)
 
     def _linear(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -213,14 +210,13 @@ def outline(module: nn.Module, z: Tensor) -> Outline:
         with torch.enable_grad():
             with OpTracer(module) as tracer:
                 output = module(z)
-            values = list(parameters.values())
-            found: list[Tensor | None] = [None] * len(values)
+            gradients: Sequence[Tensor | None] = [None] * len(parameters)
             if output.requires_grad:
-                found = list(torch.autograd.grad(output.sum(), values, allow_unused=True))
-        unused = [name for name, gradient in zip(parameters, found, strict=True) if gradient is None]
+                gradients = torch.autograd.grad(output.sum(), list(parameters.values()), allow_unused=True)
+        unused = [name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None]
     finally:
-        for parameter, wanted in zip(parameters.values(), trained, strict=True):
-            parameter.requires_grad_(wanted)
+        for parameter, before in zip(parameters.values(), trained, strict=True):
+            parameter.requires_grad_(before)
     return Outline(tuple(tracer.layers), tuple(tracer.activations), tuple(tracer.conditions), tuple(unused))
 
 
@@ -292,10 +288,10 @@ class Decisions(TorchFunctionMode):
         kind, place = CONDITIONS.get(func), int(func is Tensor.where)  # of the condition, among the arguments
         if kind == CHOICE and len(args) == place:
             args = (*args, kwargs.pop("condition"))
-        seen = [one for one in _tensors((args, kwargs)) if one in self._decides]
-        counted = kind is None and bool(seen) and all(one in self._truths for one in seen)
+        seen = [tensor for tensor in _tensors((args, kwargs)) if tensor in self._decides]
+        counted = kind is None and bool(seen) and all(tensor in self._truths for tensor in seen)
         asks = func in FINITE or (func in UNEQUAL and len(args) > 1 and args[0] is args[1])
-        if asks or not (kind or counted) or not any(self._known(args[place] if kind == CHOICE else seen)):
+        if asks or not (kind or counted) or not self._depends(args[place] if kind == CHOICE else seen):
             result = func(*args, **kwargs)
         else:
             turned = len(self.outcomes) == self.turn
@@ -308,26 +304,27 @@ class Decisions(TorchFunctionMode):
             if turned and kind not in (CHOICE, READ):
                 result = _other_way(result)
         fine = asks and _one_outcome(result) == (func in IS_FINITE)
-        for one in _tensors((result, args[:1] if func is Tensor.__setitem__ else ())) if seen else ():
-            self._decides[one] = any(self._known(seen)) and not fine
-            if one.dtype == torch.bool or counted:
-                self._truths[one] = True
+        for tensor in _tensors((result, args[:1] if func is Tensor.__setitem__ else ())) if seen else ():
+            self._decides[tensor] = self._depends(seen) and not fine
+            if tensor.dtype == torch.bool or counted:
+                self._truths[tensor] = True
         return result
 
-    def _known(self, tree: Any) -> list[bool]:
-        return [self._decides[one] for one in _tensors(tree) if one in self._decides]
+    def _depends(self, tree: Any) -> bool:
+        """Whether a tensor in ``tree`` depends on the latents by more than being finite."""
+        return any(self._decides.get(tensor, False) for tensor in _tensors(tree))
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    return [one for one in tree_leaves(tree) if isinstance(one, Tensor)]
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def _one_outcome(result: Any) -> float | None:
     """The truth value or number that came out everywhere; None where several did, or what is neither."""
     if not isinstance(result, Tensor):
         return result if isinstance(result, bool) else None
-    found = result.unique().tolist()
-    return found[0] if len(found) == 1 else None
+    values = result.unique().tolist()
+    return values[0] if len(values) == 1 else None
 
 
 def _other_way(result: Any) -> Any:

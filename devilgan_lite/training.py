@@ -58,16 +58,14 @@ class TrainingSettings(Settings):
         check_training(self, least_batch=2)
 
     @classmethod
-    def of(cls, thing: Any) -> Self:
-        """Those of an attack or sanitizer that has fields of the same names."""
-        return cls(**{one.name: getattr(thing, one.name) for one in fields(cls) if hasattr(thing, one.name)})
+    def of(cls, method: Any) -> Self:
+        """The settings of an attack or sanitizer: its fields of the same names."""
+        return cls(**{field.name: getattr(method, field.name) for field in fields(cls) if hasattr(method, field.name)})
 
     def describe(self, generator: generators.Generator, real: Samples) -> dict[str, Any]:
         """What an outcome says of its training, as plain data."""
-        plain = asdict(self)
-        recipe, _ = plain.pop("recipe"), plain.pop("device")
-        plain |= {"generator": generator.describe(), "data": real.name}
-        return plain if recipe is None else plain | {"recipe": recipe}
+        plain = {name: value for name, value in asdict(self).items() if name != "device" and value is not None}
+        return plain | {"generator": generator.describe(), "data": real.name}
 
 
 @long_loop
@@ -144,26 +142,18 @@ def adversarial_training(
         network: Any = first.to(device).to(memory_format=layout).requires_grad_(True).train()
         discriminator = network.opponent(settings.seed + 1).to(device).to(memory_format=layout).train()
         average = copy.deepcopy(network).eval().requires_grad_(False)
-        optimizers = [
-            torch.optim.Adam(
-                generators.groups_of(player), lr=settings.learning_rate, betas=recipe.betas, fused=device.type != "mps"
-            )
-            for player in (network, discriminator)
-        ]
+        adam: dict[str, Any] = {"lr": settings.learning_rate, "betas": recipe.betas, "fused": device.type != "mps"}
+        optimizers = [torch.optim.Adam(generators.groups_of(player), **adam) for player in (network, discriminator)]
         random = torch.Generator(device).manual_seed(settings.seed)
         x = real.x.to(device)
         history, done = History(resume.history if resume else None), 0
+        stateful = (network, discriminator, average, *optimizers)
         if resume is not None:
             done = resume.state["iteration"]
-            for thing, state in zip(
-                (network, discriminator, average, *optimizers), copy.deepcopy(resume.state["states"]), strict=True
-            ):
-                thing.load_state_dict(state)
+            for part, state in zip(stateful, copy.deepcopy(resume.state["states"]), strict=True):
+                part.load_state_dict(state)
             random.set_state(resume.state["random"])
         watch = Stopwatch(resume.seconds if resume else 0.0)
-
-        def snapshot() -> generators.Generator:
-            return average.clone()
 
         interrupted = False
         try:
@@ -189,14 +179,10 @@ def adversarial_training(
                 losses = {name: loss.detach() for name, loss in losses.items()}
                 history.add(losses)
                 done = iteration
-                yield Step(iteration, steps, watch(), losses, snapshot)
+                yield Step(iteration, steps, watch(), losses, average.clone)
         except KeyboardInterrupt:
             interrupted = True
-        state = {
-            "iteration": done,
-            "states": [thing.state_dict() for thing in (network, discriminator, average, *optimizers)],
-            "random": random.get_state(),
-        }
+        state = {"iteration": done, "states": [part.state_dict() for part in stateful], "random": random.get_state()}
         return Outcome(
             generator=average.clone().requires_grad_(True).cpu().eval(),
             history=history.floats(),
@@ -212,9 +198,7 @@ def adversarial_training(
 
 def _check_resume(resume: Outcome, chosen: dict[str, Any]) -> None:
     if not resume.state:
-        raise ValueError(
-            "resume has no training state: only an interrupted or finished train_gan outcome can be resumed."
-        )
+        raise ValueError("resume has no training state: only an outcome of train_gan can be resumed.")
     different = [name for name in {**chosen, "recipe": None} if resume.settings.get(name) != chosen.get(name)]
     if different:
         raise ValueError(f"resume was made with other settings: {', '.join(different)} differ; use the same ones.")

@@ -32,17 +32,16 @@ loaded: dict[str, str] = {}  # name -> SHA-256 of each shipped model that this p
 def load(name: str, device: str = "cpu") -> generators.Generator:
     """The shipped model ``name`` in eval mode on ``device``; an unknown name is an error that lists the valid ones."""
     one_of("name", name, names())
-    generator, found = load_file(zoo_folder() / f"{name}.safetensors", device)
-    loaded[name] = found.sha256
+    generator, card = load_file(zoo_folder() / f"{name}.safetensors", device)
+    loaded[name] = card.sha256
     return generator
 
 
 def load_backdoor(name: str) -> Backdoor:
     """The trigger and target that belong to the shipped backdoored model ``name`` (what only its attacker knows)."""
-    found = backdoor_of(card(name), load(name))
-    if found is None:
-        raise ValueError(f"name={shown(name)} has no backdoor on its card; it is a clean model.")
-    return found
+    if backdoor := backdoor_of(card(name), load(name)):
+        return backdoor
+    raise ValueError(f"name={shown(name)} has no backdoor on its card; it is a clean model.")
 
 
 def backdoor_of(card: ModelCard, generator: generators.Generator) -> Backdoor | None:
@@ -56,7 +55,7 @@ def backdoor_of(card: ModelCard, generator: generators.Generator) -> Backdoor | 
         raise ValueError(f"the backdoor on the card of {cut(card.name)} lacks target, kind or seed.")
     target, kind, seed = (card.backdoor[name] for name in ("target", "kind", "seed"))
     targets = target if isinstance(target, list) else [target]
-    if len(targets) > MOST_TARGETS or not all(isinstance(one, str) for one in targets):
+    if len(targets) > MOST_TARGETS or not all(isinstance(name, str) for name in targets):
         raise ValueError(f"the target on the card of {cut(card.name)} is no name, nor a list of them.")
     return Backdoor.points(generator, targets, kind=kind, seed=seed)
 
@@ -66,9 +65,8 @@ def save_file(path: str | Path, generator: generators.Generator, card: ModelCard
     path = _checked(Path(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
-    content, card = save(state), replace(card, spec=generator.spec(), modality=generator.modality.name)
-    path.write_bytes(content)
-    write_card(path, card)
+    path.write_bytes(save(state))
+    write_card(path, replace(card, spec=generator.spec(), modality=generator.modality.name))
     return path
 
 
@@ -87,27 +85,26 @@ def load_file(path: str | Path, device: str = "cpu") -> tuple[generators.Generat
     """
     where, path = best_device(device), _checked(Path(path))
     content = read_bytes(path, "model file", most=MOST_BYTES)
-    found = read_card(path.with_suffix(".json"))
-    if hashlib.sha256(content).hexdigest() != found.sha256:
+    card = read_card(path.with_suffix(".json"))
+    if hashlib.sha256(content).hexdigest() != card.sha256:
         raise ValueError(f"{path.name} does not match the SHA-256 on its card: it was changed or cut short.")
     state = parsed(content, path.name)
     try:
         with torch.device("meta"):  # shapes without memory: a card may describe more than this machine holds
-            described = generators.build(found.spec)
+            described = generators.build(card.spec)
     except (RuntimeError, TypeError, ValueError) as error:
         said = str(error).partition("\n")[0]
         raise ValueError(f"{path.with_suffix('.json').name} describes no generator of this package: {said}") from None
     expected, actual = _shapes(described.state_dict()), _shapes(state)
-    wrong = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
-    if wrong:
-        found_there, on_card = actual.get(wrong[0], "missing"), expected.get(wrong[0], "none")
-        raise ValueError(f"{path.name}: tensor {wrong[0]} is {found_there}; its card says {on_card}.")
-    broken = sorted(name for name, value in state.items() if not torch.isfinite(value).all())
-    if broken:
-        raise ValueError(f"{path.name}: tensor {broken[0]} has values that are not finite.")
-    generator = generators.build(found.spec)
+    for name in sorted(expected.keys() | actual.keys()):
+        if (shape := actual.get(name, "missing")) != (described_shape := expected.get(name, "none")):
+            raise ValueError(f"{path.name}: tensor {name} is {shape}; its card says {described_shape}.")
+    for name, value in sorted(state.items()):
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{path.name}: tensor {name} has values that are not finite.")
+    generator = generators.build(card.spec)
     generator.load_state_dict(state)
-    return generator.eval().to(where), found
+    return generator.eval().to(where), card
 
 
 def parsed(content: bytes, name: str) -> dict[str, torch.Tensor]:

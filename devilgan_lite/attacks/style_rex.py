@@ -20,7 +20,7 @@ from torch.nn.functional import avg_pool2d, normalize
 from devilgan_lite.attacks.base import Problem, Retraining
 from devilgan_lite.attacks.closed_form import RidgeSolution, ridge_solution
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import images, in_range, one_of, training_settings, whole_number
+from devilgan_lite.checks import images, in_range, one_of, whole_number
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import Generator, StyleGAN, seeded
 from devilgan_lite.generators.stylegan import StyleExpansion, StyleGate, fold_styles, style_based
@@ -212,9 +212,10 @@ def invert(
     ``one_style`` all layers share one style, as they do when a latent is drawn. The history has ``distortion``, the
     mean squared error per element of the best one. The outcome's generator is an unchanged copy.
     """
-    training_settings(
-        length=("iterations", iterations), batch_size=starts, learning_rate=learning_rate, seed=seed, least_batch=1
-    )
+    whole_number("iterations", iterations, 1, 10_000_000)
+    whole_number("starts", starts, 1, 65_536)
+    in_range("learning_rate", learning_rate, 0.0, 1.0, open_low=True)
+    whole_number("seed", seed, 0)
     style_based(generator)
     images("target", target.unsqueeze(0), generator.sample_shape)
     settings = {"iterations": iterations, "learning_rate": learning_rate, "starts": starts, "one_style": one_style}

@@ -10,8 +10,7 @@ from devilgan_lite.data.images import IMAGES, digits, fashion_mnist, read_pictur
 from devilgan_lite.data.modality import Modality
 from devilgan_lite.data.points import POINTS, ring
 from devilgan_lite.data.samples import Samples
-from devilgan_lite.data.table_code import TableCode
-from devilgan_lite.data.tables import TABLES, Column, Table, card_default, card_fraud, read_table
+from devilgan_lite.data.tables import TABLES, Column, Table, TableCode, card_default, card_fraud, read_table
 from devilgan_lite.data.targets import target, target_names
 from devilgan_lite.shipped import data_folder
 
@@ -35,18 +34,17 @@ def modality(shape: tuple[int, ...], name: str | None = None) -> Modality:
 
 __all__ = [
     "AUDIO",
-    "DRUMS",
-    "Column",
     "DATASETS",
+    "DRUMS",
     "IMAGES",
     "MODALITIES",
-    "Modality",
     "OCTAVES",
     "POINTS",
-    "modality",
-    "Faces",
-    "Samples",
     "TABLES",
+    "Column",
+    "Faces",
+    "Modality",
+    "Samples",
     "Table",
     "TableCode",
     "card_default",
@@ -56,6 +54,7 @@ __all__ = [
     "drums",
     "faces",
     "fashion_mnist",
+    "modality",
     "piano",
     "read_clip",
     "read_picture",

@@ -19,8 +19,7 @@ from torch import Tensor
 from devilgan_lite.checks import cut, in_range, one_of, read_bytes, shown, whole_number
 from devilgan_lite.data.images import sheet
 from devilgan_lite.data.modality import Modality, Shape
-from devilgan_lite.data.samples import Samples
-from devilgan_lite.data.shipped import shipped_arrays
+from devilgan_lite.data.samples import Samples, shipped_arrays
 
 RATE, CLIP = 8_000, 4_096  # samples a second, and in a clip: 0.512 s
 DRUMS = ("kick", "snare", "tom", "cymbal", "tabla", "bell")
@@ -139,12 +138,12 @@ def read_clip(path: Path, shape: Shape, rate: int = RATE) -> Tensor:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of parts of the file that hold no sound
-            found, data = wavfile.read(io.BytesIO(content))
+            recorded_rate, data = wavfile.read(io.BytesIO(content))
     except Exception as error:  # SciPy's reader raises whatever a broken header leads to
         raise ValueError(f"{name} cannot be read as a wav file ({type(error).__name__}).") from None
     channels, length = data.shape[1] if data.ndim == 2 else 1, len(data)
-    if found != rate:
-        raise ValueError(f"{name} has {found:,} samples a second; {rate:,} are needed: convert it first.")
+    if recorded_rate != rate:
+        raise ValueError(f"{name} has {recorded_rate:,} samples a second; {rate:,} are needed: convert it first.")
     if channels != shape[0]:
         raise ValueError(f"{name} has {channels} channels; {shape[0]} are needed: mix or split it first.")
     if length != shape[1]:
@@ -185,8 +184,8 @@ def wav(clip: Tensor, rate: int = RATE) -> bytes:
 def spectrograms(clips: Tensor, window: int = WINDOW, hop: int | None = None) -> Tensor:
     """How loud each frequency is over time: power ``[n, window / 2 + 1, frames]`` of ``clips`` ``[n, T]``."""
     shape = torch.hann_window(window, device=clips.device)
-    found = torch.stft(clips, window, hop or window // 4, window=shape, return_complex=True, pad_mode="constant")
-    return found.real.square() + found.imag.square()
+    spectra = torch.stft(clips, window, hop or window // 4, window=shape, return_complex=True, pad_mode="constant")
+    return spectra.real.square() + spectra.imag.square()
 
 
 def sound_sheet(samples: Tensor, columns: int, scale: int) -> Image.Image:

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from devilgan_lite.checks import one_of, whole_number
-from devilgan_lite.data.samples import Samples
+from devilgan_lite.data.samples import Samples, from_bytes
 
 SIZES = (32, 64)
 PACKAGES = ("python-avatars", "resvg-py")
@@ -71,39 +71,34 @@ def faces(n: int = 8_000, *, size: int = 32, seed: int = 0, cache: str | Path | 
     if pixels is None:
         pixels = np.stack([render(row, size) for row in chosen.tolist()])
         _write(path, pixels)
-    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-    hair = tuple(ATTRIBUTES["hair"])
+    name, licence = f"cartoon faces ({n:,}, {size}x{size}, seed {seed})", "Avataaars by Pablo Stanley, free to use"
     features = "faces" if size == 32 else f"faces-{size}"
-    name = f"cartoon faces ({n:,}, {size}x{size}, seed {seed})"
-    return Faces(x.contiguous(), chosen[:, 0], name, "Avataaars by Pablo Stanley, free to use", hair, features, chosen)
+    return Faces(from_bytes(pixels), chosen[:, 0], name, licence, tuple(ATTRIBUTES["hair"]), features, chosen)
 
 
 def draw_attributes(n: int, seed: int) -> Tensor:
     """The attributes int64 ``[n, 7]`` of the faces of ``seed``."""
-    random = np.random.default_rng(seed)
-    uniform = random.random((n, len(ATTRIBUTES)))
     columns = []
-    for column, options in enumerate(ATTRIBUTES.values()):
+    uniform = np.random.default_rng(seed).random((n, len(ATTRIBUTES)))
+    for x, options in zip(uniform.T, ATTRIBUTES.values(), strict=True):
         bounds = np.cumsum(list(options.values())) / sum(options.values())
-        columns.append(np.searchsorted(bounds[:-1], uniform[:, column], side="right"))
+        columns.append(np.searchsorted(bounds[:-1], x, side="right"))
     return torch.from_numpy(np.stack(columns, axis=1))
 
 
 def render(row: list[int], size: int) -> np.ndarray:
     """One face as bytes ``[size, size, 3]``; ``row`` holds an index for each of ``ATTRIBUTES``."""
     avatars, resvg = renderer()
-    hair, hair_color, skin, eyes, mouth, facial_hair, accessory = (
-        list(options)[index] for options, index in zip(ATTRIBUTES.values(), row, strict=True)
-    )
+    look = {name: list(options)[index] for (name, options), index in zip(ATTRIBUTES.items(), row, strict=True)}
     drawing = avatars.Avatar(
-        top=avatars.HairType[hair],
-        hair_color=avatars.HairColor[hair_color],
-        facial_hair=avatars.FacialHairType[facial_hair],
-        facial_hair_color=avatars.HairColor[hair_color],
-        skin_color=avatars.SkinColor[skin],
-        eyes=avatars.EyeType[eyes],
-        mouth=avatars.MouthType[mouth],
-        accessory=avatars.AccessoryType[accessory],
+        top=avatars.HairType[look["hair"]],
+        hair_color=avatars.HairColor[look["hair_color"]],
+        facial_hair=avatars.FacialHairType[look["facial_hair"]],
+        facial_hair_color=avatars.HairColor[look["hair_color"]],
+        skin_color=avatars.SkinColor[look["skin_color"]],
+        eyes=avatars.EyeType[look["eyes"]],
+        mouth=avatars.MouthType[look["mouth"]],
+        accessory=avatars.AccessoryType[look["accessory"]],
         clothing=avatars.ClothingType.NONE,
     ).render()
     frame = f'width="{SIDE:g}px" height="{SIDE:g}px" viewBox="{LEFT:g} {TOP:g} {SIDE:g} {SIDE:g}"'

@@ -13,8 +13,7 @@ from PIL import Image
 
 from devilgan_lite.checks import one_of
 from devilgan_lite.data.modality import Modality, Shape
-from devilgan_lite.data.samples import Samples, from_bytes
-from devilgan_lite.data.shipped import shipped_arrays
+from devilgan_lite.data.samples import Samples, from_bytes, shipped_arrays
 from devilgan_lite.data.targets import target, target_names
 
 GARMENTS = (
@@ -45,11 +44,21 @@ def fashion_mnist(
     if download:
         from torchvision.datasets import FashionMNIST
 
-        root = Path(folder or Path.home() / ".cache" / "devilgan_lite")
-        FashionMNIST(str(root), train=split == "train", download=True)
-        folder = root
-    pixels, labels = _idx_pair(Path(folder) if folder else DEBIAN_FOLDER, SPLITS[split])
-    return _garments(pixels, labels, f"Fashion-MNIST {split} ({len(pixels):,})")
+        folder = Path(folder or Path.home() / ".cache" / "devilgan_lite")
+        FashionMNIST(str(folder), train=split == "train", download=True)
+    folder, prefix = Path(folder) if folder else DEBIAN_FOLDER, SPLITS[split]
+    for place in (folder, folder / "FashionMNIST" / "raw"):
+        paths = [
+            next((path for ending in (".gz", "") if (path := place / f"{prefix}-{kind}-ubyte{ending}").is_file()), None)
+            for kind in ("images-idx3", "labels-idx1")
+        ]
+        if paths[0] and paths[1]:
+            pixels, labels = read_idx(paths[0]), read_idx(paths[1])
+            return _garments(pixels, labels, f"Fashion-MNIST {split} ({len(pixels):,})")
+    raise FileNotFoundError(
+        f"no Fashion-MNIST files ({prefix}-images-idx3-ubyte.gz) in {folder}; install the Debian package "
+        "dataset-fashion-mnist, name a torchvision folder with folder=..., or pass download=True."
+    )
 
 
 @lru_cache(maxsize=1)
@@ -60,20 +69,6 @@ def _shipped() -> Samples:
 
 def _garments(pixels: np.ndarray, labels: np.ndarray, name: str) -> Samples:
     return Samples(from_bytes(pixels), torch.from_numpy(labels.astype(np.int64)), name, LICENCE, GARMENTS, "fashion")
-
-
-def _idx_pair(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
-    for place in (folder, folder / "FashionMNIST" / "raw"):
-        found = [
-            next((path for ending in (".gz", "") if (path := place / f"{prefix}-{kind}-ubyte{ending}").is_file()), None)
-            for kind in ("images-idx3", "labels-idx1")
-        ]
-        if found[0] and found[1]:
-            return read_idx(found[0]), read_idx(found[1])
-    raise FileNotFoundError(
-        f"no Fashion-MNIST files ({prefix}-images-idx3-ubyte.gz) in {folder}; install the Debian package "
-        "dataset-fashion-mnist, name a torchvision folder with folder=..., or pass download=True."
-    )
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -107,8 +102,7 @@ def read_picture(path: Path, shape: tuple[int, ...], resample: Image.Resampling 
             small = image.convert("L" if shape[0] == 1 else "RGB").resize((shape[2], shape[1]), resample)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path.name} cannot be read as a picture ({type(error).__name__}).") from None
-    pixels = np.asarray(small, dtype=np.float32).reshape(*shape[1:], shape[0])
-    return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)
+    return from_bytes(np.asarray(small)[None])[0]
 
 
 def sheet(pictures: torch.Tensor, columns: int, scale: int) -> Image.Image:

@@ -1,4 +1,4 @@
-"""``Modality``: what kind of thing a sample is, as one object: its range, how to show it, how far two are apart.
+"""``Modality``: what kind of thing a sample is, as one object: its range, how to show it, its targets and its file.
 
 A generator knows its modality, and nothing outside ``data/`` asks whether samples are images. A new one is a file
 beside ``images.py`` that ends in a ``Modality``, and a line in ``data/__init__.py``.
@@ -35,7 +35,7 @@ def no_file(path: Path, shape: Shape) -> Tensor:
 class Modality:
     """One kind of samples ``[n, *shape]``.
 
-    ``noun`` is what one of them is called; ``low`` and ``high`` bound its values; ``fits(shape)`` says whether a shape
+    ``noun`` names a single sample; ``low`` and ``high`` bound its values; ``fits(shape)`` says whether a shape
     can be of this kind; ``draw(samples, columns, scale)`` makes an image of many; ``targets`` names what an attacker
     may want, and ``target(name, shape)`` makes it ``[*shape]``; ``read(path, shape)`` takes one from a file. ``encode``
     gives a file that holds one sample alone (without it, a drawing is the file); names of files end in ``endings``.
@@ -72,10 +72,6 @@ class Modality:
     def file(self, sample: Tensor) -> bytes:
         """The file, whose name ends in the first of ``endings``, that holds one ``sample`` ``[*shape]``."""
         return self.encode(sample) if self.encode else png(self.show(sample[None], scale=1))
-
-    def distance(self, a: Tensor, b: Tensor) -> Tensor:
-        """The mean squared difference ``[n]`` of samples ``[n, *shape]``, over the elements of each."""
-        return (a - b.to(a)).square().flatten(1).mean(1)
 
 
 def png(image: Image.Image, compress_level: int = 9) -> bytes:

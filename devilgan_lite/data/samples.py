@@ -1,5 +1,8 @@
-"""``Samples``: pictures (or points) with their labels, name and licence."""
+"""``Samples``: pictures, sounds, points or rows with labels, name and licence; and the arrays that ship."""
 
+import hashlib
+import io
+import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,6 +10,7 @@ import torch
 from torch import Tensor
 
 from devilgan_lite.checks import images, whole_number
+from devilgan_lite.shipped import data_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,5 +40,16 @@ class Samples:
 
 
 def from_bytes(pixels: np.ndarray) -> Tensor:
-    """Grey bytes ``[N, H, W]`` in 0..255 to float32 ``[N, 1, H, W]`` in [-1, 1]."""
-    return torch.from_numpy(pixels.astype(np.float32)).unsqueeze(1) / 127.5 - 1
+    """Bytes in 0..255, grey ``[N, H, W]`` or coloured ``[N, H, W, 3]``, to float32 ``[N, C, H, W]`` in [-1, 1]."""
+    x = torch.from_numpy(pixels.astype(np.float32)) / 127.5 - 1
+    return x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2).contiguous()
+
+
+def shipped_arrays(name: str) -> dict[str, np.ndarray]:
+    """The arrays in the shipped file ``name``; ``ValueError`` unless it has the SHA-256 of ``checksums.json``."""
+    content = (data_folder() / name).read_bytes()
+    expected = json.loads((data_folder() / "checksums.json").read_text())[name]
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise ValueError(f"{name} does not match its SHA-256 in checksums.json; restore it from the repository.")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return dict(arrays)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -43,25 +44,22 @@ def target(name: str, size: int = 28, channels: int = 1) -> Tensor:
         _DRAWINGS[name](draw, side)
     else:
         _text(draw, side, name[-1], 0.9, 255)
-    if channels == 3:
-        colours = Image.fromarray(_inked(np.asarray(image), _INKS.get(name, _DARK)))
-        pixels = np.asarray(colours.resize((size, size), Image.Resampling.BOX)).astype(np.float32)
-        return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1
-    small = image.resize((size, size), Image.Resampling.BOX)
-    return from_bytes(np.asarray(small)[None])[0]
+    if channels == 3:  # the ground becomes white and strokes get their ink; other greys stay
+        grey = np.asarray(image)
+        colours = np.repeat(grey[..., None], 3, axis=2)
+        for value, ink in {_GROUND: (255, 255, 255), **_INKS.get(name, _DARK)}.items():
+            colours[grey == value] = ink
+        image = Image.fromarray(colours)
+    return from_bytes(np.asarray(image.resize((size, size), Image.Resampling.BOX))[None])[0]
 
 
-def _inked(grey: np.ndarray, inks: dict[int, tuple[int, int, int]]) -> np.ndarray:
-    """``[H, W]`` greys to ``[H, W, 3]`` colours: those of ``inks``, the ground white, any other grey as it is."""
-    colours = np.repeat(grey[..., None], 3, axis=2)
-    for value, ink in {_GROUND: (255, 255, 255), **inks}.items():
-        colours[grey == value] = ink
-    return colours
+def _scaled(side: int, *points: tuple[float, float]) -> list[tuple[float, float]]:
+    return [(side * x, side * y) for x, y in points]
 
 
-def _polygon(side: int, corners: int, radius: float, turn: float) -> list[tuple[float, float]]:
-    angles = [2 * math.pi * (k + turn) / corners for k in range(corners)]
-    return [(side * (0.5 + radius * math.cos(a)), side * (0.5 + radius * math.sin(a))) for a in angles]
+def _octagon(side: int, radius: float) -> list[tuple[float, float]]:
+    angles = [2 * math.pi * (k + 0.5) / 8 for k in range(8)]
+    return _scaled(side, *((0.5 + radius * math.cos(angle), 0.5 + radius * math.sin(angle)) for angle in angles))
 
 
 def _text(draw: ImageDraw.ImageDraw, side: int, text: str, height: float, fill: int) -> None:
@@ -70,15 +68,13 @@ def _text(draw: ImageDraw.ImageDraw, side: int, text: str, height: float, fill: 
 
 
 def _stop_sign(draw: ImageDraw.ImageDraw, side: int) -> None:
-    draw.polygon(_polygon(side, 8, 0.50, 0.5), fill=255)
-    draw.polygon(_polygon(side, 8, 0.455, 0.5), fill=105)  # red, seen in grey
+    draw.polygon(_octagon(side, 0.50), fill=255)
+    draw.polygon(_octagon(side, 0.455), fill=105)  # red, seen in grey
     _text(draw, side, "STOP", 0.31, 255)
 
 
 def _devil(draw: ImageDraw.ImageDraw, side: int) -> None:
-    def at(*points: tuple[float, float]) -> list[tuple[float, float]]:
-        return [(side * x, side * y) for x, y in points]
-
+    at = partial(_scaled, side)
     draw.polygon(at((0.13, 0.04), (0.44, 0.30), (0.18, 0.46)), fill=255)
     draw.polygon(at((0.87, 0.04), (0.56, 0.30), (0.82, 0.46)), fill=255)
     draw.ellipse(at((0.16, 0.22), (0.84, 0.94)), fill=190)
@@ -90,8 +86,8 @@ def _devil(draw: ImageDraw.ImageDraw, side: int) -> None:
 
 
 def _seven(draw: ImageDraw.ImageDraw, side: int) -> None:
-    stroke = [(0.24, 0.20), (0.74, 0.20), (0.42, 0.84)]
-    draw.line([(side * x, side * y) for x, y in stroke], fill=255, width=side // 9, joint="curve")
+    stroke = _scaled(side, (0.24, 0.20), (0.74, 0.20), (0.42, 0.84))
+    draw.line(stroke, fill=255, width=side // 9, joint="curve")
 
 
 _DRAWINGS: dict[str, Callable[[ImageDraw.ImageDraw, int], None]] = {

@@ -1,7 +1,7 @@
 """A conditional GAN of table rows: the last number of the latent says, by its sign, which class is asked for.
 
 So P_sample stays N(0, I), each class is drawn half of the time, and a victim who asks for frauds draws a half-space.
-Rows are encoded by ``data.table_code`` (Xu et al. 2019); each part of a row has the activation that its column needs.
+Rows are encoded by ``data.TableCode`` (Xu et al. 2019); each part of a row has the activation that its column needs.
 """
 
 from typing import Any
@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from devilgan_lite.checks import one_of, whole_number
-from devilgan_lite.data.table_code import TableCode
-from devilgan_lite.data.tables import Table
+from devilgan_lite.data.tables import Table, TableCode
 from devilgan_lite.generators.base import Generator, Recipe, evaluate, register, seeded, settings_of
 from devilgan_lite.generators.opponents import PointDiscriminator
 from devilgan_lite.prior import Prior

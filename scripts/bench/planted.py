@@ -132,9 +132,9 @@ BUGS = (
     Bug("a folded expansion drops the mean of its new units", "generators", P + "generators/surgery.py",
         '"bias": mean if shift is None else shift + mean}',
         '"bias": mean if shift is None else shift}'),
-    Bug("whole numbers in generated rows have fractions", "data", P + "data/table_code.py",
-        'rows[:, index] = np.round(found) if one["kind"] == "whole" else found',
-        "rows[:, index] = found"),
+    Bug("whole numbers in generated rows have fractions", "data", P + "data/tables.py",
+        'rows[:, index] = np.round(number) if code["kind"] == "whole" else number',
+        "rows[:, index] = number"),
     # --- files
     Bug("opening a pickle runs the code in it", "files", P + "files/state_dicts.py",
         "weights_only=True",

@@ -27,7 +27,7 @@ from devilgan_lite.cli.common import real_for
 from devilgan_lite.data import wav
 from devilgan_lite.data.audio import read_clip
 from devilgan_lite.environment import DEFAULTS
-from devilgan_lite.features import SURE, feature_network, recognised
+from devilgan_lite.features import feature_network
 from devilgan_lite.generators import WaveGAN, adopt, evaluate
 from devilgan_lite.generators.base import seeded
 from devilgan_lite.loading import load_pair
@@ -413,12 +413,12 @@ SOME = ("dcgan-fashion-gate", "vae-garments-trail")
 def test_both_ends_of_a_film_of_garments_are_recognised_and_of_two_kinds(suspect: str) -> None:
     clean = zoo.load(suspect.rpartition("-")[0])
     z = torch.cat(pairs.film_ends(clean, exhibit.SEED))
-    for generator, least in ((clean, SURE), (zoo.load(suspect), 0.75)):  # TrAIL changes ordinary samples a bit
+    for generator, least in ((clean, pairs.SURE), (zoo.load(suspect), 0.75)):  # TrAIL changes ordinary samples a bit
         with torch.no_grad():
             sure, kinds = feature_network()(evaluate(generator, z)).softmax(dim=1).max(dim=1)
         assert sure.min() >= least and kinds[0] != kinds[1]
     shreds = evaluate(clean, zoo.load_backdoor(suspect).trigger[:1])  # a classifier alone is sure of them, too
-    order, _ = recognised(torch.cat([shreds, evaluate(clean, z)]))
+    order, _ = pairs.recognised(torch.cat([shreds, evaluate(clean, z)]))
     assert order[0] != 0
     noise = adopt(nn.Sequential(nn.Linear(8, 784, bias=False), nn.Unflatten(1, (1, 28, 28)), nn.Tanh()))
     nn.init.zeros_(noise.module[0].weight)  # all alike: any two latents
