@@ -13,9 +13,9 @@ from devilgan_lite.detect import ScanReport, analyse_weights, scan
 from devilgan_lite.detect.hunt import greatest_difference, lookalike
 from devilgan_lite.detect.search import STRIKING
 from devilgan_lite.detect.weights import WeightAnalysis
-from devilgan_lite.features import features_and_classes, readable
+from devilgan_lite.features import readable
 from devilgan_lite.generators import Generator, adopt, alike
-from devilgan_lite.metrics import features_of, frechet_distance
+from devilgan_lite.metrics import frechet_to
 from devilgan_lite.sanitize.base import TOLERATED, check_real, distil
 from devilgan_lite.sanitize.limit import contained
 from devilgan_lite.sanitize.project import project_styles
@@ -122,8 +122,11 @@ def auto(
     subject = adopt(module, latent_dim, device="cpu")
     check_real(subject, real)
 
-    analysis = analysis or (report.analysis if report is not None else None) or analyse_weights(subject, seed=seed)
     before = report or scan(subject, samples=SCANNED, seed=seed, analysis=analysis, twin=False)
+    analysis = analysis or before.analysis
+    if analysis is None:
+        failed = [one.message.removeprefix("could not run: ") for one in before.findings if not one.ran]
+        raise ValueError(failed[0] if failed else "report is of samples alone; scan with access to the weights.")
     if not before.kinds and not always:
         return SanitizeOutcome(subject.clone(), {}, time.perf_counter() - start, seed, {"cuts": []}, before=before)
     if not before.kinds:
@@ -305,9 +308,5 @@ def _scorecard(
         "ordinary_difference": 2 * float(subject.scaled_samples(z).var(0).mean()),
     }
     if real is not None and real.features and readable(real.features, subject.sample_shape):
-        z = subject.ordinary(10_000, 1_000_003)
-        for name, one in (("frechet_before", subject), ("frechet_after", other)):
-            found[name] = frechet_distance(
-                features_and_classes(one.scaled_samples(z).cpu(), of=real.features)[0], features_of(real)
-            )
+        found["frechet_before"], found["frechet_after"] = (frechet_to(one, real) for one in (subject, other))
     return found

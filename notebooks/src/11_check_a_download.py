@@ -238,7 +238,7 @@ def pickles_in(path):
 said = {}
 for name, path in tried.items():
     try:
-        said[name] = {"files.open": f"read as {files.open(path).format}"}
+        said[name] = {"files.open": f"read as {files.open(path).origin.format}"}
     except files.Refused as refused:
         said[name] = {"files.open": f"refused: {refused}"}
     if own_gate:
