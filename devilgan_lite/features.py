@@ -23,7 +23,7 @@ from devilgan_lite.data.audio import CLIP, OCTAVES, RATE, spectrograms
 from devilgan_lite.data.faces import ATTRIBUTES
 
 FEATURES = 64
-FLOOR = 0.3  # power in a band below which nothing is heard
+FLOOR = 0.3  # power in a band below which it counts as silence
 QUESTIONS = tuple(map(len, ATTRIBUTES.values()))
 
 

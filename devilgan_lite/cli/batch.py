@@ -112,7 +112,7 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the study, list its runs and stop.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Do what is missing of a study, then write its report. Ctrl-C stops; the same command goes on."""
+    """Run the remaining runs of a study, then write its report. Ctrl-C stops; the same command resumes."""
     from devilgan_lite import runs
 
     planned = runs.read_study(study)

@@ -207,7 +207,7 @@ class Generator(nn.Module):
         return layers_in_order(self, self.sample_latent(2))
 
     def chain(self) -> Chain | None:
-        """The network as a chain of layers, or None if it is none."""
+        """The network as a chain of layers; None unless it is a plain stack."""
         return chain_of(self, torch.zeros(2, self.latent_dim, device=self.device), "logits")
 
     def foldable(self) -> bool:

@@ -23,8 +23,8 @@ from devilgan_lite.sanitize.unlearn import Clip, clipped, teacher_of
 from devilgan_lite.steps import Loop, Outcome, best_device
 
 STANDS_OUT = 3.0  # height above which a later layer has been tampered with: clean networks stay below 2.8
-DEEP = 1.5  # height of the cut where a later layer stands out and the latent space does not explain the suspicion
-SPARED = 1e6  # height of the cut where the trigger was found after all, so that no layer has to be cut
+DEEP = 1.5  # threshold of the cut when only a later layer is suspicious
+SPARED = 1e6  # threshold when the trigger was found after all: no layer is cut
 BRIEF = 400  # steps of the repair of a copy that serves to find a trigger which the latent space does not show
 EXACT = 3.0  # jump of the latent spectrum from which an estimate is the trigger to a degree or two
 TRIFLE = 0.5  # price up to which a lookalike is projected out: it is one more direction beside the estimate

@@ -45,7 +45,7 @@ SLOWER = {"small": 1.0, "paper": 1.8}
 
 
 def attack_of(name: str, seed: int, quick: bool, settings: Row) -> attacks.Attack:
-    """With ``settings`` beside the defaults; on the processor, whose seconds are counted."""
+    """With ``settings`` beside the defaults; on the CPU, whose seconds are counted."""
     if name != "Gate":
         settings = {**settings, "device": "cpu", **({"iterations": 3} if quick else {})}
     return ATTACKS[name](seed=seed, **settings)
