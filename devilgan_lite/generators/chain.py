@@ -1,8 +1,9 @@
 """A network as a chain: each layer reads what the one before it wrote, with a norm and an activation in between.
 
 Most generators are chains (a DCGAN, an MLP, the PyTorch tutorial's network), whoever wrote them, and so are most parts
-of others. ``chain_of`` finds the chain with ``torch.fx``, from layer objects and function calls alike. Only plain stacks
-are chains: no additions, no concatenations, no branches on values. Widening, pruning and rewriting speak to the chain, not to a family.
+of others. ``chain_of`` finds the chain with ``torch.fx``, from layer objects and function calls alike. Only plain
+stacks are chains: no additions, no concatenations, no branches on values. Widening, pruning and rewriting speak to the
+chain, not to a family.
 """
 
 import math
