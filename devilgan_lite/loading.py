@@ -14,7 +14,8 @@ def place(model: str) -> tuple[Path, bool]:
     """Where the model is, and whether it ships with this package; a missing file or an unknown name is an error."""
     if Path(model).suffix or os.sep in model or os.path.exists(model):
         if not os.path.exists(model):
-            raise FileNotFoundError(f"no model file {cut(model)}.")
+            hint = "devilgan fetch faces downloads a stranger's generator and says where it is."
+            raise FileNotFoundError(f"no model file {cut(model)}; {hint}")
         return Path(model), False
     one_of("name", model, shipped.names())
     return shipped.zoo_folder() / f"{model}.safetensors", True
@@ -62,22 +63,19 @@ def open(  # noqa: A001
 ) -> Any:
     """The ``Generator`` of a ``torch.nn.Module``, of a name in the zoo, or of a file of any format that is read.
 
-    It is a private copy, checked and looked at once (see ``generators.adopt``); scans, cures and attacks take it. A
-    stranger's file is opened in a jail, unless it is not ``jailed``. ``latent_dim`` and ``prior`` are needed where
-    neither module nor file tells them, and ``architecture``, a JSON file, for weights that come without a network.
+    Scans, cures and attacks take it. A module and a stranger's file are checked and looked at once (see
+    ``generators.adopt``), the file in a jail, unless it is not ``jailed``; what has a card of this package is read by
+    its card. ``latent_dim`` and ``prior`` are needed where neither module nor file tells them, and ``architecture``, a
+    JSON file, for weights that come without a network.
     """
     from devilgan_lite.generators import adopt
     from devilgan_lite.steps import best_device
 
     if not isinstance(model, (str, os.PathLike)):
         return adopt(model, latent_dim, prior=prior, device=device)
-    try:
-        path, ships = place(str(model))
-    except FileNotFoundError as error:
-        hint = "devilgan fetch faces downloads a stranger's generator and says where it is."
-        raise FileNotFoundError(f"{str(error)[:-1]}; {hint}") from None
+    path, ships = place(str(model))
     if ships or has_card(path):
-        return adopt(load(str(model), device)[0], latent_dim, prior=prior)
+        return load(str(model), device)[0]
     from devilgan_lite.intake import cure
     from devilgan_lite.intake.check import Opening
     from devilgan_lite.intake.jail import Jail

@@ -50,7 +50,7 @@ def pruned_chain(generator: Generator) -> Chain:
     """The suspect's chain of layers; ``ValueError`` where it is none."""
     chain = generator.chain()
     if chain is None:
-        raise ValueError(f"suspect is a {type(generator).__name__}, which is no chain of layers to prune.")
+        raise ValueError(f"suspect is a {type(generator.network).__name__}, which is no chain of layers to prune.")
     return chain
 
 
