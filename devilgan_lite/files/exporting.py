@@ -43,8 +43,8 @@ def export(
 ) -> Path:
     """Write ``module``, which maps latents ``[n, *latent_shape]`` to samples, for any n, to ``path``; returns it.
 
-    ``to`` is ``"onnx"``, ``"pt2"`` or ``"safetensors"`` (a ``Generator`` with a spec, and its ``card``); by default the
-    ending of ``path`` says it. An ``Adopted`` generator is written as the module that was adopted. A ``Generator``
+    ``to`` is ``"onnx"``, ``"pt2"`` or ``"safetensors"`` (a ``Generator`` with a spec, and a ``card`` beside it); by
+    default the ending of ``path`` says it. An ``Adopted`` generator is written as the module that was adopted. A ``Generator``
     needs no ``latent_shape``. Nothing is written, and ``ValueError`` says why, unless what is read back makes the same
     of 64 latents and of one, within 3e-4.
     """
@@ -85,9 +85,9 @@ def export(
 
 
 def _write_safetensors(module: nn.Module, card: zoo.ModelCard | None, path: Path, check: Check) -> None:
-    if not isinstance(module, Generator) or card is None:
-        raise ValueError("to='safetensors' is for generators of this package with a card; take 'onnx' or 'pt2'.")
-    zoo.save_file(path, module, card)
+    if not isinstance(module, Generator):
+        raise ValueError("to='safetensors' is for generators of this package; take 'onnx' or 'pt2'.")
+    zoo.save_file(path, module, card or zoo.ModelCard(path.stem, module.spec(), data="unknown", seed=0, settings={}))
     check("the written file", zoo.load_file(path)[0])
 
 

@@ -19,7 +19,7 @@ from devilgan_lite.checks import MOST_LATENT, latent_size, one_of, shown
 from devilgan_lite.data import Modality
 from devilgan_lite.generators.base import Generator, layers_in_order, register, seeded
 from devilgan_lite.generators.chain import Chain, chain_of
-from devilgan_lite.generators.stack import check_stack, described, stack
+from devilgan_lite.generators.stack import ClampedLayer, check_stack, described, stack
 from devilgan_lite.generators.surgery import resized
 from devilgan_lite.prior import PRIORS, Prior
 from devilgan_lite.steps import best_device
@@ -300,6 +300,8 @@ def alike(generator: Generator, network: nn.Module) -> Generator:
     Where the generator reads latents of a shape of their own, so does what comes back.
     """
     copied = copy.deepcopy(network).eval().requires_grad_(False)
+    if isinstance(copied, Generator) and any(isinstance(part, ClampedLayer) for part in copied.modules()):
+        copied = nn.Sequential(copied)  # whose own spec says nothing of clamps
     if not isinstance(copied, Generator):
         ends = generator.ends if isinstance(generator, Adopted) else generator.output
         inner = _shaped(copied, generator.latent_shape)

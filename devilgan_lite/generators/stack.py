@@ -84,11 +84,11 @@ class ClampedLayer(nn.Module):
 
     def __init__(self, layer: nn.Module, low: Tensor, high: Tensor) -> None:
         super().__init__()
-        self.layer = layer
         self.low: Tensor
         self.high: Tensor
         self.register_buffer("low", low)
         self.register_buffer("high", high)
+        self.layer = layer
 
     def __getattr__(self, name: str) -> Any:  # weight and bias, for programs that read them
         try:

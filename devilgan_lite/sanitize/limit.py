@@ -94,8 +94,12 @@ class Clamp(Sanitizer):
         if not names:
             raise ValueError("suspect has no layer module before its last one, so there is nothing to clamp.")
         for name in names:
-            layer = module.get_submodule(name)
-            module.set_submodule(name, ClampedLayer(layer, *ranges[name]))
+            (low, high), before = ranges[name], name.removesuffix(".layer")
+            clamped = module.get_submodule(before)
+            if isinstance(clamped, ClampedLayer):  # by an earlier treatment: within both
+                clamped.low, clamped.high = torch.maximum(low, clamped.low), torch.minimum(high, clamped.high)
+            else:
+                module.set_submodule(name, ClampedLayer(module.get_submodule(name), low, high))
         described = [f"the results of {len(names)} layers, clamped to their ordinary range"]
         return (yield from _contained(module, watch, self.settings(), described))
 

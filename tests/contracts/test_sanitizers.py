@@ -3,15 +3,18 @@
 import json
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from devilgan_lite import data, sanitize
+from devilgan_lite import data, files, sanitize
+from devilgan_lite.detect import analyse_weights
 from devilgan_lite.generators import DCGAN, StyleGAN, adopt
 from devilgan_lite.sanitize import Clamp, Clip, FineTune, Limit, Prune, Sanitizer, Unlearn, auto
+from devilgan_lite.sanitize.limit import contained
 
 LITTLE: dict[str, Any] = {"iterations": 6, "batch_size": 8, "device": "cpu"}
 CURES: dict[str, Any] = {
@@ -90,13 +93,30 @@ def test_stopped_early_it_leaves_what_it_has(name: str, tiny: DCGAN, digits: dat
             assert outcome.generator.widths == (6,)
 
 
+def a_strangers() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
+
+
+@each_cure
+def test_what_comes_out_is_saved_and_opened_again(name: str, tiny: DCGAN, digits: data.Samples, tmp_path: Path) -> None:
+    for suspect in (tiny, a_strangers()):
+        cured = CURES[name](suspect, progress=False, **given(name, digits)).generator
+        again = files.open(files.export(cured, None, tmp_path / "cured.safetensors"))
+        z = torch.cat([4 * X, again.ordinary(20)])  # where limits hold, too
+        torch.testing.assert_close(again(z), cured(z), atol=1e-6, rtol=1e-5)
+        assert adopt(again) is again and again.spec() == cured.spec()
+    held = contained(adopt(tiny), analyse_weights(adopt(tiny))).generator  # both limits, one in the other
+    again = files.open(files.export(held, None, tmp_path / "held.safetensors"))
+    torch.testing.assert_close(again(z), held(z), atol=1e-6, rtol=1e-5)
+    twice = contained(again, analyse_weights(again)).generator
+    assert files.open(files.export(twice, None, tmp_path / "twice.safetensors")).sample(2).shape == held.sample(2).shape
+
+
 @each_cure
 def test_a_strangers_module_and_what_does_not_fit(name: str, tiny: DCGAN, digits: data.Samples, refuses: Any) -> None:
     cure, gives = CURES[name], given(name, digits)
-    torch.manual_seed(0)
-    stranger = nn.Sequential(
-        nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8))
-    ).double()
+    stranger = a_strangers().double()
     made = cure(stranger, progress=False, **gives)
     assert made.generator(X).shape == (1, 1, 8, 8) and stranger[0].weight.dtype == torch.float64
     bad: list[tuple[dict[str, Any], str]] = [

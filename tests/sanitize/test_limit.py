@@ -72,7 +72,8 @@ def test_a_suspected_direction_is_bounded_and_the_length_that_was_taken_is_given
 def test_what_every_layer_makes_stays_within_its_range(limited: Limited) -> None:
     subject, _, module = limited[RED]
     z, trigger = subject.ordinary(1_000, 0), zoo.load_backdoor(RED).trigger
-    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, ClampedLayer)}
+    network = module.module[0]
+    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, ClampedLayer)}
     assert len(layers) == 2  # all but the last
     usual, there = result_ranges(subject.network, z), result_ranges(subject.network, trigger)
     made: dict[str, Tensor] = {}
@@ -96,7 +97,7 @@ def test_both_together_are_exported_and_saved_like_any_other(tiny: Any) -> None:
     outcome = contained(subject, analyse_weights(subject))
     module = outcome.generator.requires_grad_(False)
     limits, inner = module.module
-    assert isinstance(limits, LimitedLatents) and isinstance(inner.layers.dense, ClampedLayer)
+    assert isinstance(limits, LimitedLatents) and isinstance(inner[0].layers.dense, ClampedLayer)
     assert len(outcome.settings["cuts"]) == 2
     z = torch.randn(4, 16, generator=torch.Generator().manual_seed(1))
     exported = torch.export.export(module, (z,)).module()
