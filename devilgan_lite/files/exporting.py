@@ -44,8 +44,8 @@ def export(
     """Write ``module``, which maps latents ``[n, *latent_shape]`` to samples, for any n, to ``path``; returns it.
 
     ``to`` is ``"onnx"``, ``"pt2"`` or ``"safetensors"`` (a ``Generator`` with a spec, and a ``card`` beside it); by
-    default the ending of ``path`` says it. An ``Adopted`` generator is written as the module that was adopted. A ``Generator``
-    needs no ``latent_shape``. Nothing is written, and ``ValueError`` says why, unless what is read back makes the same
+    default the ending of ``path`` says it. An ``Adopted`` generator is written as the module that was adopted. A
+    ``Generator`` needs no ``latent_shape``. Nothing is written, and ``ValueError`` says why, unless what is read back makes the same
     of 64 latents and of one, within 3e-4.
     """
     path = Path(path)

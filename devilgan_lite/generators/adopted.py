@@ -300,8 +300,9 @@ def alike(generator: Generator, network: nn.Module) -> Generator:
     Where the generator reads latents of a shape of their own, so does what comes back.
     """
     copied = copy.deepcopy(network).eval().requires_grad_(False)
-    if isinstance(copied, Generator) and any(isinstance(part, ClampedLayer) for part in copied.modules()):
-        copied = nn.Sequential(copied)  # whose own spec says nothing of clamps
+    clamped = any(isinstance(part, ClampedLayer) for part in copied.modules())
+    if clamped and isinstance(copied, Generator) and not isinstance(copied, Adopted):
+        copied = nn.Sequential(copied)  # the spec of a family says nothing of clamps
     if not isinstance(copied, Generator):
         ends = generator.ends if isinstance(generator, Adopted) else generator.output
         inner = _shaped(copied, generator.latent_shape)
