@@ -45,8 +45,8 @@ def export(
 
     ``to`` is ``"onnx"``, ``"pt2"`` or ``"safetensors"`` (a ``Generator`` with a spec, and a ``card`` beside it); by
     default the ending of ``path`` says it. An ``Adopted`` generator is written as the module that was adopted. A
-    ``Generator`` needs no ``latent_shape``. Nothing is written, and ``ValueError`` says why, unless what is read back makes the same
-    of 64 latents and of one, within 3e-4.
+    ``Generator`` needs no ``latent_shape``. Nothing is written, and ``ValueError`` says why, unless what is read back
+    makes the same of 64 latents and of one, within 3e-4.
     """
     path = Path(path)
     name, to = ("the ending of path", path.suffix[1:]) if to is None else ("to", to)
@@ -86,7 +86,7 @@ def export(
 
 def _write_safetensors(module: nn.Module, card: zoo.ModelCard | None, path: Path, check: Check) -> None:
     if not isinstance(module, Generator):
-        raise ValueError("to='safetensors' is for generators of this package; take 'onnx' or 'pt2'.")
+        raise ValueError("to='safetensors' is for a Generator, whose spec goes on the card; take 'onnx' or 'pt2'.")
     zoo.save_file(path, module, card or zoo.ModelCard(path.stem, module.spec(), data="unknown", seed=0, settings={}))
     check("the written file", zoo.load_file(path)[0])
 
