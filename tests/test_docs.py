@@ -255,6 +255,16 @@ def test_the_page_for_teams_has_the_network_tables_and_keys_of_the_code(
     assert json.loads(json.dumps(plain(hostile)))["verdict"] == "clean"
 
 
+def test_the_python_of_the_page_for_teams_runs(tiny_gate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files.export(tiny_gate, None, "strange.pt2")
+    space: dict[str, Any] = {}
+    less = {"scan(suspect)": "scan(suspect, samples=200, twin=False)", "always=True": "always=True, iterations=3"}
+    exec(replaced(FENCES(TEAMS, "python")[1], less), space)
+    assert space["report"].kinds and "<img" in Path("report.html").read_text(encoding="utf-8")
+    assert files.open("cured.pt2").sample(2).shape == tiny_gate.sample(2).shape
+
+
 def test_the_hook_and_the_recipe_for_teams_scan_the_same_files() -> None:
     parameters = get_command(cli.app).commands["scan"].params  # type: ignore[attr-defined]
     known = {name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)}
