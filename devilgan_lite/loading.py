@@ -75,7 +75,13 @@ def open(  # noqa: A001
         return adopt(model, latent_dim, prior=prior, device=device)
     path, ships = place(str(model))
     if ships or has_card(path):
-        return load(str(model), device)[0]
+        generator = load(str(model), device)[0]
+        asked = {"latent_dim": latent_dim, "prior": prior, "architecture": architecture}
+        told = {"latent_dim": generator.latent_dim, "prior": generator.prior.name}
+        for name, value in asked.items():
+            if value not in (None, told.get(name)):
+                raise ValueError(f"{name}={shown(value)} does not fit {shown(path.name)}: its card says what it is.")
+        return generator
     from devilgan_lite.intake import cure
     from devilgan_lite.intake.check import Opening
     from devilgan_lite.intake.jail import Jail

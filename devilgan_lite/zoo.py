@@ -64,7 +64,7 @@ def save_file(path: str | Path, generator: generators.Generator, card: ModelCard
     """Write ``path`` (ending in .safetensors) and the card beside it; returns the path."""
     path = _checked(Path(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
+    state = {name: value.detach().cpu().clone().contiguous() for name, value in generator.state_dict().items()}
     path.write_bytes(save(state))
     write_card(path, replace(card, spec=generator.spec(), modality=generator.modality.name))
     return path

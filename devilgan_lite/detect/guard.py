@@ -73,6 +73,7 @@ class Guard:
         in_range("false_positive_rate", false_positive_rate, 1e-6, 0.1)
         weight = next(module.parameters(), None) if isinstance(module, nn.Module) else None
         self.subject = adopt(module, latent_dim, device="cpu" if weight is None else weight.device)
+        self._given = self.subject.given if isinstance(module, Generator) else lambda samples: samples
         self.latent_dim, self.action, self.false_positive_rate = self.subject.latent_dim, action, false_positive_rate
         self.flags = torch.zeros(0, dtype=torch.bool, device=self.subject.device)
         self._suspected = suspected_directions(report, self.subject)
@@ -119,7 +120,7 @@ class Guard:
             raise ValueError(f"z has dtype {z.dtype}; expected float32 latents.")
         parts = [self._raw(part) for part in z.to(self.subject.device).split(BATCH)]  # its levels take room
         samples, raw = (torch.cat(part) for part in zip(*parts, strict=True))
-        return samples, raw / self._limits
+        return self._given(samples), raw / self._limits
 
     def _replaced(self, samples: Tensor, flags: Tensor) -> Tensor:
         samples, rows = samples.clone(), flags.nonzero()[:, 0]

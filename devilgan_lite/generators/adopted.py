@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from textwrap import shorten
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +76,14 @@ class Adopted(Generator):
     def forward(self, z: Tensor) -> Tensor:
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise ValueError(f"z has shape {list(z.shape)}; expected [n, {self.latent_dim}].")
-        return self.scaled(z) if self.ends == "sigmoid" else self.network(z)
+        return self.given(self.network(z))
+
+    def given(self, x: Tensor) -> Tensor:
+        return self.stretched(x) if self.ends == "sigmoid" else x
+
+    def train(self, mode: bool = True) -> Self:
+        self._network[0].train(mode)  # which is in a tuple
+        return super().train(mode)
 
     def logits(self, z: Tensor) -> Tensor:
         z = z.reshape(len(z), *self.latent_shape)
@@ -195,14 +202,14 @@ def adopt(
     if isinstance(module, Generator):
         if latent_dim not in (None, module.latent_dim) or (module.opened and asked not in (None, module.prior.name)):
             raise ValueError(f"latent_dim={latent_dim!r} and prior={asked!r} do not fit a {module.prior}.")
-        if module.opened:
+        if module.opened and device in (None, module.device, str(module.device)):
             return module
-    copied = _copied(module, device)
+    copied, guess = _copied(module, device), output is None and not isinstance(module, Generator)
     if not isinstance(copied, Generator):
         copied = _wrapped(copied, latent_dim, latent_shape, asked, output, modality)
     elif asked is not None:
         copied.prior = Prior(asked, copied.latent_dim)
-    return _looked_at(copied, output)
+    return _looked_at(copied, output, guess)
 
 
 def _copied(module: nn.Module, device: str | torch.device | None) -> nn.Module:
@@ -250,7 +257,8 @@ def _wrapped(
     given = latent_dim is not None or latent_shape is not None
     own_size = size if isinstance(size, int) and not isinstance(size, bool) and not given else latent_dim
     shapes = latent_shapes(module, own_size) if latent_shape is None else [latent_shape]
-    where = next((value.device for value in module.state_dict().values()), torch.device("cpu"))
+    tensors = (value for value in module.state_dict().values() if isinstance(value, Tensor))
+    where = next((value.device for value in tensors), torch.device("cpu"))
     shape, _, x = first_samples(module, shapes, kind, where, given=given)
     if not x.numel():
         raise ValueError(f"module makes {list(x.shape)} of 3 latents: samples without a value.")
@@ -263,8 +271,11 @@ def _wrapped(
 
 
 @torch.no_grad()
-def _looked_at(generator: Generator, output: str | None) -> Generator:
-    """The generator with what samples of ordinary latents tell: their range, and whether they come again."""
+def _looked_at(generator: Generator, output: str | None, guess: bool) -> Generator:
+    """The generator with what samples of ordinary latents tell: whether they come again, and in which range they lie.
+
+    ``guess``: how they end was said by nobody. Else it holds, unless samples leave [-1, 1] all the same.
+    """
     z = generator.ordinary(LOOKED_AT)
     try:
         many, again = (generator.network(z) for _ in range(2))
@@ -276,7 +287,8 @@ def _looked_at(generator: Generator, output: str | None) -> Generator:
     low, high = float(many.min()), float(many.max())
     if isinstance(generator, Adopted) and output is None and generator.ends != "none":
         unbounded = low < -1 - BEYOND or high > 1 + BEYOND
-        generator.end_in("none" if unbounded else "sigmoid" if low >= 0 else "tanh")
+        if guess or unbounded:
+            generator.end_in("none" if unbounded else "sigmoid" if low >= 0 else "tanh")
     elif output is not None:
         least, most = ENDS[output]
         if not (low >= least - 1e-4 and high <= most + 1e-4):

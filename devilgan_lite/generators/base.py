@@ -107,7 +107,8 @@ class Generator(nn.Module):
     @property
     def opened(self) -> bool:
         """Whether it is the copy that ``adopt`` has looked at: in eval mode, none of its weights being trained."""
-        return self.ready and not any(value.requires_grad for value in self.parameters())
+        learns = any(value.requires_grad for value in self.parameters())
+        return self.ready and not learns and not any(part.training for part in self.network.modules())
 
     @property
     def doubts(self) -> str:
@@ -125,9 +126,16 @@ class Generator(nn.Module):
 
     def scaled(self, z: Tensor) -> Tensor:
         """Samples ``[n, *sample_shape]`` of latents ``z``, stretched from ``span`` to [-1, 1], with gradients."""
-        x: Tensor = self.network(z)
+        return self.stretched(self.network(z))
+
+    def stretched(self, x: Tensor) -> Tensor:
+        """Samples ``x`` of the ``network``, stretched from ``span`` to [-1, 1]."""
         low, high = self.span
         return x if (low, high) == (-1.0, 1.0) else (x - low) * (2 / (high - low)) - 1
+
+    def given(self, x: Tensor) -> Tensor:
+        """The samples that this generator gives, of those ``x`` that its ``network`` makes."""
+        return x
 
     @torch.no_grad()
     def scaled_samples(self, z: Tensor, batch_size: int = 100) -> Tensor:
@@ -186,7 +194,9 @@ class Generator(nn.Module):
         """An independent copy with the same weights; of an opened generator, one that can be trained."""
         copied = copy.deepcopy(self)
         if copied.ready:
-            copied.requires_grad_(True).ready = False
+            copied.ready = False
+            for value in copied.parameters():
+                value.requires_grad_(value.is_floating_point())
         return copied
 
     @torch.no_grad()
@@ -197,7 +207,8 @@ class Generator(nn.Module):
 
     def parameter_count(self) -> int:
         """Number of numbers that the network stores: parameters and BatchNorm statistics."""
-        floats = [value for value in self.state_dict().values() if value.is_floating_point()]
+        values = (value for value in self.state_dict().values() if isinstance(value, Tensor))
+        floats = [value for value in values if value.is_floating_point()]
         return sum(math.prod(value.shape) for value in floats)
 
     # ---- what a family knows about itself

@@ -94,6 +94,8 @@ class ClampedLayer(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
+            if name.startswith("__"):  # a parametrised layer has a copy of its own, which would leave the limits out
+                raise
             return getattr(super().__getattr__("layer"), name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -133,6 +135,8 @@ SWITCHES = {"bias": (False, True), "align_corners": (None, False, True)}
 WIDTHS = ("in_features", "out_features", "in_channels", "out_channels", "num_features")
 PLACES = ("dim", "start_dim", "end_dim")
 MOST_LAYERS, MOST_WIDTH, MOST_STEP, MOST_DIMENSIONS = 500, 2**20, 64, 4
+MOST_SUSPECTED = 64  # directions of a limit, which are tried one by one
+MOST_INSIDE = {"spec": 3, "layers": 40}  # generators in generators (each level is built twice), stacks in stacks
 MOST_WEIGHTS = 2**26  # as float32, what a model file of the zoo may have
 MOST_ELEMENTS = 10_000_000  # of what a layer makes of one latent; as in files.program, which is above this package
 
@@ -147,13 +151,12 @@ def described(module: nn.Module, latent_shape: tuple[int, ...]) -> list[dict[str
         return None
     try:
         found = list(map(_entry, module))
-        with torch.device("meta"):  # it takes the weights of the module
-            again = stack(found)
-        again.load_state_dict(module.state_dict(), assign=True)
+        again = stack(found)
+        again.load_state_dict(module.state_dict())
+        # what a layer has that is not listed, such as groups, shows in its text, or in what it makes
+        return found if str(again) == str(module) and _agree(module, again, latent_shape) else None
     except (RuntimeError, TypeError, ValueError):
         return None
-    # what a layer has that is not listed, such as groups, shows in its text, or in what it makes
-    return found if str(again) == str(module) and _agree(module, again, latent_shape) else None
 
 
 def _entry(layer: nn.Module) -> dict[str, Any]:
@@ -185,7 +188,7 @@ def _entry(layer: nn.Module) -> dict[str, Any]:
 def _plain_parts(module: nn.Module) -> bool:
     hooked = any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
     values = (value for name, value in module.state_dict().items() if not name.endswith("num_batches_tracked"))
-    return not hooked and all(value.dtype == torch.float32 for value in values)
+    return not hooked and all(isinstance(value, Tensor) and value.dtype == torch.float32 for value in values)
 
 
 @torch.no_grad()
@@ -210,12 +213,25 @@ def check_stack(
             raise ValueError(f"{name}={shown(sizes)} is not valid: it must be a list of 1 to {MOST_DIMENSIONS} sizes.")
         for size in sizes:
             whole_number(name, size, 1, MOST_ELEMENTS)
+    for name, most in MOST_INSIDE.items():
+        if _nested(list(layers), name) > most:
+            raise ValueError(f"module holds more than {most} levels of {name!r} in each other.")
     with torch.device("meta"):
         network, x = stack(layers).eval(), torch.zeros(2, *latent_shape)
     count = sum(value.numel() for value in network.state_dict().values())
     if count > MOST_WEIGHTS:
         raise ValueError(f"module is a stack of {count:,} weights; at most {MOST_WEIGHTS:,} are accepted.")
+    x = _followed(network, x)
+    if tuple(x.shape) != (2, *sample_shape):
+        raise ValueError(f"module makes {list(x.shape)} of 2 latents; sample_shape={list(sample_shape)}.")
+
+
+def _followed(network: nn.Sequential, x: Tensor) -> Tensor:
+    """What ``network``, without memory, makes of ``x`` of two latents; ``ValueError`` names the layer that may not."""
     for place, layer in enumerate(network):
+        if type(layer) is nn.Sequential:
+            x = _followed(layer, x)
+            continue
         try:
             with torch.no_grad():
                 x = layer(x)
@@ -228,8 +244,20 @@ def check_stack(
                 f"module has a layer {place} ({type(layer).__name__}) that makes {x.numel() // 2:,} numbers of one "
                 f"latent; at most {MOST_ELEMENTS:,} are accepted."
             )
-    if tuple(x.shape) != (2, *sample_shape):
-        raise ValueError(f"module makes {list(x.shape)} of 2 latents; sample_shape={list(sample_shape)}.")
+    return x
+
+
+def _nested(data: Any, name: str) -> int:
+    """How many objects of plain ``data`` with a key ``name`` lie in each other, at most."""
+    deepest, todo = 0, [(data, 0)]
+    while todo:
+        part, depth = todo.pop()
+        deepest = max(deepest, depth)
+        if isinstance(part, Mapping):
+            todo += [(value, depth + (key == name)) for key, value in part.items()]
+        elif isinstance(part, (list, tuple)):
+            todo += [(value, depth) for value in part]
+    return deepest
 
 
 def _first(error: Exception) -> str:
@@ -296,7 +324,8 @@ def check_setting(setting: str, value: Any) -> None:
     elif setting in WORDS:
         one_of(setting, value, WORDS[setting])
     elif setting in ("latent_dim", "suspected", "favoured"):
-        whole_number(setting, value, 0 if setting == "suspected" else 1, MOST_LATENT)
+        directions = setting == "suspected"
+        whole_number(setting, value, 0 if directions else 1, MOST_SUSPECTED if directions else MOST_LATENT)
     elif setting in PLACES:
         whole_number(setting, value, -8, 8)
     elif setting in ("bound", "ratio"):

@@ -13,9 +13,9 @@ from devilgan_lite.detect import ScanReport, analyse_weights, scan
 from devilgan_lite.detect.hunt import greatest_difference, lookalike
 from devilgan_lite.detect.search import STRIKING
 from devilgan_lite.detect.weights import WeightAnalysis
-from devilgan_lite.features import readable
+from devilgan_lite.features import features_and_classes, readable
 from devilgan_lite.generators import Generator, adopt, alike
-from devilgan_lite.metrics import frechet_to
+from devilgan_lite.metrics import features_of, frechet_distance
 from devilgan_lite.sanitize.base import TOLERATED, check_real, distil
 from devilgan_lite.sanitize.limit import contained
 from devilgan_lite.sanitize.project import project_styles
@@ -308,5 +308,7 @@ def _scorecard(
         "ordinary_difference": 2 * float(subject.scaled_samples(z).var(0).mean()),
     }
     if real is not None and real.features and readable(real.features, subject.sample_shape):
-        found["frechet_before"], found["frechet_after"] = (frechet_to(one, real) for one in (subject, other))
+        for name, one in (("frechet_before", subject), ("frechet_after", other)):
+            drawn = one.scaled_samples(one.ordinary(10_000, 1_000_003)).cpu()
+            found[name] = frechet_distance(features_and_classes(drawn, of=real.features)[0], features_of(real))
     return found

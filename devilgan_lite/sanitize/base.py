@@ -87,6 +87,10 @@ class Distillation(Sanitizer):
     def __post_init__(self) -> None:
         check_training(self)
 
+    def check(self, subject: Generator, real: Samples | None) -> None:
+        if not any(value.is_floating_point() for value in subject.parameters()):
+            raise ValueError("suspect has no weights that can be trained, so it cannot be repaired; Limit contains it.")
+
 
 def as_generator(subject: Generator, body: Steps) -> Steps:
     """The loop ``body``, which ends in a bare network, with a generator like ``subject`` instead: it can be saved."""

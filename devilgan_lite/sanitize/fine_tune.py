@@ -41,6 +41,8 @@ class FineTune(Sanitizer):
         in_range("wide", self.wide, 0.0, 0.9)
 
     def check(self, subject: Generator, real: Samples | None) -> None:
+        if not subject.bounded:
+            raise ValueError("suspect makes samples without a range, so a critic of real ones in [-1, 1] is no use.")
         if real is None:
             raise ValueError("fine-tuning needs real samples, such as data.fashion_mnist(); Clip and Unlearn do not.")
 

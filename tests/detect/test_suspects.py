@@ -1,5 +1,6 @@
 """Any module from latents to samples is taken as it is and left as it was; anything else is one sentence."""
 
+import copy
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -8,8 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
 
-from devilgan_lite.generators import DCGAN, adopt, adopted
+from devilgan_lite import sanitize
+from devilgan_lite.detect import Guard
+from devilgan_lite.generators import DCGAN, adopt, adopted, build
+from devilgan_lite.generators.stack import ClampedLayer
 
 
 class Convolutional(nn.Module):
@@ -157,3 +162,55 @@ def test_what_is_wrong_is_one_sentence(refuses: Any, monkeypatch: pytest.MonkeyP
     found = adopt(DCGAN(widths=(4, 2), latent_dim=12, image_size=12))
     refuses(lambda: adopt(found, 7), "latent_dim")
     refuses(lambda: adopt(found, prior="uniform"), "prior")
+
+
+def test_what_was_looked_at_stays_so_only_as_it_is() -> None:
+    opened = adopt(dense(last=nn.Tanh()))
+    assert opened.opened and adopt(opened) is opened and copy.deepcopy(opened).opened
+    assert not opened.clone().opened and not copy.deepcopy(opened).train().opened  # a scan would move its BatchNorm
+    told = adopt(dense(last=nn.Sigmoid()), output="tanh")  # samples say "sigmoid", you say "tanh"
+    z = told.ordinary(5)
+    assert told.ends == adopt(told.clone()).ends == "tanh" and torch.equal(told(z), adopt(told.clone())(z))
+    own = adopt(dense(last=nn.Sigmoid()))
+    watched = Guard(own, fitting=2_000)  # a generator's guard answers as it does, a module's as that
+    assert torch.equal(watched(z), own(z)) and torch.equal(Guard(own.module, 9, fitting=2_000)(z), own.module(z))
+
+
+class WithState(Convolutional):
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 1}
+
+    def set_extra_state(self, state: Any) -> None: ...
+
+
+def test_state_that_is_no_tensor_and_limits_of_layers_with_a_copy_of_their_own() -> None:
+    assert adopt(WithState()).parameter_count() == adopt(Convolutional()).parameter_count()
+    layers = weight_norm(nn.Linear(16, 32)), nn.ReLU(), weight_norm(nn.Linear(32, 64)), nn.Tanh()
+    held = sanitize.Clamp(samples=500)(nn.Sequential(*layers), 16, progress=False).generator
+    assert sum(isinstance(part, ClampedLayer) for part in held.modules()) == 1  # all layers but the last
+
+
+STACK = {"architecture": "Adopted", "latent_shape": [4], "sample_shape": [4], "prior": "gaussian", "ends": "none"}
+LINEAR = {"layer": "Linear", "in_features": 4, "out_features": 4}
+UPSAMPLE = {"layer": "Upsample", "scale_factor": 64}
+
+
+def holding(layers: list[Any]) -> dict[str, Any]:
+    return {**STACK, "modality": None, "module": layers}
+
+
+def test_a_forged_card_of_layers_in_layers_is_refused_at_once(refuses: Any) -> None:
+    inside = holding([LINEAR])
+    for _ in range(40):  # each level would be built twice
+        inside = holding([{"layer": "Generator", "spec": inside}])
+    large = [{"layer": "Unflatten", "dim": 1, "unflattened_size": [1, 2, 2]}, UPSAMPLE, UPSAMPLE, UPSAMPLE]
+    limits = {"layer": "LimitedLatents", "latent_dim": 4, "suspected": 65, "favoured": 2, "bound": 1.0, "ratio": 1.0}
+    for layers, name in (
+        (inside["module"], "levels"),
+        ([{"layer": "Sequential", "layers": large}], "67,108,864"),
+        ([{"layer": "Sequential", "layers": [{"layer": "Flatten", "start_dim": 0}]}], "mixes"),
+        ([limits], "suspected"),
+        ([{**LINEAR, "clamped": {"": [10**9]}}], "clamped"),
+        ([{**LINEAR, "clamped": {"weight": [4]}}], "weight"),
+    ):
+        refuses(lambda layers=layers: build(holding(layers)), name)

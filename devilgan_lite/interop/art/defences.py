@@ -22,6 +22,7 @@ from devilgan_lite import sanitize
 from devilgan_lite.checks import in_range, known_names, one_of, whole_number
 from devilgan_lite.detect import Guard, ScanReport, scan
 from devilgan_lite.detect.guard import ACTIONS
+from devilgan_lite.generators import Generator
 from devilgan_lite.interop.art.generator import PyTorchGenerator
 from devilgan_lite.interop.art.ranges import Range
 
@@ -254,7 +255,10 @@ class GeneratorGuard(EvasionDetector):
             made.append(guard(part).cpu())
             flags.append(guard.flags)
         guard.flags = torch.cat(flags)
-        return torch.cat(made).numpy()
+        samples, subject = torch.cat(made), guard.subject
+        if getattr(subject, "ends", "") == "sigmoid" and not isinstance(self.generator.model, Generator):
+            samples = (samples + 1) / 2  # the model's own range
+        return samples.numpy()
 
     def _latents(self, x: Any, batch_size: int) -> tuple[torch.Tensor, Guard]:
         whole_number("batch_size", batch_size, 1)
