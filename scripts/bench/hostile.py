@@ -135,7 +135,7 @@ def page(found: dict[str, Any]) -> list[str]:
         "made by hand (`scripts/bench/hostile_files.py`). Each is opened behind the walls of the jail. A file that is "
         "changed where its numbers are still opens: that is no mistake.",
         markdown(["what", "measured"], counted),
-        'What became of them, by kind. "no subject" opened and was refused by the scan, which wants finite numbers.',
+        "What became of them, by kind. A network that makes numbers which are not finite is refused when it is opened.",
         markdown(["file", *verdicts], lines),
     ]
 

@@ -109,8 +109,8 @@ BUGS = (
         "WITNESS = 3.3 ",
         "WITNESS = 4.3 "),
     Bug("the limits of the guard are 30 % too high", "detect", P + "detect/guard.py",
-        "return samples, raw / self._limits",
-        "return samples, raw / (1.3 * self._limits)"),
+        "return self._given(samples), raw / self._limits",
+        "return self._given(samples), raw / (1.3 * self._limits)"),
     # --- sanitize
     Bug("Clip cuts its own teacher, so what was lost is never taught again", "sanitize", P + "sanitize/unlearn.py",
         "student, watch = copy.deepcopy(subject.network).eval(), Stopwatch()",
