@@ -151,7 +151,8 @@ def described(module: nn.Module, latent_shape: tuple[int, ...]) -> list[dict[str
         return None
     try:
         found = list(map(_entry, module))
-        again = stack(found)
+        with torch.random.fork_rng(devices=[]):
+            again = stack(found)
         again.load_state_dict(module.state_dict())
         # what a layer has that is not listed, such as groups, shows in its text, or in what it makes
         return found if str(again) == str(module) and _agree(module, again, latent_shape) else None
