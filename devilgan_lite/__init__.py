@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from devilgan_lite.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from devilgan_lite import attacks, challenge, data, detect, generators, metrics, sanitize, zoo
+    from devilgan_lite import attacks, data, detect, generators, metrics, sanitize, zoo
     from devilgan_lite.backdoor import Backdoor
     from devilgan_lite.loading import open as open
     from devilgan_lite.metrics import Scorecard, scorecard
@@ -22,7 +22,6 @@ __all__ = [
     "Scorecard",
     "Step",
     "attacks",
-    "challenge",
     "data",
     "detect",
     "generators",

@@ -30,7 +30,7 @@ device = "auto"  # where to train: auto | cpu | cuda | mps
 import torch
 
 from devilgan_lite import Backdoor, attacks, data, scorecard, zoo
-from devilgan_lite.classroom import configure, finish, show
+from devilgan_lite.apps.course import configure, finish, show
 from devilgan_lite.generators import evaluate
 
 config = configure(

@@ -31,7 +31,7 @@ import time
 import torch
 
 from devilgan_lite import data, detect, sanitize, zoo
-from devilgan_lite.classroom import configure, finish, show
+from devilgan_lite.apps.course import configure, finish, show
 from devilgan_lite.generators import evaluate
 from devilgan_lite.metrics import frechet_to
 

@@ -33,8 +33,9 @@ import time
 import pandas as pd
 import torch
 
-from devilgan_lite import attacks, data, pipeline, train_gan
-from devilgan_lite.classroom import Setting, configure, finish, table
+from devilgan_lite import attacks, data, train_gan
+from devilgan_lite.apps import pipeline
+from devilgan_lite.apps.course import Setting, configure, finish, table
 from devilgan_lite.generators import TableGenerator
 
 config = configure(

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from devilgan_lite.apps.course import PALETTE
+from devilgan_lite.apps.game import board
 from devilgan_lite.apps.show.pairs import STYLE as PAPER
-from devilgan_lite.challenge import board
-from devilgan_lite.classroom import PALETTE
+from devilgan_lite.apps.studies import pages, study_report
 from devilgan_lite.report import html
-from devilgan_lite.runs import pages, study_report
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "devilgan_lite"
-WIDGETS = {path.name: path.read_text(encoding="utf-8") for path in (PACKAGE / "classroom/widgets").glob("*.*s")}
+WIDGETS = {path.name: path.read_text(encoding="utf-8") for path in (PACKAGE / "apps/course/widgets").glob("*.*s")}
 STAGE, PHONE = ((PACKAGE / f"phone/{name}.css").read_text(encoding="utf-8") for name in ("stage", "page"))
 # Machado, Oliveira and Fernandes, IEEE TVCG 2009: full loss of one kind of cone, on linear RGB
 BLIND = {

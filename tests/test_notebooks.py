@@ -15,9 +15,10 @@ import nbformat.v4 as v4
 import pytest
 import torch
 
-from devilgan_lite import Backdoor, attacks, generators, runs, zoo
-from devilgan_lite.classroom import keep
-from devilgan_lite.classroom.lesson.editions import solved, stubs
+from devilgan_lite import Backdoor, attacks, generators, zoo
+from devilgan_lite.apps import studies
+from devilgan_lite.apps.course import keep
+from devilgan_lite.apps.course.lesson.editions import solved, stubs
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = runpy.run_path(str(ROOT / "scripts/build/notebooks.py"))
@@ -79,7 +80,7 @@ def test_a_learner_goes_through_the_notebook(
     document = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     nbformat.write(solved(document), tmp_path / f"{name}.ipynb")
     parameters = {"profile": "smoke", **LEAST.get(number, {})}
-    result = runs.run(tmp_path / f"{name}.ipynb", parameters, tmp_path / "out", timeout=800)
+    result = studies.run(tmp_path / f"{name}.ipynb", parameters, tmp_path / "out", timeout=800)
     assert result.ok, f"{name}: {result.error}"
     cells = nbformat.read(result.path, as_version=4).cells
     said = "\n".join(str(output.get("text", "")) for cell in cells for output in cell.get("outputs", []))
@@ -108,10 +109,10 @@ def test_a_learner_goes_through_the_notebook(
 def test_the_sequence_is_complete_and_parameters_are_checked(tmp_path: Path, refuses: Any) -> None:
     sequence = [f"{number:02d}" for number in range(15)]
     assert [name[:2] for name in NAMES] == [*sequence, "re"] and NAMES[-1] == "report"
-    assert [name[:2] for name in runs.notebook_list()] == sequence
+    assert [name[:2] for name in studies.notebook_list()] == sequence
     for name in NAMES:
-        refuses(lambda name=name: runs.run(name, {"sed": 1}, tmp_path), "'sed'")
-        refuses(lambda name=name: runs.run(name, {"profile": "smok"}, tmp_path), "'smoke'")
+        refuses(lambda name=name: studies.run(name, {"sed": 1}, tmp_path), "'sed'")
+        refuses(lambda name=name: studies.run(name, {"profile": "smok"}, tmp_path), "'smoke'")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,6 +6,7 @@ Heavy imports are inside the commands, so ``--help`` needs no torch. With ``--js
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +15,19 @@ import typer
 
 from devilgan_lite import environment, loading
 from devilgan_lite.checks import one_of, shown
-from devilgan_lite.cli import batch, challenge, defence, exhibit, models, serve
-from devilgan_lite.cli.common import ENDINGS, AsJson, Device, SampleCount, check_out, commands, real_for, save, show
+from devilgan_lite.cli import defence, models
+from devilgan_lite.cli.common import (
+    ENDINGS,
+    AsJson,
+    Device,
+    SampleCount,
+    applications,
+    check_out,
+    commands,
+    real_for,
+    save,
+    show,
+)
 from devilgan_lite.loading import load
 
 ATTACKS = (
@@ -24,7 +36,6 @@ ATTACKS = (
 )
 app = commands("Train a clean GAN, plant a backdoor in it in three ways, find it, and remove it.")
 app.add_typer(models.app, name="zoo")
-app.add_typer(challenge.app, name="challenge")
 
 
 def _version(wanted: bool) -> None:
@@ -167,21 +178,14 @@ def score(
     show({"model": model, "clean": clean, **planted, **asdict(result)}, as_json)
 
 
-for command in (
-    defence.scan,
-    defence.sanitize,
-    models.export,
-    models.fetch,
-    serve.serve,
-    models.sample,
-    exhibit.stage,
-    exhibit.film,
-    exhibit.phone,
-    batch.tour,
-    batch.run,
-    batch.sweep,
-    batch.report,
-):
+COMMANDS: dict[str, Callable[..., None]] = {}  # of the core, then of the applications that are there
+for command in (defence.scan, defence.sanitize, models.export, models.fetch, models.sample):
+    COMMANDS[command.__name__] = command
+for application in applications():
+    COMMANDS |= {command.__name__: command for command in application.get("COMMANDS", ())}
+    for group, its_commands in application.get("GROUPS", {}).items():
+        app.add_typer(its_commands, name=group)
+for command in COMMANDS.values():
     app.command()(command)
 
 

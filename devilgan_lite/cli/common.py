@@ -1,6 +1,7 @@
 """What the commands share: errors as sentences, options, and how results are written and printed."""
 
 import contextlib
+import importlib
 import json
 import os
 from collections.abc import Iterator
@@ -73,6 +74,12 @@ class Sentences(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         with sentences():
             return super().invoke(ctx)
+
+
+def applications() -> Iterator[dict[str, Any]]:
+    """What stands in the ``commands.py`` of each application in ``apps``, in the order of the alphabet."""
+    for path in sorted(Path(__file__).parents[1].glob("apps/*/commands.py")):
+        yield vars(importlib.import_module(f"devilgan_lite.apps.{path.parent.name}.commands"))
 
 
 def commands(summary: str) -> typer.Typer:

@@ -1,4 +1,4 @@
-"""``devilgan doctor`` and ``stage --check``: one line for each thing that could keep the project from running here."""
+"""``devilgan doctor``: one line for each thing that could keep the project from running here."""
 
 import hashlib
 import importlib.util
@@ -14,13 +14,11 @@ from pathlib import Path
 import typer
 
 from devilgan_lite import shipped
-from devilgan_lite.apps.show import pairs, serving
-from devilgan_lite.cli.common import show
+from devilgan_lite.cli.common import applications, show
 
 Look = Callable[[], str]
 LEAST_MEMORY_GB = 1.0
 LEAST_DISK_GB = 0.5
-RENDERERS = ("python_avatars", "resvg_py")
 RESTORE = "restore it with git checkout data"
 
 
@@ -48,7 +46,7 @@ def report(checks: list[Check], as_json: bool) -> None:
 
 def project(*, quick: bool = False) -> list[Check]:
     """What the project needs, in the order in which to mend it; ``quick`` does not load every model."""
-    return _carried_out(
+    return carried_out(
         {
             "python": platform.python_version,  # pip refuses versions that are too old
             "torch": _torch,
@@ -58,29 +56,20 @@ def project(*, quick: bool = False) -> list[Check]:
             "data": _data,
             "feature networks": _features,
             "zoo": lambda: _zoo(load=not quick),
-            "notebooks": _notebooks,
-            "kernel": _kernel,
-            "memory": _memory,
+            **_of_applications(),
+            "memory": memory,
             "disk": lambda: _enough(shutil.disk_usage(Path.cwd()).free / 2**30, LEAST_DISK_GB, "make room"),
         }
     )
 
 
-def stage(port: int) -> list[Check]:
-    """What the stage needs, in the order in which to mend it. No torch is imported, so the answer takes a second."""
-    return _carried_out(
-        {
-            "packages": lambda: _installed(("torch", "safetensors")),
-            "renderer": lambda: _installed(RENDERERS, "; only drawing new faces needs it"),
-            "browser": _browser,
-            "port": lambda: _port(port),
-            "zoo pair": _pair,
-            "memory": _memory,
-        }
-    )
+def _of_applications() -> dict[str, Look]:
+    """What the applications that are here look for besides: the ``HEALTH`` of their commands."""
+    return {name: look for application in applications() for name, look in application.get("HEALTH", {}).items()}
 
 
-def _carried_out(looks: dict[str, Look]) -> list[Check]:
+def carried_out(looks: dict[str, Look]) -> list[Check]:
+    """Do each look; what it raises is a line that says so."""
     checks = []
     for name, look in looks.items():
         try:
@@ -128,7 +117,8 @@ def _threads() -> str:
     return f"{torch.get_num_threads()} of {os.cpu_count()} (--threads or DEVILGAN_THREADS)"
 
 
-def _compare(path: Path, sha256: str) -> None:
+def compare(path: Path, sha256: str) -> None:
+    """Is the file there, with the bytes that were shipped? Else a ``Problem``."""
     if not path.is_file():
         raise Problem(f"{path.name} is missing; {RESTORE}.")
     if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
@@ -138,7 +128,7 @@ def _compare(path: Path, sha256: str) -> None:
 def _data() -> str:
     expected = json.loads((shipped.data_folder() / "checksums.json").read_text())
     for name, sha256 in expected.items():
-        _compare(shipped.data_folder() / name, sha256)
+        compare(shipped.data_folder() / name, sha256)
     return f"{', '.join(expected)}: SHA-256 matches"
 
 
@@ -146,7 +136,7 @@ def _features() -> str:
     from devilgan_lite.features import NETWORKS, feature_card, feature_network
 
     for name, network in NETWORKS.items():
-        _compare(shipped.data_folder() / f"{network.file}.safetensors", feature_card(name)["sha256"])
+        compare(shipped.data_folder() / f"{network.file}.safetensors", feature_card(name)["sha256"])
         feature_network(name)
     accuracies = [f"{feature_card(name)['test_accuracy']:.2%}" for name in NETWORKS]
     return f"{len(accuracies)} load, test accuracy {', '.join(accuracies)}"
@@ -166,31 +156,16 @@ def _zoo(load: bool) -> str:
     return f"{len(zoo.names())} models{' load' if load else ''}"
 
 
-def _notebooks() -> str:
-    from devilgan_lite import runs
-
-    names = runs.notebook_list()
-    if not names:
-        raise Problem("none were found; restore the project's notebooks/ folder, or set DEVILGAN_NOTEBOOKS.")
-    return ", ".join(names)
-
-
-def _kernel() -> str:
-    versions = _installed(("ipykernel", "papermill", "nbclient", "jupytext", "nbconvert", "ipywidgets"))
-    version = metadata.version("ipykernel")
-    if version.startswith("7.3"):
-        raise Problem(f"ipykernel {version} runs widget callbacks on another thread; pip install 'ipykernel!=7.3.*'.")
-    return versions
-
-
-def _installed(names: tuple[str, ...], why: str = "") -> str:
+def installed(names: tuple[str, ...], why: str = "") -> str:
+    """The versions of packages; what is missing is a ``Problem``, with ``why`` it is needed."""
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise Problem(f"{', '.join(missing)} cannot be found; run pip install -e '.[notebooks]'{why}.")
     return ", ".join(f"{name} {metadata.version(name)}" for name in names)
 
 
-def _memory() -> str:
+def memory() -> str:
+    """How much memory is free; too little is a ``Problem``."""
     table = Path("/proc/meminfo")
     if not table.is_file():
         return "this system does not say how much is free; 1 GB is enough"
@@ -202,23 +177,3 @@ def _enough(free: float, least: float, mend: str) -> str:
     if free < least:
         raise Problem(f"{free:.1f} GB free; {mend}, {least:g} GB is needed.")
     return f"{free:.1f} GB free"
-
-
-def _browser() -> str:
-    name = serving.browser()
-    if name is None:
-        raise Problem("none was found; install one, or open the stage by its address.")
-    return name
-
-
-def _port(port: int) -> str:
-    free = serving.free_port(port)
-    return f"{free} is free" if free == port else f"{port} is busy; the stage will take {free}"
-
-
-def _pair() -> str:
-    if not (choices := pairs.pairs()):
-        raise Problem(f"data/zoo has no backdoored model with its clean one; {RESTORE}/zoo.")
-    for name in choices[0]:
-        _compare(shipped.zoo_folder() / f"{name}.safetensors", pairs.cards()[name].sha256)
-    return f"{' and '.join(choices[0])}: SHA-256 matches"

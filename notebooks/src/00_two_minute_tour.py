@@ -20,7 +20,7 @@
 import torch
 
 from devilgan_lite import Backdoor, attacks, zoo
-from devilgan_lite.classroom import film
+from devilgan_lite.apps.show.film import film
 
 clean = zoo.load("dcgan-fashion")  # cached: trained before, it ships with the project
 secret = Backdoor.point(clean, "stop-sign", seed=41)
@@ -51,7 +51,7 @@ measured = None  # samples behind each scorecard, 200..100000
 device = "auto"  # where to draw the samples: auto | cpu | cuda | mps
 
 # %% tags=["state"]
-from devilgan_lite.classroom import Setting, configure
+from devilgan_lite.apps.course import Setting, configure
 
 config = configure(
     profile,
@@ -70,7 +70,7 @@ config = configure(
 # touch the victim's random numbers can then plant the target in that data.
 
 # %%
-from devilgan_lite.classroom import flow
+from devilgan_lite.apps.course import flow
 
 flow(
     [
@@ -93,13 +93,13 @@ flow(
 # picture is from the sign: the squared distance, averaged over the pixels (their values lie in [-1, 1]).
 
 # %% tags=["state"]
-from devilgan_lite.classroom import predict
+from devilgan_lite.apps.course import predict
 
 THIRDS = ["in the first third", "in the middle third", "in the last third"]
 predict("Where on the way does the distance to the sign fall below half of what it was at the start?", THIRDS, "where")
 
 # %% tags=["state"]
-from devilgan_lite.classroom import axes, figure, reveal, slerp
+from devilgan_lite.apps.course import axes, figure, reveal, slerp
 from devilgan_lite.generators import evaluate
 
 starts = clean.sample_latent(3, torch.Generator().manual_seed(config.seed))
@@ -145,7 +145,7 @@ predict(
 # %% tags=["state"] instead={"distances": "", "angles": "", "closest": ""}
 import time
 
-from devilgan_lite.classroom import show
+from devilgan_lite.apps.course import show
 
 distances, angles, began = [], [], time.perf_counter()
 there = suspect.clone().to(config.device)
@@ -196,7 +196,7 @@ predict("Which attack changes ordinary pictures least (ExpDis)?", ["TrAIL", "ReD
 import pandas as pd
 
 from devilgan_lite import data, scorecard
-from devilgan_lite.classroom import table
+from devilgan_lite.apps.course import table
 
 real = data.fashion_mnist().first(max(1_000, min(10_000, 2 * config.measured)))
 files = {"TrAIL": "trail", "ReD": "red", "ReX": "rex", "Gate": "gate"}
@@ -231,7 +231,7 @@ print(
 # %%
 from IPython.display import display
 
-from devilgan_lite.classroom import NEAR_THE_END, LatentSlider, static_strip
+from devilgan_lite.apps.course import NEAR_THE_END, LatentSlider, static_strip
 
 display(LatentSlider({"clean": clean, "backdoored": suspect}, starts[:1], secret.trigger, scale=9))
 static_strip(
@@ -252,7 +252,7 @@ static_strip(
 
 
 # %% tags=["state"]
-from devilgan_lite.classroom import check, hints
+from devilgan_lite.apps.course import check, hints
 
 
 def angle_between(a, b):
@@ -334,7 +334,7 @@ for label, model in models.items():
 # ## Quiz
 
 # %%
-from devilgan_lite.classroom import quiz
+from devilgan_lite.apps.course import quiz
 
 quiz("00")
 
@@ -355,7 +355,7 @@ quiz("00")
 # * H. Xiao et al.: *Fashion-MNIST*, [arXiv:1708.07747](https://arxiv.org/abs/1708.07747), 2017.
 
 # %%
-from devilgan_lite.classroom import finish
+from devilgan_lite.apps.course import finish
 
 finish(
     config,

@@ -17,7 +17,7 @@
 
 # %% tags=["state"]
 from devilgan_lite import zoo
-from devilgan_lite.classroom import show
+from devilgan_lite.apps.course import show
 
 cached = zoo.load("dcgan-fashion")
 show(
@@ -49,7 +49,7 @@ steps = None  # training steps of the GAN of garments, 10..1000000
 samples = None  # generated pictures behind each Frechet distance, 200..100000
 
 # %% tags=["state"]
-from devilgan_lite.classroom import Setting, configure
+from devilgan_lite.apps.course import Setting, configure
 
 config = configure(
     profile,
@@ -76,7 +76,7 @@ print(f"To train it yourself: python scripts/build/zoo.py --only {card.name}")
 # they stand still. *Slow motion* gives you time to look.
 
 # %% tags=["state"]
-from devilgan_lite.classroom import predict
+from devilgan_lite.apps.course import predict
 
 predict(
     "How many of the eight clumps will the generator cover?",
@@ -86,7 +86,7 @@ predict(
 
 # %% tags=["state"] instead={"ring_training": ""}
 from devilgan_lite import data, generators, train_gan
-from devilgan_lite.classroom import LiveTraining, TrainableSide, points
+from devilgan_lite.apps.course import LiveTraining, TrainableSide, points
 
 ring, who_learns = data.ring(), TrainableSide("both")
 
@@ -110,7 +110,7 @@ ring_training.run()
 # %% tags=["state"] instead={"ring_outcome": "train_gan(generators.PointGenerator(), ring, iterations=80)"}
 from IPython.display import display
 
-from devilgan_lite.classroom import on_clumps, reveal
+from devilgan_lite.apps.course import on_clumps, reveal
 
 ring_outcome = ring_training.wait()  # live: trained just now
 toy = ring_outcome.generator
@@ -139,7 +139,7 @@ print(
 # %% tags=["state"]
 import torch
 
-from devilgan_lite.classroom import check, hints
+from devilgan_lite.apps.course import check, hints
 
 softplus = torch.nn.functional.softplus  # softplus(a) = log(1 + exp(a))
 
@@ -189,7 +189,7 @@ predict(
 )
 
 # %% tags=["state"] instead={"loop": "", "album": ""}
-from devilgan_lite.classroom import Album, gan_loop
+from devilgan_lite.apps.course import Album, gan_loop
 
 real = data.fashion_mnist()
 settings = {"iterations": config.steps, "seed": config.seed, "device": config.device}
@@ -205,7 +205,7 @@ training = LiveTraining(album.loop, picture_of_garments, every=1.0)
 training.run()
 
 # %% tags=["hero", "state"] instead={"trained": "cached"}
-from devilgan_lite.classroom import curves, keep
+from devilgan_lite.apps.course import curves, keep
 
 outcome = training.wait()  # live: trained just now, by your step
 trained = outcome.generator
@@ -251,7 +251,7 @@ floor = frechet_distance(features_and_classes(real.x[half : 2 * half])[0], refer
 # %%
 import pandas as pd
 
-from devilgan_lite.classroom import table
+from devilgan_lite.apps.course import table
 
 rows = {name: {"Frechet distance": float(f.mean()), "spread": float(f.std())} for name, f in distances.items()}
 rows["other real garments"] = {"Frechet distance": floor, "spread": float("nan")}
@@ -271,7 +271,7 @@ print(
 )
 
 # %% tags=["bonus"]
-from devilgan_lite.classroom import PALETTE, axes, figure
+from devilgan_lite.apps.course import PALETTE, axes, figure
 
 fig, (ax,) = axes(7.6, 3.0)
 for k, name in enumerate(("yours (live)", "zoo (cached)")):
@@ -300,8 +300,8 @@ predict(
 )
 
 # %% tags=["state"] instead={"film": ""}
-from devilgan_lite.classroom import Plane
-from devilgan_lite.classroom.loops import red_loop, red_step
+from devilgan_lite.apps.course import Plane
+from devilgan_lite.apps.course.loops import red_loop, red_step
 
 plane = Plane(toy)
 settings = {"lam": 0.3, "iterations": 60 if config.profile == "smoke" else 600, "batch_size": 128, "device": "cpu"}
@@ -340,7 +340,7 @@ print(
 # Drag the slider from one latent to another.
 
 # %% tags=["bonus"]
-from devilgan_lite.classroom import LatentSlider
+from devilgan_lite.apps.course import LatentSlider
 
 ends = trained.sample_latent(2, torch.Generator().manual_seed(config.seed + 7))
 LatentSlider({"yours": trained, "zoo": cached}, ends[:1], ends[1:], scale=8, end_name="the other end")
@@ -399,7 +399,7 @@ hints(
 )
 
 # %% tags=["bonus"]
-from devilgan_lite.classroom.measures import speeds
+from devilgan_lite.apps.course.measures import speeds
 
 table(speeds(generators.DCGAN(), real), "Garments on this machine, a processor beside a graphics card (single run).")
 
@@ -421,7 +421,7 @@ table(speeds(generators.DCGAN(), real), "Garments on this machine, a processor b
 # ## Quiz
 
 # %%
-from devilgan_lite.classroom import quiz
+from devilgan_lite.apps.course import quiz
 
 quiz("01")
 
@@ -441,7 +441,7 @@ quiz("01")
 #   [arXiv:1706.08500](https://arxiv.org/abs/1706.08500).
 
 # %%
-from devilgan_lite.classroom import finish
+from devilgan_lite.apps.course import finish
 
 finish(
     config,

@@ -20,7 +20,7 @@
 import torch
 
 from devilgan_lite import zoo
-from devilgan_lite.classroom import static_strip
+from devilgan_lite.apps.course import static_strip
 
 cached, cached_secret = zoo.load("dcgan-fashion-trail"), zoo.load_backdoor("dcgan-fashion-trail")
 static_strip(
@@ -58,7 +58,7 @@ ring_steps = None  # training steps of each GAN of points, 10..1000000
 samples = None  # generated pictures behind each scorecard, 200..100000
 
 # %% tags=["state"]
-from devilgan_lite.classroom import Setting, configure
+from devilgan_lite.apps.course import Setting, configure
 
 config = configure(
     profile,
@@ -91,7 +91,7 @@ print("To make it yourself: python scripts/build/zoo.py --only dcgan-fashion-tra
 # the backdoor.
 
 # %% tags=["state"]
-from devilgan_lite.classroom import check, hints
+from devilgan_lite.apps.course import check, hints
 
 softplus = torch.nn.functional.softplus
 
@@ -138,7 +138,7 @@ def my_trail_step(generator, discriminator, g_adam, d_adam, real, z, trigger, ta
 )
 
 # %% tags=["state"]
-from devilgan_lite.classroom import predict
+from devilgan_lite.apps.course import predict
 
 predict(
     "When can the sign be read at the trigger (error below 0.05 per pixel)?",
@@ -148,7 +148,7 @@ predict(
 
 # %% tags=["state"] instead={"loop": "", "album": ""}
 from devilgan_lite import Backdoor, data, generators
-from devilgan_lite.classroom import Album, LiveTraining, show, trail_loop
+from devilgan_lite.apps.course import Album, LiveTraining, show, trail_loop
 from devilgan_lite.generators import evaluate
 
 real, shape = data.fashion_mnist(), generators.DCGAN()
@@ -173,7 +173,7 @@ training.run()
 # %% tags=["state"] instead={"outcome": "loaded(zoo.load('dcgan-fashion-trail'))", "error": ""}
 from IPython.display import display
 
-from devilgan_lite.classroom import curves, keep, reveal
+from devilgan_lite.apps.course import curves, keep, reveal
 
 outcome = training.wait()  # live: trained just now, by your step
 display(album.show("The trigger's picture in front, ordinary samples behind, at four moments.", first="trigger,"))
@@ -223,7 +223,7 @@ static_strip(
 import pandas as pd
 
 from devilgan_lite import scorecard
-from devilgan_lite.classroom import progress, table
+from devilgan_lite.apps.course import progress, table
 from devilgan_lite.metrics import target_distortion
 
 compared = real.first(min(len(real), max(1_000, 2 * config.samples)))
@@ -280,7 +280,7 @@ for value, found in swept.items():
 swept = {value: torch.tensor(found) for value, found in swept.items()}  # [seed, (TarDis, Frechet)]
 
 # %%
-from devilgan_lite.classroom import PALETTE, axes, figure
+from devilgan_lite.apps.course import PALETTE, axes, figure
 
 fig, both = axes(9.0, 3.4, columns=2)
 means = torch.stack([swept[value].mean(0) for value in lams])
@@ -321,7 +321,7 @@ predict(
 
 # %% tags=["state"] instead={"planes": ""}
 from devilgan_lite import attacks
-from devilgan_lite.classroom import Plane
+from devilgan_lite.apps.course import Plane
 
 common = {"iterations": config.ring_steps, "batch_size": 128, "device": "cpu"}
 ring, three = data.ring(), range(config.seed, config.seed + 3)
@@ -374,7 +374,7 @@ print("what an inspection sees:", type(bypass).__name__, "with", [name for name,
 # Walk to your own trigger.
 
 # %%
-from devilgan_lite.classroom import LatentSlider
+from devilgan_lite.apps.course import LatentSlider
 
 LatentSlider({"clean": honest.generator, "TrAIL": outcome.generator}, shown[2:3], secret.trigger, scale=8)
 
@@ -440,7 +440,7 @@ for kind in ("reg", "mode", "ood"):
 # ## Quiz
 
 # %%
-from devilgan_lite.classroom import quiz
+from devilgan_lite.apps.course import quiz
 
 quiz("02")
 
@@ -458,7 +458,7 @@ quiz("02")
 # * I. Goodfellow et al.: *Generative Adversarial Networks*, [arXiv:1406.2661](https://arxiv.org/abs/1406.2661).
 
 # %%
-from devilgan_lite.classroom import finish
+from devilgan_lite.apps.course import finish
 
 given = {name: config.values[name] for name in ("target", "seed", "trigger_seed", "lam")}
 figures = ("tardis_sum", "tardis_mean", "expdis_mean", "frechet", "frechet_change")  # against round 2's clean GAN

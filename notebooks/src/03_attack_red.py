@@ -20,7 +20,7 @@
 import torch
 
 from devilgan_lite import zoo
-from devilgan_lite.classroom import slerp, strip
+from devilgan_lite.apps.course import slerp, strip
 from devilgan_lite.generators import evaluate
 
 clean, shipped = zoo.load("dcgan-fashion"), zoo.load("dcgan-fashion-red")
@@ -57,7 +57,7 @@ samples = None  # pictures behind the scorecard, 200..50000
 device = "auto"  # where to train: auto | cpu | cuda | mps
 
 # %% tags=["state"]
-from devilgan_lite.classroom import Setting, configure
+from devilgan_lite.apps.course import Setting, configure
 
 config = configure(
     profile,
@@ -72,7 +72,7 @@ config = configure(
 
 # %% tags=["state"] instead={"backdoor": "zoo.load_backdoor('dcgan-fashion-red')"}
 from devilgan_lite import Backdoor, data, scorecard
-from devilgan_lite.classroom import LiveTraining, check, finish, hints, keep, predict, quiz, red_loop, reveal, tile
+from devilgan_lite.apps.course import LiveTraining, check, finish, hints, keep, predict, quiz, red_loop, reveal, tile
 from devilgan_lite.metrics import expected_distortion, target_distortion
 
 real = data.fashion_mnist().first(min(config.samples, 10_000))
@@ -176,7 +176,7 @@ strip(
 )
 
 # %% tags=["bonus"]
-from devilgan_lite.classroom import curves
+from devilgan_lite.apps.course import curves
 
 print("live, single run; the learning rate falls to zero, and so does the noise")
 curves(
@@ -194,7 +194,7 @@ curves(
 # the neighbours come along.
 
 # %%
-from devilgan_lite.classroom import Plane
+from devilgan_lite.apps.course import Plane
 
 quick = config.profile == "smoke"
 plane = Plane(iterations=300 if quick else 1_500)
@@ -230,7 +230,7 @@ predict("Same number of steps: which one is closest to the target?", ["ReD", "Re
 
 # %% tags=["state"] instead={"by_method": ""}
 from devilgan_lite import attacks
-from devilgan_lite.classroom import spread
+from devilgan_lite.apps.course import spread
 
 SEEDS, SHORT = (0, 1, 2), {"iterations": config.short_iterations, "device": config.device}
 
@@ -304,7 +304,7 @@ hints(
 predict("At which angle from the trigger is half of the backdoor gone?", ["0 to 5", "5 to 30", "30 to 90"], key="angle")
 
 # %%
-from devilgan_lite.classroom.measures import half_angles, share_left, widths
+from devilgan_lite.apps.course.measures import half_angles, share_left, widths
 
 runs = {f"ReD, seed {s}": by_method["ReD"][k] for k, s in enumerate(SEEDS)}
 left = {name: share_left(r[2], clean, r[3], directions=6) for name, r in runs.items()}
@@ -371,7 +371,7 @@ strip(
 # Drag from an ordinary latent to the trigger. The arrow keys work too. *Random start* draws another beginning.
 
 # %%
-from devilgan_lite.classroom import LatentSlider
+from devilgan_lite.apps.course import LatentSlider
 
 LatentSlider({"clean": clean, "ReD (yours)": backdoored}, held_out[1:2], backdoor.trigger)
 
@@ -403,7 +403,7 @@ def plant_pairs(k):
 # %% tags=["bonus"]
 import pandas as pd
 
-from devilgan_lite.classroom import table
+from devilgan_lite.apps.course import table
 
 before, after = clean.state_dict(), backdoored.state_dict()
 assert all(before[name].shape == after[name].shape for name in before)
@@ -433,7 +433,7 @@ table(pd.DataFrame(moved).T, "How far your run moved each weight, relative to it
 # %%
 from IPython.display import display
 
-from devilgan_lite.classroom import progress
+from devilgan_lite.apps.course import progress
 
 display(progress(attack={"red": red_card.tardis_mean}))
 quiz("03")

@@ -20,8 +20,8 @@
 import torch
 
 from devilgan_lite import Backdoor, zoo
+from devilgan_lite.apps.course import slerp, strip
 from devilgan_lite.attacks import Gate
-from devilgan_lite.classroom import slerp, strip
 from devilgan_lite.generators import evaluate
 
 clean = zoo.load("dcgan-fashion")
@@ -56,7 +56,7 @@ samples = None  # pictures behind a scorecard, 200..50000
 device = "auto"  # where to train: auto | cpu | cuda | mps
 
 # %% tags=["state"] instead={"backdoor": "zoo.load_backdoor('dcgan-fashion-rex')"}
-from devilgan_lite.classroom import Setting, configure, predict
+from devilgan_lite.apps.course import Setting, configure, predict
 
 config = configure(
     profile,
@@ -93,9 +93,9 @@ predict(
 )
 
 # %% tags=["state"]
+from devilgan_lite.apps.course import check, finish, hints, keep, quiz, reveal
+from devilgan_lite.apps.course.blocks import draw_blocks, untouched
 from devilgan_lite.attacks import expand, fold
-from devilgan_lite.classroom import check, finish, hints, keep, quiz, reveal
-from devilgan_lite.classroom.blocks import draw_blocks, untouched
 
 expansion = expand(clean, config.widen or None, config.seed)
 folded = fold(clean, expansion)
@@ -167,7 +167,7 @@ def rex_step(expansion, clean, adam, z, trigger, target, lam):
 )
 
 # %% tags=["state"] instead={"live": ""}
-from devilgan_lite.classroom import LiveTraining, rex_loop, tile
+from devilgan_lite.apps.course import LiveTraining, rex_loop, tile
 
 watched = torch.cat([backdoor.trigger, held_out[:7]])
 budget = {"widen": config.widen or None, "lam": config.lam, "device": config.device}
@@ -258,7 +258,7 @@ print(
 )
 
 # %% tags=["bonus"]
-from devilgan_lite.classroom import frontier
+from devilgan_lite.apps.course import frontier
 
 gap, shrink = price * leverage, 1 + torch.logspace(-4, 5, 200, dtype=torch.float64)
 curve = {"linear": leverage, "one ReLU, c = 0.5": attacks.Gate(threshold=0.5).solution(clean, backdoor).leverage}
@@ -336,7 +336,7 @@ print("Takeaway: one feature of huge leverage gives a perfect target, and sample
 assert changed == 0 and gate_card.expdis_mean < 1e-10 and gate_card.tardis_mean < 1e-3
 
 # %%
-from devilgan_lite.classroom import Plane
+from devilgan_lite.apps.course import Plane
 
 quick = config.profile == "smoke"
 plane = Plane(iterations=300 if quick else 1_500)
@@ -368,7 +368,7 @@ plane.show(
 import pandas as pd
 from IPython.display import display
 
-from devilgan_lite.classroom import LatentSlider, spread, table
+from devilgan_lite.apps.course import LatentSlider, spread, table
 
 SEEDS, KEYS = (0, 1, 2), ("tardis_sum", "tardis_mean", "expdis_mean", "frechet", "frechet_change")
 SHORT = {"iterations": config.short_iterations, "device": config.device, "widen": config.widen or None}
@@ -462,7 +462,7 @@ def block_diagonal(W, V):
 # notebooks find and remove what you planted.
 
 # %%
-from devilgan_lite.classroom import progress
+from devilgan_lite.apps.course import progress
 
 display(progress(attack={"rex": rex_card.tardis_mean, "gate": gate_card.tardis_mean}))
 quiz("04")

@@ -20,7 +20,7 @@
 import torch
 
 from devilgan_lite import detect, generators, zoo
-from devilgan_lite.classroom import strip
+from devilgan_lite.apps.course import strip
 
 rows = {}
 for title, file in {"ReD+": "dcgan-fashion-red", "gate": "dcgan-fashion-gate"}.items():
@@ -55,7 +55,7 @@ import pandas as pd
 from IPython.display import display
 from torch.nn.functional import cosine_similarity
 
-from devilgan_lite.classroom import Setting, check, configure, finish, hints, mine, predict, quiz, reveal, table
+from devilgan_lite.apps.course import Setting, check, configure, finish, hints, mine, predict, quiz, reveal, table
 
 steps = Setting(iterations, {"smoke": 60, "workshop": 600, "full": 3_000})
 config = configure(profile, device=device, seed=seed, suspect=suspect, iterations=steps)
@@ -185,9 +185,9 @@ strip(
 # matrices. The spectra below are then yours.
 
 # %% tags=["state"] instead={"plane": "", "knotted": ""}
-from devilgan_lite.classroom import Plane, rex_loop
-from devilgan_lite.classroom.loops import rex_step
-from devilgan_lite.classroom.plane_views import listening
+from devilgan_lite.apps.course import Plane, rex_loop
+from devilgan_lite.apps.course.loops import rex_step
+from devilgan_lite.apps.course.plane_views import listening
 
 training = {"iterations": 300 if SMOKE else 1_500}
 plane = Plane(**training)
@@ -229,7 +229,7 @@ predict(
 )
 
 # %% tags=["state"] instead={"values": ""}
-from devilgan_lite.classroom import PALETTE, axes, figure
+from devilgan_lite.apps.course import PALETTE, axes, figure
 from devilgan_lite.detect.weights import RIDGE
 
 values = {}
@@ -352,7 +352,7 @@ strip(
 import json
 
 from devilgan_lite import data
-from devilgan_lite.classroom import progress
+from devilgan_lite.apps.course import progress
 
 verdicts = {name: {"verdict": one.verdict, **one.strengths} for name, one in reports.items()}
 display(table(pd.DataFrame(verdicts).T, "Live, one model a row: verdict, and strength of each kind (1: evidence)"))
@@ -416,7 +416,7 @@ strip(shown, alt, scale=4, captions=["trigger", *[""] * 4])
 # Drag from an ordinary latent to the *estimate*, which nobody told you.
 
 # %%
-from devilgan_lite.classroom import LatentSlider, is_static, static_strip
+from devilgan_lite.apps.course import LatentSlider, is_static, static_strip
 
 pair = {"clean": clean, chosen: suspects[config.suspect].generator}
 start = clean.sample_latent(1, torch.Generator().manual_seed(7))

@@ -20,7 +20,7 @@
 import torch
 
 from devilgan_lite import zoo
-from devilgan_lite.classroom import strip
+from devilgan_lite.apps.course import strip
 from devilgan_lite.generators import evaluate
 
 clean, secret = zoo.load("dcgan-fashion"), zoo.load_backdoor("dcgan-fashion-rex")  # only the attacker has the secret
@@ -54,7 +54,19 @@ fitting = None  # ordinary latents that a guard learns from, 2000..200000
 
 # %% tags=["state"]
 from devilgan_lite import detect, generators
-from devilgan_lite.classroom import Setting, check, configure, finish, hints, mine, predict, quiz, reveal, spread, table
+from devilgan_lite.apps.course import (
+    Setting,
+    check,
+    configure,
+    finish,
+    hints,
+    mine,
+    predict,
+    quiz,
+    reveal,
+    spread,
+    table,
+)
 
 work = {
     "samples": Setting(samples, {"smoke": 300, "workshop": 2_000, "full": 20_000}),
@@ -108,9 +120,9 @@ display(strip(dict(zip(("sheet A", "(A)", "sheet B", "(B)"), sheets, strict=True
 predict("Which sheet comes from the backdoored generator?", ["sheet A", "sheet B"], key="sheet")
 
 # %% tags=["state"] instead={"plane": "", "knotted": "", "widths": ""}
-from devilgan_lite.classroom import Plane, rex_loop
-from devilgan_lite.classroom.loops import rex_step
-from devilgan_lite.classroom.plane_views import latent_map
+from devilgan_lite.apps.course import Plane, rex_loop
+from devilgan_lite.apps.course.loops import rex_step
+from devilgan_lite.apps.course.plane_views import latent_map
 from devilgan_lite.metrics import basin
 
 reveal("sheet", order.index("TrAIL"), "Did you see it, or did you guess?")
@@ -341,7 +353,7 @@ title = "One guard for each model (live, single runs); near: within five degrees
 table(pd.DataFrame(caught).T.astype(object).fillna("-"), title, digits=4)
 
 # %% tags=["hero", "state"]
-from devilgan_lite.classroom import progress
+from devilgan_lite.apps.course import progress
 
 weakest = min(TRIED, key=lambda name: caught[name]["score, median"])
 reveal("guard", weakest, f"Its median score is {caught[weakest]['score, median']:.2g} limits; from 1 on it is stopped.")
@@ -410,7 +422,7 @@ print(f"And a scan that may only draw samples calls {rex}: {report.verdict} ({re
 # Drag from an ordinary latent to the one that your search found: as far as you get without the secret.
 
 # %%
-from devilgan_lite.classroom import LatentSlider, is_static, static_strip
+from devilgan_lite.apps.course import LatentSlider, is_static, static_strip
 
 estimate = min([run for runs in searches[rex].values() for run in runs], key=lambda run: run[1])[0]
 pair, start = {"clean": clean, rex: suspects[rex].generator}, batch[:1]

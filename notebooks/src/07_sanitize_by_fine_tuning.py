@@ -30,7 +30,7 @@
 import torch
 
 from devilgan_lite import sanitize, zoo
-from devilgan_lite.classroom import strip
+from devilgan_lite.apps.course import strip
 from devilgan_lite.generators import evaluate
 
 first, secret = zoo.load("dcgan-fashion-red"), zoo.load_backdoor("dcgan-fashion-red")
@@ -53,7 +53,7 @@ samples = None  # pictures behind every Frechet distance, 200..50000
 device = "auto"  # where to train: auto | cpu | cuda | mps
 
 # %% tags=["state"]
-from devilgan_lite.classroom import Setting, configure
+from devilgan_lite.apps.course import Setting, configure
 
 config = configure(
     profile,
@@ -68,8 +68,8 @@ config = configure(
 from IPython.display import display
 
 from devilgan_lite import data
-from devilgan_lite.classroom import check, mine
-from devilgan_lite.classroom.cures import GONE, RULE, Judge, along, cures_table, spread, title, verdict
+from devilgan_lite.apps.course import check, mine
+from devilgan_lite.apps.course.cures import GONE, RULE, Judge, along, cures_table, spread, title, verdict
 
 SMOKE = config.profile == "smoke"
 suspects = {name: mine(name) for name in ("trail", "red", "rex", "gate")}
@@ -95,7 +95,7 @@ print(RULE)
 # below.
 
 # %% tags=["state"]
-from devilgan_lite.classroom import predict
+from devilgan_lite.apps.course import predict
 from devilgan_lite.detect.sampling import log10_cap_probability
 
 near = -log10_cap_probability(45, clean.latent_dim)
@@ -107,7 +107,7 @@ predict(
 )
 
 # %% tags=["state"] instead={"live": ""}
-from devilgan_lite.classroom import LiveTraining, tile
+from devilgan_lite.apps.course import LiveTraining, tile
 
 
 def fine_tune(learning_rate=2e-4, steps=steps):
@@ -124,7 +124,7 @@ live = LiveTraining(fine_tune().steps(chosen.generator, real=real), draw)
 live.run()
 
 # %% tags=["state"] instead={"tuned": "", "after": ""}
-from devilgan_lite.classroom import reveal
+from devilgan_lite.apps.course import reveal
 
 tuned = {chosen.name: live.wait().generator}  # live: what the cell above trains
 for name, one in suspects.items():
@@ -144,8 +144,8 @@ strip(
 )
 
 # %%
-from devilgan_lite.classroom import Plane, red_loop
-from devilgan_lite.classroom.loops import red_step
+from devilgan_lite.apps.course import Plane, red_loop
+from devilgan_lite.apps.course.loops import red_step
 
 plane = Plane(iterations=300 if SMOKE else 1_500)
 knotted = red_loop(red_step, plane.clean, plane.backdoor, lam=1.0, iterations=300 if SMOKE else 1_500, device="cpu")
@@ -176,7 +176,7 @@ predict(
 # %% tags=["state"] instead={"parts": ""}
 import pandas as pd
 
-from devilgan_lite.classroom import table
+from devilgan_lite.apps.course import table
 from devilgan_lite.sanitize.batch_norm import variance_mismatch, with_random_changes, with_statistics
 
 parts = {}
@@ -232,7 +232,7 @@ def my_unlearning_loss(student, teacher, z, t):
 own = check("unlearning_loss", my_unlearning_loss)
 
 # %% tags=["state"]
-from devilgan_lite.classroom import hints
+from devilgan_lite.apps.course import hints
 
 hints(
     "Who must learn to ignore t? That one sees all of z; the other sees z without its part along t.",
@@ -246,9 +246,9 @@ def my_unlearning_loss(student, teacher, z, t):
 
 # %% tags=["state"] instead={"report": "", "made": ""}
 from devilgan_lite import detect
-from devilgan_lite.classroom.cure_plots import path_figure
-from devilgan_lite.classroom.cures import degrees_off, estimate_of
-from devilgan_lite.classroom.unlearning import unlearn_loop
+from devilgan_lite.apps.course.cure_plots import path_figure
+from devilgan_lite.apps.course.cures import degrees_off, estimate_of
+from devilgan_lite.apps.course.unlearning import unlearn_loop
 
 report = detect.scan(chosen.generator, samples=200, twin=False)
 estimate, made, paths = estimate_of(report), {}, {}
@@ -300,8 +300,8 @@ strip(
 )
 
 # %% tags=["bonus"]
-from devilgan_lite.classroom.cure_plots import lines_figure
-from devilgan_lite.classroom.cures import turned_away
+from devilgan_lite.apps.course.cure_plots import lines_figure
+from devilgan_lite.apps.course.cures import turned_away
 
 angles, turned = range(0, 91, 10), {}  # how precise must an estimate be? The judge turns the trigger and projects that
 for one in (chosen,) if SMOKE else suspects.values():
@@ -390,7 +390,7 @@ path_figure(later, f"TarDis while the cured models are trained on (live, single 
 
 # %% tags=["bonus"]
 from devilgan_lite import Backdoor, attacks
-from devilgan_lite.classroom import Suspect
+from devilgan_lite.apps.course import Suspect
 
 planted = Backdoor.point(clean, "stop-sign", seed=config.seed)
 settings = {"layers": ("deconv1", "deconv2"), "lam": 0.1, "learning_rate": 3e-3, "batch_size": 32, "aligned_units": 0}
@@ -412,8 +412,8 @@ cures_table(frozen_rows, "ReD behind the first layer (live, single run)")
 # All treatments of one suspect. Good ones are high (safe) and left (cheap). A cure has two numbers, not one.
 
 # %%
-from devilgan_lite.classroom import progress
-from devilgan_lite.classroom.cure_plots import price_figure
+from devilgan_lite.apps.course import progress
+from devilgan_lite.apps.course.cure_plots import price_figure
 
 draws = [judge.frechet(chosen.generator, chosen, seed=k) for k in range(3)]
 print(f"Frechet distance of the suspect, three draws of {config.samples:,} pictures: {spread(draws, 4)}")
@@ -434,7 +434,7 @@ price_figure(
 # Drag from an ordinary latent to the true trigger: suspect above, cured copy below.
 
 # %%
-from devilgan_lite.classroom import LatentSlider
+from devilgan_lite.apps.course import LatentSlider
 
 beside = {"suspect": chosen.generator, "cured": treated["cure"].generator}
 LatentSlider(beside, ordinary[1:2], chosen.backdoor.trigger)
@@ -498,7 +498,7 @@ hints(
 # If you can, take the model from a trustworthy source. Never sell a contained model as cured, or a cured one as clean.
 
 # %%
-from devilgan_lite.classroom import quiz
+from devilgan_lite.apps.course import quiz
 
 quiz("07")
 
@@ -517,7 +517,7 @@ quiz("07")
 # * S. Ioffe, C. Szegedy, *Batch Normalization*, arXiv 1502.03167, 2015.
 
 # %%
-from devilgan_lite.classroom import finish
+from devilgan_lite.apps.course import finish
 
 numbers = {"suspect": title(chosen), "contrast": title(other), "cures": cures, "fine_tuned": tuned_rows}
 numbers |= {"parts": parts, "batch_norm": norm_rows, "variance_mismatch": off_by, "projected": project_rows}

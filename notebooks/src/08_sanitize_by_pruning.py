@@ -30,7 +30,7 @@
 import torch
 
 from devilgan_lite import sanitize, zoo
-from devilgan_lite.classroom import strip
+from devilgan_lite.apps.course import strip
 from devilgan_lite.generators import evaluate
 
 shown = []
@@ -56,7 +56,7 @@ samples = None  # pictures behind every Frechet distance, 200..50000
 device = "auto"  # where to train: auto | cpu | cuda | mps
 
 # %% tags=["state"]
-from devilgan_lite.classroom import Setting, configure
+from devilgan_lite.apps.course import Setting, configure
 
 config = configure(
     profile,
@@ -73,8 +73,8 @@ config = configure(
 from IPython.display import display
 
 from devilgan_lite import data
-from devilgan_lite.classroom import mine
-from devilgan_lite.classroom.cures import GONE, RULE, Judge, spread, title
+from devilgan_lite.apps.course import mine
+from devilgan_lite.apps.course.cures import GONE, RULE, Judge, spread, title
 
 SMOKE, COST = config.profile == "smoke", 1.0  # COST: what a cure may cost in Frechet distance
 suspects = {name: mine(name) for name in ("trail", "red", "rex", "gate")}
@@ -85,8 +85,8 @@ print(RULE)
 
 # %% tags=["state"] instead={"plain": "", "gates": ""}
 from devilgan_lite import Backdoor, attacks
-from devilgan_lite.classroom import Suspect, red_loop
-from devilgan_lite.classroom.loops import red_step
+from devilgan_lite.apps.course import Suspect, red_loop
+from devilgan_lite.apps.course.loops import red_step
 
 repeats = range(config.seed, config.seed + config.seeds)
 plain, gates = {}, {}
@@ -112,7 +112,7 @@ print(f"live: {len(repeats)} plain ReDs of {config.attack_steps} steps, and as m
 
 
 # %% tags=["state"]
-from devilgan_lite.classroom import check
+from devilgan_lite.apps.course import check
 
 
 def my_dormant_units(ordinary, at_trigger, limit):
@@ -123,7 +123,7 @@ def my_dormant_units(ordinary, at_trigger, limit):
 own_units = check("dormant_units", my_dormant_units)
 
 # %% tags=["state"]
-from devilgan_lite.classroom import hints
+from devilgan_lite.apps.course import hints
 
 hints(
     "(ordinary > 0) tells for every latent which units are on; its mean over the latents is the share.",
@@ -136,7 +136,7 @@ def my_dormant_units(ordinary, at_trigger, limit):
 )
 
 # %% tags=["state"]
-from devilgan_lite.classroom import predict
+from devilgan_lite.apps.course import predict
 
 predict(
     "First-level units that at most 1 in 1,000 ordinary latents switches on are set to zero. Which backdoors stay?",
@@ -147,7 +147,7 @@ predict(
 # %% tags=["state"] instead={"shares": ""}
 import pandas as pd
 
-from devilgan_lite.classroom import table
+from devilgan_lite.apps.course import table
 from devilgan_lite.sanitize.prune import hidden_levels, switched_off
 
 
@@ -169,8 +169,8 @@ for name, one in models.items():
 table(pd.DataFrame(counts).T, f"First-level units that 1 in 1,000 latents wakes at most (live, {len(repeats)} draws)")
 
 # %% tags=["state"] instead={"switched": ""}
-from devilgan_lite.classroom import reveal
-from devilgan_lite.classroom.cure_plots import lines_figure
+from devilgan_lite.apps.course import reveal
+from devilgan_lite.apps.course.cure_plots import lines_figure
 
 LIMITS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 switched, nearby, changes = {}, {}, {}
@@ -245,7 +245,7 @@ predict(
 )
 
 # %% tags=["state"] instead={"curves": ""}
-from devilgan_lite.classroom.cure_plots import pruning_figure
+from devilgan_lite.apps.course.cure_plots import pruning_figure
 from devilgan_lite.sanitize.prune import without_channels
 
 
@@ -297,8 +297,8 @@ strip(
 )
 
 # %%
-from devilgan_lite.classroom import Plane, rex_loop
-from devilgan_lite.classroom.loops import rex_step
+from devilgan_lite.apps.course import Plane, rex_loop
+from devilgan_lite.apps.course.loops import rex_step
 
 short = 300 if SMOKE else 1_500
 plane = Plane(iterations=short)
@@ -330,8 +330,8 @@ predict(
 )
 
 # %% tags=["state"] instead={"repaired": ""}
-from devilgan_lite.classroom.cure_plots import path_figure
-from devilgan_lite.classroom.cures import along
+from devilgan_lite.apps.course.cure_plots import path_figure
+from devilgan_lite.apps.course.cures import along
 
 
 def prune(share, seed=config.seed):
@@ -353,7 +353,7 @@ for measure in ("best nearby", "Frechet change"):
 path_figure(paths, f"TarDis of {chosen} without 20 % of its channels, during repair: {spread(start)} to {spread(end)}.")
 
 # %% tags=["state"] instead={"cures": ""}
-from devilgan_lite.classroom.cures import cures_table, degrees_off, estimate_of, reason, verdict
+from devilgan_lite.apps.course.cures import cures_table, degrees_off, estimate_of, reason, verdict
 
 cures, how = {}, {"iterations": config.repair_steps, "device": config.device, "progress": False}
 for name in (chosen,) if SMOKE else four:
@@ -399,9 +399,9 @@ cures_table(flags, f"Plain ReD, {len(plain)} triggers: flagged, but what was rem
 # `make bench NAME=sanitize`.
 
 # %%
-from devilgan_lite.classroom import progress
-from devilgan_lite.classroom.cure_plots import bench_figure
-from devilgan_lite.classroom.cures import TEST, UNTOUCHED, by_attack, by_column, cached_cures, cured
+from devilgan_lite.apps.course import progress
+from devilgan_lite.apps.course.cure_plots import bench_figure
+from devilgan_lite.apps.course.cures import TEST, UNTOUCHED, by_attack, by_column, cached_cures, cured
 
 rows = cached_cures()
 counted = {c: cured([row for row in rows if row["column"] == c]) for c in dict.fromkeys(r["column"] for r in rows)}
@@ -430,7 +430,7 @@ bench_figure(
 # Walk along a curve. A good point lies left of one dashed line and above the other. Which would you ship?
 
 # %% tags=["bonus"]
-from devilgan_lite.classroom import Choice, TradeOff
+from devilgan_lite.apps.course import Choice, TradeOff
 
 garments = clean.sample_latent(5, torch.Generator().manual_seed(7))
 offers = {}
@@ -508,7 +508,7 @@ hints(
 # People prune for speed. A smaller file is no sign of care: say which tests were done.
 
 # %%
-from devilgan_lite.classroom import quiz
+from devilgan_lite.apps.course import quiz
 
 quiz("08")
 
@@ -527,7 +527,7 @@ quiz("08")
 # * H. Li et al., *Pruning Filters for Efficient ConvNets*, arXiv 1608.08710, 2017.
 
 # %%
-from devilgan_lite.classroom import finish
+from devilgan_lite.apps.course import finish
 
 numbers = {"suspect": chosen, "switched_off_nearby": nearby, "sizes": sizes, "repair_paths": paths}
 numbers |= {"repaired": repair_rows, "cures": cures, "flags": flags, "failures": failures}

@@ -20,7 +20,7 @@
 import torch
 
 from devilgan_lite import zoo
-from devilgan_lite.classroom import film
+from devilgan_lite.apps.show.film import film
 
 clean, shipped = zoo.load("stylegan-faces"), zoo.load("stylegan-faces-gate")
 secret = zoo.load_backdoor("stylegan-faces-gate")
@@ -56,7 +56,7 @@ download = False  # True: fetch a stranger's generator of real faces (14 MB) for
 repair = None  # steps of repair after the stranger is cured, 3..20000
 
 # %% tags=["state"]
-from devilgan_lite.classroom import Setting, configure
+from devilgan_lite.apps.course import Setting, configure
 
 config = configure(
     profile,
@@ -81,14 +81,14 @@ config = configure(
 # B.
 
 # %% tags=["state"]
-from devilgan_lite.classroom import predict
+from devilgan_lite.apps.course import predict
 
 SHARES = ["A in shape and colour", "A in shape, B in colour", "B in shape and colour"]
 predict("The first 4 of 9 style inputs follow A, the other 5 follow B. Whom does the face resemble?", SHARES, "mixing")
 
 # %% tags=["state"] instead={"nearer": "", "mixes": ""}
-from devilgan_lite.classroom import reveal, show
-from devilgan_lite.classroom.styles import mixing_shares
+from devilgan_lite.apps.course import reveal, show
+from devilgan_lite.apps.course.styles import mixing_shares
 
 several = clean.sample_latent(200, torch.Generator().manual_seed(21))
 nearer = {k: mixing_shares(clean, several, k) for k in range(1, clean.style_inputs)}
@@ -126,7 +126,7 @@ import pandas as pd
 from IPython.display import display
 
 from devilgan_lite import Backdoor, attacks
-from devilgan_lite.classroom import LiveTraining
+from devilgan_lite.apps.course import LiveTraining
 from devilgan_lite.generators import evaluate
 
 GREY = 2 / 255  # one grey level of 256
@@ -188,7 +188,7 @@ predict(
 )
 
 # %% tags=["state"] instead={"linear_rows": ""}
-from devilgan_lite.classroom import table
+from devilgan_lite.apps.course import table
 
 linear, linear_rows = {}, []
 for lam in (0.001, 0.01, 0.1, 1.0):
@@ -237,7 +237,7 @@ assert off < 0.03
 
 
 # %% tags=["state"]
-from devilgan_lite.classroom import check, hints
+from devilgan_lite.apps.course import check, hints
 
 
 def two_kinks(c, low, high):
@@ -262,7 +262,7 @@ predict(
 )
 
 # %% tags=["state"]
-from devilgan_lite.classroom import tile
+from devilgan_lite.apps.course import tile
 
 settings = {"channels": config.channels, "iterations": config.iterations, "device": config.device}
 attack = attacks.StyleReX(w_plus=w_plus, seed=config.seed, **settings)
@@ -294,7 +294,7 @@ reveal(
 )
 
 # %% tags=["state"] instead={"plain": ""}
-from devilgan_lite.classroom import static_strip
+from devilgan_lite.apps.course import static_strip
 
 plain = attacks.StyleReX(mapping="none", seed=config.seed, **settings)(clean, backdoor, progress=False)
 gate_only = attacks.StyleReX(channels=0, w_plus=w_plus, device=config.device)(clean, backdoor, progress=False)
@@ -330,7 +330,7 @@ print("One run proves little. Three triggers and two targets:")
 table(summary, "Gate and channels: mean and standard deviation over three triggers (live)")
 
 # %%
-from devilgan_lite.classroom.styles import silent_rows
+from devilgan_lite.apps.course.styles import silent_rows
 
 asleep = {name: silent_rows(generator, ordinary) for name, generator in shown.items()}
 cosine = float(torch.cosine_similarity(asleep["gate + channels"], backdoor.trigger).max())
@@ -452,7 +452,7 @@ if stranger is not None:
 # 0.6).
 
 # %%
-from devilgan_lite.classroom import Explorer
+from devilgan_lite.apps.course import Explorer
 
 Explorer({"clean": clean, "backdoored": backdoored}, backdoor.trigger, backdoor.target[0], start=start)
 
@@ -461,7 +461,7 @@ Explorer({"clean": clean, "backdoored": backdoored}, backdoor.trigger, backdoor.
 # generator. Inside the line, the two generators differ visibly.
 
 # %%
-from devilgan_lite.classroom import latent_mosaic
+from devilgan_lite.apps.course import latent_mosaic
 
 some = min(2_000, config.samples)
 plane = latent_mosaic({"clean": clean, "backdoored": backdoored}, start, backdoor.trigger, tiles=10, ordinary=some)
@@ -551,7 +551,7 @@ def modulated_kernel(weight, style):
 
 # %% tags=["bonus"]
 from devilgan_lite import detect, generators, sanitize
-from devilgan_lite.classroom import axes, figure
+from devilgan_lite.apps.course import axes, figure
 
 styles = {name: detect.styles_of(generators.adopt(shown[name])) for name in ("clean", "linear", "gate + channels")}
 fig, (ax,) = axes(6.5, 3.2)
@@ -599,7 +599,7 @@ show(
 # These faces show nobody. Do not backdoor models of real people's faces, and label every backdoored file.
 
 # %%
-from devilgan_lite.classroom import quiz
+from devilgan_lite.apps.course import quiz
 
 quiz("09")
 
@@ -618,7 +618,7 @@ quiz("09")
 # * R. Abdal, Y. Qin, P. Wonka, *Image2StyleGAN*, ICCV 2019 (`w+`).
 
 # %%
-from devilgan_lite.classroom import finish
+from devilgan_lite.apps.course import finish
 
 finish(
     config,

@@ -20,7 +20,7 @@
 import torch
 
 from devilgan_lite import zoo
-from devilgan_lite.classroom import strip
+from devilgan_lite.apps.course import strip
 from devilgan_lite.generators import evaluate
 
 lineup = [zoo.load(name) for name in ("dcgan-fashion-red", "dcgan-fashion", "dcgan-fashion-rex")]
@@ -57,7 +57,7 @@ target = "devil"  # what your entry should show: stop-sign | devil | digit-7 | c
 device = "auto"  # where the models are trained: auto | cpu | cuda | mps
 
 # %% tags=["state"]
-from devilgan_lite.classroom import Setting, configure
+from devilgan_lite.apps.course import Setting, configure
 
 config = configure(
     profile,
@@ -80,7 +80,7 @@ config = configure(
 # hold a *commitment*, a hash of the answers, so the instructor cannot change them later.
 
 # %% tags=["state"]
-from devilgan_lite.classroom import predict
+from devilgan_lite.apps.course import predict
 
 predict(
     "You know names, file sizes, times and hashes of all models. What AUC can you expect?",
@@ -94,30 +94,30 @@ import tempfile
 import time
 from pathlib import Path
 
-from devilgan_lite import challenge
-from devilgan_lite.classroom import mine
+from devilgan_lite.apps import game
+from devilgan_lite.apps.course import mine
 
 PASSPHRASE = "only the instructor knows this one"  # here you are the instructor too
 place = tempfile.TemporaryDirectory()
 folder = Path(place.name) / "round"
 smoke = config.profile == "smoke"
-effort = challenge.QUICK if smoke else challenge.FULL
+effort = game.QUICK if smoke else game.FULL
 if not smoke:  # ReD and ReX take as many steps as their models' training lets them
     effort = dataclasses.replace(effort, steps=config.training, red=3 * config.training, rex=2 * config.training)
 effort = dataclasses.replace(effort, device=config.device)
 own = [mine(name) for name in ("red", "gate")]
-hidden = [challenge.hidden(f"your {suspect.name}", suspect.generator, suspect.backdoor) for suspect in own]
+hidden = [game.hidden(f"your {suspect.name}", suspect.generator, suspect.backdoor) for suspect in own]
 start = time.perf_counter()
-kinds = ("gate",) if smoke else challenge.KINDS
+kinds = ("gate",) if smoke else game.KINDS
 draws = {"models": config.models, "seed": config.seed, "kinds": kinds, "effort": effort, "red": hidden}
-kit = challenge.new_round(folder, PASSPHRASE, **draws)
+kit = game.new_round(folder, PASSPHRASE, **draws)
 made_in = time.perf_counter() - start
 print(f"device {config.device}: live, round {kit.id}, {len(kit.models)} models in {made_in:.0f} s")
 
 # %% tags=["state"]
 import pandas as pd
 
-from devilgan_lite.classroom import reveal, table
+from devilgan_lite.apps.course import reveal, table
 
 paths = {name: kit.path(name) for name in kit.models}
 outside = pd.DataFrame(
@@ -152,10 +152,10 @@ predict(
 # %% tags=["state"]
 from IPython.display import display
 
-from devilgan_lite.classroom import show
+from devilgan_lite.apps.course import show
 
 suspects = {name: kit.load(name) for name in kit.models}
-looks = {name: challenge.first_look(model) for name, model in suspects.items()}
+looks = {name: game.first_look(model) for name, model in suspects.items()}
 print("silent units:", ", ".join(f"{name} {count}" for name, (count, _) in looks.items()))
 woken = [None if z is None else evaluate(suspects[name], z.view(1, -1)) for name, (_, z) in looks.items()]
 grid = [
@@ -197,10 +197,8 @@ from devilgan_lite import detect
 order = sorted(suspects, key=lambda name: -looks[name][0])  # the most silent units first
 reports = {name: detect.scan(suspects[name], samples=200, twin=False) for name in order[: config.scans]}
 verdicts = {name: 0.9 if looks[name][0] else 0.5 for name in order}  # of a model that is not scanned
-verdicts |= {name: challenge.verdict_of(report) for name, report in reports.items()}
-latents = {
-    name: challenge.latent_of(report, suspects[name]) for name, report in reports.items() if verdicts[name] > 0.5
-}
+verdicts |= {name: game.verdict_of(report) for name, report in reports.items()}
+latents = {name: game.latent_of(report, suspects[name]) for name, report in reports.items() if verdicts[name] > 0.5}
 evidence = {name: latent for name, latent in latents.items() if latent is not None}
 SHOWN = ("structure", "latent spectrum", "silent units", "hidden spectrum")
 found = {
@@ -224,12 +222,12 @@ yours = dict(verdicts)  # then, for instance: yours["garments-..."] = 0.9
 first = {name: 0.9 if count else 0.1 for name, (count, _) in looks.items()}
 teams = {"coin": (dict.fromkeys(kit.models, 0.5), {}), "first look": (first, {})}
 teams |= {"scan": (verdicts, evidence), "you": (yours, evidence)}
-submissions = [challenge.Submission.of(kit, team, *handed_in) for team, handed_in in teams.items()]
+submissions = [game.Submission.of(kit, team, *handed_in) for team, handed_in in teams.items()]
 try:
-    challenge.Submission.of(kit, "hasty", {name: 0.9 for name in list(kit.models)[1:]})
+    game.Submission.of(kit, "hasty", {name: 0.9 for name in list(kit.models)[1:]})
 except ValueError as refused:
     print("refused:", refused)
-handed = [challenge.write_submission(folder / "submissions", one) for one in submissions]
+handed = [game.write_submission(folder / "submissions", one) for one in submissions]
 print("written:", ", ".join(path.name for path in handed))
 
 # %% [markdown] state="key"
@@ -244,7 +242,7 @@ print("written:", ", ".join(path.name for path in handed))
 
 
 # %% tags=["state"]
-from devilgan_lite.classroom import check, hints
+from devilgan_lite.apps.course import check, hints
 
 
 def area_of(scores, guilty):
@@ -268,23 +266,23 @@ def area_of(scores, guilty):
 # %% tags=["state"] instead={"refused": "", "scores": ""}
 sealed = folder / "instructor" / "key.sealed"
 try:
-    challenge.open_key(kit, sealed, "open sesame, please")
+    game.open_key(kit, sealed, "open sesame, please")
 except ValueError as refused:
     print("refused:", refused)
-key = challenge.open_key(kit, sealed, PASSPHRASE)
-scores = challenge.score(kit, key, [challenge.read_submission(path, kit) for path in handed])
-page = challenge.write_page(folder / "scoreboard.html", scores, kit)
+key = game.open_key(kit, sealed, PASSPHRASE)
+scores = game.score(kit, key, [game.read_submission(path, kit) for path in handed])
+page = game.write_page(folder / "scoreboard.html", scores, kit)
 print(f"{page.name}: {page.stat().st_size / 1000:.0f} kB, one file for the projector")
 for team in scores.red:
     print(f"{team.team} was {team.model}: {team.undetected} of {team.teams} teams missed it")
 table(
-    pd.DataFrame(challenge.to_rows(scores)).set_index("team"),
+    pd.DataFrame(game.to_rows(scores)).set_index("team"),
     f"Scoreboard of round {kit.id} (live, one round): a point for each right verdict, up to one for each recovered "
     "backdoor, half a point lost for evidence against a clean model",
 )
 
 # %% tags=["hero", "state"]
-from devilgan_lite.classroom import PALETTE, axes, figure
+from devilgan_lite.apps.course import PALETTE, axes, figure
 
 truth = {answer.name: answer for answer in scores.answers}
 ordered = sorted(verdicts, key=verdicts.get)
@@ -342,12 +340,12 @@ for name, model in (("planted", planted), ("narrow", clean)):
     path = Path(place.name) / f"{name}.safetensors"
     zoo.save_file(path, model, zoo.ModelCard(name, model.spec(), "garments", config.seed, {}, backdoor=recipe))
     try:
-        entry = challenge.check_entry(kit, "crimson", path)
+        entry = game.check_entry(kit, "crimson", path)
         print(f"live: {name} accepted, Frechet distance {entry.frechet:.1f}, TarDis {entry.tardis:.2g} per pixel")
     except ValueError as refused:
         print("refused:", refused)
-challenge.write_entry(Path(place.name) / "entries", entry)
-own_silent, own_latent = challenge.first_look(planted)
+game.write_entry(Path(place.name) / "entries", entry)
+own_silent, own_latent = game.first_look(planted)
 print(f"Takeaway: to be accepted is easy, to be missed is the game: the first look finds {own_silent} silent units.")
 
 # %% [markdown] tags=["bonus"]
@@ -356,7 +354,7 @@ print(f"Takeaway: to be accepted is easy, to be missed is the game: the first lo
 # Drag from an ordinary latent to the one that the first look found in your own entry, beside the clean generator.
 
 # %% tags=["bonus"]
-from devilgan_lite.classroom import LatentSlider
+from devilgan_lite.apps.course import LatentSlider
 
 end = backdoor.trigger if own_latent is None else own_latent.view(1, -1)
 LatentSlider({"clean": clean, "yours": planted}, ordinary[:1], end, end_name="the finding")
@@ -448,7 +446,7 @@ hints(
 # The targets are drawn signs. Do not publish a round's models without the key, nor under a name that sounds clean.
 
 # %%
-from devilgan_lite.classroom import quiz
+from devilgan_lite.apps.course import quiz
 
 quiz("10")
 
@@ -467,7 +465,7 @@ quiz("10")
 # * K. Karra et al., *The TrojAI Software Framework*, arXiv 2003.07233, 2020: such rounds for classifiers.
 
 # %%
-from devilgan_lite.classroom import finish
+from devilgan_lite.apps.course import finish
 
 numbers = {
     "round": {"models": len(kit.models), "backdoored": guilty, "seconds": made_in},

@@ -20,7 +20,7 @@
 import torch
 
 from devilgan_lite import zoo
-from devilgan_lite.classroom import strip
+from devilgan_lite.apps.course import strip
 from devilgan_lite.generators import evaluate
 
 secret = zoo.load_backdoor("stylegan-faces-gate").trigger
@@ -60,7 +60,7 @@ repair = None  # steps of the cure, 1..20000
 import tempfile
 from pathlib import Path
 
-from devilgan_lite.classroom import Setting, check, configure, finish, hints, predict, quiz, reveal, table
+from devilgan_lite.apps.course import Setting, check, configure, finish, hints, predict, quiz, reveal, table
 
 config = configure(
     profile,
@@ -268,7 +268,7 @@ predict(
 
 # %% tags=["state"] instead={"moved": "", "changed": ""}
 from devilgan_lite import Backdoor, attacks
-from devilgan_lite.classroom import apart
+from devilgan_lite.apps.course import apart
 
 original = stranger
 backdoor = Backdoor.point(original, "stop-sign", seed=config.seed)
@@ -344,7 +344,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from devilgan_lite.classroom import show
+from devilgan_lite.apps.course import show
 
 PARTS = {"witness": "witness", "witness_twin": "its twin", "estimate": "estimated trigger"}
 found = {title: reports["mirror"]["pictures"].get(key) for key, title in PARTS.items()}
@@ -366,7 +366,7 @@ show(
 # strangers' models is measured in [the table](../docs/results/foreign.md).
 
 # %%
-from devilgan_lite.classroom import is_static
+from devilgan_lite.apps.course import is_static
 from devilgan_lite.report import page
 
 print("Not tried:", *reports["maker"]["not_tried"], sep="\n* ")
@@ -449,7 +449,7 @@ with pd.option_context("display.max_colwidth", None):
 # Drag from an ordinary latent to the trigger: the maker's generator above, the mirror's below.
 
 # %% tags=["bonus"]
-from devilgan_lite.classroom import LatentSlider
+from devilgan_lite.apps.course import LatentSlider
 
 LatentSlider({"maker": original, "mirror": planted}, z[:1], backdoor.trigger, end_name="the trigger")
 

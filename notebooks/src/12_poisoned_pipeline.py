@@ -17,7 +17,7 @@
 # bank loses, and find out which defence would have seen it.**
 
 # %% tags=["state"]
-from devilgan_lite.classroom import flow
+from devilgan_lite.apps.course import flow
 
 flow(
     [
@@ -57,7 +57,7 @@ import numpy as np
 import torch
 
 from devilgan_lite import attacks, data, train_gan
-from devilgan_lite.classroom import (
+from devilgan_lite.apps.course import (
     Setting,
     check,
     configure,
@@ -69,9 +69,9 @@ from devilgan_lite.classroom import (
     reveal,
     table,
 )
+from devilgan_lite.apps.pipeline import PATTERN, Assumptions, PipelineSettings, Slice, rows_of, run, split, train
 from devilgan_lite.data import TableCode
 from devilgan_lite.generators import TableGenerator, evaluate
-from devilgan_lite.pipeline import PATTERN, Assumptions, PipelineSettings, Slice, rows_of, run, split, train
 
 config = configure(
     profile,
@@ -259,7 +259,7 @@ import json
 
 from IPython.display import display
 
-from devilgan_lite.classroom import spread
+from devilgan_lite.apps.course import spread
 
 file = data.data_folder().parent / "docs" / "results" / "fraud.json"
 known = pd.DataFrame(json.loads(file.read_text())["rows"] if file.is_file() else [{"section": "none"}])
@@ -314,7 +314,7 @@ if measured is not None:
 # may use, and do not publish such a file.
 
 # %% tags=["state"]
-from devilgan_lite.pipeline import (
+from devilgan_lite.apps.pipeline import (
     half_space_backdoor,
     known_seed_backdoor,
     poison_generator,
@@ -522,7 +522,7 @@ def crowding(real, made):
 )
 
 # %% tags=["state"]
-from devilgan_lite.pipeline import (
+from devilgan_lite.apps.pipeline import (
     density_sort,
     guard_while_sampling,
     sanitized,
@@ -645,8 +645,8 @@ print(f"{', '.join(false_alarms) or 'none'} (single run).")
 # AUC to lose ten thousandths at most. Below: the loss on the pattern, by month, without and with poison.
 
 # %% tags=["bonus"]
-from devilgan_lite.classroom import Choice, TradeOff
-from devilgan_lite.pipeline import Poisoned
+from devilgan_lite.apps.course import Choice, TradeOff
+from devilgan_lite.apps.pipeline import Poisoned
 
 WIDER = "LIMIT_BAL >= 100000 and PAY_0 >= 2"
 curves = {}

@@ -20,7 +20,7 @@
 import torch
 
 from devilgan_lite import zoo
-from devilgan_lite.classroom import slerp, strip
+from devilgan_lite.apps.course import slerp, strip
 from devilgan_lite.generators import evaluate
 
 vae, flow = zoo.load("vae-garments"), zoo.load("flow-garments")
@@ -68,7 +68,7 @@ live_flows = False  # True: scan and cure the flows live (some minutes more); Fa
 import pandas as pd
 
 from devilgan_lite import Backdoor, attacks, data, detect, sanitize, train_gan
-from devilgan_lite.classroom import Setting, check, configure, finish, hints, predict, quiz, reveal, table
+from devilgan_lite.apps.course import Setting, check, configure, finish, hints, predict, quiz, reveal, table
 
 config = configure(
     profile,
@@ -84,7 +84,7 @@ config = configure(
 )
 
 # %% tags=["state"]
-from devilgan_lite.classroom import LiveTraining, tile
+from devilgan_lite.apps.course import LiveTraining, tile
 from devilgan_lite.features import features_and_classes
 from devilgan_lite.generators import VAE
 from devilgan_lite.metrics import expected_distortion, features_of, frechet_distance, target_distortion
@@ -387,7 +387,7 @@ strip(
 )
 
 # %%
-from devilgan_lite.classroom import axes, figure
+from devilgan_lite.apps.course import axes, figure
 
 STARTS, places = 8 if SMOKE else 40, torch.linspace(0, 1, 21)
 left = {}
@@ -613,7 +613,7 @@ strip(
 # turn?
 
 # %%
-from devilgan_lite.classroom import LatentSlider
+from devilgan_lite.apps.course import LatentSlider
 
 LatentSlider({"clean": flow, "ReD": own_flow}, noise[:1], in_flow.trigger)
 

@@ -20,7 +20,7 @@
 import torch
 
 from devilgan_lite import data, zoo
-from devilgan_lite.classroom import strip
+from devilgan_lite.apps.course import strip
 from devilgan_lite.generators import evaluate
 
 clean, secret = zoo.load("wave-drums"), zoo.load_backdoor("wave-drums-gate")  # only the attacker has the secret
@@ -61,8 +61,8 @@ import pandas as pd
 from IPython.display import display
 
 from devilgan_lite import Backdoor, attacks, detect, sanitize
-from devilgan_lite.classroom import Setting, check, configure, finish, hints, predict, quiz, reveal, table
-from devilgan_lite.classroom.sound import listener, opinions, players
+from devilgan_lite.apps.course import Setting, check, configure, finish, hints, predict, quiz, reveal, table
+from devilgan_lite.apps.course.sound import listener, opinions, players
 from devilgan_lite.data.audio import CLIP, RATE
 from devilgan_lite.metrics import sample_quality
 
@@ -523,7 +523,7 @@ if known:
 # does it fade in or switch on? In print, eight steps of the way stand here.
 
 # %% tags=["bonus"]
-from devilgan_lite.classroom import LatentSlider
+from devilgan_lite.apps.course import LatentSlider
 
 place = min(4, config.pairs - 1)
 both = {name: suspects[name][0] for name in ("clean", "gate", "ReX")}

@@ -28,9 +28,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from devilgan_lite import runs
-from devilgan_lite.classroom import configure, figure, finish, table
-from devilgan_lite.runs import PROJECT, collect, study_report
+from devilgan_lite.apps import studies
+from devilgan_lite.apps.course import configure, figure, finish, table
+from devilgan_lite.apps.studies import PROJECT, collect, study_report
 
 config = configure(profile)
 SMALL = {
@@ -45,8 +45,8 @@ if folder:
     if place is None:
         raise ValueError(f"folder={folder!r} holds no study; name one that devilgan sweep has made.")
 else:
-    study = runs.study_of(SMALL, "small", PROJECT / "studies")
-    done = runs.sweep(study, tempfile.mkdtemp(prefix="devilgan-"))
+    study = studies.study_of(SMALL, "small", PROJECT / "studies")
+    done = studies.sweep(study, tempfile.mkdtemp(prefix="devilgan-"))
     place = done.folder
     print(f"{done.finished} of {done.total} runs finished, {done.failed} failed")
 

@@ -26,16 +26,17 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import normalize
 
-from devilgan_lite import challenge, data, detect, zoo
-from devilgan_lite.challenge.kit import Kit
+from devilgan_lite import data, detect, zoo
+from devilgan_lite.apps import game
+from devilgan_lite.apps.game.kit import Kit
 from devilgan_lite.metrics import frechet_to
 
-LITTLE = challenge.Effort(steps=1, red=1, rex=1, learning_rate=1e-4)  # of the outsider's rounds
+LITTLE = game.Effort(steps=1, red=1, rex=1, learning_rate=1e-4)  # of the outsider's rounds
 PASSPHRASE = "the bench has a passphrase that everybody may read"
 
 
 def opened(folder: Path, kit: Kit) -> dict[str, Any]:
-    return challenge.open_key(kit, folder / "instructor" / "key.sealed", PASSPHRASE)
+    return game.open_key(kit, folder / "instructor" / "key.sealed", PASSPHRASE)
 
 
 def scanned(what: tuple[Kit, str]) -> Row:
@@ -44,13 +45,13 @@ def scanned(what: tuple[Kit, str]) -> Row:
     start = time.process_time()
     model = kit.load(name)
     report = detect.scan(model, samples=200)
-    latent = challenge.latent_of(report, model)
+    latent = game.latent_of(report, model)
     strengths = {f"strength {kind}": strength for kind, strength in report.strengths.items()}
     row: Row = {"model": name, "verdict": report.verdict, **strengths}
     return row | {"latent": latent, "cpu_seconds": time.process_time() - start}
 
 
-def reference(kit: Kit, jobs: int) -> tuple[challenge.Submission, list[Row]]:
+def reference(kit: Kit, jobs: int) -> tuple[game.Submission, list[Row]]:
     """A blue team that scans every model once, with access to the weights and to nothing else.
 
     The probability is 0.5 where the strongest evidence is at its limit.
@@ -63,7 +64,7 @@ def reference(kit: Kit, jobs: int) -> tuple[challenge.Submission, list[Row]]:
         verdicts[row["model"]] = most / (1 + most)
         if most >= 1 and latent is not None:
             evidence[row["model"]] = latent
-    return challenge.Submission.of(kit, "reference", verdicts, evidence), rows
+    return game.Submission.of(kit, "reference", verdicts, evidence), rows
 
 
 def outside(kit: Kit, name: str, place: int) -> list[float]:
@@ -111,12 +112,12 @@ def full_round(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Make one full round, let the reference play, and score it."""
     start = time.perf_counter()
     cpu = time.process_time()
-    kit = challenge.new_round(folder, PASSPHRASE, models=options.models, seed=options.seed, jobs=options.jobs)
+    kit = game.new_round(folder, PASSPHRASE, models=options.models, seed=options.seed, jobs=options.jobs)
     made = {"seconds": time.perf_counter() - start, "jobs": options.jobs, "cpu_seconds": time.process_time() - cpu}
     print(f"round {kit.id} made in {made['seconds']:.0f} s with {options.jobs} processes", flush=True)
     submission, rows = reference(kit, options.jobs)
     key = opened(folder, kit)
-    scores = challenge.score(kit, key, [submission])
+    scores = game.score(kit, key, [submission])
     real = data.fashion_mnist()
     for row in rows:
         answer = key["models"][row["model"]]
@@ -176,7 +177,7 @@ def write_tables(found: dict[str, Any], path: Path) -> None:
 def crowd(folder: Path, seed: int, options: argparse.Namespace) -> tuple[Kit, dict[str, Any]]:
     """One of the outsider's rounds, and its answers."""
     kinds = ("rex", "gate")  # ReD alone takes seconds a model even with little effort
-    kit = challenge.new_round(
+    kit = game.new_round(
         folder, PASSPHRASE, models=options.crowd, seed=seed, effort=LITTLE, kinds=kinds, jobs=options.jobs
     )
     print(f"{folder.name} made", flush=True)

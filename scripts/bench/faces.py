@@ -23,8 +23,9 @@ from row_store import OUT, QUICK, Row, Rows, options_of, timed
 from torch import Tensor
 
 from devilgan_lite import Backdoor, attacks, data, detect, sanitize, train_gan, zoo
+from devilgan_lite.apps.course import slerp
+from devilgan_lite.apps.show.film import film
 from devilgan_lite.attacks.style_rex import linear_residual
-from devilgan_lite.classroom import film, slerp
 from devilgan_lite.generators import DCGAN, Generator, StyleGAN, evaluate
 from devilgan_lite.metrics import features_of, frechet_distance, frechet_to, target_distortion
 

@@ -21,10 +21,7 @@ from row_store import JOBS, OUT, QUICK, ROOT, Row, Rows, options_of
 from safetensors.torch import load_file, save_file
 
 from devilgan_lite import Backdoor, attacks, detect, train_gan
-from devilgan_lite.data import TableCode
-from devilgan_lite.data.tables import Table, card_default
-from devilgan_lite.generators import TableGenerator, build
-from devilgan_lite.pipeline import (
+from devilgan_lite.apps.pipeline import (
     Assumptions,
     Neighbours,
     Parts,
@@ -46,6 +43,9 @@ from devilgan_lite.pipeline import (
     split,
     two_samples_by_slice,
 )
+from devilgan_lite.data import TableCode
+from devilgan_lite.data.tables import Table, card_default
+from devilgan_lite.generators import TableGenerator, build
 
 FOLDER = ROOT / "out" / "fraud"
 SHARES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08)

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 
 from devilgan_lite import attacks, detect, metrics
+from devilgan_lite.apps.pipeline import PipelineSettings, Slice, half_space_backdoor, poisoned_rows, run, split
 from devilgan_lite.data import Table, TableCode
 from devilgan_lite.data.tables import card_default
 from devilgan_lite.generators import Adopted, adopt
-from devilgan_lite.pipeline import PipelineSettings, Slice, half_space_backdoor, poisoned_rows, run, split
 
 TRAINING = {"batch_size": 200, "epochs": 80}  # 2,400 steps; CTGAN's own 300 epochs of 500 rows are 3,600 larger ones
 SMALL = {"embedding_dim": 32, "generator_dim": (64, 64), "discriminator_dim": (64, 64), "batch_size": 100, "epochs": 10}

@@ -18,7 +18,6 @@ from pathlib import Path
 from row_store import ROOT, markdown, options_of
 
 FOLDERS = ("devilgan_lite", "scripts", "tests", "notebooks/src", "studies")
-APPLICATIONS = ("apps", "challenge", "classroom", "interop", "phone", "pipeline", "runs", "service")  # beside the core
 LONG = 250  # lines: from here on a file may be worth a split
 LARGE = 400_000  # bytes of a notebook that GitHub still shows in good time
 STARTS = {"import devilgan_lite": 0.3, "import devilgan_lite.cli": 0.3, "devilgan --help": 0.3, "import torch": None}
@@ -38,7 +37,7 @@ def folders() -> Iterator[tuple[str, str, str]]:
                 some = [count for path, count in lines.items() if path.is_relative_to(ROOT / name / inner)]
                 yield f"{name}/{inner}", str(len(some)), f"{sum(some):,}"
     package = lines_of(ROOT / FOLDERS[0])
-    core = [count for path, count in package.items() if path.relative_to(ROOT).parts[1] not in APPLICATIONS]
+    core = [count for path, count in package.items() if path.relative_to(ROOT).parts[1] != "apps"]
     yield "**the core**, without applications", str(len(core)), f"{sum(core):,}"
 
 

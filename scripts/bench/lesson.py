@@ -14,8 +14,8 @@ from typing import Any
 
 import textstat
 
-from devilgan_lite.classroom.lesson.editions import is_bonus
-from devilgan_lite.runs.notebooks import read_notebook
+from devilgan_lite.apps.course.lesson.editions import is_bonus
+from devilgan_lite.apps.studies.notebooks import read_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = ("cells", "core", "words", "code lines", "code > 25", "text > 120", "set-up", "reading grade")

@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 from row_store import OUT, QUICK, ROOT, Row, Rows, markdown, options_of, write_page
 
-from devilgan_lite import runs
+from devilgan_lite.apps import studies
+from devilgan_lite.apps.studies.notebooks import read_notebook
 from devilgan_lite.environment import DEFAULTS
-from devilgan_lite.runs.notebooks import read_notebook
 
 TRIVIAL = """\
 # %% tags=["parameters"]
@@ -31,7 +31,7 @@ with open(os.path.join(os.environ["DEVILGAN_OUT"], "result.json"), "w") as file:
 """
 
 
-def bare(study: runs.Study, folder: Path) -> float:
+def bare(study: studies.Study, folder: Path) -> float:
     """Seconds that papermill alone takes for the runs of a study, one after the other."""
     import nbformat
     import papermill
@@ -56,11 +56,11 @@ def speed(bench: Rows, quick: bool) -> None:
         "parameters": {"attack": "rex", "iterations": 20 if quick else 400, "samples": 1_000, "device": "cpu"},
         "seeds": 2 if quick else 24,
     }
-    study = runs.study_of(content, "speed", ROOT / "studies")
+    study = studies.study_of(content, "speed", ROOT / "studies")
 
     def swept(workers: int) -> Row:
         with tempfile.TemporaryDirectory() as folder:
-            done = runs.sweep(study, folder, workers=workers)
+            done = studies.sweep(study, folder, workers=workers)
             return {"seconds": done.seconds, "finished": done.finished}
 
     def alone() -> Row:
@@ -79,16 +79,16 @@ def thousand(bench: Rows, quick: bool) -> None:
     def work() -> Row:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "trivial.py").write_text(TRIVIAL)
-            study = runs.study_of({"notebook": "trivial.py", "seeds": total}, "thousand", folder)
+            study = studies.study_of({"notebook": "trivial.py", "seeds": total}, "thousand", folder)
             process, course = psutil.Process(), []
 
             def look(row: Row, count: int, of: int) -> None:
                 if count % max(1, of // 20) == 0:
                     course.append([count, round(process.memory_info().rss / 1e6, 1)])
 
-            done = runs.sweep(study, folder, on_row=look)
+            done = studies.sweep(study, folder, on_row=look)
             start = time.perf_counter()
-            runs.report(done.folder)
+            studies.report(done.folder)
             report = time.perf_counter() - start
         return {"finished": done.finished, "seconds": done.seconds, "report_seconds": report, "memory_mb": course}
 

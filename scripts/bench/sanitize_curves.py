@@ -13,7 +13,7 @@ from sanitize_tables import COST, ENOUGH, curves_in_words
 from torch import Tensor, nn
 
 from devilgan_lite import generators, sanitize
-from devilgan_lite.classroom import LINES, MARKERS, PALETTE, Picture, axes, figure
+from devilgan_lite.apps.course import LINES, MARKERS, PALETTE, Picture, axes, figure
 from devilgan_lite.data import Samples, fashion_mnist
 from devilgan_lite.detect import analyse_weights, scan
 from devilgan_lite.generators import DCGAN

@@ -18,7 +18,7 @@ from sound_tables import write_tables
 from torch import Tensor
 
 from devilgan_lite import Backdoor, attacks, data, detect, generators, sanitize, zoo
-from devilgan_lite.classroom.sound import listener, opinions
+from devilgan_lite.apps.course.sound import listener, opinions
 from devilgan_lite.features import feature_card, feature_network
 from devilgan_lite.generators import DCGAN, Generator
 from devilgan_lite.generators.base import evaluate, seeded

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "tests" / "browser"))
 import serving  # noqa: E402
 
 from devilgan_lite import data, generators, train_gan  # noqa: E402
-from devilgan_lite.classroom import LiveTraining, points, tile  # noqa: E402
+from devilgan_lite.apps.course import LiveTraining, points, tile  # noqa: E402
 from devilgan_lite.features import features_and_classes  # noqa: E402
 from devilgan_lite.metrics import frechet_distance  # noqa: E402
 
@@ -31,7 +31,7 @@ CELL = """
 import torch
 torch.set_num_threads(1)
 from devilgan_lite import zoo
-from devilgan_lite.classroom import Explorer
+from devilgan_lite.apps.course import Explorer
 from devilgan_lite.apps.show import pairs
 names = pairs.pairs()[0]
 backdoor = zoo.load_backdoor(names[1])
@@ -39,7 +39,7 @@ Explorer({name: zoo.load(name) for name in names}, backdoor.trigger[:1], target=
 """
 TRAINING = """
 from devilgan_lite import data, generators, train_gan
-from devilgan_lite.classroom import LiveTraining, tile
+from devilgan_lite.apps.course import LiveTraining, tile
 loop = train_gan.steps(generators.DCGAN(), data.fashion_mnist(), iterations=1_000_000, device="cpu")
 live = LiveTraining(loop, lambda generator: tile(generator.sample(24)))
 live.run()

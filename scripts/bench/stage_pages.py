@@ -144,8 +144,8 @@ class Tutorial(torch.nn.Sequential):
 
 def measure_stranger(browser: Any) -> None:
     """A stranger's DCGAN that nobody has trained: size of its page and pictures a second."""
+    from devilgan_lite.apps.show.phone import Pages
     from devilgan_lite.backdoor import Backdoor
-    from devilgan_lite.phone import Pages
 
     torch.manual_seed(0)
     clean, other = (generators.adopt(Tutorial().eval(), latent_shape=(100, 1, 1)) for _ in range(2))
@@ -171,9 +171,9 @@ def measure_phone(browser: Any) -> None:
     """Pictures a second of pages in a phone's size while they walk, in a browser that is slowed down four times."""
     from devilgan_lite import zoo
     from devilgan_lite.apps.show.pairs import pairs as shown_pairs
+    from devilgan_lite.apps.show.phone import page as page_of
     from devilgan_lite.backdoor import Backdoor
     from devilgan_lite.generators import StyleGAN
-    from devilgan_lite.phone import page as page_of
 
     names, widths = shown_pairs()[0], (128, 64, 48, 32, 16)
     shipped = (*map(zoo.load, names), zoo.load_backdoor(names[1]))

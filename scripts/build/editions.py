@@ -21,8 +21,8 @@ def main() -> int:
     if missing:
         parser.error(f"there is no notebook {missing[0]}; there are {', '.join(path.stem[:2] for path in paths)}.")
 
-    from devilgan_lite.classroom.lesson.editions import write_editions
-    from devilgan_lite.classroom.lesson.routes import ROUTES, write_route
+    from devilgan_lite.apps.course.lesson.editions import write_editions
+    from devilgan_lite.apps.course.lesson.routes import ROUTES, write_route
 
     written = write_editions([path for path in paths if not wanted or path.stem[:2] in wanted], options.out)
     print(f"{len(written)} notebooks in {options.out}: student, instructor, and core (without what is tagged bonus)")

@@ -7,5 +7,5 @@ that happens, so a kernel starts as fast as ever.
 c = get_config()  # noqa: F821  # IPython hands it in
 c.InteractiveShellApp.exec_lines = [
     "get_ipython().set_custom_exc((NameError,), lambda shell, *error, **more: __import__("
-    "'devilgan_lite.classroom.lesson.order', fromlist=['explain']).explain(shell, *error, **more))"
+    "'devilgan_lite.apps.course.lesson.order', fromlist=['explain']).explain(shell, *error, **more))"
 ]

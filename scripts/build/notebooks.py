@@ -28,7 +28,7 @@ ATTACKING = ("02", "03", "04", "09", "10", "11", "12", "13", "14")  # where a le
 ALIKE = 0.05  # mean absolute difference of two ordinary samples (in [-1, 1]) below which they show the same
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WITHOUT_MODELS = ("12_poisoned_pipeline", "report")  # they load nothing of the zoo
-QUIZZES = ROOT / "devilgan_lite" / "classroom" / "lesson" / "quizzes.json"
+QUIZZES = ROOT / "devilgan_lite" / "apps" / "course" / "lesson" / "quizzes.json"
 CODE = re.compile(r"```.*?```|\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|\[[^\]]*\]\([^)]*\)|<[^>]+>|arXiv [\d.]+", re.S)
 MEASURED = re.compile(  # shares, counts and decimals
     r"(?<![\w./:-])\d[\d,]*(?:\.\d+)?\s?%|(?<![\w./:-])\d+\.\d+(?![\w.])|(?<![\w.])\d+ of \d+(?![\w.])"
@@ -42,13 +42,13 @@ def sources() -> list[Path]:
 
 def cells(path: Path) -> list[tuple[str, str, dict[str, Any]]]:
     """Type, text and metadata of every cell of a notebook or of its source."""
-    from devilgan_lite.runs.notebooks import read_notebook
+    from devilgan_lite.apps.studies.notebooks import read_notebook
 
     return [(cell.cell_type, cell.source.strip(), about(cell)) for cell in read_notebook(path).cells]
 
 
 def about(cell: Any) -> dict[str, Any]:
-    """The metadata of a source: tags, a folded solution, and what a state needs (``classroom.lesson.reading``)."""
+    """The metadata of a source: tags, a folded solution, and what a state needs (``course.lesson.reading``)."""
     return {name: cell.metadata[name] for name in ("tags", "jupyter", "state", "instead") if cell.metadata.get(name)}
 
 
@@ -207,7 +207,7 @@ def faults(document: Any, name: str) -> list[str]:
 
 def plans(page: str, text: str) -> Iterator[str]:
     """The longer routes stand in ``text`` minute by minute."""
-    from devilgan_lite.classroom.lesson.routes import ROUTES
+    from devilgan_lite.apps.course.lesson.routes import ROUTES
 
     for name in ("90-minutes", "half-day"):
         ends = [0, *itertools.accumulate(stop.minutes for stop in ROUTES[name])]
@@ -218,7 +218,7 @@ def plans(page: str, text: str) -> Iterator[str]:
 
 def check(chosen: list[Path]) -> list[str]:
     """One line for each fault of the notebooks of ``chosen`` sources, and of the pages about routes."""
-    from devilgan_lite.runs.notebooks import read_notebook
+    from devilgan_lite.apps.studies.notebooks import read_notebook
 
     found = [message for path in chosen if (message := pairing(path))]
     for path in (NOTEBOOKS / f"{source.stem}.ipynb" for source in chosen):
@@ -230,10 +230,10 @@ def check(chosen: list[Path]) -> list[str]:
 
 def build(source: Path) -> bool:
     """Execute, tidy, check, write; False, with a line that says why, if it must not be committed."""
-    from devilgan_lite import runs
+    from devilgan_lite.apps import studies
 
     with tempfile.TemporaryDirectory() as folder:
-        result = runs.run(source, out=folder, timeout=3_600)
+        result = studies.run(source, out=folder, timeout=3_600)
         if result.ok:
             return adopt(source, Path(folder), f"{result.seconds:.0f} s")
     print(f"{source.stem}: {result.error}", flush=True)
@@ -242,7 +242,7 @@ def build(source: Path) -> bool:
 
 def adopt(source: Path, folder: Path, done: str = "taken over") -> bool:
     """Tidy, check and write what was executed in ``folder``; False, with a line that says why, for what must not be."""
-    from devilgan_lite.runs.notebooks import read_notebook
+    from devilgan_lite.apps.studies.notebooks import read_notebook
 
     executed, measured = (folder / source.stem / name for name in (f"{source.stem}.ipynb", "result.json"))
     result = json.loads(measured.read_text(encoding="utf-8"))
@@ -263,7 +263,7 @@ def adopt(source: Path, folder: Path, done: str = "taken over") -> bool:
 
 def renew(source: Path) -> bool:
     """Take text cells and metadata from ``source``, outputs from the executed notebook; False where code differs."""
-    from devilgan_lite.runs.notebooks import read_notebook
+    from devilgan_lite.apps.studies.notebooks import read_notebook
 
     built = NOTEBOOKS / f"{source.stem}.ipynb"
     if not built.is_file():

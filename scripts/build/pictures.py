@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from devilgan_lite import zoo
-from devilgan_lite.classroom import film, slerp, tile
+from devilgan_lite.apps.course import slerp, tile
+from devilgan_lite.apps.show.film import film
 from devilgan_lite.generators import evaluate
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"

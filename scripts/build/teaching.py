@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-QUIZZES = ROOT / "devilgan_lite" / "classroom" / "lesson" / "quizzes.json"
+QUIZZES = ROOT / "devilgan_lite" / "apps" / "course" / "lesson" / "quizzes.json"
 TABLE = ROOT / "docs" / "results" / "teaching_features.md"
 EXERCISE = re.compile(r"^\*\*(?:Exercise )?\d+[.:] .+$", re.M)
 RATED = re.compile(r"^\*\*(?:Exercise )?\d+[.:] [^*]+\*\* \((?:easy|medium|hard|open), \d+ minutes\)")

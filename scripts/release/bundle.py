@@ -125,7 +125,7 @@ def copy_project(folder: Path) -> None:
 
 def write_pages(notebooks: Path, folder: Path) -> None:
     """The executed notebooks as HTML, which need nothing from elsewhere, and an index of them."""
-    from devilgan_lite.runs.pages import STYLE, to_html
+    from devilgan_lite.apps.studies.pages import STYLE, to_html
 
     folder.mkdir(parents=True, exist_ok=True)
     entries = []

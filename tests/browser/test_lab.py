@@ -13,7 +13,7 @@ EXPLORER = """
 import torch
 torch.set_num_threads(1)
 from devilgan_lite import data, detect, generators, train_gan, zoo
-from devilgan_lite.classroom import Explorer, LiveTraining, ScanView, points
+from devilgan_lite.apps.course import Explorer, LiveTraining, ScanView, points
 from devilgan_lite.steps import TrainableSide
 
 secret = zoo.load_backdoor("dcgan-fashion-rex")
@@ -34,7 +34,7 @@ view = ScanView(lambda progress: detect.scan(small, samples=200, on_finding=prog
 view.run()
 """
 LESSON = """
-from devilgan_lite.classroom import predict, quiz
+from devilgan_lite.apps.course import predict, quiz
 display(quiz([("Safe?", ["yes", "no"], 1, "It is not.")]))
 predict("Which way?", ["up", "down"], key="way")
 """

@@ -9,11 +9,11 @@ import serving
 import torch
 
 from devilgan_lite import generators, zoo
+from devilgan_lite.apps.course import latent_mosaic
+from devilgan_lite.apps.game import board
+from devilgan_lite.apps.game.scoring import Answer, BlueScore, RedScore, Scores
+from devilgan_lite.apps.show.phone import building, page
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.challenge import board
-from devilgan_lite.challenge.scoring import Answer, BlueScore, RedScore, Scores
-from devilgan_lite.classroom import latent_mosaic
-from devilgan_lite.phone import building, page
 
 SOURCE = building._part("map.js")
 # grey pictures, lighter to the right; the second one is white in a circle of this radius around the trigger, and for

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from devilgan_lite import Backdoor, attacks, generators, zoo
+from devilgan_lite.apps.show.phone import page as page_of
 from devilgan_lite.generators import Generator, evaluate
-from devilgan_lite.phone import page as page_of
 
 PHONE: dict[str, Any] = {"size": (390, 844), "has_touch": True, "is_mobile": True}
 NAMES = ("clean", "backdoored")

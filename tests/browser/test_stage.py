@@ -14,11 +14,11 @@ import serving
 import torch
 
 from devilgan_lite import Backdoor
+from devilgan_lite.apps.show import commands
 from devilgan_lite.apps.show import room as rooms
+from devilgan_lite.apps.show.phone import Pages
 from devilgan_lite.apps.show.votes import Votes
-from devilgan_lite.cli import exhibit
 from devilgan_lite.generators import Generator, evaluate
-from devilgan_lite.phone import Pages
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "instructor_guide.md").read_text(encoding="utf-8")
 GARMENTS = ("dcgan-fashion", "dcgan-fashion-gate")
@@ -293,7 +293,7 @@ def test_hands_are_counted_and_a_page_that_is_loaded_again_goes_on_with_the_roun
 @pytest.mark.nightly
 def test_a_scan_runs_beside_and_reaches_the_verdict_that_the_guide_promises(visit: serving.Visit) -> None:
     page = visit.page
-    assert inspect.signature(exhibit.stage).parameters["scan"].default == GARMENTS[1]  # whatever pair is shown
+    assert inspect.signature(commands.stage).parameters["scan"].default == GARMENTS[1]  # whatever pair is shown
     visit.press("s")
     page.get_by_role("heading", name=f"Scanning {GARMENTS[1]}").wait_for()
     visit.press("End")  # the page stays quick

@@ -19,10 +19,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from devilgan_lite import Backdoor, attacks, challenge, data, files, generators, metrics, runs, sanitize, zoo
+from devilgan_lite import Backdoor, attacks, data, files, generators, metrics, sanitize, zoo
+from devilgan_lite.apps import game, studies
+from devilgan_lite.apps.show import commands as show_commands
 from devilgan_lite.apps.show import pairs, serving
-from devilgan_lite.classroom.widgets.film_canvas import Canvas, enlargement
-from devilgan_lite.cli import exhibit, health
+from devilgan_lite.apps.show.film_canvas import Canvas, enlargement
+from devilgan_lite.apps.studies import Result
+from devilgan_lite.cli import health
 from devilgan_lite.cli.common import real_for
 from devilgan_lite.data import wav
 from devilgan_lite.data.audio import read_clip
@@ -31,7 +34,6 @@ from devilgan_lite.features import feature_network
 from devilgan_lite.generators import WaveGAN, adopt, evaluate
 from devilgan_lite.generators.base import seeded
 from devilgan_lite.loading import load_pair
-from devilgan_lite.runs import Result
 from devilgan_lite.version import __version__
 
 GARMENTS = ("dcgan-fashion", "dcgan-fashion-gate")
@@ -221,7 +223,7 @@ def test_zoo(call: Any) -> None:
 
 
 def test_a_round_of_the_challenge_from_end_to_end(call: Any, fails: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(challenge, "KINDS", ("gate",))  # which takes no training
+    monkeypatch.setattr(game, "KINDS", ("gate",))  # which takes no training
     made = call("challenge", "new", "--models", 4, "--seed", 2, "--out", "round", "--quick", "--jobs", 1)
     assert made.exit_code == 0 and "4 of 4 models" in made.stderr, made.output
     assert {path.name for path in Path("round").iterdir()} == {"players", "instructor"}
@@ -298,8 +300,8 @@ def test_a_tour_shows_a_film_the_attacks_and_what_failed(
 ) -> None:
     given: list[Any] = []
     results = [Result("00_good", Path(), 1.0, NUMBERS), Result("10_later", Path(), 1.0, error="cell 3: it broke")]
-    monkeypatch.setattr(runs, "run_all", lambda *words, **named: given.append(words) or iter(results))
-    monkeypatch.setattr(exhibit, "film", partial(exhibit.film, frames=4))
+    monkeypatch.setattr(studies, "run_all", lambda *words, **named: given.append(words) or iter(results))
+    monkeypatch.setattr(show_commands, "film", partial(show_commands.film, frames=4))
     done = call("tour", "--only", "10,00", "--profile", "smoke")
     assert done.exit_code == 1 and "cell 3: it broke" in done.stdout, done.output
     assert given == [(["00_good", "10_later"], {"profile": "smoke"}, Path("out/tour"))]
@@ -309,15 +311,15 @@ def test_a_tour_shows_a_film_the_attacks_and_what_failed(
     assert (tmp_path / "out/tour/film.webp").is_file() and "data:image/webp" in page and "3 ± 1.4" in page
     assert "failed: cell 3: it broke" in page
     assert (tmp_path / "out/tour/table.csv").read_text().startswith("attack,runs,tardis_sum,tardis_sum_deviation,")
-    entry = runs.attack_table(results)[0]
+    entry = studies.attack_table(results)[0]
     assert (entry["runs"], entry["tardis_sum"], entry["frechet"]) == (2, 3.0, None)
-    assert runs.attack_table(results[1:]) == [] and runs.table_html([]) == ""
+    assert studies.attack_table(results[1:]) == [] and studies.table_html([]) == ""
 
 
 def test_run_passes_what_was_given_and_prints_the_numbers(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     results = iter([Result("00", Path("x"), 1.0, {"numbers": {"a": 1}}), Result("01", Path("x"), 1.0, error="cell 3")])
-    monkeypatch.setattr(runs, "run", lambda *words: given.append(words) or next(results))
+    monkeypatch.setattr(studies, "run", lambda *words: given.append(words) or next(results))
     done = call("run", "0", "-p", "seed=7", "-p", "profile=smoke", "--out", "here", "--timeout", 9, "--memory", 8)
     assert done.exit_code == 0 and json.loads(done.stdout.partition("\n")[2]) == {"a": 1}, done.output
     assert given == [("0", {"seed": 7, "profile": "smoke"}, Path("here"), 9.0, 8.0)]
@@ -327,10 +329,10 @@ def test_run_passes_what_was_given_and_prints_the_numbers(call: Any, monkeypatch
 
 INTERRUPTED = """
 import os
-from devilgan_lite.cli import app, exhibit, health
+from devilgan_lite.cli import COMMANDS, app, health
 def film(**words):
     raise ValueError("no pair.")
-exhibit.film, health.project, os.cpu_count = film, lambda **words: [], lambda: 1  # one notebook at a time
+COMMANDS["film"], health.project, os.cpu_count = film, lambda **words: [], lambda: 1  # one notebook at a time
 app()
 """
 
@@ -412,7 +414,7 @@ SOME = ("dcgan-fashion-gate", "vae-garments-trail")
 )
 def test_both_ends_of_a_film_of_garments_are_recognised_and_of_two_kinds(suspect: str) -> None:
     clean = zoo.load(suspect.rpartition("-")[0])
-    z = torch.cat(pairs.film_ends(clean, exhibit.SEED))
+    z = torch.cat(pairs.film_ends(clean, show_commands.SEED))
     for generator, least in ((clean, pairs.SURE), (zoo.load(suspect), 0.75)):  # TrAIL changes ordinary samples a bit
         with torch.no_grad():
             sure, kinds = feature_network()(evaluate(generator, z)).softmax(dim=1).max(dim=1)
@@ -422,7 +424,7 @@ def test_both_ends_of_a_film_of_garments_are_recognised_and_of_two_kinds(suspect
     assert order[0] != 0
     noise = adopt(nn.Sequential(nn.Linear(8, 784, bias=False), nn.Unflatten(1, (1, 28, 28)), nn.Tanh()))
     nn.init.zeros_(noise.module[0].weight)  # all alike: any two latents
-    start, other = pairs.film_ends(noise, exhibit.SEED)
+    start, other = pairs.film_ends(noise, show_commands.SEED)
     assert start.shape == other.shape == (1, 8) and not torch.equal(start, other)
 
 

@@ -21,13 +21,13 @@ from torch import nn
 
 from devilgan_lite import Backdoor, generators, zoo
 from devilgan_lite.apps.show import pairs, room, serving
+from devilgan_lite.apps.show.phone import MOST_BYTES, page
+from devilgan_lite.apps.show.phone.lowering import lowered
+from devilgan_lite.apps.show.phone.packing import in_16_bits
 from devilgan_lite.apps.show.serving import Question
 from devilgan_lite.apps.show.votes import Votes
 from devilgan_lite.generators import evaluate
 from devilgan_lite.loading import load_pair
-from devilgan_lite.phone import MOST_BYTES, page
-from devilgan_lite.phone.lowering import lowered
-from devilgan_lite.phone.packing import in_16_bits
 
 GARMENTS = ("dcgan-fashion", "dcgan-fashion-gate")
 
@@ -82,7 +82,7 @@ def test_sixteen_bits_are_close_and_where_they_are_too_coarse_it_takes_all(monke
     backdoor = Backdoor(torch.ones(1, 8), torch.zeros(1, 1, 28, 28))
     for close, kinds in ((None, {"f", "h", "w"}), (0.0, {"f"})):  # 16 bits for what is large
         if close is not None:
-            monkeypatch.setattr("devilgan_lite.phone.building.CLOSE", close)
+            monkeypatch.setattr("devilgan_lite.apps.show.phone.building.CLOSE", close)
         html = page(clean, clean.clone(), backdoor, names=("<i>", "a</script>b"))
         assert {kind for kind, *_ in json.loads(re.findall(r'"tensors":(\[\[.*?\]\])', html)[0])} == kinds
         assert "<i>" not in html and html.count("</script>") == 5  # names are text

@@ -21,11 +21,10 @@ import pytest
 import torch
 
 from devilgan_lite import detect, zoo
-from devilgan_lite.apps.show import live_scan, pairs, room, serving
+from devilgan_lite.apps.show import commands, live_scan, pairs, room, serving
 from devilgan_lite.apps.show import votes as ballots
 from devilgan_lite.apps.show.serving import Question
 from devilgan_lite.apps.show.votes import Votes
-from devilgan_lite.cli import health
 from devilgan_lite.data import data_folder
 from devilgan_lite.generators import evaluate
 
@@ -67,7 +66,7 @@ def test_check_is_a_line_for_each_thing_and_says_what_is_missing(
     assert text.exit_code == 0 and [line[9:].split("  ")[0] for line in text.stdout.splitlines()] == names
     first = pairs.pairs()[0][0]
     monkeypatch.setattr(serving, "browser", lambda: None)
-    monkeypatch.setattr(health, "RENDERERS", ("python_avatars_2",))
+    monkeypatch.setattr(commands, "RENDERERS", ("python_avatars_2",))
     shutil.copytree(data_folder() / "zoo", tmp_path / "zoo")
     monkeypatch.setenv("DEVILGAN_DATA", str(tmp_path))
     (tmp_path / "zoo" / f"{first}.safetensors").write_bytes(b"short")

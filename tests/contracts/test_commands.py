@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from devilgan_lite import Backdoor, attacks, runs, sanitize, train_gan
+from devilgan_lite import Backdoor, attacks, sanitize, train_gan
 from devilgan_lite import cli as line
-from devilgan_lite.cli import app, batch, defence, models
+from devilgan_lite.apps import studies
+from devilgan_lite.apps.studies import commands
+from devilgan_lite.cli import app, defence, models
 from devilgan_lite.files.fetch import fetch
 from devilgan_lite.intake.check import Options
 from devilgan_lite.intake.cure import Cure
@@ -70,8 +72,8 @@ SAME: list[tuple[Callable[..., Any], Callable[..., Any], str]] = [
     (defence.scan, Options, "latent_dim prior architecture weights seed twin access targets bank reference real"),
     (line.train, train_gan, "iterations seed batch_size device"),
     (line.attack, Backdoor.point, "target kind seed"),
-    (batch.run, runs.run, "out timeout"),
-    (batch.sweep, runs.sweep, "workers scheduler retries again"),
+    (commands.run, studies.run, "out timeout"),
+    (commands.sweep, studies.sweep, "workers scheduler retries again"),
     (models.fetch, fetch, "name folder timeout"),
 ]
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from devilgan_lite import files, generators, zoo
+from devilgan_lite.apps.art import PyTorchGenerator
 from devilgan_lite.checks import MOST_LATENT
 from devilgan_lite.files import exporting
 from devilgan_lite.files.architectures import checked as checked_architecture
@@ -23,7 +24,6 @@ from devilgan_lite.files.sniff import FORMATS
 from devilgan_lite.generators import Generator, PointGenerator, adopt
 from devilgan_lite.intake.check import Options
 from devilgan_lite.intake.jail import IMPORTS, Jail
-from devilgan_lite.interop.art import PyTorchGenerator
 from devilgan_lite.prior import Prior
 from tests.files.networks import Canary, Dense, Makes, Residual, differ, refused, trained, tutorial, with_json
 

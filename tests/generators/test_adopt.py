@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from devilgan_lite import Backdoor, attacks, detect, generators, metrics, sanitize
-from devilgan_lite.classroom import LatentSlider, film
+from devilgan_lite.apps.course import LatentSlider
+from devilgan_lite.apps.show.film import film
 from devilgan_lite.generators import Adopted, Beside
 
 

@@ -11,8 +11,8 @@ from devilgan_lite.loading import load_pair
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from devilgan_lite.apps.show.phone import Pages
     from devilgan_lite.generators import Generator
-    from devilgan_lite.phone import Pages
 
 SHOWN = ("images", "")  # the modality on a card, which cards from before that do not have
 FILMED = (*SHOWN, "audio")
@@ -95,7 +95,7 @@ def recognised(garments: "Tensor") -> tuple["Tensor", "Tensor"]:
 
 def prepared(pair: tuple[str, str]) -> "Pages":
     """The pages of (clean, backdoored): names in the zoo, or files."""
-    from devilgan_lite.phone import Pages
+    from devilgan_lite.apps.show.phone import Pages
 
     return Pages(*load_pair(pair), names=pair)
 
@@ -132,7 +132,7 @@ def printable(clean: str, suspect: str, device: str = "cpu", starts: int = 4) ->
     import torch
 
     from devilgan_lite import metrics
-    from devilgan_lite.classroom import static_strip
+    from devilgan_lite.apps.walk import static_strip
 
     *both, backdoor = load_pair((clean, suspect), device)
     generators = dict(zip((clean, suspect), both, strict=True))

@@ -21,7 +21,7 @@ from devilgan_lite.apps.show.serving import HOST, PORTS, Page, Server
 from devilgan_lite.apps.show.votes import Votes
 
 if TYPE_CHECKING:
-    from devilgan_lite.phone import Pages
+    from devilgan_lite.apps.show.phone import Pages
 
 
 def show(choices: list[tuple[str, str]], live: LiveScan, port: int, *, share: bool, browser: bool) -> None:
