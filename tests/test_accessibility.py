@@ -17,7 +17,7 @@ from devilgan_lite.report import html
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "devilgan_lite"
 WIDGETS = {path.name: path.read_text(encoding="utf-8") for path in (PACKAGE / "apps/course/widgets").glob("*.*s")}
-STAGE, PHONE = ((PACKAGE / f"phone/{name}.css").read_text(encoding="utf-8") for name in ("stage", "page"))
+STAGE, PHONE = ((PACKAGE / f"apps/show/phone/{name}.css").read_text(encoding="utf-8") for name in ("stage", "page"))
 # Machado, Oliveira and Fernandes, IEEE TVCG 2009: full loss of one kind of cone, on linear RGB
 BLIND = {
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -27,7 +27,7 @@ BLIND = {
 APART = 15  # least distance in CIELAB between two colours of lines: six times what is just noticeable
 XYZ = np.array([[0.41246, 0.35758, 0.18044], [0.21267, 0.71515, 0.07217], [0.01933, 0.11919, 0.95030]])  # sRGB, D65
 WORDS = {"black": "#000000", "white": "#ffffff"}
-INLINE = re.findall(r'style="([^"]*)"', (PACKAGE / "runs/study_report.py").read_text(encoding="utf-8"))
+INLINE = re.findall(r'style="([^"]*)"', (PACKAGE / "apps/studies/study_report.py").read_text(encoding="utf-8"))
 STYLES = {
     **{name: text for name, text in WIDGETS.items() if name.endswith(".css")},
     "stage": PAPER,

@@ -9,7 +9,7 @@ from typing import Any
 from devilgan_lite.apps.parameters import Parameter, parse_cell
 from devilgan_lite.checks import nearest
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 MARKER = re.compile(r"^# ?%%(.*)$", re.M)  # the first line of a cell in the percent format
 PARAMETERS = re.compile(r'\btags=\[[^]]*"parameters"')
 SOLUTION = re.compile(r"^hints\(.*\bsolution=", re.M | re.S)  # a cell whose source gives the answer away

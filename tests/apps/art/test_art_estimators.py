@@ -178,7 +178,7 @@ def test_a_gan_asks_the_functions_it_is_given_and_refuses_others(refuses: Callab
 
 def test_art_is_only_imported_when_asked_for_and_its_absence_has_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "art.py").write_text("def text2art(): ...", encoding="utf-8")  # PyPI has another package of that name
-    code = "import sys\nfrom devilgan_lite import attacks, detect, interop, sanitize, zoo\n"
+    code = "import sys\nfrom devilgan_lite import apps, attacks, detect, sanitize, zoo\n"
     code += "print([name for name in sys.modules if name.partition('.')[0] == 'art'])\nimport devilgan_lite.apps.art"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.stdout == "[]\n" and "devilgan_lite[art]" in done.stderr.splitlines()[-1], done.stderr

@@ -16,7 +16,7 @@ import pytest
 
 from devilgan_lite.apps import art as ours
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PATCH = ROOT / "docs/upstream/art-pytorch-dgm.patch"
 PAGE = (ROOT / "docs/art.md").read_text(encoding="utf-8")
 VERSION = "1.20.1"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from devilgan_lite import data, sanitize, zoo
-from devilgan_lite.apps.course import Suspect, cure_plots, cures, plots
+from devilgan_lite.apps import pictures
+from devilgan_lite.apps.course import Suspect, cure_plots, cures
 
 
 @pytest.fixture(scope="module")
@@ -68,16 +69,16 @@ def test_the_bench_keeps_untouched_models_apart(tmp_path: Path, monkeypatch: pyt
     counted = {name: cures.cured([row for row in rows if row["column"] == name]) for name in cures.by_column(rows).T}
     assert list(counted)[:2] == [cures.UNTOUCHED, cures.TEST]
     assert counted[cures.UNTOUCHED] == (23, 30) and counted[cures.TEST] == (15, 15)
-    page = Path(__file__).parents[2] / "docs/results/sanitization.md"
+    page = Path(__file__).parents[3] / "docs/results/sanitization.md"
     assert "| whole bar met | 23 of 30 (77%) | 15 of 15 (100%) |" in page.read_text(encoding="utf-8")
     assert all(row["name"].endswith(("-s309", "-s310")) for row in rows if row["column"] == cures.UNTOUCHED)
     table = cures.by_attack(rows)
     assert sum(row[cures.UNTOUCHED][1] for row in table.values()) == 30
     assert "spectral (knows the defence)" in list(table)[-3:]
-    assert isinstance(cure_plots.bench_figure(table, "a table"), plots.Picture)
+    assert isinstance(cure_plots.bench_figure(table, "a table"), pictures.Picture)
     monkeypatch.setattr(cures, "notebook_folder", lambda: tmp_path / "notebooks")  # without the file: no rows
     assert cures.cached_cures() == [] and cures.by_attack([]) == {} and cures.by_column([]).empty
-    assert isinstance(cure_plots.bench_figure({}, "no rows"), plots.Picture)
+    assert isinstance(cure_plots.bench_figure({}, "no rows"), pictures.Picture)
     (tmp_path / "docs/results").mkdir(parents=True)
     unjudged = [{"name": "clean", "method": "auto", "version": 5}]
     (tmp_path / "docs/results/sanitization.json").write_text(json.dumps(unjudged))
@@ -87,7 +88,7 @@ def test_the_bench_keeps_untouched_models_apart(tmp_path: Path, monkeypatch: pyt
 def test_the_demands_are_those_that_notebook_08_names() -> None:
     taught = re.search(
         r"TarDis is at least ([\d.]+) per.*?at least (\d+) % of its.*?rises by at most (\d+)",
-        (Path(__file__).parents[2] / "notebooks/src/08_sanitize_by_pruning.py").read_text(encoding="utf-8"),
+        (Path(__file__).parents[3] / "notebooks/src/08_sanitize_by_pruning.py").read_text(encoding="utf-8"),
         re.DOTALL,
     )
     gone, hidden, paid = map(float, taught.groups())  # type: ignore[union-attr]

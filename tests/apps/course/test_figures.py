@@ -15,7 +15,8 @@ from PIL import Image
 from scipy.io import wavfile
 
 from devilgan_lite import Backdoor, attacks, data, zoo
-from devilgan_lite.apps.course import Plane, cure_plots, flow, on_clumps, pipeline_plots, plots
+from devilgan_lite.apps import pictures
+from devilgan_lite.apps.course import Plane, cure_plots, flow, on_clumps, pipeline_plots
 from devilgan_lite.apps.course.blocks import draw_blocks, untouched
 from devilgan_lite.apps.course.measures import ANGLES, half_angles, share_left, speeds, widths
 from devilgan_lite.apps.course.plane_views import latent_map, listening
@@ -30,7 +31,7 @@ Size = Callable[[bytes], tuple[int, int]]
 Refuses = Callable[..., str]
 
 
-def pixels(picture: plots.Picture) -> np.ndarray:
+def pixels(picture: pictures.Picture) -> np.ndarray:
     with Image.open(io.BytesIO(picture.png)) as image:
         return np.asarray(image.convert("RGB")).astype(int)
 

@@ -24,7 +24,7 @@ from devilgan_lite.apps.course.lesson.editions import core, instructor, is_bonus
 from devilgan_lite.apps.course.lesson.reading import Cell, makes, needed, notebook_paths, read
 from devilgan_lite.apps.course.lesson.routes import BREAK, ROUTES, cut, write_route
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NUMBERS = [f"{number:02d}" for number in range(15)]
 KNOWN = {*dir(builtins), "get_ipython", "display"}
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.nightly
-BENCH = Path(__file__).parents[2] / "scripts/bench/fraud_ctgan.py"
-OFFLINE = Path(__file__).parents[1] / "offline"
+BENCH = Path(__file__).parents[3] / "scripts/bench/fraud_ctgan.py"
+OFFLINE = Path(__file__).parents[2] / "offline"
 NEEDED = ("ctgan==0.12.1", "rdt==2.0.0", "faker==40.63.0")  # all else is in our own environment
 FORESEEN = """
 import json, sys

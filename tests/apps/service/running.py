@@ -15,7 +15,7 @@ from typing import Any, Self
 import psutil
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = HERE.parents[2]
 PATIENCE = 60.0  # seconds until something counts as hung
 CODE = """
 import sys

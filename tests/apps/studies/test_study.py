@@ -11,7 +11,7 @@ import pytest
 from devilgan_lite.apps import studies
 from devilgan_lite.apps.studies.study import identity
 
-STUDIES = Path(__file__).resolve().parents[2] / "studies"
+STUDIES = Path(__file__).resolve().parents[3] / "studies"
 OF_ROWS = {"nothing", "slice-test", "density-sort", "own-seed"}  # defences that need no generator
 
 

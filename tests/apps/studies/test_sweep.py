@@ -21,7 +21,7 @@ import pytest
 from devilgan_lite.apps import studies
 from devilgan_lite.apps.studies.collect import tidy
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 SWEEP: Any = importlib.import_module("devilgan_lite.apps.studies.sweep")  # the package has a function of this name
 
 

@@ -56,7 +56,7 @@ class Notebook:
 
 def notebook_folder() -> Path:
     """Where the notebooks lie: beside the package, or in ``$DEVILGAN_NOTEBOOKS``."""
-    return Path(os.environ.get("DEVILGAN_NOTEBOOKS") or Path(__file__).resolve().parents[3] / "notebooks")
+    return Path(os.environ.get("DEVILGAN_NOTEBOOKS") or Path(__file__).resolve().parents[4] / "notebooks")
 
 
 def notebook_paths() -> dict[str, Path]:
