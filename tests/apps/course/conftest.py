@@ -1,6 +1,5 @@
 """What the course's tests share: a shell that runs cells, small pictures' sizes, and waiting without a clock."""
 
-import io
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
-from PIL import Image
 
 
 @pytest.fixture
@@ -35,14 +33,3 @@ def until() -> Callable[..., None]:
             time.sleep(0.01)
 
     return wait
-
-
-@pytest.fixture(scope="session")
-def size() -> Callable[[bytes], tuple[int, int]]:
-    """Width and height of a PNG."""
-
-    def measured(png: bytes) -> tuple[int, int]:
-        with Image.open(io.BytesIO(png)) as image:
-            return image.size
-
-    return measured

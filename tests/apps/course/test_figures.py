@@ -87,7 +87,7 @@ def test_figures_are_small_and_the_same_every_time(size: Size, refuses: Refuses)
         widths({"cap": torch.rand(31, 3)}, "a figure"),
     ):
         assert picture.alt == "a figure" and min(size(picture.png)) > 200
-    assert not hasattr(plots, "plt") and "pyplot" not in vars(plots)  # threads may draw
+    assert not hasattr(pictures, "plt") and "pyplot" not in vars(pictures)  # threads may draw
 
     def drawn(n: int) -> tuple[int, int]:
         return size(flow([("BOX", "two\nlines")] * n, ["G"] * (n - 1), (0, n - 1, "a way back"), "boxes").png)

@@ -161,7 +161,7 @@ def test_the_containers_start_a_command_that_exists_and_the_server_never_imports
     known = inspect.signature(serve).parameters
     assert told[:2] == ["devilgan", "serve"] and f":{known['port'].default}/healthz" in dockerfile
     assert all(option[2:].replace("-", "_") in known for option in told if option.startswith("--"))
-    modules = "cli.serve service.server service.worker report.html intake.check"
+    modules = "apps.service.commands apps.service.server apps.service.worker report.html intake.check"
     code = "".join(f"import devilgan_lite.{name}\n" for name in modules.split())
     code += "import sys\nprint([name for name in ('torch', 'numpy', 'onnx') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)

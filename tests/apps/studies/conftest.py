@@ -41,7 +41,7 @@ with open(os.path.join(os.environ["DEVILGAN_OUT"], "result.json"), "w") as file:
 
 
 @pytest.fixture
-def studies(tmp_path: Path) -> Path:
+def project(tmp_path: Path) -> Path:
     """A folder with ``tiny.py``, for studies to be written into."""
     (tmp_path / "tiny.py").write_text(TINY)
     return tmp_path

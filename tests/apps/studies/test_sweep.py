@@ -51,20 +51,20 @@ def quickly(task: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 @pytest.fixture
-def sweep(studies: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def sweep(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """``studies.sweep`` on a cluster that is there already: a thread of this process, which does ``quickly``."""
     from distributed import LocalCluster
 
     monkeypatch.setattr(SWEEP, "AHEAD", 1)  # so nothing has been begun when a sweep is interrupted
     monkeypatch.setattr(SWEEP, "perform", quickly)
-    monkeypatch.setenv("DEVILGAN_MARKS", str(studies / "marks"))
-    (studies / "marks").mkdir()
+    monkeypatch.setenv("DEVILGAN_MARKS", str(project / "marks"))
+    (project / "marks").mkdir()
     settings: dict[str, Any] = {"processes": False, "n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
     with LocalCluster(**settings, host="127.0.0.1", protocol="tcp://") as cluster:
-        yield partial(studies.sweep, out=studies / "out", scheduler=cluster.scheduler_address)
+        yield partial(studies.sweep, out=project / "out", scheduler=cluster.scheduler_address)
 
 
-def test_what_is_done_is_kept_what_died_is_tried_again_and_the_rest_goes_on(studies: Path, sweep: Any) -> None:
+def test_what_is_done_is_kept_what_died_is_tried_again_and_the_rest_goes_on(project: Path, sweep: Any) -> None:
     seen: list[tuple[int, int]] = []
     text = "runs: [{lam: 0.1}, {lam: 0.2}, {mode: raise}, {mode: die}, {mode: die once}, {mode: eat}]"
 
@@ -73,11 +73,11 @@ def test_what_is_done_is_kept_what_died_is_tried_again_and_the_rest_goes_on(stud
         if count == 2:
             raise KeyboardInterrupt
 
-    half = sweep(write(studies, text), on_row=stop, threads=2)
+    half = sweep(write(project, text), on_row=stop, threads=2)
     assert half.interrupted and not half.complete and (half.found, half.finished, half.failed) == (0, 2, 0)
     assert seen == [(1, 6), (2, 6)] and [row["status"] for row in half.rows] == ["finished"] * 2 + ["waiting"] * 4
 
-    done = sweep(studies / "study.yml", on_row=lambda row, count, total: seen.append((count, total)))
+    done = sweep(project / "study.yml", on_row=lambda row, count, total: seen.append((count, total)))
     assert (done.total, done.found, done.finished, done.failed) == (6, 2, 1, 3) and done.complete
     assert seen[2:] == [(3, 6), (4, 6), (5, 6), (6, 6)] and set(ended(done.folder).values()) == {1}
     _, _, bad, dead, once, gone = done.rows
@@ -87,23 +87,23 @@ def test_what_is_done_is_kept_what_died_is_tried_again_and_the_rest_goes_on(stud
     assert (gone["failure"], gone["attempt"]) == ("worker", 2) and "this worker is gone" in gone["reason"]
     assert (done.folder / "runs" / done.rows[0]["id"] / "log.txt").read_bytes() == b"done"
 
-    once_more = sweep(studies / "study.yml", retries=0)  # what a machine broke, and nothing else
+    once_more = sweep(project / "study.yml", retries=0)  # what a machine broke, and nothing else
     assert (once_more.found, once_more.failed) == (4, 2)
     assert [row["attempt"] for row in once_more.rows[3:]] == [1, 2, 1]
-    again = sweep(studies / "study.yml", again=True, retries=0)
+    again = sweep(project / "study.yml", again=True, retries=0)
     assert (again.found, again.failed) == (3, 3)
-    grown = sweep(write(studies, text.replace("[{lam: 0.1}", "[{lam: 0.3}, {lam: 0.1}")), retries=0)
+    grown = sweep(write(project, text.replace("[{lam: 0.1}", "[{lam: 0.3}, {lam: 0.1}")), retries=0)
     assert (grown.total, grown.found, grown.finished, grown.failed) == (7, 4, 1, 2)
-    calls = Counter(" ".join(path.name.split()[:-2]) for path in (studies / "marks").iterdir())
+    calls = Counter(" ".join(path.name.split()[:-2]) for path in (project / "marks").iterdir())
     once_each = {"0.1 fine": 1, "0.2 fine": 1, "0.3 fine": 1}
     assert calls == {**once_each, "0.1 raise": 2, "0.1 die": 5, "0.1 die once": 2, "0.1 eat": 5}
-    assert {path.name.split()[-1] for path in (studies / "marks").glob("0.1 fine *")} == {"2"}  # threads
+    assert {path.name.split()[-1] for path in (project / "marks").glob("0.1 fine *")} == {"2"}  # threads
 
 
-def test_a_sweep_with_kernels_leaves_everything_and_is_not_done_again(studies: Path, call: Any) -> None:
-    write(studies, "runs: [{lam: 1.0}, {mode: raise}]")
+def test_a_sweep_with_kernels_leaves_everything_and_is_not_done_again(project: Path, call: Any) -> None:
+    write(project, "runs: [{lam: 1.0}, {mode: raise}]")
     done = call("sweep", "study.yml", "--out", "out", "--workers", 1)
-    folder = studies / "out" / "study"
+    folder = project / "out" / "study"
     assert done.exit_code == 1 and "1 finished, 1 failed" in done.stdout, done.output
     assert (folder / "index.html").is_file()
     good, bad = rows = studies.Store(folder).rows()
@@ -118,12 +118,12 @@ def test_a_sweep_with_kernels_leaves_everything_and_is_not_done_again(studies: P
     assert (facts["found"], facts["finished"], facts["failed"]) == (2, 0, 0) and set(ended(folder).values()) == {1}
 
 
-def test_what_is_wrong_is_refused_and_nothing_is_lost(studies: Path, refuses: Callable[..., str]) -> None:
-    path = write(studies, "seeds: 2")
+def test_what_is_wrong_is_refused_and_nothing_is_lost(project: Path, refuses: Callable[..., str]) -> None:
+    path = write(project, "seeds: 2")
     for name, value in (("workers", -1), ("threads", 0), ("retries", "often"), ("scheduler", "carrier://pigeon")):
-        refuses(partial(studies.sweep, path, studies / "out", **{name: value}), f"{name}={value!r}")
-    with studies.Store(studies / "out" / "study").writing():
-        refuses(lambda: studies.sweep(path, studies / "out"), "study", "--out")
+        refuses(partial(studies.sweep, path, project / "out", **{name: value}), f"{name}={value!r}")
+    with studies.Store(project / "out" / "study").writing():
+        refuses(lambda: studies.sweep(path, project / "out"), "study", "--out")
 
     def cluster(seats: dict[str, int], about: str = SWEEP._about(), **offered: int) -> Any:
         workers = {name: {"resources": offered} for name in seats}
@@ -155,10 +155,10 @@ def test_a_run_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
-def test_a_kill_in_mid_study_changes_nothing(studies: Path) -> None:
-    path = write(studies, "grid: {lam: [0.1, 1.0]}\nseeds: 3\nparameters: {seconds: 0.7}")
+def test_a_kill_in_mid_study_changes_nothing(project: Path) -> None:
+    path = write(project, "grid: {lam: [0.1, 1.0]}\nseeds: 3\nparameters: {seconds: 0.7}")
     columns = ["id", "lam", "seed", "status", "tardis_mean", "expdis_mean"]
-    undisturbed = studies.sweep(path, studies / "undisturbed")
+    undisturbed = studies.sweep(path, project / "undisturbed")
     assert undisturbed.complete and (undisturbed.finished, undisturbed.failed) == (6, 0)
     how: dict[str, Any] = {"text": True, "stdout": subprocess.PIPE, "env": {**os.environ, "PYTHONPATH": str(PROJECT)}}
     # a shell that starts a test run in the background has it ignore Ctrl-C, and children inherit that
@@ -172,7 +172,7 @@ def test_a_kill_in_mid_study_changes_nothing(studies: Path) -> None:
         return found
 
     for victim in ("worker", "kernel", "whole", "interrupt"):
-        out = studies / victim
+        out = project / victim
         command = [sys.executable, "-c", "from devilgan_lite.cli import app; app()", "sweep", path, "--out", out]
         process, end = subprocess.Popen(list(map(str, command)), **how), time.monotonic() + 120
         while not (list(out.glob("study/runs/*/row.json")) and (kernels := kernels_of(process))):
