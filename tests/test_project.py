@@ -7,6 +7,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import socket
 import subprocess
 import sys
@@ -120,6 +121,41 @@ def test_the_core_needs_no_extra_and_the_wheel_holds_package_and_data(tmp_path: 
     data = {f"devilgan_lite/_data/{name}" for name in shipped("data")}
     assert inside == data | {f"devilgan_lite/{name}" for name in shipped("devilgan_lite")}
     assert "devilgan_lite/py.typed" in inside
+
+
+APPLICATIONS = sorted(path.parent.name for path in ROOT.glob("devilgan_lite/apps/*/__init__.py"))
+ALL_IN = """
+import importlib, pkgutil, devilgan_lite
+assert devilgan_lite.__file__.startswith({place!r}), devilgan_lite.__file__
+for module in pkgutil.walk_packages(devilgan_lite.__path__, "devilgan_lite."):
+    if module.name not in {not_imported}:
+        importlib.import_module(module.name)
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_an_application_can_be_taken_away(name: str, tmp_path: Path) -> None:
+    """In a copy without it all else can be imported, has its commands, and passes the tests of the applications."""
+    for part in ("data", "docs", "notebooks", "scripts", "studies", "Makefile", "Dockerfile", "compose.yml"):
+        (tmp_path / part).symlink_to(ROOT / part)
+    for part in ("devilgan_lite", "tests"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.rmtree(tmp_path / "devilgan_lite/apps" / name)
+    shutil.rmtree(tmp_path / "tests/apps" / name)
+    run = partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, timeout=1_500)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(tmp_path / "tests/offline")])}
+    whole = ALL_IN.format(
+        place=str(tmp_path), not_imported=("devilgan_lite.intake.child", "devilgan_lite.cli.__main__")
+    )
+    imported = run([sys.executable, "-c", whole], env=environment)
+    assert imported.returncode == 0, imported.stderr
+    told = run([sys.executable, "-c", "from devilgan_lite.cli import app; app(['--help'])"], env=environment)
+    assert told.returncode == 0 and "scan" in told.stdout, told.stderr
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not nightly"]
+    tested = run([*command, "tests/apps", "tests/cli"], env=environment)
+    assert tested.returncode == 0, tested.stdout[-4_000:]
 
 
 @pytest.mark.nightly

@@ -1,15 +1,13 @@
-"""The command line does what it says, from training to a cure, with notebooks, films and sound."""
+"""The command line does what it says, from training to a cure, with sound."""
 
 import ctypes
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import webbrowser
 from ast import literal_eval
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,9 @@ from PIL import Image
 from torch import nn
 
 from devilgan_lite import Backdoor, attacks, data, files, generators, metrics, sanitize, zoo
-from devilgan_lite.apps import game, studies
 from devilgan_lite.apps.show import commands as show_commands
 from devilgan_lite.apps.show import pairs, serving
 from devilgan_lite.apps.show.film_canvas import Canvas, enlargement
-from devilgan_lite.apps.studies import Result
 from devilgan_lite.cli import health
 from devilgan_lite.cli.common import real_for
 from devilgan_lite.data import wav
@@ -54,8 +50,8 @@ def test_version_threads_and_device(call: Any, monkeypatch: pytest.MonkeyPatch) 
     asked: list[str] = []
     best_device = zoo.best_device
     monkeypatch.setattr(zoo, "best_device", lambda device: asked.append(device) or best_device(device))
-    assert call("film", GARMENTS[1], "--frames", 4, "--no-browser", "--device", "auto").exit_code == 0
-    assert asked.count("auto") == 2  # the clean one and the backdoored one
+    assert call("sample", GARMENTS[1], "--device", "auto").exit_code == 0
+    assert asked.count("auto") == 1
 
 
 MEMORY = """
@@ -219,36 +215,7 @@ def test_zoo(call: Any) -> None:
     assert done.exit_code == 0 and done.stdout.splitlines() == [f"ok  {name}" for name in zoo.names()]
 
 
-# ---- the challenge, the doctor, the notebooks
-
-
-def test_a_round_of_the_challenge_from_end_to_end(call: Any, fails: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(game, "KINDS", ("gate",))  # which takes no training
-    made = call("challenge", "new", "--models", 4, "--seed", 2, "--out", "round", "--quick", "--jobs", 1)
-    assert made.exit_code == 0 and "4 of 4 models" in made.stderr, made.output
-    assert {path.name for path in Path("round").iterdir()} == {"players", "instructor"}
-    kit = json.loads(Path("round/players/challenge.json").read_text())
-    Path("v.csv").write_text("model,probability\n" + "".join(f"{name},0.5\n" for name in kit["models"]))
-    submit = ("challenge", "submit", "round/players", "--team", "blue", "--verdicts", "v.csv")
-    submitted = call(*submit, "--out", "in")
-    assert submitted.exit_code == 0, submitted.output
-    assert submitted.stdout.splitlines() == ["4 verdicts, 0 pieces of evidence", str(Path("in/blue.json"))]
-    score = ("challenge", "score", "round/players", "--key", "round/instructor/key.sealed", "--submissions", "in")
-    scored = call(*score, "--html", "board.html", "--json")
-    assert scored.exit_code == 0 and json.loads(scored.stdout)["blue"][0]["auc"] == 0.5, scored.output
-    assert "Scoreboard" in Path("board.html").read_text() and scored.stderr.splitlines()[-1] == "board.html"
-    Path("p.txt").write_text("another passphrase\n")
-    fails(*score, "--passphrase-file", "p.txt", names=["key.sealed", "passphrase"])
-    Path("p.txt").write_text("a passphrase for tests\n")
-    assert call(*score, "--passphrase-file", "p.txt").exit_code == 0
-    Path("v.csv").write_text("".join(f"{name},1.5\n" for name in kit["models"]))
-    fails(*submit, names=["1.5", "0.0, 1.0"])
-    new = ("challenge", "new", "--models", 4, "--quick")
-    fails(*new, "--out", "round", names=["round", "empty"])
-    monkeypatch.setenv("DEVILGAN_PASSPHRASE", "short")
-    fails(*new, names=["passphrase", "12"])
-    monkeypatch.delenv("DEVILGAN_PASSPHRASE")
-    fails(*new, names=["DEVILGAN_PASSPHRASE", "--passphrase-file"])
+# ---- the doctor
 
 
 def test_doctor(call: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -257,105 +224,19 @@ def test_doctor(call: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     done = call("doctor", "--json")
     found = {check["name"]: check for check in json.loads(done.stdout)}
     assert done.exit_code == 0 and [check for check in found.values() if not check["ok"]] == []
-    assert found.keys() >= {"python", "torchvision", "device", "data", "zoo", "notebooks", "kernel", "memory", "disk"}
-    versions = {"torch": "2.14.1+cpu", "torchvision": "0.29.1+cu130", "ipykernel": "7.3.0"}
+    assert found.keys() >= {"python", "torchvision", "device", "data", "zoo", "memory", "disk"}
+    versions = {"torch": "2.14.1+cpu", "torchvision": "0.29.1+cu130"}
     monkeypatch.setattr(health.metadata, "version", lambda name: versions.get(name, "1.0"))
     monkeypatch.setattr(health, "LEAST_DISK_GB", 1e9)
     (tmp_path / "checksums.json").write_text('{"fashion_mnist_10k.npz": "0"}')
     monkeypatch.setenv("DEVILGAN_DATA", str(tmp_path))
     done = call("doctor")
     lines = {line[9:25].strip(): line for line in done.stdout.splitlines() if line.startswith("problem")}
-    assert done.exit_code == 1 and set(lines) == {"torchvision", "data", "feature networks", "zoo", "kernel", "disk"}
-    assert "different builds" in lines["torchvision"] and "ipykernel" in lines["kernel"]
+    assert done.exit_code == 1 and set(lines) == {"torchvision", "data", "feature networks", "zoo", "disk"}
+    assert "different builds" in lines["torchvision"]
     assert "fashion_mnist_10k.npz is missing" in lines["data"] and "room" in lines["disk"]
     versions["torchvision"] = "0.28.0+cpu"
     assert "not a pair" in call("doctor").stdout
-
-
-ROWS = [{"attack": "ReD", "seed": seed, "tardis_sum": 2.0 * seed, "frechet": None} for seed in (1, 2)]
-NUMBERS = {"numbers": {"attacks": [*ROWS, {"attack": "Gate", "tardis_sum": 0.0}, {"lost": 1}]}}
-NOTEBOOK = """\
-# %% tags=["parameters"]
-profile = "workshop"  # how long: smoke | workshop | full
-
-# %%
-import json, os
-with open(os.path.join(os.environ["DEVILGAN_OUT"], "result.json"), "w") as file:
-    json.dump({"numbers": {"profile": profile}}, file)
-"""
-
-
-@pytest.fixture
-def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with three notebooks; the second one takes an hour."""
-    source = tmp_path / "notebooks/src"
-    source.mkdir(parents=True)
-    for name, last in (("00_good", ""), ("04_slow", "import time\ntime.sleep(3_600)\n"), ("10_later", "")):
-        (source / f"{name}.py").write_text(NOTEBOOK + last)
-    monkeypatch.setenv("DEVILGAN_NOTEBOOKS", str(source.parent))
-
-
-def test_a_tour_shows_a_film_the_attacks_and_what_failed(
-    call: Any, tmp_path: Path, notebooks: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given: list[Any] = []
-    results = [Result("00_good", Path(), 1.0, NUMBERS), Result("10_later", Path(), 1.0, error="cell 3: it broke")]
-    monkeypatch.setattr(studies, "run_all", lambda *words, **named: given.append(words) or iter(results))
-    monkeypatch.setattr(show_commands, "film", partial(show_commands.film, frames=4))
-    done = call("tour", "--only", "10,00", "--profile", "smoke")
-    assert done.exit_code == 1 and "cell 3: it broke" in done.stdout, done.output
-    assert given == [(["00_good", "10_later"], {"profile": "smoke"}, Path("out/tour"))]
-    assert all(said in done.stdout for said in ("3 ± 1.4", "2 runs", "single run"))
-    page = (tmp_path / "out/tour/index.html").read_text()
-    assert done.stdout.index("out/tour/film.webp: ") < done.stdout.index("Now 2 notebooks")
-    assert (tmp_path / "out/tour/film.webp").is_file() and "data:image/webp" in page and "3 ± 1.4" in page
-    assert "failed: cell 3: it broke" in page
-    assert (tmp_path / "out/tour/table.csv").read_text().startswith("attack,runs,tardis_sum,tardis_sum_deviation,")
-    entry = studies.attack_table(results)[0]
-    assert (entry["runs"], entry["tardis_sum"], entry["frechet"]) == (2, 3.0, None)
-    assert studies.attack_table(results[1:]) == [] and studies.table_html([]) == ""
-
-
-def test_run_passes_what_was_given_and_prints_the_numbers(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[Any] = []
-    results = iter([Result("00", Path("x"), 1.0, {"numbers": {"a": 1}}), Result("01", Path("x"), 1.0, error="cell 3")])
-    monkeypatch.setattr(studies, "run", lambda *words: given.append(words) or next(results))
-    done = call("run", "0", "-p", "seed=7", "-p", "profile=smoke", "--out", "here", "--timeout", 9, "--memory", 8)
-    assert done.exit_code == 0 and json.loads(done.stdout.partition("\n")[2]) == {"a": 1}, done.output
-    assert given == [("0", {"seed": 7, "profile": "smoke"}, Path("here"), 9.0, 8.0)]
-    done = call("run", "1")
-    assert done.exit_code == 1 and "cell 3" in done.stderr
-
-
-INTERRUPTED = """
-import os
-from devilgan_lite.cli import COMMANDS, app, health
-def film(**words):
-    raise ValueError("no pair.")
-COMMANDS["film"], health.project, os.cpu_count = film, lambda **words: [], lambda: 1  # one notebook at a time
-app()
-"""
-
-
-def test_an_interrupted_tour_leaves_a_page_and_starts_nothing_more(tmp_path: Path, notebooks: None) -> None:
-    tour = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, "tour", "--profile", "smoke"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # what a terminal interrupts is the group
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where the tests run in the background
-    )
-    assert tour.stdout is not None and tour.stderr is not None
-    assert any(line.startswith("00_good") for line in tour.stdout)
-    os.killpg(tour.pid, signal.SIGINT)
-    assert "index.html" in tour.stdout.read() and "no film: no pair." in tour.stderr.read()
-    assert tour.wait() == 1
-    page = (tmp_path / "out/tour/index.html").read_text()
-    assert "1 of 3 notebooks ran to the end" in page and page.count('<p class="waiting">interrupted</p>') == 2
-    assert json.loads((tmp_path / "out/tour/00_good/result.json").read_text())["numbers"] == {"profile": "smoke"}
-    assert not (tmp_path / "out/tour/10_later").exists()
 
 
 # ---- the film

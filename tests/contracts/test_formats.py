@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from devilgan_lite import files, generators, zoo
-from devilgan_lite.apps.art import PyTorchGenerator
 from devilgan_lite.checks import MOST_LATENT
 from devilgan_lite.files import exporting
 from devilgan_lite.files.architectures import checked as checked_architecture
@@ -149,7 +148,6 @@ def test_the_largest_latent_is_the_same_at_every_door(tmp_path: Path) -> None:
         doors += [partial(adopt, module, latent_shape=(size,)), partial(PointGenerator, latent_dim=size, widths=2)]
         doors += [partial(Options, latent_dim=size), partial(Prior.gaussian, size)]
         doors += [partial(checked_architecture, architecture)]
-        doors += [partial(PyTorchGenerator, encoding_length=size, model=module)]
         doors += [partial(files.open, tmp_path / name) for name in ("g.pt", "g.safetensors")]
         for door in doors:
             if accepted:

@@ -1,7 +1,6 @@
 """Generators that somebody else wrote: adopted as they are, attacked, scanned, watched and cured."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from devilgan_lite import Backdoor, attacks, detect, generators, metrics, sanitize
-from devilgan_lite.apps.course import LatentSlider
-from devilgan_lite.apps.show.film import film
 from devilgan_lite.generators import Adopted, Beside
 
 
@@ -174,7 +171,7 @@ def test_rex_and_red_learn_the_target(name: str) -> None:
 @pytest.mark.usefixtures("short_twin")
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", ["tutorial", "MLP", "GELU, sigmoid", "no chain"])
-def test_scan_sanitizers_guard_slider_and_film_take_it(name: str, tmp_path: Path) -> None:
+def test_scan_sanitizers_and_guard_take_it(name: str) -> None:
     _, network = stranger(name)
     backdoor = Backdoor.point(network, goal(network), seed=3)
     poisoned = attacks.Gate()(network, backdoor, progress=False).generator
@@ -186,9 +183,6 @@ def test_scan_sanitizers_guard_slider_and_film_take_it(name: str, tmp_path: Path
     assert cured.generator.sample(2).shape == network.sample(2).shape
     guard = detect.Guard(poisoned, fitting=2_000)
     assert bool(guard.check(backdoor.trigger).flags.all())
-    start = network.sample_latent(1, torch.Generator().manual_seed(6))
-    assert LatentSlider({"clean": network, "gate": poisoned}, start, backdoor.trigger) is not None
-    assert film({"gate": poisoned}, start, backdoor.trigger, tmp_path / "film.gif", frames=4).path.exists()
 
 
 @pytest.mark.parametrize("name", ["tutorial", "dense and biases", "MLP", "without tanh"])

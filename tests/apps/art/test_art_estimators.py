@@ -116,7 +116,8 @@ def test_what_does_not_fit_is_said_at_once(tiny: generators.DCGAN, refuses: Call
         scripted = torch.jit.script(mlp(nn.Tanh()))
     rows: list[dict[str, Any]] = [
         {"model": "a string"}, {"model": mlp(nn.Tanh()).double()}, {"model": tied}, {"model": scripted},
-        {"encoding_length": 0}, {"clip_values": (0, 1)}, {"clip_values": (0, float("inf"))}, {"clip_values": 5},
+        {"encoding_length": 0}, {"encoding_length": 65_537},
+        {"clip_values": (0, 1)}, {"clip_values": (0, float("inf"))}, {"clip_values": 5},
         {"preprocessing": (0.5, 2.0)}, {"preprocessing": "words"}, {"postprocessing_defences": GaussianNoise()},
     ]  # fmt: skip
     for wrong in rows:

@@ -248,3 +248,11 @@ def test_an_ffmpeg_that_is_missing_or_fails_is_one_sentence(
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     refuses(lambda: film(*pair, tmp_path / "m.mp4"), "pip install 'devilgan_lite[film]'", ".webp")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_generator_of_a_stranger_is_filmed(tmp_path: Path) -> None:
+    stranger = torch.nn.Sequential(torch.nn.Linear(6, 64), torch.nn.Tanh(), torch.nn.Unflatten(1, (1, 8, 8)))
+    network = generators.adopt(stranger, 6)
+    start, trigger = network.sample(2).new_zeros(2, 6).normal_().split(1)
+    made = film({"stranger": network}, start, trigger, tmp_path / "film.gif", frames=4)
+    assert made.path is not None and made.path.exists()

@@ -1,0 +1,1 @@
+"""``devilgan film``: the morph of any pair, opened in a browser where there is one."""
