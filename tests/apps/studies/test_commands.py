@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from devilgan_lite.apps import studies
 from devilgan_lite.apps.studies import Result
@@ -44,7 +45,7 @@ def test_a_tour_shows_a_film_the_attacks_and_what_failed(
     results = [Result("00_good", Path(), 1.0, NUMBERS), Result("10_later", Path(), 1.0, error="cell 3: it broke")]
     monkeypatch.setattr(studies, "run_all", lambda *words, **named: given.append(words) or iter(results))
     (tmp_path / "out/tour").mkdir(parents=True)
-    monkeypatch.setitem(COMMANDS, "film", lambda model, out, browser: out.write_bytes(b"a film"))
+    monkeypatch.setitem(COMMANDS, "film", lambda model, out, browser: Image.new("L", (8, 8)).save(out))
     done = call("tour", "--only", "10,00", "--profile", "smoke")
     assert done.exit_code == 1 and "cell 3: it broke" in done.stdout, done.output
     assert given == [(["00_good", "10_later"], {"profile": "smoke"}, Path("out/tour"))]
