@@ -1,0 +1,17 @@
+from . import attacks as attacks
+from . import data as data
+from . import detect as detect
+from . import generators as generators
+from . import metrics as metrics
+from . import sanitize as sanitize
+from . import zoo as zoo
+from .backdoor import Backdoor as Backdoor
+from .loading import open as open
+from .metrics import Scorecard as Scorecard
+from .metrics import scorecard as scorecard
+from .prior import Prior as Prior
+from .steps import Loop as Loop
+from .steps import Outcome as Outcome
+from .steps import Step as Step
+from .training import train_gan as train_gan
+from .version import __version__ as __version__
