@@ -1,6 +1,7 @@
 """The map of a plane of latents, and the scoreboard of a challenge: pages that need no server."""
 
 import math
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from devilgan_lite import generators, zoo
 from devilgan_lite.apps.course import latent_mosaic
+from devilgan_lite.apps.course.mosaic import VISIBLE
 from devilgan_lite.apps.game import board
 from devilgan_lite.apps.game.scoring import Answer, BlueScore, RedScore, Scores
 from devilgan_lite.apps.show.phone import building, page
@@ -94,6 +96,10 @@ def test_coarse_before_fine_around_the_trigger_first_and_every_share_is_said(bro
         before = stopped.evaluate("(map.stop(), [seen.length, said.length])")
         stopped.wait_for_timeout(300)
         assert stopped.evaluate("[seen.length, said.length]") == before and stopped.evaluate("said.at(-1)[0]") < 1
+
+
+def test_page_and_mosaic_have_one_limit_of_what_is_seen() -> None:
+    assert (match := re.search(r"VISIBLE = (\d+) / (\d+);", SOURCE)) and int(match[1]) / int(match[2]) == VISIBLE
 
 
 @pytest.mark.nightly
