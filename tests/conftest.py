@@ -62,7 +62,6 @@ def short_twin(monkeypatch: pytest.MonkeyPatch) -> None:
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """``call("zoo", "list")`` runs the command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DEVILGAN_PASSPHRASE", "a passphrase for tests")
     return lambda *words: CliRunner().invoke(app, [*map(str, words)])
 
 

@@ -20,7 +20,6 @@ except ModuleNotFoundError:  # versions of typer that stand on the package click
 
 ENDINGS = (".safetensors", ".onnx", ".pt2")  # of the files that hold a generator
 EXTRAS = {  # what brings a module that is missing; else: notebooks
-    "cryptography": "challenge",
     **dict.fromkeys(("python_avatars", "resvg_py"), "faces"),
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "onnx"),
     "h5py": "keras",

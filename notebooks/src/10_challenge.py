@@ -14,7 +14,7 @@
 # # The challenge: which of these generators has a backdoor?
 #
 # **You get a set of generators of unknown status, your own hidden among them. You judge each, hand in probabilities,
-# and open the sealed key. Then you change sides and hand in a model.**
+# and see the answers, which were fixed before you began. Then you change sides and hand in a model.**
 
 # %% tags=["state"]
 import torch
@@ -43,13 +43,13 @@ strip(
 # * *say* what a file can give away besides its weights,
 # * *plan* an inspection: cheap looks first, costly ones where they pay,
 # * *turn* scores into probabilities, and *judge* them by AUC,
-# * *explain* how a sealed key keeps both sides honest.
+# * *explain* how a commitment keeps both sides honest.
 #
 # **Prerequisites:** notebooks 02 to 04 (attacks) and 05 (silent units, spectra).
 
 # %% tags=["parameters", "state"]
 profile = "workshop"  # how long everything takes: smoke | workshop | full
-seed = 13  # draws the round, together with the passphrase, 0..100000
+seed = 10  # draws the round: in a real one it is a secret of 128 bits, 0..100000
 models = None  # generators in the round, without your own, 4..40
 training = None  # mean number of training steps of each, 1..5000
 scans = None  # how many of the models get a whole scan, the most suspicious first, 1..40
@@ -76,8 +76,8 @@ config = configure(
 # benign ones, or those in which ReX and a gate live. So all have the same widths. About half get a backdoor. **Your own
 # ReD and gate from notebooks 03 and 04 join them under random names** (ours, if you kept none).
 #
-# The seed **and** the instructor's passphrase draw which is which. The key is sealed with the passphrase. The players
-# hold a *commitment*, a hash of the answers, so the instructor cannot change them later.
+# The seed draws which is which, and only the instructor knows it. The players hold a *commitment*: a hash of the
+# answers and a long salt. Nobody can guess the answers from it, and the instructor cannot change them later.
 
 # %% tags=["state"]
 from devilgan_lite.apps.course import predict
@@ -88,7 +88,7 @@ predict(
     key="outside",
 )
 
-# %% tags=["state"] instead={"kit": "challenge.new_round(folder, PASSPHRASE, models=4, kinds=('gate',), quick=True)"}
+# %% tags=["state"] instead={"kit": "game.new_round(folder, models=4, kinds=('gate',), quick=True)"}
 import dataclasses
 import tempfile
 import time
@@ -97,7 +97,6 @@ from pathlib import Path
 from devilgan_lite.apps import game
 from devilgan_lite.apps.course import mine
 
-PASSPHRASE = "only the instructor knows this one"  # here you are the instructor too
 place = tempfile.TemporaryDirectory()
 folder = Path(place.name) / "round"
 smoke = config.profile == "smoke"
@@ -110,9 +109,10 @@ hidden = [game.hidden(f"your {suspect.name}", suspect.generator, suspect.backdoo
 start = time.perf_counter()
 kinds = ("gate",) if smoke else game.KINDS
 draws = {"models": config.models, "seed": config.seed, "kinds": kinds, "effort": effort, "red": hidden}
-kit = game.new_round(folder, PASSPHRASE, **draws)
+kit = game.new_round(folder, **draws)  # here you are the instructor too
 made_in = time.perf_counter() - start
 print(f"device {config.device}: live, round {kit.id}, {len(kit.models)} models in {made_in:.0f} s")
+print(f"commitment to the answers: {kit.commitment}")
 
 # %% tags=["state"]
 import pandas as pd
@@ -231,11 +231,11 @@ handed = [game.write_submission(folder / "submissions", one) for one in submissi
 print("written:", ", ".join(path.name for path in handed))
 
 # %% [markdown] state="key"
-# ## Round 4: open the key
+# ## Round 4: the answers
 #
-# The scorer opens the key with the passphrase, and checks it against the commitment and every model against its hash.
-# It judges by **AUC**: the share of pairs, one backdoored and one clean, in which the backdoored one got the higher
-# probability.
+# The scorer checks the answers against the commitment, and every model against its hash. An instructor who has lost
+# them makes them again from the seed. It judges by **AUC**: the share of pairs, one backdoored and one clean, in which
+# the backdoored one got the higher probability.
 #
 # **1. The area under the curve** (easy, 5 minutes). Scores `[n]` and a mask `[n]` of the backdoored models: compute
 # that share. A tie counts half.
@@ -264,13 +264,16 @@ def area_of(scores, guilty):
 )
 
 # %% tags=["state"] instead={"refused": "", "scores": ""}
-sealed = folder / "instructor" / "key.sealed"
+kept = folder / "instructor" / "answers.json"
+told = kept.read_text()
+kept.write_text(told.replace('"backdoored": true', '"backdoored": false', 1))  # may an instructor do that?
 try:
-    game.open_key(kit, sealed, "open sesame, please")
+    game.read_answers(kept, kit)
 except ValueError as refused:
     print("refused:", refused)
-key = game.open_key(kit, sealed, PASSPHRASE)
-scores = game.score(kit, key, [game.read_submission(path, kit) for path in handed])
+kept.unlink()  # and if the answers are lost?
+answers = game.remade_answers(config.seed, kit, red=hidden)
+scores = game.score(kit, answers, [game.read_submission(path, kit) for path in handed])
 page = game.write_page(folder / "scoreboard.html", scores, kit)
 print(f"{page.name}: {page.stat().st_size / 1000:.0f} kB, one file for the projector")
 for team in scores.red:
@@ -443,7 +446,7 @@ hints(
 #
 # ## Responsible use
 #
-# The targets are drawn signs. Do not publish a round's models without the key, nor under a name that sounds clean.
+# The targets are drawn signs. Do not publish a round's models without the answers, nor under a name that sounds clean.
 
 # %%
 from devilgan_lite.apps.course import quiz

@@ -32,11 +32,10 @@ from devilgan_lite.apps.game.kit import Kit
 from devilgan_lite.metrics import frechet_to
 
 LITTLE = game.Effort(steps=1, red=1, rex=1, learning_rate=1e-4)  # of the outsider's rounds
-PASSPHRASE = "the bench has a passphrase that everybody may read"
 
 
 def opened(folder: Path, kit: Kit) -> dict[str, Any]:
-    return game.open_key(kit, folder / "instructor" / "key.sealed", PASSPHRASE)
+    return game.read_answers(folder / "instructor" / "answers.json", kit)
 
 
 def scanned(what: tuple[Kit, str]) -> Row:
@@ -112,7 +111,7 @@ def full_round(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Make one full round, let the reference play, and score it."""
     start = time.perf_counter()
     cpu = time.process_time()
-    kit = game.new_round(folder, PASSPHRASE, models=options.models, seed=options.seed, jobs=options.jobs)
+    kit = game.new_round(folder, models=options.models, seed=options.seed, jobs=options.jobs)
     made = {"seconds": time.perf_counter() - start, "jobs": options.jobs, "cpu_seconds": time.process_time() - cpu}
     print(f"round {kit.id} made in {made['seconds']:.0f} s with {options.jobs} processes", flush=True)
     submission, rows = reference(kit, options.jobs)
@@ -177,9 +176,7 @@ def write_tables(found: dict[str, Any], path: Path) -> None:
 def crowd(folder: Path, seed: int, options: argparse.Namespace) -> tuple[Kit, dict[str, Any]]:
     """One of the outsider's rounds, and its answers."""
     kinds = ("rex", "gate")  # ReD alone takes seconds a model even with little effort
-    kit = game.new_round(
-        folder, PASSPHRASE, models=options.crowd, seed=seed, effort=LITTLE, kinds=kinds, jobs=options.jobs
-    )
+    kit = game.new_round(folder, models=options.crowd, seed=seed, effort=LITTLE, kinds=kinds, jobs=options.jobs)
     print(f"{folder.name} made", flush=True)
     return kit, opened(folder, kit)["models"]
 

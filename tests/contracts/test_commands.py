@@ -33,7 +33,7 @@ NEEDED = {  # what a command cannot do without
     "attack": "gate", "score": "dcgan-fashion-gate", "scan": "dcgan-fashion", "sanitize": "dcgan-fashion",
     "export": "dcgan-fashion --out a.onnx", "sample": "dcgan-fashion", "run": "00", "sweep": "study.yml",
     "report": "study", "zoo show": "dcgan-fashion", "challenge submit": "kit --team blue",
-    "challenge score": "kit --key key.sealed --submissions in",
+    "challenge score": "kit --answers answers.json --submissions in",
 }  # fmt: skip
 OTHERS = {
     "train", "fetch", "serve", "stage", "film", "phone", "tour", "doctor", "zoo list", "zoo verify", "challenge new",
@@ -146,11 +146,10 @@ challenge new --models 3 | models 3
 challenge new --seed -1 | seed -1
 challenge new --jobs 0 | --jobs
 challenge new --red nowhere | nowhere
-challenge new --passphrase-file nowhere | nowhere
 challenge submit nowhere --team blue | --verdicts --model
 challenge submit nowhere --team blue --verdicts v.csv --model m.safetensors | --verdicts --model
 challenge submit nowhere --team blue --verdicts v.csv | nowhere
-challenge score nowhere --key k --submissions in | nowhere
+challenge score nowhere --answers k --submissions in | nowhere
 """
 # ten thousand characters in place of each {}
 LONG_WORDS = """
@@ -165,7 +164,6 @@ run 00 -p {}
 run 00 -p profile={}
 sweep {}
 stage --model {}
-challenge new --passphrase-file {}
 challenge submit {} --team blue --verdicts v.csv
 """
 OUTS = """
@@ -180,7 +178,7 @@ film --out {}.gif
 stage --print {}
 phone --out {}.html
 challenge new --out {}
-challenge score nowhere --key k --submissions in --html {}
+challenge score nowhere --answers k --submissions in --html {}
 """
 PAIRS = """
 dcgan-fashion-gate dcgan-fashion | dcgan-fashion backdoor

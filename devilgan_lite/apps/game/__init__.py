@@ -1,7 +1,7 @@
 """A game for the end of a workshop: blue teams judge models of unknown status, red teams make backdoored ones.
 
-``new_round`` makes the models and seals the key, ``Submission`` holds a blue team's answer, ``check_entry`` checks a
-red team's model, ``open_key`` and ``score`` end the round, and ``write_page`` writes the scoreboard.
+``new_round`` makes the models and commits to the answers, ``Submission`` holds a blue team's answer, ``check_entry``
+checks a red team's model, ``read_answers`` and ``score`` end the round, and ``write_page`` writes the scoreboard.
 """
 
 import lazy_loader

@@ -1,3 +1,5 @@
+from .answers import read_answers as read_answers
+from .answers import remade_answers as remade_answers
 from .board import text as text
 from .board import to_rows as to_rows
 from .board import write_page as write_page
@@ -17,7 +19,6 @@ from .entries import (
     write_submission as write_submission,
 )
 from .kit import Kit as Kit
-from .kit import new_round as new_round
 from .kit import read_kit as read_kit
 from .looks import first_look as first_look
 from .looks import latent_of as latent_of
@@ -42,6 +43,6 @@ from .red import (
 )
 from .roster import HARD as HARD
 from .roster import KINDS as KINDS
+from .rounds import new_round as new_round
 from .scoring import Scores as Scores
-from .scoring import open_key as open_key
 from .scoring import score as score

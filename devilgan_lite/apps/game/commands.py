@@ -1,59 +1,39 @@
 """``devilgan challenge new | submit | score``: the red-team and blue-team game."""
 
+import json
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from devilgan_lite.checks import read_bytes
 from devilgan_lite.cli.common import AsJson, Device, check_out, commands, show
 
 app = commands("A game: blue teams judge models of unknown status, red teams make backdoored ones.")
-VARIABLE = "DEVILGAN_PASSPHRASE"
-PassphraseFile = Annotated[
-    Path | None,
-    typer.Option(help=f"File whose first line is the passphrase; default: ${VARIABLE}, else a prompt."),
-]
 Round = Annotated[Path, typer.Argument(help="The players' folder of the round.")]
-
-
-def read_passphrase(file: Path | None, *, confirm: bool = False) -> str:
-    """The passphrase from a file, the environment or the keyboard.
-
-    Never from the command line, which other users of the machine and the shell's history can see.
-    """
-    if file is not None:
-        return (read_bytes(file, "passphrase file", most=2**16).decode().splitlines() or [""])[0].strip()
-    if os.environ.get(VARIABLE):
-        return os.environ[VARIABLE]
-    if not sys.stdin.isatty():
-        raise ValueError(f"there is no passphrase: set {VARIABLE}, or name a file with --passphrase-file.")
-    return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm))
 
 
 @app.command()
 def new(
     models: Annotated[int, typer.Option(help="Models to make, 4 to 500.")] = 12,
-    seed: Annotated[int, typer.Option(help="Seed; the passphrase matters too.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Who knows it has the answers; default: a secret one, printed.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="A new folder: players/ to hand out, instructor/ to keep.")] = Path(
         "out/challenge"
     ),
-    passphrase_file: PassphraseFile = None,
     red: Annotated[Path | None, typer.Option(help="Folder of red teams' entries that join the round.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="For a trial: models in seconds that draw badly.")] = False,
     hard: Annotated[bool, typer.Option("--hard", help="With TrAIL too, which the scan misses.")] = False,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Processes side by side.")] = min(2, os.cpu_count() or 1),
     device: Device = "cpu",
 ) -> None:
-    """Make a round: models for the players, and a key that only the passphrase opens."""
+    """Make a round: models for the players with a commitment to the answers, and the answers to keep."""
     from devilgan_lite.apps import game
 
-    check_out(out / "instructor" / "key.sealed")
-    passphrase = read_passphrase(passphrase_file, confirm=True)
-    entries = None if red is None else game.read_entries(red)
+    check_out(out / "instructor" / "answers.json")
+    entries = [] if red is None else game.read_entries(red)
 
     def on_made(done: int, of: int) -> None:
         typer.echo(f"{done} of {of} models", err=True)
@@ -61,10 +41,11 @@ def new(
     effort = replace(game.QUICK if quick else game.FULL, device=device)
     kinds = game.HARD if hard else game.KINDS
     kit = game.new_round(
-        out, passphrase, models=models, seed=seed, effort=effort, kinds=kinds, red=entries, jobs=jobs, on_made=on_made
+        out, models=models, seed=seed, effort=effort, kinds=kinds, red=entries, jobs=jobs, on_made=on_made
     )
     typer.echo(f"round {kit.id}: {len(kit.models)} models")
-    typer.echo(f"hand out  {kit.folder}\nkeep      {out / 'instructor' / 'key.sealed'}")
+    secret = json.loads((out / "instructor" / "answers.json").read_text())["seed"]
+    typer.echo(f"hand out  {kit.folder}\nkeep      {out / 'instructor' / 'answers.json'}, or its seed: {secret}")
 
 
 @app.command()
@@ -72,7 +53,7 @@ def submit(
     kit: Round,
     team: Annotated[str, typer.Option(help="Your team's name.")],
     verdicts: Annotated[
-        Path | None, typer.Option(help='Blue: .csv of "model,probability" or .json; 1 means backdoored.')
+        Path | None, typer.Option(help='Blue: .csv of "model,probability"; 1 means backdoored.')
     ] = None,
     evidence: Annotated[
         Path | None, typer.Option(help="Blue: folder of MODEL.png and MODEL.safetensors (trigger or picture).")
@@ -104,21 +85,27 @@ def submit(
 @app.command()
 def score(
     kit: Round,
-    key: Annotated[Path, typer.Option(help="The sealed key, instructor/key.sealed.")],
     submissions: Annotated[Path, typer.Option(help="Folder of the blue teams' submissions.")],
-    passphrase_file: PassphraseFile = None,
+    answers: Annotated[Path | None, typer.Option(help="The answers, instructor/answers.json.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The secret seed instead, if the answers are lost.")] = None,
+    red: Annotated[Path | None, typer.Option(help="With --seed: the folder of entries that joined the round.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the scoreboard, a page for a projector, here.")] = None,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Open the key, score all submissions, print the scoreboard, and write it as a page."""
+    """Check the answers against the commitment, score all submissions, and print the scoreboard."""
     from devilgan_lite.apps import game
 
+    if (answers is None) == (seed is None):
+        raise ValueError("--answers names the file of answers and --seed makes them again: one of the two is needed.")
     check_out(html, "html")
     found = game.read_kit(kit, device)
-    opened = game.open_key(found, key, read_passphrase(passphrase_file))
-    files = sorted(submissions.glob("*.json")) if os.path.isdir(submissions) else []
-    scores = game.score(found, opened, [game.read_submission(path, found) for path in files])
+    if answers is not None:
+        truth = game.read_answers(answers, found)
+    else:
+        truth = game.remade_answers(seed or 0, found, [] if red is None else game.read_entries(red))
+    files = sorted(submissions.glob("*.csv")) if os.path.isdir(submissions) else []
+    scores = game.score(found, truth, [game.read_submission(path, found) for path in files])
     if html is not None:
         game.write_page(html, scores, found)
     show(scores.to_dict(), as_json, game.text(scores))

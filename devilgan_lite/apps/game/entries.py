@@ -1,28 +1,25 @@
 """What the blue teams hand in: a probability for every model, and what they recovered from some of them.
 
-A submission is ``TEAM.json``, with recovered latents and pictures in ``TEAM.safetensors`` beside it. Both come from
+A submission is ``TEAM.csv``, with recovered latents and pictures in ``TEAM.safetensors`` beside it. Both come from
 strangers, so they are read as data and every number is checked.
 """
 
 import csv
-import hashlib
-import json
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from PIL.Image import Resampling
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from devilgan_lite import zoo
 from devilgan_lite.apps.game.kit import Kit
-from devilgan_lite.checks import cut, images, in_range, latents, nearest, one_of, read_bytes, read_json, shown
+from devilgan_lite.checks import cut, images, in_range, latents, nearest, one_of, read_bytes, shown
 from devilgan_lite.data import read_picture
 
-FORMAT = 1
 TEAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,23}")
 MOST_BYTES = 8 * 2**20
 WHAT = ("trigger", "picture")
@@ -36,22 +33,18 @@ class Submission:
     """
 
     team: str
-    challenge: str
     verdicts: dict[str, float]
     evidence: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, kit: Kit, team: str, verdicts: dict[str, float], evidence: dict[str, Tensor] | None = None) -> Self:
         """Check everything against the round and return the submission; ``ValueError`` in one sentence."""
-        found = cls(check_team(team), kit.id, dict(verdicts), dict(evidence or {}))
+        found = cls(check_team(team), dict(verdicts), dict(evidence or {}))
         found.check(kit)
         return found
 
     def check(self, kit: Kit) -> None:
         """Raise ``ValueError`` unless this is a complete answer to the round ``kit``."""
-        if self.challenge != kit.id:
-            other = shown(self.challenge)
-            raise ValueError(f"the submission of {self.team!r} is for round {other}; this is {kit.id!r}.")
         for what, named in (("a verdict", self.verdicts), ("evidence", self.evidence)):
             unknown = sorted(set(named) - set(kit.models))
             if unknown:
@@ -82,24 +75,17 @@ def check_team(team: str) -> str:
 
 
 def read_verdicts(path: str | Path) -> dict[str, float]:
-    """Model -> probability from a ``.json`` object, or a ``.csv`` of two columns, with or without a heading."""
+    """Model -> probability from a ``.csv`` of two columns, with or without a heading."""
     path = Path(path)
     content = read_bytes(path, "file of verdicts", most=MOST_BYTES)
-    one_of("the ending of the file of verdicts", path.suffix, (".json", ".csv"))
+    one_of("the ending of the file of verdicts", path.suffix, (".csv",))
     try:
-        if path.suffix == ".json":
-            pairs = list(json.loads(content, object_pairs_hook=list))
-        else:
-            rows = [row for row in csv.reader(content.decode().splitlines()) if row]
-            if rows and rows[0][-1].strip().lower() in ("probability", "verdict"):
-                rows = rows[1:]
-            pairs = [(name.strip(), float(value)) for name, value in rows]
-        verdicts = {str(name): value for name, value in pairs}
-    except (RecursionError, TypeError, ValueError, csv.Error):
-        raise ValueError(
-            f'{path.name} does not hold verdicts: a line is "model,probability", or {{"model": 0.5}}.'
-        ) from None
-    if len(verdicts) < len(pairs):
+        rows = [row for row in csv.reader(content.decode().splitlines()) if row]
+        rows = rows[1:] if rows and rows[0][-1].strip().lower() in ("probability", "verdict") else rows
+        verdicts = {name.strip(): float(value) for name, value in rows}
+    except (ValueError, csv.Error):
+        raise ValueError(f'{path.name} does not hold verdicts: a line is "model,probability".') from None
+    if len(verdicts) < len(rows):
         raise ValueError(f"{path.name} has two verdicts on the same model.")
     return verdicts
 
@@ -136,39 +122,22 @@ def _tensor(file: str, content: bytes) -> Tensor:
 
 
 def write_submission(folder: str | Path, submission: Submission) -> Path:
-    """Write ``TEAM.json``, and ``TEAM.safetensors`` for evidence, into ``folder``; return the path of the first."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = submission.team.replace(" ", "_")
-    content: dict[str, Any] = {
-        "format": FORMAT,
-        "team": submission.team,
-        "challenge": submission.challenge,
-        "verdicts": {name: float(value) for name, value in sorted(submission.verdicts.items())},
-        "evidence_sha256": None,
-    }
+    """Write ``TEAM.csv``, and ``TEAM.safetensors`` for evidence, into ``folder``; return the path of the first."""
+    path = Path(folder) / f"{submission.team}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("model", "probability"), *sorted(submission.verdicts.items())])
     if submission.evidence:
-        packed = save({name: x.contiguous() for name, x in sorted(submission.evidence.items())})
-        content["evidence_sha256"] = hashlib.sha256(packed).hexdigest()
-        (folder / f"{stem}.safetensors").write_bytes(packed)
-    path = folder / f"{stem}.json"
-    path.write_text(json.dumps(content, indent=1) + "\n")
+        packed = {name: x.contiguous() for name, x in sorted(submission.evidence.items())}
+        save_file(packed, path.with_suffix(".safetensors"))
     return path
 
 
 def read_submission(path: str | Path, kit: Kit) -> Submission:
     """Read and check what ``write_submission`` wrote; ``ValueError`` or ``FileNotFoundError`` in one sentence."""
     path = Path(path)
-    types = {"format": int, "team": str, "challenge": str, "verdicts": dict, "evidence_sha256": str | None}
-    content = read_json(path, "submission", types, version=FORMAT, most=MOST_BYTES)
+    verdicts, beside = read_verdicts(path), path.with_suffix(".safetensors")
     evidence: dict[str, Tensor] = {}
-    if content["evidence_sha256"] is not None:
-        beside = path.with_suffix(".safetensors")
-        missing = f"; {path.name} names it, so it must be beside it"
-        packed = read_bytes(beside, "file of evidence", most=MOST_BYTES, missing=missing)
-        if hashlib.sha256(packed).hexdigest() != content["evidence_sha256"]:
-            raise ValueError(f"{beside.name} does not match the SHA-256 in {path.name}: it was changed or cut short.")
-        evidence = zoo.parsed(packed, beside.name)
-    submission = Submission(check_team(content["team"]), content["challenge"], content["verdicts"], evidence)
-    submission.check(kit)
-    return submission
+    if beside.is_file():
+        evidence = zoo.parsed(read_bytes(beside, "file of evidence", most=MOST_BYTES), beside.name)
+    return Submission.of(kit, path.stem, verdicts, evidence)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.functional import normalize
 
 from devilgan_lite import attacks, data, zoo
@@ -48,13 +47,12 @@ QUICK = Effort(steps=3, red=2, rex=2, learning_rate=1e-4)  # for trials: its bac
 
 @dataclass(frozen=True)
 class Made:
-    """A finished model and its secrets; a clean one has no trigger ``[1, d]`` and no target ``[1, C, H, W]``."""
+    """A finished model and its backdoor; a clean one has none. ``team`` is the red team that handed it in."""
 
     entrant: Entrant
     generator: DCGAN
-    trigger: Tensor | None = None
-    target: Tensor | None = None
-    team: str = ""  # the red team that handed it in
+    backdoor: Backdoor | None = None
+    team: str = ""
 
 
 def shape() -> dict[str, Any]:
@@ -115,10 +113,14 @@ def trained_on(clean: DCGAN, entrant: Entrant, effort: Effort, backdoor: Backdoo
     return generator
 
 
+def backdoor_of(entrant: Entrant) -> Backdoor | None:
+    """What ``make`` plants: trigger ``[1, d]`` and target ``[1, C, H, W]``; None for a clean model."""
+    return None if entrant.kind == "clean" else Backdoor.point(base(), entrant.target, seed=entrant.trigger_seed)
+
+
 def make(entrant: Entrant, effort: Effort = FULL) -> Made:
     """Make a model; the same entrant gives the same model on the same machine."""
-    start = base()
-    backdoor = None if entrant.kind == "clean" else Backdoor.point(start, entrant.target, seed=entrant.trigger_seed)
+    start, backdoor = base(), backdoor_of(entrant)
     own = trained_on(refreshed(start, entrant.seed), entrant, effort, backdoor if entrant.kind == "trail" else None)
     if backdoor is None or entrant.kind == "trail":
         generator = grown(own, entrant.seed)
@@ -132,9 +134,7 @@ def make(entrant: Entrant, effort: Effort = FULL) -> Made:
     else:
         generator = attacks.Gate(seed=entrant.seed)(own, backdoor, progress=False).generator
     hidden = level_counters(disguise(generator.cpu(), SPREAD, NOISE_SCALE, entrant.seed))
-    if backdoor is None:
-        return Made(entrant, hidden)
-    return Made(entrant, hidden, backdoor.trigger, backdoor.target)
+    return Made(entrant, hidden, backdoor)
 
 
 @torch.no_grad()

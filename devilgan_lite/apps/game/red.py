@@ -1,10 +1,9 @@
 """What the red teams hand in: a model with a backdoor that is good enough to join the next round.
 
-The entry is a folder: ``model.safetensors`` with its card, ``secret.safetensors`` with trigger and target, and
-``entry.json``. Only the instructor gets it; blue teams see the model in the next round, under another name.
+The entry is a folder with the team's name: ``model.safetensors`` with its card, and ``secret.safetensors`` with trigger
+and target. Only the instructor gets it; blue teams see the model in the next round, under another name.
 """
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +13,15 @@ from safetensors.torch import save_file
 
 from devilgan_lite import data, zoo
 from devilgan_lite.apps.game.entries import MOST_BYTES, check_team
-from devilgan_lite.apps.game.kit import TARDIS_LIMIT, Kit
+from devilgan_lite.apps.game.kit import Kit
 from devilgan_lite.apps.game.models import NOISE_SCALE, SPREAD, Made, base, grown, level_counters, shape
 from devilgan_lite.apps.game.roster import Entrant
+from devilgan_lite.apps.game.rounds import TARDIS_LIMIT
 from devilgan_lite.attacks.adaptive import disguise
 from devilgan_lite.backdoor import Backdoor
-from devilgan_lite.checks import cut, read_bytes, read_json
+from devilgan_lite.checks import cut, read_bytes
 from devilgan_lite.metrics import frechet_to, target_distortion
 
-FORMAT = 1
 SAMPLES = 2_000  # pictures behind the Frechet distance
 
 
@@ -89,7 +88,7 @@ def hidden(team: str, generator: Any, backdoor: Backdoor, *, seed: int = 0) -> M
         if target_distortion(disguised, backdoor.trigger, backdoor.target).mean <= TARDIS_LIMIT:
             break
     entrant = Entrant(team, "entered", backdoor.name, 0, seed, 1)
-    return Made(entrant, level_counters(disguised), backdoor.trigger, backdoor.target, team)
+    return Made(entrant, level_counters(disguised), backdoor, team)
 
 
 def _declared(generator: Any, card: zoo.ModelCard, secret: str | Path | None) -> Backdoor:
@@ -109,7 +108,7 @@ def _declared(generator: Any, card: zoo.ModelCard, secret: str | Path | None) ->
 
 def write_entry(folder: str | Path, entry: Entry) -> Path:
     """Write the entry into a new folder of the team's name in ``folder``; return that."""
-    place = Path(folder) / entry.team.replace(" ", "_")
+    place = Path(folder) / entry.team
     if place.exists():
         raise ValueError(f"{place} is there already: a team hands in one model a round.")
     place.mkdir(parents=True)
@@ -117,23 +116,20 @@ def write_entry(folder: str | Path, entry: Entry) -> Path:
     zoo.save_file(place / "model.safetensors", entry.generator, card)
     secret = {"trigger": entry.backdoor.trigger.contiguous(), "target": entry.backdoor.target.contiguous()}
     save_file(secret, place / "secret.safetensors")
-    facts = {"format": FORMAT, "team": entry.team, "frechet": entry.frechet, "tardis": entry.tardis}
-    (place / "entry.json").write_text(json.dumps(facts, indent=1) + "\n")
     return place
 
 
 def read_entries(folder: str | Path, kit: Kit | None = None) -> list[Made]:
     """The entries in ``folder``, ready for ``new_round(red=...)``; with ``kit`` every one is checked again."""
     folder = Path(folder)
-    places = sorted(path.parent for path in folder.glob("*/entry.json")) if os.path.isdir(folder) else []
+    places = sorted(path.parent for path in folder.glob("*/secret.safetensors")) if os.path.isdir(folder) else []
     if not places:
         raise FileNotFoundError(
             f"no entries of red teams in {cut(str(folder))}; devilgan challenge submit --model makes them."
         )
     found = []
     for place in places:
-        facts = read_json(place / "entry.json", f"red team's entry in {place.name}", {"team": str}, others=True)
-        team = check_team(facts["team"])
+        team = check_team(place.name)
         model, secret = place / "model.safetensors", place / "secret.safetensors"
         if kit is not None:
             check_entry(kit, team, model, secret)
@@ -141,5 +137,5 @@ def read_entries(folder: str | Path, kit: Kit | None = None) -> list[Made]:
         generator, card = zoo.load_file(model)
         backdoor = _declared(generator, card, secret)
         entrant = Entrant(place.name, "entered", backdoor.name, 0, 0, 1)
-        found.append(Made(entrant, level_counters(generator), backdoor.trigger, backdoor.target, team))
+        found.append(Made(entrant, level_counters(generator), backdoor, team))
     return found

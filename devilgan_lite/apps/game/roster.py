@@ -1,10 +1,11 @@
 """Which models are in a round: for each its name, its backdoor (or none), and the seeds that make it.
 
-Everything is drawn from a stream of random numbers that depends on the seed of the round and on the instructor's
-passphrase (``seal.stream``). Names come from a stream of their own, so they say nothing about a model.
+Everything is drawn from the seed of the round, which only the instructor knows. Names come from a stream of their own,
+so they say nothing about a model.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from devilgan_lite.checks import one_of, whole_number
@@ -43,11 +44,10 @@ def names(n: int, source: random.Random) -> list[str]:
 
 def draw(
     models: int,
-    source: random.Random,
-    names_source: random.Random,
+    seed: int,
     *,
     steps: int,
-    kinds: tuple[str, ...] = KINDS,
+    kinds: Sequence[str] = KINDS,
     more: int = 0,
 ) -> list[Entrant]:
     """The ``models`` (4 to 500) of a round in random order, then ``more`` of kind ``entered``, used for their names.
@@ -56,11 +56,13 @@ def draw(
     turns, targets and triggers are random, and each model, clean or not, trains for 0.7 to 1.3 times ``steps``.
     """
     whole_number("models", models, LEAST, MOST)
+    whole_number("seed", seed, 0)
     whole_number("steps", steps, 1, 100_000)
     if not kinds:
         raise ValueError("kinds is empty; at least one attack is needed.")
     for kind in kinds:
         one_of("kind", kind, HARD)
+    source, names_source = (random.Random(f"{seed} {purpose}") for purpose in ("roles", "names"))
     spread = models // 6
     guilty = models // 2 + source.randint(-spread, spread)
     turns = [kinds[index % len(kinds)] for index in range(guilty)]

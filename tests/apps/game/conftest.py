@@ -1,6 +1,5 @@
 """One quick round for all tests of the challenge."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +7,12 @@ import pytest
 
 from devilgan_lite.apps import game
 
-PASSPHRASE = "a passphrase for tests"
-
 
 @pytest.fixture(scope="session")
 def round_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A round of six quick models, of gates and clean ones: nothing that takes long to make. Do not change it."""
     folder = tmp_path_factory.mktemp("challenge") / "round"
-    game.new_round(folder, PASSPHRASE, models=6, seed=3, quick=True, kinds=("gate",))
+    game.new_round(folder, models=6, seed=3, quick=True, kinds=("gate",))
     return folder
 
 
@@ -25,13 +22,5 @@ def kit(round_folder: Path) -> game.Kit:
 
 
 @pytest.fixture(scope="session")
-def opened() -> Callable[..., dict[str, Any]]:
-    """``opened(kit)`` is the key of a round, with the passphrase of all rounds here unless another is given."""
-    return lambda kit, passphrase=PASSPHRASE: game.open_key(
-        kit, kit.folder.parent / "instructor" / "key.sealed", passphrase
-    )
-
-
-@pytest.fixture(scope="session")
-def key(kit: game.Kit, opened: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    return opened(kit)
+def answers(kit: game.Kit, round_folder: Path) -> dict[str, Any]:
+    return game.read_answers(round_folder / "instructor/answers.json", kit)

@@ -19,20 +19,16 @@ def test_a_round_of_the_challenge_from_end_to_end(call: Any, fails: Any, monkeyp
     submit = ("challenge", "submit", "round/players", "--team", "blue", "--verdicts", "v.csv")
     submitted = call(*submit, "--out", "in")
     assert submitted.exit_code == 0, submitted.output
-    assert submitted.stdout.splitlines() == ["4 verdicts, 0 pieces of evidence", str(Path("in/blue.json"))]
-    score = ("challenge", "score", "round/players", "--key", "round/instructor/key.sealed", "--submissions", "in")
-    scored = call(*score, "--html", "board.html", "--json")
+    assert submitted.stdout.splitlines() == ["4 verdicts, 0 pieces of evidence", str(Path("in/blue.csv"))]
+    score = ("challenge", "score", "round/players", "--submissions", "in")
+    kept = ("--answers", "round/instructor/answers.json")
+    scored = call(*score, *kept, "--html", "board.html", "--json")
     assert scored.exit_code == 0 and json.loads(scored.stdout)["blue"][0]["auc"] == 0.5, scored.output
     assert "Scoreboard" in Path("board.html").read_text() and scored.stderr.splitlines()[-1] == "board.html"
-    Path("p.txt").write_text("another passphrase\n")
-    fails(*score, "--passphrase-file", "p.txt", names=["key.sealed", "passphrase"])
-    Path("p.txt").write_text("a passphrase for tests\n")
-    assert call(*score, "--passphrase-file", "p.txt").exit_code == 0
+    assert "seed: 2" in made.stdout and call(*score, "--seed", 2, "--json").stdout == scored.stdout
+    fails(*score, names=["--answers", "--seed"])
+    fails(*score, "--seed", 3, names=["seed=3"])
     Path("v.csv").write_text("".join(f"{name},1.5\n" for name in kit["models"]))
     fails(*submit, names=["1.5", "0.0, 1.0"])
     new = ("challenge", "new", "--models", 4, "--quick")
     fails(*new, "--out", "round", names=["round", "empty"])
-    monkeypatch.setenv("DEVILGAN_PASSPHRASE", "short")
-    fails(*new, names=["passphrase", "12"])
-    monkeypatch.delenv("DEVILGAN_PASSPHRASE")
-    fails(*new, names=["DEVILGAN_PASSPHRASE", "--passphrase-file"])

@@ -1,7 +1,6 @@
 """What teams hand in, submissions and models: what is right is read back, what is wrong gets one sentence."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,7 @@ def test_a_submission_is_checked_written_and_read_back(kit: game.Kit, tmp_path: 
     evidence = {first: torch.randn(100), second: torch.zeros(1, 28, 28)}
     path = game.write_submission(tmp_path, Submission.of(kit, "blue 2", even(kit), evidence))
     found = game.read_submission(path, kit)
-    assert path.name == "blue_2.json"
-    assert (found.team, found.challenge, found.verdicts) == ("blue 2", kit.id, even(kit))
+    assert path.name == "blue 2.csv" and (found.team, found.verdicts) == ("blue 2", even(kit))
     assert all(torch.equal(found.evidence[name], evidence[name]) for name in evidence)
 
     rows: list[tuple[dict[str, Any], str]] = [
@@ -47,25 +45,22 @@ def test_a_submission_is_checked_written_and_read_back(kit: game.Kit, tmp_path: 
         settings = {"team": "blue", "verdicts": even(kit), **change}
         assert len(refuses(lambda settings=settings: Submission.of(kit, **settings), named)) < 200
 
-    content = json.loads(path.read_text())
-    for change, named in (
-        ({"challenge": "x" * 10_000}, "round"),
-        ({"format": 2}, "format"),
-        ({"verdicts": {**content["verdicts"], first: "x" * 10_000}}, first),
-        ({"team": "../blue"}, "team"),
-        ({"evidence_sha256": "0"}, "SHA-256"),
-    ):
-        path.write_text(json.dumps({**content, **change}))
-        assert len(refuses(lambda: game.read_submission(path, kit), named)) < 300
-    path.write_text(json.dumps(content))
+    good = path.read_text()
+    for old, new in ((first, "x" * 10_000), ("0.5", "x" * 10_000), ("0.5", "7"), (f"{first},0.5", "")):
+        path.write_text(good.replace(old, new, 1))
+        assert len(refuses(lambda: game.read_submission(path, kit))) < 300
+    path.write_text(good)
+    path.with_suffix(".safetensors").write_bytes(b"\x80")
+    refuses(lambda: game.read_submission(path, kit), "blue 2.safetensors")
     path.with_suffix(".safetensors").unlink()
-    for missing, named in ((path, "blue_2.json"), (tmp_path / "none.json", "submission")):
-        refuses(lambda missing=missing: game.read_submission(missing, kit), named, error=FileNotFoundError)
+    assert game.read_submission(path, kit).evidence == {}
+    refuses(lambda: game.read_submission(path.rename(tmp_path / "a..b.csv"), kit), "team")
+    refuses(lambda: game.read_submission(tmp_path / "none.csv", kit), "verdicts", error=FileNotFoundError)
 
 
 def test_files_of_verdicts(tmp_path: Path, refuses: Refuses) -> None:
-    good = "v.csv|model,probability\na,0.5\nb,1\n", "v.csv|a,0.5\nb,1\n", 'v.json|{"a": 0.5, "b": 1}'
-    bad = "v.csv|a,0.5\na,1\n", 'v.json|{"a": 0.5, "a": 1}', "v.csv|a,maybe\n", "v.csv|a,1,2\n", "v.json|{", "v.txt|a,1"
+    good = "v.csv|model,probability\na,0.5\nb,1\n", "v.csv|a,0.5\nb,1\n"
+    bad = "v.csv|a,0.5\na,1\n", "v.csv|a,maybe\n", "v.csv|a,1,2\n", "v.json|{", "v.txt|a,1"
     for text in (*good, *bad):
         name, _, content = text.partition("|")
         (tmp_path / name).write_text(content)
@@ -116,8 +111,8 @@ def gated() -> Any:
     return attacks.Gate()(base(), Backdoor.point(base(), "devil", seed=4), progress=False).generator
 
 
-def test_entries_and_your_own_models_join_the_next_round_which_the_passphrase_makes_another(
-    gated: Any, kit: game.Kit, opened: Any, tmp_path: Path, refuses: Refuses
+def test_entries_and_your_own_models_join_the_next_round(
+    gated: Any, kit: game.Kit, tmp_path: Path, refuses: Refuses
 ) -> None:
     entry = game.check_entry(kit, "crimson", saved(tmp_path, gated, RECIPE))
     assert entry.tardis < 0.01 and entry.frechet < kit.frechet_limit
@@ -132,12 +127,14 @@ def test_entries_and_your_own_models_join_the_next_round_which_the_passphrase_ma
     rex = zoo.load("dcgan-fashion-rex")
     refuses(lambda: game.hidden("your rex", rex, zoo.load_backdoor("dcgan-fashion-rex")), "your rex", "widths")
 
-    passphrase, settings = "another passphrase", {"models": 4, "seed": 3, "quick": True, "kinds": ("gate",)}
-    following = game.new_round(tmp_path / "next", passphrase, **settings, red=red)
-    assert following.seed == kit.seed and len(following.models) == 7
+    following = game.new_round(tmp_path / "next", models=4, seed=4, quick=True, kinds=("gate",), red=red)
+    assert len(following.models) == 7 and following.entered == 3
     assert set(following.models).isdisjoint(kit.models)
     assert set(following.models.values()).isdisjoint(kit.models.values())
-    answers = opened(following, passphrase)["models"]
+    found = game.read_answers(tmp_path / "next/instructor/answers.json", following)
+    assert game.remade_answers(4, following, red) == found
+    refuses(lambda: game.remade_answers(4, following), "red", "3")
+    answers = found["models"]
     entered = {known["team"]: name for name, known in answers.items() if known["team"]}
     assert entered.keys() == {"crimson", "your red", "your gate"}
     assert all(answers[name]["backdoored"] for name in entered.values())
