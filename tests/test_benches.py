@@ -116,3 +116,11 @@ def test_the_quick_path_and_a_second_run_that_finds_its_rows(tmp_path: Path) -> 
     assert [(one["section"], one["attack"], one["clean"]) for one in content["rows"]] == expected
     assert "| small | TrAIL | stop-sign |" in (tmp_path / "robustness.md").read_text(encoding="utf-8")
     assert "first 1 clean networks" in said[0].stdout and "first 1 clean networks" not in said[1].stdout
+
+
+def test_every_planted_bug_still_fits_the_code(load: Any) -> None:
+    bench = load("planted")
+    assert len(bench.BUGS) >= 30 and not bench.misfits(bench.BUGS, bench.ROOT)
+    (first, *_) = bench.BUGS
+    gone = bench.Bug("gone", first.room, ((first.edits[0][0], "no such text in it", "other"),))
+    assert len(bench.misfits((gone,), bench.ROOT)) == 1
