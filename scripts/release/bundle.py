@@ -19,20 +19,15 @@ import tempfile
 import time
 import tomllib
 import urllib.request
-import zipfile
-from collections.abc import Callable, Iterable
-from email.parser import Parser
+from collections.abc import Iterable
 from pathlib import Path
 
 from bundle_install import sha256, this_place
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name, parse_wheel_filename
-from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 TRIED = ("00", "01", "02", "03", "04")
-Known = Callable[[str], "tuple[Version, list[str]] | None"]  # a distribution's version and requirements, by name
 GUIDE = """# devilgan_lite without a network
 
 For Python {python} on {platform}. Everything is here; nothing is fetched.
@@ -59,44 +54,12 @@ def requirements() -> list[str]:
     return [*project["dependencies"], *notebooks, *pyproject["build-system"]["requires"]]
 
 
-def closure(wanted: Iterable[str], known: Known) -> tuple[dict[str, Version], list[str]]:
-    """All distributions that ``wanted`` leads to; a sentence for each that ``known`` lacks or has in a wrong version.
-
-    Markers are judged for this Python and this platform, and extras are followed.
-    """
-    found: dict[str, Version] = {}
-    lacking: list[str] = []
-    seen: set[tuple[str, str]] = set()
-    queue = [(Requirement(text), "") for text in wanted]
-    while queue:
-        requirement, extra = queue.pop()
-        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
-            continue
-        name = canonicalize_name(requirement.name)
-        entry = known(name)
-        if entry is None:
-            lacking.append(f"{requirement} is needed and missing.")
-            continue
-        version, needs = entry
-        if not requirement.specifier.contains(version, prereleases=True):
-            lacking.append(f"{requirement} is needed and {name} {version} is there.")
-        found[name] = version
-        for one in {"", *requirement.extras} - {extra for known_name, extra in seen if known_name == name}:
-            seen.add((name, one))
-            queue += [(Requirement(need), one) for need in needs]
-    return found, sorted(set(lacking))
-
-
-def wheels_in(folder: Path) -> Known:
-    """What the wheels in ``folder`` say of themselves."""
-    found: dict[str, tuple[Version, list[str]]] = {}
-    for path in sorted(folder.glob("*.whl")):
-        name, version, _, _ = parse_wheel_filename(path.name)
-        with zipfile.ZipFile(path) as wheel:
-            entry = next(entry for entry in wheel.namelist() if entry.endswith(".dist-info/METADATA"))
-            headers = Parser().parsestr(wheel.read(entry).decode(), headersonly=True)
-        found[name] = (version, headers.get_all("Requires-Dist", []))
-    return found.get
+def lacking(wanted: Iterable[str], wheels: Path) -> list[str]:
+    """What keeps pip, which may look at nothing but ``wheels``, from installing ``wanted``; empty if nothing does."""
+    command = [sys.executable, "-m", "pip", "--isolated", "install", "--dry-run", "--ignore-installed", "--quiet"]
+    command += ["--no-index", "--find-links", str(wheels), *wanted]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return [line for line in done.stderr.splitlines() if line.startswith("ERROR")] if done.returncode else []
 
 
 def collect(folder: Path) -> None:
@@ -159,11 +122,11 @@ def build(bundle: Path, wheels: Path | None, notebooks: Path = ROOT / "notebooks
     else:
         for path in wheels.glob("*.whl"):
             shutil.copy(path, bundle / "wheels")
-    lacking = closure(requirements(), wheels_in(bundle / "wheels"))[1]
+    found = lacking(requirements(), bundle / "wheels")
     copy_project(bundle / "project")
     write_pages(notebooks, bundle / "html")
     write_manifest(bundle)
-    return lacking
+    return found
 
 
 def megabytes(folder: Path) -> float:
@@ -224,9 +187,8 @@ def main() -> int:
     if options.wheels is not None and not options.wheels.is_dir():
         parser.error(f"--wheels {options.wheels} is no folder.")
     start = time.perf_counter()
-    lacking = build(bundle, options.wheels)
-    if lacking:
-        print("\n".join(lacking), file=sys.stderr)
+    if found := build(bundle, options.wheels):
+        print("\n".join(found), file=sys.stderr)
         return 1
     count = len(list((bundle / "wheels").glob("*.whl")))
     print(f"{options.out}: {megabytes(bundle):.0f} MB with {count} wheels, {time.perf_counter() - start:.0f} s")
