@@ -1,12 +1,9 @@
 """Studies: what a file says is checked before anything starts, and a run is known again by what decides its result."""
 
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from devilgan_lite.apps import studies
 from devilgan_lite.apps.studies.study import identity
@@ -99,35 +96,3 @@ def test_the_studies_that_ship_are_valid() -> None:
     assert {one["defence"] for one in asked} == OF_ROWS | {"guard", "scan", "sanitize"}
     assert {one["defence"] for one in asked if one["source"] == "density"} <= OF_ROWS
     assert all((one["share"] == 0) == (one["source"] == "clean") for one in asked if one["source"] != "density")
-
-
-@pytest.mark.parametrize("at_night", [False, pytest.param(True, marks=pytest.mark.nightly)])
-def test_the_study_of_the_poisoned_pipeline(
-    at_night: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: Callable[..., str]
-) -> None:
-    monkeypatch.setenv("DEVILGAN_OUT", str(tmp_path))
-    monkeypatch.delenv("DEVILGAN_PROFILE", raising=False)
-
-    def fraud(**asked: Any) -> dict[str, Any]:
-        """The numbers of the notebook, run here without a kernel."""
-        code = (STUDIES / "fraud.py").read_text(encoding="utf-8")
-        for name, value in {"profile": "smoke", "device": "cpu", **asked}.items():
-            code, count = re.subn(rf"^{name} = .*$", f"{name} = {value!r}", code, count=1, flags=re.MULTILINE)
-            assert count == 1
-        exec(code, scope := {"__name__": "__main__"})
-        numbers: dict[str, Any] = scope["numbers"]  # type: ignore[assignment]
-        assert 0 <= numbers["recall_slice"] <= 1 and 0.5 < numbers["auc"] < 1
-        return numbers
-
-    if at_night:
-        for defence in ("scan", "sanitize"):
-            numbers = fraud(source="red-condition", defence=defence)
-            assert numbers["alarm"] in (0, 1)
-            assert numbers["rows"] == (0 if defence == "scan" and numbers["alarm"] else 1_000)
-        return
-    refuses(partial(fraud, defence="scan"), "defence='scan'", "source='density'")
-    refuses(partial(fraud, source="clean"), "share=0.05", "source='clean'")
-    refuses(partial(fraud, source="red-region", share=0.0), "share=0", "source='red-region'")
-    honest, poisoned, tested = fraud(share=0.0), fraud(), fraud(defence="slice-test")
-    assert honest["poison"] < 0.01 < 0.03 < poisoned["poison"] < 0.07 and honest["alarm"] is poisoned["alarm"] is None
-    assert tested["alarm"] == 1 and tested["poison"] < 0.5 * poisoned["poison"] and tested["rows"] > 0
