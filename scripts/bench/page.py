@@ -52,9 +52,22 @@ def by(rows: Iterable[Row], *keys: str) -> list[Row]:
     return [{**dict(zip(keys, found, strict=True)), "rows": some} for found, some in groups.items()]
 
 
+def ordered(rows: Iterable[Row], key: str, names: Iterable[Any] | None = None) -> list[Row]:
+    """The rows or groups by the place of ``key`` among ``names``, or of its first coming; nothing else moves."""
+    rows = list(rows)
+    places = list(dict.fromkeys(row.get(key) for row in rows) if names is None else names)
+    return sorted(rows, key=lambda row: places.index(row.get(key)))
+
+
+def inside(row: Row, key: str) -> Any:
+    """What stands under ``key``, or under ``scores.twin`` the ``twin`` of ``scores``; None where there is nothing."""
+    outer, _, inner = key.partition(".")
+    return row.get(key) if not inner else (row.get(outer) or {}).get(inner)
+
+
 def values(rows: Iterable[Row], value: Value) -> list[Any]:
     """One value of each row, without those that are None."""
-    found = (row.get(value) if isinstance(value, str) else value(row) for row in rows)
+    found = (inside(row, value) if isinstance(value, str) else value(row) for row in rows)
     return [one for one in found if one is not None]
 
 
@@ -123,12 +136,12 @@ class Cell(Formatter):
         return f(value, form)
 
 
-def table(rows: Iterable[Row], columns: Mapping[str, Value]) -> str:
+def table(rows: Iterable[Row], *columns: Mapping[str, Value]) -> str:
     """A table: the headings, and a line for each row, or group; a cell is a text (``Cell``) or what is made of the row.
 
     Columns that begin with ``*`` are left out, so that a column may depend on the page.
     """
-    cells = {head: cell for head, cell in columns.items() if not head.startswith("*")}
+    cells = {head: cell for some in columns for head, cell in some.items() if not head.startswith("*")}
     lines = [[*cells], ["---"] * len(cells)]
     for row in rows:
         filled = (Cell().vformat(one, (), row) if isinstance(one, str) else str(one(row)) for one in cells.values())
@@ -143,6 +156,19 @@ def spread_of(value: Value, form: str = ".3g", of_deviation: str = ".2g") -> Cal
 
 def span_of(value: Value, form: str = ".2g") -> Callable[[Row], str]:
     return lambda group: span(values(group["rows"], value), form)
+
+
+def median_of(value: Value, form: str = ".3g") -> Callable[[Row], str]:
+    return lambda group: f(statistics.median(values(group["rows"], value)), form)
+
+
+def most_of(value: Value, form: str = ".3g") -> Callable[[Row], str]:
+    return lambda group: f(most(values(group["rows"], value)), form)
+
+
+def columns_of(names: Iterable[str], head: str, make: Callable[..., Value], key: str, *form: str) -> dict[str, Value]:
+    """A column for each of ``names``, which stands for ``{}`` in its ``head`` and in the ``key`` of its value."""
+    return {head.format(name): make(key.format(name), *form) for name in names}
 
 
 def count_of(**wanted: Any) -> Callable[[Row], str]:
@@ -171,10 +197,10 @@ def write_page(path: Path, content: Mapping[str, Any], **given: Any) -> None:
     environment = Environment(
         loader=FileSystemLoader(PAGES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )  # Markdown made of our own rows: nothing to escape
-    filters = (where, but, has, by, values, f, spread, span, least, most, share, bars, table)
+    filters = (where, but, has, by, ordered, values, f, spread, span, least, most, share, bars, table)
     environment.filters |= {one.__name__: one for one in filters}
     environment.filters |= {"median": statistics.median, "mean": statistics.fmean, "at_least": max}
-    environment.globals |= {one.__name__: one for one in (spread_of, span_of, count_of, verdicts, auc, strongest)}
+    environment.globals |= {one.__name__: one for one in (spread_of, span_of, median_of, most_of, count_of, columns_of, verdicts, auc, strongest)}
     environment.globals |= {one.__name__: one for one in (zip, max, min, sorted, len)}
     text = "\n\n".join(paragraphs(environment.get_template(path.name).render(**content, **given))) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
