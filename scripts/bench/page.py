@@ -9,6 +9,7 @@ import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import log10
+from operator import itemgetter
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -139,8 +140,10 @@ class Cell(Formatter):
 def table(rows: Iterable[Row], *columns: Mapping[str, Value]) -> str:
     """A table: the headings, and a line for each row, or group; a cell is a text (``Cell``) or what is made of the row.
 
-    Columns that begin with ``*`` are left out, so that a column may depend on the page.
+    Columns that begin with ``*`` are left out, so that a column may depend on the page. Without columns: the keys.
     """
+    rows = list(rows)
+    columns = columns or ({head: itemgetter(head) for head in rows[0]},)
     cells = {head: cell for some in columns for head, cell in some.items() if not head.startswith("*")}
     lines = [[*cells], ["---"] * len(cells)]
     for row in rows:
@@ -200,7 +203,10 @@ def write_page(path: Path, content: Mapping[str, Any], **given: Any) -> None:
     filters = (where, but, has, by, ordered, values, f, spread, span, least, most, share, bars, table)
     environment.filters |= {one.__name__: one for one in filters}
     environment.filters |= {"median": statistics.median, "mean": statistics.fmean, "at_least": max}
-    environment.globals |= {one.__name__: one for one in (spread_of, span_of, median_of, most_of, count_of, columns_of, verdicts, auc, strongest)}
+    environment.globals |= {
+        one.__name__: one
+        for one in (spread_of, span_of, median_of, most_of, count_of, columns_of, verdicts, auc, strongest)
+    }
     environment.globals |= {one.__name__: one for one in (zip, max, min, sorted, len)}
     text = "\n\n".join(paragraphs(environment.get_template(path.name).render(**content, **given))) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
