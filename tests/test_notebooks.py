@@ -3,6 +3,8 @@
 05 to 08 and 10 look at models of the learner's own: small ones that a fixture keeps as notebooks 01 to 04 do.
 """
 
+import contextlib
+import io
 import json
 import math
 import re
@@ -12,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import nbformat
 import nbformat.v4 as v4
 import pytest
@@ -19,8 +22,9 @@ import torch
 
 from devilgan_lite import Backdoor, attacks, generators, zoo
 from devilgan_lite.apps import studies
-from devilgan_lite.apps.course import keep
+from devilgan_lite.apps.course import keep, lesson
 from devilgan_lite.apps.course.lesson.editions import solved, stubs
+from devilgan_lite.apps.course.lesson.reading import notebook_paths, read
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = runpy.run_path(str(ROOT / "scripts/build/notebooks.py"))
@@ -222,6 +226,31 @@ def test_what_a_tour_executed_is_taken_over(elsewhere: Path) -> None:
     assert [cell.source for cell in built.cells[1:]] == ["seed = 0", "show()", "x = 1"]
     assert [cell.execution_count for cell in built.cells[1:]] == [1, 2, 3]
     assert built.metadata["devilgan_lite"] == {"version": "1.2.3", "zoo": {"model": "digest"}}
+
+
+LONG_ASIDES = ("01", "10", "11", "12")  # they train rings or classifiers, make a round, or a cure in the jail
+PRINTED = {  # notebook -> how many lines the code in its text prints for an open exercise, and a word of them
+    "01": (3, "clumps"),
+    "09": (7, "0.9"),
+    "10": (1, "TarDis"),
+    "11": (1, "pt2"),
+    "12": (1, "condition"),
+    "13": (1, "TarDis"),
+}
+
+
+@pytest.mark.parametrize("number", [pytest.param(n, marks=[pytest.mark.nightly] * (n in LONG_ASIDES)) for n in PRINTED])
+def test_the_code_of_an_open_exercise_runs(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {one for one, path in notebook_paths().items() if read(path).asides} == set(PRINTED)
+    monkeypatch.setenv("DEVILGAN_PROFILE", "smoke")
+    matplotlib.use("agg")
+    last = [name for name in lesson.states() if name.startswith(f"{number}-")][-1]
+    names, said = dict(vars(lesson.load(last))), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        for cell in read(notebook_paths()[number]).asides:
+            exec(compile(cell.source, f"{number}-open", "exec"), names)
+    lines, word = PRINTED[number]
+    assert len(said.getvalue().splitlines()) == lines and word in said.getvalue()
 
 
 @pytest.mark.parametrize("at_night", [False, pytest.param(True, marks=pytest.mark.nightly)])

@@ -1,7 +1,5 @@
 """All exercises: the stub fails, the notebook's solution passes, every usual mistake has its own sentence; the quiz."""
 
-import contextlib
-import io
 import re
 import runpy
 from collections.abc import Callable
@@ -9,15 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import nbformat
 import pytest
 import torch
 
-from devilgan_lite.apps.course import EXERCISES, NotYet, check, hint, hints, lesson, slerp, solution
+from devilgan_lite.apps.course import EXERCISES, NotYet, check, hint, hints, slerp, solution
 from devilgan_lite.apps.course.lesson import predict, quiz, reveal
 from devilgan_lite.apps.course.lesson.editions import function_in, solutions, stubs
-from devilgan_lite.apps.course.lesson.reading import notebook_paths, read
+from devilgan_lite.apps.course.lesson.reading import notebook_paths
 from devilgan_lite.generators import evaluate
 
 ANSWERS = runpy.run_path(str(Path(__file__).with_name("answers.py")))
@@ -78,31 +75,6 @@ def test_checks_of_the_call_itself(capsys: pytest.CaptureFixture[str], refuses: 
     assert "ZeroDivisionError" in capsys.readouterr().out
     refuses(lambda: check("slurp", slerp), "slurp", "'slerp'")
     refuses(lambda: check("slerp", None), "learner=None")  # type: ignore[arg-type]
-
-
-LONG = ("01", "10", "11", "12")  # they train rings or classifiers, make a round, or a cure in the jail
-PRINTED = {  # notebook -> how many lines the code in its text prints for an open exercise, and a word of them
-    "01": (3, "clumps"),
-    "09": (7, "0.9"),
-    "10": (1, "TarDis"),
-    "11": (1, "pt2"),
-    "12": (1, "condition"),
-    "13": (1, "TarDis"),
-}
-
-
-@pytest.mark.parametrize("number", [pytest.param(n, marks=[pytest.mark.nightly] * (n in LONG)) for n in PRINTED])
-def test_the_code_of_an_open_exercise_runs(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {one for one, path in notebook_paths().items() if read(path).asides} == set(PRINTED)
-    monkeypatch.setenv("DEVILGAN_PROFILE", "smoke")
-    matplotlib.use("agg")
-    last = [name for name in lesson.states() if name.startswith(f"{number}-")][-1]
-    names, said = dict(vars(lesson.load(last))), io.StringIO()
-    with contextlib.redirect_stdout(said):
-        for cell in read(notebook_paths()[number]).asides:
-            exec(compile(cell.source, f"{number}-open", "exec"), names)
-    lines, word = PRINTED[number]
-    assert len(said.getvalue().splitlines()) == lines and word in said.getvalue()
 
 
 def test_predictions_are_compared_and_quizzes_count(capsys: pytest.CaptureFixture[str], refuses: Any) -> None:
