@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +258,12 @@ def test_a_bare_kernel_explains_too(tmp_path: Path) -> None:
     assert "NameError: 'reveal' is not there yet: first run cell" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("number", "cells"), [("00", 6), pytest.param("04", 8, marks=pytest.mark.nightly)])
+FILM = pytest.mark.skipif(find_spec("devilgan_lite.apps.show") is None, reason="this notebook shows a film")
+
+
+@pytest.mark.parametrize(
+    ("number", "cells"), [pytest.param("00", 6, marks=FILM), pytest.param("04", 8, marks=pytest.mark.nightly)]
+)
 def test_a_cell_that_is_run_again_gives_the_same(
     number: str, cells: int, shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,7 +286,9 @@ IN_PART = ("03-after-methods", "03-after-width", "04-after-gate")
 
 
 @pytest.mark.parametrize(
-    "numbers", [["00", "03"], pytest.param(NUMBERS, marks=pytest.mark.nightly)], ids=("some", "all")
+    "numbers",
+    [pytest.param(["00"], marks=FILM), ["03"], pytest.param(NUMBERS, marks=[FILM, pytest.mark.nightly])],
+    ids=("00", "03", "all"),
 )
 def test_what_a_state_lacks_has_its_cell_named(numbers: list[str]) -> None:
     for name in (one for one in lesson.states() if one[:2] in numbers):
