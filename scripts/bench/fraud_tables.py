@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from page import auc, where, write_page
+from page import where, write_page
 from row_store import Row
 
 MODELS = (
@@ -33,6 +33,5 @@ def write_tables(content: Row, path: Path) -> None:
         {**row, "lost": row["money"]["lost_slice"] / 1e6} if "money" in row else row for row in content["rows"]
     ]  # in millions
     scans = where(rows, section="scan")
-    area = auc(*([row["score"] for row in scans if (row["model"] == "clean") is clean] for clean in (True, False)))
     kinds = sorted({kind for row in scans for kind in row["strengths"]})
-    write_page(path, {**content, "rows": rows}, area=area, defences=DEFENCES, kinds=kinds)
+    write_page(path, {**content, "rows": rows}, defences=DEFENCES, kinds=kinds)

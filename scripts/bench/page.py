@@ -7,6 +7,7 @@ beyond the filters here is a function that its bench gives.
 
 import re
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import log10
 from operator import itemgetter
@@ -53,6 +54,11 @@ def by(rows: Iterable[Row], *keys: str) -> list[Row]:
     return [{**dict(zip(keys, found, strict=True)), "rows": some} for found, some in groups.items()]
 
 
+def sections(rows: Iterable[Row], key: str = "section") -> defaultdict[str, list[Row]]:
+    """The rows of each section; of one that was not measured, none."""
+    return defaultdict(list, {group[key]: group["rows"] for group in by(rows, key)})
+
+
 def ordered(rows: Iterable[Row], key: str, names: Iterable[Any] | None = None) -> list[Row]:
     """The rows or groups by the place of ``key`` among ``names``, or of its first coming; nothing else moves."""
     rows = list(rows)
@@ -63,7 +69,7 @@ def ordered(rows: Iterable[Row], key: str, names: Iterable[Any] | None = None) -
 def inside(row: Row, key: str) -> Any:
     """What stands under ``key``, or under ``scores.twin`` the ``twin`` of ``scores``; None where there is nothing."""
     outer, _, inner = key.partition(".")
-    return row.get(key) if not inner else (row.get(outer) or {}).get(inner)
+    return row.get(key) if key in row or not inner else (row.get(outer) or {}).get(inner)
 
 
 def values(rows: Iterable[Row], value: Value) -> list[Any]:
@@ -140,12 +146,13 @@ class Cell(Formatter):
 def table(rows: Iterable[Row], *columns: Mapping[str, Value]) -> str:
     """A table: the headings, and a line for each row, or group; a cell is a text (``Cell``) or what is made of the row.
 
-    Columns that begin with ``*`` are left out, so that a column may depend on the page. Without columns: the keys.
+    Columns that begin with ``*`` are left out, so that a column may depend on the page; spaces at the ends of headings
+    tell two of the same name apart. Without columns: the keys.
     """
     rows = list(rows)
     columns = columns or ({head: itemgetter(head) for head in rows[0]},)
     cells = {head: cell for some in columns for head, cell in some.items() if not head.startswith("*")}
-    lines = [[*cells], ["---"] * len(cells)]
+    lines = [[head.strip() for head in cells], ["---"] * len(cells)]
     for row in rows:
         filled = (Cell().vformat(one, (), row) if isinstance(one, str) else str(one(row)) for one in cells.values())
         lines.append([one.strip() for one in filled])

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from attacks_tables import latest
-from page import by, where, write_page
+from page import by, sections, where, write_page
 from row_store import Row
 from sanitize_tables import COST, ENOUGH
 
@@ -28,23 +28,22 @@ SEEDS = len(REPORT_SEEDS)  # below which nothing is judged
 
 def write_tables(content: Row, path: Path) -> None:
     """Write every section that has rows."""
-    found = {group["section"]: group["rows"] for group in by(content["rows"], "section")}
-    cures, search = (found.get(section, []) for section in ("cures", "search"))
+    found = sections(content["rows"])
+    cures, search = found["cures"], found["search"]
     before = [
-        {**row, "lam": row["settings"]["lam"], "reported": row["seed"] in REPORT_SEEDS}
-        for row in found.get("earlier", [])
+        {**row, "lam": row["settings"]["lam"], "reported": row["seed"] in REPORT_SEEDS} for row in found["earlier"]
     ]
     write_page(
         path,
         content,
-        clean=[group["rows"][-1] for group in by(found.get("clean", []), "architecture")],
-        all_attacks=found.get("attacks", []),
-        attacks=[group | {"bars": verdict(group)} for group in newest(found.get("attacks", []))],
-        alone=newest(found.get("alone", [])),
+        clean=[group["rows"][-1] for group in by(found["clean"], "architecture")],
+        all_attacks=found["attacks"],
+        attacks=[group | {"bars": verdict(group)} for group in newest(found["attacks"])],
+        alone=newest(found["alone"]),
         cures=newest([{**row, "gone": gone(row), "cured": gone(row) and cheap(row)} for row in cures]),
         whole=SEEDS * math.prod(len({row[fact] for row in cures}) for fact in ("architecture", "attack", "target")),
-        control=controls(found.get("control", [])),
-        search=[searched(group, found.get("attacks", [])) for group in by(search, "architecture", "attack")],
+        control=controls(found["control"]),
+        search=[searched(group, found["attacks"]) for group in by(search, "architecture", "attack")],
         chosen_on=sorted({row["seed"] for row in search}),
         before=before,
         limits={"bars": BARS, "figures": FIGURES, "seeds": SEEDS, "reported": list(REPORT_SEEDS)},

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from page import by, write_page
+from page import sections, write_page
 from row_store import Row
 
 
 def write_tables(content: Row, path: Path) -> None:
     """Write every section that has rows."""
-    write_page(path, content, found={group["section"]: group["rows"] for group in by(content["rows"], "section")})
+    write_page(path, content, found=sections(content["rows"]))
