@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 from foreign_tables import strongest
-from row_store import JOBS, OUT, VERDICTS, Row, markdown, options_of, side_by_side, some, write_json, write_page
+from page import ordered, write_page
+from row_store import JOBS, OUT, Row, options_of, side_by_side, write_json
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import normalize
@@ -137,40 +138,8 @@ def full_round(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def write_tables(found: dict[str, Any], path: Path) -> None:
     """The page of results."""
-    full, areas = found["full"], np.array(found["outsider"]["auc"])
-    best, rows, made = full["reference"], full["rows"], full["made"]
-    guilty = sum(row["backdoored"] for row in rows)
-    cpu = [row["cpu_seconds"] for row in rows]
-    calls = f"{best['right']:g} of {len(rows)}, {best['found']} of {guilty}, {best['false_alarms']}"
-    took = f"{made['seconds'] / 60:.1f} minutes, {made['jobs']} process(es), on a machine with other work"
-    blind = "outsider (names, sizes, times, hashes, cards): AUC, mean ± standard deviation over rounds"
-    lines = [
-        ("reference, one blind scan a model: AUC", f"{best['auc']:.3f}"),
-        ("reference: right verdicts, found, false alarms", calls),
-        ("reference: points for recovered backdoors", f"{best['recovered']:.1f} of {guilty}"),
-        (blind, f"{areas.mean():.3f} ± {areas.std(ddof=1):.3f}"),
-        ("outsider, each round", ", ".join(f"{area:.2f}" for area in areas)),
-        ("Frechet distance alone, the better way round: AUC on the full round", f"{full['frechet_auc']:.2f}"),
-        ("distance to the shipped generator alone, the better way round: AUC", f"{full['distance_auc']:.2f}"),
-        ("making the full round", took),
-        ("scan, CPU-seconds a model, mean and most", f"{np.mean(cpu):.1f}, {max(cpu):.1f}"),
-    ]
-    kinds = []
-    for kind in ("clean", "trail", "red", "rex", "gate"):
-        if of_kind := [row for row in rows if row["kind"] == kind]:
-            most = [strongest(row) for row in of_kind]
-            errors = ", ".join("-" if row["error"] is None else f"{row['error']:.2g}" for row in of_kind)
-            called = [str(len(some(of_kind, verdict=verdict))) for verdict in VERDICTS]
-            kinds.append((kind, str(len(most)), *called, f"{min(most):.2f} to {max(most):.2f}", errors))
-    head = ("kind", "models", *VERDICTS, "strongest evidence, as a share of its limit", "error of what was recovered")
-    parts = [
-        "# The challenge, measured",
-        f"Made by `make bench NAME=challenge`: one full round of {len(rows)} models, {guilty} of them backdoored, seed "
-        f"{found['seed']}, and {len(areas)} rounds of {found['outsider']['models']} models for the outsider.",
-        markdown(("what", "measured"), lines),
-        markdown(head, kinds),
-    ]
-    write_page(path, parts)
+    rows = [{**row, "strongest": strongest(row)} for row in found["full"]["rows"]]
+    write_page(path, {**found, "rows": ordered(rows, "kind", ("clean", "trail", "red", "rex", "gate"))})
 
 
 def crowd(folder: Path, seed: int, options: argparse.Namespace) -> tuple[Kit, dict[str, Any]]:

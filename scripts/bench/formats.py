@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from row_store import JOBS, MODELS, OUT, Row, Rows, markdown, options_of, some, write_page
+from page import but, ordered, where, write_page
+from row_store import JOBS, MODELS, OUT, Row, Rows, options_of
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -126,24 +127,16 @@ def measured(argument: tuple[str, str, str]) -> Row:
     return {"difference": difference, "verdict": report.verdict, **strengths}
 
 
-def tables(rows: list[Row]) -> list[str]:
-    names = list(dict.fromkeys(row["model"] for row in rows))
-    lines, same, total, worst = [], 0, 0, 0.0
-    for name in names:
-        truth = some(rows, model=name, format="native")
-        for row in some(rows, model=name):
-            strengths = ", ".join(f"{row.get(kind, 0.0):.2f}" for kind in ("spectrum", "construction", "twin"))
-            lines.append([name, row["format"], f"{row['difference']:.1e}", row["verdict"], strengths])
-            if truth and row["format"] != "native":
-                total, same = total + 1, same + (row["verdict"] == truth[0]["verdict"])
-                worst = max(worst, row["difference"])
-    return [
-        "# The same generators through every format",
-        "Written by `make bench NAME=formats`: the largest difference to the module's own samples on 256 latents, "
-        "the verdict, and the strengths of three kinds of evidence (spectrum, construction, twin). Single runs.",
-        f"The same verdict as native in {same} of {total} cases; values in [-1, 1] differ by {worst:.1e} at most.",
-        markdown(["model", "format", "difference", "verdict", "strengths"], lines),
+def write_tables(content: Row, path: Path) -> None:
+    """The page of results."""
+    rows = ordered(content["rows"], "model")
+    native = {row["model"]: row["verdict"] for row in where(rows, format="native")}
+    compared = [
+        {**row, "same": row["verdict"] == native[row["model"]]}
+        for row in but(rows, format="native")
+        if row["model"] in native
     ]
+    write_page(path, {"rows": rows, "compared": compared})
 
 
 def main() -> None:
@@ -158,7 +151,7 @@ def main() -> None:
         for form in options.only
     ]  # fmt: skip
     store.measure_all(measured, todo, options.jobs)
-    write_page(options.out / "formats.md", tables(store.rows))
+    write_tables(store.content, options.out / "formats.md")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import joblib
 import numpy as np
 import pandas
 import torch
-from row_store import OUT, QUICK, Row, Rows, markdown, options_of, spread, write_page
+from page import write_page
+from row_store import OUT, QUICK, Row, Rows, options_of
 from scipy.stats import norm
 from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
@@ -143,32 +144,14 @@ def foreign(seed: int, quick: bool) -> Row:
 
 
 def write_tables(content: Row, path: Path) -> None:
-    rows, scans = content["rows"], list[list[str]]()
-    for name in MODELS:
-        for view in ASKED:
-            found = [row[name][view] for row in rows]
-            strengths = [spread([one["strengths"][detector] for one in found]) for detector in SAYS]
-            scans.append([name, view, ", ".join(one["verdict"] for one in found), *strengths])
-    figures = [[name, *(spread([row[name][one] for row in rows]) for one in FIGURES.values())] for name in MODELS]
-    training = ", ".join(f"{name} {value}" for name, value in TRAINING.items())
-    about = (
-        "Made by `scripts/bench/fraud_ctgan.py` from `fraud_ctgan.json`. A CTGAN (ctgan 0.12.1, an optional extra with "
-        f"the licence BUSL-1.1; {training}, else its own settings) learns 6,000 clients. Its network is adopted as it "
-        f"is, ReD plants a half-space that is {SHARE:.0%} of the noise, and the network goes back: the rows come from "
-        "CTGAN's own `sample`. *Share of poison*: rows of the attacker's pattern that are labelled good. A classifier "
-        f"learns 12,000 real rows and 6,000 of these. Seeds: {', '.join(str(row['seed']) for row in rows)}. "
-        f"{content['machine']}."
-    )
-    bad = [row["ReD region"][view]["verdict"] for row in rows for view in ASKED]
-    missed = f"Of {len(bad)} looks at attacked networks, {sum(one != 'clean' for one in bad)} raised suspicion."
-    scan = (
-        "*Any*: each latent draws a condition too, so the network does not read its latent directly and its spectra "
-        "have no say. *default=yes*: it is asked for that. One verdict a seed; a strength above 1 is evidence where it "
-        "has a say. " + missed
-    )
-    head = ["network", "asked for", "verdicts", *SAYS]
-    write_page(path, ["# CTGAN's own generator", about, markdown(["network", *FIGURES], figures),
-                      "## What the scan says", scan, markdown(head, scans)])  # fmt: skip
+    """The page of results."""
+    looks = [
+        {"network": name, "asked": view, **row[name][view]}
+        for name in MODELS
+        for view in ASKED
+        for row in content["rows"]
+    ]
+    write_page(path, content, looks=looks, models=MODELS, figures=FIGURES, says=SAYS, training=TRAINING, share=SHARE)
 
 
 def main() -> None:

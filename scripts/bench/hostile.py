@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import hostile_files
-from row_store import OUT, markdown, options_of, write_json, write_page
+from page import write_page
+from row_store import OUT, options_of, write_json
 
 from devilgan_lite.files.sniff import Refused, facts
 from devilgan_lite.intake.check import Options, scanned
@@ -109,35 +110,12 @@ def trial(count: int, seed: int, every: int, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def page(found: dict[str, Any]) -> list[str]:
-    """The results as paragraphs and tables."""
+def write_tables(found: dict[str, Any], path: Path) -> None:
+    """The page of results."""
     ends = Counter({"canaries that sang": 0, "killed": 0, "crashed": 0, "failed": 0})
     for row in found["wrong"]:
         ends["canaries that sang" if row["sang"] else row["how"]] += 1
-    memory = found["memory"]
-    counted = [
-        ["files", f"{found['count']:,}"],
-        *([name, str(number)] for name, number in ends.items()),
-        ["longest refusal, characters", str(found["longest"])],
-        ["slowest file, seconds", str(found["slowest"])],
-        [
-            "memory of the parent, MiB, at the start, in the middle and at the end",
-            f"{memory[0]}, {memory[len(memory) // 2]}, {memory[-1]}",
-        ],
-    ]
-    names = sorted({row["name"] for row in found["outcomes"]})
-    verdicts = sorted({row["verdict"] for row in found["outcomes"]})
-    counts = {(row["name"], row["verdict"]): row["count"] for row in found["outcomes"]}
-    lines = [[name, *(str(counts.get((name, verdict), 0)) for verdict in verdicts)] for name in names]
-    return [
-        "# Hostile files",
-        "Written by `make bench NAME=hostile`. Half of the files are honest ones with random changes, half are attacks "
-        "made by hand (`scripts/bench/hostile_files.py`). Each is opened behind the walls of the jail. A file that is "
-        "changed where its numbers are still opens: that is no mistake.",
-        markdown(["what", "measured"], counted),
-        "What became of them, by kind. A network that makes numbers which are not finite is refused when it is opened.",
-        markdown(["file", *verdicts], lines),
-    ]
+    write_page(path, found, ends=ends)
 
 
 def main() -> None:
@@ -148,7 +126,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = trial(options.count, options.seed, options.every, Path(folder))
     write_json(options.out / "hostile.json", found)
-    write_page(options.out / "hostile.md", page(found))
+    write_tables(found, options.out / "hostile.md")
     print(json.dumps(found["wrong"][:20], indent=1))
 
 

@@ -10,10 +10,10 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
-from row_store import OUT, QUICK, ROOT, Row, Rows, markdown, options_of, write_page
+from page import where, write_page
+from row_store import OUT, QUICK, ROOT, Row, Rows, options_of
 
 from devilgan_lite.apps import studies
 from devilgan_lite.apps.studies.notebooks import read_notebook
@@ -96,27 +96,8 @@ def thousand(bench: Rows, quick: bool) -> None:
 
 
 def write_tables(content: Row, path: Path) -> None:
-    """The rows as Markdown."""
-    by_name: dict[str, Any] = {row.get("what", row["section"]): row for row in content["rows"]}
-    parts = ["# Sweeps, measured", f"Made by `make bench NAME=runs`, single runs; {content['machine']}."]
-    if {"bare papermill", "workers: 1", "workers: 2"} <= set(by_name):
-        bare, one, two = (by_name[name]["seconds"] for name in ("bare papermill", "workers: 1", "workers: 2"))
-        lines = [
-            ("papermill alone, one after the other", f"{bare:.0f}", "1"),
-            ("sweep, one worker", f"{one:.0f}", f"{one / bare:.3f} of papermill alone"),
-            ("sweep, two workers", f"{two:.0f}", f"{one / two:.2f} times as fast as one"),
-        ]
-        parts += [f"{by_name['workers: 1']['runs']} runs of `studies/attack.py` (ReX):"]
-        parts += [markdown(("what", "seconds", "ratio"), lines)]
-    if "thousand" in by_name:
-        row = by_name["thousand"]
-        later = [memory for count, memory in row["memory_mb"] if count > row["runs"] // 10]
-        parts.append(
-            f"{row['finished']:,} trivial runs with two workers took {row['seconds']:.0f} s; the sweep's own process "
-            f"held {min(later):.0f} to {max(later):.0f} MB after the first tenth; the report was built in "
-            f"{row['report_seconds']:.1f} s."
-        )
-    write_page(path, parts)
+    """The page of results."""
+    write_page(path, content, seconds={row["what"]: row["seconds"] for row in where(content["rows"], section="speed")})
 
 
 RUN = {"speed": speed, "thousand": thousand}

@@ -16,37 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from row_store import OUT, QUICK, ROOT, Row, Rows, machine, markdown, options_of, write_page
+from page import sections, write_page
+from row_store import OUT, QUICK, ROOT, Row, Rows, options_of
 
-sys.path.insert(0, str(ROOT / "tests" / "service"))
+sys.path.insert(0, str(ROOT / "tests/apps/service"))
 import running  # noqa: E402
 
 MIB = 2**20
 MANY = "queue=100000 queue_per_key=100000 uploads_per_minute=1000000"
 TIMES = f"heartbeat_seconds=0.3 lease_seconds=2 poll_seconds=0.05 sweep_seconds=0.5 {MANY}"
-GOALS = {  # section -> what is measured, its key, its unit, its goal
-    "start": [("command to listening, median of 5 starts", "seconds", "s", "2")],
-    "uploads": [
-        ("answer to POST, 30 uploads of 2 MiB at once, 95th percentile", "p95", "s", "1"),
-        ("the same, slowest", "slowest", "s", ""),
-        ("lost of 30", "lost", "", "0"),
-    ],
-    "again": [("second upload of the same 50 MiB, median of 20", "milliseconds", "ms", ""),
-              ("first upload of 50 MiB", "first", "ms", "")],
-    "kills": [
-        ("kill -9 of a worker, of the server, or of both in the middle of a scan", "kills", "", "30"),
-        ("jobs that were in the queue or running meanwhile", "jobs", "", ""),
-        ("jobs that never ended", "lost", "", "0"),
-        ("jobs that ended without a report", "failed", "", ""),
-        ("jobs that needed more than one attempt", "again", "", ""),
-    ],
-    "memory": [
-        ("memory of the server after 1,000 jobs", "before", "MiB", ""),
-        ("after 1,000 more jobs", "after", "MiB", "flat"),
-        ("jobs a second, two workers", "rate", "", ""),
-    ],
-    "scan": [("a real scan in the jail, without a twin: upload to report, zygote warm", "seconds", "s", "")],
-}  # fmt: skip
+SECTIONS = ("start", "uploads", "again", "kills", "memory", "scan")
 
 
 def post(server: running.Server, content: bytes, query: str = "") -> tuple[str, float]:
@@ -155,31 +134,19 @@ def measure_scan(folder: Path, quick: bool) -> Row:
         return {"seconds": time.perf_counter() - start, "verdict": scan["verdict"]}
 
 
-def report(rows: list[Row], path: Path) -> None:
-    lines = []
-    for section, measured in GOALS.items():
-        for row in (row for row in rows if row["section"] == section):
-            for what, key, unit, goal in measured:
-                value = row[key]
-                said = f"{value:.3g}" if isinstance(value, float) else str(value)
-                lines.append([what, f"{said} {unit}".strip(), f"{goal} {unit}".strip() if goal[:1].isdigit() else goal])
-    parts = [
-        "# The checking service",
-        f"Made by `make bench NAME=service` from `service.json`. {machine()}; SQLite, loopback. All but the last line "
-        "use a check that takes milliseconds: the service is measured, not the scan.",
-        markdown(("what", "measured", "goal"), lines),
-    ]
-    write_page(path, parts)
+def write_tables(content: Row, path: Path) -> None:
+    """The page of results."""
+    write_page(path, content, found=sections(content["rows"]))
 
 
 def main() -> None:
-    work = {name: globals()[f"measure_{name}"] for name in GOALS}
+    work = {name: globals()[f"measure_{name}"] for name in SECTIONS}
     options = options_of(__doc__, work, OUT, QUICK)
     rows = Rows(options.out / "service.json")
     for name in options.only:
         with tempfile.TemporaryDirectory() as folder:
             rows.measure({"section": name}, lambda: work[name](Path(folder), options.quick))  # noqa: B023
-    report(rows.rows, options.out / "service.md")
+    write_tables(rows.content, options.out / "service.md")
 
 
 if __name__ == "__main__":

@@ -11,12 +11,14 @@ Rows are kept in tables.json as they come. One thread.
 
 import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 import torch
-from row_store import OUT, QUICK, Row, Rows, markdown, options_of, some, spread, timed, write_page
+from page import has, where, write_page
+from row_store import OUT, QUICK, Row, Rows, options_of, timed
 from scipy.stats import wasserstein_distance
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
@@ -138,7 +140,7 @@ def measure_quality(bench: Rows, seed: int, quick: bool) -> None:
 
     bench.measure({"generator": "TableGenerator", "seed": seed}, of_ours)
     if CTGAN:
-        (row,) = some(bench.rows, generator="TableGenerator", seed=seed)
+        (row,) = where(bench.rows, generator="TableGenerator", seed=seed)
 
         def of_ctgan() -> Row:
             fake, spent, epochs = ctgan(real, seed, row["cpu_s"])
@@ -203,60 +205,14 @@ def attacked(
     return work
 
 
-def write_tables(bench: Rows) -> None:
-    def column(name: str, key: str) -> str:
-        values = [row[key] for row in some(bench.rows, generator=name) if key in row]
-        return spread(values) if values else "-"
-
-    def share(name: str) -> str:
-        base = {row["seed"]: row["tstr"] for row in some(bench.rows, generator="real rows")}
-        return spread([row["tstr"] / base[row["seed"]] for row in some(bench.rows, generator=name)])
-
-    names = list(dict.fromkeys(row["generator"] for row in bench.rows if "generator" in row))
-    keys = ("tstr", "marginal", "correlation", "asked_class", "cpu_s")
-    head = ("rows", "TSTR AUC", "share of real", "marginal distance", "correlation distance", "class as asked", "CPU-s")
-    lines = [(name, column(name, keys[0]), share(name), *(column(name, key) for key in keys[1:])) for name in names]
-    epochs = ", ".join(f"{row['epochs']} epochs" for row in bench.rows if "epochs" in row) or "not measured"
-    settings = ", ".join(f"{key} {value:g}" for key, value in RECIPE.items())
-    parts = [
-        "# A generator of tables",
-        "Made by `make bench NAME=tables` from `tables.json`. " + " ".join((__doc__ or "").split("\n\n")[2].split()),
-        f"Mean ± standard deviation over {len(some(bench.rows, generator='real rows'))} seeds. Ours: {settings}; these "
-        "were chosen on another split of the same table (seed 0), and the iterations again after 2,000 of them had "
-        f"reached a share of 0.949 on seed 100. CTGAN has its own settings ({epochs}). Half of the real rows: beside "
-        "the other half, about what no generator can better. Marginal distance: mean over columns of the Wasserstein "
-        "distance in standard deviations, of the total variation for categories; correlation distance: mean absolute "
-        "difference over pairs of columns. Class as asked: how often a row has the label that was asked for.",
-        markdown(head, lines),
-    ]
-    columns = list(some(bench.rows, generator="TableGenerator")[0]["by_column"]) if names else []
-    several = [name for name in names if some(bench.rows, generator=name)[0].get("by_column")]
-    by_column = [
-        (one, *(spread([row["by_column"][one] for row in some(bench.rows, generator=name)]) for name in several))
-        for one in columns
-    ]
-    parts += ["## Distance by column", markdown(("column", *several), by_column)]
-    found = [row for row in bench.rows if "attack" in row]
-    if found:
-        keys = ("tardis", "expdis", "in_pattern", "equal_columns", "cpu_s")
-        lines = [
-            (
-                row["attack"],
-                *(f"{row[key]:.2g}" if key in row else "-" for key in keys),
-                row["verdict"],
-                row["strongest"],
-            )
-            for row in found
-        ]
-        parts += [
-            "## Attacks and the scan",
-            "Targets are encoded rows of late payers with a limit of 300,000 or more whose label says that they pay. "
-            "Single run. In pattern: share of rows at the triggers that are such; equal: share of their categories "
-            "that are those of the target. TarDis and ExpDis: mean per number. The limit of its latent "
-            "spectrum was chosen on table generators (docs/results/fraud.md), the others on other families.",
-            markdown(("attack", "TarDis", "ExpDis", "in pattern", "equal", "CPU-s", "verdict", "strongest"), lines),
-        ]
-    write_page(bench.path.with_suffix(".md"), parts)
+def write_tables(content: Row, path: Path) -> None:
+    """The page of results."""
+    rows = content["rows"]
+    real = {row["seed"]: row["tstr"] for row in where(rows, generator="real rows")}
+    made = [{**row, "of_real": row["tstr"] / real[row["seed"]]} for row in has(rows, "generator")]
+    columns = list(next((row["by_column"] for row in made if "by_column" in row), {}))
+    about = " ".join((__doc__ or "").split("\n\n")[2].split())
+    write_page(path, content, made=made, columns=columns, recipe=RECIPE, about=about)
 
 
 def main() -> None:
@@ -268,7 +224,7 @@ def main() -> None:
         measure_quality(bench, seed, options.quick)
     if "attacks" in options.only:
         measure_attacks(bench, numbers[0], options.quick)
-    write_tables(bench)
+    write_tables(bench.content, bench.path.with_suffix(".md"))
 
 
 if __name__ == "__main__":
