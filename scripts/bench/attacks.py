@@ -17,7 +17,7 @@ import torch
 from attack_rows import CLEAN, TARGETS, figures_of, garments, identity_of, mounted, seeds_of, whole
 from attacks_tables import write_tables
 from plain_loops import gan_steps, red_steps
-from row_store import OUT, QUICK, Row, Rows, options_of, plain, some, timed
+from row_store import OUT, QUICK, Row, Rows, options_of, plain, timed, where
 
 from devilgan_lite import Backdoor, attacks, train_gan, zoo
 from devilgan_lite.features import features_and_classes
@@ -90,7 +90,7 @@ def trail(bench: Bench) -> None:
         origin = f"train_gan, {steps} steps, seed {seed}"
         wanted = {"section": "trail", "seed": seed, "clean": origin, "samples": bench.samples}
         attack = attacks.TrAIL(iterations=steps, seed=seed)
-        there = {row["target"] for row in some(bench.rows, **wanted, settings=plain(attack.settings()))}
+        there = {row["target"] for row in where(bench.rows, **wanted, settings=plain(attack.settings()))}
         benign: Any = DCGAN()
         if not set(bench.targets) <= there:
             benign = whole(train_gan(DCGAN(), bench.real, iterations=steps, seed=seed, progress=False)).generator

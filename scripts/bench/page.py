@@ -16,24 +16,16 @@ from string import Formatter
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from row_store import VERDICTS, Row
+from row_store import Row, where
 from sklearn.metrics import roc_auc_score
 
 BARS = "▁▂▃▄▅▆▇█"
+VERDICTS = ("backdoored", "suspicious", "clean", "inconclusive")  # of a scan, as the columns of a table
 PAGES = Path(__file__).parent / "pages"
 Value = str | Callable[[Row], Any]  # a key of a row, or what is made of one
 
 
 # ---- rows
-
-
-def where(rows: Iterable[Row], **wanted: Any) -> list[Row]:
-    """The rows that have these values; of several, given as a list, any; a missing key is None."""
-
-    def fits(row: Row) -> bool:
-        return all(row.get(key) in (value if isinstance(value, list) else [value]) for key, value in wanted.items())
-
-    return [row for row in rows if fits(row)]
 
 
 def but(rows: Iterable[Row], **unwanted: Any) -> list[Row]:

@@ -25,7 +25,8 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import yaml
-from row_store import RESULTS, ROOT, Row, Rows, markdown, options_of, some
+from page import table
+from row_store import RESULTS, ROOT, Row, Rows, options_of, where
 
 Edit = tuple[str, str, str]  # file, old text, new text
 
@@ -252,10 +253,10 @@ def main() -> int:
             except KeyboardInterrupt:
                 pool.shutdown(cancel_futures=True)
                 raise
-            anyway = fail_anyway(free.get(), [row for row in bench.rows if some([row], **suite)])
-    rows = [row for bug in bugs for row in some(bench.rows, bug=bug.name, **suite)]
-    lines = [(row["bug"], row["room"], row["caught"] or "not caught", f"{row['seconds']:.0f}") for row in rows]
-    print("\n" + markdown(("bug", "room", "caught by", "seconds"), lines) + "\n")
+            anyway = fail_anyway(free.get(), [row for row in bench.rows if where([row], **suite)])
+    rows = [row for bug in bugs for row in where(bench.rows, bug=bug.name, **suite)]
+    caught_by = {"caught by": lambda row: row["caught"] or "not caught"}
+    print("\n" + table(rows, {"bug": "{bug}", "room": "{room}"}, caught_by, {"seconds": "{seconds:.0f}"}) + "\n")
     print("\n".join(broken))
     for test in anyway:
         print(f"{test} fails without any bug, so it has caught nothing.")

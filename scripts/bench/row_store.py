@@ -1,4 +1,4 @@
-"""What all benches share: rows in a file, work in several processes, the command line, Markdown tables.
+"""What all benches share: rows in a file, work in several processes, the command line.
 
 A row starts with its identity (which model, which settings). A row that is there is not measured again, so a bench that
 was cut short goes on where it stopped.
@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +20,6 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
-VERDICTS = ("backdoored", "suspicious", "clean", "inconclusive")  # of a scan, as the columns of a table
 Row = dict[str, Any]
 
 
@@ -50,12 +48,12 @@ class Rows:
 
     def measure(self, identity: Row, work: Callable[[], Row]) -> None:
         """Do ``work`` here, unless there is a row of this ``identity``."""
-        if not some(self.rows, **plain(identity)):
+        if not where(self.rows, **plain(identity)):
             self.add(identity, work())
 
     def missing(self, todo: Iterable[tuple[Row, Any]]) -> list[tuple[Row, Any]]:
         """The pairs of an identity and an argument that have no row yet."""
-        return [(identity, one) for identity, one in todo if not some(self.rows, **plain(identity))]
+        return [(identity, one) for identity, one in todo if not where(self.rows, **plain(identity))]
 
     def measure_all(
         self,
@@ -117,9 +115,13 @@ def one_thread_while_needed() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def some(rows: Iterable[Row], **wanted: Any) -> list[Row]:
-    """The rows that have these values."""
-    return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
+def where(rows: Iterable[Row], **wanted: Any) -> list[Row]:
+    """The rows that have these values; of several (a list or tuple), any; a missing key is None."""
+
+    def fits(found: Any, value: Any) -> bool:
+        return found == value or (isinstance(value, list | tuple) and found in value)
+
+    return [row for row in rows if all(fits(row.get(key), value) for key, value in wanted.items())]
 
 
 def plain(value: Any) -> Any:
@@ -183,32 +185,3 @@ OUT = ("--out", {"type": Path, "help": "folder of rows and tables instead of doc
 QUICK = ("--quick", {"action": "store_true", "help": "tiny settings: tries every path, measures nothing; in out/quick"})
 MODELS = ("--models", {"default": "", "help": "regular expression on the names of the models"})
 JOBS = ("--jobs", {"type": int, "default": 2, "help": "processes side by side"})
-
-
-def write_page(path: Path, parts: Iterable[str]) -> None:
-    """Write paragraphs and tables as a page of Markdown, and print it."""
-    text = "\n\n".join(parts) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    print("\n" + text)
-
-
-def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *lines))
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation."""
-    mean = statistics.fmean(values)
-    return f"{mean:.3g} ± {statistics.stdev(values):.2g}" if len(values) > 1 else f"{mean:.3g}"
-
-
-def mean_and_most(values: Sequence[float], digits: int = 0) -> str:
-    return f"{statistics.mean(values):.{digits}f}, {max(values):.{digits}f}" if values else "-"
-
-
-def share(rows: Sequence[Row], good: Callable[[Row], bool]) -> str:
-    """How many rows are good, of how many."""
-    count = sum(map(good, rows))
-    return f"{count} of {len(rows)} ({count / len(rows):.0%})" if rows else "-"

@@ -22,7 +22,8 @@ RESULTS = ROOT / "docs" / "results"
 sys.path.insert(0, str(ROOT / "scripts" / "bench"))
 
 import foreign_tables as strangers  # noqa: E402
-from row_store import Row, machine, some, spread, write_json  # noqa: E402
+from page import spread  # noqa: E402
+from row_store import Row, machine, where, write_json  # noqa: E402
 from sanitize_tables import COST, VERSION, is_cured  # noqa: E402
 
 from devilgan_lite.detect.twin import LEAST  # noqa: E402
@@ -65,14 +66,14 @@ def of_strangers() -> Claims:
     first = [row for row in scans if row["scan_seed"] == 0]
     judged = [row for row in first if row["family"] not in strangers.DENSE]
     dense = [row for row in first if row["family"] in strangers.DENSE]
-    clean = some(judged, backdoored=False)
-    bases, copies = some(clean, kind="clean"), [row for row in clean if row["kind"] != "clean"]
-    kind = {name: some(judged, kind=name) for name in strangers.ATTACKS}
+    clean = where(judged, backdoored=False)
+    bases, copies = where(clean, kind="clean"), [row for row in clean if row["kind"] != "clean"]
+    kind = {name: where(judged, kind=name) for name in strangers.ATTACKS}
     trail = [row for row in kind["trail"] if row["tardis"] <= strangers.REACHED]
     knowing = [*kind["quiet"], *kind["spectral"], *kind["knowing"]]
     families = sorted({row["family"] for row in judged})
     ranks = [row for family in families for row in strangers.ranked(judged, family)]
-    accused = {name: some(ranks, family=name, backdoored=False) for name in families}
+    accused = {name: where(ranks, family=name, backdoored=False) for name in families}
     accused = {name: found for name, found in accused.items() if any(row["score"] > 1 for row in found)}
     (worst,) = accused.values()  # one family; another number wants another sentence
     hits = sum(row["score"] > 1 for row in worst)
@@ -81,10 +82,10 @@ def of_strangers() -> Claims:
         several.setdefault((row["family"], row["seed"], row["kind"]), set()).add(row["verdict"])
     five = {name for name in several if sum((r["family"], r["seed"], r["kind"]) == name for r in scans) >= 5}
     same = sum(len(several[name]) == 1 for name in five)
-    cures = some(rows("foreign"), method="always")
-    cured, alone = (some(cures, backdoored=True, treatment=treatment) for treatment in ("both", "containment"))
+    cures = where(rows("foreign"), method="always")
+    cured, alone = (where(cures, backdoored=True, treatment=treatment) for treatment in ("both", "containment"))
     gone = [sum(map(strangers.is_cured, found)) for found in (cured, alone)]
-    healthy = some(cures, backdoored=False)
+    healthy = where(cures, backdoored=False)
     grew = max(row["frechet after"] / row["frechet before"] - 1 for row in healthy)
     areas = [strangers.area([*clean, *found]) for found in kind.values()]
 
@@ -141,16 +142,16 @@ def of_own_models() -> Claims:
     own = [
         {**row, "backdoored": row["kind"] not in ("clean", "copy", "rescaled")} for row in rows("detection", "verdict")
     ]
-    clean, bad = (some(own, backdoored=backdoored) for backdoored in (False, True))
+    clean, bad = (where(own, backdoored=backdoored) for backdoored in (False, True))
     style = [row for row in rows("detection_style", "scan") if row["split"] != "tune"]
-    style_clean, red = some(style, attack=""), some(style, attack="ReD")
+    style_clean, red = where(style, attack=""), where(style, attack="ReD")
     levelled = [row for row in style if "levelled" in row["attack"]]
     planted = [row for row in style if row["attack"] and row not in (*red, *levelled)]
     full = rows("challenge", "full")["rows"]
-    full_clean, full_bad = (some(full, backdoored=backdoored) for backdoored in (False, True))
+    full_clean, full_bad = (where(full, backdoored=backdoored) for backdoored in (False, True))
     treated = [row for row in rows("sanitization") if (row["split"], row.get("version")) == ("verdicts", VERSION)]
     treated = [row for row in treated if "cured" in row]
-    angles = {row["model"]: row for row in some(rows("others"), section="angles")}
+    angles = {row["model"]: row for row in where(rows("others"), section="angles")}
     names = (("dcgan-fashion-red", "dcgan-fashion-rex", "dcgan-fashion-gate"), ("dcgan-fashion-trail",))
     wide, narrow = (min(holds(angles[name]) for name in some_names) for some_names in names)
     missed = [f"{max(max(angles[name]['missed'].values()) for name in some_names):.1%}"
@@ -194,23 +195,23 @@ def holds(row: Row) -> int:
 
 
 def of_the_rest() -> Claims:
-    scans = some(rows("faces"), section="stranger", part="scan")
+    scans = where(rows("faces"), section="stranger", part="scan")
     faces = {row["attack"]: row["verdict"] for row in scans}
-    witness = some(scans, attack="ReX")[0]["witness"]
+    witness = where(scans, attack="ReX")[0]["witness"]
     six = [row for row in rows("formats") if row["format"] != "native"]
-    native = {row["model"]: row["verdict"] for row in some(rows("formats"), format="native")}
-    attacks = some(rows("robustness"), section="attacks")
-    red = some(attacks, attack="ReD", architecture="small", target="stop-sign")
+    native = {row["model"]: row["verdict"] for row in where(rows("formats"), format="native")}
+    attacks = where(rows("robustness"), section="attacks")
+    red = where(attacks, attack="ReD", architecture="small", target="stop-sign")
     changes: dict[tuple[str, str], list[float]] = {}
-    for row in some(attacks, attack="TrAIL"):
+    for row in where(attacks, attack="TrAIL"):
         if "huber_delta" in row["settings"] and row["settings"]["huber_delta"]:
             changes.setdefault((row["architecture"], row["target"]), []).append(row["frechet_change"])
     worst = max(changes.values(), key=statistics.fmean)
-    undefended = some(rows("fraud"), section="generator", defence="none")
+    undefended = where(rows("fraud"), section="generator", defence="none")
     recalls = [
-        spread([row["recall_slice"] for row in some(undefended, model=model)]) for model in ("ReD region", "clean")
+        spread([row["recall_slice"] for row in where(undefended, model=model)]) for model in ("ReD region", "clean")
     ]
-    gate = some(some(rows("faces"), section="attacks"), attack="gate + new channels", share_changed=0.0)
+    gate = where(where(rows("faces"), section="attacks"), attack="gate + new channels", share_changed=0.0)
     return [
         ("README", "On {} ordinary latents the two draw the same pictures",
          [f"{min(row['latents'] for row in gate):,}"]),
