@@ -114,6 +114,7 @@ def test_the_quick_path_and_a_second_run_that_finds_its_rows(tmp_path: Path) -> 
     content = json.loads((tmp_path / "robustness.json").read_text(encoding="utf-8"))
     expected = [("attacks", "TrAIL", "train_gan, 3 steps, seed 3")]
     assert [(one["section"], one["attack"], one["clean"]) for one in content["rows"]] == expected
+    assert all(one["commit"] for one in content["rows"])
     assert "| small | TrAIL | stop-sign |" in (tmp_path / "robustness.md").read_text(encoding="utf-8")
     assert "first 1 clean networks" in said[0].stdout and "first 1 clean networks" not in said[1].stdout
 

@@ -8,10 +8,12 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -34,14 +36,14 @@ class Rows:
         self.rows: list[Row] = self.content["rows"]
 
     def add(self, identity: Row, measured: Row) -> None:
-        """Store a row and print what was measured; rows of another machine say so, and the page names both."""
+        """Store a row with its commit, and print what was measured; rows of another machine say so."""
         if not self.rows:
             self.content["machine"] = machine()
         elif not self.content["machine"].startswith(machine()):
             measured = {**measured, "machine": machine()}
             if machine() not in self.content["machine"]:
                 self.content["machine"] += f"; other rows: {machine()}"
-        self.rows.append(plain({**identity, **measured}))
+        self.rows.append(plain({**identity, **measured, "commit": commit()}))
         write_json(self.path, self.content)
         shown = {key: round(value, 6) for key, value in measured.items() if isinstance(value, float)}
         print(" ".join(str(identity[key]) for key in identity if key != "settings"), shown or measured, flush=True)
@@ -143,6 +145,16 @@ def machine() -> str:
     lines = table.read_text().splitlines() if table.is_file() else []
     model = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.machine())
     return f"{model}, {torch.get_num_threads()} thread, torch {torch.__version__}, Python {platform.python_version()}"
+
+
+@cache
+def commit() -> str:
+    """What stands in this checkout: its commit, with a + where files that git knows have changed; empty without git."""
+    words = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
