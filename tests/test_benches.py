@@ -85,8 +85,8 @@ def test_the_mean_over_the_seeds_is_judged_and_nothing_before_all_seeds(load: An
     ):
         rows = [{"attack": attack, "seed": seed, **usual} for seed in range(5)]
         rows[:2] = [{**row, **change} for row, change in zip(rows, changes, strict=False)]
-        assert tables.verdict(attack, rows) == expected, (attack, changes)
-        assert tables.verdict(attack, rows[:4]) == ("-" if attack == "Gate" else "open")
+        assert tables.verdict({"attack": attack, "rows": rows}) == expected, (attack, changes)
+        assert tables.verdict({"attack": attack, "rows": rows[:4]}) == ("-" if attack == "Gate" else "open")
 
 
 def test_recipes_are_searched_on_seeds_of_their_own(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
