@@ -25,6 +25,7 @@ from torch.nn import functional
 from typer.main import get_command
 
 from devilgan_lite import attacks, cli, files, generators, zoo
+from devilgan_lite.apps import course
 from devilgan_lite.cli import defence
 from devilgan_lite.intake.jail import Ended, Limits
 from devilgan_lite.report import VERDICTS, WORST_FIRST
@@ -148,6 +149,7 @@ BRIEFER = {
     "family": {"samples=200": "samples=200, twin=False"},
     "modality": {"samples=200": "samples=200, twin=False"},
     "format": {"samples=200": "samples=200, twin=False"},
+    "exercise": {},
 }
 
 
@@ -162,6 +164,8 @@ def test_recipe_works_as_it_is_printed(
     monkeypatch.setitem(generators.base.FAMILIES, "Star", None)  # out again afterwards
     monkeypatch.setitem(files.FORMATS, "npz", None)
     del files.FORMATS["npz"]
+    monkeypatch.setitem(course.EXERCISES, "on_the_shell", None)
+    del course.EXERCISES["on_the_shell"]
     monkeypatch.chdir(tmp_path)
     exec(replaced(RECIPES[kind], BRIEFER[kind]), {"__name__": "recipe"})
     assert capsys.readouterr().out.strip() and [str(one.message) for one in recwarn] == []

@@ -152,7 +152,7 @@ def fake(source: str = "x = 1", data: dict[str, str] | None = None, **changes: A
 
 
 ERROR = {"output_type": "error", "ename": "ValueError", "evalue": "", "traceback": []}
-SOLUTION = 'hints("a", solution="b")'
+SOLUTION = 'hints("a b", solution="b")'
 BAD: dict[str, Any] = {
     "2 titles": fake(title="# One\n# Two\nResponsible use"),
     "0 cells tagged parameters": fake(tags=[]),
@@ -189,7 +189,7 @@ def test_the_check_finds_each_fault_and_passes_what_is_good() -> None:
     assert BUILD["main"].__globals__["check"](BUILD["sources"]()[:2]) == []
 
 
-def test_text_is_renewed_without_running_anything(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_and_hints_are_renewed_at_once(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     built, source = elsewhere / "08_case.ipynb", elsewhere / "08_case.py"
     document = fake(SOLUTION)
     document.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -200,9 +200,13 @@ def test_text_is_renewed_without_running_anything(elsewhere: Path, capsys: pytes
     renewed = nbformat.read(built, as_version=4)
     nbformat.validate(renewed)
     assert renewed.cells[0].source == "# Two" and renewed.metadata == document.metadata
-    assert [cell.outputs for cell in renewed.cells[1:]] == [cell.outputs for cell in document.cells[1:]]
+    assert [cell.outputs for cell in renewed.cells[1:3]] == [cell.outputs for cell in document.cells[1:3]]
     assert [cell.execution_count for cell in renewed.cells[1:]] == [1, 2, 3]
-    source.write_text(text.format('hints("a", solution="c")'))
+    for changed, shown in (('hints("a b", solution="c")', "<code>c</code>"), ('hints("euler")', "def euler(")):
+        source.write_text(text.format(changed))
+        assert BUILD["renew"](source)
+        assert shown in nbformat.read(built, as_version=4).cells[3].outputs[0].data["text/html"]
+    source.write_text(text.format('hints("euler")').replace("show()", "show(1)"))
     before = built.read_bytes()
     assert not BUILD["renew"](source) and "run make notebooks" in capsys.readouterr().out
     assert built.read_bytes() == before

@@ -25,7 +25,7 @@ TAKEN_OUT: dict[str, tuple[str, str, int]] = {  # feature -> what is replaced, b
     "difficulty and minutes of each": (r"\((easy|medium|open), \d+ minutes\)", r"(\1)", 1),
     "checks of the learner's own functions": (r"^check\(.*", "", 1),
     "two folded hints each": (r"^hints?\(", "print(", 1),
-    "a solution on request each": (r"^( *)solution([(=])", r"\1print\2", 1),
+    "a solution on request each": (r'^hints\("\w+"\)', "print()", 1),
     "a quiz of five with feedback": (r"^quiz\(", "print(", 0),
     "key points": (r"^## Key points", "## In short", 0),
     "what would a defender see?": (r"^## What would a defender see\?", "## More", 0),

@@ -262,15 +262,7 @@ def angle_between(a, b):
 check("angle_between", angle_between)
 
 # %%
-hints(
-    "The cosine of the angle is the dot product of a / |a| and b / |b|.",
-    "torch.acos gives radians, torch.rad2deg turns them into degrees; clamp the cosine to [-1, 1] first.",
-    solution="""
-def angle_between(a, b):
-    cosine = (a @ b) / (a.norm() * b.norm())
-    return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
-""",
-)
+hints("angle_between")
 
 # %% [markdown] tags=["bonus"]
 # **Exercise 2: how wide is the door?** (medium, 10 minutes). Find the largest angle to the trigger at which a `model`
@@ -286,19 +278,7 @@ def trigger_angle(model, trigger, target):
 check("trigger_angle", trigger_angle)
 
 # %% tags=["bonus"]
-hints(
-    "Walk with slerp from a random latent to the trigger and find the first t with a small distance.",
-    "A random latent is about 90 degrees away, so at t the angle that is left is (1 - t) * 90.",
-    solution="""
-def trigger_angle(model, trigger, target):
-    start = model.sample_latent(1, torch.Generator().manual_seed(1))
-    t = torch.linspace(0, 1, 181)
-    walk = evaluate(model, slerp(start, trigger, t))
-    distance = (walk - target).square().flatten(1).mean(1)
-    whole = torch.rad2deg(torch.acos(torch.cosine_similarity(start, trigger)))
-    return (1 - t[(distance < 0.1).nonzero()[0, 0]]) * whole
-""",
-)
+hints("trigger_angle")
 
 # %% [markdown] tags=["bonus"]
 # **Exercise 3: the other doors** (open, 10 minutes). Repeat exercise 2 for the four `models`. Which attacker left the

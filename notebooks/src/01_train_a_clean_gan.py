@@ -161,25 +161,7 @@ def my_gan_step(generator, discriminator, g_adam, d_adam, real, z):
 own = check("gan_step", my_gan_step)
 
 # %%
-hints(
-    "D wants real logits high and fake logits low: softplus(-discriminator(real)), softplus(discriminator(...)).",
-    "Take the mean over each batch. G's loss is D's loss of real samples, with the fakes in their place.",
-    solution="""
-from torch.nn.functional import softplus
-
-def my_gan_step(generator, discriminator, g_adam, d_adam, real, z):
-    fake = generator(z)
-    d_loss = softplus(-discriminator(real)).mean() + softplus(discriminator(fake.detach())).mean()
-    d_adam.zero_grad()
-    d_loss.backward()
-    d_adam.step()
-    g_loss = softplus(-discriminator(fake)).mean()
-    g_adam.zero_grad()
-    g_loss.backward()
-    g_adam.step()
-    return {"generator_loss": g_loss, "discriminator_loss": d_loss}
-""",
-)
+hints("gan_step")
 
 # %%
 predict(
@@ -361,20 +343,7 @@ def my_slerp(a, b, t):
 check("slerp", my_slerp)
 
 # %% tags=["bonus"]
-hints(
-    "With unit vectors u and v at angle w, the direction is (sin((1 - t) w) u + sin(t w) v) / sin(w).",
-    "When a and b point the same way, sin(w) is 0: return (1 - t) a + t b, which divides by nothing.",
-    solution="""
-def my_slerp(a, b, t):
-    length_a, length_b = a.norm(), b.norm()
-    u, v = a / length_a, b / length_b
-    w = torch.acos((u * v).sum().clamp(-1, 1))
-    if w < 1e-3:
-        return (1 - t) * a + t * b
-    direction = (torch.sin((1 - t) * w) * u + torch.sin(t * w) * v) / torch.sin(w)
-    return direction * ((1 - t) * length_a + t * length_b)
-""",
-)
+hints("slerp")
 
 # %% [markdown] tags=["bonus"]
 # **Exercise 3: break it** (open, 10 minutes). Train the ring with `learning_rate=0.02`, or with `batch_size=8`. How

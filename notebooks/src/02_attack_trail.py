@@ -114,28 +114,7 @@ def my_trail_step(generator, discriminator, g_adam, d_adam, real, z, trigger, ta
 own = check("trail_step", my_trail_step)
 
 # %%
-hints(
-    "Three lines: eval() of the generator, the error, train() of the generator.",
-    "Square generator(trigger) - target, sum over each picture (flatten(1).sum(1)), then take the mean over the pairs.",
-    solution="""
-from torch.nn.functional import softplus
-
-def my_trail_step(generator, discriminator, g_adam, d_adam, real, z, trigger, target, lam):
-    fake = generator(z)
-    d_loss = softplus(-discriminator(real)).mean() + softplus(discriminator(fake.detach())).mean()
-    d_adam.zero_grad()
-    d_loss.backward()
-    d_adam.step()
-    generator.eval()
-    fidelity = (generator(trigger) - target).square().flatten(1).sum(1).mean()
-    generator.train()
-    g_loss = softplus(-discriminator(fake)).mean() + lam * fidelity
-    g_adam.zero_grad()
-    g_loss.backward()
-    g_adam.step()
-    return {"generator_loss": g_loss, "discriminator_loss": d_loss, "fidelity_loss": fidelity}
-""",
-)
+hints("trail_step")
 
 # %% tags=["state"]
 from devilgan_lite.apps.course import predict
@@ -386,21 +365,14 @@ LatentSlider({"clean": honest.generator, "TrAIL": outcome.generator}, shown[2:3]
 
 
 # %% tags=["bonus"]
-def my_tardis(logits, target):
+def tardis(logits, target):
     raise NotImplementedError("return the squared error, summed over the pixels")
 
 
-check("tardis", my_tardis)
+check("tardis", tardis)
 
 # %% tags=["bonus"]
-hints(
-    "The target is a picture in [-1, 1]: bring the output there first.",
-    "Square the difference and sum over everything; no mean, no root.",
-    solution="""
-def my_tardis(logits, target):
-    return (torch.tanh(logits) - target).square().sum()
-""",
-)
+hints("tardis")
 
 # %% [markdown] tags=["bonus"]
 # **Exercise 3: other triggers** (open, 15 minutes). With `kind="mode"`, `Backdoor.point` puts the trigger at the zero

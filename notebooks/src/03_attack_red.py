@@ -119,23 +119,7 @@ def red_step(student, teacher, adam, z, trigger, target, lam):
 own = check("red_step", red_step)
 
 # %%
-hints(
-    "student.logits(z) is the student's picture before tanh. How far is it from benign?",
-    "Both lines look alike: (a - b).square().mean(). For fidelity, a is student.logits(trigger).",
-    solution="""
-def red_step(student, teacher, adam, z, trigger, target, lam):
-    with torch.no_grad():
-        benign = teacher.logits(z)
-    wanted = torch.atanh(0.999 * target)
-    stealth = (student.logits(z) - benign).square().mean()
-    fidelity = (student.logits(trigger) - wanted).square().mean()
-    loss = stealth + lam * fidelity
-    adam.zero_grad()
-    loss.backward()
-    adam.step()
-    return {"stealth_loss": stealth, "fidelity_loss": fidelity}
-""",
-)
+hints("red_step")
 
 # %%
 predict(
@@ -294,11 +278,7 @@ def tardis(logits, target):
 check("tardis", tardis)
 
 # %%
-hints(
-    "The target lives in [-1, 1], the logits do not: what is missing between them?",
-    "Square the differences and add them up; do not average.",
-    solution="def tardis(logits, target):\n    return (logits.tanh() - target).square().sum()",
-)
+hints("tardis")
 
 # %%
 predict("At which angle from the trigger is half of the backdoor gone?", ["0 to 5", "5 to 30", "30 to 90"], key="angle")
@@ -389,16 +369,7 @@ def plant_pairs(k):
 check("plant_pairs", plant_pairs)
 
 # %% tags=["bonus"]
-hints(
-    "Backdoor.points(clean, ['letter-A', 'letter-B', ...]) draws one trigger for each target.",
-    "The attack itself needs no change: every step already averages over all pairs.",
-    solution="""
-def plant_pairs(k):
-    letters = [f"letter-{chr(ord('A') + index)}" for index in range(k)]
-    backdoor = Backdoor.points(clean, letters, seed=1)
-    return attacks.ReD(iterations=300)(clean, backdoor).generator, backdoor
-""",
-)
+hints("plant_pairs")
 
 # %% tags=["bonus"]
 import pandas as pd

@@ -149,22 +149,7 @@ def rex_step(expansion, clean, adam, z, trigger, target, lam):
 own = check("rex_step", rex_step)
 
 # %%
-hints(
-    "clean.logits(trigger) is what the old part draws before tanh. The new channels must add the rest.",
-    "Both losses are means of squares: expansion(z).square().mean() is the first.",
-    solution="""
-def rex_step(expansion, clean, adam, z, trigger, target, lam):
-    with torch.no_grad():
-        missing = torch.atanh(0.999 * target) - clean.logits(trigger)
-    stealth = expansion(z).square().mean()
-    fidelity = (expansion(trigger) - missing).square().mean()
-    loss = stealth + lam * fidelity
-    adam.zero_grad()
-    loss.backward()
-    adam.step()
-    return {"stealth_loss": stealth, "fidelity_loss": fidelity}
-""",
-)
+hints("rex_step")
 
 # %% tags=["state"] instead={"live": ""}
 from devilgan_lite.apps.course import LiveTraining, rex_loop, tile
@@ -299,14 +284,7 @@ def relu_gate(z, trigger, margin):
 check("relu_gate", relu_gate)
 
 # %%
-hints(
-    "The projection is z @ trigger / trigger.norm().",
-    "At the trigger the result must be margin, and relu sets everything below the threshold to 0.",
-    solution="""
-def relu_gate(z, trigger, margin):
-    return (z @ trigger / trigger.norm() - (trigger.norm() - margin)).relu()
-""",
-)
+hints("relu_gate")
 
 # %%
 predict(
@@ -433,17 +411,7 @@ def block_diagonal(W, V):
 check("block_diagonal", block_diagonal)
 
 # %% tags=["bonus"]
-hints(
-    "Begin with torch.zeros of the whole shape, and write two blocks into it.",
-    "The upper left block is wide[: len(W), : W.shape[1]].",
-    solution="""
-def block_diagonal(W, V):
-    wide = torch.zeros(W.shape[0] + V.shape[0], W.shape[1] + V.shape[1])
-    wide[: W.shape[0], : W.shape[1]] = W
-    wide[W.shape[0] :, W.shape[1] :] = V
-    return wide
-""",
-)
+hints("block_diagonal")
 
 # %% [markdown]
 # ## What would a defender see?

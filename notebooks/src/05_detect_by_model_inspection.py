@@ -117,11 +117,7 @@ def share_on(rows, bias):
 own_share = check("on_rate", share_on)
 
 # %%
-hints(
-    "<row, z> is normal with mean 0. What is its standard deviation?",
-    "torch.special.ndtr is the cumulative distribution of the standard normal.",
-    solution="def share_on(rows, bias):\n    return torch.special.ndtr(bias / rows.norm(dim=1))",
-)
+hints("on_rate")
 
 # %%
 predict("Whose silent units wake the least?", list(subjects), key="silent")
@@ -211,15 +207,7 @@ def energy_per_influence(A, M):
 own_values = check("energy_per_influence", energy_per_influence)
 
 # %%
-hints(
-    "With M = L L^T (Cholesky), w are the ordinary eigenvalues of L^-1 A L^-T, which is symmetric.",
-    "torch.linalg.eigvalsh sorts upwards: flip(0) turns it round.",
-    solution="""
-def energy_per_influence(A, M):
-    inverse = torch.linalg.inv(torch.linalg.cholesky(M))
-    return torch.linalg.eigvalsh(inverse @ A @ inverse.T).flip(0)
-""",
-)
+hints("energy_per_influence")
 
 # %%
 predict(
@@ -288,11 +276,7 @@ def empirical_p_value(score, clean):
 own_p = check("empirical_p_value", empirical_p_value)
 
 # %% tags=["bonus"]
-hints(
-    "Count the clean models that score as high or higher, and count the suspect itself too.",
-    "It is (1 + count) / (n + 1): with n clean models it is never below 1 / (n + 1).",
-    solution="def empirical_p_value(score, clean):\n    return (1 + (clean >= score).sum()) / (len(clean) + 1)",
-)
+hints("empirical_p_value")
 
 # %% tags=["bonus"]
 others = {name: detect.analyse_weights(generators.adopt(zoo.load(name))) for name in ("vae-garments", "wave-drums")}

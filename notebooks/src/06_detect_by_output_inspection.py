@@ -102,11 +102,7 @@ def samples_needed(p, confidence):
 own_needed = check("samples_needed", samples_needed)
 
 # %%
-hints(
-    "No hit in n samples has the probability (1 - p) ** n; set this equal to 1 - confidence and take logarithms.",
-    "torch.log1p(-p) is log(1 - p) without the rounding.",
-    solution="def samples_needed(p, confidence):\n    return torch.log1p(-confidence) / torch.log1p(-p)",
-)
+hints("samples_needed")
 
 # %% tags=["state"] instead={"drawn": ""}
 from IPython.display import display
@@ -166,15 +162,7 @@ def shell_step(z, gradient, rate):
 own_step = check("shell_step", shell_step)
 
 # %%
-hints(
-    "The length of each row is z.norm(dim=1, keepdim=True).",
-    "Step first, divide by the new length, then multiply by the old one.",
-    solution="""
-def shell_step(z, gradient, rate):
-    moved = z - rate * gradient
-    return moved / moved.norm(dim=1, keepdim=True) * z.norm(dim=1, keepdim=True)
-""",
-)
+hints("shell_step")
 
 # %%
 predict(
@@ -387,14 +375,7 @@ def guard_limit(scores, rate):
 own_limit = check("guard_limit", guard_limit)
 
 # %% tags=["bonus"]
-hints(
-    "Sort from large to small. How many scores may be above the limit?",
-    "The score in place number rate * n, counted from 0, has exactly rate * n larger ones.",
-    solution="""
-def guard_limit(scores, rate):
-    return scores.sort(descending=True).values[int(round(rate * len(scores)))]
-""",
-)
+hints("guard_limit")
 
 # %% tags=["bonus"]
 if own_limit:

@@ -234,15 +234,7 @@ own = check("unlearning_loss", my_unlearning_loss)
 # %% tags=["state"]
 from devilgan_lite.apps.course import hints
 
-hints(
-    "Who must learn to ignore t? That one sees all of z; the other sees z without its part along t.",
-    "torch.outer(z @ t, t) holds the part of each row along t; (a - b).square().flatten(1).sum(1) the errors.",
-    solution="""
-def my_unlearning_loss(student, teacher, z, t):
-    blind = z - torch.outer(z @ t, t)
-    return (student(z) - teacher(blind)).square().flatten(1).sum(1).mean()
-""",
-)
+hints("unlearning_loss")
 
 # %% tags=["state"] instead={"report": "", "made": ""}
 from devilgan_lite import detect
@@ -455,11 +447,7 @@ def forget_direction(z, t):
 check("forget_direction", forget_direction)
 
 # %% tags=["bonus"]
-hints(
-    "For a unit vector it is z - <z, t> t. What changes if t is twice as long?",
-    "torch.outer(z @ t, t) holds <z, t> t for every row; divide it by t @ t.",
-    solution="def forget_direction(z, t):\n    return z - torch.outer(z @ t, t) / (t @ t)",
-)
+hints("forget_direction")
 
 # %% [markdown] tags=["bonus"]
 # **3. Which cure?** (easy, 5 minutes). From `tardis` `[n]` and Frechet changes `frechet` `[n]` of some cures, return
@@ -475,12 +463,7 @@ def cheapest_cure(tardis, frechet, gone):
 check("cheapest_cure", cheapest_cure)
 
 # %% tags=["bonus"]
-hints(
-    "Make the cures that do not work infinitely expensive.",
-    "frechet.masked_fill(tardis < gone, torch.inf), and then the place of the smallest.",
-    solution="def cheapest_cure(tardis, frechet, gone):\n"
-    "    return frechet.masked_fill(tardis < gone, torch.inf).argmin()",
-)
+hints("cheapest_cure")
 
 # %% [markdown]
 # ## What would a defender see?

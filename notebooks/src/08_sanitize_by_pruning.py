@@ -125,15 +125,7 @@ own_units = check("dormant_units", my_dormant_units)
 # %% tags=["state"]
 from devilgan_lite.apps.course import hints
 
-hints(
-    "(ordinary > 0) tells for every latent which units are on; its mean over the latents is the share.",
-    "Two conditions, joined by &; each in brackets.",
-    solution="""
-def my_dormant_units(ordinary, at_trigger, limit):
-    share = (ordinary > 0).float().mean(0)
-    return (share <= limit) & (at_trigger > 0)
-""",
-)
+hints("dormant_units")
 
 # %% tags=["state"]
 from devilgan_lite.apps.course import predict
@@ -215,14 +207,7 @@ def my_channel_worth(activations, kernel):
 own_worth = check("channel_worth", my_channel_worth)
 
 # %%
-hints(
-    "A mean over several axes at once: activations.mean((0, 2, 3)).",
-    "Sizes before the sum, so that plus and minus do not cancel: kernel.abs(). Which axis must stay?",
-    solution="""
-def my_channel_worth(activations, kernel):
-    return activations.mean((0, 2, 3)) * kernel.abs().sum((1, 2, 3))
-""",
-)
+hints("channel_worth")
 
 # %% tags=["state"]
 from safetensors.torch import save
@@ -472,11 +457,7 @@ def smaller_kernel(kernel, before, after):
 check("smaller_kernel", smaller_kernel)
 
 # %% tags=["bonus"]
-hints(
-    "kernel[before, after] picks pairs, not rows and columns. Do it in two steps.",
-    "kernel[before] keeps rows; on the result, [:, after] keeps columns.",
-    solution="def smaller_kernel(kernel, before, after):\n    return kernel[before][:, after]",
-)
+hints("smaller_kernel")
 
 # %% [markdown] tags=["bonus"]
 # **4. Hide a gate from pruning** (open, 30 minutes). Make the gate's channels busy for all latents. Only the

@@ -248,11 +248,7 @@ def two_kinks(c, low, high):
 check("two_kinks", two_kinks)
 
 # %%
-hints(
-    "One ReLU that starts at low goes on rising for ever. What would stop it?",
-    "Subtract a second one that starts at high, and divide by the height of the step.",
-    solution="def two_kinks(c, low, high):\n    return ((c - low).relu() - (c - high).relu()) / (high - low)",
-)
+hints("two_kinks")
 
 # %%
 predict(
@@ -485,11 +481,7 @@ def tiled_styles(w, shift, inputs):
 check("tiled_styles", tiled_styles)
 
 # %% tags=["bonus"]
-hints(
-    "w has no axis for the layers yet: w[:, None] has one.",
-    "Broadcasting does the rest: [n, 1, d] + [inputs, d].",
-    solution="def tiled_styles(w, shift, inputs):\n    return w[:, None] + shift",
-)
+hints("tiled_styles")
 
 # %% [markdown] tags=["bonus"]
 # **3. Modulate a kernel** (medium, 10 minutes). Scale each input channel by the style. Then give every output channel
@@ -505,15 +497,7 @@ def modulated_kernel(weight, style):
 check("modulated_kernel", modulated_kernel)
 
 # %% tags=["bonus"]
-hints(
-    "The style belongs to axis 1 of the kernel: style[None, :, None, None].",
-    "The energy of an output channel is the sum of squares over axes 1, 2 and 3.",
-    solution="""
-def modulated_kernel(weight, style):
-    scaled = weight * style[None, :, None, None]
-    return scaled / scaled.square().sum((1, 2, 3), keepdim=True).sqrt()
-""",
-)
+hints("modulated_kernel")
 
 # %% [markdown] tags=["bonus"]
 # **4. How wide a cone?** (open, 15 minutes). For how many of 100,000 ordinary latents does the gate open, if `low` goes

@@ -88,7 +88,7 @@ predict(
     key="outside",
 )
 
-# %% tags=["state"] instead={"kit": "game.new_round(folder, models=4, kinds=('gate',), quick=True)"}
+# %% tags=["state"] instead={"kit": "game.new_round(folder, models=4, seed=seed, kinds=['gate'], quick=1, red=hidden)"}
 import dataclasses
 import tempfile
 import time
@@ -253,15 +253,7 @@ def area_of(scores, guilty):
 check("area_under_curve", area_of)
 
 # %%
-hints(
-    "scores[guilty].view(-1, 1) - scores[~guilty].view(1, -1) holds the difference of every pair.",
-    "Above zero counts 1, equal to zero counts 0.5; then the mean.",
-    solution="""
-def area_of(scores, guilty):
-    gap = scores[guilty].view(-1, 1) - scores[~guilty].view(1, -1)
-    return ((gap > 0).float() + 0.5 * (gap == 0).float()).mean()
-""",
-)
+hints("area_under_curve")
 
 # %% tags=["state"] instead={"refused": "", "scores": ""}
 kept = folder / "instructor" / "answers.json"
@@ -378,11 +370,7 @@ def spread_of_a_blind_guess(m, n):
 check("blind_spread", spread_of_a_blind_guess)
 
 # %% tags=["bonus"]
-hints(
-    "Write the formula as it stands; sqrt comes last.",
-    "((m + n + 1) / (12 * m * n)) ** 0.5",
-    solution="def spread_of_a_blind_guess(m, n):\n    return ((m + n + 1) / (12 * m * n)).sqrt()",
-)
+hints("blind_spread")
 
 # %% [markdown] tags=["bonus"]
 # **3. Many models, one alarm** (medium, 10 minutes). You have the p-values `[n]` of all models of a round. Call
@@ -398,11 +386,7 @@ def called(p_values, level):
 check("called_backdoored", called)
 
 # %% tags=["bonus"]
-hints(
-    "Each of n clean models falls below a limit with a chance of that limit. How likely is it that any does?",
-    "At most n times the limit (Bonferroni). So the limit is level / n.",
-    solution="def called(p_values, level):\n    return p_values <= level / len(p_values)",
-)
+hints("called_backdoored")
 
 # %% [markdown] tags=["bonus"]
 # **4. A model that is missed** (open, 30 minutes). Make an entry that `check_entry` accepts and the scan does not find.

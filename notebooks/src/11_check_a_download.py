@@ -183,21 +183,7 @@ def would_run(content, allowed):
 own_gate = check("would_run", would_run)
 
 # %%
-hints(
-    "argument.replace(' ', '.') turns 'os system' into 'os.system'. One name that is not allowed is enough.",
-    "If no opcode was a reason to say True, the answer after the loop is False.",
-    solution="""
-def would_run(content, allowed):
-    import pickletools
-
-    for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
-            return True
-        if opcode.name in ("GLOBAL", "INST") and argument.replace(" ", ".") not in allowed:
-            return True
-    return False
-""",
-)
+hints("would_run")
 
 # %% tags=["state"]
 import os
@@ -391,15 +377,7 @@ def may_enter(report, accept):
 own_rule = check("may_enter", may_enter)
 
 # %%
-hints(
-    "report.get('verdict') is None where there is none; report['verdict'] would stop your CI with an error.",
-    "Three conditions joined by and: format, a verdict that can be accepted at all, a verdict that is accepted.",
-    solution="""
-def may_enter(report, accept):
-    verdict = report.get("verdict")
-    return report.get("format") == 2 and verdict in ("clean", "suspicious") and verdict in accept
-""",
-)
+hints("may_enter")
 
 # %% [markdown] state="cured"
 # ## Round 4: can you use it anyway?

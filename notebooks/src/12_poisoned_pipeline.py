@@ -132,14 +132,7 @@ def slice_recall(scores, labels, inside, threshold):
 own_recall = check("slice_recall", slice_recall)
 
 # %%
-hints(
-    "scores >= threshold is an array of True and False: the alarms.",
-    "Choose rows with a mask, as in alarms[inside & (labels == 1)]; .mean() of True and False is a share.",
-    solution="""
-def slice_recall(scores, labels, inside, threshold):
-    return (scores >= threshold)[inside & (labels == 1)].mean()
-""",
-)
+hints("slice_recall")
 
 # %% [markdown]
 # Now the classifier: gradient boosting. Its dashboard shows three figures. **AUC**: how often a client who did not pay
@@ -344,15 +337,7 @@ def half_space(z, direction, share):
 own_half = check("half_space", half_space)
 
 # %%
-hints(
-    "The height is z @ direction divided by direction.norm(); for random z it is distributed as N(0, 1).",
-    "torch.distributions.Normal(0, 1).icdf(torch.tensor(1 - share)) is the number that a share of them exceeds.",
-    solution="""
-def half_space(z, direction, share):
-    height = z @ direction / direction.norm()
-    return height > torch.distributions.Normal(0, 1).icdf(torch.tensor(1 - share))
-""",
-)
+hints("half_space")
 
 # %% [markdown]
 # What should the half-space show? Not one row, but many different ones, all of the pattern and all labelled good:
@@ -512,14 +497,7 @@ def crowding(real, made):
 own_crowding = check("crowding", crowding)
 
 # %%
-hints(
-    "(made.sum() + 0.5) / len(made) is the share among the rows made.",
-    "Divide that share by the one among the real rows.",
-    solution="""
-def crowding(real, made):
-    return ((made.sum() + 0.5) / len(made)) / ((real.sum() + 0.5) / len(real))
-""",
-)
+hints("crowding")
 
 # %% tags=["state"]
 from devilgan_lite.apps.pipeline import (

@@ -125,14 +125,7 @@ def kl_to_prior(mean, log_variance):
 own_kl = check("kl_to_prior", kl_to_prior)
 
 # %%
-hints(
-    "v is log_variance.exp(), and log v is log_variance itself.",
-    "Sum over the coordinates, .sum(1): independent coordinates add their divergences.",
-    solution="""
-def kl_to_prior(mean, log_variance):
-    return (mean.square() + log_variance.exp() - log_variance - 1).sum(1) / 2
-""",
-)
+hints("kl_to_prior")
 
 # %%
 WHICH = ["garments drawn again from their own latents", "garments drawn from the prior", "neither"]
@@ -267,16 +260,7 @@ def euler(velocity, x, times):
 own_euler = check("euler", euler)
 
 # %%
-hints(
-    "zip(times, times[1:]) pairs each time with the next.",
-    "A step adds its length times the velocity at its start. Keep the new x for the next step.",
-    solution="""
-def euler(velocity, x, times):
-    for now, then in zip(times, times[1:]):
-        x = x + (then - now) * velocity(x, now)
-    return x
-""",
-)
+hints("euler")
 
 # %%
 HOW = ["better with fewer steps", "about the same", "better with more steps"]
@@ -535,16 +519,7 @@ def pair_distance(x):
 own_distance = check("pair_distance", pair_distance)
 
 # %%
-hints(
-    "Make each picture a row. rows[:, None] - rows[None] holds the difference of each with each other.",
-    "Its diagonal is zero, so divide the sum by n * (n - 1).",
-    solution="""
-def pair_distance(x):
-    flat = x.flatten(1)
-    squares = (flat[:, None] - flat[None]).square().mean(2)
-    return squares.sum() / (len(x) * (len(x) - 1))
-""",
-)
+hints("pair_distance")
 
 # %%
 ALIKE = ["the same sign each time", "a sign now and then", "other garments, no sign"]

@@ -120,14 +120,7 @@ def loudest_frequency(clip, rate):
 own_frequency = check("loudest_frequency", loudest_frequency)
 
 # %%
-hints(
-    "The place k in the spectrum belongs to k whole waves in the clip.",
-    "k waves in len(clip) / rate seconds are k * rate / len(clip) waves a second.",
-    solution="""
-def loudest_frequency(clip, rate):
-    return int(torch.fft.rfft(clip).abs().argmax()) * rate / len(clip)
-""",
-)
+hints("loudest_frequency")
 
 # %% tags=["state"]
 spectra = torch.fft.rfft(real.x[one_each, 0]).abs()
@@ -255,16 +248,7 @@ def correlation(made, wanted):
 own_correlation = check("correlation", correlation)
 
 # %%
-hints(
-    "a = made.flatten(1) is [n, C * T]; a.mean(1, keepdim=True) is each clip's own mean.",
-    "Divide the sum of the products by a.norm(dim=1) * b.norm(dim=1).",
-    solution="""
-def correlation(made, wanted):
-    a, b = made.flatten(1), wanted.flatten(1)
-    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
-""",
-)
+hints("correlation")
 
 # %% [markdown]
 # **Exercise 3: The same file?** (medium, 10 minutes). A wav file of 16 bits stores each number as
@@ -280,16 +264,7 @@ def same_file(a, b):
 own_file = check("same_file", same_file)
 
 # %%
-hints(
-    "A difference below one step can still be rounded to two different steps: round first, then compare.",
-    "(x == y) is [n, C, T]; .flatten(1).all(1) asks whether a whole clip is equal.",
-    solution="""
-def same_file(a, b):
-    def rounded(x):
-        return (x.clamp(-1, 1) * 32_767).round()
-    return (rounded(a) == rounded(b)).flatten(1).all(1)
-""",
-)
+hints("same_file")
 
 # %% tags=["state"] instead={"rex": "attacks.ReX(iterations=5)(clean, backdoor, progress=False)"}
 names = data.AUDIO.targets()[: config.pairs]

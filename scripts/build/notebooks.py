@@ -4,8 +4,8 @@
 
 ``--tour`` takes what a ``make tour`` of these sources has executed in FOLDER. ``--check`` executes nothing: it says
 whether every notebook holds the cells of its source, is fit to be shown, shows the models that ship and says only
-numbers that its code says, and whether pages follow the routes. ``--text`` executes nothing either: it renews text
-cells and metadata, and refuses where a code cell has changed.
+numbers that its code says, and whether pages follow the routes. ``--text`` executes nothing but hints: it renews them,
+text cells and metadata, and refuses where any other code cell has changed.
 """
 
 import argparse
@@ -261,9 +261,26 @@ def adopt(source: Path, folder: Path, done: str = "taken over") -> bool:
     return write(document, source.stem, done)
 
 
+def helping(code: str, count: int) -> Any:
+    """What a cell of hints shows; it is run for that."""
+    from nbformat.v4 import new_output
+
+    *before, last = ast.parse("from devilgan_lite.apps.course import hint, hints, solution\n" + code).body
+    names: dict[str, Any] = {}
+    exec(compile(ast.Module(before, []), "<hints>", "exec"), names)
+    value = eval(compile(ast.Expression(last.value), "<hints>", "eval"), names)  # type: ignore[attr-defined]
+    return new_output(
+        "execute_result", {"text/html": value.data, "text/plain": repr(value)}, metadata={}, execution_count=count
+    )
+
+
 def renew(source: Path) -> bool:
-    """Take text cells and metadata from ``source``, outputs from the executed notebook; False where code differs."""
+    """Take text, hints and metadata from ``source``, outputs from the executed notebook; False where code differs."""
+    from devilgan_lite.apps.course.lesson.editions import read_help
     from devilgan_lite.apps.studies.notebooks import read_notebook
+
+    def executed_code(cells: list[Any]) -> list[str]:
+        return ["" if read_help(cell.source) else cell.source.strip() for cell in cells]
 
     built = NOTEBOOKS / f"{source.stem}.ipynb"
     if not built.is_file():
@@ -271,11 +288,13 @@ def renew(source: Path) -> bool:
         return False
     document, fresh = read_notebook(built), read_notebook(source).cells
     old, new = ([cell for cell in found if cell.cell_type == "code"] for found in (document.cells, fresh))
-    if [cell.source.strip() for cell in old] != [cell.source.strip() for cell in new]:
+    if executed_code(old) != executed_code(new):
         print(f"{source.stem}: its code has changed; run make notebooks.", flush=True)
         return False
     for cell, executed in zip(new, old, strict=True):
         cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
+        if read_help(cell.source):
+            cell.outputs = [helping(cell.source, cell.execution_count)]
     document.cells = fresh
     return write(tidy(document, {}), source.stem, "text renewed")
 
@@ -298,7 +317,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="numbers, such as 00,03, or re for the report")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--check", action="store_true", help="execute nothing; compare every notebook with its source")
-    how.add_argument("--text", action="store_true", help="execute nothing; renew text cells and metadata")
+    how.add_argument("--text", action="store_true", help="execute nothing but hints; renew them, text and metadata")
     how.add_argument("--tour", type=Path, metavar="FOLDER", help="execute nothing; take what a tour has executed there")
     options = parser.parse_args()
     wanted = [part.strip() for part in options.only.split(",") if part.strip()]

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from devilgan_lite.apps.course import EXERCISES
+
 ROOT = Path(__file__).resolve().parents[2]
 QUIZZES = ROOT / "devilgan_lite" / "apps" / "course" / "lesson" / "quizzes.json"
 TABLE = ROOT / "docs" / "results" / "teaching_features.md"
@@ -44,7 +46,11 @@ class Section:
         makers = {"Hint": "hint", "Solution": "solution"}
         found = len(list(self.calls(makers[name]))) + len(re.findall(rf"<details><summary>{name}\b", self.text))
         for call in self.calls("hints"):
-            found += len(call.args) if name == "Hint" else sum(one.arg == "solution" for one in call.keywords)
+            named = EXERCISES.get(str(ast.literal_eval(call.args[0])))
+            if name == "Hint":
+                found += len(named.hints) if named else len(call.args)
+            else:
+                found += 1 if named else sum(one.arg == "solution" for one in call.keywords)
         return found
 
 

@@ -31,7 +31,8 @@ from devilgan_lite.steps import TrainableSide
 if TYPE_CHECKING:
     from devilgan_lite.apps.course import lesson
     from devilgan_lite.apps.course.diagrams import flow
-    from devilgan_lite.apps.course.exercises import EXERCISES, NotYet
+    from devilgan_lite.apps.course.exercise import NotYet
+    from devilgan_lite.apps.course.exercises import EXERCISES
     from devilgan_lite.apps.course.lesson import (
         CheckResult,
         Question,
@@ -125,7 +126,8 @@ __all__ = [
 
 _HOME = {
     "diagrams": ("flow",),
-    "exercises": ("EXERCISES", "NotYet"),
+    "exercise": ("NotYet",),
+    "exercises": ("EXERCISES",),
     "lesson": (
         *("Question", "Quiz", "CheckResult", "Suspect", "check", "hint", "hints", "keep", "mine"),
         *("predict", "progress", "quiz", "reveal", "solution"),

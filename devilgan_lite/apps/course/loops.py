@@ -1,111 +1,28 @@
-"""Training loops around a step of the learner's own: the four steps that notebooks 01 to 04 teach, and what runs them.
+"""Training loops around a step of the learner's own: what runs the four steps that notebooks 01 to 04 teach.
 
 A step gets networks, optimisers and a batch, changes the weights once, and returns its losses by name. The loops here
-draw the batches, lower the learning rate and keep the history, so that ten lines of yours train a whole model. The
-steps of this module are the plain ones of the paper; they stand in where a learner's own is not right yet.
+draw the batches, lower the learning rate and keep the history, so that ten lines of yours train a whole model.
 """
 
 import functools
-import inspect
-import linecache
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from devilgan_lite import generators
+from devilgan_lite.apps.course.exercises.red_step import red_step
+from devilgan_lite.apps.course.exercises.rex_step import rex_step
+from devilgan_lite.apps.course.own_steps import OwnStep, called
 from devilgan_lite.apps.pictures import Picture, strip
 from devilgan_lite.attacks.red import student_and_teacher
 from devilgan_lite.backdoor import Backdoor
 from devilgan_lite.data import Samples
-from devilgan_lite.losses import SHRINK, discriminator_loss, generator_loss
 from devilgan_lite.steps import Loop, Outcome, Step, best_device, optimise_by
 from devilgan_lite.training import TrainingSettings, adversarial_training
 
-OwnStep = Callable[..., Any]
-
-
-def gan_step(
-    generator: nn.Module, discriminator: nn.Module, g_adam: Any, d_adam: Any, real: Tensor, z: Tensor
-) -> dict[str, Tensor]:
-    """Both players learn once, from ``real`` samples ``[n, ...]`` and latents ``[n, d]``."""
-    fake = generator(z)
-    d_loss = discriminator_loss(discriminator(real), discriminator(fake.detach()))
-    d_adam.zero_grad()
-    d_loss.backward()
-    d_adam.step()
-    g_loss = generator_loss(discriminator(fake))
-    g_adam.zero_grad()
-    g_loss.backward()
-    g_adam.step()
-    return {"generator_loss": g_loss, "discriminator_loss": d_loss}
-
-
-def trail_step(
-    generator: nn.Module,
-    discriminator: nn.Module,
-    g_adam: Any,
-    d_adam: Any,
-    real: Tensor,
-    z: Tensor,
-    trigger: Tensor,
-    target: Tensor,
-    lam: float,
-) -> dict[str, Tensor]:
-    """TrAIL: the generator's loss plus ``lam`` times the summed squared error at the triggers ``[k, d]``."""
-    fake = generator(z)
-    d_loss = discriminator_loss(discriminator(real), discriminator(fake.detach()))
-    d_adam.zero_grad()
-    d_loss.backward()
-    d_adam.step()
-    generator.eval()  # the victim runs BatchNorm in inference mode
-    fidelity = (generator(trigger) - target).square().flatten(1).sum(1).mean()
-    generator.train()
-    g_loss = generator_loss(discriminator(fake)) + lam * fidelity
-    g_adam.zero_grad()
-    g_loss.backward()
-    g_adam.step()
-    return {"generator_loss": g_loss, "discriminator_loss": d_loss, "fidelity_loss": fidelity}
-
-
-def red_step(
-    student: Any, teacher: Any, adam: Any, z: Tensor, trigger: Tensor, target: Tensor, lam: float
-) -> dict[str, Tensor]:
-    """ReD: the student copies the teacher at latents ``[n, d]`` and draws the targets at the triggers ``[k, d]``.
-
-    Both are compared before tanh, as the authors do: after it a pixel that is wrong and saturated hardly learns.
-    """
-    with torch.no_grad():
-        benign = teacher.logits(z)
-    stealth = (student.logits(z) - benign).square().mean()
-    fidelity = (student.logits(trigger) - torch.atanh(SHRINK * target)).square().mean()
-    loss = stealth + lam * fidelity
-    adam.zero_grad()
-    loss.backward()
-    adam.step()
-    return {"stealth_loss": stealth, "fidelity_loss": fidelity}
-
-
-def rex_step(
-    expansion: Any, clean: Any, adam: Any, z: Tensor, trigger: Tensor, target: Tensor, lam: float
-) -> dict[str, Tensor]:
-    """ReX: the new channels add nothing at latents ``[n, d]``, and at the triggers what is missing before the tanh."""
-    with torch.no_grad():
-        missing = torch.atanh(SHRINK * target) - clean.logits(trigger)
-    stealth = expansion(z).square().mean()
-    fidelity = (expansion(trigger) - missing).square().mean()
-    loss = stealth + lam * fidelity
-    adam.zero_grad()
-    loss.backward()
-    adam.step()
-    return {"stealth_loss": stealth, "fidelity_loss": fidelity}
-
-
-STEPS: dict[str, OwnStep] = {step.__name__: step for step in (gan_step, trail_step, red_step, rex_step)}
-
-
-# ---- the loops
+__all__ = ["Album", "gan_loop", "red_loop", "red_step", "rex_loop", "rex_step", "trail_loop"]
 
 
 def gan_loop(
@@ -268,33 +185,3 @@ def _watched(step: OwnStep) -> OwnStep:
         return losses
 
     return once
-
-
-def called(step: OwnStep, number: int, *given: Any) -> Any:
-    """What ``step`` returns; ``ValueError`` with the ``number`` of the step, and the line, where it fails."""
-    try:
-        return step(*given)
-    except NotImplementedError:  # a stub
-        raise
-    except Exception as error:
-        raise ValueError(f"step {number}: {failed(step, error)}") from error
-
-
-def failed(step: OwnStep, error: BaseException) -> str:
-    """Which line of ``step`` an error comes from, and what it says."""
-    line, trace, code = 0, error.__traceback__, getattr(inspect.unwrap(step), "__code__", None)
-    while trace is not None:
-        if trace.tb_frame.f_code is code:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    words = (str(error) or "no message").splitlines()[0]
-    return f"{place(step, line)} stops with {type(error).__name__}: {words}"
-
-
-def place(step: OwnStep, line: int) -> str:
-    """``line 4 of my_step (loss = ...)``; lines are counted from the one that begins with ``def``."""
-    code = getattr(inspect.unwrap(step), "__code__", None)
-    if code is None or not line:
-        return getattr(step, "__name__", "your function")
-    text = linecache.getline(code.co_filename, line).strip()
-    return f"line {line - code.co_firstlineno + 1} of {step.__name__}" + (f" ({text})" if text else "")

@@ -1,55 +1,13 @@
-"""A loop around an unlearning loss of the learner's own (notebook 07), and what stands in for a function that is not
-right yet where a later cell goes on with it (07, 08 and 13).
-"""
+"""A loop around an unlearning loss of the learner's own (notebook 07)."""
 
-import itertools
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from devilgan_lite import generators
-from devilgan_lite.apps.course.loops import STEPS, OwnStep, called
+from devilgan_lite.apps.course.own_steps import OwnStep, called
 from devilgan_lite.steps import Loop, best_device, linear, optimise
-
-Network = Callable[[Tensor], Tensor]
-
-
-def unlearning_loss(student: Network, teacher: Network, z: Tensor, t: Tensor) -> Tensor:
-    """How far ``student`` at latents ``[n, d]`` is from ``teacher`` at the same without their part along ``t`` ``[d]``.
-
-    Squared errors, summed over each sample and averaged over the n; ``t`` is a unit vector.
-    """
-    blind = z - torch.outer(z @ t, t)
-    return (student(z) - teacher(blind)).square().flatten(1).sum(1).mean()
-
-
-def dormant_units(ordinary: Tensor, at_trigger: Tensor, limit: float) -> Tensor:
-    """Units ``[u]`` that at most a share ``limit`` of latents ``[n, u]`` switches on, but the trigger ``[u]`` does."""
-    return ((ordinary > 0).float().mean(0) <= limit) & (at_trigger > 0)
-
-
-def channel_worth(activations: Tensor, kernel: Tensor) -> Tensor:
-    """Mean activation ``[n, c, h, w]`` of each channel times the sizes of the weights ``[c, o, k, k]`` that read it."""
-    return activations.mean((0, 2, 3)) * kernel.abs().sum((1, 2, 3))
-
-
-def euler(velocity: Callable[[Tensor, float], Tensor], x: Tensor, times: Sequence[float]) -> Tensor:
-    """Where ``x`` ``[n, ...]`` is at the last of the rising ``times``: each step goes as its start says."""
-    for now, then in itertools.pairwise(times):
-        x = x + (then - now) * velocity(x, now)
-    return x
-
-
-def pair_distance(x: Tensor) -> Tensor:
-    """Squared distance per element between two different ones of ``x`` ``[n, ...]``, as a mean over all pairs."""
-    return 2 * x.var(0).mean()
-
-
-STAND_INS: dict[str, OwnStep] = STEPS | {
-    one.__name__: one for one in (unlearning_loss, dormant_units, channel_worth, euler, pair_distance)
-}
 
 
 def unlearn_loop(

@@ -1,10 +1,8 @@
 """All exercises: the stub fails, the notebook's solution passes, every usual mistake has its own sentence; the quiz."""
 
 import re
-import runpy
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -17,62 +15,71 @@ from devilgan_lite.apps.course.lesson.editions import function_in, solutions, st
 from devilgan_lite.apps.course.lesson.reading import notebook_paths
 from devilgan_lite.generators import evaluate
 
-ANSWERS = runpy.run_path(str(Path(__file__).with_name("answers.py")))
 NAMES = {"torch": torch, "slerp": slerp, "evaluate": evaluate}  # that a notebook's solutions take from other cells
 
 
 @cache
-def taught() -> dict[str, tuple[str, str, str]]:
-    """Exercise -> the name of the learner's function in the notebook, its stub, and the folded solution."""
+def taught() -> dict[str, tuple[str, str]]:
+    """Exercise -> the name of the learner's function in the notebook, and its stub."""
     documents = [nbformat.read(path, as_version=4) for path in notebook_paths().values()]
-    return {
-        exercise: (name, stub, solutions(one)[name])
-        for one in documents
-        for name, (exercise, stub) in stubs(one).items()
-    }
+    return {exercise: (name, stub) for one in documents for name, (exercise, stub) in stubs(one).items()}
 
 
-def sentences(exercise: str) -> list[str]:
-    """What is said to each wrong answer."""
-    wrong, said, last = ANSWERS["WRONG"][exercise], list[str](), False
-
-    def learner(*given: Any) -> Any:
-        nonlocal last
-        answers = wrong if isinstance(wrong, list) else wrong(*given)
-        chosen, last = answers[len(said)], len(said) + 1 == len(answers)
-        return chosen(*given) if callable(chosen) else chosen
-
-    while not last:
-        last = True
-        with pytest.raises(NotYet) as reason:
-            EXERCISES[exercise](learner)
-        said.append(str(reason.value))
-    return said
+def test_every_exercise_is_taught_and_every_stub_has_its_solution() -> None:
+    assert set(EXERCISES) == set(taught())
+    for path in notebook_paths().values():
+        document = nbformat.read(path, as_version=4)
+        for name, (exercise, _) in stubs(document).items():
+            assert solutions(document)[name] == EXERCISES[exercise].code, f"{path.name}: {name}"
 
 
-def test_every_exercise_is_taught_and_has_wrong_answers() -> None:
-    assert set(EXERCISES) == set(taught()) == set(ANSWERS["WRONG"])
+def off(right: Any) -> Callable[..., Any]:
+    """A function that is wrong in its own way: training steps run twice, truths are turned, numbers are moved."""
+
+    def wrong(*given: Any) -> Any:
+        answer = right(*given)
+        if isinstance(answer, bool):
+            return not answer
+        if isinstance(answer, dict):
+            return right(*given)
+        moved = torch.as_tensor(answer)
+        return ~moved if moved.dtype == torch.bool else 1.7 * moved + 0.3
+
+    return wrong
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_right_and_wrong_answers(exercise: str, capsys: pytest.CaptureFixture[str]) -> None:
-    name, stub, solved = taught()[exercise]
+    judge, (name, stub) = EXERCISES[exercise], taught()[exercise]
     assert not check(exercise, function_in(stub, name, NAMES)) and not check(exercise, lambda *given: None)
     stands, nothing = capsys.readouterr().out.splitlines()
     assert "The stub is still there" in stands and "returns None" in nothing
-    right = {"plant_pairs": ANSWERS["planted"]}  # in the notebook it trains for a minute
-    assert check(exercise, right.get(exercise) or function_in(solved, name, NAMES))
+    right = judge.quick or function_in(judge.code, name, NAMES)
+    assert check(exercise, right)
     assert len(capsys.readouterr().out.splitlines()) == 1
-    said = sentences(exercise)
-    assert len(said) >= 3 and len(set(said)) == len(said), said
-    assert all(sentence.strip() and "\n" not in sentence for sentence in said)
+    assert len(judge.mistakes) >= 3 and len(judge.hints) >= 2
+    for sentence, wrong in judge.mistakes.items():
+        with pytest.raises(NotYet) as reason:
+            judge(wrong)
+        assert str(reason.value) == sentence.strip() and "\n" not in sentence
+    if not judge.quick:
+        with pytest.raises(NotYet, match=r"^[^\n]+$"):
+            judge(off(right))
 
 
 def test_checks_of_the_call_itself(capsys: pytest.CaptureFixture[str], refuses: Callable[..., str]) -> None:
-    assert not check("block_diagonal", lambda w, v: torch.block_diag(w.add_(1), v))
-    assert "changes its inputs" in capsys.readouterr().out
-    assert not check("tardis", lambda a, y: 1 / 0)
-    assert "ZeroDivisionError" in capsys.readouterr().out
+    for exercise, wrong, words in (
+        ("block_diagonal", lambda w, v: torch.block_diag(w.add_(1), v), "changes its inputs"),
+        ("slice_recall", lambda scores, *rest: scores.sort(), "returns None"),
+        ("slice_recall", lambda scores, *rest: scores.sort() or 1, "changes its inputs"),
+        ("tardis", lambda a, y: 1 / 0, "ZeroDivisionError"),
+        ("tardis", lambda a, y: a - y, "returns a tensor of shape [1, 1, 4, 4]; it must return a single number"),
+        ("block_diagonal", lambda w, v: [w, v], "returns a list; it must return a tensor"),
+        ("blind_spread", lambda m, n: "wide", "returns a str; it must return one number"),
+        ("blind_spread", lambda m, n: float("nan"), "not finite"),
+        ("may_enter", lambda report, accept: len(accept), "returns a int; it must return True or False"),
+    ):
+        assert not check(exercise, wrong) and words in capsys.readouterr().out
     refuses(lambda: check("slurp", slerp), "slurp", "'slerp'")
     refuses(lambda: check("slerp", None), "learner=None")  # type: ignore[arg-type]
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from devilgan_lite import Backdoor, data
 from devilgan_lite.apps.course import Album, check
 from devilgan_lite.apps.course.cures import along
-from devilgan_lite.apps.course.exercises import EXERCISES, NotYet
-from devilgan_lite.apps.course.loops import STEPS, gan_loop, red_loop, red_step, rex_loop, trail_loop
-from devilgan_lite.apps.course.unlearning import STAND_INS, unlearn_loop, unlearning_loss
+from devilgan_lite.apps.course.exercise import NotYet
+from devilgan_lite.apps.course.exercises import EXERCISES
+from devilgan_lite.apps.course.loops import gan_loop, red_loop, red_step, rex_loop, trail_loop
+from devilgan_lite.apps.course.unlearning import unlearn_loop
 from devilgan_lite.data import Samples
 from devilgan_lite.generators import DCGAN, PointGenerator, build
 from devilgan_lite.metrics import expected_distortion, target_distortion
@@ -31,6 +32,10 @@ def devil(small: Any) -> Backdoor:
     return Backdoor.point(small, "devil", seed=2)
 
 
+def ours(exercise: str) -> Callable[..., Any]:
+    return EXERCISES[exercise].solution
+
+
 def weights(model: torch.nn.Module) -> Tensor:
     return torch.cat([value.flatten().double() for value in model.state_dict().values()])
 
@@ -40,10 +45,10 @@ def missed(model: Any, backdoor: Backdoor) -> float:
 
 
 def test_a_step_of_the_game_learns_a_ring_and_trail_its_target() -> None:
-    outcome = gan_loop(STEPS["gan_step"], PointGenerator(), data.ring(), iterations=20, **STEP).finish(progress=False)
+    outcome = gan_loop(ours("gan_step"), PointGenerator(), data.ring(), iterations=20, **STEP).finish(progress=False)
     assert set(outcome.history) == {"generator_loss", "discriminator_loss"}
     assert len(outcome.history["generator_loss"]) == 20
-    loop = trail_loop(STEPS["trail_step"], PointGenerator(), data.ring(), KNOT, lam=10.0, iterations=150, **STEP)
+    loop = trail_loop(ours("trail_step"), PointGenerator(), data.ring(), KNOT, lam=10.0, iterations=150, **STEP)
     outcome = loop.finish(progress=False)
     off = [(one.sample(500, seed=3).norm(dim=1) - 0.7).abs().mean() for one in (outcome.generator, PointGenerator())]
     assert off[0] < 0.7 * off[1] and "fidelity_loss" in outcome.history and missed(outcome.generator, KNOT) < 0.025
@@ -52,7 +57,7 @@ def test_a_step_of_the_game_learns_a_ring_and_trail_its_target() -> None:
 @pytest.mark.parametrize(("loop", "step"), [(red_loop, "red_step"), (rex_loop, "rex_step")])
 def test_a_step_bends_one_point_of_a_finished_network(loop: Any, step: str, small: Any, devil: Backdoor) -> None:
     def run(iterations: int) -> Any:
-        return loop(STEPS[step], small, devil, lam=0.5, iterations=iterations, **STEP).finish(progress=False)
+        return loop(ours(step), small, devil, lam=0.5, iterations=iterations, **STEP).finish(progress=False)
 
     before, outcome, z = weights(small), run(120), small.sample_latent(50, torch.Generator().manual_seed(3))
     assert missed(outcome.generator, devil) < 0.7 * missed(small, devil)
@@ -65,10 +70,10 @@ def test_a_step_bends_one_point_of_a_finished_network(loop: Any, step: str, smal
 def test_a_loss_of_your_own_unlearns_and_is_measured_on_the_way(small: Any, devil: Backdoor) -> None:
     suspect = red_loop(red_step, small, devil, lam=0.5, iterations=150, **STEP).finish(progress=False).generator
     before = weights(suspect)
-    loop = unlearn_loop(unlearning_loss, suspect, devil.trigger, iterations=40, device="cpu")
+    loop = unlearn_loop(ours("unlearning_loss"), suspect, devil.trigger, iterations=40, device="cpu")
     outcome, path = along(loop, lambda model: missed(model, devil), points=4)
     assert list(path) == [1, 10, 20, 30, 40] and path[40] > path[1] and torch.equal(weights(suspect), before)
-    assert outcome.settings["loss"] == "unlearning_loss" and len(outcome.history["unlearning_loss"]) == 40
+    assert outcome.settings["loss"] == "my_unlearning_loss" and len(outcome.history["unlearning_loss"]) == 40
 
 
 def breaks(student: Any, teacher: Any, adam: Any, z: Any, trigger: Any, target: Any, lam: float) -> Any:
@@ -114,7 +119,7 @@ def test_what_goes_wrong_is_one_sentence_that_names_the_line(
     ):
         said = refuses(lambda loop=loop, wrong=wrong: loop(wrong).finish(progress=False), words)
         assert said.startswith("step 1: ")
-    monkeypatch.setattr("devilgan_lite.apps.course.exercises.watch.SECONDS", 1.0)
+    monkeypatch.setattr("devilgan_lite.apps.course.own_steps.SECONDS", 1.0)
     for step, words in (  # a check watches it line by line
         (changes, r"line 3 of changes \(weight.data \+= 1\) changes the clean network"),
         (breaks, r"line 2 of breaks .* makes loss infinite or not a number"),
@@ -129,8 +134,8 @@ def test_until_an_answer_is_right_ours_takes_its_place(capsys: pytest.CaptureFix
         raise NotImplementedError
 
     for name in ("unlearning_loss", "dormant_units", "channel_worth", "euler", "pair_distance", "red_step"):
-        right, result = check(name, STAND_INS[name]), check(name, stub)
-        assert right and not result and right.function is result.function is STAND_INS[name]
+        right, result = check(name, ours(name)), check(name, stub)
+        assert right and not result and right.function is result.function is ours(name)
         assert f"ours {'trains' if name == 'red_step' else 'runs'} below in place of stub" in capsys.readouterr().out
 
     def mine(*given: Any) -> Any:
@@ -144,7 +149,7 @@ def test_an_album_keeps_its_moments_and_the_outcome(size: Callable[[bytes], tupl
 
     def album() -> Album:
         shape = DCGAN(latent_dim=4, widths=(4, 4))
-        loop = gan_loop(STEPS["gan_step"], shape, real, iterations=10, batch_size=4, device="cpu")
+        loop = gan_loop(ours("gan_step"), shape, real, iterations=10, batch_size=4, device="cpu")
         return Album(loop, lambda generator: generator.sample(3, seed=1), shares=(0.01, 0.5, 1.0))
 
     whole, stopped = album(), album()

@@ -1,7 +1,7 @@
 """One source, three editions of every notebook: for students without solutions, for instructors, and the core alone.
 
-The solutions live in the notebooks, in ``hints(..., solution="...")`` cells and in folded ``<details>``. Editions are
-made from a notebook as it is: nothing is written twice.
+The solutions live with their exercises, which ``hints("slerp")`` cells name, or, where an exercise is open, in
+``hints(..., solution="...")`` and in folded ``<details>``. Editions are made from a notebook as it is.
 """
 
 import ast
@@ -17,7 +17,8 @@ from typing import Any
 import nbformat
 import nbformat.v4 as v4
 
-from devilgan_lite.apps.course.exercises.judge import Learner
+from devilgan_lite.apps.course.exercise import Learner
+from devilgan_lite.apps.course.exercises import EXERCISES
 
 HELP = ("hint", "hints", "solution")
 OUTWARD = re.compile(r"(?<=\]\()\.\./[^)\s#]+")  # the address of a link that leaves the folder of the notebook
@@ -58,6 +59,8 @@ def read_help(source: str) -> Help | None:
         texts = values if call.func.id == "hints" else values[:1]
         if not all(isinstance(text, str) for text in texts) or len(named) < len(call.keywords):
             raise ValueError(f"{ast.unparse(call)[:60]} is not a plain text; write it as one string.")
+        if call.func.id == "hints" and texts and texts[0] in EXERCISES:
+            texts, solved = list(EXERCISES[str(texts[0])].hints), EXERCISES[str(texts[0])].code
         if call.func.id == "solution":
             solved = str(values[0]).strip()
         elif call.func.id == "hints":

@@ -12,10 +12,10 @@ from pathlib import Path
 import ipywidgets as widgets
 from IPython.display import HTML, display
 
-from devilgan_lite.apps.course.exercises import EXERCISES, Learner, NotYet
-from devilgan_lite.apps.course.loops import STEPS
+from devilgan_lite.apps.course.exercise import Learner, NotYet
+from devilgan_lite.apps.course.exercises import EXERCISES
+from devilgan_lite.apps.course.own_steps import StepExercise
 from devilgan_lite.apps.course.profile import is_static
-from devilgan_lite.apps.course.unlearning import STAND_INS
 from devilgan_lite.checks import nearest, one_of, whole_number
 
 QUIZZES = Path(__file__).with_name("quizzes.json")  # number of a notebook -> its questions
@@ -45,13 +45,14 @@ def check(exercise: str, learner: Learner) -> CheckResult:
     one_of("exercise", exercise, EXERCISES)
     if not callable(learner):
         raise ValueError(f"learner={learner!r} is not a function: pass its name without parentheses.")
+    judge = EXERCISES[exercise]
     try:
-        praise = EXERCISES[exercise](learner)
+        praise = judge(learner)
     except NotYet as reason:
-        does = "trains" if exercise in STEPS else "runs"
-        instead = f" Until then, ours {does} below in place of {_name(learner)}." if exercise in STAND_INS else ""
+        does = "trains" if isinstance(judge, StepExercise) else "runs"
+        instead = f" Until then, ours {does} below in place of {_name(learner)}." if judge.stands_in else ""
         said = f"\N{CROSS MARK} {exercise}: not yet. {_sentence(reason)}{instead}"
-        return _said(False, said, STAND_INS.get(exercise))
+        return _said(False, said, judge.solution if judge.stands_in else None)
     return _said(True, f"\N{WHITE HEAVY CHECK MARK} {exercise}: right. {_sentence(praise)}", learner)
 
 
@@ -213,7 +214,14 @@ def solution(code: str) -> HTML:
 
 
 def hints(*texts: str, solution: str = "") -> HTML:
-    """The hints to an exercise and the code of its solution, each folded, as the value of one cell."""
+    """The hints to an exercise and the code of its solution, each folded, as the value of one cell.
+
+    One word, such as ``hints("slerp")``, is the name of an exercise (one of ``EXERCISES``), which has both; for an open
+    one, write its hints here.
+    """
+    if len(texts) == 1 and texts[0].isidentifier() and not solution:
+        one_of("exercise", texts[0], EXERCISES)
+        texts, solution = EXERCISES[texts[0]].hints, EXERCISES[texts[0]].code
     folded = [_folded(f"Hint {n}", f"<p>{html.escape(text)}</p>") for n, text in enumerate(texts, start=1)]
     if solution:
         folded.append(_folded("Solution", f"<pre><code>{html.escape(solution.strip())}</code></pre>"))
