@@ -77,7 +77,6 @@ stage: setup  ## a page without code for a projector, with keys for the presente
 
 notebooks: setup  ## rebuild and execute notebooks/*.ipynb from notebooks/src
 	$(BIN)/python scripts/build/notebooks.py
-	$(BIN)/python scripts/build/teaching.py
 
 bench build release: setup  # measure, make again or publish; ARGS=--help shows the options of a script
 	$(BIN)/python scripts/$@/$(NAME).py $(ARGS)

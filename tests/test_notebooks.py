@@ -189,6 +189,25 @@ def test_the_check_finds_each_fault_and_passes_what_is_good() -> None:
     assert BUILD["main"].__globals__["check"](BUILD["sources"]()[:2]) == []
 
 
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        (r"^\*\*Objectives\.\*\*", "'**Objectives.**'"),
+        ("^## Limits", "'## Limits'"),
+        (r"\bpredict\(", "0 predictions"),
+        (r"\breveal\(", "reveals 0"),
+        ("raise NotImplementedError", "no stub"),
+        (r"^hints\(", "fewer than two hints"),
+    ],
+)
+def test_a_lesson_that_lacks_a_part_is_named(pattern: str, words: str) -> None:
+    document = nbformat.read(notebook_paths()["07"], as_version=4)
+    assert [*BUILD["lessons"](document)] == []
+    for cell in document.cells:
+        cell.source = re.sub(pattern, "print(", cell.source, flags=re.M)
+    assert any(words in fault for fault in BUILD["lessons"](document))
+
+
 def test_text_and_hints_are_renewed_at_once(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     built, source = elsewhere / "08_case.ipynb", elsewhere / "08_case.py"
     document = fake(SOLUTION)

@@ -26,6 +26,8 @@ TRAINING = re.compile(r"\btrain_gan\s*\(|\.steps\(|\.finish\(|attacks\.\w+\([^\n
 ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:home|root|tmp|work|mnt|var|Users|private)/|(?<!\w)[A-Z]:\\\\")
 ATTACKING = ("02", "03", "04", "09", "10", "11", "12", "13", "14")  # where a learner makes something to be careful with
 ALIKE = 0.05  # mean absolute difference of two ordinary samples (in [-1, 1]) below which they show the same
+SECTIONS = ("**Objectives.**", "**Prerequisites:**", "**Time and hardware:**", "## Playground", "## Key points")
+SECTIONS += ("## What would a defender see?", "## Limits", "## References")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WITHOUT_MODELS = ("12_poisoned_pipeline", "report")  # they load nothing of the zoo
 QUIZZES = ROOT / "devilgan_lite" / "apps" / "course" / "lesson" / "quizzes.json"
@@ -161,6 +163,24 @@ def folding(document: Any) -> Iterator[str]:
             yield f"cell {index + 1} {'is a solution that is not folded' if solved else 'is folded and no solution'}."
 
 
+def lessons(document: Any) -> Iterator[str]:
+    """A lesson asks before it runs, lets you write, folds its help, and ends with what holds and what does not."""
+    from devilgan_lite.apps.course.lesson.editions import read_help, stubs
+
+    text = "\n".join(cell.source for cell in document.cells)
+    for section in SECTIONS:
+        if not re.search(rf"^{re.escape(section)}", text, re.M):
+            yield f"it has no {section!r}."
+    asked, told = (len(re.findall(rf"\b{name}\(", text)) for name in ("predict", "reveal"))
+    if asked < 3 or told < asked:
+        yield f"it asks for {asked} predictions and reveals {told}: three or more are due, and each is compared."
+    if not (written := stubs(document)):
+        yield "it has no stub to write."
+    helped = [found for cell in document.cells if cell.cell_type == "code" and (found := read_help(cell.source))]
+    if sum(len(one.hints) >= 2 and bool(one.solution) for one in helped) < len(written):
+        yield "a stub has fewer than two hints, or no solution."
+
+
 def models(document: Any, name: str) -> Iterator[str]:
     """A model of the zoo that is made again makes every notebook stale that has loaded it."""
     from devilgan_lite import zoo
@@ -222,7 +242,10 @@ def check(chosen: list[Path]) -> list[str]:
 
     found = [message for path in chosen if (message := pairing(path))]
     for path in (NOTEBOOKS / f"{source.stem}.ipynb" for source in chosen):
-        found += [f"{path.stem}: {fault}" for fault in faults(read_notebook(path), path.stem)] if path.is_file() else []
+        if path.is_file():
+            document = read_notebook(path)
+            taught = lessons(document) if path.stem != "report" else ()
+            found += [f"{path.stem}: {fault}" for fault in (*faults(document, path.stem), *taught)]
     for page in ("routes.md", "instructor_guide.md"):
         found += plans(page, (ROOT / "docs" / page).read_text(encoding="utf-8"))
     return found
