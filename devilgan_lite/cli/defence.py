@@ -169,25 +169,43 @@ def sanitize(
     latent_dim: LatentSize = None,
     architecture: Annotated[Path | None, typer.Option(help=ARCHITECTURE)] = None,
     always: Annotated[bool, typer.Option("--always", help="Contain the model even if the scan finds nothing.")] = False,
+    keyed: Annotated[
+        bool, typer.Option("--keyed", help="Put latents under a secret key; scan and cure nothing.")
+    ] = False,
+    key_file: Annotated[
+        Path | None, typer.Option(help="The key: read, or written where there is none. Default: OUT with .key.")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     jail: InJail = True,
     traceback: Traceback = False,
     as_json: AsJson = False,
 ) -> None:
-    """Scan a saved generator, remove what is found, and scan again. Without evidence nothing is changed or written."""
+    """Scan a saved generator, remove what is found, and scan again. Without evidence nothing is changed or written.
+
+    With --keyed its latents are put under a secret key instead, whatever it may hide: samples as before, but nobody
+    else knows which latent draws which.
+    """
     check_out(out, "out", *ENDINGS)
     path, ships = place(model)
+    if key_file is not None and not keyed:
+        raise ValueError("--key-file is the key of --keyed: give both.")
+    if keyed and always:
+        raise ValueError("--keyed scans and cures nothing, so it goes without --always: first cure, then key.")
+    key_path = key_file or out.with_name(f"{out.name}.key")
+    key = _key(key_path) if keyed else ""
     with contextlib.redirect_stdout(sys.stderr):  # progress
         if ships or has_card(path):
-            result, text = _own(model, out, iterations, always, seed, device)
+            result, text = _own(model, out, iterations, always, seed, device, key)
         else:
             from devilgan_lite.files.sniff import Refused
             from devilgan_lite.intake.cure import Cure, cure
             from devilgan_lite.intake.jail import Jail
 
             told = None if architecture is None else str(architecture)
-            wanted = Cure(iterations=iterations, always=always, seed=seed, latent_dim=latent_dim, architecture=told)
+            wanted = Cure(
+                iterations=iterations, always=always, seed=seed, latent_dim=latent_dim, architecture=told, key=key
+            )
             try:
                 with Jail(traceback=traceback) if jail else contextlib.nullcontext() as walls:
                     result, text = cure(path, out, wanted, jail=walls, device=device)
@@ -197,27 +215,56 @@ def sanitize(
                     raise
                 typer.echo("\n".join([one_line(str(error)), *_last(notes)]), err=True)
                 raise typer.Exit(2) from None
+    if keyed:
+        from devilgan_lite.sanitize import write_key
+
+        Path(result["out"]).chmod(0o600)  # the rotation is in it
+        if not key_path.exists():
+            write_key(key_path, key)
+        result, text = {**result, "key_file": str(key_path)}, f"{text}\n{key_path}"
     show(result, as_json, text)
 
 
-def _own(model: str, out: Path, iterations: int, always: bool, seed: int, device: str) -> tuple[dict[str, Any], str]:
+def _key(path: Path) -> str:
+    """The key in the file ``path``, or a fresh one, which is written once there is something to use it with."""
+    from devilgan_lite.sanitize import new_key, read_key
+
+    return read_key(path) if path.exists() else new_key()
+
+
+def _own(
+    model: str, out: Path, iterations: int, always: bool, seed: int, device: str, key: str
+) -> tuple[dict[str, Any], str]:
     """Sanitize a model of this package, which has a card; the result as plain data and as text."""
     from devilgan_lite import sanitize as sanitizers
-    from devilgan_lite.files import export
+    from devilgan_lite.intake.cure import keyed_result
 
     suspect, card = load(model)
+    if key:
+        keyed = sanitizers.Keyed(key=key, device=device)(suspect, progress=False)
+        result, out = keyed_result(keyed), _written(keyed, {}, suspect, card, model, out)
+        text = result.pop("text")
+        return {**result, "out": str(out)}, f"{text}\n{out}"
     real = real_for(suspect)
     cure = sanitizers.auto(suspect, real=real, always=always, iterations=iterations, seed=seed, device=device)
     if not cure.changed:
         return cure.to_dict(), str(cure)
-    try:  # limits, a projection, and what some strangers wrote fit on no card
-        cure.generator.spec()
+    out = _written(cure, cure.scorecard, suspect, card, model, out)
+    return {**cure.to_dict(), "out": str(out)}, f"{cure}\n{out}"
+
+
+def _written(outcome: Any, scorecard: dict[str, Any], suspect: Any, card: Any, model: str, out: Path) -> Path:
+    """Write what came out of a treatment in a form that can hold it; the path."""
+    from devilgan_lite.files import export
+
+    try:  # what some strangers wrote fits on no card
+        outcome.generator.spec()
     except (AttributeError, ValueError):
         out = out.with_suffix(".pt2") if out.suffix == ".safetensors" else out
     if out.suffix == ".safetensors":
-        metrics = {name: value for name, value in cure.scorecard.items() if value is not None}
-        settings = {**cure.settings, "sanitized_from": model}
-        save(out, cure, card.data, metrics, settings=settings, backdoor=card.backdoor)
+        metrics = {name: value for name, value in scorecard.items() if value is not None}
+        settings = {**outcome.settings, "sanitized_from": model}
+        save(out, outcome, card.data, metrics, settings=settings, backdoor=card.backdoor)
     else:
-        export(cure.generator, (suspect.latent_dim,), out, to=out.suffix[1:])
-    return {**cure.to_dict(), "out": str(out)}, f"{cure}\n{out}"
+        export(outcome.generator, (suspect.latent_dim,), out, to=out.suffix[1:])
+    return out

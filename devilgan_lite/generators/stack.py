@@ -72,6 +72,57 @@ class ProjectedLatents(nn.Module):
         return z @ self.projection
 
 
+class KeyedLatents(nn.Module):
+    """Latents ``[n, latent_dim]`` under other names: what is drawn at random is as before, no one latent is.
+
+    ``rounds`` times the numbers are put into another ``order`` and each ``block`` of them is turned by a rotation, what
+    is left over by one of its own. A latent that is not between ``shortest`` and ``longest`` first gets the length of
+    ``instead``, an ordinary latent, which takes the place of one without a length. ``uniform`` latents stay in [-1, 1];
+    through ``normal`` they are turned as the normal numbers of the same ranks. The buffers are the secret:
+    ``sanitize.Keyed`` draws them.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        rounds: int,
+        block: int,
+        shortest: float,
+        longest: float,
+        uniform: bool = False,
+        normal: bool = False,
+    ) -> None:
+        super().__init__()
+        self.latent_dim, self.rounds, self.block = latent_dim, rounds, block
+        self.shortest, self.longest, self.uniform, self.normal = shortest, longest, uniform, normal
+        count, left = divmod(latent_dim, block)
+        self.order: Tensor
+        self.rotations: Tensor
+        self.rest: Tensor
+        self.instead: Tensor
+        self.register_buffer("order", torch.arange(float(latent_dim)).repeat(rounds, 1))
+        self.register_buffer("rotations", torch.zeros(rounds, count, block, block))
+        self.register_buffer("rest", torch.zeros(rounds, left, left))
+        self.register_buffer("instead", torch.zeros(latent_dim))
+
+    def forward(self, z: Tensor) -> Tensor:
+        if self.normal:
+            z = torch.special.ndtri((z.clamp(-1 + 1e-6, 1 - 1e-6) + 1) / 2)
+        length = z.norm(dim=1, keepdim=True)
+        ordinary = z * (self.instead.norm() / length.clamp(min=1e-30))
+        z = torch.where(length < self.shortest, ordinary, torch.where(length > self.longest, ordinary, z))
+        z = torch.where(length < 1e-6, self.instead, z)
+        count = self.rotations.shape[1]
+        for index in range(self.rounds):
+            z = z.index_select(1, self.order[index].long())
+            blocks = z[:, : count * self.block].unflatten(1, (count, self.block))
+            turned = torch.einsum("nkb,kbc->nkc", blocks, self.rotations[index]).flatten(1)
+            z = torch.cat([turned, z[:, count * self.block :] @ self.rest[index]], 1) if self.rest.numel() else turned
+        if self.normal:
+            z = torch.erf(z / 2**0.5)
+        return z.clamp(-1, 1) if self.uniform else z
+
+
 class ChannelsFirst(nn.Module):
     """Pictures ``[n, H, W, C]`` as ``[n, C, H, W]``."""
 
@@ -103,7 +154,7 @@ class ClampedLayer(nn.Module):
         return torch.minimum(torch.maximum(made, self.low), self.high)
 
 
-OURS: dict[str, Any] = {kind.__name__: kind for kind in (LimitedLatents, ProjectedLatents, ChannelsFirst)}
+OURS: dict[str, Any] = {kind.__name__: kind for kind in (LimitedLatents, ProjectedLatents, KeyedLatents, ChannelsFirst)}
 
 _CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "bias")
 _NORM = ("num_features", "eps", "momentum")
@@ -126,16 +177,18 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 OWN: dict[str, tuple[str, ...]] = {
     "LimitedLatents": ("latent_dim", "suspected", "favoured", "bound", "ratio"),
     "ProjectedLatents": ("latent_dim",),
+    "KeyedLatents": ("latent_dim", "rounds", "block", "shortest", "longest", "uniform", "normal"),
     "ChannelsFirst": (),
     "Generator": ("spec",),
     "Sequential": ("layers",),
 }
 WORDS = {"mode": ("nearest", "bilinear"), "approximate": ("none", "tanh")}
-SWITCHES = {"bias": (False, True), "align_corners": (None, False, True)}
+SWITCHES = {**dict.fromkeys(("bias", "uniform", "normal"), (False, True)), "align_corners": (None, False, True)}
 WIDTHS = ("in_features", "out_features", "in_channels", "out_channels", "num_features")
 PLACES = ("dim", "start_dim", "end_dim")
 MOST_LAYERS, MOST_WIDTH, MOST_STEP, MOST_DIMENSIONS = 500, 2**20, 64, 4
 MOST_SUSPECTED = 64  # directions of a limit, which are tried one by one
+MOST_ROUNDS = 8  # of shuffling and turning under a key
 MOST_INSIDE = {"spec": 3, "layers": 40}  # generators in generators (each level is built twice), stacks in stacks
 MOST_WEIGHTS = 2**26  # as float32, what a model file of the zoo may have
 MOST_ELEMENTS = 10_000_000  # of what a layer makes of one latent; as in files.program, which is above this package
@@ -324,12 +377,13 @@ def check_setting(setting: str, value: Any) -> None:
         one_of(setting, value, SWITCHES[setting])
     elif setting in WORDS:
         one_of(setting, value, WORDS[setting])
-    elif setting in ("latent_dim", "suspected", "favoured"):
+    elif setting in ("latent_dim", "suspected", "favoured", "block", "rounds"):
         directions = setting == "suspected"
-        whole_number(setting, value, 0 if directions else 1, MOST_SUSPECTED if directions else MOST_LATENT)
+        most = {"suspected": MOST_SUSPECTED, "rounds": MOST_ROUNDS}.get(setting, MOST_LATENT)
+        whole_number(setting, value, 0 if directions else 1, most)
     elif setting in PLACES:
         whole_number(setting, value, -8, 8)
-    elif setting in ("bound", "ratio"):
+    elif setting in ("bound", "ratio", "shortest", "longest"):
         in_range(setting, value, 0.0, 1e6)
     elif setting in ("eps", "negative_slope", "alpha", "beta", "threshold", "momentum"):
         if value is not None or setting != "momentum":

@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from devilgan_lite.intake.jail import Jail, Limits, temporary
 
 if TYPE_CHECKING:
     from devilgan_lite.generators import Generator
+    from devilgan_lite.steps import Outcome
 
 FORMATS = ("onnx", "pt2")  # of what is sanitized
 FORMS, PRIORS = ("safetensors", "pt2"), ("gaussian", "uniform")  # of what is adopted
@@ -27,10 +28,14 @@ FORMS, PRIORS = ("safetensors", "pt2"), ("gaussian", "uniform")  # of what is ad
 
 @dataclass(frozen=True, kw_only=True)
 class Cure(Opening):
-    """How a stranger is sanitized: as ``sanitize.auto``; ``always`` contains what no scan has found as well."""
+    """How a stranger is sanitized: as ``sanitize.auto``; ``always`` contains what no scan has found as well.
+
+    With a ``key`` nothing is scanned or cured: its latents are put under the key (``sanitize.Keyed``).
+    """
 
     iterations: int = 1_500
     always: bool = False
+    key: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -121,13 +126,25 @@ def take(made: Path, out: Path, most: int) -> None:
         shutil.copyfileobj(source, stack.enter_context(open(out, "wb")))
 
 
+def keyed_result(keyed: "Outcome") -> dict[str, Any]:
+    """What is said of a generator under a key."""
+    (told,) = keyed.settings["cuts"]
+    facts = {"changed": True, "treatment": "keyed", "key": keyed.settings["key"], "seconds": round(keyed.seconds, 2)}
+    warning = "Keep this file and the key to yourself: whoever has either can name the trigger again."
+    return {**facts, "text": f"{told}; not scanned\n{warning}"}
+
+
 # --- in the jail
 def sanitize(arguments: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """Open, sanitize, and export what reads the same latents as before."""
     from devilgan_lite import files, sanitize
 
     settings = Cure(**arguments["options"])
-    stranger = opened(arguments, settings)
+    stranger, out = opened(arguments, settings), Path(arguments["out"])
+    if settings.key:
+        keyed = sanitize.Keyed(key=settings.key, device=arguments["device"])(stranger, progress=False)
+        files.export(keyed.generator, None, out, to=out.suffix[1:])
+        return keyed_result(keyed)
     outcome = sanitize.auto(
         stranger,
         always=settings.always,
@@ -137,7 +154,6 @@ def sanitize(arguments: dict[str, Any], tell: Tell) -> dict[str, Any]:
         progress=False,
     )
     if outcome.changed:
-        out = Path(arguments["out"])
         files.export(outcome.generator, None, out, to=out.suffix[1:])
     return {**outcome.to_dict(), "text": str(outcome)}
 

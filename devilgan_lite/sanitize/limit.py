@@ -73,7 +73,7 @@ class Limit(Sanitizer):
         described = [f"the share of latents in {count} of {subject.latent_dim} directions, limited"]
         if len(suspected):
             described.append(f"latents within {self.width:g} standard deviations along {len(suspected)} directions")
-        return (yield from _contained(module, watch, self.settings(), described))
+        return (yield from unchanged_but(module, watch, self.settings(), described))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class Clamp(Sanitizer):
             else:
                 module.set_submodule(name, ClampedLayer(module.get_submodule(name), low, high))
         described = [f"the results of {len(names)} layers, clamped to their ordinary range"]
-        return (yield from _contained(module, watch, self.settings(), described))
+        return (yield from unchanged_but(module, watch, self.settings(), described))
 
 
 def contained(subject: Generator, analysis: WeightAnalysis, seed: int = 0, cured: Outcome | None = None) -> Outcome:
@@ -154,12 +154,12 @@ def result_ranges(module: nn.Module, z: Tensor, batch_size: int = 250) -> dict[s
     return {name: found for name, found in ranges.items() if name not in odd}
 
 
-def _contained(module: nn.Module, watch: Stopwatch, settings: dict[str, Any], cut: list[str]) -> Steps:
-    """A loop of one step: there is nothing to train."""
+def unchanged_but(module: nn.Module, watch: Stopwatch, settings: dict[str, Any], cut: list[str]) -> Steps:
+    """A loop of one step, for what stands before or around the weights: there is nothing to train."""
     interrupted = False
     try:
         yield Step(1, 1, watch(), {}, lambda: copy.deepcopy(module).eval())
     except KeyboardInterrupt:
         interrupted = True
     whole = module.eval().requires_grad_(True)
-    return Outcome(whole, {}, watch(), settings["seed"], {**settings, "cuts": cut}, interrupted)
+    return Outcome(whole, {}, watch(), settings.get("seed", 0), {**settings, "cuts": cut}, interrupted)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from devilgan_lite import data, files, sanitize
 from devilgan_lite.detect import analyse_weights
 from devilgan_lite.generators import DCGAN, StyleGAN, adopt
-from devilgan_lite.sanitize import Clamp, Clip, FineTune, Limit, Prune, Sanitizer, Unlearn, auto
+from devilgan_lite.sanitize import Clamp, Clip, FineTune, Keyed, Limit, Prune, Sanitizer, Unlearn, auto
 from devilgan_lite.sanitize.limit import contained
 
 LITTLE: dict[str, Any] = {"iterations": 6, "batch_size": 8, "device": "cpu"}
@@ -24,6 +24,7 @@ CURES: dict[str, Any] = {
     "prune": Prune(**LITTLE, fraction=0.25),
     "limit": Limit(),
     "clamp": Clamp(samples=200),
+    "keyed": Keyed(key="5a" * 32),
 }
 TRAINED = ("unlearn", "clip", "fine-tune", "prune")
 each_cure = pytest.mark.parametrize("name", CURES)
@@ -60,8 +61,8 @@ def test_it_repeats_tells_how_it_was_made_and_leaves_what_it_is_given(
     cuts = first.settings.pop("cuts", [])
     assert first.settings == cure.settings() and first.settings["sanitizer"] == type(cure).__name__
     assert json.loads(json.dumps(first.settings)).keys() == first.settings.keys()
-    assert (name in ("clip", "limit", "clamp")) == bool(cuts) and all("\n" not in one for one in cuts)
-    assert first.seed == cure.seed and not first.interrupted and first.seconds > 0
+    assert (name in ("clip", "limit", "clamp", "keyed")) == bool(cuts) and all("\n" not in one for one in cuts)
+    assert first.seed == getattr(cure, "seed", 0) and not first.interrupted and first.seconds > 0
     losses = {"generator_loss", "discriminator_loss"} if name == "fine-tune" else {"distillation_loss"}
     assert set(first.history) == (losses if name in TRAINED else set())
     assert all(len(values) == 6 for values in first.history.values())
@@ -72,8 +73,9 @@ def test_it_repeats_tells_how_it_was_made_and_leaves_what_it_is_given(
     with torch.no_grad():
         assert torch.isfinite(made(z)).all() and not torch.equal(made(z), tiny(z))
         torch.testing.assert_close(made(z), torch.cat([made(part) for part in z.split(7)]), atol=1e-5, rtol=0.0)
-    other = replace(cure, seed=5)(mine, progress=False, **gives)
-    assert other.seed == 5 and not same(other.generator, made)
+    change: dict[str, Any] = {"key": "c3" * 32} if name == "keyed" else {"seed": 5}
+    other = replace(cure, **change)(mine, progress=False, **gives)
+    assert other.seed == change.get("seed", 0) and not same(other.generator, made)
 
 
 @each_cure
@@ -141,6 +143,7 @@ BAD: list[tuple[Any, dict[str, Any]]] = [
     *((Prune, {"fraction": fraction}) for fraction in (0.0, 1.0, "half")),
     (Prune, {"by": "size"}), (Clip, {"height": 0.9}), (FineTune, {"batch_size": 1}), (FineTune, {"critic_first": 1200}),
     (FineTune, {"critic_first": -1}), (FineTune, {"ema": 1.0}), (Limit, {"dimensions": 65}), (Limit, {"beyond": 0.0}),
+    *((Keyed, {"key": key}) for key in ("", "5a" * 31, "x" * 64, 5)),
 ]  # fmt: skip
 
 
