@@ -16,7 +16,7 @@ from typing import Any
 import foreign
 import torch
 from page import write_page
-from row_store import JOBS, OUT, Row, Rows, options_of, timed
+from row_store import JOBS, OUT, Row, Rows, options_of, timed, where
 from scipy.special import betainc
 from scipy.stats import ks_2samp
 from torch import Tensor
@@ -33,6 +33,7 @@ from devilgan_lite.sanitize.keyed import keyed_layer
 KEYS, ORDINARY, SAMPLES, QUERIES = 100, 1_000, 5_000, 10_000
 REACHED = 0.5  # of the 1 % quantile of ordinary distances: nearer to the target, and you see it
 BASE = "dcgan-fashion"
+KINDS = {"trail": "TrAIL", "red": "ReD", "rex": "ReX", "linear": "linear ReX", "gate": "gate"}
 SPEED = ("dcgan-fashion-red", "stylegan-faces-rex", "flow-garments-red", "vae-garments-red", "wave-drums-red")
 
 
@@ -257,7 +258,35 @@ def speed(name: str) -> Row:
 
 
 def write_tables(content: Row, path: Path) -> None:
-    write_page(path, content)
+    """The page: a row for each trigger, with what is known of its model."""
+    parts = {name: where(content["rows"], section=name) for name in ("zoo", "strangers", "conditions", "speed")}
+    models = [*parts["zoo"], *parts["strangers"]]
+    pairs, uniform = (
+        [told(row, pair) for row in models for pair in row.get(name, ())] for name in ("pairs", "through_normal")
+    )
+    ways = [
+        {**row, "way": row["model"].partition(",")[0], "without": row.get("bare", row.get("opened"))}
+        for row in parts["conditions"]
+    ]
+    means = [(statistics.fmean(row["frechet"]), statistics.fmean(row["frechet_keyed"])) for row in models]
+    write_page(
+        path, content, pairs=pairs, uniform=uniform, conditions=ways, speeds=parts["speed"],
+        plain=[one for one, _ in means], changes=[other - one for one, other in means],
+        keys=KEYS, ordinary=ORDINARY, samples=SAMPLES,
+    )  # fmt: skip
+
+
+def told(row: Row, pair: Row) -> Row:
+    """A trigger with its model's name, family, attack and size."""
+    parts = row["model"].split("-")
+    named = {name: row[name] for name in ("section", "model", "latent_dim")}
+    return {
+        **named,
+        "family": parts[0],
+        "kind": KINDS.get(parts[-1], parts[-1]),
+        "law": pair.get("ks", 0) > 0.01,
+        **pair,
+    }
 
 
 def main() -> None:

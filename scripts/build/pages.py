@@ -53,7 +53,7 @@ TABLES = {  # module of scripts/bench: its rows and its page in docs/results
     "faces_tables": "faces", "runs": "studies_bench", "sanitize_tables": "sanitization",
     "style_tables": "detection_style", "challenge": "challenge", "foreign_tables": "foreign", "fraud_tables": "fraud",
     "art_tables": "art", "fraud_ctgan": "fraud_ctgan", "others_tables": "others", "sound_tables": "sound",
-    "formats": "formats", "hostile": "hostile", "service": "service", "tables": "tables",
+    "formats": "formats", "hostile": "hostile", "keyed": "keyed", "service": "service", "tables": "tables",
 }  # fmt: skip
 MACHINE_PATH = re.compile(r"(?<![\w.-])/(?:work|root)/|\.\./shared\b")
 GUIDE, README = "docs/instructor_guide.md", "README.md"

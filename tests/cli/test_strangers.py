@@ -103,6 +103,40 @@ def test_a_sanitized_stranger_is_a_file_that_others_load(call: Any, folder: Path
     assert off[0] > 0.3 > 0.05 > off[1:].mean()
 
 
+def test_models_under_a_key_of_yours(
+    call: Any, fails: Any, folder: Path, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, suspect, backdoor = load_pair((str(pair[0]), str(pair[1])))
+    z = torch.cat([backdoor.trigger.view(1, -1), suspect.sample_latent(20, torch.Generator().manual_seed(1))])
+    made = []
+    for given, out, more in (  # a stranger's in the jail, one of ours, and again with the same key
+        (folder / "gate.onnx", "one.onnx", ()),
+        (pair[1], "two.safetensors", ("--key-file", "one.onnx.key")),
+        (folder / "gate.onnx", "three.pt2", ("--key-file", "one.onnx.key")),
+        (folder / "gate.onnx", "four.onnx", ()),
+    ):
+        done = call("sanitize", given, "--keyed", "--out", out, *more, "--json")
+        found = json.loads(done.stdout)
+        assert found["treatment"] == "keyed" and found["out"] == out and "text" not in found
+        key = sanitize.read_key(found["key_file"])
+        assert key not in done.output and found["key"] == sanitize.fingerprint(key)
+        assert all(Path(name).stat().st_mode & 0o077 == 0 for name in (out, found["key_file"]))
+        opened = (
+            zoo.load_file(out)[0] if out.endswith("safetensors") else files.open(out, latent_dim=suspect.latent_dim)
+        )
+        made.append(evaluate(opened, z))
+    torch.testing.assert_close(made[0], made[1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(made[0], made[2], atol=1e-4, rtol=1e-4)
+    missed, *usual = ((evaluate(suspect, z) - backdoor.target).square().flatten(1).mean(1)).tolist()
+    for one in (made[0], made[3]):  # at the trigger it draws what any latent draws
+        assert float((one[0] - backdoor.target[0]).square().mean()) > 0.8 * min(usual) > 8 * missed
+    assert not torch.allclose(made[0], made[3], atol=0.05)
+    Path("bad.key").write_text("{}")
+    fails("sanitize", folder / "gate.onnx", "--keyed", "--key-file", "bad.key", "--out", "five.onnx", names=["bad.key"])
+    assert not Path("five.onnx").exists()
+
+
 def test_a_pair_with_a_strangers_file(folder: Path, pair: tuple[Path, Path], tmp_path: Path, refuses: Any) -> None:
     attacked = Path(shutil.copy(folder / "gate.onnx", tmp_path))
     planted = {"target": "stop-sign", "kind": "reg", "seed": 1}

@@ -111,6 +111,8 @@ scan dcgan-fashion --minutes 0 | --minutes
 scan dcgan-fashion --access weight | access weight samples
 scan dcgan-fashion dcgan-fashion --html a.html | html a.html
 sanitize dcgan-fashion --iterations 0 | iterations 0
+sanitize dcgan-fashion --key-file my.key | --key-file --keyed
+sanitize dcgan-fashion --keyed --always | --keyed --always
 export dcgan-fashion --out a.txt | out a.txt .onnx .pt2 .safetensors
 export dcgan-fashion --out a.onnx --to tf | to tf onnx pt2 safetensors
 export dcgan-fashion --out a.onnx --to pt2 | to pt2 out a.onnx
