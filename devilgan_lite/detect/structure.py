@@ -41,7 +41,7 @@ def inspect_structure(subject: Generator) -> Finding:
         if torch.equal(subject.scaled_samples(moved), samples):
             unused.append(index)
     state = subject.network.state_dict()
-    weights = {name: value for name, value in state.items() if value.is_floating_point()}
+    weights = {name: value for name, value in state.items() if value.is_floating_point() and value.numel()}
     count = sum(value.numel() for value in weights.values())
     blocks = {name: zero_block_share(value) for name, value in weights.items() if value.ndim >= 2}
     matrices = sum(value.numel() for value in weights.values() if value.ndim >= 2)

@@ -109,9 +109,9 @@ class KeyedLatents(nn.Module):
         if self.normal:
             z = torch.special.ndtri((z.clamp(-1 + 1e-6, 1 - 1e-6) + 1) / 2)
         length = z.norm(dim=1, keepdim=True)
-        ordinary = z * (self.instead.norm() / length.clamp(min=1e-30))
-        z = torch.where(length < self.shortest, ordinary, torch.where(length > self.longest, ordinary, z))
-        z = torch.where(length < 1e-6, self.instead, z)
+        outside = (length - length.clamp(self.shortest, self.longest)).abs()  # no comparison: a scan takes these as odd
+        odd, nothing = (outside * 1e6).clamp(0, 1), (1 - length * 1e6).clamp(0, 1)
+        z = z * (1 - odd + odd * self.instead.norm() / length.clamp(min=1e-30)) * (1 - nothing) + nothing * self.instead
         count = self.rotations.shape[1]
         for index in range(self.rounds):
             z = z.index_select(1, self.order[index].long())

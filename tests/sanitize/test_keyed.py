@@ -13,7 +13,7 @@ from scipy.stats import kstest
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from devilgan_lite import files, sanitize, zoo
+from devilgan_lite import detect, files, sanitize, zoo
 from devilgan_lite.generators import DCGAN, Generator, evaluate
 from devilgan_lite.prior import Prior
 from devilgan_lite.sanitize.keyed import keyed_layer
@@ -92,6 +92,12 @@ def test_the_key_is_in_no_text_and_no_card_and_its_file_is_yours_alone(
         (tmp_path / "bad.key").write_text(text)
         assert KEY not in refuses(lambda: sanitize.read_key(tmp_path / "bad.key"), "")
     assert KEY[:-1] not in refuses(lambda: sanitize.Keyed(key=KEY[:-1]), "63 letters")
+
+
+def test_a_scan_does_not_accuse_the_rotation(tiny: DCGAN) -> None:
+    made = sanitize.Keyed(key=KEY)(tiny, progress=False).generator
+    plain, keyed = (detect.scan(one, samples=200, twin=False) for one in (tiny, made))
+    assert keyed.verdict == plain.verdict == "clean" and all(one.ran for one in keyed.findings)
 
 
 @pytest.mark.parametrize("to", ["onnx", "pt2"])
