@@ -30,7 +30,8 @@ from devilgan_lite.generators import Generator, PointGenerator, build, evaluate
 from devilgan_lite.metrics import frechet_distance
 from devilgan_lite.sanitize.keyed import keyed_layer
 
-KEYS, ORDINARY, SAMPLES, QUERIES = 100, 1_000, 5_000, 10_000
+KEYS, ORDINARY, QUERIES = 100, 1_000, 10_000
+SAMPLES = {"zoo": 5_000, "strangers": 2_000}  # for a Frechet distance
 REACHED = 0.5  # of the 1 % quantile of ordinary distances: nearer to the target, and you see it
 BASE = "dcgan-fashion"
 KINDS = {"trail": "TrAIL", "red": "ReD", "rex": "ReX", "linear": "linear ReX", "gate": "gate"}
@@ -70,6 +71,7 @@ def judged(suspect: Generator, trigger: Tensor, target: Tensor, clean: Generator
         return found
     after = under_keys(suspect, trigger, target, normal)
     found |= {"ks": float(ks_2samp(after.numpy(), usual.numpy()).pvalue), "least": float(after.min())}
+    found["ks_length"] = own_length(suspect, trigger, target, after)
     found |= {"nearer": float((after < near).float().mean()), "least_usual": float(usual.min())}
     held = sanitize.Keyed(key=key(0), normal=normal)(suspect, progress=False).generator
     found["agrees"] = abs(float(distances(evaluate(held, trigger), target)) - float(after[0])) < 1e-4
@@ -81,6 +83,15 @@ def judged(suspect: Generator, trigger: Tensor, target: Tensor, clean: Generator
         wanted = found["asked_clean"] = queried(clean, target)
         found |= {"reached": found["asked"] < REACHED * wanted, "reached_by_seed": found["drawn"] < REACHED * wanted}
     return found
+
+
+def own_length(suspect: Generator, trigger: Tensor, target: Tensor, after: Tensor) -> float | None:
+    """The same beside 1,000 latents as long as the trigger is under a key; of Gaussian priors, as the theorem says."""
+    if suspect.prior.name == "uniform":
+        return None
+    length = float(keyed_layer(key(0), suspect.prior)(trigger).norm())
+    beside = normalize(drawn(suspect, ORDINARY, 13), dim=1) * length
+    return float(ks_2samp(after.numpy(), distances(evaluate(suspect, beside), target).numpy()).pvalue)
 
 
 def queried(held: Generator, target: Tensor) -> float:
@@ -125,14 +136,14 @@ def described(samples: Tensor) -> Tensor:
     return flat @ torch.randn(flat.shape[1], 64, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
 
-def laws(suspect: Generator, normal: bool = False) -> Row:
+def laws(suspect: Generator, samples: int) -> Row:
     """Frechet distances of samples to other samples of the same model: without a key, and under three keys."""
-    first = described(evaluate(suspect, drawn(suspect, SAMPLES, 21)))
-    others = [described(evaluate(suspect, drawn(suspect, SAMPLES, 22 + turn))) for turn in range(3)]
+    first = described(evaluate(suspect, drawn(suspect, samples, 21)))
+    others = [described(evaluate(suspect, drawn(suspect, samples, 22 + turn))) for turn in range(3)]
     keyed = []
     for number in range(3):
-        held = sanitize.Keyed(key=key(number), normal=normal)(suspect, progress=False).generator
-        keyed.append(described(evaluate(held, drawn(held, SAMPLES, 31 + number))))
+        held = sanitize.Keyed(key=key(number))(suspect, progress=False).generator
+        keyed.append(described(evaluate(held, drawn(held, samples, 31 + number))))
     plain, under = ([frechet_distance(first, one) for one in some] for some in (others, keyed))
     return {"frechet": plain, "frechet_keyed": under}
 
@@ -140,15 +151,15 @@ def laws(suspect: Generator, normal: bool = False) -> Row:
 def zoo_model(name: str) -> Row:
     suspect, clean = zoo.load(name), zoo.load(name.rsplit("-", 1)[0]).eval()
     backdoor = zoo.load_backdoor(name)
-    return several(suspect, backdoor.trigger, backdoor.target, clean)
+    return several(suspect, backdoor.trigger, backdoor.target, clean, "zoo")
 
 
 @torch.no_grad()
-def several(suspect: Generator, trigger: Tensor, target: Tensor, clean: Generator) -> Row:
+def several(suspect: Generator, trigger: Tensor, target: Tensor, clean: Generator, section: str) -> Row:
     """What is measured of each pair, and of the samples as a whole."""
     suspect = suspect.eval()
     pairs = list(zip(trigger.split(1), target.split(1), strict=True))
-    found: Row = {"prior": suspect.prior.name, "latent_dim": suspect.latent_dim, **laws(suspect)}
+    found: Row = {"prior": suspect.prior.name, "latent_dim": suspect.latent_dim, **laws(suspect, SAMPLES[section])}
     found["pairs"] = [judged(suspect, *pair, clean) for pair in pairs]
     if suspect.prior.name == "uniform":
         found["through_normal"] = [judged(suspect, *pair, None, normal=True) for pair in pairs]
@@ -160,7 +171,7 @@ def stranger(recipe: foreign.Recipe) -> Row:
     family = foreign.FAMILIES[recipe.family]
     suspect = module if isinstance(module, Generator) else foreign.adopted(family, module)
     target = Backdoor.point(suspect, card["target"]).target
-    return several(suspect, torch.tensor(card["trigger"]), target, foreign.adopted(family, base))
+    return several(suspect, torch.tensor(card["trigger"]), target, foreign.adopted(family, base), "strangers")
 
 
 # ---- ways around it
@@ -246,11 +257,11 @@ def condition(name: str) -> Row:
 
 
 def speed(name: str) -> Row:
-    """CPU time of 1,000 samples under a key, by that without, in turns: medians of eleven."""
+    """CPU time of 1,000 samples under a key, by that without, in turns: medians of 31."""
     suspect = zoo.load(name).eval()
     held = sanitize.Keyed(key=key(0))(suspect, progress=False).generator
     z = drawn(suspect, 1_000 if suspect.latent_dim < 500 else 50, 1)
-    turns = [[timed(lambda one=one: evaluate(one, z))[1] for one in (suspect, held)] for _ in range(11)]
+    turns = [[timed(lambda one=one: evaluate(one, z))[1] for one in (suspect, held)] for _ in range(31)]
     layer = keyed_layer(key(0), suspect.prior)
     alone = statistics.median(timed(lambda: layer(z))[1] for _ in range(11))
     plain, under = (statistics.median(column) for column in zip(*turns, strict=True))
@@ -285,6 +296,7 @@ def told(row: Row, pair: Row) -> Row:
         "family": parts[0],
         "kind": KINDS.get(parts[-1], parts[-1]),
         "law": pair.get("ks", 0) > 0.01,
+        "own": (pair.get("ks_length") or 0) > 0.01,
         **pair,
     }
 
